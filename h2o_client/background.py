@@ -1,0 +1,131 @@
+"""Work that must come to its end even when its caller is interrupted (Ctrl-C, a cancelled task)."""
+
+from __future__ import annotations
+
+import _thread
+import atexit
+import threading
+import time
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+_pending: set[object] = set()
+_LOOK_EVERY = 0.01
+
+
+def completed(
+    work: Callable[[], T],
+    *,
+    undo: Callable[[T], object] | None = None,
+    pending: set[object] | None = None,
+) -> T:
+    """Does ``work`` in a thread of its own and gives what it gives.
+
+    If the caller is interrupted meanwhile, the work goes on to its end, and ``undo`` is then
+    called with its result. The thread is no daemon: a program does not end in the middle of it.
+    ``pending`` has an entry for as long as anything of this is going on.
+    """
+    task = _Task(work, undo, set() if pending is None else pending)
+    try:
+        if not task.started():
+            return work()
+        return task.outcome.result()
+    except BaseException:
+        task.abandon()
+        raise
+
+
+def later(work: Callable[[], object]) -> None:
+    """Does ``work`` soon, in another thread; a program that ends waits for it, for a short time.
+
+    Takes no lock, so that a finalizer may call it wherever the garbage collector runs one:
+    `threading.Thread` would not do.
+    """
+    token = object()
+    _pending.add(token)
+    try:
+        _thread.start_new_thread(_hand_over, (token, work))
+    except RuntimeError:
+        _do(token, work)  # the interpreter is going down: there are no more threads
+
+
+def wait_until_empty(pending: Collection[object], seconds: float = 6.0) -> None:
+    """Waits until others have emptied ``pending``, for ``seconds`` at most (a clean-up takes 5)."""
+    end = time.monotonic() + seconds
+    never = threading.Event()
+    while pending and time.monotonic() < end:
+        never.wait(_LOOK_EVERY)
+
+
+class _Task(Generic[T]):
+    """Work in a thread, which its caller may abandon at any moment."""
+
+    def __init__(
+        self, work: Callable[[], T], undo: Callable[[T], object] | None, pending: set[object]
+    ) -> None:
+        self.outcome: Future[T] = Future()
+        self._work = work
+        self._undo = undo
+        self._pending = pending
+        self._begun = threading.Event()
+
+    def started(self) -> bool:
+        """False if the interpreter is going down: there are no more threads."""
+        self._pending.add(self)
+        try:
+            threading.Thread(target=self._run, name="h2o_client-background").start()
+        except RuntimeError:
+            self._pending.discard(self)
+            return False
+        return True
+
+    def abandon(self) -> None:
+        """The caller does not wait for the result any more, unless it got the work's own error."""
+        if self._undo is not None and not (self.outcome.done() and self.outcome.exception()):
+            cleaning = object()
+            self._pending.add(cleaning)
+            later(lambda: self._take_back(cleaning))
+
+    def _run(self) -> None:
+        self._begun.set()
+        try:
+            self.outcome.set_result(self._work())
+        except BaseException as exc:
+            self.outcome.set_exception(exc)
+        finally:
+            self._pending.discard(self)
+
+    def _take_back(self, cleaning: object) -> None:
+        assert self._undo is not None
+        try:
+            # The interrupt may have come before the thread was started: then it never begins.
+            if self._begun.wait(1.0):
+                self._undo(self.outcome.result())
+        finally:
+            self._pending.discard(cleaning)
+
+
+def _hand_over(token: object, work: Callable[[], object]) -> None:
+    # To a real thread, since `threading` counts one that it does not know for ever once it has met
+    # it. daemon= is given because Thread would otherwise look at the current thread, and meet it.
+    try:
+        threading.Thread(
+            target=_do, args=(token, work), name="h2o_client-later", daemon=False
+        ).start()
+    except RuntimeError:
+        _do(token, work)
+
+
+def _do(token: object, work: Callable[[], object]) -> None:
+    try:
+        work()
+    except Exception:
+        pass  # nobody is there to be told, and `undo` is not called for what failed
+    finally:
+        _pending.discard(token)
+
+
+atexit.register(wait_until_empty, _pending)

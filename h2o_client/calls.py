@@ -1,0 +1,60 @@
+"""`stream` and `chat` without a session of one's own, as requests.get is to a Session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from h2o_client.messages import Messages
+from h2o_client.options import Options, takes_options
+from h2o_client.reply import Answer, Reply
+from h2o_client.session import H2oSession
+from h2o_client.transport import Cookies
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+@takes_options
+def stream(
+    messages: Messages,
+    *,
+    base_url: str | None = None,
+    model: str | None = None,
+    system: str | None = None,
+    proxy: str | None = None,
+    cookies: Cookies | None = None,
+    headers: Mapping[str, str] | None = None,
+    **options: Unpack[Options],
+) -> Reply:
+    """The answer to ``messages`` as it comes, from the server at ``base_url`` or H2O_CLIENT_URL.
+
+    Arguments and errors as `H2oSession` and its ``stream``. The session ends with the reply.
+    """
+    session = H2oSession(base_url, model=model, proxy=proxy, cookies=cookies, headers=headers)
+    try:
+        reply = session.stream(messages, system=system, **options)
+    except BaseException:
+        session.close()
+        raise
+    reply.when_ended(session.close)
+    return reply
+
+
+@takes_options
+def chat(
+    messages: Messages,
+    *,
+    base_url: str | None = None,
+    model: str | None = None,
+    system: str | None = None,
+    proxy: str | None = None,
+    cookies: Cookies | None = None,
+    headers: Mapping[str, str] | None = None,
+    **options: Unpack[Options],
+) -> Answer:
+    """The whole answer to ``messages``; arguments and errors as `stream`."""
+    with H2oSession(
+        base_url, model=model, proxy=proxy, cookies=cookies, headers=headers
+    ) as session:
+        return session.chat(messages, system=system, **options)

@@ -1,0 +1,249 @@
+"""What can go wrong, by who is to blame. Everything raised on purpose is an `H2oError`.
+
+::
+
+    H2oError
+    ├── ConfigurationError          the caller can fix it without the server
+    ├── UnsupportedError            this generation of server cannot do it
+    ├── TransportError              the network: refused, reset, TLS, proxy
+    │   └── TransportTimeout        which of the four times ran out (also a builtin TimeoutError)
+    ├── StatusError                 an HTTP status that is not a success
+    │   ├── AuthenticationError     401, 403, a login wall
+    │   ├── NotFoundError           404
+    │   ├── TermsNotAcceptedError   405
+    │   ├── ModelUnavailableError   410, an unknown model
+    │   ├── RateLimitError          429
+    │   └── ServerError             5xx
+    ├── GenerationError             the model server failed inside a stream that began well
+    ├── IncompleteAnswerError       the stream ended without its terminal event
+    └── ProtocolError               what came cannot be understood
+
+The classes carry the facts in fields; `str()` makes the sentence and says what to do next.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AuthenticationError",
+    "ConfigurationError",
+    "GenerationError",
+    "H2oError",
+    "IncompleteAnswerError",
+    "ModelUnavailableError",
+    "NotFoundError",
+    "ProtocolError",
+    "RateLimitError",
+    "ServerError",
+    "StatusError",
+    "TermsNotAcceptedError",
+    "TransportError",
+    "TransportTimeout",
+    "UnsupportedError",
+]
+
+
+class H2oError(Exception):
+    """The root of all errors of this package.
+
+    ``partial`` is the text of the answer received before the error (``""`` outside a stream),
+    ``conversation_id`` the conversation it came in, where there was one, and ``resendable`` says
+    whether the prompt certainly did not reach the server, so that sending it again cannot ask
+    the question twice (None: no prompt was involved).
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.partial = ""
+        self.conversation_id: str | None = None
+        self.resendable: bool | None = None
+
+    def __str__(self) -> str:
+        return self.message + _prompt_note(self.resendable) + _partial_note(self.partial)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exception's own calls the class with the message, which is not what each class takes.
+        return _restored, (type(self), self.message), self.__dict__
+
+
+class ConfigurationError(H2oError, ValueError):
+    """The call or the configuration is wrong; the caller can mend it without the server."""
+
+
+class UnsupportedError(H2oError):
+    """The server's generation cannot do ``feature``."""
+
+    def __init__(self, feature: str, generation: str, hint: str = "") -> None:
+        super().__init__(_join(f"{feature} is not something {generation} can do", hint))
+        self.feature = feature
+        self.generation = generation
+
+
+class TransportError(H2oError):
+    """The network failed: no connection, a reset, TLS, a proxy. ``url`` says towards where.
+
+    ``permanent``: trying again cannot help (a certificate that is not trusted).
+    """
+
+    permanent = False
+
+    def __init__(self, message: str, *, url: str = "") -> None:
+        super().__init__(message)
+        self.url = url
+
+
+class TransportTimeout(TransportError, TimeoutError):
+    """A time ran out: ``which`` is "connect", "first_token", "idle" or "total"."""
+
+    def __init__(self, which: str, seconds: float, *, url: str = "") -> None:
+        super().__init__(
+            f"{_TIMEOUTS[which]} within {seconds:g} s. "
+            f"Allow more with timeout=Timeouts({which}=...) if the server is merely slow.",
+            url=url,
+        )
+        self.which = which
+        self.seconds = seconds
+
+
+_TIMEOUTS = {
+    "connect": "No connection was made",
+    "first_token": "The server sent no first token",
+    "idle": "The server sent nothing more",
+    "total": "The answer did not end",
+}
+
+
+class StatusError(H2oError):
+    """The server refused with an HTTP status.
+
+    ``status``, ``url``, ``body`` (shortened text), ``request_id``, ``retry_after`` in seconds,
+    ``error_type`` as model servers name it, and ``origin``: "server", or "model" where a chat-ui
+    of 2023 passed on the answer of the model server behind it.
+    """
+
+    hint = "The same would be refused again: change the request, or ask the server's operator."
+
+    def __init__(
+        self,
+        status: int,
+        said: str,
+        *,
+        url: str = "",
+        body: str = "",
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        error_type: str | None = None,
+        origin: str = "server",
+    ) -> None:
+        who = "The model server behind the chat-ui" if origin == "model" else "The server"
+        hint = self.hint
+        if origin == "model" and type(self) is StatusError and status not in _WRONG_REQUESTS:
+            hint = _MODEL_HINT
+        super().__init__(_join(f"{who} answered {status}: {said or 'no reason given'}", hint))
+        self.status = status
+        self.said = said
+        self.url = url
+        self.body = body
+        self.request_id = request_id
+        self.retry_after = retry_after
+        self.error_type = error_type
+        self.origin = origin
+
+
+_WRONG_REQUESTS = (400, 413, 422)
+_MODEL_HINT = "Your session is fine; the operator of the server has to look at its model."
+
+
+class AuthenticationError(StatusError):
+    """401, 403 or a login wall."""
+
+    hint = (
+        "Chatting behind a login needs the session cookie of a logged-in browser: "
+        'pass cookies="name=value" or set H2O_CLIENT_COOKIE. A Bearer token cannot chat.'
+    )
+
+
+class NotFoundError(StatusError):
+    """404: the conversation does not exist, or belongs to another session."""
+
+    hint = (
+        "It was deleted, or the session cookie was lost on the way (another session's "
+        "conversations are not found either)."
+    )
+
+
+class TermsNotAcceptedError(StatusError):
+    """405: the server's terms were not accepted by this session."""
+
+    hint = "Let the session accept the terms: H2oSession(..., accept_terms=True)."
+
+
+class ModelUnavailableError(StatusError):
+    """410 or an unknown model: the conversation's model is not served."""
+
+    hint = "Choose one of the models the server lists: H2oSession(...).models()."
+
+
+class RateLimitError(StatusError):
+    """429. Without ``retry_after``, wait a minute: refused attempts can prolong the ban."""
+
+    hint = "Wait before you ask again; attempts made meanwhile can prolong the ban."
+
+
+class ServerError(StatusError):
+    """5xx: the server failed."""
+
+    hint = "Try again later, or ask the operator."
+
+
+class GenerationError(H2oError):
+    """The model server failed inside a stream that had begun well."""
+
+    def __init__(
+        self, said: str, *, error_type: str | None = None, status: int | None = None
+    ) -> None:
+        super().__init__(_join(f"The model failed while it was answering: {said}", "Ask again."))
+        self.said = said
+        self.error_type = error_type
+        self.status = status
+
+
+class IncompleteAnswerError(H2oError):
+    """The stream ended without its terminal event, however cleanly. The text is on ``partial``."""
+
+    def __init__(self, message: str = "The answer ended before it was complete") -> None:
+        super().__init__(f"{message}. What came is on .partial; ask again for the rest.")
+
+
+class ProtocolError(H2oError):
+    """What came cannot be understood; ``where`` says in which part, ``excerpt`` shows it."""
+
+    def __init__(self, where: str, excerpt: str = "", hint: str = "") -> None:
+        shown = f"Cannot understand {where}" + (f": {excerpt!r}" if excerpt else "")
+        super().__init__(_join(shown, hint or "Is this really a chat-ui server?"))
+        self.where = where
+        self.excerpt = excerpt
+
+
+def _restored(kind: type[H2oError], message: str) -> H2oError:
+    """A pickled or copied error; its fields follow."""
+    error = kind.__new__(kind)
+    error.args = (message,)
+    return error
+
+
+def _join(sentence: str, hint: str) -> str:
+    sentence = sentence.rstrip(".")
+    return f"{sentence}. {hint}" if hint else f"{sentence}."
+
+
+def _prompt_note(resendable: bool | None) -> str:
+    if resendable is None:
+        return ""
+    if resendable:
+        return " The prompt was not taken: it can be sent again."
+    return " The prompt may have been taken: sending it again may ask twice."
+
+
+def _partial_note(partial: str) -> str:
+    return f" {len(partial)} characters of the answer are on .partial." if partial else ""

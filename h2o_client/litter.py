@@ -1,0 +1,79 @@
+"""The conversations that are ours to delete, from the moment the server has made them."""
+
+from __future__ import annotations
+
+from h2o_client.background import later, wait_until_empty
+from h2o_client.generations import v0_3
+from h2o_client.log import log
+from h2o_client.timeouts import Timeouts
+from h2o_client.transport import Call, Transport
+from h2o_client.wire.refusal import refusal
+from h2o_client.wire.request import Request
+
+_BOUNDS = Timeouts(connect=5.0, first_token=5.0, idle=5.0, total=5.0)
+
+
+class Litter:
+    """Stops and deletes, in 5 s each, and never raises. Threads may share it.
+
+    ``ending`` holds what other threads are cleaning up just now.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self.ending: set[object] = set()
+        self._transport = transport
+        self._conversations: set[str] = set()
+
+    def add(self, conversation_id: str) -> None:
+        """It is ours from here on."""
+        self._conversations.add(conversation_id)
+
+    def release(self, conversation_id: str) -> None:
+        """It is not ours any more: deleted, or meant to stay."""
+        self._conversations.discard(conversation_id)
+
+    def stop(self, conversation_id: str) -> None:
+        """Stops the answer that is being given in a conversation."""
+        self._stop(conversation_id, Call(_BOUNDS))
+
+    def discard(self, conversation_id: str, *, stop: bool = False) -> None:
+        """Deletes a conversation, after stopping what runs in it."""
+        call = Call(_BOUNDS)
+        if stop:
+            self._stop(conversation_id, call)
+        failed = self._failed(v0_3.delete_request(conversation_id), call)
+        if failed is None:
+            self.release(conversation_id)
+        else:
+            log.warning("conversation %s is left on the server: %s", conversation_id, failed)
+
+    def discard_all(self) -> None:
+        """Deletes what is left, as at the end of a session."""
+        wait_until_empty(self.ending)
+        for conversation_id in list(self._conversations):
+            self.discard(conversation_id, stop=True)
+
+    def sweep(self) -> None:
+        """As the last of them all: deletes what is left, soon, and closes the connections."""
+        if self._conversations:
+            later(self._sweep)
+        else:
+            self._transport.close()
+
+    def _sweep(self) -> None:
+        self.discard_all()
+        self._transport.close()
+
+    def _stop(self, conversation_id: str, call: Call) -> None:
+        failed = self._failed(v0_3.stop_request(conversation_id), call)
+        if failed is not None:
+            log.info("the answer in %s may go on: %s", conversation_id, failed)
+
+    def _failed(self, request: Request, call: Call) -> Exception | None:
+        try:
+            response = self._transport.ask(request, call, urgent=True)
+            if response.status >= 300 and response.status != 404:
+                return refusal(response.status, response.headers, response.whole())
+        except Exception as exc:
+            return exc
+        return None

@@ -1,0 +1,119 @@
+"""Messages as callers give them, checked, and as one prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from h2o_client.errors import ConfigurationError
+
+ROLES = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a conversation. ``role`` is "system", "user" or "assistant".
+
+    What a server tells of a stored message is in the other fields; ``created_at`` is in UTC.
+    """
+
+    role: str
+    content: str
+    id: str | None = None
+    created_at: datetime | None = None
+    parent: str | None = None
+    children: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+
+
+Messages = str | Iterable[Message | Mapping[str, object]]
+"""A str is one user message; a mapping has "role" and "content" as in OpenAI's API."""
+
+PromptFormat = Callable[[Sequence[Message]], str]
+"""Makes one prompt of several messages."""
+
+
+def parse_messages(messages: Messages, *, system: str | None = None) -> list[Message]:
+    """The messages, checked; ``system`` becomes the first of them.
+
+    Raises `ConfigurationError` for an unknown role, content that is not text, and where there is
+    nothing to answer: no message of the user, or a blank one as the last of them.
+    """
+    parsed = _parsed(messages)
+    if system is not None:
+        parsed.insert(0, Message("system", _text(system)))
+    asked = [message for message in parsed if message.role == "user"]
+    if not asked or not asked[-1].content.strip():
+        raise ConfigurationError(
+            "There is no prompt: the last message of the user is missing or blank. "
+            'Give a text, or messages like [{"role": "user", "content": "Hello"}].'
+        )
+    return parsed
+
+
+def join_messages(messages: Sequence[Message]) -> str:
+    """One prompt: a single user message as it is, several as ``User: ...`` lines and so on.
+
+    The shape is gpt4free's: the lines end with a lone ``Assistant:`` for the model to go on from.
+    """
+    if len(messages) == 1 and messages[0].role == "user":
+        return messages[0].content
+    lines = [f"{message.role.capitalize()}: {message.content}" for message in messages]
+    return "\n".join([*lines, "Assistant:"])
+
+
+def _parsed(messages: Messages) -> list[Message]:
+    if isinstance(messages, str):
+        return [Message("user", _text(messages))]
+    if isinstance(messages, Message | Mapping):
+        raise ConfigurationError("messages is a text or a list of messages, not a single one.")
+    if not isinstance(messages, Iterable):
+        raise ConfigurationError(f"messages is a text or a list, not {type(messages).__name__}.")
+    return [_message(message) for message in messages]
+
+
+def _message(message: Message | Mapping[str, object]) -> Message:
+    role: str
+    content: object
+    if isinstance(message, Message):
+        role, content = message.role, message.content
+    elif isinstance(message, Mapping):
+        role, content = str(message.get("role")), _content(message.get("content"))
+    else:
+        raise ConfigurationError(
+            'A message is a Message or a dict with "role" and "content", '
+            f"not {type(message).__name__}."
+        )
+    if role not in ROLES:
+        raise ConfigurationError(f"Unknown role {role!r}: it is one of {', '.join(ROLES)}.")
+    return Message(role, _text(content))
+
+
+def _content(content: object) -> object:
+    """OpenAI's lists of parts, where all are text, joined."""
+    if not isinstance(content, list | tuple):
+        return content
+    return "".join(_part(part) for part in content)
+
+
+def _part(part: object) -> str:
+    if isinstance(part, Mapping) and part.get("type") == "text":
+        text = part.get("text")
+        if isinstance(text, str):
+            return text
+    kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
+    raise ConfigurationError(f"A message's content can only have text parts here, not {kind!r}.")
+
+
+def _text(content: object) -> str:
+    if not isinstance(content, str):
+        raise ConfigurationError(f"A message's content is text, not {type(content).__name__}.")
+    try:
+        content.encode()
+    except UnicodeEncodeError as exc:
+        raise ConfigurationError(
+            f"A message holds half a surrogate pair (at {exc.start}), which is no character."
+        ) from exc
+    return content

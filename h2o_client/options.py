@@ -1,0 +1,80 @@
+"""What one call says about how it wants to be answered, listed once for every method that asks."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from typing import TypedDict, TypeVar
+
+from h2o_client.errors import ConfigurationError
+from h2o_client.messages import PromptFormat
+from h2o_client.timeouts import Timeouts
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+class Options(TypedDict, total=False):
+    """Left out or None means: as the session or the server has it.
+
+    The first ten are sampling parameters in text-generation-inference's meaning; ``parameters``
+    holds any others. ``prompt_format`` makes one prompt of several messages. ``timeout`` is
+    `Timeouts`, or seconds for all but the total.
+    """
+
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    repetition_penalty: float | None
+    max_new_tokens: int | None
+    truncate: int | None
+    do_sample: bool | None
+    return_full_text: bool | None
+    stop: list[str] | None
+    seed: int | None
+    parameters: Mapping[str, object] | None
+    prompt_format: PromptFormat | None
+    timeout: Timeouts | float | None
+
+
+_NOT_SAMPLING = ("parameters", "prompt_format", "timeout")
+SAMPLING = tuple(name for name in Options.__annotations__ if name not in _NOT_SAMPLING)
+
+
+def takes_options(function: F) -> F:
+    """Shows the options in the signature of a function that takes them as ``**options``."""
+    signature = inspect.signature(function)
+    own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
+        for name in Options.__annotations__
+    ]
+    function.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+    return function
+
+
+def check_options(options: Options) -> None:
+    """Raises TypeError for a name that is no option, as Python does for a wrong argument."""
+    for name in options:
+        if name not in Options.__annotations__:
+            raise TypeError(
+                f"{name!r} is no option: these are {', '.join(Options.__annotations__)}"
+            )
+
+
+def sampling(
+    options: Options, *, server: Mapping[str, object], otherwise: Mapping[str, object]
+) -> dict[str, object]:
+    """The parameters to send: the caller's over the ``server``'s over the ``otherwise`` ones."""
+    own = {name: value for name, value in options.items() if name in SAMPLING}
+    given = {name: value for name, value in own.items() if value is not None}
+    others = options.get("parameters") or {}
+    if not isinstance(others, Mapping):
+        raise ConfigurationError("parameters= is a mapping of names to values.")
+    parameters = {**otherwise, **server, **others, **given}
+    try:
+        # As it will be sent, but that a number which is none is refused and not made null.
+        json.dumps(parameters, allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError) as exc:
+        raise ConfigurationError(f"A sampling parameter cannot be sent: {exc}.") from exc
+    return parameters

@@ -1,0 +1,109 @@
+"""How SvelteKit words things: refusals, form actions and page data, as JSON or as HTML."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from h2o_client.server.generation import logger
+from h2o_client.wire import pagedata
+from h2o_client.wire.pagedata import Node, Skipped
+
+
+class Refusal(Exception):
+    """A route's error: JSON, or a page for who asks for HTML."""
+
+    def __init__(self, status: int = 500, said: str = "Internal Error") -> None:
+        super().__init__(said)
+        self.status = status
+        self.said = said
+
+
+def page_data(request: Request, nodes: Sequence[Node]) -> Response:
+    """The document of ``nodes``, without those that ``?x-sveltekit-invalidated=`` leaves out."""
+    wanted = request.query_params.get("x-sveltekit-invalidated")
+    if wanted is not None:
+        # Kit 1.15: one flag a node, between underscores; an empty one means no.
+        flags = [bool(flag) for flag in wanted.split("_")] + [False] * len(nodes)
+        nodes = [node if flag else Skipped() for node, flag in zip(nodes, flags, strict=False)]
+    headers = {"cache-control": "private, no-store", "content-type": "application/json"}
+    return Response(pagedata.write(nodes), headers=headers)
+
+
+def home_page(said: str) -> Response:
+    """A page for who opens the server in a browser."""
+    return _page(said, status=200)
+
+
+def action_redirect(request: Request, location: str) -> Response:
+    """A form action's success: a redirect, in JSON for scripts."""
+    if _wants_html(request, unsaid="application/json"):
+        return Response(status_code=303, headers={"location": location})
+    return JSONResponse({"type": "redirect", "status": 303, "location": location})
+
+
+def action_error(request: Request) -> Response:
+    """A form action's failure."""
+    if _wants_html(request, unsaid="application/json"):
+        return _page("Internal Error", status=500)
+    return JSONResponse({"type": "error", "error": {"message": "Internal Error"}}, 500)
+
+
+def answer_refusal(request: Request, refusal: Exception) -> Response:
+    """The answer for a `Refusal`."""
+    assert isinstance(refusal, Refusal)
+    return _fatal(request, refusal.status, refusal.said)
+
+
+def answer_http_exception(request: Request, error: Exception) -> Response:
+    """The answer where no route fits, or the body is too large."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return _page("Not Found", status=404)  # whatever Accept says
+    said = error.detail if error.status_code != 405 else f"{request.method} method not allowed"
+    headers = {**(error.headers or {}), "content-type": "text/plain;charset=UTF-8"}
+    return Response(said, error.status_code, headers)
+
+
+def answer_crash(request: Request, error: Exception) -> Response:
+    """The answer where this server itself is wrong."""
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return _fatal(request, 500, "Internal Error")
+
+
+def answer_nobody(request: Request, error: Exception) -> Response:
+    """The client left in the middle of its request."""
+    return Response(status_code=400)
+
+
+def _fatal(request: Request, status: int, said: str) -> Response:
+    if _wants_html(request, unsaid="text/html"):
+        return _page(said, status=status)
+    return JSONResponse({"message": said}, status)
+
+
+def _wants_html(request: Request, *, unsaid: str) -> bool:
+    accept = request.headers.get("accept") or unsaid
+    ranks = [_rank(accept, kind) for kind in ("application/json", "text/html")]
+    return ranks[0] is None or (ranks[1] is not None and ranks[1] < ranks[0])
+
+
+def _rank(accept: str, media_type: str) -> int | None:
+    # Kit's negotiate(): by quality, then exact before wildcard, then as written.
+    kind, _, subtype = media_type.partition("/")
+    found = re.findall(r"([^/,\s]+)/([^;,\s]+)(?:\s*;\s*q=([0-9.]+))?", accept)
+    ordered = sorted(found, key=lambda each: (-float(each[2] or 1), each[1] == "*", each[0] == "*"))
+    for rank, (its_kind, its_subtype, _) in enumerate(ordered):
+        if its_kind in (kind, "*") and its_subtype in (subtype, "*"):
+            return rank
+    return None
+
+
+def _page(said: str, *, status: int) -> Response:
+    text = html.escape(said)
+    return HTMLResponse(f"<!doctype html><title>{text}</title><h1>{text}</h1>\n", status)

@@ -1,0 +1,200 @@
+"""requests and urllib3 with connections of our own in their pools.
+
+A connection tells the `Call` under way about its socket, so that it can be woken, and is read
+within the call's clock. requests does nothing on its own here: no redirects, no .netrc, no jar.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import ssl
+import threading
+import time
+from functools import cache
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from h2o_client.transport.call import Call
+
+_BUFFER = 1 << 16
+_LONGEST_IDLE = 4.0  # seconds; servers close theirs after 5
+_MOST_IDLE = 1000
+
+
+def new_session(verify: bool | str | ssl.SSLContext) -> requests.Session:
+    session = _Session()
+    session.headers.clear()
+    session.auth = _KeepHeaders()
+    session.cookies.set_policy(_NoCookies())
+    adapter = _Adapter(verify if isinstance(verify, ssl.SSLContext) else None)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
+
+
+class _UnderWay(threading.local):
+    """The call that this thread is sending: urllib3 has no way to hand it to a connection."""
+
+    call: Call | None = None
+
+
+under_way = _UnderWay()
+
+
+class _PacedReader(io.RawIOBase):
+    """A socket read within a call's clock, which bounds the whole wait and not each byte's."""
+
+    def __init__(self, sock: Any, call: Call) -> None:
+        self._socket = sock
+        self._raw = sock.makefile("rb", buffering=0)
+        self._call = call
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        clock = self._call.clock
+        self._socket.settimeout(clock.left())
+        began = time.monotonic()
+        try:
+            return self._raw.readinto(buffer)  # type: ignore[no-any-return]
+        except TimeoutError:
+            clock.expire()
+        finally:
+            clock.waited(time.monotonic() - began)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _PacedResponse(http.client.HTTPResponse):
+    """Reads its head and body through a `_PacedReader`."""
+
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        assert under_way.call is not None
+        self.fp = io.BufferedReader(_PacedReader(sock, under_way.call), _BUFFER)
+
+
+class _PacedConnection:
+    """Mixed into urllib3's connections: tells the call under way about its socket."""
+
+    response_class = _PacedResponse
+
+    def connect(self: Any) -> None:
+        call = under_way.call
+        assert call is not None
+        super().connect()  # type: ignore[misc]
+        call.sent = False  # what was sent so far was said to a proxy
+        call.connected(self.sock)
+
+    def _new_conn(self: Any) -> Any:
+        sock = super()._new_conn()  # type: ignore[misc]
+        assert under_way.call is not None
+        under_way.call.reaches(sock)
+        return sock
+
+    def request(self: Any, *args: Any, **kwargs: Any) -> None:
+        if self.sock is not None:
+            assert under_way.call is not None
+            under_way.call.connected(self.sock)
+        super().request(*args, **kwargs)  # type: ignore[misc]
+
+    def send(self: Any, data: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        assert under_way.call is not None
+        under_way.call.sent = True
+        super().send(data)  # type: ignore[misc]
+
+
+class _FreshPool:
+    """Mixed into urllib3's pools: gives no connection out that has been idle for long."""
+
+    def _put_conn(self: Any, conn: Any) -> None:
+        if conn is not None:
+            conn.idle_since = time.monotonic()
+        super()._put_conn(conn)  # type: ignore[misc]
+
+    def _get_conn(self: Any, timeout: float | None = None) -> Any:
+        conn = super()._get_conn(timeout)  # type: ignore[misc]
+        idle = time.monotonic() - getattr(conn, "idle_since", time.monotonic())
+        if idle > _LONGEST_IDLE:
+            conn.close()
+        return conn
+
+
+@cache
+def _fresh_pool(pool: Any) -> type:
+    connection = type("Connection", (_PacedConnection, pool.ConnectionCls), {})
+    return type("Pool", (_FreshPool, pool), {"ConnectionCls": connection})
+
+
+class _Adapter(HTTPAdapter):
+    """requests' adapter with our connections in its pools, straight or through any proxy."""
+
+    def __init__(self, context: ssl.SSLContext | None) -> None:
+        self._context = context
+        super().__init__(pool_maxsize=_MOST_IDLE)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        _use_fresh_pools(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        known = proxy in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if not known:
+            _use_fresh_pools(manager)
+        return manager
+
+    def build_connection_pool_key_attributes(self, *args: Any, **kwargs: Any) -> Any:
+        host, tls = super().build_connection_pool_key_attributes(*args, **kwargs)
+        return host, tls if self._context is None else {"ssl_context": self._context}
+
+    def cert_verify(self, conn: Any, *args: Any, **kwargs: Any) -> None:
+        # The caller's own context says itself whom it trusts.
+        if self._context is None:
+            super().cert_verify(conn, *args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        # urllib3 leaves its pools to the garbage collector.
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118 - it has no __iter__
+                pool = manager.pools.get(key)
+                if pool is not None:
+                    pool.close()
+        super().close()
+
+
+def _use_fresh_pools(manager: Any) -> None:
+    pools = manager.pool_classes_by_scheme
+    manager.pool_classes_by_scheme = {name: _fresh_pool(pool) for name, pool in pools.items()}
+
+
+class _Session(requests.Session):
+    """requests' session, without its way with redirects."""
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        # It would read a redirect's body to the end, however long, to look for the next one.
+        return None
+
+
+class _KeepHeaders(requests.auth.AuthBase):
+    """Without an auth of its own requests puts .netrc's over the caller's Authorization."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return request
+
+
+class _NoCookies(DefaultCookiePolicy):
+    """For the jar of requests, which sends no Secure cookie over http and asks no policy."""
+
+    def set_ok(self, cookie: Any, request: Any) -> bool:
+        return False

@@ -1,0 +1,143 @@
+"""The session's cookies: where they come from, and where they may go.
+
+Chat-ui's session cookie is Secure by default, and a chat-ui on localhost sends it over plain http.
+Browsers send such a cookie back to a loopback host; python's jars do not. To any other http host
+a Secure cookie, or one the caller gave, goes only if the caller says so.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import warnings
+from collections.abc import Mapping
+from copy import copy
+from http.cookiejar import (  # type: ignore[attr-defined]
+    Cookie,
+    CookieJar,
+    DefaultCookiePolicy,
+    LoadError,
+    MozillaCookieJar,
+    eff_request_host,
+)
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from requests import Request
+from requests.cookies import MockRequest, create_cookie
+
+from h2o_client.errors import ConfigurationError
+
+Cookies = CookieJar | Mapping[str, str] | str | os.PathLike[str]
+"""A jar, a mapping of names to values, ``"name=value"``, or a Netscape cookie file's path."""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether requests to ``host`` stay on this machine."""
+    host = host.strip("[]").rstrip(".").lower()
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class SessionJar:
+    """The cookies of one session with the server at ``base_url``."""
+
+    def __init__(self, base_url: str, given: Cookies | None, *, insecure: bool | None) -> None:
+        parts = urlsplit(base_url)
+        self.jar = CookieJar(_Policy())
+        self._host = parts.hostname or ""
+        self._plain = parts.scheme == "http" and not is_loopback(self._host)
+        self._insecure = insecure
+        self.given = given is not None
+        if given is None:
+            return
+        if self._plain and not insecure:
+            raise _insecure_error(self._host, "Your cookie would")
+        # What jars call the host: they know one without a dot as "host.local".
+        domain = eff_request_host(MockRequest(Request("GET", base_url).prepare()))[1]
+        for cookie in _cookies_of(given, self._host, domain, secure=parts.scheme == "https"):
+            self.jar.set_cookie(cookie)
+
+    def check(self) -> None:
+        """Raises `ConfigurationError` if a Secure cookie would have to cross an open network."""
+        if self._plain and not self._insecure and any(cookie.secure for cookie in self.jar):
+            raise _insecure_error(self._host, "The server's session cookie is Secure, yet would")
+
+    def __len__(self) -> int:
+        return len(self.jar)
+
+
+class _Policy(DefaultCookiePolicy):
+    """Secure cookies may go over http here: `SessionJar.check` decides where that is right."""
+
+    def return_ok_secure(self, cookie: Cookie, request: Any) -> bool:
+        return True
+
+
+def _insecure_error(host: str, what: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{what} cross the network to {host} in the clear. Use https, or accept it with "
+        "insecure_cookies=True. Whoever runs the server can set COOKIE_SECURE=false (or, on "
+        "older versions, ALLOW_INSECURE_COOKIES=true) for a server without TLS."
+    )
+
+
+def _cookies_of(given: Cookies, host: str, domain: str, *, secure: bool) -> list[Cookie]:
+    if isinstance(given, CookieJar):
+        return [copy(cookie) for cookie in given]
+    if isinstance(given, Mapping):
+        return [_cookie(name, value, domain, secure) for name, value in given.items()]
+    if isinstance(given, str) and "=" in given and not Path(given).is_file():
+        pairs = [pair.partition("=") for pair in given.split(";") if pair.strip()]
+        return [_cookie(name.strip(), value.strip(), domain, secure) for name, _, value in pairs]
+    return _cookies_in(Path(given), host, domain)
+
+
+def _cookie(name: str, value: str, domain: str, secure: bool) -> Cookie:
+    if not name or any(ord(char) < 32 for char in name + value):
+        raise ConfigurationError('A cookie is given as "name=value", without line breaks.')
+    made: Cookie = create_cookie(  # type: ignore[no-untyped-call]
+        name, value, domain=domain, path="/", secure=secure
+    )
+    return made
+
+
+def _cookies_in(path: Path, host: str, domain: str) -> list[Cookie]:
+    jar = MozillaCookieJar(path)
+    try:
+        jar.load(ignore_discard=True, ignore_expires=True)
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        # Not shown: it may be a cookie's value, given without its name.
+        raise ConfigurationError(
+            'cookies= is neither "name=value" nor the path of a file that exists.'
+        ) from None
+    except (LoadError, OSError, UnicodeDecodeError) as exc:
+        raise ConfigurationError(
+            f"{path} is not a Netscape cookie file (as browser extensions export it)."
+        ) from exc
+    if os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
+        warnings.warn(
+            f"Others can read the cookie file {path}: chmod 600 keeps your session yours.",
+            stacklevel=2,
+        )
+    cookies = [cookie for cookie in jar if _belongs(cookie.domain.lstrip("."), host)]
+    # Browser extensions write 0 for a cookie that lasts as long as the browser's session.
+    cookies = [cookie for cookie in cookies if not cookie.expires or not cookie.is_expired()]
+    if not cookies:
+        raise ConfigurationError(f"{path} holds no cookie for {host} that has not expired.")
+    for cookie in cookies:
+        if cookie.domain == host:
+            cookie.domain = domain
+        cookie.expires = cookie.expires or None
+    return cookies
+
+
+def _belongs(domain: str, host: str) -> bool:
+    return host == domain or host.endswith(f".{domain}")

@@ -1,0 +1,180 @@
+"""An answer as bytes, read below urllib3, which hands a body over a chunk at a time.
+
+The bytes of many chunks are taken at once and undone in `wire.framing`, and a line is there the
+moment its bytes are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import urllib3
+
+from h2o_client.errors import H2oError, ProtocolError, TransportError
+from h2o_client.log import log
+from h2o_client.timeouts import Clock
+from h2o_client.transport.call import Call, Woken
+from h2o_client.transport.failures import translated
+from h2o_client.wire.framing import Chunked, Frame, FramingError, Length, UntilClose
+from h2o_client.wire.lines import LineSplitter
+
+_READ_AT_ONCE = 1 << 16
+_LONGEST_WHOLE = 16 << 20
+
+
+class Response:
+    """An answer whose head is here. Whoever gets it closes it.
+
+    ``finished`` says whether the body has ended as its framing promised; it is False after a cut.
+    Repeated headers are joined; their names are in lower case.
+    """
+
+    def __init__(self, raw: urllib3.BaseHTTPResponse, call: Call, url: str) -> None:
+        self.status = raw.status
+        self.headers = {name.lower(): value for name, value in raw.headers.items()}
+        self.url = url
+        self.finished = False
+        self._raw = raw
+        self._call = call
+        self._open = True
+        self._below: Any = getattr(raw, "_fp", None)
+        self._frame = _frame_of(self._below)
+        self._broken: FramingError | None = None
+        self._whole: bytes | None = None
+
+    def read(self) -> bytes:
+        """The next bytes of the body, as soon as there are any; ``b""`` at its end or at a cut.
+
+        Raises `TransportError`, `TransportTimeout`, `ProtocolError`, and `Woken`.
+        """
+        while self._open:
+            if self._frame.done:
+                self._finish()
+                break
+            if self._broken is not None:
+                self.close()
+                raise ProtocolError(
+                    "the framing of the answer", repr(self._broken.excerpt)
+                ) from self._broken
+            data = self._read_connection()
+            if not data:
+                self.finished = self._frame.close()
+                self.close()
+                break
+            try:
+                payload = self._frame.feed(data)
+            except FramingError as exc:
+                payload, self._broken = exc.payload, exc
+            if payload:
+                return payload
+        return b""
+
+    def whole(self) -> bytes:
+        """The whole body. Raises `TransportError` if it is cut, `ProtocolError` if over 16 MiB.
+
+        A refusal's body is as much of it as came.
+        """
+        if self._whole is None:
+            self._whole = self._read_whole()
+        return self._whole
+
+    def iter_lines(self, *, carriage_returns: bool = False) -> Iterator[bytes]:
+        r"""Each line, without its end, the moment its bytes have arrived, in every framing.
+
+        Lines end with ``\n``, with ``carriage_returns`` also with ``\r\n`` and ``\r``. A last line
+        without an end is given too; then a cut raises `TransportError`.
+        """
+        splitter = LineSplitter(carriage_returns=carriage_returns)
+        while data := self.read():
+            yield from splitter.feed(data)
+        if rest := splitter.rest():
+            yield rest
+        if not self.finished:
+            raise TransportError("The connection ended in the middle of the body.", url=self.url)
+
+    def drain(self, seconds: float) -> bytes:
+        """Reads on to the end of a body that has said all, for at most ``seconds``; never raises.
+
+        A body that ends in time leaves its connection to the next request.
+        """
+        self._call.clock = Clock(seconds)
+        pieces: list[bytes] = []
+        try:
+            while piece := self.read():
+                pieces.append(piece)
+        except (H2oError, Woken) as exc:
+            log.debug("the rest of an answer was given up: %s", type(exc).__name__)
+        self.close()
+        return b"".join(pieces)
+
+    def close(self) -> None:
+        """Gives the connection up, unless the body has ended and it was kept. Idempotent."""
+        if self._open:
+            self._open = False
+            self._raw.close()
+            self._let_go()
+
+    def __enter__(self) -> Response:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def _read_whole(self) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        with self:
+            try:
+                while piece := self.read():
+                    pieces.append(piece)
+                    size += len(piece)
+                    if size > _LONGEST_WHOLE:
+                        raise ProtocolError(f"an answer of over {_LONGEST_WHOLE >> 20} MiB")
+            except TransportError:
+                if self.status < 400:
+                    raise
+        if not self.finished and self.status < 400:
+            raise TransportError("The connection ended in the middle of an answer.", url=self.url)
+        return b"".join(pieces)
+
+    def _finish(self) -> None:
+        self.finished = True
+        if self._frame.excess:
+            # It would be taken for the beginning of the next answer.
+            self.close()
+        else:
+            self._open = False
+            if self._below is not None:
+                self._below.close()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._call.let_go()
+        self._raw.release_conn()
+
+    def _read_connection(self) -> bytes:
+        try:
+            fp = getattr(self._below, "fp", None)
+            if fp is not None:
+                data: bytes = fp.read1(_READ_AT_ONCE)
+            else:
+                # A mock, or another urllib3: it undoes the framing itself.
+                data = self._raw.read1(_READ_AT_ONCE, decode_content=False)
+            self._call.check()
+        except Woken:
+            self.close()
+            raise
+        except Exception as exc:
+            self.close()
+            self._call.check()
+            raise translated(exc, self._call, self.url) from exc
+        return data
+
+
+def _frame_of(below: Any) -> Frame:
+    if getattr(below, "fp", None) is None:
+        return UntilClose()
+    if below.chunked:
+        return Chunked()
+    return UntilClose() if below.length is None else Length(below.length)

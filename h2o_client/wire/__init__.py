@@ -1,0 +1,1 @@
+"""The protocol with no network in it: bytes to events and back, requests as values."""

@@ -1,0 +1,277 @@
+r"""The bytes of an answer to its events, whatever the format.
+
+The format is found by the first bytes, never by the Content-Type, which servers of several
+versions get wrong: ``{`` begins JSON lines (v0.7 and later), ``data:``, another field or a comment
+begins server-sent events (v0.3 to v0.6), ``[`` an answer that was not streamed. Feed bytes in any
+cut; the same events come out. Nothing is raised: what does not decode is a `Malformed` event, and
+nothing follows it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+from msgspec.structs import replace
+
+from h2o_client.wire import tgi, updates
+from h2o_client.wire.events import Event, Failure, Final, Malformed, Notice, Title, Token
+from h2o_client.wire.lines import LineSplitter
+from h2o_client.wire.sse import field
+
+_BLANK = b" \t\r\n"
+_IN_FRONT = _BLANK + b"\xef\xbb\xbf"  # blanks, and the bytes of a byte order mark
+_SSE_BEGINS = re.compile(rb"(?:data|event|id|retry)?:")
+_SSE_MAY_BEGIN = (b"data:", b"event:", b"id:", b"retry:")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SHOWN: dict[type, str] = {Final: "text", Failure: "message", Title: "title"}
+_LONGEST_LINE = 16 << 20
+_EXCERPT = 200
+
+
+class Decoder:
+    """Bytes in, events out.
+
+    ``text_bytes`` is set by the reader to the bytes of text it has received: the terminal event
+    repeats the whole answer, and its line may be as long as that allows.
+    """
+
+    def __init__(self) -> None:
+        self.text_bytes = 0
+        self._start = b""
+        self._format: _Format | None = None
+
+    def feed(self, data: bytes) -> list[Event]:
+        """The events that ``data`` completes."""
+        if self._format is None:
+            # What is in front is not kept: it may be blank lines for as long as a server is silent.
+            self._start = (self._start + data).lstrip(_IN_FRONT)
+            self._format = _found_format(self._start)
+            if self._format is None:
+                return []
+            data, self._start = self._start, b""
+        events = self._format.feed(data)
+        longest = max(_LONGEST_LINE, 2 * self.text_bytes + (1 << 20))
+        if self._format.pending > longest:
+            events.append(self._format.malformed(b"", f"a line of over {longest} bytes"))
+        return events
+
+    def end(self) -> list[Event]:
+        """The body has ended. A last line that is whole but for its newline counts."""
+        if self._format is None:
+            return []
+        return self._format.end()
+
+
+class _Format:
+    """Lines, counted, to events. A format says how a line is read and what its end means."""
+
+    carriage_returns = False
+
+    def __init__(self) -> None:
+        self._splitter = LineSplitter(carriage_returns=self.carriage_returns)
+        self._line = 0
+        self._half = ""  # a high surrogate whose other half is in the next token
+        self._kept = 0  # bytes of whole lines that are no event yet
+        self._over = False
+
+    @property
+    def pending(self) -> int:
+        return 0 if self._over else self._splitter.pending + self._kept
+
+    def feed(self, data: bytes) -> list[Event]:
+        events: list[Event] = []
+        if self._over:
+            return events
+        for line in self._splitter.feed(data):
+            self._line += 1
+            if line:
+                self.read_line(line, events)
+            else:
+                self.read_blank(events)
+            if self._over:
+                break
+        return events
+
+    def end(self) -> list[Event]:
+        events: list[Event] = []
+        if not self._over:
+            self._line += 1
+            self.read_rest(self._splitter.rest(), events)
+            if self._half and not self._over:
+                events.append(self._flushed())
+            self._over = True
+        return events
+
+    def read_line(self, line: bytes, events: list[Event]) -> None:
+        raise AssertionError("every format reads lines")  # pragma: no cover
+
+    def read_blank(self, events: list[Event]) -> None:
+        """A line without a byte."""
+
+    def read_rest(self, rest: bytes, events: list[Event]) -> None:
+        """The bytes behind the last newline: an event, or what a cut left of one."""
+
+    def malformed(self, excerpt: bytes, reason: str) -> Malformed:
+        """The event that ends everything."""
+        self._over = True
+        shown = excerpt[:_EXCERPT].decode("utf-8", "replace")
+        self._splitter.rest()
+        return Malformed(self._line, shown, reason)
+
+    def give(self, event: Event, events: list[Event]) -> None:
+        """Appends ``event``, with no half of a surrogate pair in it."""
+        if type(event) is Token:
+            text = event.text
+            if self._half or not text.isascii():
+                event = self._joined(event)
+        else:
+            if self._half and isinstance(event, Final | Failure):
+                events.append(self._flushed())
+            shown = _SHOWN.get(type(event), "")
+            words = getattr(event, shown) if shown else None
+            if words and _SURROGATE.search(words):
+                event = replace(event, **{shown: _paired(words)})
+        events.append(event)
+
+    def _joined(self, token: Token) -> Token:
+        # v0.8.4 tears pairs between tokens: "\ud83e", then "\uddea".
+        text = self._half + token.text
+        if not _SURROGATE.search(text):
+            return token
+        self._half = text[-1] if "\ud800" <= text[-1] <= "\udbff" else ""
+        whole = text[: len(text) - len(self._half)]
+        return Token(_paired(whole), token.special, token.id, token.logprob)
+
+    def _flushed(self) -> Token:
+        self._half = ""
+        return Token("\ufffd")
+
+
+class _ServerSentEvents(_Format):
+    """Events of text-generation-inference. A comment or an unknown field says nothing."""
+
+    carriage_returns = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        # By the standard an event's data may be spread over several lines: those that make no
+        # document by themselves are kept, and read together when the event ends.
+        self._data = bytearray()
+
+    def read_line(self, line: bytes, events: list[Event]) -> None:
+        if not line.startswith(b"data"):
+            return
+        name, value = field(line)
+        if name != b"data" or not value or value == b"[DONE]":
+            return
+        if self._data or not self._read_data(value, events):
+            self._data += value + b"\n"
+            self._kept = len(self._data)
+
+    def read_blank(self, events: list[Event]) -> None:
+        if self._data:
+            data = self._taken()
+            if not self._read_data(data, events):
+                events.append(self.malformed(data, "no JSON document"))
+
+    def read_rest(self, rest: bytes, events: list[Event]) -> None:
+        self.read_line(rest, events)
+        if not rest:
+            self.read_blank(events)
+        elif self._data:
+            self._read_data(self._taken(), events)  # if it makes no document, that is a cut
+
+    def malformed(self, excerpt: bytes, reason: str) -> Malformed:
+        self._data.clear()
+        return super().malformed(excerpt, reason)
+
+    def _taken(self) -> bytes:
+        data = bytes(self._data[:-1])
+        self._data.clear()
+        self._kept = 0
+        return data
+
+    def _read_data(self, data: bytes, events: list[Event]) -> bool:
+        try:
+            found = tgi.read(data)
+        except (ValueError, RecursionError):
+            return False
+        for event in found:
+            self.give(event, events)
+        return True
+
+
+class _JsonLines(_Format):
+    """Updates of chat-ui. Behind finalAnswer stand 4096 spaces, then later updates on that line."""
+
+    def read_line(self, line: bytes, events: list[Event]) -> None:
+        try:
+            event = updates.read(line)
+        except (ValueError, RecursionError):
+            if line.strip(_BLANK):
+                events.append(self.malformed(line.strip(_BLANK), "no JSON document"))
+            return
+        if isinstance(event, Notice):
+            self._give_unknown(event, events)
+        else:
+            self.give(event, events)
+
+    def read_rest(self, rest: bytes, events: list[Event]) -> None:
+        try:
+            json.loads(rest)
+        except (ValueError, RecursionError):
+            return  # a cut in mid-line, or blanks
+        self.read_line(rest, events)
+
+    def _give_unknown(self, notice: Notice, events: list[Event]) -> None:
+        # An answer that was not streamed can also be one object.
+        if isinstance(notice.raw, dict) and "generated_text" in notice.raw:
+            for event in tgi.read_whole(notice.raw):
+                self.give(event, events)
+        else:
+            events.append(notice)
+
+
+class _WholeDocument(_Format):
+    """An answer that was not streamed: a model server that ignores ``stream``."""
+
+    def feed(self, data: bytes) -> list[Event]:
+        if not self._over:
+            self._splitter.feed(data.replace(b"\n", b" "))
+        return []
+
+    def read_rest(self, rest: bytes, events: list[Event]) -> None:
+        try:
+            document = json.loads(rest)
+        except (ValueError, RecursionError):
+            return
+        for event in tgi.read_whole(document):
+            self.give(event, events)
+
+
+class _Unreadable(_Format):
+    """Neither of them: an HTML page, most often."""
+
+    def feed(self, data: bytes) -> list[Event]:
+        if self._over:
+            return []
+        self._line = 1
+        return [self.malformed(data, "neither server-sent events nor JSON lines")]
+
+
+def _found_format(start: bytes) -> _Format | None:
+    if start.startswith(b"{"):
+        return _JsonLines()
+    if start.startswith(b"["):
+        return _WholeDocument()
+    if _SSE_BEGINS.match(start):
+        return _ServerSentEvents()
+    if any(name.startswith(start) for name in _SSE_MAY_BEGIN):
+        return None
+    return _Unreadable()
+
+
+def _paired(text: str) -> str:
+    # Through UTF-16, where two halves meet; what has no other half becomes U+FFFD.
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

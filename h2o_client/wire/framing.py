@@ -1,0 +1,174 @@
+"""HTTP/1.1 bodies: the bytes of the connection to the bytes of the payload, and back.
+
+A frame is fed what the connection gave, in any cut, and gives the payload that is certain; it
+never waits inside a chunk. ``done`` says that the body has ended as its framing promised; what
+came behind it is ``excess``. RFC 9112, sections 6 and 7.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+# Both bounded, and alike: what is refused in one piece is refused in any cut.
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]{0,16}(?:;[^\r\n]{0,4096})?\r?\n")
+_SIZE_LINE_BEGUN = re.compile(rb"[0-9A-Fa-f]{0,15}[ \t]{0,16}(?:;[^\r\n]{0,4096})?\r?")
+_LONGEST_TRAILER = 65536
+
+
+class FramingError(ValueError):
+    """The framing is broken at ``excerpt``; ``payload`` is what came before it in this feed."""
+
+    def __init__(self, excerpt: bytes, payload: bytes = b"") -> None:
+        super().__init__(f"not a chunk: {excerpt!r}")
+        self.excerpt = excerpt
+        self.payload = payload
+
+
+class Frame(Protocol):
+    """How a body is delimited."""
+
+    done: bool
+    excess: bytes
+
+    def feed(self, data: bytes) -> bytes:
+        """The payload in ``data``. Raises `FramingError`."""
+
+    def close(self) -> bool:
+        """The connection has ended: whether the body is whole."""
+
+
+class Chunked:
+    """``Transfer-Encoding: chunked``. Many chunks are undone at once."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self.excess = b""
+        self._held = b""  # the beginning of a size line, a chunk's end or a trailer
+        self._left = 0  # bytes of the current chunk that are still to come
+        self._ending = False  # the chunk's data are complete, its CRLF is to come
+        self._trailers = -1  # bytes of trailer seen, once the last chunk has come
+
+    def feed(self, data: bytes) -> bytes:
+        if self._left > len(data):
+            self._left -= len(data)
+            return data
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        payload: list[bytes] = []
+        place = 0
+        match = _SIZE_LINE.match
+        if self._left:
+            payload.append(data[: self._left])
+            place = self._left
+            self._left = 0
+            self._ending = True
+        while self._trailers < 0:
+            if self._ending:
+                end = self._end_of_chunk(data, place, payload)
+                if end < 0:
+                    break
+                place = end
+                self._ending = False
+            size_line = match(data, place)
+            if size_line is None:
+                self._hold_size_line(data, place, payload)
+                break
+            start = size_line.end()
+            stop = start + int(size_line[1], 16)
+            if stop == start:
+                self._trailers = 0
+                place = start
+                break
+            if stop > len(data):
+                payload.append(data[start:])
+                self._left = stop - len(data)
+                break
+            payload.append(data[start:stop])
+            # The common case, taken without the state: the chunk's CRLF is here too.
+            if data[stop : stop + 2] == b"\r\n":
+                place = stop + 2
+            else:
+                place = stop
+                self._ending = True
+        if self._trailers >= 0:
+            self._read_trailers(data, place, payload)
+        return b"".join(payload)
+
+    def close(self) -> bool:
+        return self.done
+
+    def _end_of_chunk(self, data: bytes, place: int, payload: list[bytes]) -> int:
+        for end in (b"\r\n", b"\n"):
+            if data.startswith(end, place):
+                return place + len(end)
+        rest = data[place : place + 2]
+        if b"\r\n".startswith(rest):
+            self._held = data[place:]
+            return -1
+        raise FramingError(data[place : place + 40], b"".join(payload))
+
+    def _hold_size_line(self, data: bytes, place: int, payload: list[bytes]) -> None:
+        held = data[place:]
+        if _SIZE_LINE_BEGUN.fullmatch(held) is None:
+            raise FramingError(held[:40], b"".join(payload))
+        self._held = held
+
+    def _read_trailers(self, data: bytes, place: int, payload: list[bytes]) -> None:
+        ended = self.done
+        while not ended:
+            end = data.find(b"\n", place)
+            if end < 0:
+                self._held = data[place:]
+                break
+            ended = data[place:end] in (b"", b"\r")
+            self._trailers += end + 1 - place
+            place = end + 1
+        if self._trailers + len(self._held) > _LONGEST_TRAILER:
+            raise FramingError(self._held[:40], b"".join(payload))
+        if ended:
+            self.done = True
+            self.excess += data[place:]
+
+
+class Length:
+    """``Content-Length``."""
+
+    def __init__(self, length: int) -> None:
+        self.excess = b""
+        self._left = length
+        self.done = length == 0
+
+    def feed(self, data: bytes) -> bytes:
+        payload = data[: self._left]
+        self.excess += data[self._left :]
+        self._left -= len(payload)
+        self.done = self._left == 0
+        return payload
+
+    def close(self) -> bool:
+        return self.done
+
+
+class UntilClose:
+    """Neither of them: the body ends with the connection, and a cut cannot be told from the end."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self.excess = b""
+
+    def feed(self, data: bytes) -> bytes:
+        return data
+
+    def close(self) -> bool:
+        self.done = True
+        return True
+
+
+def write_chunk(payload: bytes) -> bytes:
+    """One chunk holding ``payload``, which must not be empty (that would be the last chunk)."""
+    return b"%x\r\n%b\r\n" % (len(payload), payload)
+
+
+LAST_CHUNK = b"0\r\n\r\n"

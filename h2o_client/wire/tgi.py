@@ -1,0 +1,108 @@
+"""The events of text-generation-inference, as a chat-ui of 2023 passes them through.
+
+One JSON document an event: ``{"token": {...}, "generated_text": null, "details": null}``; the
+last one's ``generated_text`` is a string, whose words do not count (it may be empty or repeat the
+prompt). Measured on chat-ui v0.3 to v0.6.
+"""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+
+from h2o_client.wire.events import Event, Failure, Final, Notice, Token
+from h2o_client.wire.sse import write_event
+
+_NULL = msgspec.Raw(b"null")
+
+
+class _Details(msgspec.Struct):
+    finish_reason: str | None = None
+
+
+class _Generation(msgspec.Struct, gc=False):
+    token: Token | None = None
+    # Raw: the terminal event repeats the whole answer, and nobody needs it decoded.
+    generated_text: msgspec.Raw = _NULL
+    details: _Details | None = None
+    error: str | None = None
+    error_type: str | None = None
+
+
+_decode = msgspec.json.Decoder(_Generation).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def read(data: bytes) -> tuple[Event, ...]:
+    """The events in one event's data. Raises ValueError or RecursionError for no JSON."""
+    try:
+        generation = _decode(data)
+    except msgspec.DecodeError:
+        return _read_leniently(data)
+    token = generation.token
+    if token is not None and generation.generated_text == _NULL and not generation.error:
+        return (token,)
+    if generation.error:
+        return (Failure(generation.error, generation.error_type),)
+    if generation.generated_text != _NULL:
+        final = Final(finish_reason=_finish_reason(generation.details))
+        return (token, final) if token is not None else (final,)
+    return (Notice(json.loads(data)),)
+
+
+def read_whole(document: object) -> tuple[Event, ...]:
+    """The events of an answer that was not streamed: ``[{"generated_text": "..."}]``."""
+    answer = document[0] if isinstance(document, list) and len(document) == 1 else document
+    if isinstance(answer, dict) and isinstance(answer.get("generated_text"), str):
+        return (Token(answer["generated_text"]), Final())
+    return _from_plain(answer)
+
+
+def write_token(
+    token: Token, *, generated_text: str | None = None, finish_reason: str | None = None
+) -> bytes:
+    """One event; with ``generated_text`` it is the last."""
+    details = {"finish_reason": finish_reason} if finish_reason else None
+    generation = {"token": token, "generated_text": generated_text, "details": details}
+    return write_event(_encode(generation))
+
+
+def write_failure(failure: Failure) -> bytes:
+    """The event a failing model server sends instead of a token."""
+    return write_event(_encode({"error": failure.message, "error_type": failure.error_type}))
+
+
+def failure(error: object, error_type: object) -> Failure:
+    """The event for an error as model servers write it: a text, or an object with a message."""
+    if isinstance(error, dict):
+        error_type = error.get("type", error_type)
+        error = error.get("message") or error
+    return Failure(str(error), error_type if isinstance(error_type, str) else None)
+
+
+def _read_leniently(data: bytes) -> tuple[Event, ...]:
+    # json takes what msgspec refuses: lone surrogates, NaN, a field of another type.
+    return _from_plain(json.loads(data))
+
+
+def _from_plain(document: object) -> tuple[Event, ...]:
+    if not isinstance(document, dict):
+        return (Notice(document),)
+    if document.get("error"):
+        return (failure(document["error"], document.get("error_type")),)
+    events: list[Event] = []
+    token = document.get("token")
+    if isinstance(token, dict) and isinstance(token.get("text"), str):
+        events.append(Token(token["text"], special=bool(token.get("special"))))
+    if document.get("generated_text") is not None:
+        details = document.get("details")
+        if isinstance(details, dict) and details.get("finish_reason") == "length":
+            events.append(Final(finish_reason="length"))
+        else:
+            events.append(Final())
+    return tuple(events) or (Notice(document),)
+
+
+def _finish_reason(details: _Details | None) -> str:
+    return "length" if details is not None and details.finish_reason == "length" else "stop"

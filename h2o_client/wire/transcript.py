@@ -1,0 +1,73 @@
+"""What has come of an answer so far, and what it amounts to when it ends.
+
+Pure: events go in. An error wins over a final answer, a final answer's text over the joined
+tokens (they differ where a server repeats tokens or trims), and an end without either leaves the
+answer incomplete.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from h2o_client.wire.events import (
+    Event,
+    Failure,
+    Final,
+    Malformed,
+    Source,
+    Title,
+    Token,
+    WebSearch,
+)
+
+
+class Transcript:
+    """The text, as far as it has come, and the events that decide how the answer ends."""
+
+    def __init__(self) -> None:
+        self.text_bytes = 0
+        self.final: Final | None = None
+        self.failure: Failure | None = None
+        self.malformed: Malformed | None = None
+        self.title: str | None = None
+        self.sources: tuple[Source, ...] = ()
+        self._text = io.StringIO()
+
+    @property
+    def text(self) -> str:
+        """The final answer's own words, or all tokens joined."""
+        if self.final is not None and self.final.text is not None and self.failure is None:
+            return self.final.text
+        return self._text.getvalue()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the event that ends every answer has come: more may follow, but no text."""
+        return self.final is not None or self.failure is not None
+
+    def add(self, events: Sequence[Event]) -> None:
+        """Takes note of ``events``, in their order."""
+        text = "".join(
+            [event.text for event in events if type(event) is Token and not event.special]
+        )
+        if text:
+            self._text.write(text)
+            self.text_bytes += (
+                len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+            )
+        for event in events:
+            if type(event) is not Token:
+                self._note(event)
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, Final):
+            self.final = event
+        elif isinstance(event, Failure):
+            self.failure = self.failure or event
+        elif isinstance(event, Title):
+            self.title = event.title
+        elif isinstance(event, WebSearch):
+            self.sources = event.sources or self.sources
+        elif isinstance(event, Malformed):
+            self.malformed = event

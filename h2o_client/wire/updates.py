@@ -1,0 +1,140 @@
+"""The updates of chat-ui v0.7 and later: one JSON document a line, told apart by its ``type``.
+
+Measured on v0.7, v0.8.4, v0.9.1, v0.9.4, v0.9.6, v0.10.0 and HEAD. Types without a name here
+become a `Notice`: they must not fail.
+"""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+
+from h2o_client.wire.events import (
+    Event,
+    Failure,
+    Final,
+    Notice,
+    Source,
+    Status,
+    Title,
+    Token,
+    Tool,
+    WebSearch,
+)
+from h2o_client.wire.tgi import failure
+
+PADDING = "\0"
+"""Tokens are padded with it to 16 characters from v0.9.0 on, against traffic analysis."""
+
+
+class _Stream(msgspec.Struct, tag="stream", gc=False):
+    token: str = ""
+
+
+class _FinalAnswer(msgspec.Struct, tag="finalAnswer"):
+    text: str | None = None
+    interrupted: bool = False
+
+
+class _Status(msgspec.Struct, tag="status", rename="camel"):
+    status: str = ""
+    message: str | None = None
+    status_code: int | None = None
+
+
+class _Title(msgspec.Struct, tag="title"):
+    title: str = ""
+
+
+_decode = msgspec.json.Decoder(_Stream | _FinalAnswer | _Status | _Title).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def read(line: bytes) -> Event:
+    """The event in one line. Raises ValueError or RecursionError for no JSON."""
+    try:
+        update = _decode(line)
+    except msgspec.DecodeError:
+        return _from_plain(json.loads(line))
+    if type(update) is _Stream:
+        return Token(update.token.rstrip(PADDING))
+    if isinstance(update, _FinalAnswer):
+        return Final(update.text, interrupted=update.interrupted)
+    if isinstance(update, _Title):
+        return Title(update.title)
+    assert isinstance(update, _Status)
+    return _status(update.status, update.message or "", update.status_code)
+
+
+def write(event: Token | Final | Failure | Title | Status) -> bytes:
+    """One line, with its newline, as v0.10.0 writes it."""
+    return _encode(_plain(event)) + b"\n"
+
+
+def _plain(event: Token | Final | Failure | Title | Status) -> dict[str, object]:
+    if isinstance(event, Token):
+        return {"type": "stream", "token": event.text.ljust(16, PADDING)}
+    if isinstance(event, Final):
+        return {"type": "finalAnswer", "text": event.text or "", "interrupted": event.interrupted}
+    if isinstance(event, Title):
+        return {"type": "title", "title": event.title}
+    if isinstance(event, Failure):
+        status = {} if event.status is None else {"statusCode": event.status}
+        return {"type": "status", "status": "error", "message": event.message, **status}
+    message = {"message": event.message} if event.message else {}
+    return {"type": "status", "status": event.status, **message}
+
+
+def _status(status: str, message: str, code: int | None) -> Event:
+    if status == "error":
+        return Failure(message or "no reason given", status=code)
+    if status == "title":
+        return Title(message)
+    return Status(status, message)
+
+
+def _from_plain(update: object) -> Event:
+    # Unknown types, and what msgspec refuses in known ones: lone surrogates of v0.8.4, NaN.
+    if not isinstance(update, dict):
+        return Notice(update)
+    kind = update.get("type")
+    if kind == "stream" and isinstance(update.get("token"), str):
+        return Token(update["token"].rstrip(PADDING))
+    if kind == "finalAnswer" and isinstance(update.get("text"), str):
+        return Final(update["text"], interrupted=bool(update.get("interrupted")))
+    if kind == "status" and isinstance(update.get("status"), str):
+        code = update.get("statusCode")
+        message = str(update.get("message") or "")
+        return _status(update["status"], message, code if isinstance(code, int) else None)
+    if kind == "title" and isinstance(update.get("title"), str):
+        return Title(update["title"])
+    if kind == "webSearch":
+        return _web_search(update)
+    if kind == "tool":
+        return _tool(update)
+    if kind == "redirect":
+        return Failure(str(update.get("location", "")), "redirect")
+    if kind is None and update.get("error"):
+        return failure(update["error"], update.get("error_type"))
+    return Notice(update)
+
+
+def _web_search(update: dict[str, object]) -> WebSearch:
+    found = update.get("sources")
+    sources = tuple(
+        Source(str(source.get("title", "")), str(source.get("link", "")))
+        for source in (found if isinstance(found, list) else ())
+        if isinstance(source, dict)
+    )
+    kind = update.get("subtype") or update.get("messageType") or ""
+    return WebSearch(str(kind), str(update.get("message") or ""), sources)
+
+
+def _tool(update: dict[str, object]) -> Tool:
+    call = update.get("call")
+    if not isinstance(call, dict):
+        result = update.get("result")
+        call = result.get("call") if isinstance(result, dict) else None
+    name = call.get("name") if isinstance(call, dict) else update.get("name")
+    return Tool(str(update.get("subtype") or ""), str(name or ""), update)

@@ -1,0 +1,54 @@
+"""What every test is held to: nothing of the caller's environment, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from h2o_client import H2oSession
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.startswith("H2O_CLIENT_") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def open_session() -> Iterator[Callable[..., H2oSession]]:
+    """Makes sessions, and closes them when the test is over."""
+    sessions: list[H2oSession] = []
+
+    def make(*args: object, **kwargs: object) -> H2oSession:
+        sessions.append(H2oSession(*args, **kwargs))  # type: ignore[arg-type]
+        return sessions[-1]
+
+    yield make
+    for session in sessions:
+        session.close()
+
+
+@pytest.fixture
+def leaks_nothing() -> Iterator[None]:
+    """Threads and file descriptors are back to what they were, within two seconds."""
+    threads, descriptors = threading.active_count(), _descriptors()
+    yield
+    end = time.monotonic() + 2
+    waiter = threading.Event()
+    while (threading.active_count(), _descriptors()) > (threads, descriptors):
+        if time.monotonic() > end:
+            break
+        waiter.wait(0.01)
+    assert threading.active_count() <= threads
+    assert _descriptors() <= descriptors
+
+
+def _descriptors() -> int:
+    folder = Path("/proc/self/fd")
+    return len(list(folder.iterdir())) if folder.exists() else 0

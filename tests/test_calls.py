@@ -1,0 +1,73 @@
+"""`stream` and `chat` without a session, and the order of the calls under a mocked transport."""
+
+from __future__ import annotations
+
+import pytest
+import responses
+from responses import matchers
+from responses.registries import OrderedRegistry
+
+import h2o_client
+from chatui import ID, LAYOUT, chat_ui, refuses, tokens
+from h2o_client import H2oSession, ServerError
+from h2o_client.wire import pagedata
+from scripted import Exchange, ScriptedServer
+
+URL = "http://localhost:3000"
+
+
+def test_chat_asks_once_and_leaves_nothing(leaks_nothing: None) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        assert h2o_client.chat("Hi", base_url=server.url).text == "Hello there"
+        assert server.count("DELETE") == 1
+        server.wait_for(lambda server: server.open == 0)
+
+
+def test_stream_ends_its_session_with_the_reply(leaks_nothing: None) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        reply = h2o_client.stream("Hi", base_url=server.url)
+        assert list(reply) == ["Hello", " there"]
+        server.wait_for(lambda server: server.open == 0)
+        assert server.count("DELETE") == 1
+
+
+def test_stream_broken_off_ends_its_session_too(leaks_nothing: None) -> None:
+    def unending(exchange: Exchange) -> None:
+        exchange.head(200)
+        exchange.write(tokens("Hello", end=False)[0])
+        exchange.gone(10)
+
+    with ScriptedServer(chat_ui(unending)) as server:
+        for token in h2o_client.stream("Hi", base_url=server.url):
+            assert token == "Hello"
+            break
+        server.wait_for(lambda server: server.count("DELETE") == 1 and server.open == 0)
+
+
+def test_stream_that_is_refused_ends_its_session(leaks_nothing: None) -> None:
+    failing = refuses(500, {"message": "Internal Error"})
+    with ScriptedServer(chat_ui(failing)) as server:
+        with pytest.raises(ServerError):
+            h2o_client.stream("Hi", base_url=server.url)
+        server.wait_for(lambda server: server.count("DELETE") == 1 and server.open == 0)
+
+
+@responses.activate(registry=OrderedRegistry)
+def test_the_calls_come_in_the_order_of_the_protocol() -> None:
+    form = "application/x-www-form-urlencoded"
+    responses.get(f"{URL}/__data.json", body=pagedata.write([pagedata.Data(LAYOUT), None]))
+    responses.post(
+        f"{URL}/settings",
+        json={"type": "redirect", "status": 303, "location": f"{URL}/"},
+        match=[matchers.header_matcher({"Content-Type": form, "Referer": f"{URL}/"})],
+    )
+    responses.post(f"{URL}/conversation", json={"conversationId": ID})
+    responses.post(
+        f"{URL}/conversation/{ID}",
+        body=b"".join(tokens("Hello", " there")),
+        content_type="text/event-stream",
+    )
+    responses.delete(f"{URL}/conversation/{ID}")
+    with H2oSession(URL) as client:
+        assert list(client.stream("Hi")) == ["Hello", " there"]
+    assert len(responses.calls) == 5

@@ -1,0 +1,324 @@
+"""Several turns in one conversation: history kept by the server, stored before the next message."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from chatui import ID, chat_ui, page, refuses, streams, tokens
+from h2o_client import (
+    ConfigurationError,
+    H2oSession,
+    IncompleteAnswerError,
+    NotFoundError,
+    ServerError,
+)
+from h2o_client.wire import pagedata
+from h2o_client.wire.pagedata import Failed, Skipped
+from scripted import Exchange, ScriptedServer
+
+Open = Callable[..., H2oSession]
+MESSAGE = f"/conversation/{ID}"
+PAGE = f"{MESSAGE}/__data.json"
+
+
+class Stored:
+    """A conversation that the server stores some reads after the answer has ended."""
+
+    def __init__(self, *, late: int = 0) -> None:
+        self.late = late
+        self.messages: list[Mapping[str, object]] = []
+        self.reads = 0
+
+    def message(self, exchange: Exchange) -> None:
+        asked = json.loads(exchange.request.body)
+        options = asked["options"]
+        streams(tokens("Hello"))(exchange)
+        self.reads = 0
+        self.messages += [
+            {"from": "user", "content": asked["inputs"], "id": options["id"]},
+            {"from": "assistant", "content": "Hello", "id": options["response_id"]},
+        ]
+
+    def read(self, exchange: Exchange) -> None:
+        self.reads += 1
+        page(self.messages if self.reads > self.late else self.messages[:-2])(exchange)
+
+
+def asked(server: ScriptedServer) -> list[dict[str, Any]]:
+    return [
+        json.loads(each.body)
+        for each in server.requests
+        if each.path == MESSAGE and each.method == "POST"
+    ]
+
+
+def test_turns_share_one_conversation_that_is_deleted_at_the_end(open_session: Open) -> None:
+    stored = Stored()
+    with ScriptedServer(chat_ui(stored.message, read=stored.read)) as server:
+        with open_session(server.url).conversation() as chat:
+            assert chat.id is None
+            assert chat.chat("one").text == "Hello"
+            assert chat.id == ID
+            assert "".join(chat.stream("two")) == "Hello"
+        assert [each["inputs"] for each in asked(server)] == ["one", "two"]
+        assert server.count("POST", "/conversation") == 1
+        assert server.paths()[-1] == f"DELETE {MESSAGE}"
+
+
+def test_a_message_waits_until_the_answer_before_it_is_stored(open_session: Open) -> None:
+    stored = Stored(late=3)
+    with ScriptedServer(chat_ui(stored.message, read=stored.read)) as server:
+        with open_session(server.url).conversation() as chat:
+            chat.chat("one")
+            chat.chat("two")
+        between = server.paths()
+        first = between.index(f"POST {MESSAGE}")
+        second = between.index(f"POST {MESSAGE}", first + 1)
+        assert between[first + 1 : second] == [f"GET {PAGE}"] * 4
+
+
+def test_the_wait_for_the_storing_is_bounded(
+    open_session: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("h2o_client.conversation._STORED_WITHIN", 0.3)
+    stored = Stored(late=1000)
+    with ScriptedServer(chat_ui(stored.message, read=stored.read)) as server:
+        with open_session(server.url).conversation() as chat, caplog.at_level(logging.WARNING):
+            chat.chat("one")
+            chat.chat("two")
+        assert len(asked(server)) == 2
+    assert "not stored" in caplog.text
+
+
+def test_an_answer_that_failed_is_not_waited_for(open_session: Open) -> None:
+    message = [streams(tokens("a", end=False)), streams(tokens("b"))]
+    with (
+        ScriptedServer(chat_ui(message)) as server,
+        open_session(server.url).conversation() as chat,
+    ):
+        with pytest.raises(IncompleteAnswerError):
+            chat.chat("one")
+        assert chat.chat("two").text == "b"
+        assert server.count("GET", PAGE) == 0
+
+
+def test_the_system_prompt_stands_in_front_of_the_first_message(open_session: Open) -> None:
+    stored = Stored()
+    with ScriptedServer(chat_ui(stored.message, read=stored.read)) as server:
+        with open_session(server.url).conversation(system="Be brief") as chat:
+            chat.chat("one")
+            chat.chat("two")
+        inputs = [each["inputs"] for each in asked(server)]
+    assert inputs == ["System: Be brief\nUser: one\nAssistant:", "two"]
+
+
+def test_messages_are_read_back(open_session: Open) -> None:
+    stored = Stored(late=1)
+    with (
+        ScriptedServer(chat_ui(stored.message, read=stored.read)) as server,
+        open_session(server.url).conversation() as chat,
+    ):
+        assert chat.messages() == []
+        answer = chat.chat("one")
+        user, assistant = chat.messages()
+    assert (user.role, user.content) == ("user", "one")
+    assert (assistant.role, assistant.content, assistant.id) == (
+        "assistant",
+        "Hello",
+        answer.message_id,
+    )
+
+
+def test_retry_asks_the_last_prompt_again_under_its_id(open_session: Open) -> None:
+    stored = Stored()
+    with ScriptedServer(chat_ui(stored.message, read=stored.read)) as server:
+        with open_session(server.url).conversation() as chat:
+            chat.chat("one")
+            chat.chat("two")
+            assert chat.retry(temperature=0.9).read().text == "Hello"
+        one, two, again = asked(server)
+    assert again["inputs"] == "two"
+    assert again["options"]["is_retry"] is True
+    assert again["options"]["id"] == two["options"]["id"] != one["options"]["id"]
+    assert again["parameters"]["temperature"] == 0.9
+
+
+def test_retry_finds_the_prompt_that_a_message_answers(open_session: Open) -> None:
+    stored = Stored()
+    with ScriptedServer(chat_ui(stored.message, read=stored.read)) as server:
+        with open_session(server.url).conversation() as chat:
+            first = chat.chat("one")
+            chat.chat("two")
+            chat.retry(first.message_id).read()
+            with pytest.raises(ConfigurationError, match="no such message"):
+                chat.retry("unknown")
+        assert asked(server)[-1]["inputs"] == "one"
+
+
+def test_edit_puts_another_prompt_in_the_place_of_one(open_session: Open) -> None:
+    stored = Stored()
+    with ScriptedServer(chat_ui(stored.message, read=stored.read)) as server:
+        with open_session(server.url).conversation() as chat:
+            chat.chat("one")
+            first = chat.messages()[0].id
+            assert first is not None
+            with pytest.raises(ConfigurationError, match="no prompt"):
+                chat.edit(first, " ")
+            chat.edit(first, "uno").read()
+        edited = asked(server)[-1]
+    assert (edited["inputs"], edited["options"]["id"]) == ("uno", first)
+
+
+def test_a_conversation_opened_by_its_id_or_kept_is_not_deleted(open_session: Open) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        client = open_session(server.url)
+        with client.conversation(ID) as chat:
+            chat.chat("Hi")
+        with client.conversation(keep=True) as chat:
+            chat.chat("Hi")
+        client.close()
+        assert server.count("DELETE") == 0
+        assert server.count("POST", "/conversation") == 1
+
+
+def test_delete_says_what_went_wrong(open_session: Open) -> None:
+    failing = refuses(500, {"message": "Internal Error"})
+    with ScriptedServer(chat_ui(delete=failing)) as server:
+        client = open_session(server.url, max_retries=0)
+        with pytest.raises(ServerError):
+            client.conversation(ID).delete()
+
+
+def test_delete_deletes_once(open_session: Open) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        with open_session(server.url).conversation() as chat:
+            chat.delete()
+            chat.chat("Hi")
+            chat.delete()
+        assert server.count("DELETE") == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(403, NotFoundError), (404, NotFoundError), (500, ServerError)]
+)
+def test_reading_another_sessions_conversation_is_not_found(
+    open_session: Open, status: int, error: type[Exception]
+) -> None:
+    def failed(exchange: Exchange) -> None:
+        exchange.answer(200, pagedata.write([Skipped(), Failed(status, "No access")]))
+
+    with ScriptedServer(chat_ui(read=failed)) as server, pytest.raises(error, match="No access"):
+        open_session(server.url).conversation(ID).messages()
+
+
+@pytest.mark.parametrize("id", ["", "../settings", "a/b", "a?b", "x" * 65, "a\nb"])
+def test_an_id_that_could_leave_its_place_in_the_url_is_refused(
+    open_session: Open, id: str
+) -> None:
+    with pytest.raises(ConfigurationError, match="letters and digits"):
+        open_session("http://localhost:3000").conversation(id)
+
+
+def test_a_system_prompt_is_for_new_conversations(open_session: Open) -> None:
+    with pytest.raises(ConfigurationError, match="system="):
+        open_session("http://localhost:3000").conversation(ID, system="Be brief")
+
+
+def test_stop_before_the_first_token_ends_a_waiting_stream(open_session: Open) -> None:
+    def silent(exchange: Exchange) -> None:
+        exchange.gone(30)
+        exchange.cut()
+
+    with ScriptedServer(chat_ui(silent)) as server:
+        chat = open_session(server.url).conversation()
+
+        def stop() -> None:
+            server.wait_for(lambda server: server.count("POST", MESSAGE))
+            chat.stop()
+
+        thread = threading.Thread(target=stop)
+        thread.start()
+        began = time.monotonic()
+        answer = chat.stream("Hi").read()
+        thread.join()
+        assert time.monotonic() - began < 4
+        assert (answer.text, answer.finish_reason) == ("", "stopped")
+        assert server.count("POST", f"{MESSAGE}/stop-generating") == 1
+
+
+def test_stop_while_the_conversation_is_being_made_sends_no_prompt(open_session: Open) -> None:
+    creating, go_on = threading.Event(), threading.Event()
+
+    def create(exchange: Exchange) -> None:
+        creating.set()
+        exchange.until(go_on)
+        exchange.json({"conversationId": ID})
+
+    with ScriptedServer(chat_ui(create=create)) as server:
+        chat = open_session(server.url).conversation()
+
+        def stop() -> None:
+            assert creating.wait(5)
+            chat.stop()
+            go_on.set()
+
+        thread = threading.Thread(target=stop)
+        thread.start()
+        assert chat.stream("Hi").read().finish_reason == "stopped"
+        thread.join()
+        chat.close()
+        assert asked(server) == []
+        assert server.paths()[-1] == f"DELETE {MESSAGE}"
+
+
+def test_stop_without_an_answer_under_way_does_nothing(open_session: Open) -> None:
+    open_session("http://127.0.0.1:1").conversation().stop()
+
+
+def test_closing_in_mid_answer_stops_it(open_session: Open) -> None:
+    def unending(exchange: Exchange) -> None:
+        exchange.head(200)
+        exchange.write(tokens("a", end=False)[0])
+        exchange.gone(30)
+
+    with ScriptedServer(chat_ui(unending)) as server:
+        with open_session(server.url).conversation() as chat:
+            reply = chat.stream("Hi")
+            assert next(reply) == "a"
+        assert list(reply) == []
+        stop = f"POST {MESSAGE}/stop-generating"
+        assert server.paths()[-2:] == [stop, f"DELETE {MESSAGE}"]
+        assert server.count("POST", re.compile(".*stop-generating")) == 1
+
+
+def test_an_answer_broken_off_in_a_kept_conversation_is_stopped_and_not_deleted(
+    open_session: Open,
+) -> None:
+    def unending(exchange: Exchange) -> None:
+        exchange.head(200)
+        exchange.write(tokens("a", end=False)[0])
+        exchange.gone(30)
+
+    with ScriptedServer(chat_ui(unending)) as server:
+        chat = open_session(server.url).conversation(ID)
+        with chat.stream("Hi") as reply:
+            next(reply)
+        assert server.paths()[-1] == f"POST {MESSAGE}/stop-generating"
+        assert server.count("DELETE") == 0
+
+
+def test_a_conversation_shows_its_id_and_cannot_be_pickled(open_session: Open) -> None:
+    client = open_session("http://localhost:3000")
+    assert repr(client.conversation(ID)) == f"<Conversation {ID}>"
+    assert repr(client.conversation()) == "<Conversation not begun>"
+    with pytest.raises(TypeError, match="pickled"):
+        pickle.dumps(client.conversation(ID))

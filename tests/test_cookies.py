@@ -1,0 +1,198 @@
+"""Where cookies come from, and where they may go."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable
+from http.cookiejar import CookieJar
+from pathlib import Path
+
+import pytest
+from requests.cookies import create_cookie
+
+from chatui import chat_ui
+from h2o_client import ConfigurationError, H2oSession
+from h2o_client.transport.cookies import SessionJar, is_loopback
+from proxies import LoggingProxy
+from scripted import Exchange, ScriptedServer
+
+Open = Callable[..., H2oSession]
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("localhost", True),
+        ("LOCALHOST.", True),
+        ("chat.localhost", True),
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("10.0.0.1", False),
+        ("0.0.0.0", False),
+        ("localhost.example.org", False),
+        ("notlocalhost", False),
+    ],
+)
+def test_loopback_is_this_machine_and_nothing_else(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
+
+
+def netscape(path: Path, *lines: str) -> Path:
+    path.write_text("# Netscape HTTP Cookie File\n" + "".join(line + "\n" for line in lines))
+    path.chmod(0o600)
+    return path
+
+
+LATER = str(int(time.time()) + 3600)
+
+
+def jar() -> CookieJar:
+    made = CookieJar()
+    made.set_cookie(create_cookie("hf-chat", "mine", domain="127.0.0.1"))  # type: ignore[no-untyped-call]
+    return made
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "hf-chat=mine",
+        "hf-chat=mine; other=1",
+        {"hf-chat": "mine"},
+        jar(),
+    ],
+)
+def test_a_cookie_can_be_given_in_each_of_these_forms(open_session: Open, given: object) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        open_session(server.url, cookies=given).models()
+        assert server.requests[0].cookies["hf-chat"] == "mine"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"127.0.0.1\tFALSE\t/\tFALSE\t{LATER}\thf-chat\tmine",
+        "127.0.0.1\tFALSE\t/\tFALSE\t0\thf-chat\tmine",
+        f"#HttpOnly_127.0.0.1\tFALSE\t/\tTRUE\t{LATER}\thf-chat\tmine",
+    ],
+)
+def test_a_cookie_file_of_a_browser_is_read(open_session: Open, tmp_path: Path, line: str) -> None:
+    file = netscape(tmp_path / "cookies.txt", line)
+    with ScriptedServer(chat_ui()) as server:
+        open_session(server.url, cookies=file).models()
+        open_session(server.url, cookies=str(file)).models()
+        first = [each for each in server.requests if each.method == "GET"]
+        assert [each.cookies["hf-chat"] for each in first] == ["mine", "mine"]
+
+
+def test_a_cookie_file_for_localhost_works_with_a_host_that_has_no_dot(
+    open_session: Open, tmp_path: Path
+) -> None:
+    file = netscape(tmp_path / "c", f"localhost\tFALSE\t/\tFALSE\t{LATER}\thf-chat\tmine")
+    with ScriptedServer(chat_ui()) as server:
+        open_session(server.url.replace("127.0.0.1", "localhost"), cookies=file).models()
+        assert server.requests[0].cookies["hf-chat"] == "mine"
+
+
+def test_a_cookie_header_is_a_cookie_given(open_session: Open) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        open_session(server.url, headers={"cookie": "hf-chat=mine"}).models()
+        assert server.requests[0].headers.get_all("cookie") == ["hf-chat=mine"]
+
+
+HEAD = "# Netscape HTTP Cookie File\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("no cookies", "Netscape"),
+        (f"{HEAD}other.example\tFALSE\t/\tFALSE\t{LATER}\ta\tb\n", "no cookie for"),
+        (f"{HEAD}localhost\tFALSE\t/\tFALSE\t1\ta\tb\n", "no cookie for"),
+    ],
+)
+def test_a_file_that_is_of_no_use_is_refused(tmp_path: Path, content: str, said: str) -> None:
+    file = tmp_path / "cookies.txt"
+    file.write_text(content)
+    file.chmod(0o600)
+    with pytest.raises(ConfigurationError, match=said):
+        H2oSession("http://localhost:3000", cookies=file)
+
+
+def test_a_value_without_its_name_is_refused_and_not_shown() -> None:
+    with pytest.raises(ConfigurationError, match="name=value") as caught:
+        H2oSession("http://localhost:3000", cookies="s3cret")
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["=x", {"": "x"}, {"a": "b\r\nc"}])
+def test_what_is_no_cookie_is_refused(given: object) -> None:
+    with pytest.raises(ConfigurationError, match="name=value"):
+        H2oSession("http://localhost:3000", cookies=given)  # type: ignore[arg-type]
+
+
+def test_a_cookie_file_that_others_can_read_is_a_warning(tmp_path: Path) -> None:
+    file = netscape(tmp_path / "c", f"localhost\tFALSE\t/\tFALSE\t{LATER}\thf-chat\tmine")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        SessionJar("http://localhost:3000", file, insecure=None)
+    file.chmod(0o644)
+    with pytest.warns(UserWarning, match="chmod 600"):
+        SessionJar("http://localhost:3000", file, insecure=None)
+
+
+def test_a_given_cookie_crosses_no_open_network_in_the_clear() -> None:
+    with pytest.raises(ConfigurationError, match="insecure_cookies=True") as caught:
+        H2oSession("http://chat.example.org", cookies="hf-chat=mine")
+    assert "COOKIE_SECURE=false" in str(caught.value)
+    H2oSession("https://chat.example.org", cookies="hf-chat=mine").close()
+    H2oSession("http://chat.example.org", cookies="hf-chat=mine", insecure_cookies=True).close()
+
+
+def test_a_secure_cookie_of_the_server_crosses_no_open_network_in_the_clear(
+    open_session: Open,
+) -> None:
+    with (
+        ScriptedServer(chat_ui()) as server,
+        LoggingProxy(hosts={"chat.example": server.port}) as proxy,
+    ):
+        client = open_session("http://chat.example", proxy=proxy.url)
+        with pytest.raises(ConfigurationError, match="insecure_cookies=True"):
+            client.chat("Hi")
+        assert len(server.requests) == 1
+        accepting = open_session("http://chat.example", proxy=proxy.url, insecure_cookies=True)
+        assert accepting.chat("Hi").text == "Hello there"
+        assert server.requests[-1].cookies["hf-chat"] == "e41adc77"
+
+
+def test_a_cookie_that_the_server_itself_set_without_secure_is_sent_back(
+    open_session: Open,
+) -> None:
+    plain = chat_ui()
+    with (
+        ScriptedServer(lambda exchange: _without_secure(plain, exchange)) as server,
+        LoggingProxy(hosts={"chat.example": server.port}) as proxy,
+    ):
+        client = open_session("http://chat.example", proxy=proxy.url)
+        assert client.chat("Hi").text == "Hello there"
+        assert server.requests[-1].cookies["hf-chat"] == "e41adc77"
+
+
+def _without_secure(routes: Callable[[Exchange], None], exchange: Exchange) -> None:
+    send = exchange.send
+    exchange.send = lambda data: send(data.replace(b"; Secure", b""))  # type: ignore[method-assign]
+    routes(exchange)
+
+
+def test_a_cookie_for_another_host_is_not_taken(open_session: Open) -> None:
+    def foreign(exchange: Exchange) -> None:
+        exchange.answer(404, b"", headers={"Set-Cookie": "a=1; Domain=example.org; Path=/"})
+
+    with ScriptedServer(foreign) as server:
+        client = open_session(server.url)
+        for _ in range(2):
+            with pytest.raises(Exception, match="404"):
+                client.models()
+        assert [each.cookies for each in server.requests] == [{}, {}]

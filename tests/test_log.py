@@ -1,0 +1,59 @@
+"""What is logged, and what never is."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chatui import COOKIE, chat_ui, refuses
+from h2o_client import H2oSession, StatusError
+from scripted import ScriptedServer
+
+PROGRAM = """
+import sys
+from h2o_client import H2oSession
+with H2oSession(sys.argv[1]) as client:
+    client.chat("the prompt")
+"""
+
+
+def run(url: str, level: str) -> str:
+    shown = subprocess.run(
+        [sys.executable, "-c", PROGRAM, url],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "H2O_CLIENT_LOG": level},
+        cwd=Path(__file__).parents[1],
+    )
+    return shown.stderr
+
+
+def test_the_environment_shows_what_is_sent() -> None:
+    with ScriptedServer(chat_ui()) as server:
+        shown = run(server.url, "debug")
+        assert "h2o_client DEBUG POST /settings: 200" in shown
+        assert "the prompt" not in shown
+        assert run(server.url, "") == ""
+        assert run(server.url, "nonsense") == ""
+
+
+def test_no_secret_is_logged_or_in_an_error(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing = refuses(500, {"message": "Internal Error"}, {"Set-Cookie": COOKIE})
+    with ScriptedServer(chat_ui(failing)) as server, caplog.at_level(logging.DEBUG):
+        client = H2oSession(
+            server.url.replace("://", "://me:c4nary@"),
+            cookies="hf-chat=c4nary",
+            headers={"X-Key": "c4nary"},
+        )
+        with client, pytest.raises(StatusError) as caught:
+            client.chat("Hi")
+    for shown in (caplog.text, repr(client), repr(caught.value), str(caught.value)):
+        assert "c4nary" not in shown

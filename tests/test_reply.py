@@ -1,0 +1,539 @@
+"""One answer being streamed: tokens as they come, every kind of end, stopping, closing, leaks."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import json
+import pickle
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from chatui import COOKIE, ID, chat_ui, streams, tokens
+from h2o_client import (
+    Answer,
+    AuthenticationError,
+    ConfigurationError,
+    GenerationError,
+    H2oError,
+    H2oSession,
+    IncompleteAnswerError,
+    ProtocolError,
+    Reply,
+    Timeouts,
+    Token,
+    TransportError,
+    TransportTimeout,
+)
+from h2o_client.wire.events import Failure
+from h2o_client.wire.sse import write_comment
+from h2o_client.wire.tgi import write_failure, write_token
+from scripted import Exchange, Framing, Script, ScriptedServer
+
+MESSAGE = f"/conversation/{ID}"
+STOP = f"POST {MESSAGE}/stop-generating"
+DELETE = f"DELETE {MESSAGE}"
+FRAMINGS: tuple[Framing, ...] = ("chunked", "length", "close", "http10")
+
+
+@pytest.fixture
+def ask(leaks_nothing: None) -> Iterator[Callable[..., tuple[ScriptedServer, Reply]]]:
+    """Asks a server with this message route; servers and sessions end with the test."""
+    opened: list[Any] = []
+
+    def start(message: Script, **options: Any) -> tuple[ScriptedServer, Reply]:
+        server = ScriptedServer(chat_ui(message)).__enter__()
+        opened.append(server)
+        client = H2oSession(server.url, max_retries=0)
+        opened.append(client)
+        return server, client.stream("Hi", **options)
+
+    yield start
+    for each in reversed(opened):
+        each.__exit__(None, None, None)
+
+
+Ask = Callable[..., tuple[ScriptedServer, Reply]]
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_tokens_come_one_by_one_the_moment_their_bytes_do(ask: Ask, framing: Framing) -> None:
+    taken = threading.Semaphore(0)
+    events = tokens("a", "b", "c", "d")
+
+    def message(exchange: Exchange) -> None:
+        size = sum(map(len, events))
+        exchange.head(200, {"Set-Cookie": COOKIE}, framing=framing, length=size)
+        for event in events:
+            exchange.write(event)
+            assert taken.acquire(timeout=5)
+        exchange.end()
+
+    server, reply = ask(message)
+    texts = []
+    for token in reply:
+        texts.append(token)
+        assert reply.text == "".join(texts)
+        assert reply.finish_reason is None
+        taken.release()
+        if len(texts) == 4:
+            taken.release()
+    assert texts == ["a", "b", "c", "d"]
+    assert reply.finish_reason == "stop"
+    assert reply.answer == Answer(
+        text="abcd",
+        finish_reason="stop",
+        model=reply.model,
+        conversation_id=ID,
+        message_id=reply.message_id,
+    )
+    assert str(reply.answer) == "abcd"
+    assert server.paths()[-1] == DELETE
+
+
+def test_a_token_does_not_wait_for_the_blank_line_behind_it(ask: Ask) -> None:
+    taken = threading.Event()
+
+    def message(exchange: Exchange) -> None:
+        exchange.head(200)
+        exchange.write(write_token(Token("now")).rstrip(b"\n") + b"\n")
+        exchange.until(taken)
+        exchange.write(b"\n" + tokens()[0])
+        exchange.end()
+
+    _, reply = ask(message)
+    assert next(reply) == "now"
+    taken.set()
+    assert list(reply) == []
+
+
+@pytest.mark.parametrize("cut", range(1, 90, 7))
+def test_text_arrives_whole_however_its_bytes_are_cut(ask: Ask, cut: int) -> None:
+    texts = ["é\u2028", "\u0085x", "👩‍🚀", "\r\n", '"\\', "\u0000"]
+    body = write_comment() + b"".join(tokens(*texts)).replace(b"\n", b"\r\n")
+
+    def message(exchange: Exchange) -> None:
+        exchange.head(200)
+        exchange.drip(body, size=cut)
+        exchange.end()
+
+    _, reply = ask(message)
+    assert list(reply) == texts
+
+
+def test_special_tokens_are_no_text_but_are_events(ask: Ask) -> None:
+    events = [
+        write_token(Token("<s>", special=True)),
+        *tokens("Hi", end=False),
+        write_token(Token("</s>", special=True), generated_text="<s>Hi</s>"),
+    ]
+    _, reply = ask(streams(events))
+    seen = list(reply.events())
+    assert [event.text for event in seen if isinstance(event, Token)] == ["<s>", "Hi", "</s>"]
+    assert seen[-1] is reply.answer
+    assert reply.text == "Hi"
+
+
+def test_events_and_text_can_be_mixed(ask: Ask) -> None:
+    _, reply = ask(streams(tokens("a", "b", "c")))
+    assert next(reply) == "a"
+    events = reply.events()
+    assert next(events) == Token("b", id=1)
+    assert reply.read().text == "abc"
+    assert list(events) == [reply.answer]
+
+
+def test_an_answer_without_text_is_an_answer(ask: Ask) -> None:
+    _, reply = ask(streams([write_token(Token("</s>", special=True), generated_text="")]))
+    assert reply.read().text == ""
+    assert reply.finish_reason == "stop"
+
+
+def test_a_length_limited_answer_says_so_where_that_is_known(ask: Ask) -> None:
+    last = write_token(Token("b"), generated_text="ab", finish_reason="length")
+    _, reply = ask(streams([*tokens("a", end=False), last]))
+    assert reply.read().finish_reason == "length"
+
+
+def test_an_answer_that_was_not_streamed_is_one(ask: Ask) -> None:
+    def message(exchange: Exchange) -> None:
+        exchange.json([{"generated_text": "All at once"}])
+
+    _, reply = ask(message)
+    assert list(reply) == ["All at once"]
+
+
+def test_the_end_is_the_last_event_and_not_the_end_of_the_body(ask: Ask) -> None:
+    def message(exchange: Exchange) -> None:
+        exchange.head(200)
+        for event in tokens("a"):
+            exchange.write(event)
+        exchange.gone(30)
+
+    _, reply = ask(message)
+    began = time.monotonic()
+    assert reply.read().text == "a"
+    assert time.monotonic() - began < 5
+
+
+def broken_by(*events: bytes, how: str) -> Callable[[Exchange], None]:
+    def message(exchange: Exchange) -> None:
+        exchange.head(200, {"Set-Cookie": COOKIE})
+        for event in events:
+            exchange.write(event)
+        if how == "end":
+            exchange.end()
+        elif how == "cut":
+            exchange.cut()
+        else:
+            exchange.gone(30)
+
+    return message
+
+
+HELLO = tokens("Hello", " there", end=False)
+OVERLOADED = write_failure(Failure("CUDA out of memory", "overloaded"))
+
+
+@pytest.mark.parametrize(
+    ("message", "error", "reason", "stops"),
+    [
+        (broken_by(*HELLO, how="end"), IncompleteAnswerError, "incomplete", 0),
+        (broken_by(*HELLO, how="cut"), IncompleteAnswerError, "incomplete", 1),
+        (broken_by(*HELLO, b"data:{tok", how="end"), IncompleteAnswerError, "incomplete", 0),
+        (broken_by(*HELLO, b"data:{tok", how="cut"), IncompleteAnswerError, "incomplete", 1),
+        (broken_by(*HELLO, OVERLOADED, how="end"), GenerationError, "error", 0),
+        (broken_by(*HELLO, OVERLOADED, how="cut"), GenerationError, "error", 0),
+        (broken_by(*HELLO, b"data:{tok}\n\n", how="end"), ProtocolError, "error", 1),
+        (streams(HELLO, framing="close"), IncompleteAnswerError, "incomplete", 0),
+    ],
+)
+def test_an_answer_that_breaks_has_its_error_with_all_that_came(
+    ask: Ask, message: Script, error: type[H2oError], reason: str, stops: int
+) -> None:
+    server, reply = ask(message)
+    texts = []
+    with pytest.raises(error) as caught:
+        for token in reply:
+            texts.append(token)
+    assert texts == ["Hello", " there"]
+    assert caught.value.partial == reply.text == "Hello there"
+    assert caught.value.conversation_id == ID
+    assert caught.value.resendable is False
+    assert "11 characters" in str(caught.value)
+    assert reply.finish_reason == reason
+    assert reply.answer is None
+    assert list(reply) == []
+    with pytest.raises(error):
+        reply.read()
+    assert server.count("POST", MESSAGE) == 1
+    assert server.paths()[-1 - stops :] == [STOP] * stops + [DELETE]
+
+
+def test_the_model_servers_own_words_are_on_the_error(ask: Ask) -> None:
+    _, reply = ask(broken_by(OVERLOADED, how="end"))
+    with pytest.raises(GenerationError, match="CUDA") as caught:
+        reply.read()
+    assert caught.value.error_type == "overloaded"
+
+
+def test_a_reset_in_mid_stream_is_the_networks_and_keeps_the_text(ask: Ask) -> None:
+    read = threading.Event()
+
+    def message(exchange: Exchange) -> None:
+        exchange.head(200)
+        exchange.write(HELLO[0])
+        exchange.until(read)
+        exchange.reset()
+
+    server, reply = ask(message)
+    assert next(reply) == "Hello"
+    read.set()
+    with pytest.raises(TransportError) as caught:
+        reply.read()
+    assert caught.value.partial == "Hello"
+    assert server.paths()[-2:] == [STOP, DELETE]
+
+
+@pytest.mark.parametrize("body", [b"<!doctype html><h1>Log in</h1>", b"nonsense"])
+def test_what_is_no_stream_is_a_protocol_error_with_an_excerpt(ask: Ask, body: bytes) -> None:
+    def page(exchange: Exchange) -> None:
+        exchange.answer(200, body, content_type="text/html")
+
+    _, reply = ask(page)
+    with pytest.raises(ProtocolError) as caught:
+        reply.read()
+    assert caught.value.excerpt == body.decode()
+
+
+def test_a_login_wall_in_place_of_the_stream_is_one(ask: Ask) -> None:
+    def wall(exchange: Exchange) -> None:
+        exchange.json({"type": "redirect", "status": 302, "location": "https://id.example/auth"})
+
+    _, reply = ask(wall)
+    with pytest.raises(AuthenticationError, match=r"id\.example"):
+        reply.read()
+
+
+def test_silence_before_the_first_token_is_raised_by_stream(ask: Ask) -> None:
+    def silent(exchange: Exchange) -> None:
+        exchange.gone(30)
+        exchange.cut()
+
+    with pytest.raises(TransportTimeout) as caught:
+        ask(silent, timeout=Timeouts(first_token=0.3))
+    assert caught.value.which == "first_token"
+    assert caught.value.resendable is False
+
+
+def test_comments_do_not_count_as_a_first_token(ask: Ask) -> None:
+    def commenting(exchange: Exchange) -> None:
+        exchange.head(200)
+        while not exchange.gone(0.05):
+            exchange.write(write_comment("alive"))
+
+    _, reply = ask(commenting, timeout=Timeouts(first_token=0.4))
+    with pytest.raises(TransportTimeout) as caught:
+        reply.read()
+    assert (caught.value.which, caught.value.seconds) == ("first_token", 0.4)
+
+
+def test_comments_do_not_count_as_life_between_tokens(ask: Ask) -> None:
+    def commenting(exchange: Exchange) -> None:
+        exchange.head(200)
+        exchange.write(HELLO[0])
+        while not exchange.gone(0.05):
+            exchange.write(write_comment("alive"))
+
+    server, reply = ask(commenting, timeout=Timeouts(idle=0.4))
+    with pytest.raises(TransportTimeout) as caught:
+        reply.read()
+    assert (caught.value.which, caught.value.partial) == ("idle", "Hello")
+    assert server.paths()[-2:] == [STOP, DELETE]
+
+
+def test_a_caller_that_is_slow_is_no_silent_server(ask: Ask) -> None:
+    def message(exchange: Exchange) -> None:
+        exchange.head(200)
+        exchange.write(HELLO[0])
+        exchange.stall(0.3)
+        for event in tokens("!"):
+            exchange.write(event)
+        exchange.end()
+
+    _, reply = ask(message, timeout=Timeouts(idle=0.5))
+    assert next(reply) == "Hello"
+    threading.Event().wait(0.8)
+    assert list(reply) == ["!"]
+
+
+def test_the_total_time_ends_an_answer_that_goes_on(ask: Ask) -> None:
+    def unending(exchange: Exchange) -> None:
+        exchange.head(200)
+        while not exchange.gone(0.02):
+            exchange.write(HELLO[0])
+
+    _, reply = ask(unending, timeout=Timeouts(total=0.5))
+    with pytest.raises(TransportTimeout) as caught:
+        reply.read()
+    assert caught.value.which == "total"
+    assert caught.value.partial.startswith("HelloHello")
+
+
+def unending(exchange: Exchange) -> None:
+    """Sends a token, then nothing, until the client hangs up."""
+    exchange.head(200)
+    exchange.write(HELLO[0])
+    exchange.gone(30)
+
+
+def test_breaking_off_stops_the_model_and_deletes_the_conversation(ask: Ask) -> None:
+    server, reply = ask(unending)
+    for _ in reply:
+        break
+    began = time.monotonic()
+    reply.close()
+    reply.close()
+    assert time.monotonic() - began < 2
+    assert server.paths()[-2:] == [STOP, DELETE]
+    assert reply.finish_reason is None
+    assert reply.text == "Hello"
+    assert list(reply) == []
+
+
+def test_a_reply_that_is_dropped_cleans_up(ask: Ask) -> None:
+    server, reply = ask(unending)
+    next(reply)
+    del reply
+    gc.collect()
+    server.wait_for(lambda server: server.paths()[-2:] == [STOP, DELETE])
+
+
+def test_an_exception_in_the_callers_code_cleans_up_and_is_the_one_that_surfaces(
+    ask: Ask,
+) -> None:
+    server, reply = ask(unending)
+    with pytest.raises(ZeroDivisionError), reply:
+        for token in reply:
+            len(token) / 0
+    assert server.paths()[-2:] == [STOP, DELETE]
+
+
+def test_nothing_is_stopped_that_has_ended(ask: Ask) -> None:
+    server, reply = ask(streams(tokens("a")))
+    with reply:
+        reply.read()
+        reply.stop()
+    assert server.count("POST", re.compile(".*/stop-generating")) == 0
+    assert server.count("DELETE") == 1
+
+
+def test_stop_hands_over_what_still_comes_and_ends_without_an_error(ask: Ask) -> None:
+    stopped = threading.Event()
+
+    def message(exchange: Exchange) -> None:
+        exchange.head(200)
+        exchange.write(HELLO[0])
+        exchange.until(stopped)
+        exchange.write(HELLO[1])
+        exchange.cut()  # as chat-ui does: without a last event or a last chunk
+
+    server, reply = ask(message)
+    texts = []
+    for token in reply:
+        texts.append(token)
+        reply.stop()
+        stopped.set()
+    assert texts == ["Hello", " there"]
+    assert reply.answer is not None
+    assert (reply.answer.text, reply.finish_reason) == ("Hello there", "stopped")
+    assert server.count("POST", f"{MESSAGE}/stop-generating") == 1
+    assert server.paths()[-1] == DELETE
+
+
+def test_stop_from_another_thread_frees_the_reader_of_a_server_that_does_not_care(
+    ask: Ask,
+) -> None:
+    server, reply = ask(unending)
+    assert next(reply) == "Hello"
+    began = time.monotonic()
+    thread = threading.Thread(target=reply.stop)
+    thread.start()
+    assert list(reply) == []
+    thread.join()
+    assert 1 < time.monotonic() - began < 4
+    assert reply.finish_reason == "stopped"
+    assert server.count("POST", f"{MESSAGE}/stop-generating") == 1
+
+
+def test_a_failure_that_answers_a_stop_is_no_error(ask: Ask) -> None:
+    stopped = threading.Event()
+
+    def message(exchange: Exchange) -> None:
+        exchange.head(200)
+        exchange.write(HELLO[0])
+        exchange.until(stopped)
+        exchange.write(write_failure(Failure("aborted")))
+        exchange.end()
+
+    _, reply = ask(message)
+    assert next(reply) == "Hello"
+    reply.stop()
+    stopped.set()
+    assert reply.read().finish_reason == "stopped"
+
+
+def test_close_from_another_thread_ends_the_reader_at_once(ask: Ask) -> None:
+    _, reply = ask(unending)
+    assert next(reply) == "Hello"
+    began = time.monotonic()
+    thread = threading.Thread(target=reply.close)
+    thread.start()
+    assert list(reply) == []
+    thread.join()
+    assert time.monotonic() - began < 1
+    assert reply.finish_reason == "stopped"
+
+
+def test_a_reply_shows_its_state_and_cannot_be_copied_or_pickled(ask: Ask) -> None:
+    _, reply = ask(streams(tokens("Hi")))
+    assert repr(reply) == "<Reply unfinished, 2 characters>" or "unfinished" in repr(reply)
+    reply.read()
+    assert repr(reply) == "<Reply stop, 2 characters>"
+    for forbidden in (copy.copy, pickle.dumps):
+        with pytest.raises(TypeError, match="cannot be pickled"):
+            forbidden(reply)
+
+
+@pytest.mark.parametrize("how", ["ended", "broken off", "raised", "stopped"])
+def test_a_hundred_runs_leave_nothing(leaks_nothing: None, how: str) -> None:
+    """Counted on the server: a DELETE for each conversation made."""
+    made: list[str] = []
+    lock = threading.Lock()
+
+    def create(exchange: Exchange) -> None:
+        with lock:
+            made.append(f"{len(made):024x}")
+            exchange.json({"conversationId": made[-1]})
+
+    def message(exchange: Exchange) -> None:
+        if how == "ended":
+            streams(tokens("a", "b"))(exchange)
+        elif how == "raised":
+            broken_by(*HELLO, OVERLOADED, how="end")(exchange)
+        else:
+            exchange.head(200)
+            exchange.write(HELLO[0])
+            exchange.gone(10)
+            exchange.cut()
+
+    with ScriptedServer(chat_ui(message, create=create)) as server:
+        with H2oSession(server.url) as client:
+            for _ in range(25):
+                try:
+                    for _token in client.stream("Hi"):
+                        if how in ("broken off", "stopped"):
+                            break
+                except GenerationError:
+                    assert how == "raised"
+        deleted = [each.path for each in server.requests if each.method == "DELETE"]
+    assert sorted(deleted) == [f"/conversation/{each}" for each in made]
+
+
+def test_a_long_answer_takes_little_memory_beyond_its_text(leaks_nothing: None) -> None:
+    import tracemalloc
+
+    block = b"".join(tokens(*["word "] * 1000, end=False))
+
+    def message(exchange: Exchange) -> None:
+        exchange.head(200)
+        for _ in range(100):
+            exchange.write(block)
+        exchange.write(tokens()[0])
+        exchange.end()
+
+    with ScriptedServer(chat_ui(message)) as server, H2oSession(server.url) as client:
+        reply = client.stream("Hi")
+        next(reply)
+        tracemalloc.start()
+        count = 1 + sum(1 for _ in reply)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert count == 100_000
+    assert len(reply.text) == 500_000
+    assert peak < 8_000_000
+
+
+def test_an_answer_asked_for_twice_in_one_conversation_is_the_callers_mistake() -> None:
+    with ScriptedServer(chat_ui(unending)) as server, H2oSession(server.url) as client:
+        with client.conversation() as chat:
+            chat.stream("Hi")
+            with pytest.raises(ConfigurationError, match="unfinished"):
+                chat.stream("And?")
+        assert len([each for each in server.requests if b"inputs" in each.body]) == 1
+        assert json.loads(server.requests[-3].body)["inputs"] == "Hi"

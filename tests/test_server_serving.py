@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import ast
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+import h2o_client.server
+from h2o_client.errors import ConfigurationError
+from h2o_client.server import BUNDLED_MODEL, serve
+from h2o_client.server.__main__ import main
+from h2o_client.wire.events import Token
+from test_server_answer import FedEngine, Stream
+from test_server_app import Visitor, echo
+
+ROOT = Path(h2o_client.server.__file__).parent
+
+
+def test_a_server_listens_when_serve_returns_and_is_gone_afterwards() -> None:
+    before = threading.active_count()
+    with serve(echo) as server:
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", server.url)
+        assert str(server) == server.url
+        assert requests.get(f"{server.url}/__data.json", timeout=10).status_code == 200
+    assert threading.active_count() == before
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"{server.url}/__data.json", timeout=10)
+
+
+def test_several_servers_run_side_by_side() -> None:
+    with serve(echo) as one, serve(echo) as other:
+        made = Visitor(one.url, "ada").create()
+        assert Visitor(one.url, "ada").page(made)["messages"] == []
+        assert Visitor(other.url, "ada").layout()["conversations"] == []
+
+
+def test_a_server_can_be_closed_twice() -> None:
+    server = serve(echo)
+    server.close()
+    server.close()
+
+
+def test_closing_stops_what_runs_and_waits_for_the_engine() -> None:
+    engine = FedEngine()
+    with serve(engine) as server:
+        visitor = Visitor(server.url)
+        answer = Stream(visitor, visitor.create())
+        engine.words("one")
+        assert answer.text() == "one"
+    assert engine.ended.is_set()
+    with pytest.raises((OSError, Exception), match=r"IncompleteRead|reset"):
+        answer.rest()
+    answer.close()
+
+
+def test_closing_does_not_wait_for_clients_that_only_keep_their_connection() -> None:
+    with serve(echo) as server, requests.Session() as session:
+        session.get(f"{server.url}/__data.json", timeout=10)
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as silent:
+            head = "POST /conversation HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            silent.sendall(f"{head}Content-Length: 9\r\n\r\n".encode())
+            server.close()
+            assert silent.recv(1) == b""
+
+
+def test_a_port_that_is_taken_is_an_os_error() -> None:
+    with serve(echo) as server, pytest.raises(OSError, match=r"in use|assigned"):
+        serve(echo, port=int(server.url.rpartition(":")[2]))
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+def test_an_ipv6_address_stands_in_brackets() -> None:
+    try:
+        server = serve(echo, host="::1")
+    except OSError:
+        pytest.skip("no IPv6 loopback here")
+    with server:
+        assert server.url.startswith("http://[::1]:")
+        assert Visitor(server.url).accept().status_code == 200
+
+
+def test_garbage_on_the_socket_is_answered_without_a_word_in_any_log(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with serve(echo) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as client:
+            client.sendall(b"\x16\x03\x01 nonsense\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 400")
+    assert capfd.readouterr() == ("", "")
+
+
+# The engine that serve() loads itself
+
+
+class OwnedEngine:
+    """Stands in for the bundled model."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        engines.append(self)
+
+    __call__ = staticmethod(echo)
+
+    def __enter__(self) -> OwnedEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closed = True
+
+
+engines: list[OwnedEngine] = []
+
+
+@pytest.fixture
+def bundled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[OwnedEngine]]:
+    monkeypatch.setattr("h2o_client.server.serving.LlamaEngine", OwnedEngine)
+    yield engines
+    engines.clear()
+
+
+def test_without_an_engine_the_bundled_model_is_loaded_and_freed(
+    bundled: list[OwnedEngine],
+) -> None:
+    with serve() as server:
+        visitor = Visitor(server.url)
+        made = visitor.create()
+        visitor.ask(made, "Hello")
+        assert visitor.messages(made)[-1] == ("assistant", "Hello")
+        assert not bundled[0].closed
+    assert bundled[0].closed
+
+
+def test_the_model_is_freed_when_the_port_is_taken(bundled: list[OwnedEngine]) -> None:
+    with serve(echo) as server, pytest.raises(OSError, match=r"in use|assigned"):
+        serve(port=int(server.url.rpartition(":")[2]))
+    assert bundled[0].closed
+
+
+# python -m h2o_client.server
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("bundled", "handlers")
+def test_main_serves_until_a_signal_and_ends_with_0(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def print_and_stop(said: str, **_: object) -> None:
+        assert Visitor(said.removeprefix("Listening on ")).layout()["conversations"] == []
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("builtins.print", print_and_stop)
+    assert main(["--port", "0"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("bundled", "handlers")
+def test_main_waits_while_no_signal_comes() -> None:
+    timer = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    assert main(["--port", "0"]) == 0
+    timer.join()
+
+
+@pytest.mark.usefixtures("handlers")
+def test_main_says_in_one_line_why_it_cannot_start(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> None:
+        raise ConfigurationError("No model.")
+
+    monkeypatch.setattr("h2o_client.server.serving.LlamaEngine", missing)
+    assert main([]) == 1
+    assert capsys.readouterr() == ("", "Error: No model.\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM there")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_serves_the_real_model_and_ends_cleanly(number: int) -> None:
+    pytest.importorskip("xllamacpp")
+    command = [sys.executable, "-W", "error", "-m", "h2o_client.server", "--port", "0"]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT.parent.parent
+    ) as process:
+        assert process.stderr is not None
+        assert process.stdout is not None
+        line = process.stderr.readline()
+        assert line.startswith("Listening on http://127.0.0.1:")
+        visitor = Visitor(line.removeprefix("Listening on ").strip())
+        settings = visitor.settings()
+        assert settings["activeModel"] == BUNDLED_MODEL
+        process.send_signal(number)
+        assert process.stderr.read() == ""
+        assert process.stdout.read() == ""
+        assert process.wait(10) == 0
+
+
+# What is imported
+
+
+def test_importing_the_package_loads_none_of_its_extras() -> None:
+    code = (
+        "import sys, h2o_client.server; "
+        "print([name for name in ('starlette', 'uvicorn', 'xllamacpp') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code]
+    printed = subprocess.run(
+        command, cwd=ROOT.parent.parent, capture_output=True, text=True, check=True
+    )
+    assert printed.stdout == "[]\n"
+
+
+def test_all_that_is_public_is_there_and_nothing_else() -> None:
+    for name in h2o_client.server.__all__:
+        assert getattr(h2o_client.server, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        h2o_client.server.nonsense  # noqa: B018
+
+
+def test_the_server_imports_only_what_it_may() -> None:
+    allowed = {"starlette", "uvicorn", "msgspec", "xllamacpp", "typing_extensions"}
+    own = ("h2o_client.server", "h2o_client.wire", "h2o_client.errors")
+    for file in ROOT.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                root = name.partition(".")[0]
+                known = root in allowed or root in sys.stdlib_module_names
+                assert known or name.startswith(own), f"{file.name} imports {name}"
+
+
+def test_a_token_needs_no_more_than_its_text() -> None:
+    assert Token("x") == Token(text="x", special=False)

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import re
+import threading
+
+import pytest
+
+from h2o_client.server.store import Message, Settings, Store, parse_id, with_answer, with_question
+
+
+def asked_and_answered() -> tuple[Message, ...]:
+    messages = with_answer(
+        with_question((), id="u1", content="one", retry=False), id="a1", content="1"
+    )
+    messages = with_question(messages, id="u2", content="two", retry=False)
+    return with_answer(messages, id="a2", content="2")
+
+
+def ids(messages: tuple[Message, ...]) -> list[str]:
+    return [each.id for each in messages]
+
+
+def test_a_new_conversation_has_an_id_of_24_hex_digits_and_no_messages() -> None:
+    made = Store().create("ada", model="m")
+    assert re.fullmatch("[0-9a-f]{24}", made.id)
+    assert (made.title, made.messages, made.model) == ("Untitled 1", (), "m")
+
+
+def test_a_conversation_of_another_session_is_not_found() -> None:
+    store = Store()
+    made = store.create("ada", model="m")
+    assert store.conversation("ada", made.id) == made
+    assert store.conversation("bob", made.id) is None
+    assert store.conversation("ada", "0" * 24) is None
+    assert store.conversations("bob") == []
+
+
+def test_only_exists_tells_another_session_s_conversation_from_an_unknown_one() -> None:
+    store = Store()
+    made = store.create("ada", model="m")
+    assert store.exists(made.id)
+    assert not store.exists("0" * 24)
+
+
+def test_what_another_session_does_to_a_conversation_has_no_effect() -> None:
+    store = Store()
+    made = store.create("ada", model="m")
+    store.save_messages("bob", made.id, asked_and_answered())
+    assert not store.rename("bob", made.id, "Mine")
+    assert not store.delete("bob", made.id)
+    assert store.conversation("ada", made.id) == made
+
+
+def test_a_deleted_conversation_does_not_come_back_when_an_answer_is_saved_late() -> None:
+    store = Store()
+    made = store.create("ada", model="m")
+    assert store.delete("ada", made.id)
+    store.save_messages("ada", made.id, asked_and_answered())
+    assert store.conversation("ada", made.id) is None
+    assert not store.delete("ada", made.id)
+
+
+def test_the_conversation_used_last_comes_first() -> None:
+    store = Store()
+    made = [store.create("ada", model="m") for _ in range(3)]
+    assert store.conversations("ada")[0].title == "Untitled 3"
+    store.save_messages("ada", made[0].id, asked_and_answered())
+    assert store.conversations("ada")[0].id == made[0].id
+
+
+def test_renaming_changes_the_title_alone() -> None:
+    store = Store()
+    made = store.create("ada", model="m")
+    assert store.rename("ada", made.id, "Names")
+    renamed = store.conversation("ada", made.id)
+    assert renamed is not None
+    assert (renamed.title, renamed.updated_at) == ("Names", made.updated_at)
+
+
+def test_a_session_shares_until_it_says_otherwise_and_has_accepted_nothing() -> None:
+    assert Store().settings("ada") == Settings(share=True, active_model=None, accepted_at=None)
+
+
+def test_saving_settings_replaces_them_but_terms_stay_accepted() -> None:
+    store = Store()
+    store.save_settings("ada", share=True, active_model="m", accepted=True)
+    accepted_at = store.settings("ada").accepted_at
+    assert accepted_at is not None
+    store.save_settings("ada", share=False, active_model="m", accepted=False)
+    assert store.settings("ada") == Settings(share=False, active_model="m", accepted_at=accepted_at)
+    assert store.settings("bob").accepted_at is None
+
+
+def test_a_question_is_appended() -> None:
+    messages = with_question(asked_and_answered(), id="u3", content="three", retry=False)
+    assert ids(messages) == ["u1", "a1", "u2", "a2", "u3"]
+    assert messages[-1].created_at == messages[-1].updated_at
+
+
+def test_the_same_id_twice_is_kept_twice() -> None:
+    messages = with_question(asked_and_answered(), id="u1", content="again", retry=False)
+    assert ids(messages) == ["u1", "a1", "u2", "a2", "u1"]
+
+
+@pytest.mark.parametrize(
+    ("retried", "left"),
+    [
+        ("u2", ["u1", "a1", "u2"]),
+        ("u1", ["u1"]),
+        ("a1", ["u1", "a1"]),
+        ("unknown", ["u1", "a1", "u2", "a2", "unknown"]),
+    ],
+)
+def test_a_retry_takes_the_place_of_its_message_and_drops_the_rest(
+    retried: str, left: list[str]
+) -> None:
+    messages = with_question(asked_and_answered(), id=retried, content="again", retry=True)
+    assert ids(messages) == left
+    assert (messages[-1].sender, messages[-1].content) == ("user", "again")
+    assert messages[-1].created_at is None
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("6b02c9d11306e1473508e3f3", "6b02c9d11306e1473508e3f3"),
+        ("6B02C9D11306E1473508E3F3", "6b02c9d11306e1473508e3f3"),
+        ("abcdefghijkl", "abcdefghijkl"),
+    ],
+)
+def test_what_an_object_id_takes_is_an_id(text: str, kept: str) -> None:
+    assert parse_id(text) == kept
+
+
+@pytest.mark.parametrize("text", ["", "zzz", "not-an-id", "6b02c9d11306e1473508e3f", "g" * 24])
+def test_anything_else_is_no_id(text: str) -> None:
+    with pytest.raises(ValueError, match="24 hexadecimal digits"):
+        parse_id(text)
+
+
+def test_many_threads_may_create_at_once() -> None:
+    store = Store()
+    threads = [
+        threading.Thread(target=lambda: [store.create("ada", model="m") for _ in range(50)])
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({each.id for each in store.conversations("ada")}) == 200

@@ -1,0 +1,677 @@
+"""`H2oSession` against a scripted chat-ui of 2023: what is sent, in which order, how often."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import pytest
+
+import h2o_client
+from chatui import (
+    COOKIE,
+    ID,
+    LAYOUT,
+    MODEL,
+    accepts_settings,
+    chat_ui,
+    creates,
+    layout,
+    refuses,
+    streams,
+    tokens,
+)
+from h2o_client import (
+    AuthenticationError,
+    ConfigurationError,
+    H2oSession,
+    ModelUnavailableError,
+    NotFoundError,
+    ServerError,
+    StatusError,
+    TermsNotAcceptedError,
+    TransportError,
+    UnsupportedError,
+)
+from h2o_client.wire import pagedata
+from h2o_client.wire.pagedata import Data
+from scripted import Exchange, ScriptedServer, certificates, refusing_port
+
+Open = Callable[..., H2oSession]
+MESSAGE = f"/conversation/{ID}"
+
+
+def form(server: ScriptedServer) -> dict[str, str]:
+    """The settings that were posted."""
+    (body,) = [each.body for each in server.requests if each.path == "/settings"]
+    return dict(parse_qsl(body.decode(), keep_blank_values=True))
+
+
+def sent(server: ScriptedServer, path: str = MESSAGE) -> dict[str, Any]:
+    """The one message that was posted."""
+    (message,) = [each for each in server.requests if each.path == path and each.method == "POST"]
+    value: dict[str, Any] = json.loads(message.body)
+    return value
+
+
+def with_settings(**settings: object) -> Mapping[str, object]:
+    stored = {"ethicsModalAcceptedAt": None, "activeModel": "other", "searchEnabled": False}
+    shares = {"shareConversationsWithModelAuthors": True}
+    return {**LAYOUT, "settings": {**stored, **shares, **settings}}
+
+
+def test_a_session_sends_nothing_until_something_is_asked() -> None:
+    with ScriptedServer(chat_ui()) as server:
+        with H2oSession(server.url) as client:
+            client.conversation()
+            assert client.base_url == server.url
+        assert server.requests == []
+
+
+def test_one_answer_takes_these_requests_in_this_order(open_session: Open) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        client = open_session(server.url)
+        assert "".join(client.stream("Hi")) == "Hello there"
+        assert "".join(client.stream("Hi")) == "Hello there"
+        one_answer = ["POST /conversation", f"POST {MESSAGE}", f"DELETE {MESSAGE}"]
+        assert server.paths() == ["GET /__data.json", "POST /settings", *one_answer, *one_answer]
+        assert server.connections == 1
+
+
+def test_settings_accept_the_terms_and_share_nothing(open_session: Open) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        open_session(server.url).chat("Hi")
+        assert form(server) == {
+            "activeModel": MODEL,
+            "ethicsModalAccepted": "true",
+            "ethicsModalAcceptedAt": "",
+        }
+
+
+def test_settings_say_what_was_asked_for(open_session: Open) -> None:
+    prompts = {"other": "Be brief"}
+    root = layout(with_settings(customPrompts=prompts))
+    with ScriptedServer(chat_ui(root=root)) as server:
+        client = open_session(
+            server.url, model="other", accept_terms=False, share_data=True, web_search=True
+        )
+        client.chat("Hi")
+        posted = form(server)
+    assert json.loads(posted.pop("customPrompts")) == prompts
+    assert posted == {
+        "activeModel": "other",
+        "shareConversationsWithModelAuthors": "true",
+        "searchEnabled": "true",
+    }
+
+
+def test_the_cookie_of_a_browser_whose_settings_are_right_leaves_them_alone(
+    open_session: Open,
+) -> None:
+    root = layout(
+        with_settings(ethicsModalAcceptedAt="2023-09-01", shareConversationsWithModelAuthors=False)
+    )
+    with ScriptedServer(chat_ui(root=root)) as server:
+        open_session(server.url, cookies="hf-chat=mine").chat("Hi")
+        assert server.count("POST", "/settings") == 0
+        assert {each.cookies["hf-chat"] for each in server.requests} >= {"mine"}
+
+
+def test_the_cookie_of_a_browser_keeps_what_its_user_has_set(open_session: Open) -> None:
+    prompts = {MODEL: "Answer in Welsh"}
+    root = layout(with_settings(customPrompts=prompts, searchEnabled=True))
+    with ScriptedServer(chat_ui(root=root)) as server:
+        open_session(server.url, cookies="hf-chat=mine").chat("Hi")
+        posted = form(server)
+    assert json.loads(posted.pop("customPrompts")) == prompts
+    assert posted == {
+        "activeModel": "other",
+        "ethicsModalAccepted": "true",
+        "ethicsModalAcceptedAt": "",
+        "searchEnabled": "true",
+    }
+
+
+def test_the_session_cookie_is_sent_back_over_http_to_this_machine(open_session: Open) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        open_session(server.url.replace("127.0.0.1", "localhost")).chat("Hi")
+        cookies = [each.cookies.get("hf-chat") for each in server.requests]
+    assert cookies == [None, "e41adc77", "e41adc77", "e41adc77", "e41adc77"]
+
+
+def test_the_session_cookie_is_sent_back_over_tls(open_session: Open) -> None:
+    certs = certificates()
+    with ScriptedServer(chat_ui(), tls=certs.server) as server:
+        open_session(server.url, verify=certs.ca).chat("Hi")
+        assert [each.cookies.get("hf-chat") for each in server.requests][1:] == ["e41adc77"] * 4
+
+
+def test_a_real_303_accepts_the_settings_too(open_session: Open) -> None:
+    def redirects(exchange: Exchange) -> None:
+        referer = exchange.request.headers["Referer"] or ""
+        exchange.answer(303, b"", headers={"Location": referer})
+
+    with ScriptedServer(chat_ui(settings=redirects)) as server:
+        assert open_session(server.url).chat("Hi").text == "Hello there"
+
+
+def test_a_server_that_believes_it_is_https_is_talked_to_over_http(open_session: Open) -> None:
+    def strict(exchange: Exchange) -> None:
+        if (exchange.request.headers["Referer"] or "").startswith("https:"):
+            accepts_settings(exchange)
+        else:
+            exchange.answer(403, b"Invalid referer for POST request")
+
+    with ScriptedServer(chat_ui(settings=strict)) as server:
+        client = open_session(server.url)
+        assert client.chat("Hi").text == client.chat("Hi").text == "Hello there"
+        assert server.count("POST", "/settings") == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (302, {}, {"Location": "https://login.example/authorize?state=s3cret"}),
+        (
+            200,
+            {
+                "type": "redirect",
+                "status": 302,
+                "location": "https://login.example/authorize?state=s3cret",
+            },
+            {},
+        ),
+    ],
+)
+@pytest.mark.parametrize("route", ["root", "settings", "create", "message"])
+def test_a_redirect_to_a_login_is_no_success(
+    open_session: Open, answer: tuple[int, object, dict[str, str]], route: str
+) -> None:
+    wall = refuses(*answer)
+    with ScriptedServer(chat_ui(**{route: wall})) as server:
+        client = open_session(server.url)
+        with pytest.raises(AuthenticationError, match=r"login\.example/authorize") as caught:
+            client.chat("Hi")
+        assert "s3cret" not in str(caught.value)
+        assert "Bearer token cannot chat" in str(caught.value)
+
+
+def test_settings_are_made_once_by_many_threads(open_session: Open) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        client = open_session(server.url)
+        texts: list[str] = []
+        threads = [
+            threading.Thread(target=lambda: texts.append(client.chat("Hi").text)) for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert texts == ["Hello there"] * 8
+        assert server.count("POST", "/settings") == 1
+        assert server.count("DELETE") == 8
+
+
+def test_settings_that_failed_are_tried_again_with_the_next_question(open_session: Open) -> None:
+    settings = [refuses(500, {"message": "Internal Error"}), accepts_settings]
+    with ScriptedServer(chat_ui(settings=settings)) as server:
+        client = open_session(server.url)
+        with pytest.raises(ServerError):
+            client.chat("Hi")
+        assert client.chat("Hi").text == "Hello there"
+
+
+def test_settings_refused_inside_a_200_are_refused(open_session: Open) -> None:
+    refused = refuses(200, {"type": "error", "error": {"message": "Internal Error"}})
+    with ScriptedServer(chat_ui(settings=refused)) as server, pytest.raises(ServerError):
+        open_session(server.url).chat("Hi")
+
+
+def test_sampling_is_the_callers_over_the_servers_over_the_ancestors(open_session: Open) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        open_session(server.url).chat(
+            "Hi", max_new_tokens=5, top_p=0.9, parameters={"watermark": True, "top_p": 0.1}
+        )
+        assert sent(server)["parameters"] == {
+            "temperature": 0.3,
+            "truncate": 2048,
+            "max_new_tokens": 5,
+            "do_sample": True,
+            "repetition_penalty": 1.2,
+            "return_full_text": False,
+            "top_k": 50,
+            "top_p": 0.9,
+            "watermark": True,
+        }
+
+
+def test_a_message_is_what_the_protocol_says(open_session: Open) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        reply = open_session(server.url).stream("Hi")
+        reply.read()
+        message = sent(server)
+    options = message.pop("options")
+    assert message.pop("parameters")
+    assert message == {"inputs": "Hi", "stream": True}
+    assert options.pop("response_id") == reply.message_id
+    assert len(options.pop("id")) == 36
+    assert options == {"is_retry": False, "use_cache": False, "web_search_id": ""}
+
+
+@pytest.mark.parametrize(
+    ("messages", "system", "prompt"),
+    [
+        ("Hi", None, "Hi"),
+        ([{"role": "user", "content": "Hi"}], None, "Hi"),
+        ([h2o_client.Message("user", "Hi")], None, "Hi"),
+        ("Hi", "Be brief", "System: Be brief\nUser: Hi\nAssistant:"),
+        (
+            [
+                {"role": "user", "content": "Hi"},
+                {"role": "assistant", "content": "Hello"},
+                {"role": "user", "content": [{"type": "text", "text": "And?"}]},
+            ],
+            None,
+            "User: Hi\nAssistant: Hello\nUser: And?\nAssistant:",
+        ),
+    ],
+)
+def test_messages_become_one_prompt(
+    open_session: Open, messages: Any, system: str | None, prompt: str
+) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        open_session(server.url).chat(messages, system=system)
+        assert sent(server)["inputs"] == prompt
+
+
+def test_the_shape_of_the_prompt_can_be_replaced(open_session: Open) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        messages = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
+        open_session(server.url).chat(
+            messages, prompt_format=lambda parsed: "+".join(each.content for each in parsed)
+        )
+        assert sent(server)["inputs"] == "a+b"
+
+
+@pytest.mark.parametrize(
+    ("messages", "options"),
+    [
+        ("", {}),
+        ("  \n", {}),
+        ([], {}),
+        ([{"role": "robot", "content": "Hi"}], {}),
+        ([{"role": "user", "content": [{"type": "image_url"}]}], {}),
+        ([{"role": "user", "content": None}], {}),
+        ("half \ud83e", {}),
+        ("Hi", {"prompt_format": lambda parsed: " "}),
+        ("Hi", {"timeout": -1}),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_sent(
+    open_session: Open, messages: Any, options: dict[str, Any]
+) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        with pytest.raises(ConfigurationError):
+            open_session(server.url).stream(messages, **options)
+        assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "options", [{"temperature": float("nan")}, {"parameters": {"x": object()}}]
+)
+def test_a_parameter_that_cannot_be_sent_is_refused_and_nothing_is_left(
+    open_session: Open, options: dict[str, Any]
+) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        with pytest.raises(ConfigurationError):
+            open_session(server.url).stream("Hi", **options)
+        assert server.count("POST", "/conversation") == 0
+
+
+def test_an_option_that_does_not_exist_is_refused_as_python_does(open_session: Open) -> None:
+    client = open_session("http://127.0.0.1:1")
+    with pytest.raises(TypeError, match="'temprature'"):
+        client.stream("Hi", temprature=1)  # type: ignore[call-arg]
+
+
+def test_the_signature_shows_every_option() -> None:
+    for function in (H2oSession.stream, H2oSession.chat, h2o_client.stream, h2o_client.chat):
+        assert {"temperature", "stop", "timeout"} <= set(inspect.signature(function).parameters)
+
+
+def test_the_servers_first_model_is_used_unless_one_is_named(
+    open_session: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        assert open_session(server.url).chat("Hi").model == MODEL
+        assert open_session(server.url, model="other").chat("Hi").model == "other"
+        assert open_session(server.url).chat("Hi", model="other").model == "other"
+        monkeypatch.setenv("H2O_CLIENT_MODEL", "other")
+        assert open_session(server.url).chat("Hi").model == "other"
+        models = [
+            json.loads(each.body)["model"]
+            for each in server.requests
+            if each.path == "/conversation"
+        ]
+    assert models == [MODEL, "other", "other", "other"]
+
+
+def test_models_are_listed_with_their_parameters(open_session: Open) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        first, second = open_session(server.url).models()
+    assert (first.id, first.parameters) == (MODEL, {"temperature": 0.3, "top_k": 50})
+    assert second.display_name == "other"
+
+
+def test_a_server_without_models_wants_one_named(open_session: Open) -> None:
+    with (
+        ScriptedServer(chat_ui(root=layout({**LAYOUT, "models": []}))) as server,
+        pytest.raises(ConfigurationError, match="model="),
+    ):
+        open_session(server.url).chat("Hi")
+
+
+def test_an_unknown_model_is_named_with_those_there_are(open_session: Open) -> None:
+    internal = refuses(500, {"message": "Internal Error"}, {"Set-Cookie": COOKIE})
+    with ScriptedServer(chat_ui(create=internal)) as server:
+        client = open_session(server.url)
+        with pytest.raises(ModelUnavailableError, match="other"):
+            client.chat("Hi", model="gpt-9")
+        with pytest.raises(ServerError):
+            client.chat("Hi")
+
+
+def test_an_answer_to_the_creation_that_says_nothing_is_a_protocol_error(
+    open_session: Open,
+) -> None:
+    with (
+        ScriptedServer(chat_ui(create=refuses(200, {"id": 1}))) as server,
+        pytest.raises(h2o_client.ProtocolError, match="POST /conversation"),
+    ):
+        open_session(server.url).chat("Hi")
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "origin"),
+    [
+        ((404, {"message": "Conversation not found"}), NotFoundError, "server"),
+        ((405, {"error": "You need to accept the welcome modal first"}), TermsNotAcceptedError, ""),
+        ((410, {"message": "Model not available anymore"}), ModelUnavailableError, "server"),
+        ((401, {"error": "No key"}, {"Set-Cookie": COOKIE}), StatusError, "model"),
+        ((401, {"error": "Login first"}), AuthenticationError, "server"),
+        (
+            (429, {"message": "You are sending too many messages."}, {"Set-Cookie": COOKIE}),
+            h2o_client.RateLimitError,
+            "server",
+        ),
+        ((503, {"error": "busy"}, {"Set-Cookie": COOKIE}), ServerError, "model"),
+    ],
+)
+def test_a_refused_message_has_its_error_and_its_conversation_is_deleted(
+    open_session: Open, answer: tuple[Any, ...], error: type[StatusError], origin: str
+) -> None:
+    with ScriptedServer(chat_ui(refuses(*answer))) as server:
+        with pytest.raises(error) as caught:
+            open_session(server.url).stream("Hi")
+        assert caught.value.status == answer[0]
+        assert caught.value.conversation_id == ID
+        assert caught.value.resendable
+        assert caught.value.origin == (origin or "server")
+        assert type(caught.value) is error
+        assert server.paths()[-2:] == [f"POST {MESSAGE}", f"DELETE {MESSAGE}"]
+
+
+def test_a_later_generation_is_said_to_be_one(open_session: Open) -> None:
+    root = layout({"loginRequired": False, "settings": {}, "models": []})
+    with ScriptedServer(chat_ui(root=root)) as server:
+        with pytest.raises(UnsupportedError, match="later one"):
+            open_session(server.url).chat("Hi")
+        assert server.paths() == ["GET /__data.json"]
+
+
+@pytest.mark.parametrize("body", [b"<!doctype html><title>Hi", b"", b"[]", b'{"type":"data"}'])
+def test_what_is_no_chat_ui_is_said_to_be_none(open_session: Open, body: bytes) -> None:
+    def page(exchange: Exchange) -> None:
+        exchange.answer(200, body, content_type="text/html")
+
+    with (
+        ScriptedServer(chat_ui(root=page)) as server,
+        pytest.raises(ConfigurationError, match="does not look like a chat-ui"),
+    ):
+        open_session(server.url).chat("Hi")
+
+
+def test_an_error_inside_the_page_data_is_an_error(open_session: Open) -> None:
+    def failing(exchange: Exchange) -> None:
+        exchange.answer(200, pagedata.write([pagedata.Failed(500, "Internal Error"), Data({})]))
+
+    with (
+        ScriptedServer(chat_ui(root=failing)) as server,
+        pytest.raises(ServerError, match="Internal Error"),
+    ):
+        open_session(server.url).chat("Hi")
+
+
+def test_the_address_model_and_cookie_come_from_the_environment_if_not_given(
+    open_session: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        monkeypatch.setenv("H2O_CLIENT_URL", server.url)
+        monkeypatch.setenv("H2O_CLIENT_COOKIE", "hf-chat=env")
+        assert open_session().chat("Hi").text == "Hello there"
+        assert server.requests[0].cookies["hf-chat"] == "env"
+        monkeypatch.setenv("H2O_CLIENT_URL", "http://127.0.0.1:1")
+        assert open_session(server.url).base_url == server.url
+
+
+def test_the_default_address_says_that_it_is_dead_and_what_to_do(open_session: Open) -> None:
+    client = open_session()
+    assert client.base_url == "https://gpt-gm.h2o.ai"
+    with (
+        refusing_port() as port,
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(ConfigurationError, match="October 2023") as caught,
+    ):
+        patch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+        client.chat("Hi")
+    assert "H2O_CLIENT_URL" in str(caught.value)
+    assert isinstance(caught.value.__cause__, TransportError)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"max_retries": -1}, {"max_retries": True}, {"max_connections": 0}, {"timeout": 0}],
+)
+def test_arguments_that_cannot_work_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError):
+        H2oSession("http://localhost:3000", **arguments)
+
+
+def test_a_failed_delete_is_one_warning_with_the_id(
+    open_session: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    failing = refuses(500, {"message": "Internal Error"})
+    with ScriptedServer(chat_ui(delete=[failing, failing])) as server:
+        with caplog.at_level(logging.WARNING, "h2o_client"):
+            client = open_session(server.url, max_retries=0)
+            assert client.chat("Hi").text == "Hello there"
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert ID in caplog.text
+        client.close()  # tries once more
+        assert server.count("DELETE") == 2
+
+
+def test_a_conversation_that_is_kept_stays(open_session: Open) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        with H2oSession(server.url) as client:
+            answer = client.chat("Hi", keep=True)
+        assert answer.conversation_id == ID
+        assert server.count("DELETE") == 0
+
+
+def test_secrets_are_not_shown(open_session: Open) -> None:
+    client = open_session(
+        "http://ada:s3cret@localhost:3000",
+        cookies="hf-chat=s3cret",
+        headers={"X-Key": "s3cret"},
+        proxy="http://me:s3cret@localhost:8080",
+    )
+    assert repr(client) == "<H2oSession http://localhost:3000>"
+
+
+def test_a_closed_session_says_so() -> None:
+    client = H2oSession("http://127.0.0.1:1")
+    client.close()
+    client.close()
+    with pytest.raises(ConfigurationError, match="closed"):
+        client.chat("Hi")
+
+
+def test_closing_ends_what_is_unfinished(leaks_nothing: None) -> None:
+    gone = threading.Event()
+
+    def unending(exchange: Exchange) -> None:
+        exchange.head(200)
+        exchange.write(tokens("Hello", end=False)[0])
+        if exchange.gone(5):
+            gone.set()
+
+    with ScriptedServer(chat_ui(unending)) as server:
+        client = H2oSession(server.url)
+        reply = client.stream("Hi")
+        texts: list[str] = []
+        reader = threading.Thread(target=lambda: texts.extend(reply))
+        reader.start()
+        while not reply.text:
+            threading.Event().wait(0.01)
+        client.close()
+        reader.join(5)
+        assert texts == ["Hello"]
+        assert reply.finish_reason == "stopped"
+        assert gone.wait(5)
+        assert server.paths()[-2:] == [f"POST {MESSAGE}/stop-generating", f"DELETE {MESSAGE}"]
+
+
+SCRIPT = """
+import sys
+from h2o_client import H2oSession
+client = H2oSession(sys.argv[1])
+{body}
+"""
+
+
+def run(
+    server: ScriptedServer, body: str, interrupt: Callable[[], object] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """A program of its own with a session and no ``with``."""
+    program = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.format(body=body), server.url],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    if interrupt is not None:
+        interrupt()
+        program.send_signal(signal.SIGINT)
+    out, err = program.communicate(timeout=20)
+    return subprocess.CompletedProcess(program.args, program.returncode, out, err)
+
+
+def stalling(*events: bytes) -> Callable[[Exchange], None]:
+    def message(exchange: Exchange) -> None:
+        if events:
+            exchange.head(200)
+        for event in events:
+            exchange.write(event)
+        exchange.gone(20)
+
+    return message
+
+
+def test_a_program_that_breaks_off_and_ends_leaves_no_conversation() -> None:
+    with ScriptedServer(chat_ui(stalling(*tokens("Hello", end=False)))) as server:
+        done = run(server, "for token in client.stream('Hi'):\n    print(token)\n    break")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "Hello\n", "")
+        assert server.paths()[-2:] == [f"POST {MESSAGE}/stop-generating", f"DELETE {MESSAGE}"]
+
+
+def test_a_program_that_never_closes_its_conversation_leaves_none() -> None:
+    with ScriptedServer(chat_ui()) as server:
+        done = run(server, "chat = client.conversation()\nprint(chat.chat('Hi'))")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "Hello there\n", "")
+        assert server.count("DELETE", MESSAGE) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send here")
+@pytest.mark.parametrize("where", ["creation", "before the head", "in mid-stream"])
+def test_an_interrupted_program_leaves_no_conversation(where: str) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def slow_creation(exchange: Exchange) -> None:
+        if where == "creation":
+            asked.set()
+            exchange.until(go_on)
+        creates(exchange)
+
+    def message(exchange: Exchange) -> None:
+        if where == "in mid-stream":
+            exchange.head(200)
+            exchange.write(tokens("Hello", end=False)[0])
+        asked.set()
+        exchange.gone(20)
+
+    def interrupt() -> None:
+        assert asked.wait(10)
+        threading.Timer(0.3, go_on.set).start()
+
+    with ScriptedServer(chat_ui(message, create=slow_creation), patience=20) as server:
+        done = run(server, "for token in client.stream('Hi'): print(token)", interrupt)
+        assert "KeyboardInterrupt" in done.stderr
+        assert done.stderr.count("Traceback") == 1
+        assert server.count("DELETE", MESSAGE) == 1
+        assert server.count("POST", f"{MESSAGE}/stop-generating") == (where != "creation")
+
+
+def test_many_threads_with_many_streams_mix_nothing_up(leaks_nothing: None) -> None:
+    def echo(exchange: Exchange) -> None:
+        prompt = json.loads(exchange.request.body)["inputs"]
+        streams(tokens(*prompt))(exchange)
+
+    with ScriptedServer(chat_ui(echo)) as server, H2oSession(server.url) as client:
+        wrong: list[str] = []
+
+        def ask(name: str) -> None:
+            for number in range(5):
+                prompt = f"{name}.{number}"
+                if client.chat(prompt).text != prompt:
+                    wrong.append(prompt)
+
+        threads = [threading.Thread(target=ask, args=(f"thread{place}",)) for place in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+        assert server.count("DELETE") == 60
+
+
+def test_the_first_token_time_is_told(open_session: Open) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        began = time.monotonic()
+        reply = open_session(server.url).stream("Hi")
+        reply.read()
+        assert reply.time_to_first_token is not None
+        assert 0 < reply.time_to_first_token < time.monotonic() - began

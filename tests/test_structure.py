@@ -1,0 +1,112 @@
+"""The stair of imports, the version, and the public names."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from importlib.metadata import metadata
+from pathlib import Path
+
+import h2o_client
+
+PACKAGE = Path(h2o_client.__file__).parent
+
+# Each step may import those before it, and itself.
+STAIR = (
+    ("version", "errors", "log"),
+    ("messages", "timeouts"),
+    ("wire", "background", "options"),
+    ("transport", "generations"),
+    ("litter",),
+    ("upstream",),
+    ("reply",),
+    ("conversation",),
+    ("session",),
+    ("calls",),
+)
+PURE = ("wire", "generations", "messages", "errors")
+NO_PLACE_IN_PURE = {"socket", "threading", "time", "os", "requests", "urllib3", "anyio", "asyncio"}
+
+
+def modules(name: str) -> list[Path]:
+    folder = PACKAGE / name
+    return sorted(folder.rglob("*.py")) if folder.is_dir() else [PACKAGE / f"{name}.py"]
+
+
+def imports(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "h2o_client":
+                found.update(f"h2o_client.{alias.name}" for alias in node.names)
+            else:
+                found.add(node.module)
+    return found
+
+
+def steps_used(path: Path) -> set[str]:
+    return {name.split(".")[1] for name in imports(path) if name.startswith("h2o_client.")}
+
+
+def test_every_module_has_a_place_on_the_stair() -> None:
+    placed = {name for step in STAIR for name in step} | {"__init__", "server"}
+    assert {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()} - {
+        "__pycache__"
+    } == placed
+
+
+def test_a_step_imports_only_steps_before_it() -> None:
+    below: set[str] = set()
+    for step in STAIR:
+        for name in step:
+            for path in modules(name):
+                assert steps_used(path) <= below | set(step), path
+        below |= set(step)
+
+
+def test_pure_modules_touch_no_network_no_clock_and_no_thread() -> None:
+    for name in PURE:
+        for path in modules(name):
+            roots = {each.split(".")[0] for each in imports(path)}
+            assert not roots & NO_PLACE_IN_PURE, path
+
+
+def test_only_the_transport_knows_requests_and_urllib3() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent.name != "transport":
+            roots = {each.split(".")[0] for each in imports(path)}
+            assert not roots & {"requests", "urllib3"}, path
+
+
+def test_the_server_shares_only_the_wire_with_the_client() -> None:
+    for path in modules("server"):
+        assert steps_used(path) <= {"wire", "errors", "server"}, path
+
+
+def test_importing_the_package_loads_no_extra() -> None:
+    code = (
+        "import sys, h2o_client; "
+        "print([name for name in ('anyio', 'starlette', 'uvicorn', 'xllamacpp', 'click', 'rich') "
+        "if name in sys.modules])"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+    )
+    assert shown.stdout.strip() == "[]"
+
+
+def test_the_version_is_the_metadatas() -> None:
+    assert h2o_client.__version__ == metadata("h2o-chat")["Version"]
+
+
+def test_every_public_name_is_there_and_documented() -> None:
+    for name in h2o_client.__all__:
+        public = getattr(h2o_client, name)
+        assert name in ("__version__", "Messages") or (public.__doc__ or "").strip(), name
+
+
+def test_the_package_is_typed() -> None:
+    assert (PACKAGE / "py.typed").exists()

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import math
+import pickle
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from h2o_client.errors import ConfigurationError
+from h2o_client.timeouts import Clock, Expired, Timeouts
+
+NAMES = ["connect", "first_token", "idle", "total"]
+
+
+@pytest.fixture
+def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    now = 1000.0
+
+    def later(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    return later
+
+
+def test_every_wait_is_bounded_from_the_start_but_the_whole() -> None:
+    assert Timeouts() == Timeouts(connect=10, first_token=300, idle=60, total=None)
+
+
+def test_a_number_is_all_times_but_the_total() -> None:
+    assert Timeouts.of(5) == Timeouts(connect=5, first_token=5, idle=5, total=None)
+    assert Timeouts.of(0.5).idle == 0.5
+
+
+def test_none_is_no_limit() -> None:
+    assert Timeouts.of(None) == Timeouts(connect=None, first_token=None, idle=None)
+
+
+def test_timeouts_stay_what_they_are() -> None:
+    timeouts = Timeouts(total=7)
+    assert Timeouts.of(timeouts) is timeouts
+    assert pickle.loads(pickle.dumps(timeouts)) == timeouts
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "value",
+    [0, -1, math.nan, math.inf, True, "5", (3, 5), sys.maxsize, 10**400],
+    ids=lambda value: str(value)[:20],
+)
+def test_what_is_no_time_is_refused_with_what_to_say_instead(name: str, value: Any) -> None:
+    # sys.maxsize raised OverflowError deep in a socket.
+    with pytest.raises(ConfigurationError, match="give seconds above 0, or None for no limit"):
+        Timeouts(**{name: value})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_long_time_is_a_time(name: str) -> None:
+    assert getattr(Timeouts(**{name: threading.TIMEOUT_MAX}), name) == threading.TIMEOUT_MAX
+
+
+@pytest.mark.parametrize("value", [0, -1, math.inf, True, "5"])
+def test_a_number_that_is_no_time_is_refused(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match="connect="):
+        Timeouts.of(value)
+
+
+def expired(clock: Clock) -> tuple[str, float] | None:
+    with pytest.raises(Expired):
+        clock.left()
+    return clock.expired
+
+
+def test_a_clock_without_limits_never_runs_out(pass_time: Callable[[float], None]) -> None:
+    clock = Clock()
+    pass_time(1e9)
+    clock.waited(1e9)
+    assert clock.left() is None
+    clock.allow("idle", None)
+    clock.renew()
+    assert clock.left() is None
+    assert clock.expired is None
+
+
+def test_a_budget_is_used_up_by_waiting_only(pass_time: Callable[[float], None]) -> None:
+    clock = Clock()
+    clock.allow("idle", 60)
+    pass_time(1000)
+    assert clock.left() == 60
+    clock.waited(45)
+    assert clock.left() == 15
+    clock.waited(15)
+    assert expired(clock) == ("idle", 60)
+
+
+def test_a_sign_of_life_renews_the_budget() -> None:
+    clock = Clock()
+    clock.allow("idle", 60)
+    clock.waited(59)
+    clock.renew()
+    assert clock.left() == 60
+
+
+def test_a_new_budget_replaces_the_old() -> None:
+    clock = Clock()
+    clock.allow("first_token", 300)
+    clock.waited(299)
+    clock.allow("idle", 60)
+    assert clock.left() == 60
+    clock.waited(61)
+    assert expired(clock) == ("idle", 60)
+
+
+def test_the_total_counts_all_time(pass_time: Callable[[float], None]) -> None:
+    clock = Clock(total=100)
+    clock.allow("idle", 60)
+    assert clock.left() == 60
+    pass_time(70)
+    assert clock.left() == 30
+    clock.renew()
+    pass_time(30)
+    assert expired(clock) == ("total", 100)
+
+
+def test_the_total_bounds_what_has_no_budget(pass_time: Callable[[float], None]) -> None:
+    clock = Clock(total=100)
+    clock.allow("idle", None)
+    assert clock.left() == 100
+    pass_time(99)
+    assert clock.left() == 1
+
+
+def test_the_time_that_binds_is_the_one_that_is_named(pass_time: Callable[[float], None]) -> None:
+    clock = Clock(total=100)
+    clock.allow("idle", 60)
+    pass_time(50)
+    assert clock.left() == 50
+    with pytest.raises(Expired, match="total"):
+        clock.expire()
+    assert clock.expired == ("total", 100)
+    clock = Clock(total=100)
+    clock.allow("idle", 40)
+    assert clock.left() == 40
+    with pytest.raises(Expired, match="idle"):
+        clock.expire()
+    assert clock.expired == ("idle", 40)
+
+
+def test_a_clock_that_ran_out_raises_a_timeout_error() -> None:
+    clock = Clock()
+    clock.allow("connect", 1)
+    clock.waited(1)
+    with pytest.raises(TimeoutError, match="connect"):
+        clock.left()

@@ -1,0 +1,824 @@
+"""The transport on real sockets: framing, time, waking, TLS, proxies, retries."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from h2o_client.errors import (
+    ConfigurationError,
+    ProtocolError,
+    TransportError,
+    TransportTimeout,
+)
+from h2o_client.timeouts import Timeouts
+from h2o_client.transport import Call, Response, Transport, Woken
+from h2o_client.version import __version__
+from h2o_client.wire.request import Request, get, post_form, post_json
+from proxies import LoggingProxy, SocksProxy
+from scripted import (
+    AtAccept,
+    Exchange,
+    Framing,
+    Script,
+    ScriptedServer,
+    certificates,
+    endless_headers,
+    garbage,
+    hang_up,
+    refusing_port,
+    say_nothing,
+    unaccepted_port,
+)
+
+FRAMINGS: tuple[Framing, ...] = ("chunked", "length", "close", "http10")
+
+
+@pytest.fixture
+def to() -> Iterator[Callable[..., Transport]]:
+    """Makes transports, and closes them when the test is over."""
+    made: list[Transport] = []
+
+    def make(url: str, **settings: object) -> Transport:
+        made.append(Transport(url, **{"max_retries": 0, **settings}))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for transport in made:
+        transport.close()
+
+
+def call(**seconds: float) -> Call:
+    return Call(Timeouts(**seconds))
+
+
+def ok(exchange: Exchange) -> None:
+    exchange.json({"ok": True})
+
+
+def cut_in_a_body(exchange: Exchange) -> None:
+    exchange.head(200)
+    exchange.write(b"half")
+    exchange.cut()
+
+
+def test_a_request_says_who_asks_from_where_and_wants_nothing_compressed(
+    to: Callable[..., Transport],
+) -> None:
+    with ScriptedServer(ok) as server:
+        to(server.url).ask(post_json("/conversation", {"model": "m"}), call())
+        headers = server.requests[0].headers
+    assert headers["User-Agent"] == f"h2o-chat/{__version__}"
+    assert headers["Accept"] == "application/json"
+    assert headers["Accept-Encoding"] == "identity"
+    assert headers["Origin"] == server.url
+    assert headers["Referer"] == server.url + "/"
+    assert headers["Content-Type"] == "application/json"
+
+
+def test_headers_of_the_caller_win(to: Callable[..., Transport]) -> None:
+    with ScriptedServer(ok) as server:
+        to(server.url, headers={"User-Agent": "me", "X-Forwarded-User": "ada"}).ask(
+            get("/"), call()
+        )
+        headers = server.requests[0].headers
+    assert headers["User-Agent"] == "me"
+    assert headers["X-Forwarded-User"] == "ada"
+
+
+@pytest.mark.parametrize("path", ["", "/", "/chat", "/chat/"])
+def test_a_base_url_may_have_a_path(to: Callable[..., Transport], path: str) -> None:
+    with ScriptedServer(ok) as server:
+        to(server.url + path).ask(get("/settings"), call())
+        request = server.requests[0]
+    assert request.path == path.rstrip("/") + "/settings"
+    assert request.headers["Referer"] == server.url + path.rstrip("/") + "/"
+    assert request.headers["Origin"] == server.url
+
+
+@pytest.mark.parametrize(
+    "url", ["localhost:3000", "", "ftp://host", "http://", "http://host:port", "http://h/?a=1"]
+)
+def test_what_is_no_address_is_refused_before_anything_is_sent(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"address|\?"):
+        Transport(url)
+
+
+def test_credentials_in_the_address_become_a_header_and_are_shown_nowhere(
+    to: Callable[..., Transport],
+) -> None:
+    with ScriptedServer(ok) as server:
+        url = server.url.replace("http://", "http://ada:s3cret%21@")
+        transport = to(url)
+        transport.ask(get("/"), call())
+        request = server.requests[0]
+    assert request.headers["Authorization"] == "Basic YWRhOnMzY3JldCE="
+    assert transport.base_url == server.url
+    with pytest.raises(ConfigurationError) as caught:
+        Transport("ftp://ada:s3cret@host")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_netrc_does_not_replace_the_authorization_of_the_caller(
+    to: Callable[..., Transport], tmp_path: os.PathLike[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = os.path.join(tmp_path, "netrc")
+    with open(netrc, "w") as file:
+        file.write("machine 127.0.0.1 login mallory password hidden\n")
+    monkeypatch.setenv("NETRC", netrc)
+    with ScriptedServer(ok) as server:
+        to(server.url, headers={"Authorization": "Bearer mine"}).ask(get("/"), call())
+        to(server.url).ask(get("/"), call())
+        given, none = server.requests
+    assert given.headers["Authorization"] == "Bearer mine"
+    assert none.headers["Authorization"] is None
+
+
+def test_connections_are_kept_and_used_again(to: Callable[..., Transport]) -> None:
+    with ScriptedServer(ok) as server:
+        transport = to(server.url)
+        for _ in range(3):
+            transport.ask(get("/"), call())
+        assert server.connections == 1
+
+
+def test_a_streamed_body_read_to_its_end_leaves_its_connection(
+    to: Callable[..., Transport],
+) -> None:
+    def stream(exchange: Exchange) -> None:
+        exchange.head(200)
+        exchange.write(b"one\n")
+        exchange.write(b"two\n")
+        exchange.end()
+
+    with ScriptedServer(stream) as server:
+        transport = to(server.url)
+        for _ in range(2):
+            with transport.open(get("/"), call()) as response:
+                assert list(response.iter_lines()) == [b"one", b"two"]
+                assert response.finished
+        assert server.connections == 1
+
+
+def test_a_connection_left_in_mid_body_is_closed(to: Callable[..., Transport]) -> None:
+    def stream(exchange: Exchange) -> None:
+        exchange.head(200)
+        exchange.write(b"one\n")
+        assert exchange.gone(5)
+
+    with ScriptedServer(stream) as server:
+        with to(server.url).open(get("/"), call()) as response:
+            assert response.read() == b"one\n"
+        server.wait_for(lambda server: server.open == 0, seconds=2)
+
+
+def test_no_connection_is_used_that_was_idle_for_long(
+    to: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("h2o_client.transport.connections._LONGEST_IDLE", 0.0)
+    with ScriptedServer(ok) as server:
+        transport = to(server.url)
+        transport.ask(get("/"), call())
+        transport.ask(get("/"), call())
+        assert server.connections == 2
+
+
+def test_a_kept_connection_that_the_server_closed_does_not_fail_the_next_request(
+    to: Callable[..., Transport],
+) -> None:
+    def ok_and_close(exchange: Exchange) -> None:
+        exchange.close_after(0.0)
+        ok(exchange)
+
+    with ScriptedServer(ok_and_close) as server:
+        transport = to(server.url)
+        transport.ask(get("/"), call())
+        server.wait_for(lambda server: server.open == 0)
+        transport.ask(post_json("/conversation", {}), call())
+        assert server.connections == 2
+
+
+def test_bytes_behind_the_end_cost_the_connection_and_nothing_else(
+    to: Callable[..., Transport],
+) -> None:
+    def too_much(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi more than was promised")
+        exchange.cut()
+
+    with ScriptedServer([too_much, ok]) as server:
+        transport = to(server.url)
+        assert transport.ask(get("/"), call()).whole() == b"hi"
+        assert transport.ask(get("/"), call()).whole() == b'{"ok": true}'
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_every_line_is_there_the_moment_its_bytes_are(
+    to: Callable[..., Transport], framing: Framing
+) -> None:
+    taken = threading.Semaphore(0)
+
+    def stream(exchange: Exchange) -> None:
+        exchange.head(200, framing=framing, length=5 * 7)
+        for number in range(5):
+            exchange.write(b"line %d\n" % number)
+            # The next line is only sent once this one was handed over.
+            assert taken.acquire(timeout=5)
+        exchange.end()
+
+    with ScriptedServer(stream) as server, to(server.url).open(get("/"), call()) as response:
+        lines = []
+        for line in response.iter_lines():
+            lines.append(line)
+            taken.release()
+    assert lines == [b"line %d" % number for number in range(5)]
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_a_body_dripping_byte_by_byte_is_whole(
+    to: Callable[..., Transport], framing: Framing
+) -> None:
+    body = "crlf\r\ncr\rlf\nu2028\u2028stays\u0085\n\nend".encode()
+
+    def stream(exchange: Exchange) -> None:
+        exchange.head(200, framing=framing, length=len(body))
+        exchange.drip(body)
+        exchange.end()
+
+    with ScriptedServer(stream) as server, to(server.url).open(get("/"), call()) as response:
+        lines = list(response.iter_lines(carriage_returns=True))
+    expected = ["crlf", "cr", "lf", "u2028\u2028stays\u0085", "", "end"]
+    assert [line.decode() for line in lines] == expected
+
+
+def test_a_chunk_header_that_drips_holds_nothing_back(to: Callable[..., Transport]) -> None:
+    taken = threading.Event()
+
+    def stream(exchange: Exchange) -> None:
+        exchange.head(200)
+        exchange.send(b"4\r\none\n\r\n4")
+        exchange.until(taken)
+        exchange.send(b"\r\ntwo\n\r\n0\r\n\r\n")
+        exchange.end() if exchange.ended else exchange.cut()
+
+    with ScriptedServer(stream) as server, to(server.url).open(get("/"), call()) as response:
+        lines = response.iter_lines()
+        assert next(lines) == b"one"
+        taken.set()
+        assert list(lines) == [b"two"]
+
+
+@pytest.mark.parametrize("framing", ["chunked", "length"])
+def test_a_cut_in_mid_body_is_seen_and_what_came_is_given(
+    to: Callable[..., Transport], framing: Framing
+) -> None:
+    def stream(exchange: Exchange) -> None:
+        exchange.head(200, framing=framing, length=100)
+        exchange.write(b"one\nhalf")
+        exchange.cut()
+
+    with ScriptedServer(stream) as server, to(server.url).open(get("/"), call()) as response:
+        lines = response.iter_lines()
+        assert [next(lines), next(lines)] == [b"one", b"half"]
+        with pytest.raises(TransportError, match="middle of the body"):
+            next(lines)
+        assert not response.finished
+
+
+@pytest.mark.parametrize("lie", [b"zz\r\nhello\r\n", b"-5\r\nhello\r\n", b"3\r\nhello\r\n"])
+def test_a_lying_chunk_size_is_a_protocol_error_after_what_came_before(
+    to: Callable[..., Transport], lie: bytes
+) -> None:
+    def stream(exchange: Exchange) -> None:
+        exchange.head(200)
+        exchange.send(b"4\r\none\n\r\n" + lie)
+        exchange.gone(5)
+
+    with ScriptedServer(stream) as server, to(server.url).open(get("/"), call()) as response:
+        assert response.read().startswith(b"one\n")
+        with pytest.raises(ProtocolError, match="framing"):
+            response.read()
+
+
+def test_a_content_encoding_is_not_believed(to: Callable[..., Transport]) -> None:
+    def lying(exchange: Exchange) -> None:
+        exchange.answer(200, b"plain", headers={"Content-Encoding": "gzip"})
+
+    with ScriptedServer(lying) as server:
+        assert to(server.url).ask(get("/"), call()).whole() == b"plain"
+
+
+def test_an_answer_of_endless_length_is_given_up(
+    to: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("h2o_client.transport.response._LONGEST_WHOLE", 1 << 16)
+
+    def endless(exchange: Exchange) -> None:
+        exchange.head(200)
+        for _ in range(10_000):
+            exchange.write(b"x" * 4096)
+
+    with ScriptedServer(endless) as server, pytest.raises(ProtocolError, match="MiB"):
+        to(server.url).ask(get("/"), call())
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "said"),
+    [
+        (garbage, ProtocolError, "the head of the answer"),
+        (endless_headers, ProtocolError, "the head of the answer"),
+        (hang_up, TransportError, "closed the connection without an answer"),
+        (cut_in_a_body, TransportError, "middle of an answer"),
+    ],
+)
+def test_a_broken_answer_has_a_name(
+    to: Callable[..., Transport], script: Script, error: type[Exception], said: str
+) -> None:
+    with ScriptedServer([script]) as server, pytest.raises(error, match=said):
+        to(server.url).ask(post_json("/", {}), call())
+
+
+def test_a_reset_is_a_transport_error(to: Callable[..., Transport]) -> None:
+    def reset(exchange: Exchange) -> None:
+        exchange.head(200)
+        exchange.write(b"x")
+        exchange.reset()
+
+    with (
+        ScriptedServer(reset) as server,
+        to(server.url).open(get("/"), call()) as response,
+        pytest.raises(TransportError, match="broke the connection off"),
+    ):
+        while response.read():
+            pass
+
+
+def test_a_refused_connection_says_to_start_the_server(to: Callable[..., Transport]) -> None:
+    with (
+        refusing_port() as port,
+        pytest.raises(TransportError, match="Is the server running") as caught,
+    ):
+        to(f"http://127.0.0.1:{port}").ask(get("/x"), call())
+    assert caught.value.url == f"http://127.0.0.1:{port}/x"
+
+
+def test_a_name_that_does_not_exist_says_so(to: Callable[..., Transport]) -> None:
+    with pytest.raises(TransportError, match="cannot be looked up"):
+        to("http://no-such-host.invalid").ask(get("/"), call())
+
+
+def test_a_connection_that_is_not_made_in_time_times_out(to: Callable[..., Transport]) -> None:
+    with unaccepted_port(full=True) as port, pytest.raises(TransportTimeout) as caught:
+        to(f"http://127.0.0.1:{port}").ask(get("/"), call(connect=0.2))
+    assert (caught.value.which, caught.value.seconds) == ("connect", 0.2)
+
+
+def test_silence_before_the_head_times_out(to: Callable[..., Transport]) -> None:
+    with ScriptedServer([say_nothing]) as server, pytest.raises(TransportTimeout) as caught:
+        to(server.url).ask(get("/"), call(idle=0.2))
+    assert (caught.value.which, caught.value.seconds) == ("idle", 0.2)
+    assert isinstance(caught.value, TimeoutError)
+
+
+def test_a_head_that_drips_does_not_outlast_its_time(to: Callable[..., Transport]) -> None:
+    def dripping(exchange: Exchange) -> None:
+        exchange.head(200, {"X-Long": "x" * 4000}, pause=0.01)
+
+    began = time.monotonic()
+    with ScriptedServer(dripping) as server, pytest.raises(TransportTimeout) as caught:
+        to(server.url).ask(get("/"), Call(Timeouts(first_token=0.3), budget="first_token"))
+    assert caught.value.which == "first_token"
+    assert time.monotonic() - began < 3
+
+
+def test_the_total_time_holds_while_bytes_keep_coming(to: Callable[..., Transport]) -> None:
+    def dripping(exchange: Exchange) -> None:
+        exchange.head(200)
+        while not exchange.gone(0.01):
+            exchange.write(b"x")
+
+    with ScriptedServer(dripping) as server, pytest.raises(TransportTimeout) as caught:
+        to(server.url).ask(get("/"), call(total=0.3))
+    assert (caught.value.which, caught.value.seconds) == ("total", 0.3)
+
+
+def woken_after(call: Call, until: Callable[[], object]) -> threading.Thread:
+    def wake() -> None:
+        until()
+        call.wake()
+
+    thread = threading.Thread(target=wake)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_call_is_woken_before_the_head(to: Callable[..., Transport], tls: bool) -> None:
+    def silent(exchange: Exchange) -> None:
+        assert exchange.gone(5)
+        exchange.cut()
+
+    certs = certificates()
+    with ScriptedServer(silent, tls=certs.server if tls else None) as server:
+        waiting = call()
+        thread = woken_after(waiting, lambda: server.wait_for(lambda server: server.requests))
+        with pytest.raises(Woken):
+            to(server.url, verify=certs.ca).ask(get("/"), waiting)
+        thread.join()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_a_call_is_woken_in_mid_body(
+    to: Callable[..., Transport], framing: Framing, tls: bool
+) -> None:
+    def stalls(exchange: Exchange) -> None:
+        exchange.head(200, framing=framing, length=100)
+        exchange.write(b"x")
+        assert exchange.gone(5)
+        exchange.cut()
+
+    certs = certificates()
+    reading = threading.Event()
+    with ScriptedServer(stalls, tls=certs.server if tls else None) as server:
+        waiting = call()
+        with to(server.url, verify=certs.ca).open(get("/"), waiting) as response:
+            assert response.read() == b"x"
+            thread = woken_after(waiting, reading.wait)
+            reading.set()
+            with pytest.raises(Woken):
+                response.read()
+            thread.join()
+
+
+def test_a_call_woken_beforehand_sends_nothing(to: Callable[..., Transport]) -> None:
+    with ScriptedServer(ok) as server:
+        waiting = call()
+        waiting.wake()
+        with pytest.raises(Woken):
+            to(server.url).ask(get("/"), waiting)
+        assert server.requests == []
+
+
+def test_a_late_wake_does_not_hit_the_next_user_of_the_connection(
+    to: Callable[..., Transport],
+) -> None:
+    with ScriptedServer(ok) as server:
+        transport = to(server.url)
+        first = call()
+        transport.ask(get("/"), first)
+        first.wake()
+        assert transport.ask(get("/"), call()).status == 200
+        assert server.connections == 1
+
+
+def test_a_redirect_is_an_answer_and_is_not_followed(to: Callable[..., Transport]) -> None:
+    def redirect(exchange: Exchange) -> None:
+        exchange.answer(302, b"", headers={"Location": "https://elsewhere.example/authorize"})
+
+    with ScriptedServer(redirect) as server:
+        response = to(server.url).ask(get("/"), call())
+        assert response.status == 302
+        assert response.headers["location"] == "https://elsewhere.example/authorize"
+        assert len(server.requests) == 1
+
+
+def refuses_referer(exchange: Exchange) -> None:
+    if (exchange.request.headers["Referer"] or "").startswith("https:"):
+        ok(exchange)
+    else:
+        exchange.answer(403, b"Invalid referer for POST request")
+
+
+def test_a_refused_referer_is_tried_with_the_other_scheme_and_remembered(
+    to: Callable[..., Transport],
+) -> None:
+    with ScriptedServer(refuses_referer) as server:
+        transport = to(server.url)
+        form = post_form("/settings", [("a", "b")])
+        assert transport.ask(form, call()).status == 200
+        assert transport.ask(form, call()).status == 200
+        sent = [(each.headers["Referer"], each.headers["Origin"]) for each in server.requests]
+    address = server.url.removeprefix("http://")
+    https = (f"https://{address}/", f"https://{address}")
+    assert sent == [(f"http://{address}/", f"http://{address}"), https, https]
+
+
+def test_a_referer_refused_twice_is_the_answer(to: Callable[..., Transport]) -> None:
+    def refuses(exchange: Exchange) -> None:
+        exchange.answer(403, b"Invalid referer for POST request")
+
+    with ScriptedServer(refuses) as server:
+        assert to(server.url).ask(post_form("/settings", []), call()).status == 403
+        assert len(server.requests) == 2
+
+
+def test_a_safe_request_is_sent_again_after_the_network_failed(
+    to: Callable[..., Transport],
+) -> None:
+    with ScriptedServer([hang_up, cut_in_a_body, ok]) as server:
+        assert to(server.url, max_retries=2).ask(get("/"), call()).status == 200
+        assert len(server.requests) == 2
+        assert server.connections == 3
+
+
+def test_a_request_that_may_have_been_taken_is_never_sent_again(
+    to: Callable[..., Transport],
+) -> None:
+    def takes_and_hangs_up(exchange: Exchange) -> None:
+        exchange.cut()
+
+    with ScriptedServer(takes_and_hangs_up) as server:
+        sent = call()
+        with pytest.raises(TransportError):
+            to(server.url, max_retries=5).ask(post_json("/conversation", {}), sent)
+        assert sent.sent
+        assert len(server.requests) == 1
+
+
+def test_what_failed_before_a_byte_was_sent_is_tried_again(to: Callable[..., Transport]) -> None:
+    with refusing_port() as port:
+        refused = call()
+        began = time.monotonic()
+        with pytest.raises(TransportError):
+            to(f"http://127.0.0.1:{port}", max_retries=1).ask(post_json("/", {}), refused)
+        assert not refused.sent
+        assert time.monotonic() - began > 0.2  # one pause
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_refusal_that_says_when_to_come_back_is_tried_then(
+    to: Callable[..., Transport], status: int
+) -> None:
+    def busy(exchange: Exchange) -> None:
+        exchange.answer(status, b"busy", headers={"Retry-After": "0"})
+
+    with ScriptedServer([busy, ok]) as server:
+        response = to(server.url, max_retries=1).ask(post_json("/conversation", {}), call())
+        assert response.status == 200
+
+
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": "61"}, {"Retry-After": "soon"}])
+def test_a_refusal_without_a_time_or_with_a_long_one_stands(
+    to: Callable[..., Transport], headers: dict[str, str]
+) -> None:
+    def busy(exchange: Exchange) -> None:
+        exchange.answer(429, b"busy", headers=headers)
+
+    with ScriptedServer(busy) as server:
+        assert to(server.url, max_retries=3).ask(get("/"), call()).status == 429
+        assert len(server.requests) == 1
+
+
+def test_a_wait_for_a_busy_server_keeps_to_the_total_time(to: Callable[..., Transport]) -> None:
+    def busy(exchange: Exchange) -> None:
+        exchange.answer(429, b"busy", headers={"Retry-After": "30"})
+
+    with ScriptedServer(busy) as server, pytest.raises(TransportTimeout) as caught:
+        to(server.url, max_retries=1).ask(get("/"), call(total=0.3))
+    assert caught.value.which == "total"
+
+
+def test_a_wait_for_a_busy_server_can_be_woken(to: Callable[..., Transport]) -> None:
+    def busy(exchange: Exchange) -> None:
+        exchange.answer(429, b"busy", headers={"Retry-After": "30"})
+
+    with ScriptedServer(busy) as server:
+        waiting = call()
+        thread = woken_after(waiting, lambda: server.wait_for(lambda server: server.requests))
+        with pytest.raises(Woken):
+            to(server.url, max_retries=1).ask(get("/"), waiting)
+        thread.join()
+
+
+def test_no_more_connections_are_open_than_asked_for(to: Callable[..., Transport]) -> None:
+    go_on = threading.Event()
+
+    def stream(exchange: Exchange) -> None:
+        exchange.head(200)
+        exchange.write(b"x")
+        exchange.until(go_on)
+        exchange.end()
+
+    with ScriptedServer(stream) as server:
+        transport = to(server.url, max_connections=1)
+        first = transport.open(get("/"), call())
+        with pytest.raises(TransportTimeout) as caught:
+            transport.open(get("/"), call(total=0.3))
+        assert caught.value.which == "total"
+        urgent = transport.open(get("/"), call(), urgent=True)
+        go_on.set()
+        assert first.whole() == urgent.whole() == b"x"
+        assert transport.ask(get("/"), call()).whole() == b"x"
+
+
+def test_a_wait_for_a_connection_can_be_woken(to: Callable[..., Transport]) -> None:
+    def stream(exchange: Exchange) -> None:
+        exchange.head(200)
+        exchange.write(b"x")
+        exchange.gone(5)
+
+    with ScriptedServer(stream) as server:
+        transport = to(server.url, max_connections=1)
+        with transport.open(get("/"), call()):
+            waiting = call()
+            thread = woken_after(waiting, lambda: None)
+            with pytest.raises(Woken):
+                transport.open(get("/"), waiting)
+            thread.join()
+
+
+def test_tls_with_an_authority_of_ones_own(to: Callable[..., Transport]) -> None:
+    certs = certificates()
+    context = ssl.create_default_context(cafile=certs.ca)
+    with ScriptedServer(ok, tls=certs.server) as server:
+        for verify in (certs.ca, context, False):
+            with pytest.warns() if verify is False else no_warning():
+                assert to(server.url, verify=verify).ask(get("/"), call()).status == 200
+
+
+class no_warning:  # noqa: N801 - stands beside pytest.warns
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *exc_info: object) -> None:
+        return None
+
+
+def test_a_certificate_that_is_not_trusted_is_named_and_not_tried_again(
+    to: Callable[..., Transport],
+) -> None:
+    certs = certificates()
+    for context in (certs.untrusted, certs.other_host):
+        with (
+            ScriptedServer(ok, tls=context) as server,
+            pytest.raises(TransportError, match="verify=") as caught,
+        ):
+            to(server.url, verify=certs.ca, max_retries=3).ask(get("/"), call())
+        assert caught.value.permanent
+        assert server.connections == 1
+
+
+def test_a_context_of_the_callers_trusts_only_whom_it_says(to: Callable[..., Transport]) -> None:
+    certs = certificates()
+    empty = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    with (
+        ScriptedServer(ok, tls=certs.server) as server,
+        pytest.raises(TransportError, match="not trusted"),
+    ):
+        to(server.url, verify=empty).ask(get("/"), call())
+
+
+def test_https_to_a_plain_server_says_so(to: Callable[..., Transport]) -> None:
+    def plain(exchange: Exchange) -> None:
+        exchange.receive()
+        exchange.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        exchange.cut()
+
+    with (
+        ScriptedServer(AtAccept(plain)) as server,
+        pytest.raises(TransportError, match="is it https"),
+    ):
+        to(server.url.replace("http:", "https:")).ask(get("/"), call())
+
+
+def test_a_trust_file_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="no such file"):
+        Transport("https://host", verify="/no/such/file.pem")
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_everything_goes_through_the_proxy_that_was_given(
+    to: Callable[..., Transport], tls: bool
+) -> None:
+    certs = certificates()
+    with (
+        ScriptedServer(ok, tls=certs.server if tls else None) as server,
+        LoggingProxy(login=("me", "secret")) as proxy,
+    ):
+        transport = to(server.url, proxy=proxy.url_with_login, verify=certs.ca)
+        assert transport.ask(get("/"), call()).status == 200
+        address = server.url.partition("//")[2]
+        expected = f"CONNECT {address}" if tls else f"GET {server.url}/"
+        assert proxy.lines() == [expected]
+
+
+def test_a_proxy_of_the_environment_is_used(
+    to: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ScriptedServer(ok) as server, LoggingProxy() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv("http_proxy", proxy.url)
+        assert to(server.url).ask(get("/"), call()).status == 200
+        assert len(proxy.lines()) == 1
+
+
+def test_a_call_through_a_proxy_is_woken_too(to: Callable[..., Transport]) -> None:
+    certs = certificates()
+
+    def silent(exchange: Exchange) -> None:
+        assert exchange.gone(5)
+        exchange.cut()
+
+    with ScriptedServer(silent, tls=certs.server) as server, LoggingProxy() as proxy:
+        waiting = call()
+        thread = woken_after(waiting, lambda: server.wait_for(lambda server: server.requests))
+        with pytest.raises(Woken):
+            to(server.url, proxy=proxy.url, verify=certs.ca).ask(get("/"), waiting)
+        thread.join()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_socks_proxy_is_used(to: Callable[..., Transport], tls: bool) -> None:
+    certs = certificates()
+    with (
+        ScriptedServer(ok, tls=certs.server if tls else None) as server,
+        SocksProxy(login=("me", "secret")) as proxy,
+    ):
+        transport = to(server.url, proxy=proxy.url, verify=certs.ca)
+        assert transport.ask(get("/"), call()).status == 200
+        assert [(each.host, each.port) for each in proxy.log] == [("127.0.0.1", server.port)]
+
+
+def test_a_socks_proxy_without_pysocks_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("h2o_client.transport.address.find_spec", lambda name: None)
+    with pytest.raises(ConfigurationError, match=r"h2o-chat\[socks\]"):
+        Transport("http://host", proxy="socks5://localhost:1080")
+
+
+@pytest.mark.parametrize("proxy", ["localhost:8080", "ftp://proxy", "http://", "http:/x"])
+def test_what_is_no_proxy_is_refused(proxy: str) -> None:
+    with pytest.raises(ConfigurationError, match="proxy="):
+        Transport("http://host", proxy=proxy)
+
+
+@pytest.mark.parametrize("login", [None, ("me", "wrong")])
+def test_a_proxy_that_fails_is_named_without_its_password(
+    to: Callable[..., Transport], login: tuple[str, str] | None
+) -> None:
+    certs = certificates()
+    with (
+        ScriptedServer(ok, tls=certs.server) as server,
+        LoggingProxy(failing=login is None, login=("me", "other")) as proxy,
+    ):
+        url = proxy.url.replace("://", "://me:wrong@") if login else proxy.url_with_login
+        with pytest.raises(TransportError, match="proxy") as caught:
+            to(server.url, proxy=url, verify=certs.ca).ask(get("/"), call())
+    assert "wrong" not in str(caught.value)
+    assert "other" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["s3cret\r\nb", "s3cret\u4e2d", 5])
+def test_a_header_that_cannot_be_sent_is_refused_without_showing_it(value: object) -> None:
+    with pytest.raises(ConfigurationError, match="'X-Key' cannot be sent") as caught:
+        Transport("http://host", headers={"X-Key": value})  # type: ignore[dict-item]
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_closed_transport_says_so(to: Callable[..., Transport]) -> None:
+    transport = to("http://127.0.0.1:1")
+    transport.close()
+    with pytest.raises(ConfigurationError, match="closed"):
+        transport.ask(get("/"), call())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_fork_opens_connections_of_its_own(to: Callable[..., Transport]) -> None:
+    with ScriptedServer(ok) as server:
+        transport = to(server.url)
+        transport.ask(get("/"), call())
+        child = os.fork()
+        if child == 0:
+            status = transport.ask(get("/child"), call()).status
+            os._exit(0 if status == 200 else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        transport.ask(get("/parent"), call())
+        numbers = {each.path: each.connection for each in server.requests}
+    assert numbers == {"/": 1, "/child": 2, "/parent": 1}
+
+
+def test_a_drained_body_that_ends_late_is_given_up(to: Callable[..., Transport]) -> None:
+    def late(exchange: Exchange) -> None:
+        exchange.head(200)
+        exchange.write(b"all")
+        exchange.gone(5)
+
+    with ScriptedServer(late) as server:
+        response: Response = to(server.url).open(get("/"), call())
+        assert response.read() == b"all"
+        began = time.monotonic()
+        assert response.drain(0.1) == b""
+        assert time.monotonic() - began < 2
+        assert not response.finished
+
+
+def test_requests_show_what_they_are() -> None:
+    assert str(get("/a")) == "GET /a"
+    assert str(Request(method="POST", path="/b")) == "POST /b"

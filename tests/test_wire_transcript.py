@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from h2o_client.wire.events import (
+    Event,
+    Failure,
+    Final,
+    Malformed,
+    Notice,
+    Source,
+    Status,
+    Title,
+    Token,
+    Tool,
+    WebSearch,
+)
+from h2o_client.wire.transcript import Transcript
+
+CATS = (Source("Cats", "https://cats"),)
+DOGS = (Source("Dogs", "https://dogs"),)
+
+
+def transcript_of(*events: Event) -> Transcript:
+    transcript = Transcript()
+    transcript.add(events)
+    return transcript
+
+
+def test_nothing_is_an_unended_answer_without_text() -> None:
+    transcript = transcript_of()
+    assert (transcript.text, transcript.text_bytes, transcript.ended) == ("", 0, False)
+    assert (transcript.title, transcript.sources) == (None, ())
+
+
+# (events, the text, whether they end the answer)
+TEXTS: list[tuple[Sequence[Event], str, bool]] = [
+    ([Token("a"), Token("b")], "ab", False),
+    ([Token("a"), Token("</s>", special=True), Token("b")], "ab", False),
+    ([Token("a"), Final()], "a", True),
+    ([Token("a"), Final("b")], "b", True),
+    ([Token("a"), Final("")], "", True),
+    ([Final("a"), Token("b")], "a", True),
+    ([Token("a"), Final("b"), Final("c")], "c", True),
+    ([Token("a"), Final("b", interrupted=True)], "b", True),
+    ([Token("a"), Failure("x")], "a", True),
+    ([Token("a"), Failure("x"), Final("the prompt")], "a", True),  # as v0.7 does
+    ([Token("a"), Final("b"), Failure("x")], "a", True),
+    ([Token("a"), Status("finished")], "a", False),
+    ([Token("a"), Title("T"), Notice({}), Tool("call", "n", {})], "a", False),
+    ([Token("a"), Malformed(1, "", "")], "a", False),
+]
+
+
+@pytest.mark.parametrize(("events", "text", "ended"), TEXTS, ids=repr)
+def test_events_make_the_text_together_or_one_by_one(
+    events: Sequence[Event], text: str, ended: bool
+) -> None:
+    single = Transcript()
+    for event in events:
+        single.add([event])
+    for transcript in (transcript_of(*events), single):
+        assert transcript.text == text
+        assert transcript.ended == ended
+
+
+def test_the_first_error_counts() -> None:
+    assert transcript_of(Failure("first"), Failure("second")).failure == Failure("first")
+
+
+def test_the_last_title_counts() -> None:
+    assert transcript_of(Title("first"), Title("second")).title == "second"
+
+
+def test_the_last_sources_that_are_any_count() -> None:
+    transcript = transcript_of(
+        WebSearch("sources", sources=CATS), WebSearch("sources", sources=DOGS), WebSearch("done")
+    )
+    assert transcript.sources == DOGS
+
+
+def test_a_malformed_line_is_kept() -> None:
+    line = Malformed(3, "oops", "no JSON document")
+    assert transcript_of(Token("a"), line).malformed == line
+
+
+@given(st.lists(st.builds(Token, st.text(st.characters(exclude_categories=[])), st.booleans())))
+def test_text_bytes_are_those_of_the_text(tokens: list[Token]) -> None:
+    # Half a pair counts three bytes, as it would take in a file.
+    transcript = Transcript()
+    for token in tokens:
+        transcript.add([token])
+    text = "".join(token.text for token in tokens if not token.special)
+    assert transcript.text == text
+    halves = sum("\ud800" <= character <= "\udfff" for character in text)
+    whole = "".join(c for c in text if not "\ud800" <= c <= "\udfff")
+    assert transcript.text_bytes == len(whole.encode()) + 3 * halves
+
+
+def test_text_bytes_count_what_came_and_not_what_counts() -> None:
+    assert transcript_of(Token("äöü"), Final("x" * 100)).text_bytes == 6
