@@ -31,4 +31,4 @@ test: .venv-test/installed
 	touch $@
 
 clean:
-	rm -rf .venv-demo .venv-test .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf build .venv-demo .venv-test .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -30,6 +30,7 @@ from h2o_client.errors import (
 )
 from h2o_client.generations.v0_3 import Model
 from h2o_client.messages import Message, Messages
+from h2o_client.options import Options
 from h2o_client.reply import Answer, Reply
 from h2o_client.session import H2oSession
 from h2o_client.timeouts import Timeouts
@@ -61,6 +62,7 @@ __all__ = [
     "ModelUnavailableError",
     "NotFoundError",
     "Notice",
+    "Options",
     "ProtocolError",
     "RateLimitError",
     "Reply",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import atexit
+import os
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -16,26 +17,38 @@ _pending: set[object] = set()
 _LOOK_EVERY = 0.01
 
 
+class Abandoned(Exception):
+    """The alarm rang before the work was done."""
+
+
 def completed(
     work: Callable[[], T],
     *,
     undo: Callable[[T], object] | None = None,
     pending: set[object] | None = None,
+    alarm: threading.Event | None = None,
 ) -> T:
     """Does ``work`` in a thread of its own and gives what it gives.
 
     If the caller is interrupted meanwhile, the work goes on to its end, and ``undo`` is then
     called with its result. The thread is no daemon: a program does not end in the middle of it.
-    ``pending`` has an entry for as long as anything of this is going on.
+    ``pending`` has an entry for as long as anything of this is going on. An ``alarm`` that is set
+    interrupts as well: it raises `Abandoned`.
     """
-    task = _Task(work, undo, set() if pending is None else pending)
+    task = _Task(work, undo, set() if pending is None else pending, alarm or threading.Event())
     try:
         if not task.started():
             return work()
-        return task.outcome.result()
+        return task.result()
     except BaseException:
         task.abandon()
         raise
+
+
+def begun(work: Callable[[], object], *, pending: set[object]) -> None:
+    """As `completed`, without waiting for it."""
+    if not _Task(work, None, pending, threading.Event()).started():
+        work()
 
 
 def later(work: Callable[[], object]) -> None:
@@ -64,12 +77,17 @@ class _Task(Generic[T]):
     """Work in a thread, which its caller may abandon at any moment."""
 
     def __init__(
-        self, work: Callable[[], T], undo: Callable[[T], object] | None, pending: set[object]
+        self,
+        work: Callable[[], T],
+        undo: Callable[[T], object] | None,
+        pending: set[object],
+        alarm: threading.Event,
     ) -> None:
-        self.outcome: Future[T] = Future()
+        self._outcome: Future[T] = Future()
         self._work = work
         self._undo = undo
         self._pending = pending
+        self._alarm = alarm
         self._begun = threading.Event()
 
     def started(self) -> bool:
@@ -82,9 +100,16 @@ class _Task(Generic[T]):
             return False
         return True
 
+    def result(self) -> T:
+        """What the work gives; raises `Abandoned` if the alarm rings first."""
+        self._alarm.wait()
+        if not self._outcome.done():
+            raise Abandoned
+        return self._outcome.result()
+
     def abandon(self) -> None:
-        """The caller does not wait for the result any more, unless it got the work's own error."""
-        if self._undo is not None and not (self.outcome.done() and self.outcome.exception()):
+        """The caller does not wait any more, or has got the work's own error."""
+        if not (self._outcome.done() and self._outcome.exception()):
             cleaning = object()
             self._pending.add(cleaning)
             later(lambda: self._take_back(cleaning))
@@ -92,18 +117,22 @@ class _Task(Generic[T]):
     def _run(self) -> None:
         self._begun.set()
         try:
-            self.outcome.set_result(self._work())
+            self._outcome.set_result(self._work())
         except BaseException as exc:
-            self.outcome.set_exception(exc)
+            self._outcome.set_exception(exc)
         finally:
             self._pending.discard(self)
+            self._alarm.set()
 
     def _take_back(self, cleaning: object) -> None:
-        assert self._undo is not None
         try:
             # The interrupt may have come before the thread was started: then it never begins.
-            if self._begun.wait(1.0):
-                self._undo(self.outcome.result())
+            if not self._begun.wait(1.0):
+                self._pending.discard(self)
+                if self._undo is None:
+                    self._work()
+            elif self._undo is not None:
+                self._undo(self._outcome.result())
         finally:
             self._pending.discard(cleaning)
 
@@ -129,3 +158,6 @@ def _do(token: object, work: Callable[[], object]) -> None:
 
 
 atexit.register(wait_until_empty, _pending)
+if hasattr(os, "register_at_fork"):
+    # The parent's work is not the child's to wait for.
+    os.register_at_fork(after_in_child=_pending.clear)

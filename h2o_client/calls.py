@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -22,22 +23,26 @@ def stream(
     base_url: str | None = None,
     model: str | None = None,
     system: str | None = None,
+    keep: bool = False,
     proxy: str | None = None,
     cookies: Cookies | None = None,
     headers: Mapping[str, str] | None = None,
+    verify: bool | str | ssl.SSLContext = True,
     **options: Unpack[Options],
 ) -> Reply:
     """The answer to ``messages`` as it comes, from the server at ``base_url`` or H2O_CLIENT_URL.
 
     Arguments and errors as `H2oSession` and its ``stream``. The session ends with the reply.
     """
-    session = H2oSession(base_url, model=model, proxy=proxy, cookies=cookies, headers=headers)
+    session = H2oSession(
+        base_url, model=model, proxy=proxy, cookies=cookies, headers=headers, verify=verify
+    )
     try:
-        reply = session.stream(messages, system=system, **options)
+        reply = session.stream(messages, system=system, keep=keep, **options)
     except BaseException:
         session.close()
         raise
-    reply.when_ended(session.close)
+    reply._when_ended(session.close)
     return reply
 
 
@@ -48,13 +53,15 @@ def chat(
     base_url: str | None = None,
     model: str | None = None,
     system: str | None = None,
+    keep: bool = False,
     proxy: str | None = None,
     cookies: Cookies | None = None,
     headers: Mapping[str, str] | None = None,
+    verify: bool | str | ssl.SSLContext = True,
     **options: Unpack[Options],
 ) -> Answer:
     """The whole answer to ``messages``; arguments and errors as `stream`."""
     with H2oSession(
-        base_url, model=model, proxy=proxy, cookies=cookies, headers=headers
+        base_url, model=model, proxy=proxy, cookies=cookies, headers=headers, verify=verify
     ) as session:
-        return session.chat(messages, system=system, **options)
+        return session.chat(messages, system=system, keep=keep, **options)

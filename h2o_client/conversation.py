@@ -13,10 +13,11 @@ from h2o_client.background import completed
 from h2o_client.errors import ConfigurationError
 from h2o_client.generations import v0_3
 from h2o_client.log import log
-from h2o_client.messages import Message, Messages, join_messages, parse_messages
+from h2o_client.messages import Message, Messages, as_prompt, parse_messages
 from h2o_client.options import Options, takes_options
 from h2o_client.reply import Answer, Exchange, Reply
 from h2o_client.timeouts import Timeouts
+from h2o_client.transport import Call, Woken
 from h2o_client.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -46,8 +47,11 @@ class Conversation:
         model: str | None = None,
         keep: bool = False,
     ) -> None:
-        if id is not None and not _ID.fullmatch(id):
-            raise ConfigurationError("A conversation's id is made of letters and digits.")
+        if id is not None and not (isinstance(id, str) and _ID.fullmatch(id)):
+            raise ConfigurationError(
+                "A conversation's id is made of letters and digits. (How the model is to behave is "
+                "said with system=.)"
+            )
         if id is not None and system is not None:
             raise ConfigurationError("system= is for a new conversation, not for one that exists.")
         self.id = id
@@ -55,6 +59,7 @@ class Conversation:
         self._system = system
         self._model = model
         self._kept = keep or id is not None
+        self._closed = False
         self._lock = threading.Lock()
         self._exchange: Exchange | None = None
         # The answer that the server may still have to store, and how long that may take.
@@ -68,8 +73,7 @@ class Conversation:
         """
         opts.check_options(options)
         parsed = parse_messages(messages, system=self._system if self.id is None else None)
-        prompt = (options.get("prompt_format") or join_messages)(parsed)
-        return self._ask(prompt, options)
+        return self._ask(as_prompt(parsed, options.get("prompt_format")), options)
 
     @takes_options
     def chat(self, messages: Messages, **options: Unpack[Options]) -> Answer:
@@ -98,7 +102,7 @@ class Conversation:
         """What the server has stored, oldest first; waits until the last answer is."""
         if self.id is None:
             return []
-        self._wait_until_stored()
+        self._wait_until_stored(Call(self._upstream.timeouts))
         return v0_3.read_messages(self._upstream.page(v0_3.read_request(self.id)))
 
     def stop(self) -> None:
@@ -108,19 +112,21 @@ class Conversation:
             exchange.stop()
 
     def delete(self) -> None:
-        """Deletes the conversation on the server. Raises what goes wrong."""
+        """Deletes the conversation on the server and closes this. Raises what goes wrong."""
         self._end_exchange()
         if self.id is not None:
             self._upstream.delete(self.id)
-            self._kept = True
+        self._kept = self._closed = True
 
     def close(self) -> None:
         """Ends an unfinished answer, and deletes the conversation if it is ours; never raises."""
+        self._closed = True
         self._end_exchange()
         conversation_id = self.id
         if conversation_id is not None and not self._kept:
             self._kept = True
-            completed(lambda: self._upstream.litter.discard(conversation_id))
+            litter = self._upstream.litter
+            completed(lambda: litter.discard(conversation_id), pending=litter.ending)
 
     def __enter__(self) -> Conversation:
         return self
@@ -138,16 +144,15 @@ class Conversation:
         self, prompt: str, options: Options, *, retried: str | None = None, once: bool = False
     ) -> Reply:
         """Sends one prompt. With ``once`` the conversation is deleted after the answer."""
-        if not prompt.strip():
-            raise ConfigurationError("The prompt is blank: there is nothing to answer.")
         timeout = options.get("timeout")
         timeouts = self._upstream.timeouts if timeout is None else Timeouts.of(timeout)
         answer_id = str(uuid.uuid4())
         exchange = self._begun(answer_id, timeouts, once)
+        model = v0_3.Model(id="", name="")
         try:
-            model = self._upstream.model(self._model)
+            model = self._upstream.model(self._model, exchange.call)
             parameters = opts.sampling(options, server=model.parameters, otherwise=v0_3.SAMPLING)
-            exchange.conversation_id = self._made(model.id)
+            exchange.conversation_id = self._made(model.id, exchange.call)
             exchange.send(
                 v0_3.message_request(
                     exchange.conversation_id,
@@ -158,6 +163,8 @@ class Conversation:
                     retry=retried is not None,
                 )
             )
+        except Woken:
+            pass  # stopped before anything was asked: the reply says so
         except BaseException as exc:
             exchange.blame(exc)
             exchange.end()
@@ -165,8 +172,13 @@ class Conversation:
         return Reply(exchange, model=model.id, message_id=answer_id)
 
     def _begun(self, answer_id: str, timeouts: Timeouts, once: bool) -> Exchange:
+        former = self._exchange
+        if former is not None and former.is_ending():
+            former.wait_until_over()
         with self._lock:
-            if self._exchange is not None:
+            if self._closed:
+                raise ConfigurationError("This conversation is closed: begin another one.")
+            if self._exchange is not None and not self._exchange.over:
                 raise ConfigurationError(
                     "An answer in this conversation is unfinished: read it to its end, or stop or "
                     "close it, before the next message. For answers side by side use stream() of "
@@ -182,7 +194,6 @@ class Conversation:
 
     def _note_end(self, exchange: Exchange, answer_id: str) -> None:
         with self._lock:
-            self._exchange = None
             if exchange.transcript.final is not None:
                 self._unstored = (answer_id, _STORED_WITHIN)
             elif exchange.running:
@@ -193,17 +204,20 @@ class Conversation:
         if exchange is not None:
             exchange.end()
 
-    def _made(self, model: str) -> str:
+    def _made(self, model: str, call: Call) -> str:
         """The conversation's id, ready for a message."""
         if self.id is None:
-            self.id = self._upstream.create(model)
+            self.id = self._upstream.create(model, call)
             if self._kept:
                 self._upstream.litter.release(self.id)
+            elif self._closed:
+                self._upstream.litter.discard(self.id)
+                raise Woken
         else:
-            self._wait_until_stored()
+            self._wait_until_stored(call)
         return self.id
 
-    def _wait_until_stored(self) -> None:
+    def _wait_until_stored(self, call: Call) -> None:
         # A message that overtakes the storing of the answer before it makes the server forget it.
         if self._unstored is None:
             return
@@ -212,15 +226,14 @@ class Conversation:
         self._unstored = None
         end = time.monotonic() + seconds
         pause = _FIRST_LOOK
-        waiter = threading.Event()
         while True:
-            stored = v0_3.read_messages(self._upstream.page(v0_3.read_request(self.id)))
-            if any(message.id == answer_id for message in stored):
+            page = self._upstream.page(v0_3.read_request(self.id), call)
+            if any(message.id == answer_id for message in v0_3.read_messages(page)):
                 return
             if time.monotonic() + pause > end:
                 log.warning("the last answer in %s is not stored after %g s", self.id, seconds)
                 return
-            waiter.wait(pause)
+            call.pause(pause)
             pause = min(2 * pause, _RAREST_LOOK)
 
     def _asked(self, message_id: str | None) -> Message:

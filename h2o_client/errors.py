@@ -59,7 +59,13 @@ class H2oError(Exception):
         self.resendable: bool | None = None
 
     def __str__(self) -> str:
-        return self.message + _prompt_note(self.resendable) + _partial_note(self.partial)
+        return self.message + self._notes()
+
+    def _notes(self) -> str:
+        """What else to say: nothing that the sentence says already."""
+        if not self.partial:
+            return ""
+        return f" {len(self.partial)} characters of the answer are on .partial."
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exception's own calls the class with the message, which is not what each class takes.
@@ -86,6 +92,9 @@ class TransportError(H2oError):
     """
 
     permanent = False
+
+    def _notes(self) -> str:
+        return _prompt_note(self.resendable) + super()._notes()
 
     def __init__(self, message: str, *, url: str = "") -> None:
         super().__init__(message)
@@ -195,6 +204,9 @@ class ServerError(StatusError):
 
     hint = "Try again later, or ask the operator."
 
+    def _notes(self) -> str:
+        return _prompt_note(self.resendable) + super()._notes()
+
 
 class GenerationError(H2oError):
     """The model server failed inside a stream that had begun well."""
@@ -212,7 +224,7 @@ class IncompleteAnswerError(H2oError):
     """The stream ended without its terminal event, however cleanly. The text is on ``partial``."""
 
     def __init__(self, message: str = "The answer ended before it was complete") -> None:
-        super().__init__(f"{message}. What came is on .partial; ask again for the rest.")
+        super().__init__(f"{message}. Ask again, or use what came of it.")
 
 
 class ProtocolError(H2oError):
@@ -243,7 +255,3 @@ def _prompt_note(resendable: bool | None) -> str:
     if resendable:
         return " The prompt was not taken: it can be sent again."
     return " The prompt may have been taken: sending it again may ask twice."
-
-
-def _partial_note(partial: str) -> str:
-    return f" {len(partial)} characters of the answer are on .partial." if partial else ""

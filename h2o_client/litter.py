@@ -10,11 +10,14 @@ from h2o_client.transport import Call, Transport
 from h2o_client.wire.refusal import refusal
 from h2o_client.wire.request import Request
 
-_BOUNDS = Timeouts(connect=5.0, first_token=5.0, idle=5.0, total=5.0)
+CLEAN_UP = 5.0
+"""Seconds that cleaning up may take, altogether."""
+
+_STOP = 2.0  # of them, at most, for a server that does not answer to a stop
 
 
 class Litter:
-    """Stops and deletes, in 5 s each, and never raises. Threads may share it.
+    """Stops and deletes, in bounded time, and never raises. Threads may share it.
 
     ``ending`` holds what other threads are cleaning up just now.
     """
@@ -32,26 +35,27 @@ class Litter:
         """It is not ours any more: deleted, or meant to stay."""
         self._conversations.discard(conversation_id)
 
+    def forget(self) -> None:
+        """Nothing is ours: this is a forked child, and the parent cleans up."""
+        self._conversations.clear()
+        self.ending.clear()
+
     def stop(self, conversation_id: str) -> None:
         """Stops the answer that is being given in a conversation."""
-        self._stop(conversation_id, Call(_BOUNDS))
+        failed = self._failed(v0_3.stop_request(conversation_id), _call(_STOP))
+        if failed is not None:
+            log.info("the answer in %s may go on: %s", conversation_id, failed)
 
-    def discard(self, conversation_id: str, *, stop: bool = False) -> None:
-        """Deletes a conversation, after stopping what runs in it."""
-        call = Call(_BOUNDS)
-        if stop:
-            self._stop(conversation_id, call)
-        failed = self._failed(v0_3.delete_request(conversation_id), call)
-        if failed is None:
-            self.release(conversation_id)
-        else:
-            log.warning("conversation %s is left on the server: %s", conversation_id, failed)
+    def discard(self, conversation_id: str, *, seconds: float = CLEAN_UP) -> None:
+        """Deletes a conversation."""
+        self._discard(conversation_id, _call(seconds))
 
-    def discard_all(self) -> None:
-        """Deletes what is left, as at the end of a session."""
-        wait_until_empty(self.ending)
+    def discard_all(self, seconds: float = CLEAN_UP) -> None:
+        """Deletes what is left, as at the end of a session, in so many seconds altogether."""
+        call = _call(seconds)
+        wait_until_empty(self.ending, seconds)
         for conversation_id in list(self._conversations):
-            self.discard(conversation_id, stop=True)
+            self._discard(conversation_id, call)
 
     def sweep(self) -> None:
         """As the last of them all: deletes what is left, soon, and closes the connections."""
@@ -64,10 +68,12 @@ class Litter:
         self.discard_all()
         self._transport.close()
 
-    def _stop(self, conversation_id: str, call: Call) -> None:
-        failed = self._failed(v0_3.stop_request(conversation_id), call)
-        if failed is not None:
-            log.info("the answer in %s may go on: %s", conversation_id, failed)
+    def _discard(self, conversation_id: str, call: Call) -> None:
+        failed = self._failed(v0_3.delete_request(conversation_id), call)
+        if failed is None:
+            self.release(conversation_id)
+        else:
+            log.warning("conversation %s is left on the server: %s", conversation_id, failed)
 
     def _failed(self, request: Request, call: Call) -> Exception | None:
         try:
@@ -77,3 +83,7 @@ class Litter:
         except Exception as exc:
             return exc
         return None
+
+
+def _call(seconds: float) -> Call:
+    return Call(Timeouts(connect=seconds, first_token=seconds, idle=seconds, total=seconds))

@@ -64,12 +64,24 @@ def join_messages(messages: Sequence[Message]) -> str:
     return "\n".join([*lines, "Assistant:"])
 
 
+def as_prompt(messages: Sequence[Message], prompt_format: PromptFormat | None) -> str:
+    """One prompt by ``prompt_format``, or by `join_messages`. Raises `ConfigurationError`."""
+    if prompt_format is None:
+        return join_messages(messages)
+    if not callable(prompt_format):
+        raise ConfigurationError("prompt_format= is a function from messages to one text.")
+    prompt = _text(prompt_format(messages))
+    if not prompt.strip():
+        raise ConfigurationError("The prompt is blank: there is nothing to answer.")
+    return prompt
+
+
 def _parsed(messages: Messages) -> list[Message]:
     if isinstance(messages, str):
         return [Message("user", _text(messages))]
     if isinstance(messages, Message | Mapping):
         raise ConfigurationError("messages is a text or a list of messages, not a single one.")
-    if not isinstance(messages, Iterable):
+    if not isinstance(messages, Iterable) or isinstance(messages, bytes | bytearray):
         raise ConfigurationError(f"messages is a text or a list, not {type(messages).__name__}.")
     return [_message(message) for message in messages]
 
@@ -80,10 +92,12 @@ def _message(message: Message | Mapping[str, object]) -> Message:
     if isinstance(message, Message):
         role, content = message.role, message.content
     elif isinstance(message, Mapping):
-        role, content = str(message.get("role")), _content(message.get("content"))
+        if "role" not in message or "content" not in message:
+            raise ConfigurationError('A message has a "role" and a "content".')
+        role, content = str(message["role"]), _content(message["content"])
     else:
         raise ConfigurationError(
-            'A message is a Message or a dict with "role" and "content", '
+            'A message is a dict like {"role": "user", "content": "Hello"}, or a Message, '
             f"not {type(message).__name__}."
         )
     if role not in ROLES:

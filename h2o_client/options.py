@@ -30,7 +30,7 @@ class Options(TypedDict, total=False):
     truncate: int | None
     do_sample: bool | None
     return_full_text: bool | None
-    stop: list[str] | None
+    stop: list[str] | str | None
     seed: int | None
     parameters: Mapping[str, object] | None
     prompt_format: PromptFormat | None
@@ -68,6 +68,8 @@ def sampling(
     """The parameters to send: the caller's over the ``server``'s over the ``otherwise`` ones."""
     own = {name: value for name, value in options.items() if name in SAMPLING}
     given = {name: value for name, value in own.items() if value is not None}
+    if isinstance(given.get("stop"), str):
+        given["stop"] = [given["stop"]]
     others = options.get("parameters") or {}
     if not isinstance(others, Mapping):
         raise ConfigurationError("parameters= is a mapping of names to values.")

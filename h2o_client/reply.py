@@ -6,10 +6,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass
 
-from h2o_client.background import completed, later
+from h2o_client.background import begun, completed, later
 from h2o_client.errors import (
+    ConfigurationError,
     GenerationError,
     H2oError,
     IncompleteAnswerError,
@@ -17,6 +19,7 @@ from h2o_client.errors import (
     StatusError,
     TransportError,
 )
+from h2o_client.litter import CLEAN_UP
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport import Call, Response, Woken
 from h2o_client.upstream import Upstream
@@ -61,6 +64,7 @@ class Exchange:
         ours: bool,
         on_end: Callable[[Exchange], None],
     ) -> None:
+        self.call = Call(timeouts)
         self.conversation_id = ""
         self.transcript = Transcript()
         self.stopping = False
@@ -71,98 +75,116 @@ class Exchange:
         self.afterwards: Callable[[], None] | None = None
         self._upstream = upstream
         self._litter = upstream.litter
-        self._call = Call(timeouts, budget="first_token")
         self._timeouts = timeouts
         self._ours = ours
         self._on_end = on_end
         self._decoder = Decoder()
+        self._asked = False
         self._response: Response | None = None
-        self._drained = False
-        self._stop_sent = False
+        self._early: list[Event] = []  # read while looking for the end, not handed over yet
+        self._reading = threading.Lock()
         self._ending = threading.Lock()
         self._ended = False
+        self._cleaned = threading.Event()
+        self._drained = False
         self._last_words: threading.Timer | None = None
+        self._stop_sent: threading.Event | None = None  # set when the stop is through
         upstream.live.add(self)
+
+    @property
+    def over(self) -> bool:
+        """Whether all is cleaned up."""
+        return self._cleaned.is_set()
 
     def send(self, request: Request) -> None:
         """Posts the prompt; returns when the head of the answer is here, or the stop asked for."""
         self.sent_at = time.monotonic()
+        self._asked = True
         try:
-            self._response = self._upstream.open(request, self._call)
+            self._response = self._upstream.open(request, self.call)
         except StatusError:
             raise
         except BaseException as exc:
-            self.running = self._call.sent
+            self.running = self._sent
             # A server that is stopped before the first token hangs up without an answer.
             if not (self.stopping and isinstance(exc, Woken | TransportError)):
                 raise
         else:
             self.running = True
+        finally:
+            self.call.clock.hold()
 
     def receive(self) -> list[Event]:
         """The next events, as soon as there are any; none at the end. Raises what fails."""
-        if self._response is None or self._ended:
-            return []
-        if self.first_token_at is not None:
-            # What the caller did since the last token is no silence of the server's.
-            self._call.clock.renew()
-        while True:
+        with self._reading:
+            if self._early:
+                events, self._early = self._early, []
+                return events
+            if self._response is None or self._ended:
+                return []
+            if self.first_token_at is not None:
+                # What the caller did since the last token is no silence of the server's.
+                self.call.clock.renew()
+            self.call.clock.go()
             try:
-                data = self._response.read()
+                return self._read(self._response)
             except (Woken, TransportError):
                 if self.stopping:
                     return []
                 raise
-            events = self._decoder.feed(data) if data else self._decoder.end()
-            if events:
-                self._note(events)
-            if not data:
-                self.running = self.running and not self._response.finished
-            if events or not data:
-                return events
-
-    def blame(self, exc: BaseException) -> None:
-        """Puts the facts of this exchange on an error that ends it."""
-        if isinstance(exc, H2oError):
-            exc.partial = self.transcript.text
-            exc.conversation_id = self.conversation_id or None
-            exc.resendable = not self._call.sent or _is_refusal(exc)
+            finally:
+                self.call.clock.hold()
 
     def drain(self) -> list[Event]:
         """What follows the last event, if it comes at once: the connection can then be kept."""
-        if self._response is None or self._drained:
-            return []
-        self._drained = True
-        data = self._response.drain(_LATE_END)
-        events = self._decoder.feed(data) if data else []
-        events += self._decoder.end()
-        self.transcript.add(events)
-        return events
+        with self._reading:
+            if self._early:
+                events, self._early = self._early, []
+                return events
+            if self._response is None or self._drained:
+                return []
+            self._drained = True
+            if self.transcript.malformed is not None:
+                return []
+            data = self._response.drain(_LATE_END)
+            events = self._decoder.feed(data) if data else []
+            events += self._decoder.end()
+            self.transcript.add(events)
+            return [event for event in events if type(event) is not Token]
 
     def stop(self) -> None:
         """Asks the server, once, to stop; what still comes is handed over for a short time."""
         with self._ending:
             if self._ended or self.stopping:
                 return
-            self.stopping = True
-            if not self._call.sent:
-                self._call.wake()
+            self._look()
+            if self.transcript.ended:
                 return
-            self._stop_sent = not self.transcript.ended
-            self._last_words = threading.Timer(_LAST_WORDS, self._call.wake)
+            self.stopping = True
+            if not self._sent:
+                self.call.wake()
+                return
+            self._stop_sent = threading.Event()
+            self._last_words = threading.Timer(_LAST_WORDS, self.call.wake)
             self._last_words.daemon = True
             self._last_words.start()
-        if self._stop_sent:
-            completed(lambda: self._litter.stop(self.conversation_id), pending=self._litter.ending)
+            begun(self._send_stop, pending=self._litter.ending)
 
-    def end(self) -> None:
-        """Lets the connection go, stops what runs, deletes what is ours. Idempotent, bounded."""
+    def end(self, *, wait: bool = True) -> None:
+        """Lets the connection go, stops what runs, deletes what is ours. Idempotent, bounded.
+
+        If another thread is at it, waits until it is done.
+        """
         if not self._hang_up():
+            if wait:
+                self._cleaned.wait(CLEAN_UP + 1)
             return
         try:
-            if self.conversation_id and (self._must_stop() or self._ours):
+            if self.conversation_id and (self._must_stop() or self._stop_sent or self._ours):
                 completed(self._tidy, pending=self._litter.ending)
         finally:
+            self._on_end(self)
+            self._cleaned.set()
             self._litter.ending.discard(self)
             self._upstream.live.discard(self)
             if self.afterwards is not None:
@@ -174,29 +196,42 @@ class Exchange:
             self._litter.ending.add(self)
             later(self.end)
 
-    def _hang_up(self) -> bool:
-        """Ends the reading, whoever does it. False if it was ended before."""
-        self.stopping = True
-        if self._response is None or not self._response.finished:
-            self._call.wake()
-        with self._ending:
-            first, self._ended = not self._ended, True
-            if self._last_words is not None:
-                self._last_words.cancel()
-            if self._response is not None:
-                self._response.close()
-        if first:
-            self._on_end(self)
-        return first
+    def is_ending(self) -> bool:
+        """Whether somebody is cleaning up, or will."""
+        return self._ended or self in self._litter.ending
 
-    def _must_stop(self) -> bool:
-        return self.running and not self._stop_sent and not self.transcript.ended
+    def wait_until_over(self) -> None:
+        """Waits, for a bounded time, while somebody else is cleaning up."""
+        self._cleaned.wait(CLEAN_UP + 1)
 
-    def _tidy(self) -> None:
-        if self._ours:
-            self._litter.discard(self.conversation_id, stop=self._must_stop())
-        else:
-            self._litter.stop(self.conversation_id)
+    def forget(self) -> None:
+        """This is a forked child, and the exchange its parent's."""
+        self._ended = True
+        self._cleaned.set()
+
+    def blame(self, exc: BaseException) -> None:
+        """Puts the facts of this exchange on an error that ends it."""
+        if isinstance(exc, H2oError):
+            exc.partial = self.transcript.text
+            exc.conversation_id = self.conversation_id or None
+            if not isinstance(exc, ConfigurationError):
+                exc.resendable = not self._sent or _is_refusal(exc)
+
+    @property
+    def _sent(self) -> bool:
+        """Whether the server may have got the prompt: the call made other requests before."""
+        return self._asked and self.call.sent
+
+    def _read(self, response: Response) -> list[Event]:
+        while True:
+            data = response.read()
+            events = self._decoder.feed(data) if data else self._decoder.end()
+            if events:
+                self._note(events)
+            if not data:
+                self.running = self.running and not response.finished
+            if events or not data:
+                return events
 
     def _note(self, events: list[Event]) -> None:
         self.transcript.add(events)
@@ -204,9 +239,61 @@ class Exchange:
         if self.first_token_at is None:
             if any(type(event) is Token for event in events):
                 self.first_token_at = time.monotonic()
-                self._call.clock.allow("idle", self._timeouts.idle)
+                self.call.clock.allow("idle", self._timeouts.idle)
         elif any(not _is_keep_alive(event) for event in events):
-            self._call.clock.renew()
+            self.call.clock.renew()
+
+    def _look(self) -> None:
+        """Takes what is here already: an answer that has ended must not be stopped any more."""
+        if self._response is None or not self.running or self.transcript.ended:
+            return
+        if not self._reading.acquire(blocking=False):
+            return  # a reader is at it, and has seen all there is
+        try:
+            while not self.transcript.ended and (data := self._response.ready()):
+                events = self._decoder.feed(data)
+                self._note(events)
+                self._early += events
+            self.running = self.running and not self._response.finished
+        except (H2oError, Woken):
+            pass  # whoever reads next meets it again, or nobody does
+        finally:
+            self._reading.release()
+
+    def _hang_up(self) -> bool:
+        """Ends the reading, whoever does it. False if it was ended before."""
+        with self._ending:
+            if self._ended:
+                return False
+            if not self.stopping:
+                self._look()
+            self.stopping = self._ended = True
+            if self._last_words is not None:
+                self._last_words.cancel()
+        if self._response is None or not self._response.finished:
+            self.call.wake()
+        if self._response is not None:
+            self._response.close()
+        return True
+
+    def _must_stop(self) -> bool:
+        return self.running and self._stop_sent is None and not self.transcript.ended
+
+    def _send_stop(self) -> None:
+        assert self._stop_sent is not None
+        try:
+            self._litter.stop(self.conversation_id)
+        finally:
+            self._stop_sent.set()
+
+    def _tidy(self) -> None:
+        end = time.monotonic() + CLEAN_UP
+        if self._must_stop():
+            self._litter.stop(self.conversation_id)
+        elif self._stop_sent is not None:
+            self._stop_sent.wait(CLEAN_UP)
+        if self._ours:
+            self._litter.discard(self.conversation_id, seconds=end - time.monotonic())
 
 
 def _raise_for_end(transcript: Transcript) -> None:
@@ -216,7 +303,7 @@ def _raise_for_end(transcript: Transcript) -> None:
         raise login_wall(200, failure.message)
     if failure is not None:
         raise GenerationError(failure.message, error_type=failure.error_type, status=failure.status)
-    if line is not None:
+    if line is not None and transcript.final is None:
         raise ProtocolError(f"line {line.line} of the answer ({line.reason})", line.excerpt)
     if transcript.final is None:
         raise IncompleteAnswerError
@@ -315,6 +402,7 @@ class Reply:
         """Ends the answer where it is, from any thread; the iteration then ends without an error.
 
         The server is asked once to stop; what it still sends is handed over for 1.5 s at most.
+        Returns at once.
         """
         self._exchange.stop()
 
@@ -322,7 +410,7 @@ class Reply:
         """Lets everything go: the connection, the model's work, a conversation made for this."""
         self._exchange.end()
 
-    def when_ended(self, afterwards: Callable[[], None]) -> None:
+    def _when_ended(self, afterwards: Callable[[], None]) -> None:
         """Has ``afterwards`` called when all is cleaned up."""
         self._exchange.afterwards = afterwards
 
@@ -376,13 +464,15 @@ class Reply:
             title=transcript.title,
             sources=transcript.sources,
         )
-        self._exchange.end()
+        # Not waiting for another thread that closes this: it may wait for us to go.
+        self._exchange.end(wait=False)
 
     def _fail(self, exc: BaseException) -> None:
         if not self._over:
             self._over = True
             self.finish_reason = _reason_of(exc)
             if isinstance(exc, H2oError):
-                self._error = exc
                 self._exchange.blame(exc)
-        self._exchange.end()
+                # A copy, for the traceback of this one would keep the reply alive.
+                self._error = copy(exc)
+        self._exchange.end(wait=False)

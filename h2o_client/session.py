@@ -12,7 +12,7 @@ from h2o_client.background import completed
 from h2o_client.conversation import Conversation
 from h2o_client.errors import ConfigurationError
 from h2o_client.generations.v0_3 import Model
-from h2o_client.messages import Messages, join_messages, parse_messages
+from h2o_client.messages import Messages, as_prompt, parse_messages
 from h2o_client.options import Options, takes_options
 from h2o_client.reply import Answer, Reply
 from h2o_client.timeouts import Timeouts
@@ -39,9 +39,11 @@ class H2oSession:
     headers: sent with every request, as for a proxy that asks for credentials.
     timeout: `Timeouts`, or seconds for all but the total.
     max_retries: how often a request that cannot have been taken is sent again.
-    insecure_cookies: True lets the session's cookies cross the network in the clear.
+    insecure_cookies: True lets the session's cookies cross the network in the clear; without it
+        that is an error, but for loopback.
     verify: False, a file or folder of trusted authorities, or an `ssl.SSLContext`.
     max_connections: at most so many answers at once; None for no limit.
+    web_search: asks for searches in the settings, which H2O's service had and others ignore.
 
     Raises `ConfigurationError` for arguments that cannot work.
     """
@@ -63,14 +65,14 @@ class H2oSession:
         verify: bool | str | ssl.SSLContext = True,
         max_connections: int | None = None,
     ) -> None:
-        named = base_url or os.environ.get("H2O_CLIENT_URL")
+        named = os.environ.get("H2O_CLIENT_URL") if base_url is None else base_url
         _check_count("max_retries", max_retries, 0)
         if max_connections is not None:
             _check_count("max_connections", max_connections, 1)
         self._transport = Transport(
             named or DEFAULT_URL,
             proxy=proxy,
-            cookies=cookies or os.environ.get("H2O_CLIENT_COOKIE") or None,
+            cookies=os.environ.get("H2O_CLIENT_COOKIE") or None if cookies is None else cookies,
             headers=headers,
             verify=verify,
             insecure_cookies=insecure_cookies,
@@ -118,7 +120,7 @@ class H2oSession:
         """
         opts.check_options(options)
         parsed = parse_messages(messages, system=system)
-        prompt = (options.get("prompt_format") or join_messages)(parsed)
+        prompt = as_prompt(parsed, options.get("prompt_format"))
         conversation = Conversation(self._upstream, model=model, keep=keep)
         return conversation._ask(prompt, options, once=not keep)
 

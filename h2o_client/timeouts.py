@@ -38,6 +38,10 @@ class Timeouts:
         """A number means all but ``total``; None means no limit at all."""
         if isinstance(value, Timeouts):
             return value
+        if value is not None and not _is_time(value):
+            raise ConfigurationError(
+                f"timeout={value!r}: give seconds above 0, Timeouts(...), or None for no limit."
+            )
         return cls(connect=value, first_token=value, idle=value)
 
 
@@ -57,15 +61,16 @@ class Expired(TimeoutError):
 class Clock:
     """One budget of waiting at a time, and an end to it all.
 
-    A budget is used up only by waiting: whoever waits asks `left` before and reports to `waited`
-    after. So a reader that comes back late finds what it would have found in time.
+    A budget is used up while the server is awaited, however much it sends of what does not count,
+    and not in the caller's own time: `hold` stops the count, `go` takes it up again.
     """
 
     def __init__(self, total: float | None = None) -> None:
         self.expired: tuple[str, float] | None = None
         self._which = "connect"
         self._seconds: float | None = None
-        self._left: float | None = None
+        self._used = 0.0
+        self._since: float | None = time.monotonic()
         self._total = total
         self._end = None if total is None else time.monotonic() + total
         self._binding = ("connect", 0.0)
@@ -74,29 +79,37 @@ class Clock:
         """Begins a new budget of ``seconds`` for ``which``."""
         self._which = which
         self._seconds = seconds
-        self._left = seconds
+        self.renew()
 
     def renew(self) -> None:
         """Begins the same budget anew: the server gave a sign of life."""
-        self._left = self._seconds
+        self._used = 0.0
+        self._since = time.monotonic()
+
+    def hold(self) -> None:
+        """The server is not awaited any more."""
+        if self._since is not None:
+            self._used += time.monotonic() - self._since
+            self._since = None
+
+    def go(self) -> None:
+        """The server is awaited again."""
+        if self._since is None:
+            self._since = time.monotonic()
 
     def left(self) -> float | None:
         """How long the next wait may last. Raises `Expired`."""
-        left = self._left
+        now = time.monotonic()
+        left = None
         self._binding = (self._which, self._seconds or 0.0)
-        if self._end is not None:
-            until_end = self._end - time.monotonic()
-            if left is None or until_end < left:
-                left = until_end
-                self._binding = ("total", self._total or 0.0)
+        if self._seconds is not None:
+            left = self._seconds - self._used - (0.0 if self._since is None else now - self._since)
+        if self._end is not None and (left is None or self._end - now < left):
+            left = self._end - now
+            self._binding = ("total", self._total or 0.0)
         if left is not None and left <= 0:
             self.expire()
         return left
-
-    def waited(self, seconds: float) -> None:
-        """Takes ``seconds`` off the budget."""
-        if self._left is not None:
-            self._left -= seconds
 
     def expire(self) -> NoReturn:
         """The time that `left` gave last has passed. Raises `Expired`."""

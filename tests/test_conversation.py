@@ -201,9 +201,10 @@ def test_delete_says_what_went_wrong(open_session: Open) -> None:
 def test_delete_deletes_once(open_session: Open) -> None:
     with ScriptedServer(chat_ui()) as server:
         with open_session(server.url).conversation() as chat:
-            chat.delete()
             chat.chat("Hi")
             chat.delete()
+            with pytest.raises(ConfigurationError, match="closed"):
+                chat.chat("And?")
         assert server.count("DELETE") == 1
 
 
@@ -275,9 +276,8 @@ def test_stop_while_the_conversation_is_being_made_sends_no_prompt(open_session:
         thread.start()
         assert chat.stream("Hi").read().finish_reason == "stopped"
         thread.join()
-        chat.close()
+        server.wait_for(lambda server: server.count("DELETE", MESSAGE) == 1)
         assert asked(server) == []
-        assert server.paths()[-1] == f"DELETE {MESSAGE}"
 
 
 def test_stop_without_an_answer_under_way_does_nothing(open_session: Open) -> None:
@@ -322,3 +322,48 @@ def test_a_conversation_shows_its_id_and_cannot_be_pickled(open_session: Open) -
     assert repr(client.conversation()) == "<Conversation not begun>"
     with pytest.raises(TypeError, match="pickled"):
         pickle.dumps(client.conversation(ID))
+
+
+def test_the_next_message_after_a_break_waits_until_the_stop_is_through(
+    open_session: Open,
+) -> None:
+    def unending(exchange: Exchange) -> None:
+        exchange.head(200)
+        exchange.write(tokens("a", end=False)[0])
+        exchange.gone(30)
+
+    def slow_stop(exchange: Exchange) -> None:
+        exchange.stall(0.3)
+        exchange.answer(200, b"")
+
+    with (
+        ScriptedServer(chat_ui([unending, streams(tokens("b"))], stop=slow_stop)) as server,
+        open_session(server.url).conversation(ID) as chat,
+    ):
+        for _ in chat.stream("one"):
+            break
+        assert chat.chat("two").text == "b"
+        messages = [path for path in server.paths() if path.startswith("POST /conversation/")]
+        assert messages == [f"POST {MESSAGE}", f"POST {MESSAGE}/stop-generating", f"POST {MESSAGE}"]
+
+
+def test_a_conversation_closed_while_it_is_made_is_deleted(open_session: Open) -> None:
+    creating, go_on = threading.Event(), threading.Event()
+
+    def create(exchange: Exchange) -> None:
+        creating.set()
+        exchange.until(go_on)
+        exchange.json({"conversationId": ID})
+
+    with ScriptedServer(chat_ui(create=create)) as server:
+        chat = open_session(server.url).conversation()
+        texts: list[str] = []
+        thread = threading.Thread(target=lambda: texts.extend(chat.stream("Hi")))
+        thread.start()
+        assert creating.wait(5)
+        chat.close()
+        go_on.set()
+        thread.join()
+        assert texts == []
+        server.wait_for(lambda server: server.count("DELETE", MESSAGE) == 1)
+        assert asked(server) == []

@@ -196,3 +196,24 @@ def test_a_cookie_for_another_host_is_not_taken(open_session: Open) -> None:
             with pytest.raises(Exception, match="404"):
                 client.models()
         assert [each.cookies for each in server.requests] == [{}, {}]
+
+
+def test_a_long_cookie_is_a_cookie_and_no_file_name(open_session: Open) -> None:
+    value = "x" * 3000
+    with ScriptedServer(chat_ui()) as server:
+        open_session(server.url, cookies=f"token={value}").models()
+        assert server.requests[0].cookies["token"] == value
+
+
+@pytest.mark.parametrize("given", ["abc\0", 5, {"a": 5}, jar()])
+def test_what_holds_no_cookie_for_the_host_is_refused(given: object) -> None:
+    with pytest.raises(ConfigurationError, match="cookie"):
+        H2oSession("https://chat.example.org", cookies=given)  # type: ignore[arg-type]
+
+
+def test_a_jar_that_knows_localhost_by_its_bare_name_is_used(open_session: Open) -> None:
+    made = CookieJar()
+    made.set_cookie(create_cookie("hf-chat", "mine", domain="localhost"))  # type: ignore[no-untyped-call]
+    with ScriptedServer(chat_ui()) as server:
+        open_session(server.url.replace("127.0.0.1", "localhost"), cookies=made).models()
+        assert server.requests[0].cookies["hf-chat"] == "mine"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from h2o_client.errors import ConfigurationError
-from h2o_client.messages import ROLES, Message, join_messages, parse_messages
+from h2o_client.messages import ROLES, Message, as_prompt, join_messages, parse_messages
 
 HELLO = Message("user", "Hello")
 PART = {"type": "text", "text": "Hel"}
@@ -67,12 +67,14 @@ def test_the_system_prompt_comes_first() -> None:
         ({"role": "user", "content": "Hello"}, "not a single one"),
         (None, "messages is a text or a list, not NoneType"),
         (5, "messages is a text or a list, not int"),
-        (b"Hello", 'A message is a Message or a dict with "role" and "content", not int'),
+        (b"Hello", "messages is a text or a list, not bytes"),
         (["Hello"], "not str"),
-        ([{"content": "Hello"}], "Unknown role 'None': it is one of system, user, assistant"),
+        ([{"content": "Hello"}], 'A message has a "role" and a "content"'),
+        ([{"role": "robot", "content": ""}], "'robot': it is one of system, user, assistant"),
         ([{"role": "tool", "content": "x"}], "Unknown role 'tool'"),
         ([Message("User", "x")], "Unknown role 'User'"),
-        ([{"role": "user"}], "A message's content is text, not NoneType"),
+        ([{"role": "user"}], 'A message has a "role" and a "content"'),
+        ([{"role": "user", "content": None}], "A message's content is text, not NoneType"),
         ([{"role": "user", "content": 5}], "A message's content is text, not int"),
         ([{"role": "user", "content": [{"type": "image"}]}], "text parts here, not 'image'"),
         ([{"role": "user", "content": ["x"]}], "text parts here, not 'str'"),
@@ -129,3 +131,14 @@ def test_a_message_is_a_value() -> None:
     stored = Message("user", "x", id="1", created_at=datetime(2023, 6, 1, tzinfo=timezone.utc))
     assert pickle.loads(pickle.dumps(stored)) == stored
     assert hash(stored) != hash(HELLO)
+
+
+def test_the_shape_of_the_prompt_is_the_callers_to_choose() -> None:
+    assert as_prompt([HELLO], None) == "Hello"
+    assert as_prompt([HELLO, HELLO], lambda messages: f"{len(messages)} messages") == "2 messages"
+
+
+@pytest.mark.parametrize("prompt_format", ["x", lambda messages: None, lambda messages: " "])
+def test_a_prompt_format_that_gives_no_prompt_is_refused(prompt_format: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        as_prompt([HELLO], prompt_format)

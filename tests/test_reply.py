@@ -209,7 +209,8 @@ OVERLOADED = write_failure(Failure("CUDA out of memory", "overloaded"))
         (broken_by(*HELLO, b"data:{tok", how="cut"), IncompleteAnswerError, "incomplete", 1),
         (broken_by(*HELLO, OVERLOADED, how="end"), GenerationError, "error", 0),
         (broken_by(*HELLO, OVERLOADED, how="cut"), GenerationError, "error", 0),
-        (broken_by(*HELLO, b"data:{tok}\n\n", how="end"), ProtocolError, "error", 1),
+        (broken_by(*HELLO, b"data:{tok}\n\n", how="end"), ProtocolError, "error", 0),
+        (broken_by(*HELLO, b"data:{tok}\n\n", how="stall"), ProtocolError, "error", 1),
         (streams(HELLO, framing="close"), IncompleteAnswerError, "incomplete", 0),
     ],
 )
@@ -532,8 +533,103 @@ def test_a_long_answer_takes_little_memory_beyond_its_text(leaks_nothing: None) 
 def test_an_answer_asked_for_twice_in_one_conversation_is_the_callers_mistake() -> None:
     with ScriptedServer(chat_ui(unending)) as server, H2oSession(server.url) as client:
         with client.conversation() as chat:
-            chat.stream("Hi")
+            reply = chat.stream("Hi")
             with pytest.raises(ConfigurationError, match="unfinished"):
                 chat.stream("And?")
+            assert next(reply) == "Hello"
         assert len([each for each in server.requests if b"inputs" in each.body]) == 1
         assert json.loads(server.requests[-3].body)["inputs"] == "Hi"
+
+
+def test_an_answer_that_has_ended_unread_is_not_stopped(ask: Ask) -> None:
+    server, reply = ask(streams(tokens("a", "b")))
+    assert next(reply) == "a"
+    server.wait_for(lambda server: server.requests[-1].path == MESSAGE)
+    threading.Event().wait(0.2)
+    reply.close()
+    assert server.paths()[-2:] == [f"POST {MESSAGE}", DELETE]
+
+
+def test_stopping_an_answer_that_has_ended_unread_hands_it_over(ask: Ask) -> None:
+    server, reply = ask(streams(tokens("a", "b")))
+    assert next(reply) == "a"
+    threading.Event().wait(0.2)
+    reply.stop()
+    assert list(reply) == ["b"]
+    assert reply.finish_reason == "stop"
+    assert server.count("POST", f"{MESSAGE}/stop-generating") == 0
+
+
+@pytest.mark.parametrize("late", [b"data:{bad\n\n", OVERLOADED, b"<html>\n\n"])
+def test_nothing_that_follows_the_end_makes_it_an_error(ask: Ask, late: bytes) -> None:
+    _, reply = ask(streams([*tokens("a"), late]))
+    assert reply.read().text == "a"
+
+
+def test_a_flood_behind_the_end_is_given_up(ask: Ask) -> None:
+    def message(exchange: Exchange) -> None:
+        exchange.head(200)
+        for event in tokens("a"):
+            exchange.write(event)
+        while not exchange.gone(0):
+            exchange.write(b": " + b"x" * 60_000 + b"\n")
+
+    _, reply = ask(message)
+    assert reply.read().text == "a"
+
+
+def test_a_flood_of_comments_is_no_first_token(ask: Ask) -> None:
+    def message(exchange: Exchange) -> None:
+        exchange.head(200)
+        while not exchange.gone(0):
+            exchange.write(write_comment("x" * 1000))
+
+    _, reply = ask(message, timeout=Timeouts(first_token=0.5))
+    began = time.monotonic()
+    with pytest.raises(TransportTimeout) as caught:
+        reply.read()
+    assert caught.value.which == "first_token"
+    assert time.monotonic() - began < 4
+
+
+def test_a_broken_chunk_behind_text_does_not_keep_a_dropped_reply_alive(ask: Ask) -> None:
+    def message(exchange: Exchange) -> None:
+        exchange.head(200)
+        exchange.send(b"%x\r\n%b\r\n" % (len(HELLO[0]), HELLO[0]) + b"zz\r\n")
+        exchange.gone(10)
+
+    server, reply = ask(message)
+    assert next(reply) == "Hello"
+    gc.disable()
+    try:
+        del reply
+        server.wait_for(lambda server: server.paths()[-2:] == [STOP, DELETE])
+    finally:
+        gc.enable()
+
+
+def test_stop_does_not_wait_for_a_server_that_is_slow_to_answer(leaks_nothing: None) -> None:
+    go_on, stopped = threading.Event(), threading.Event()
+
+    def message(exchange: Exchange) -> None:
+        exchange.head(200)
+        exchange.write(HELLO[0])
+        exchange.until(stopped)
+        exchange.write(HELLO[1])
+        exchange.cut()
+
+    def slow(exchange: Exchange) -> None:
+        exchange.until(go_on)
+        exchange.answer(200, b"")
+
+    with ScriptedServer(chat_ui(message, stop=slow)) as server, H2oSession(server.url) as client:
+        reply = client.stream("Hi")
+        assert next(reply) == "Hello"
+        began = time.monotonic()
+        reply.stop()
+        assert time.monotonic() - began < 0.2
+        stopped.set()
+        assert next(reply) == " there"
+        go_on.set()
+        assert reply.read().finish_reason == "stopped"
+        assert server.paths()[-2:] == [STOP, DELETE]

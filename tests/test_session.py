@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from h2o_client import (
     ServerError,
     StatusError,
     TermsNotAcceptedError,
+    Timeouts,
     TransportError,
     UnsupportedError,
 )
@@ -675,3 +677,160 @@ def test_the_first_token_time_is_told(open_session: Open) -> None:
         reply.read()
         assert reply.time_to_first_token is not None
         assert 0 < reply.time_to_first_token < time.monotonic() - began
+
+
+def test_a_wrong_model_of_the_session_is_told_with_those_there_are(open_session: Open) -> None:
+    def settings(exchange: Exchange) -> None:
+        asked = dict(parse_qsl(exchange.request.body.decode()))
+        if asked["activeModel"] in (MODEL, "other"):
+            accepts_settings(exchange)
+        else:
+            exchange.json({"message": "Internal Error"}, status=500)
+
+    internal = refuses(500, {"message": "Internal Error"}, {"Set-Cookie": COOKIE})
+    with (
+        ScriptedServer(chat_ui(settings=settings, create=internal)) as server,
+        pytest.raises(ModelUnavailableError, match="other"),
+    ):
+        open_session(server.url, model="gpt-9").chat("Hi")
+
+
+def test_an_address_of_something_else_is_said_to_be_no_chat_ui(open_session: Open) -> None:
+    nothing = refuses(404, {"detail": "Not Found"})
+    with (
+        ScriptedServer(chat_ui(root=nothing)) as server,
+        pytest.raises(ConfigurationError, match="does not look like a chat-ui"),
+    ):
+        open_session(server.url).chat("Hi")
+
+
+def test_a_server_that_moved_says_where_to(open_session: Open) -> None:
+    moved = refuses(301, {}, {"Location": "https://chat.example.org/chat/__data.json"})
+    with (
+        ScriptedServer(chat_ui(root=moved)) as server,
+        pytest.raises(ConfigurationError, match=r"use https://chat\.example\.org/chat\."),
+    ):
+        open_session(server.url).chat("Hi")
+
+
+def test_the_callers_own_referer_is_what_the_settings_come_back_to(open_session: Open) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        client = open_session(server.url, headers={"Referer": "https://public.example/"})
+        assert client.chat("Hi").text == "Hello there"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"base_url": 3000},
+        {"base_url": "http://[::1"},
+        {"base_url": "http://exa mple.org"},
+        {"headers": ["a"]},
+        {"headers": {5: "a"}},
+        {"proxy": 5},
+        {"proxy": "http://host:99999"},
+        {"verify": None},
+        {"cookies": 5},
+    ],
+)
+def test_arguments_of_a_wrong_kind_are_refused_by_their_name(arguments: dict[str, Any]) -> None:
+    name = next(iter(arguments))
+    words = {"base_url": "no address of a server", "headers": "header"}
+    with pytest.raises(ConfigurationError, match=words.get(name, f"{name}=")):
+        H2oSession(**{"base_url": "http://localhost:3000", **arguments})
+
+
+@pytest.mark.parametrize(
+    "url", ["me:s3cret@host", "http//me:s3cret@h", "http://me:s3cret@", "127.0.0.1:1/?t=s3cret"]
+)
+def test_an_address_that_cannot_be_used_is_shown_without_its_secrets(url: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        H2oSession(url)
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_the_time_of_a_call_bounds_its_preparations(open_session: Open) -> None:
+    def stalls(exchange: Exchange) -> None:
+        exchange.gone(20)
+        exchange.cut()
+
+    for route in ("root", "settings", "create"):
+        with ScriptedServer(chat_ui(**{route: stalls})) as server:
+            client = open_session(server.url, max_retries=0)
+            began = time.monotonic()
+            with pytest.raises(h2o_client.TransportTimeout):
+                client.chat("Hi", timeout=Timeouts(total=0.5))
+            assert time.monotonic() - began < 4
+
+
+def test_closing_the_session_frees_who_waits_for_its_first_answer(leaks_nothing: None) -> None:
+    def stalls(exchange: Exchange) -> None:
+        exchange.gone(20)
+        exchange.cut()
+
+    with ScriptedServer(chat_ui(root=stalls)) as server:
+        client = H2oSession(server.url)
+        answers: list[str] = []
+        thread = threading.Thread(target=lambda: answers.append(client.chat("Hi").finish_reason))
+        thread.start()
+        server.wait_for(lambda server: server.requests)
+        client.close()
+        thread.join(5)
+        assert answers == ["stopped"]
+
+
+def test_a_server_that_stalls_on_cleaning_up_is_given_five_seconds_altogether() -> None:
+    def stalls(exchange: Exchange) -> None:
+        exchange.gone(20)
+        exchange.cut()
+
+    message = stalling(*tokens("a", end=False))
+    with ScriptedServer(chat_ui(message, stop=stalls, delete=stalls), patience=30) as server:
+        client = H2oSession(server.url)
+        replies = [client.stream("Hi") for _ in range(3)]
+        began = time.monotonic()
+        client.close()
+        assert time.monotonic() - began < 7
+        assert [reply.finish_reason for reply in replies] == [None] * 3
+        # The stop does not eat up the time of the DELETE.
+        assert server.count("DELETE") >= 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_child_leaves_its_parents_answers_alone(open_session: Open) -> None:
+    forked = threading.Event()
+
+    def message(exchange: Exchange) -> None:
+        exchange.head(200)
+        for event in tokens("a", "b"):
+            exchange.write(event)
+            exchange.until(forked)
+        exchange.end()
+
+    program = """
+import os, sys
+from h2o_client import H2oSession
+client = H2oSession(sys.argv[1])
+reply = client.stream("Hi")
+text = next(reply)
+child = os.fork()
+if child == 0:
+    client.close()
+    sys.exit(0)
+os.waitpid(child, 0)
+print(text + reply.read().text)
+client.close()
+"""
+    with ScriptedServer(chat_ui(message)) as server:
+        forked.set()
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", program, server.url],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            cwd=Path(__file__).parents[1],
+        )
+        assert (done.stdout, done.stderr) == ("aab\n", "")
+        assert server.count("DELETE") == 1
+        assert server.count("POST", f"{MESSAGE}/stop-generating") == 0

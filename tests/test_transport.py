@@ -388,9 +388,10 @@ def test_a_head_that_drips_does_not_outlast_its_time(to: Callable[..., Transport
     def dripping(exchange: Exchange) -> None:
         exchange.head(200, {"X-Long": "x" * 4000}, pause=0.01)
 
+    first_token = Request(method="GET", path="/", budget="first_token")
     began = time.monotonic()
     with ScriptedServer(dripping) as server, pytest.raises(TransportTimeout) as caught:
-        to(server.url).ask(get("/"), Call(Timeouts(first_token=0.3), budget="first_token"))
+        to(server.url).ask(first_token, call(first_token=0.3))
     assert caught.value.which == "first_token"
     assert time.monotonic() - began < 3
 
@@ -610,10 +611,14 @@ def test_no_more_connections_are_open_than_asked_for(to: Callable[..., Transport
         with pytest.raises(TransportTimeout) as caught:
             transport.open(get("/"), call(total=0.3))
         assert caught.value.which == "total"
-        urgent = transport.open(get("/"), call(), urgent=True)
+        with pytest.raises(TransportTimeout) as caught:
+            transport.open(get("/"), call(first_token=0.3))
+        assert caught.value.which == "first_token"
         go_on.set()
-        assert first.whole() == urgent.whole() == b"x"
+        # Only answers that are streamed count: what cleans up behind them must not wait for them.
         assert transport.ask(get("/"), call()).whole() == b"x"
+        assert first.whole() == b"x"
+        assert transport.open(get("/"), call()).whole() == b"x"
 
 
 def test_a_wait_for_a_connection_can_be_woken(to: Callable[..., Transport]) -> None:
@@ -822,3 +827,94 @@ def test_a_drained_body_that_ends_late_is_given_up(to: Callable[..., Transport])
 def test_requests_show_what_they_are() -> None:
     assert str(get("/a")) == "GET /a"
     assert str(Request(method="POST", path="/b")) == "POST /b"
+
+
+@pytest.mark.parametrize("status", [100, 102, 103])
+def test_interim_answers_come_before_the_real_one(
+    to: Callable[..., Transport], status: int
+) -> None:
+    def hinting(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 %d Wait\r\nLink: </a>; rel=preload\r\n\r\n" % status * 3)
+        ok(exchange)
+
+    with ScriptedServer(hinting) as server:
+        assert to(server.url).ask(get("/"), call()).whole() == b'{"ok": true}'
+
+
+def test_interim_answers_without_end_are_given_up(to: Callable[..., Transport]) -> None:
+    def hinting(exchange: Exchange) -> None:
+        for _ in range(500):
+            exchange.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        exchange.gone(5)
+        exchange.cut()
+
+    with ScriptedServer(hinting) as server, pytest.raises(ProtocolError, match="head"):
+        to(server.url).ask(get("/"), call())
+
+
+def test_a_call_is_woken_while_it_connects(to: Callable[..., Transport]) -> None:
+    with unaccepted_port(full=True) as port:
+        waiting = call(connect=20)
+        timer = threading.Timer(0.2, waiting.wake)
+        timer.start()
+        began = time.monotonic()
+        with pytest.raises(Woken):
+            to(f"http://127.0.0.1:{port}").ask(get("/"), waiting)
+        assert time.monotonic() - began < 3
+        timer.join()
+
+
+def test_sending_to_a_server_that_does_not_read_keeps_to_the_time(
+    to: Callable[..., Transport],
+) -> None:
+    def deaf(exchange: Exchange) -> None:
+        exchange.stall(5, until_gone=False)
+        exchange.cut()
+
+    large = post_json("/conversation", {"model": "x" * 30_000_000})
+    with ScriptedServer(AtAccept(deaf)) as server, pytest.raises(TransportTimeout) as caught:
+        to(server.url).ask(large, call(idle=0.5))
+    assert caught.value.which == "idle"
+
+
+def test_what_is_ready_is_read_without_waiting(to: Callable[..., Transport]) -> None:
+    go_on = threading.Event()
+
+    def stream(exchange: Exchange) -> None:
+        exchange.head(200)
+        exchange.write(b"one")
+        exchange.until(go_on)
+        exchange.write(b"two")
+        exchange.end()
+
+    for tls in (False, True):
+        go_on.clear()
+        certs = certificates()
+        with (
+            ScriptedServer(stream, tls=certs.server if tls else None) as server,
+            to(server.url, verify=certs.ca).open(get("/"), call()) as response,
+        ):
+            assert response.read() == b"one"
+            assert response.ready() == b""
+            go_on.set()
+            assert response.read() == b"two"
+            assert response.read() == b""
+            assert response.finished
+
+
+def test_a_refusal_of_the_proxy_is_the_proxys(to: Callable[..., Transport]) -> None:
+    with (
+        ScriptedServer(ok) as server,
+        LoggingProxy(login=("me", "other")) as proxy,
+        pytest.raises(TransportError, match="proxy") as caught,
+    ):
+        to(server.url, proxy=proxy.url, max_retries=3).ask(get("/"), call())
+    assert caught.value.permanent
+
+
+def test_a_traceback_shows_the_cause_and_not_every_wrapping_of_it(
+    to: Callable[..., Transport],
+) -> None:
+    with refusing_port() as port, pytest.raises(TransportError) as caught:
+        to(f"http://127.0.0.1:{port}").ask(get("/"), call())
+    assert isinstance(caught.value.__cause__, ConnectionRefusedError)

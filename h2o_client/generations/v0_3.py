@@ -145,7 +145,7 @@ def message_request(
             "web_search_id": "",
         },
     }
-    return post_json(_conversation(conversation_id), document, accept="*/*")
+    return post_json(_conversation(conversation_id), document, accept="*/*", budget="first_token")
 
 
 def stop_request(conversation_id: str) -> Request:

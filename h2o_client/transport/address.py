@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import ssl
 from base64 import b64encode
+from collections.abc import Mapping
 from importlib.util import find_spec
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
-from requests.exceptions import InvalidHeader
+from requests import Request
+from requests.exceptions import InvalidHeader, RequestException
 from requests.utils import check_header_validity
 
 from h2o_client.errors import ConfigurationError
@@ -18,14 +20,10 @@ _PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 
 def parse_base_url(base_url: str) -> tuple[str, str | None]:
     """The base URL without a slash at its end, and the Authorization that stood in it."""
-    parts = urlsplit(base_url.strip())
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    if parts.scheme not in ("http", "https") or not parts.hostname or port == -1:
+    parts = _split(base_url)
+    if parts is None or parts.scheme not in ("http", "https"):
         raise ConfigurationError(
-            f"{_without_credentials(base_url)!r} is no address of a server: "
+            f"{_shown(base_url)} is no address of a server: "
             'it looks like "https://chat.example.org" or "http://localhost:3000".'
         )
     if parts.query or parts.fragment:
@@ -39,22 +37,25 @@ def parse_base_url(base_url: str) -> tuple[str, str | None]:
 
 
 def parse_proxy(proxy: str | None) -> dict[str, str]:
-    if not proxy:
+    """The proxies of requests: that one for everything, or none of our own."""
+    if proxy is None or proxy == "":
         return {}
-    parts = urlsplit(proxy)
-    if parts.scheme not in _PROXY_SCHEMES or not parts.hostname:
+    parts = _split(proxy)
+    if parts is None or parts.scheme not in _PROXY_SCHEMES:
         raise ConfigurationError(
             "proxy= is a URL like http://host:port or socks5://host:port "
             f"(one of {', '.join(_PROXY_SCHEMES)})."
         )
-    if parts.scheme.startswith("socks"):
-        _need_socks()
+    if parts.scheme.startswith("socks") and find_spec("socks") is None:
+        raise ConfigurationError('A socks proxy needs PySocks: pip install "h2o-chat[socks]".')
     return {"http": proxy, "https": proxy}
 
 
-def check_headers(headers: dict[str, str]) -> dict[str, str]:
+def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
     """The headers, if they can be sent. Their values are in no error: they may be secrets."""
-    for name, value in headers.items():
+    if headers is not None and not isinstance(headers, Mapping):
+        raise ConfigurationError("headers= is a mapping of names to values.")
+    for name, value in (headers or {}).items():
         try:
             check_header_validity((name, value))
             name.encode("latin-1")
@@ -64,20 +65,41 @@ def check_headers(headers: dict[str, str]) -> dict[str, str]:
                 f"The header {name!r} cannot be sent: names and values are texts of one line, "
                 "in Latin letters."
             ) from None
-    return headers
+    return dict(headers or {})
 
 
 def check_verify(verify: bool | str | ssl.SSLContext) -> bool | str | ssl.SSLContext:
+    """What certificates are checked against, if it is there."""
+    if not isinstance(verify, bool | str | ssl.SSLContext):
+        raise ConfigurationError(
+            "verify= is True, False, the path of a file or folder of trusted authorities, or an "
+            "ssl.SSLContext."
+        )
     if isinstance(verify, str) and not os.path.exists(verify):
         raise ConfigurationError(f"verify={verify!r}: there is no such file or folder.")
     return verify
 
 
-def _need_socks() -> None:
-    if find_spec("socks") is None:
-        raise ConfigurationError('A socks proxy needs PySocks: pip install "h2o-chat[socks]".')
+def _split(url: object) -> SplitResult | None:
+    """The parts of a URL that requests could be made to; no error shows what is in it."""
+    if not isinstance(url, str):
+        return None
+    try:
+        parts = urlsplit(url.strip())
+        usable = parts.hostname and (parts.port is None or parts.port > 0)
+        if not usable or any(char.isspace() for char in parts.netloc):
+            return None
+        parts.netloc.encode()
+        if parts.scheme in ("http", "https"):
+            Request("GET", parts._replace(query="", fragment="").geturl()).prepare()
+    except (ValueError, RequestException):
+        return None
+    return parts
 
 
-def _without_credentials(url: str) -> str:
-    before, at, after = url.rpartition("@")
-    return f"{before.partition('://')[0]}://...@{after}" if at else url
+def _shown(url: object) -> str:
+    """An address for an error: nothing of it that may be a secret."""
+    if not isinstance(url, str):
+        return f"A {type(url).__name__}"
+    bare = url.rpartition("@")[2].partition("?")[0].partition("#")[0]
+    return repr(bare.encode("ascii", "replace").decode())

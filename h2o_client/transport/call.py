@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from h2o_client.timeouts import Clock, Timeouts
@@ -14,46 +16,68 @@ class Woken(Exception):
 
 
 class Call:
-    """One request, from before its connection to the end of its answer.
+    """One request, or several one after the other, up to the end of the last one's answer.
 
-    ``clock`` bounds its waiting: for the connection, then for the answer's ``budget`` (the name
-    of one of the timeouts). `wake` ends it from any thread, before the headers as well as in
-    mid-body. ``sent`` says whether a byte of the request may have left.
+    ``clock`` bounds the waiting. `wake` ends it all from any thread: before the connection stands,
+    before the headers, and in mid-body. ``sent`` says whether a byte of the request may have left.
     """
 
-    def __init__(self, timeouts: Timeouts, *, budget: str = "idle") -> None:
-        self.clock = Clock(timeouts.total)
-        self.sent = False
+    def __init__(self, timeouts: Timeouts, *, clock: Clock | None = None) -> None:
         self.timeouts = timeouts
-        self._budget = budget
-        self._woken = threading.Event()
+        self.clock = clock or Clock(timeouts.total)
+        self.sent = False
+        # Whether a read waits for bytes that are not there yet; if not, `starved` tells of them.
+        self.patient = True
+        self.starved = False
+        self._woken = False
+        self._alarms: list[threading.Event] = []
+        self._budget = "idle"
         self._socket: Any = None
         self._slots: Slots | None = None
         self._lock = threading.Lock()
 
     def wake(self) -> None:
-        """Ends the call: whoever is blocked in it comes back at once."""
+        """Ends the call: whoever is blocked in it comes back at once. Never raises."""
         with self._lock:
-            self._woken.set()
+            self._woken = True
+            for alarm in self._alarms:
+                alarm.set()
             if self._socket is not None:
                 _shut_down(self._socket)
 
     def check(self) -> None:
         """Raises `Woken` if the call was ended."""
-        if self._woken.is_set():
+        if self._woken:
             raise Woken
 
     def pause(self, seconds: float) -> None:
         """Waits; raises `Woken` as soon as the call is ended, `Expired` if its time is over."""
+        self.sent = False  # whatever was sent has been answered
         self.clock.allow("connect", None)
         left = self.clock.left()
-        self._woken.wait(seconds if left is None else min(seconds, left))
+        with self.alarm() as alarm:
+            alarm.wait(seconds if left is None else min(seconds, left))
         self.check()
         self.clock.left()
 
-    def connecting(self) -> float | None:
-        """A connection is about to be made: how long that may take."""
+    @contextmanager
+    def alarm(self) -> Iterator[threading.Event]:
+        """An event that `wake` sets, for who waits for something else than the network."""
+        alarm = threading.Event()
+        with self._lock:
+            self._alarms.append(alarm)
+            if self._woken:
+                alarm.set()
+        try:
+            yield alarm
+        finally:
+            with self._lock:
+                self._alarms.remove(alarm)
+
+    def connecting(self, budget: str) -> float | None:
+        """A request whose answer has that ``budget`` is made: how long connecting may take."""
         self.check()
+        self._budget = budget
         self.clock.allow("connect", self.timeouts.connect)
         return self.clock.left()
 
@@ -63,34 +87,41 @@ class Call:
         self.clock.allow(self._budget, getattr(self.timeouts, self._budget))
 
     def reaches(self, sock: Any) -> None:
+        """``sock`` is this call's."""
         with self._lock:
             self._socket = sock
         self.check()
 
     def holds(self, slots: Slots) -> None:
+        """One of ``slots`` is this call's."""
         self._slots = slots
 
-    def let_go(self) -> None:
+    def let_go_of_socket(self) -> None:
         """The connection is no longer this call's: a late `wake` must not hit its next user."""
         with self._lock:
             self._socket = None
-            slots, self._slots = self._slots, None
+
+    def let_go(self) -> None:
+        """The call holds nothing any more."""
+        self.let_go_of_socket()
+        slots, self._slots = self._slots, None
         if slots is not None:
             slots.give_back()
 
 
 class Slots:
-    """At most so many connections at once."""
+    """At most so many answers at once."""
 
     def __init__(self, most: int) -> None:
         self._free = most
         self._freed = threading.Condition()
 
     def take(self, call: Call) -> None:
+        """Waits for a free one, within the time for the first token."""
+        call.clock.allow("first_token", call.timeouts.first_token)
         with self._freed:
             while self._free <= 0:
                 call.check()
-                call.clock.allow("connect", None)
                 call.clock.left()
                 # Short waits: nobody tells this condition that the call was woken.
                 self._freed.wait(0.1)
@@ -98,17 +129,15 @@ class Slots:
             call.holds(self)
 
     def give_back(self) -> None:
+        """One is free again."""
         with self._freed:
             self._free += 1
             self._freed.notify()
 
 
 def _shut_down(sock: Any) -> None:
-    try:
-        if isinstance(sock, socket.socket):
-            # Not SSLSocket.shutdown, which takes the TLS state away under the reader.
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)
-        else:
-            sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # it has gone already
+    # TLS inside TLS, as through an https proxy, is an object around the socket.
+    below = getattr(sock, "socket", sock)
+    with suppress(OSError, TypeError):  # it may have gone already
+        # Not SSLSocket.shutdown, which takes the TLS state away under the reader.
+        socket.socket.shutdown(below, socket.SHUT_RDWR)

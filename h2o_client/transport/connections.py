@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import socket
 import ssl
 import threading
 import time
@@ -17,12 +18,15 @@ from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 
 from h2o_client.transport.call import Call
 
 _BUFFER = 1 << 16
 _LONGEST_IDLE = 4.0  # seconds; servers close theirs after 5
 _MOST_IDLE = 1000
+_MOST_INTERIM = 100
 
 
 def new_session(verify: bool | str | ssl.SSLContext) -> requests.Session:
@@ -58,14 +62,17 @@ class _PacedReader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         clock = self._call.clock
-        self._socket.settimeout(clock.left())
-        began = time.monotonic()
+        left = clock.left()
+        self._socket.settimeout(left if self._call.patient else 0.0)
         try:
-            return self._raw.readinto(buffer)  # type: ignore[no-any-return]
+            size: int | None = self._raw.readinto(buffer)
+        except ssl.SSLWantReadError:
+            size = None
         except TimeoutError:
             clock.expire()
-        finally:
-            clock.waited(time.monotonic() - began)
+        if size is None:
+            self._call.starved = True
+        return size
 
     def close(self) -> None:
         self._raw.close()
@@ -78,8 +85,17 @@ class _PacedResponse(http.client.HTTPResponse):
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self.fp.close()
-        assert under_way.call is not None
-        self.fp = io.BufferedReader(_PacedReader(sock, under_way.call), _BUFFER)
+        self.fp = io.BufferedReader(_PacedReader(sock, _call()), _BUFFER)
+
+    def _read_status(self) -> Any:
+        # http.client passes over 100 only: other interim answers come before the real one too.
+        for _ in range(_MOST_INTERIM):
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 101 < status < 200:
+                return version, status, reason
+            while self.fp.readline(_BUFFER).strip():
+                pass
+        raise http.client.HTTPException("too many interim answers")
 
 
 class _PacedConnection:
@@ -88,30 +104,70 @@ class _PacedConnection:
     response_class = _PacedResponse
 
     def connect(self: Any) -> None:
-        call = under_way.call
-        assert call is not None
         super().connect()  # type: ignore[misc]
+        call = _call()
         call.sent = False  # what was sent so far was said to a proxy
         call.connected(self.sock)
 
     def _new_conn(self: Any) -> Any:
         sock = super()._new_conn()  # type: ignore[misc]
-        assert under_way.call is not None
-        under_way.call.reaches(sock)
+        try:
+            _call().reaches(sock)
+        except BaseException:
+            sock.close()
+            raise
         return sock
 
     def request(self: Any, *args: Any, **kwargs: Any) -> None:
         if self.sock is not None:
-            assert under_way.call is not None
-            under_way.call.connected(self.sock)
+            _call().connected(self.sock)
         super().request(*args, **kwargs)  # type: ignore[misc]
 
     def send(self: Any, data: Any) -> None:
         if self.sock is None:
             self.connect()
-        assert under_way.call is not None
-        under_way.call.sent = True
-        super().send(data)  # type: ignore[misc]
+        call = _call()
+        call.sent = True
+        self.sock.settimeout(call.clock.left())
+        try:
+            super().send(data)  # type: ignore[misc]
+        except TimeoutError:
+            call.clock.expire()
+
+
+def _call() -> Call:
+    assert under_way.call is not None, "a connection is used without a call"
+    return under_way.call
+
+
+class _DirectConnection(_PacedConnection):
+    """For connections that urllib3 makes itself: one that is being made can be woken as well."""
+
+    def _new_conn(self: Any) -> Any:
+        host = self._dns_host.strip("[]")
+        failed = OSError("the name has no address")
+        try:
+            addresses = socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)
+        except (socket.gaierror, UnicodeError) as exc:
+            raise NameResolutionError(self.host, self, exc) from exc  # type: ignore[arg-type]
+        for family, kind, protocol, _, address in addresses:
+            sock = socket.socket(family, kind, protocol)
+            try:
+                _call().reaches(sock)
+                for option in self.socket_options or ():
+                    sock.setsockopt(*option)
+                sock.settimeout(self.timeout)
+                sock.connect(address)
+                return sock
+            except OSError as exc:
+                sock.close()
+                failed = exc
+            except BaseException:
+                sock.close()
+                raise
+        if isinstance(failed, TimeoutError):
+            raise ConnectTimeoutError(self, "no connection in time") from failed
+        raise NewConnectionError(self, str(failed)) from failed
 
 
 class _FreshPool:
@@ -132,7 +188,9 @@ class _FreshPool:
 
 @cache
 def _fresh_pool(pool: Any) -> type:
-    connection = type("Connection", (_PacedConnection, pool.ConnectionCls), {})
+    below = pool.ConnectionCls
+    direct = below._new_conn is HTTPConnection._new_conn
+    connection = type("Connection", (_DirectConnection if direct else _PacedConnection, below), {})
     return type("Pool", (_FreshPool, pool), {"ConnectionCls": connection})
 
 
@@ -149,6 +207,8 @@ class _Adapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         known = proxy in self.proxy_manager
+        if self._context is not None:
+            kwargs.setdefault("proxy_ssl_context", self._context)
         manager = super().proxy_manager_for(proxy, **kwargs)
         if not known:
             _use_fresh_pools(manager)

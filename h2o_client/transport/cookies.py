@@ -90,34 +90,43 @@ def _insecure_error(host: str, what: str) -> ConfigurationError:
 
 def _cookies_of(given: Cookies, host: str, domain: str, *, secure: bool) -> list[Cookie]:
     if isinstance(given, CookieJar):
-        return [copy(cookie) for cookie in given]
+        return _fitting([copy(cookie) for cookie in given], host, domain, "The jar")
     if isinstance(given, Mapping):
         return [_cookie(name, value, domain, secure) for name, value in given.items()]
-    if isinstance(given, str) and "=" in given and not Path(given).is_file():
+    if isinstance(given, str) and "=" in given and not _is_file(given):
         pairs = [pair.partition("=") for pair in given.split(";") if pair.strip()]
         return [_cookie(name.strip(), value.strip(), domain, secure) for name, _, value in pairs]
-    return _cookies_in(Path(given), host, domain)
+    if isinstance(given, str | os.PathLike):
+        return _cookies_in(Path(given), host, domain)
+    raise _no_cookies()
 
 
 def _cookie(name: str, value: str, domain: str, secure: bool) -> Cookie:
-    if not name or any(ord(char) < 32 for char in name + value):
-        raise ConfigurationError('A cookie is given as "name=value", without line breaks.')
+    if not isinstance(name, str) or not isinstance(value, str) or not name:
+        raise _no_cookies()
     made: Cookie = create_cookie(  # type: ignore[no-untyped-call]
         name, value, domain=domain, path="/", secure=secure
     )
-    return made
+    return _checked(made)
+
+
+def _checked(cookie: Cookie) -> Cookie:
+    text = f"{cookie.name}={cookie.value}"
+    if any(ord(char) < 32 for char in text) or not text.isascii():
+        raise ConfigurationError(
+            'A cookie is given as "name=value", in ASCII and without line breaks.'
+        )
+    return cookie
 
 
 def _cookies_in(path: Path, host: str, domain: str) -> list[Cookie]:
+    if not _is_file(path):
+        # Not shown: it may be a cookie's value, given without its name.
+        raise _no_cookies()
     jar = MozillaCookieJar(path)
     try:
         jar.load(ignore_discard=True, ignore_expires=True)
         mode = path.stat().st_mode
-    except FileNotFoundError:
-        # Not shown: it may be a cookie's value, given without its name.
-        raise ConfigurationError(
-            'cookies= is neither "name=value" nor the path of a file that exists.'
-        ) from None
     except (LoadError, OSError, UnicodeDecodeError) as exc:
         raise ConfigurationError(
             f"{path} is not a Netscape cookie file (as browser extensions export it)."
@@ -127,17 +136,40 @@ def _cookies_in(path: Path, host: str, domain: str) -> list[Cookie]:
             f"Others can read the cookie file {path}: chmod 600 keeps your session yours.",
             stacklevel=2,
         )
-    cookies = [cookie for cookie in jar if _belongs(cookie.domain.lstrip("."), host)]
-    # Browser extensions write 0 for a cookie that lasts as long as the browser's session.
-    cookies = [cookie for cookie in cookies if not cookie.expires or not cookie.is_expired()]
-    if not cookies:
-        raise ConfigurationError(f"{path} holds no cookie for {host} that has not expired.")
-    for cookie in cookies:
-        if cookie.domain == host:
+    return _fitting(list(jar), host, domain, str(path))
+
+
+def _fitting(cookies: list[Cookie], host: str, domain: str, source: str) -> list[Cookie]:
+    """Those for this host, as its jar looks them up, if there are any."""
+    fitting = [
+        _checked(cookie)
+        for cookie in cookies
+        # Browser extensions write 0 for a cookie that lasts as long as the browser's session.
+        if _belongs(cookie.domain.lstrip("."), host, domain)
+        and not (cookie.expires and cookie.is_expired())
+    ]
+    if not fitting:
+        raise ConfigurationError(f"{source} holds no cookie for {host} that has not expired.")
+    for cookie in fitting:
+        if cookie.domain in (host, ""):
             cookie.domain = domain
         cookie.expires = cookie.expires or None
-    return cookies
+    return fitting
 
 
-def _belongs(domain: str, host: str) -> bool:
-    return host == domain or host.endswith(f".{domain}")
+def _is_file(path: str | Path) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):
+        return False  # no name that a file could have
+
+
+def _no_cookies() -> ConfigurationError:
+    return ConfigurationError(
+        'cookies= is "name=value", a mapping of names to values, a jar, or the path of a cookie '
+        "file that exists."
+    )
+
+
+def _belongs(cookie_domain: str, host: str, domain: str) -> bool:
+    return cookie_domain in ("", host, domain) or host.endswith(f".{cookie_domain}")

@@ -40,6 +40,22 @@ def translated(exc: BaseException, call: Call, url: str) -> H2oError:
     return _at(TransportError(f"The connection to {host} failed: {type(exc).__name__}."), shown)
 
 
+def root_of(exc: BaseException) -> BaseException:
+    """The innermost of the exceptions wrapped in ``exc``: all that a traceback need show."""
+    return [exc, *(cause for cause in _causes(exc) if isinstance(cause, OSError))][-1]
+
+
+def proxy_refused(url: str) -> TransportError:
+    """For a 407: the proxy wants credentials, or others."""
+    error = TransportError(
+        f"The proxy on the way to {urlsplit(url).netloc} wants credentials: give them in proxy=, "
+        "as http://name:password@host:port.",
+        url=url,
+    )
+    error.permanent = True
+    return error
+
+
 def _at(error: H2oError, url: str) -> H2oError:
     if isinstance(error, TransportError):
         error.url = url
@@ -83,7 +99,10 @@ def _head_not_understood(cause: BaseException, host: str) -> H2oError:
 
 
 def _not_for_requests(cause: BaseException, host: str) -> H2oError:
-    return ConfigurationError(f"A request to {host} cannot be made: {type(cause).__name__}.")
+    return ConfigurationError(
+        f"A request to {host} cannot be made ({type(cause).__name__}): look at the address, "
+        "headers=, cookies=, proxy= and the HTTPS_PROXY and HTTP_PROXY variables."
+    )
 
 
 def _says(sentence: str) -> Callable[[BaseException, str], H2oError]:
@@ -104,12 +123,12 @@ _TRANSLATIONS: tuple[
     ((ConnectionRefusedError,), _says("{host} refused the connection. Is the server running?")),
     (
         (http.client.RemoteDisconnected,),
-        _says("{host} closed the connection without an answer."),
+        _says("{host} closed the connection without an answer. Is it http or https?"),
     ),
     ((ConnectionError,), _says("{host} broke the connection off.")),
     ((http.client.HTTPException,), _head_not_understood),
     (
-        (requests.exceptions.InvalidHeader, requests.exceptions.InvalidURL, UnicodeError),
+        (requests.exceptions.InvalidHeader, requests.exceptions.InvalidURL, ValueError),
         _not_for_requests,
     ),
 )

@@ -21,26 +21,30 @@ from h2o_client.wire.lines import LineSplitter
 
 _READ_AT_ONCE = 1 << 16
 _LONGEST_WHOLE = 16 << 20
+_LONGEST_REST = 1 << 16
 
 
 class Response:
     """An answer whose head is here. Whoever gets it closes it.
 
     ``finished`` says whether the body has ended as its framing promised; it is False after a cut.
-    Repeated headers are joined; their names are in lower case.
+    Repeated headers are joined; their names are in lower case. ``referer`` is what was sent.
     """
 
-    def __init__(self, raw: urllib3.BaseHTTPResponse, call: Call, url: str) -> None:
+    def __init__(
+        self, raw: urllib3.BaseHTTPResponse, call: Call, url: str, referer: str = ""
+    ) -> None:
         self.status = raw.status
         self.headers = {name.lower(): value for name, value in raw.headers.items()}
         self.url = url
+        self.referer = referer
         self.finished = False
         self._raw = raw
         self._call = call
         self._open = True
         self._below: Any = getattr(raw, "_fp", None)
         self._frame = _frame_of(self._below)
-        self._broken: FramingError | None = None
+        self._broken: bytes | None = None
         self._whole: bytes | None = None
 
     def read(self) -> bytes:
@@ -54,10 +58,10 @@ class Response:
                 break
             if self._broken is not None:
                 self.close()
-                raise ProtocolError(
-                    "the framing of the answer", repr(self._broken.excerpt)
-                ) from self._broken
+                raise ProtocolError("the framing of the answer", repr(self._broken))
             data = self._read_connection()
+            if not data and self._call.starved:
+                break
             if not data:
                 self.finished = self._frame.close()
                 self.close()
@@ -65,10 +69,22 @@ class Response:
             try:
                 payload = self._frame.feed(data)
             except FramingError as exc:
-                payload, self._broken = exc.payload, exc
+                # Not the error itself: its traceback would keep alive who reads this.
+                payload, self._broken = exc.payload, exc.excerpt
             if payload:
                 return payload
         return b""
+
+    def ready(self) -> bytes:
+        """As `read`, without waiting: ``b""`` also means that nothing is there just now."""
+        if getattr(self._below, "fp", None) is None:
+            return b""
+        self._call.patient = False
+        try:
+            return self.read()
+        finally:
+            self._call.patient = True
+            self._call.starved = False
 
     def whole(self) -> bytes:
         """The whole body. Raises `TransportError` if it is cut, `ProtocolError` if over 16 MiB.
@@ -96,12 +112,12 @@ class Response:
     def drain(self, seconds: float) -> bytes:
         """Reads on to the end of a body that has said all, for at most ``seconds``; never raises.
 
-        A body that ends in time leaves its connection to the next request.
+        A body that ends in time, and soon, leaves its connection to the next request.
         """
         self._call.clock = Clock(seconds)
         pieces: list[bytes] = []
         try:
-            while piece := self.read():
+            while sum(map(len, pieces)) < _LONGEST_REST and (piece := self.read()):
                 pieces.append(piece)
         except (H2oError, Woken) as exc:
             log.debug("the rest of an answer was given up: %s", type(exc).__name__)

@@ -6,7 +6,8 @@ import os
 import random
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import requests
 import urllib3
@@ -18,7 +19,7 @@ from h2o_client.transport.address import check_headers, check_verify, parse_base
 from h2o_client.transport.call import Call, Slots, Woken
 from h2o_client.transport.connections import new_session, under_way
 from h2o_client.transport.cookies import Cookies, SessionJar
-from h2o_client.transport.failures import translated
+from h2o_client.transport.failures import proxy_refused, root_of, translated
 from h2o_client.transport.response import Response
 from h2o_client.version import __version__
 from h2o_client.wire.refusal import is_referer_refusal, retry_after
@@ -43,14 +44,14 @@ class Transport:
         max_retries: int = 2,
     ) -> None:
         self.base_url, credentials = parse_base_url(base_url)
-        given = dict(headers or {})
+        given = check_headers(headers)
         for name in [name for name in given if name.lower() == "cookie"]:
             cookies = cookies or given[name]
             del given[name]
         if credentials:
             given.setdefault("Authorization", credentials)
         self.cookies = SessionJar(self.base_url, cookies, insecure=insecure_cookies)
-        self._headers = check_headers(given)
+        self._headers = given
         self._proxies = parse_proxy(proxy)
         self._verify = check_verify(verify)
         self._slots = Slots(max_connections) if max_connections is not None else None
@@ -69,15 +70,26 @@ class Transport:
         """Sends ``request`` and gives its answer as soon as the head is here; any status is one.
 
         What failed before a byte was sent, and a refusal that says when to come back, is tried
-        again; a safe request after every failure of the network. ``urgent`` requests do not wait
-        for one of ``max_connections``. Raises `TransportError`, `TransportTimeout`,
-        `ProtocolError`, `ConfigurationError`, and `Woken`.
+        again; a safe request after every failure of the network. At most ``max_connections``
+        answers are open at once. Raises `TransportError`, `TransportTimeout`, `ProtocolError`,
+        `ConfigurationError`, and `Woken`.
         """
-        return self._tried(request, call, urgent, take=lambda response: None)
+        if self._slots is not None:
+            with self._translating(call):
+                self._slots.take(call)
+        try:
+            return self._tried(request, call, take=lambda response: None)
+        except BaseException:
+            call.let_go()
+            raise
 
     def ask(self, request: Request, call: Call, *, urgent: bool = False) -> Response:
-        """As `open`, with the whole body read."""
-        return self._tried(request, call, urgent, take=Response.whole)
+        """As `open`, with the whole body read. ``urgent`` ones work when this is closed, too."""
+        try:
+            return self._tried(request, call, urgent=urgent, take=Response.whole)
+        finally:
+            if self._closed:
+                self._session.close()
 
     def close(self) -> None:
         """Closes the idle connections; those in use close with their answers. Idempotent."""
@@ -85,7 +97,12 @@ class Transport:
         self._session.close()
 
     def _tried(
-        self, request: Request, call: Call, urgent: bool, *, take: Callable[[Response], object]
+        self,
+        request: Request,
+        call: Call,
+        *,
+        urgent: bool = False,
+        take: Callable[[Response], object],
     ) -> Response:
         flipped = False
         for attempt in range(self._max_retries + 2):
@@ -93,7 +110,7 @@ class Transport:
             try:
                 response = self._sent(request, call, urgent)
                 take(response)
-                if not flipped and is_referer_refusal(response.status, _refused(response)):
+                if is_referer_refusal(response.status, _refused(response)) and not flipped:
                     flipped = True
                     self._flip_referer()
                     response = self._sent(request, call, urgent)
@@ -109,45 +126,44 @@ class Transport:
                 response.close()
                 wait, why = asked, f"status {response.status}"
             log.info("%s is sent again in %.1f s: %s", request, wait, why)
-            self._pause(call, wait)
+            with self._translating(call):
+                call.pause(wait)
         raise AssertionError("the last attempt returns or raises")  # pragma: no cover
 
     def _flip_referer(self) -> None:
         # Without ORIGIN a server believes that it is https.
         self._scheme = "https" if self._scheme == "http" else "http"
 
-    def _pause(self, call: Call, seconds: float) -> None:
+    @contextmanager
+    def _translating(self, call: Call) -> Iterator[None]:
         try:
-            call.pause(seconds)
+            yield
         except TimeoutError as exc:
             raise translated(exc, call, self.base_url) from exc
 
     def _sent(self, request: Request, call: Call, urgent: bool) -> Response:
-        url = self.base_url + request.path
+        if self._closed and not urgent:
+            raise ConfigurationError("This session is closed: make another H2oSession.")
         began = time.monotonic()
         call.sent = False
-        if self._slots is not None and not urgent:
-            self._wait_for_slot(self._slots, call, url)
+        prepared = self._prepared(request)
+        raw = self._send(prepared, call, request.budget)
         try:
-            prepared = self._prepared(request, url)
-            raw = self._send(prepared, call)
             extract_cookies_to_jar(self.cookies.jar, prepared, raw)  # type: ignore[no-untyped-call]
             self.cookies.check()
-            response = Response(raw, call, url)
         except BaseException:
-            call.let_go()
+            raw.close()
             raise
+        response = Response(raw, call, prepared.url or "", prepared.headers["Referer"])
+        if response.status == 407:
+            response.close()
+            raise proxy_refused(prepared.url or "")
         took = (time.monotonic() - began) * 1000
         log.debug("%s: %d after %.0f ms", request, response.status, took)
         return response
 
-    def _wait_for_slot(self, slots: Slots, call: Call, url: str) -> None:
-        try:
-            slots.take(call)
-        except TimeoutError as exc:
-            raise translated(exc, call, url) from exc
-
-    def _prepared(self, request: Request, url: str) -> requests.PreparedRequest:
+    def _prepared(self, request: Request) -> requests.PreparedRequest:
+        url = self.base_url + request.path
         referer = self.referer
         headers = {
             "User-Agent": f"h2o-chat/{__version__}",
@@ -169,19 +185,19 @@ class Transport:
         return prepared
 
     def _open_session(self) -> requests.Session:
-        if self._closed:
-            raise ConfigurationError("This session is closed: make another H2oSession.")
         if self._pid != os.getpid():
             # After a fork the parent's connections are the parent's.
             self._pid = os.getpid()
             self._session = new_session(self._verify)
         return self._session
 
-    def _send(self, prepared: requests.PreparedRequest, call: Call) -> urllib3.BaseHTTPResponse:
+    def _send(
+        self, prepared: requests.PreparedRequest, call: Call, budget: str
+    ) -> urllib3.BaseHTTPResponse:
         url = prepared.url or ""
         session = self._open_session()
         try:
-            connect = call.connecting()
+            connect = call.connecting(budget)
             under_way.call = call
             verify = True if isinstance(self._verify, ssl.SSLContext) else self._verify
             settings = session.merge_environment_settings(url, self._proxies, True, verify, None)
@@ -191,8 +207,11 @@ class Transport:
         except (Woken, H2oError):
             raise
         except Exception as exc:
+            call.let_go_of_socket()
             call.check()
-            raise translated(exc, call, url) from exc
+            error = translated(exc, call, url)
+            # What cannot even be sent is shown in such an exception's words: a cookie, a password.
+            raise error from (None if isinstance(error, ConfigurationError) else root_of(exc))
         finally:
             under_way.call = None
         raw: urllib3.BaseHTTPResponse = response.raw

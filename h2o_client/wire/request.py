@@ -9,7 +9,10 @@ import msgspec
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """``path`` is relative to the base URL; ``safe`` means that twice does no more than once."""
+    """``path`` is relative to the base URL; ``safe`` means that twice does no more than once.
+
+    ``budget`` names the timeout within which the answer has to begin.
+    """
 
     method: str
     path: str
@@ -17,6 +20,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     content_type: str = ""
     accept: str = "application/json"
     safe: bool = False
+    budget: str = "idle"
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -27,14 +31,21 @@ def get(path: str) -> Request:
     return Request(method="GET", path=path, safe=True)
 
 
-def post_json(path: str, document: Mapping[str, object], *, accept: str = "") -> Request:
+def post_json(
+    path: str,
+    document: Mapping[str, object],
+    *,
+    accept: str = "application/json",
+    budget: str = "idle",
+) -> Request:
     """A JSON body in UTF-8."""
     return Request(
         method="POST",
         path=path,
         body=msgspec.json.encode(document),
         content_type="application/json",
-        accept=accept or "application/json",
+        accept=accept,
+        budget=budget,
     )
 
 

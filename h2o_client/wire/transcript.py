@@ -1,8 +1,8 @@
 """What has come of an answer so far, and what it amounts to when it ends.
 
-Pure: events go in. An error wins over a final answer, a final answer's text over the joined
-tokens (they differ where a server repeats tokens or trims), and an end without either leaves the
-answer incomplete.
+Pure: events go in. An end without a final answer or an error leaves the answer incomplete. A final
+answer with a text of its own wins over the joined tokens (they differ where a server repeats tokens
+or trims) and loses to an error; one without ends the answer, whatever follows.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ class Transcript:
                 self._note(event)
 
     def _note(self, event: Event) -> None:
+        if self.final is not None and self.final.text is None:
+            return
         if isinstance(event, Final):
             self.final = event
         elif isinstance(event, Failure):
