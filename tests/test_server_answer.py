@@ -16,7 +16,14 @@ import pytest
 from starlette.types import Message, Scope
 
 from h2o_client.errors import GenerationError
-from h2o_client.server import BUNDLED_MODEL, Turn, create_app, serve
+from h2o_client.server import (
+    BUNDLED_MODEL,
+    AnswerCut,
+    EngineFailure,
+    Turn,
+    create_app,
+    serve,
+)
 from h2o_client.wire.events import Final, Token
 from test_server_app import INTERNAL_ERROR, Visitor
 
@@ -340,6 +347,57 @@ def test_a_bug_of_the_server_s_own_is_logged_and_answered_as_json(
         answer = visitor.send("POST", "/conversation", json={"model": BUNDLED_MODEL})
     assert (answer.status_code, answer.text) == (500, INTERNAL_ERROR)
     assert "POST /conversation failed" in caplog.text
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+def test_the_prompt_is_repeated_where_return_full_text_asks_for_it(
+    visitor: Visitor, engine: FedEngine, streamed: bool
+) -> None:
+    made = visitor.create()
+    engine.words("one")
+    engine.feed.put(Final())
+    body = {"parameters": {"return_full_text": True}, "stream": streamed}
+    answer = visitor.ask(made, "Hi", body=body)
+    assert '"generated_text":"<|prompt|>Hi<|endoftext|><|answer|>one"' in answer.text
+    if streamed:
+        assert visitor.messages(made)[-1] == ("assistant", "one")
+
+
+def test_a_model_that_breaks_off_breaks_the_stream_and_nothing_is_kept(
+    visitor: Visitor, engine: FedEngine, stream: Callable[..., Stream]
+) -> None:
+    made = visitor.create()
+    answer = stream(made)
+    engine.words("one")
+    assert answer.text() == "one"
+    engine.feed.put(AnswerCut("gone"))
+    with pytest.raises(http.client.IncompleteRead):
+        answer.rest()
+    assert visitor.messages(made) == []
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("accept", ["*/*", "text/html"])
+def test_a_model_that_cannot_be_reached_is_an_internal_error(
+    visitor: Visitor, engine: FedEngine, streamed: bool, accept: str
+) -> None:
+    engine.feed.put(AnswerCut("refused"))
+    headers = {"Accept": accept}
+    answer = visitor.ask(visitor.create(), "Hi", body={"stream": streamed}, headers=headers)
+    assert answer.status_code == 500
+    assert "Internal Error" in answer.text
+    assert answer.headers["content-type"].startswith("text/html") is (accept == "text/html")
+
+
+def test_a_failure_says_when_to_come_back_and_is_an_error_in_any_case(
+    visitor: Visitor, engine: FedEngine
+) -> None:
+    engine.feed.put(EngineFailure("loading", status=503, retry_after=7))
+    answer = visitor.ask(visitor.create(), "Hi")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "7")
+    assert answer.text == '{"error":"loading"}'
+    engine.feed.put(EngineFailure("moved", status=302))
+    assert visitor.ask(visitor.create(), "Hi").status_code == 500
 
 
 # Stopping

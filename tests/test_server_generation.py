@@ -4,8 +4,10 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import pytest
+
 from h2o_client.server import Turn
-from h2o_client.server.generation import Generations
+from h2o_client.server.generation import Generations, Overloaded
 from h2o_client.wire.events import Final, Token
 
 
@@ -35,7 +37,7 @@ def test_a_token_made_after_the_stop_is_not_handed_over_and_closes_the_engine() 
     engine = WaitingEngine()
 
     async def main() -> None:
-        generations = Generations(engine, limit=1)
+        generations = Generations(engine, limit=1, waiting=9)
         with generations.begin("c", [], {}) as generation:
             await asyncio.to_thread(engine.begun.wait, 10)
         engine.on.set()
@@ -50,7 +52,7 @@ def test_closing_stops_what_runs_and_what_waits_without_calling_the_engine_again
     engine = WaitingEngine()
 
     async def main() -> None:
-        generations = Generations(engine, limit=1)
+        generations = Generations(engine, limit=1, waiting=9)
         with generations.begin("c", [], {}), generations.begin("c", [], {}):
             await asyncio.to_thread(engine.begun.wait, 10)
             engine.on.set()
@@ -65,7 +67,7 @@ def test_a_generation_stopped_before_its_turn_never_calls_the_engine() -> None:
     engine = WaitingEngine()
 
     async def main() -> None:
-        generations = Generations(engine, limit=1)
+        generations = Generations(engine, limit=1, waiting=9)
         with generations.begin("first", [], {}):
             await asyncio.to_thread(engine.begun.wait, 10)
             with generations.begin("second", [], {}) as waiting:
@@ -76,3 +78,70 @@ def test_a_generation_stopped_before_its_turn_never_calls_the_engine() -> None:
 
     asyncio.run(main())
     assert engine.called == 1
+
+
+class Flood:
+    """As quick as it can be, without end."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.full = threading.Event()
+
+    def __call__(
+        self, turns: Sequence[Turn], parameters: Mapping[str, object], stopped: Callable[[], bool]
+    ) -> Iterator[Token | Final]:
+        while True:
+            self.made += 1
+            if self.made > 1024:
+                self.full.set()
+            yield Token("on")
+
+
+def test_an_engine_quicker_than_its_reader_waits_and_can_be_stopped_meanwhile() -> None:
+    engine = Flood()
+
+    async def main() -> None:
+        generations = Generations(engine, limit=1, waiting=0)
+        with generations.begin("c", [], {}) as generation:
+            await asyncio.to_thread(engine.full.wait, 10)
+            assert await generation.next() == Token("on")
+        generations.close()
+
+    asyncio.run(main())
+    assert 1024 < engine.made <= 1026
+
+
+def test_beyond_those_that_run_and_wait_there_is_no_more() -> None:
+    engine = WaitingEngine()
+
+    async def main() -> None:
+        generations = Generations(engine, limit=1, waiting=1)
+        with (
+            generations.begin("a", [], {}),
+            generations.begin("b", [], {}),
+            pytest.raises(Overloaded),
+            generations.begin("c", [], {}),
+        ):
+            pass
+        engine.on.set()
+        generations.close()
+
+    asyncio.run(main())
+
+
+def test_an_answer_whose_engine_has_ended_takes_no_place() -> None:
+    def done(
+        turns: Sequence[Turn], parameters: Mapping[str, object], stopped: Callable[[], bool]
+    ) -> Iterator[Token | Final]:
+        return iter([Final()])
+
+    async def main() -> None:
+        generations = Generations(done, limit=1, waiting=0)
+        with generations.begin("a", [], {}) as first:
+            assert await first.next() == Final()
+            assert await first.next() is None
+            with generations.begin("b", [], {}) as second:
+                assert await second.next() == Final()
+        generations.close()
+
+    asyncio.run(main())

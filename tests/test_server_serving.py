@@ -1,24 +1,22 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
-import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
 
 import h2o_client.server
 from h2o_client.errors import ConfigurationError
-from h2o_client.server import BUNDLED_MODEL, serve
-from h2o_client.server.__main__ import main
-from h2o_client.wire.events import Token
+from h2o_client.server import serve
+from h2o_client.wire.events import Final, Token
 from test_server_answer import FedEngine, Stream
 from test_server_app import Visitor, echo
 
@@ -67,10 +65,16 @@ def test_closing_does_not_wait_for_clients_that_only_keep_their_connection() -> 
         session.get(f"{server.url}/__data.json", timeout=10)
         host, port = server.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as silent:
-            head = "POST /conversation HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            silent.sendall(f"{head}Content-Length: 9\r\n\r\n".encode())
+            head = "POST /conversation HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
+            silent.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode())
             server.close()
             assert silent.recv(1) == b""
+
+
+def test_a_port_that_cannot_be_is_a_configuration_error() -> None:
+    for port in (-1, 65536):
+        with pytest.raises(ConfigurationError, match="no port"):
+            serve(echo, port=port)
 
 
 def test_a_port_that_is_taken_is_an_os_error() -> None:
@@ -110,7 +114,8 @@ class OwnedEngine:
         self.closed = False
         engines.append(self)
 
-    __call__ = staticmethod(echo)
+    def __call__(self, turns: Any, parameters: Any, stopped: Any) -> Iterator[Token | Final]:
+        return echo(turns, parameters, stopped)
 
     def __enter__(self) -> OwnedEngine:
         return self
@@ -145,71 +150,6 @@ def test_the_model_is_freed_when_the_port_is_taken(bundled: list[OwnedEngine]) -
     with serve(echo) as server, pytest.raises(OSError, match=r"in use|assigned"):
         serve(port=int(server.url.rpartition(":")[2]))
     assert bundled[0].closed
-
-
-# python -m h2o_client.server
-
-
-@pytest.fixture
-def handlers() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.usefixtures("bundled", "handlers")
-def test_main_serves_until_a_signal_and_ends_with_0(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def print_and_stop(said: str, **_: object) -> None:
-        assert Visitor(said.removeprefix("Listening on ")).layout()["conversations"] == []
-        signal.raise_signal(signal.SIGTERM)
-
-    monkeypatch.setattr("builtins.print", print_and_stop)
-    assert main(["--port", "0"]) == 0
-    assert capsys.readouterr() == ("", "")
-
-
-@pytest.mark.usefixtures("bundled", "handlers")
-def test_main_waits_while_no_signal_comes() -> None:
-    timer = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    assert main(["--port", "0"]) == 0
-    timer.join()
-
-
-@pytest.mark.usefixtures("handlers")
-def test_main_says_in_one_line_why_it_cannot_start(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def missing() -> None:
-        raise ConfigurationError("No model.")
-
-    monkeypatch.setattr("h2o_client.server.serving.LlamaEngine", missing)
-    assert main([]) == 1
-    assert capsys.readouterr() == ("", "Error: No model.\n")
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM there")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_serves_the_real_model_and_ends_cleanly(number: int) -> None:
-    pytest.importorskip("xllamacpp")
-    command = [sys.executable, "-W", "error", "-m", "h2o_client.server", "--port", "0"]
-    with subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT.parent.parent
-    ) as process:
-        assert process.stderr is not None
-        assert process.stdout is not None
-        line = process.stderr.readline()
-        assert line.startswith("Listening on http://127.0.0.1:")
-        visitor = Visitor(line.removeprefix("Listening on ").strip())
-        settings = visitor.settings()
-        assert settings["activeModel"] == BUNDLED_MODEL
-        process.send_signal(number)
-        assert process.stderr.read() == ""
-        assert process.stdout.read() == ""
-        assert process.wait(10) == 0
 
 
 # What is imported

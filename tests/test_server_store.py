@@ -2,10 +2,20 @@ from __future__ import annotations
 
 import re
 import threading
+from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from h2o_client.server.store import Message, Settings, Store, parse_id, with_answer, with_question
+from h2o_client.server.store import (
+    Full,
+    Limits,
+    Message,
+    Settings,
+    Store,
+    parse_id,
+    with_answer,
+    with_question,
+)
 
 
 def asked_and_answered() -> tuple[Message, ...]:
@@ -136,6 +146,70 @@ def test_what_an_object_id_takes_is_an_id(text: str, kept: str) -> None:
 def test_anything_else_is_no_id(text: str) -> None:
     with pytest.raises(ValueError, match="24 hexadecimal digits"):
         parse_id(text)
+
+
+def test_conversations_nobody_touched_for_a_day_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(Limits(conversations_in_all=2))
+    yesterday = datetime.now(timezone.utc) - timedelta(days=1, seconds=1)
+    with monkeypatch.context() as patch:
+        patch.setattr("h2o_client.server.store.now", lambda: yesterday)
+        old = store.create("ada", model="m")
+    store.create("bob", model="m")
+    store.create("bob", model="m")
+    assert store.conversation("ada", old.id) is None
+    with pytest.raises(Full, match="as much as it can"):
+        store.create("bob", model="m")
+
+
+def test_the_settings_saved_longest_ago_are_forgotten_of_too_many() -> None:
+    store = Store(Limits(settings=2))
+    for session in ("ada", "bob", "ada", "eve"):
+        store.save_settings(session, share=False, active_model="m", accepted=True)
+    accepted = [store.settings(each).accepted_at is not None for each in ("ada", "bob", "eve")]
+    assert accepted == [True, False, True]
+
+
+def test_only_so_many_pages_are_shared() -> None:
+    store = Store(Limits(shared=1))
+    first, second = store.create("ada", model="m"), store.create("ada", model="m")
+    shared = store.share(first)
+    assert store.share(first) == shared
+    with pytest.raises(Full):
+        store.share(second)
+
+
+def test_deleting_makes_room_for_text_again() -> None:
+    store = Store(Limits(text=1))
+    made = store.create("ada", model="m")
+    store.save_messages("ada", made.id, asked_and_answered())
+    with pytest.raises(Full):
+        store.expect_room()
+    store.delete_all("ada")
+    store.expect_room()
+
+
+def test_messages_of_a_minute_ago_do_not_count_nor_those_of_sessions_long_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = Store(Limits(messages_per_minute=0, settings=1))
+    moment = datetime.now(timezone.utc)
+    for seconds, session in ((0, "ada"), (61, "ada"), (62, "bob"), (63, "ada")):
+        at = moment + timedelta(seconds=seconds)
+        monkeypatch.setattr("h2o_client.server.store.now", lambda at=at: at)
+        store.expect_message(session)
+    with pytest.raises(Full, match="too many messages"):
+        store.expect_message("ada")
+
+
+def test_a_conversation_keeps_its_last_web_searches() -> None:
+    store = Store()
+    made = store.create("ada", model="m")
+    searches = [store.note_search(made) for _ in range(101)]
+    found = store.conversation("ada", made.id)
+    assert found is not None
+    assert found.searches == tuple(searches[1:])
+    store.delete("ada", made.id)
+    assert store.note_search(made)
 
 
 def test_many_threads_may_create_at_once() -> None:

@@ -10,19 +10,49 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from h2o_client.server.access import Access
     from h2o_client.server.app import create_app
-    from h2o_client.server.engine import BUNDLED_MODEL, Engine, LlamaEngine, Turn
+    from h2o_client.server.engine import AnswerCut, Engine, EngineFailure, Turn
+    from h2o_client.server.llama import BUNDLED_MODEL, LlamaEngine
+    from h2o_client.server.running import run
+    from h2o_client.server.scripted import ScriptedAnswer, ScriptedEngine
     from h2o_client.server.serving import Server, serve
+    from h2o_client.server.store import Limits
+    from h2o_client.server.upstream import UpstreamEngine
 
-__all__ = ["BUNDLED_MODEL", "Engine", "LlamaEngine", "Server", "Turn", "create_app", "serve"]
+__all__ = [
+    "BUNDLED_MODEL",
+    "Access",
+    "AnswerCut",
+    "Engine",
+    "EngineFailure",
+    "Limits",
+    "LlamaEngine",
+    "ScriptedAnswer",
+    "ScriptedEngine",
+    "Server",
+    "Turn",
+    "UpstreamEngine",
+    "create_app",
+    "run",
+    "serve",
+]
 
 _HOMES = {
-    "BUNDLED_MODEL": "engine",
+    "BUNDLED_MODEL": "llama",
+    "Access": "access",
+    "AnswerCut": "engine",
     "Engine": "engine",
-    "LlamaEngine": "engine",
+    "EngineFailure": "engine",
+    "Limits": "store",
+    "LlamaEngine": "llama",
+    "ScriptedAnswer": "scripted",
+    "ScriptedEngine": "scripted",
     "Server": "serving",
     "Turn": "engine",
+    "UpstreamEngine": "upstream",
     "create_app": "app",
+    "run": "running",
     "serve": "serving",
 }
 

@@ -1,44 +1,75 @@
-"""``python -m h2o_client.server``: the bundled model as a chat-ui, until Ctrl-C or SIGTERM."""
+"""``python -m h2o_client.server``: a chat-ui of one's own, until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from h2o_client.errors import H2oError
+from h2o_client.server.running import run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the server; the exit status is 0 after a clean end, 1 if it could not start."""
-    options = _parser().parse_args(arguments)
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    try:
-        from h2o_client.server.serving import serve
-
-        with serve(host=options.host, port=options.port) as server:
-            print(f"Listening on {server.url}", file=sys.stderr, flush=True)
-            # In slices: on Windows a wait without end does not see Ctrl-C.
-            while not ended.wait(0.5):
-                pass
-    except (H2oError, OSError) as exc:
-        print(f"Error: {exc}", file=sys.stderr)
-        return 1
-    return 0
+    return run(**vars(_parser().parse_args(arguments)))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m h2o_client.server",
-        description="A chat-ui server for this machine, with a small bundled model.",
+        description="A chat-ui server for this machine, with a small bundled model or another.",
+        epilog="The key of an upstream is read from H2O_UPSTREAM_KEY or OPENAI_API_KEY.",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=3000, help="port; 0: a free one (%(default)s)")
+    engine = parser.add_mutually_exclusive_group()
+    engine.add_argument("--model-file", metavar="GGUF", help="another model, run by llama.cpp")
+    engine.add_argument("--upstream", metavar="URL", help="an OpenAI-compatible server answers")
+    engine.add_argument("--answers", metavar="FILE", help="answers from a JSON or JSONL file")
+    parser.add_argument("--model", metavar="NAME", help="the model's name; the upstream's")
+    parser.add_argument("--terms", action="store_true", help="refuse who has not accepted terms")
+    parser.add_argument("--origin", help="the server's public origin, or https alone")
+    parser.add_argument(
+        "--allow-host",
+        metavar="NAME",
+        action="append",
+        default=[],
+        dest="allowed_hosts",
+        help="another name this machine is called by; * for any",
+    )
+    parser.add_argument(
+        "--insecure-cookie",
+        action="store_false",
+        dest="secure_cookie",
+        help="a cookie that clients send over http to other machines, too",
+    )
+    parser.add_argument(
+        "--max-generations", metavar="N", type=_at_least(1), help="answers written at once"
+    )
+    parser.add_argument(
+        "--max-waiting",
+        metavar="N",
+        type=_at_least(0),
+        default=64,
+        help="messages that wait for their turn; beyond, 503 (%(default)s)",
+    )
+    parser.add_argument(
+        "--rate-limit",
+        metavar="N",
+        type=_at_least(0),
+        help="messages a session may send in a minute",
+    )
+    parser.add_argument("--quiet", action="store_true", help="no access log")
     return parser
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def count(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"at least {least}")
+        return int(text)
+
+    return count
 
 
 if __name__ == "__main__":

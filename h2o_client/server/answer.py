@@ -1,59 +1,59 @@
 """The answer to a message, as an ASGI response: a generation's events come in, SSE goes out.
 
-It ends in one of three ways: the generation comes to its end, somebody stops it, or the client
-goes away. In the last two the part that was made is kept.
+It ends in one of four ways: the generation comes to its end, its model's connection breaks,
+somebody stops it, or the client goes away. In the last two the part that was made is kept.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
+from typing import Any, TypeVar
 
 import msgspec
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from h2o_client.server.generation import Generation
+from h2o_client.server.generation import Cut, Generation, Refused
 from h2o_client.wire import tgi
-from h2o_client.wire.events import Failure, Final, Token
+from h2o_client.wire.events import Final, Token
 
 DROP = "h2o_client.drop"
 """The ASGI extension that drops the connection: a callable under this name in the scope."""
 
+Begin = Callable[[], AbstractContextManager[Generation]]
+
 
 class Answer:
-    """Streams what ``begin`` generates; ``save`` gets the text when it is worth keeping."""
+    """Streams what ``begin`` generates; ``save`` gets the text when it is worth keeping.
+
+    ``crashed`` answers instead where the model cannot be reached.
+    """
 
     def __init__(
-        self,
-        begin: Callable[[], AbstractContextManager[Generation]],
-        *,
-        save: Callable[[str], None],
-        streamed: bool,
+        self, begin: Begin, *, save: Callable[[str], None], streamed: bool, crashed: ASGIApp
     ) -> None:
         self._begin = begin
         self._save = save
+        self._crashed = crashed
         self._write = self._write_stream if streamed else self._write_whole
+        self._begun = False
         self._texts: list[str] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._begin() as generation:
-            written = asyncio.ensure_future(self._write(generation, send))
-            gone = asyncio.ensure_future(_until_gone(receive))
-            stopped = asyncio.ensure_future(generation.stopped.wait())
             try:
-                await asyncio.wait((written, gone, stopped), return_when=asyncio.FIRST_COMPLETED)
-                if not written.done():
-                    written.cancel()
-                    self._save(self._text)
-                    if not gone.done():
-                        await _drop(scope, gone)
-            finally:
-                for way in (written, gone, stopped):
-                    way.cancel()
-                await asyncio.gather(written, gone, stopped, return_exceptions=True)
-        if not written.cancelled():
-            written.result()
+                await _unless_left(self._write(generation, send), generation, receive)
+            except _GoneError:
+                self._save(self._text)
+            except _StoppedError:
+                self._save(self._text)
+                await _drop(scope, receive)
+            except _CutError:
+                if self._begun:
+                    await _drop(scope, receive)
+                else:
+                    await self._crashed(scope, receive, send)
 
     @property
     def _text(self) -> str:
@@ -61,28 +61,35 @@ class Answer:
 
     async def _write_stream(self, generation: Generation, send: Send) -> None:
         event = await generation.next()
-        if isinstance(event, Failure):
-            await _send_failure(send, event)
+        if isinstance(event, Refused):
+            await _send_refusal(send, event)
             return
+        if isinstance(event, Cut):
+            raise _CutError
         # Only now, as a chat-ui of that time does it: no token, no headers.
+        self._begun = True
         await send(_start(200, "text/event-stream"))
         while event is not None:
-            await send(_body(self._written(event), more=True))
+            await send(_body(self._written(event, generation), more=True))
             event = await generation.next()
         await send(_body(b"", more=False))
 
     async def _write_whole(self, generation: Generation, send: Send) -> None:
         while isinstance(event := await generation.next(), Token | Final):
-            self._written(event)
-        if isinstance(event, Failure):
-            await _send_failure(send, event)
+            self._written(event, generation)
+        if isinstance(event, Refused):
+            await _send_refusal(send, event)
             return
+        if isinstance(event, Cut):
+            raise _CutError
         await send(_start(200, "application/json"))
-        whole = msgspec.json.encode([{"generated_text": self._text}])
+        whole = msgspec.json.encode([{"generated_text": generation.prompt + self._text}])
         await send(_body(whole, more=False))
 
-    def _written(self, event: Token | Final | Failure) -> bytes:
-        if isinstance(event, Failure):
+    def _written(self, event: Token | Final | Refused | Cut, generation: Generation) -> bytes:
+        if isinstance(event, Cut):
+            raise _CutError
+        if isinstance(event, Refused):
             return tgi.write_failure(event)
         if isinstance(event, Token):
             if not event.special:
@@ -91,7 +98,75 @@ class Answer:
         # Kept before the client can know of the end, so that it reads back what it was told.
         self._save(self._text)
         mark, reason = _ENDS.get(event.finish_reason, _ENDS["stop"])
-        return tgi.write_token(mark, generated_text=self._text, finish_reason=reason)
+        whole = generation.prompt + self._text
+        return tgi.write_token(mark, generated_text=whole, finish_reason=reason)
+
+
+class Title:
+    """Answers with a title for the conversation: JSON, once ``begin`` has generated it.
+
+    ``save`` gets the text and gives the document to answer; ``crashed`` answers where it fails.
+    """
+
+    def __init__(self, begin: Begin, *, save: Callable[[str], object], crashed: ASGIApp) -> None:
+        self._begin = begin
+        self._save = save
+        self._crashed = crashed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._begin() as generation:
+            try:
+                text = await _unless_left(_whole_text(generation), generation, receive)
+            except _GoneError:
+                return
+            except (_StoppedError, _CutError):
+                await self._crashed(scope, receive, send)
+                return
+        await send(_start(200, "application/json"))
+        await send(_body(msgspec.json.encode(self._save(text)), more=False))
+
+
+class _GoneError(Exception):
+    """The client went away."""
+
+
+class _StoppedError(Exception):
+    """Somebody stopped the generation."""
+
+
+class _CutError(Exception):
+    """The generation broke."""
+
+
+_Result = TypeVar("_Result")
+
+
+async def _unless_left(
+    work: Coroutine[Any, Any, _Result], generation: Generation, receive: Receive
+) -> _Result:
+    # The work's result, unless somebody leaves or stops first.
+    done = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_until_gone(receive))
+    stopped = asyncio.ensure_future(generation.stopped.wait())
+    try:
+        await asyncio.wait((done, gone, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if done.done():
+            return done.result()
+        raise _GoneError if gone.done() else _StoppedError
+    finally:
+        for way in (done, gone, stopped):
+            way.cancel()
+        await asyncio.gather(done, gone, stopped, return_exceptions=True)
+
+
+async def _whole_text(generation: Generation) -> str:
+    texts: list[str] = []
+    while isinstance(event := await generation.next(), Token | Final):
+        if isinstance(event, Token) and not event.special:
+            texts.append(event.text)
+    if event is not None:
+        raise _CutError
+    return "".join(texts)
 
 
 _ENDS = {
@@ -105,19 +180,25 @@ async def _until_gone(receive: Receive) -> None:
         pass
 
 
-async def _drop(scope: Scope, gone: asyncio.Future[None]) -> None:
+async def _drop(scope: Scope, receive: Receive) -> None:
     # A chat-ui's stopped stream ends without generated_text and without its last chunk.
     drop = scope.get("extensions", {}).get(DROP)
     if drop is None:
         raise ConnectionAbortedError("The answer was stopped")
     drop()
-    await gone
+    await _until_gone(receive)
 
 
-async def _send_failure(send: Send, failure: Failure) -> None:
-    said = msgspec.json.encode({"error": failure.message, "error_type": failure.error_type})
-    await send(_start(failure.status or 500, "application/json"))
-    await send(_body(said, more=False))
+async def _send_refusal(send: Send, refused: Refused) -> None:
+    said = {"error": refused.message}
+    if refused.error_type is not None:
+        said["error_type"] = refused.error_type
+    status = refused.status if refused.status and 400 <= refused.status < 600 else 500
+    start = _start(status, "application/json")
+    if refused.retry_after is not None:
+        start["headers"].append((b"retry-after", f"{refused.retry_after:g}".encode()))
+    await send(start)
+    await send(_body(msgspec.json.encode(said), more=False))
 
 
 def _start(status: int, content_type: str) -> Message:

@@ -1,11 +1,15 @@
 """What stands before every route: the session's cookie, the Referer rule, the terms, the limits.
 
-chat-ui does the same in its ``hooks.server.ts``. Refusals made here set no cookie.
+chat-ui does the same in its ``hooks.server.ts``. Refusals made here set no cookie. Two rules are
+not chat-ui's: pages of other sites reach this server neither under another name of this machine
+(DNS rebinding) nor by requests that change something.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import uuid
+from collections.abc import Collection
 from datetime import timedelta
 from email.utils import format_datetime
 from urllib.parse import quote, unquote, urlsplit
@@ -21,13 +25,15 @@ from h2o_client.server.store import Store, now
 
 COOKIE = "hf-chat"
 BODY_LIMIT = 512 * 1024
+_LONGEST_SESSION = 1024
 
 
 class Hook:
     """ASGI middleware. The session's id stands in ``request.state.session`` behind it.
 
     ``origin`` is what the server believes its own origin to be: a scheme alone ("https") or a
-    whole origin; by default http and the request's Host.
+    whole origin; by default http and the request's Host. ``hosts``: by which names besides those
+    of loopback the server may be called; None for any.
     """
 
     def __init__(
@@ -38,12 +44,14 @@ class Hook:
         terms: bool,
         origin: str | None,
         secure_cookie: bool,
+        hosts: Collection[str] | None,
     ) -> None:
         self._app = app
         self._store = store
         self._terms = terms
         self._origin = origin or "http"
         self._secure = secure_cookie
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -51,7 +59,8 @@ class Hook:
             return
         headers = Headers(scope=scope)
         session = unquote(cookie_parser(headers.get("cookie", "")).get(COOKIE, ""))
-        session = session or str(uuid.uuid4())
+        if not session or len(session) > _LONGEST_SESSION:
+            session = str(uuid.uuid4())
         refusal = self._refusal(scope, headers, session)
         if refusal is not None:
             await refusal(scope, receive, send)
@@ -62,7 +71,7 @@ class Hook:
                 MutableHeaders(scope=message).append("set-cookie", self._cookie(session))
             await send(message)
 
-        scope.setdefault("state", {})["session"] = session
+        scope.setdefault("state", {}).update(session=session, origin=self.own_origin(headers))
         await self._app(scope, _limited(receive), send_with_cookie)
 
     def own_origin(self, headers: Headers) -> str:
@@ -70,12 +79,16 @@ class Hook:
         return self._origin if "://" in self._origin else f"{self._origin}://{headers.get('host')}"
 
     def _refusal(self, scope: Scope, headers: Headers, session: str) -> Response | None:
+        if not self._is_own_host(headers.get("host", "")):
+            return _refused(421, _NO_SUCH_HOST, headers)
         if _declared_length(headers) > BODY_LIMIT:
             return PlainTextResponse("Invalid request body", 413)
         if scope["method"] == "POST" and _is_form(headers):
             refusal = self._referer_refusal(headers)
             if refusal is not None:
                 return refusal
+        if scope["method"] not in _SAFE and not self._is_own_site(headers):
+            return _refused(403, "Cross-site requests are refused", headers)
         if self._terms and scope["method"] not in _SAFE and scope["path"] != "/settings":
             return self._terms_refusal(headers, session)
         return None
@@ -92,6 +105,21 @@ class Hook:
             return _refused(403, "Invalid referer for POST request", headers)
         return None
 
+    def _is_own_host(self, host: str) -> bool:
+        if self._hosts is None or not host:
+            return True  # only browsers can be led here, and they say where
+        name = host_name(host)
+        return is_loopback(name) or name in self._hosts
+
+    def _is_own_site(self, headers: Headers) -> bool:
+        said = headers.get("origin")
+        if said is None:
+            return True
+        # Not the scheme: behind a proxy, and without ORIGIN, it is not what this server sees.
+        theirs = said.rpartition("://")[2].lower()
+        own = self.own_origin(headers).rpartition("://")[2].lower()
+        return theirs in (own, headers.get("host", "").lower())
+
     def _terms_refusal(self, headers: Headers, session: str) -> Response | None:
         if self._store.settings(session).accepted_at is not None:
             return None
@@ -104,9 +132,29 @@ class Hook:
         return f"{COOKIE}={value}; Path=/; Expires={expires}; HttpOnly; {scope}"
 
 
+_NO_SUCH_HOST = (
+    "This server is not called so. Use http://localhost and its port, or allow the name "
+    "with --allow-host."
+)
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORMS = frozenset({URLENCODED, MULTIPART, "text/plain"})
 _PORTS = {"http": 80, "https": 443}
+
+
+def host_name(host: str) -> str:
+    """A Host header without its port, in lower case."""
+    name = host.strip().lower()
+    if name.startswith("["):
+        return name[1:].partition("]")[0]
+    return name.partition(":")[0].removesuffix(".")
+
+
+def is_loopback(name: str) -> bool:
+    """Whether the name can only be this machine's own."""
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
 
 
 def _refused(status: int, said: str, headers: Headers) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from h2o_client.server.store import Conversation, Message, Settings
+from h2o_client.server.store import Conversation, Message, Settings, Shared
 from h2o_client.wire.pagedata import UNDEFINED, Data
 
 Entry = dict[str, object]
@@ -31,16 +31,36 @@ def layout(
     )
 
 
-def conversation_page(conversation: Conversation) -> Data:
-    """Node 1 of a conversation's page."""
+def conversation_page(conversation: Conversation | Shared) -> Data:
+    """Node 1 of a conversation's page, or of a shared one's."""
+    used = {each.web_search_id for each in conversation.messages}
     return Data(
         {
             "messages": [_message(each) for each in conversation.messages],
             "title": conversation.title,
             "model": conversation.model,
-            "searches": {},
+            "searches": {each: [*_NO_SEARCH] for each in conversation.searches if each in used},
         }
     )
+
+
+def search_steps(search_id: str) -> list[list[Entry]]:
+    """What a web search says, each step with those before it: that there is none here.
+
+    It is what a chat-ui v0.4 without a key says, with the reason in words.
+    """
+    steps: list[Entry] = [*_NO_SEARCH, {"type": "result", "id": search_id}]
+    return [steps[:count] for count in range(1, len(steps) + 1)]
+
+
+_NO_SEARCH: list[Entry] = [
+    {"type": "update", "message": "Generating search query"},
+    {
+        "type": "error",
+        "message": "An error occurred with the web search",
+        "args": ['"Web search is not available on this server"'],
+    },
+]
 
 
 def _conversation(conversation: Conversation) -> Entry:
@@ -74,7 +94,10 @@ def _model(name: str, parameters: Mapping[str, object]) -> Entry:
 def _message(message: Message) -> Entry:
     entry: Entry = {"from": message.sender, "content": message.content, "id": message.id}
     if message.sender == "assistant":
-        entry["webSearchId"] = ""
+        entry["webSearchId"] = message.web_search_id
     if message.created_at is not None:
         entry["createdAt"] = message.created_at
-    return {**entry, "updatedAt": message.updated_at}
+    entry["updatedAt"] = message.updated_at
+    if message.score is not None:
+        entry["score"] = message.score
+    return entry

@@ -16,12 +16,15 @@ from h2o_client.wire.pagedata import Node, Skipped
 
 
 class Refusal(Exception):
-    """A route's error: JSON, or a page for who asks for HTML."""
+    """A route's error: JSON, or a page for who asks for HTML. ``retry_after`` is in seconds."""
 
-    def __init__(self, status: int = 500, said: str = "Internal Error") -> None:
+    def __init__(
+        self, status: int = 500, said: str = "Internal Error", *, retry_after: int | None = None
+    ) -> None:
         super().__init__(said)
         self.status = status
         self.said = said
+        self.retry_after = retry_after
 
 
 def page_data(request: Request, nodes: Sequence[Node]) -> Response:
@@ -35,21 +38,26 @@ def page_data(request: Request, nodes: Sequence[Node]) -> Response:
     return Response(pagedata.write(nodes), headers=headers)
 
 
-def home_page(said: str) -> Response:
+def page(title: str, *lines: str) -> Response:
     """A page for who opens the server in a browser."""
-    return _page(said, status=200)
+    return _page(title, *lines, status=200)
+
+
+def internal_error(request: Request) -> Response:
+    """What a route says when it failed, as JSON or as HTML."""
+    return _fatal(request, 500, "Internal Error")
 
 
 def action_redirect(request: Request, location: str) -> Response:
     """A form action's success: a redirect, in JSON for scripts."""
-    if _wants_html(request, unsaid="application/json"):
+    if wants_html(request, unsaid="application/json"):
         return Response(status_code=303, headers={"location": location})
     return JSONResponse({"type": "redirect", "status": 303, "location": location})
 
 
 def action_error(request: Request) -> Response:
     """A form action's failure."""
-    if _wants_html(request, unsaid="application/json"):
+    if wants_html(request, unsaid="application/json"):
         return _page("Internal Error", status=500)
     return JSONResponse({"type": "error", "error": {"message": "Internal Error"}}, 500)
 
@@ -57,7 +65,21 @@ def action_error(request: Request) -> Response:
 def answer_refusal(request: Request, refusal: Exception) -> Response:
     """The answer for a `Refusal`."""
     assert isinstance(refusal, Refusal)
-    return _fatal(request, refusal.status, refusal.said)
+    answer = _fatal(request, refusal.status, refusal.said)
+    if refusal.retry_after is not None:
+        answer.headers["retry-after"] = str(refusal.retry_after)
+    return answer
+
+
+def answer_full(request: Request, full: Exception) -> Response:
+    """The answer where a limit of what is kept is reached."""
+    return _fatal(request, 429, str(full))
+
+
+def answer_overload(request: Request, overload: Exception) -> Response:
+    """The answer where too many wait for their answers already."""
+    said = "Too many messages are being answered. Try again in a moment."
+    return answer_refusal(request, Refusal(503, said, retry_after=2))
 
 
 def answer_http_exception(request: Request, error: Exception) -> Response:
@@ -67,13 +89,15 @@ def answer_http_exception(request: Request, error: Exception) -> Response:
         return _page("Not Found", status=404)  # whatever Accept says
     said = error.detail if error.status_code != 405 else f"{request.method} method not allowed"
     headers = {**(error.headers or {}), "content-type": "text/plain;charset=UTF-8"}
+    if "Allow" in headers:
+        headers["Allow"] = ", ".join(each for each in _METHODS if each in headers["Allow"])
     return Response(said, error.status_code, headers)
 
 
 def answer_crash(request: Request, error: Exception) -> Response:
     """The answer where this server itself is wrong."""
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return _fatal(request, 500, "Internal Error")
+    return internal_error(request)
 
 
 def answer_nobody(request: Request, error: Exception) -> Response:
@@ -82,12 +106,13 @@ def answer_nobody(request: Request, error: Exception) -> Response:
 
 
 def _fatal(request: Request, status: int, said: str) -> Response:
-    if _wants_html(request, unsaid="text/html"):
+    if wants_html(request, unsaid="text/html"):
         return _page(said, status=status)
     return JSONResponse({"message": said}, status)
 
 
-def _wants_html(request: Request, *, unsaid: str) -> bool:
+def wants_html(request: Request, *, unsaid: str) -> bool:
+    """Whether Accept, or ``unsaid`` where there is none, ranks HTML before JSON."""
     accept = request.headers.get("accept") or unsaid
     ranks = [_rank(accept, kind) for kind in ("application/json", "text/html")]
     return ranks[0] is None or (ranks[1] is not None and ranks[1] < ranks[0])
@@ -104,6 +129,11 @@ def _rank(accept: str, media_type: str) -> int | None:
     return None
 
 
-def _page(said: str, *, status: int) -> Response:
-    text = html.escape(said)
-    return HTMLResponse(f"<!doctype html><title>{text}</title><h1>{text}</h1>\n", status)
+def _page(title: str, *lines: str, status: int) -> Response:
+    text = html.escape(title)
+    # As it was written, blanks and lines kept.
+    rest = "".join(f'<p style="white-space:pre-wrap">{html.escape(each)}</p>\n' for each in lines)
+    return HTMLResponse(f"<!doctype html><title>{text}</title><h1>{text}</h1>\n{rest}", status)
+
+
+_METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE")

@@ -4,55 +4,78 @@ from __future__ import annotations
 
 import logging
 import socket
+import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from h2o_client.errors import ConfigurationError
+from h2o_client.server.access import Access, write_to
 from h2o_client.server.answer import DROP
 from h2o_client.server.app import PARAMETERS, create_app
-from h2o_client.server.engine import BUNDLED_MODEL, Engine, LlamaEngine
+from h2o_client.server.hook import is_loopback
+from h2o_client.server.llama import BUNDLED_MODEL, LlamaEngine
+from h2o_client.server.scripted import Answers, as_engine
+from h2o_client.server.store import Limits
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
 def serve(
-    engine: Engine | None = None,
+    answers: Answers | None = None,
     *,
     host: str = "127.0.0.1",
     port: int = 0,
     model: str = BUNDLED_MODEL,
-    parameters: Mapping[str, object] = PARAMETERS,
+    parameters: Mapping[str, object] | None = None,
     terms: bool = False,
     origin: str | None = None,
     secure_cookie: bool = True,
-    max_generations: int = 16,
+    allowed_hosts: Sequence[str] = (),
+    max_generations: int | None = None,
+    max_waiting: int = 64,
+    limits: Limits | None = None,
+    quiet: bool = True,
+    on_access: Callable[[Access], None] | None = None,
 ) -> Server:
     """A chat-ui that listens when this returns; close it, or use it as a context manager.
 
-    Without ``engine`` the bundled model is loaded, and freed at the end; an engine given stays the
-    caller's. Port 0 takes a free one: ``url`` of what is returned says which. The rest is
+    ``answers`` is what `as_engine` takes: ``serve("Hello")``, ``serve(["one", "two"])``,
+    ``serve(lambda prompt: prompt.upper())``, ``serve(ScriptedEngine.from_file(path))``,
+    ``serve(LlamaEngine("any.gguf"))``; an engine given stays the caller's. Without it the bundled
+    model is loaded, and freed at the end.
+
+    Port 0 takes a free one: ``url`` of what is returned says which. On a loopback ``host`` a
+    request for another name is refused, but for those in ``allowed_hosts`` ("*": any) and that of
+    ``origin``. With ``quiet=False`` each request is a line of JSON on stderr. The rest is
     `create_app`'s. Raises `ConfigurationError` without a model, OSError when the port is taken.
     """
+    if not quiet and on_access is None:
+        on_access = write_to(sys.stderr)
     owned = ExitStack()
     try:
-        if engine is None:
-            engine = owned.enter_context(LlamaEngine())
+        engine = owned.enter_context(LlamaEngine()) if answers is None else as_engine(answers)
         app = create_app(
             engine,
             model=model,
-            parameters=parameters,
+            parameters=PARAMETERS if parameters is None else parameters,
             terms=terms,
             origin=origin,
             secure_cookie=secure_cookie,
+            hosts=_hosts(host, origin, allowed_hosts),
             max_generations=max_generations,
+            max_waiting=max_waiting,
+            limits=limits,
+            on_access=on_access,
         )
         listener = owned.enter_context(_listen(host, port))
     except BaseException:
@@ -95,6 +118,9 @@ class Server:
         self._owned.close()
 
 
+_MOST_CONNECTIONS = 900  # below the usual limit of 1024 file descriptors; beyond, 503
+
+
 class _Uvicorn(uvicorn.Server):
     """uvicorn without a log, that says when it listens and ends without waiting for clients."""
 
@@ -109,6 +135,7 @@ class _Uvicorn(uvicorn.Server):
             log_level=logging.CRITICAL,
             access_log=False,
             server_header=False,
+            limit_concurrency=_MOST_CONNECTIONS,
             timeout_graceful_shutdown=5,
         )
         super().__init__(config)
@@ -148,9 +175,23 @@ class _Protocol(H11Protocol):
             self.transport.close()
 
 
+def _hosts(host: str, origin: str | None, allowed: Sequence[str]) -> frozenset[str] | None:
+    # Elsewhere than on loopback the names are the network's; None allows any.
+    if "*" in allowed or not (allowed or is_loopback(host)):
+        return None
+    own = urlsplit(origin or "").hostname
+    return frozenset([each.lower() for each in allowed] + ([own] if own else []) + [host])
+
+
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        raise ConfigurationError(f"There is no port {port}.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family)
+    listener = socket.create_server((host, port), family=family)
+    # Inherited by what it accepts. asyncio sets it only on sockets that know their protocol, and
+    # without it a body waits up to 40 ms behind its head.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 def _url(listener: socket.socket) -> str:

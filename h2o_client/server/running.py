@@ -1,0 +1,116 @@
+"""`run()`: the server as a program, until Ctrl-C or SIGTERM. Every command line calls this."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from h2o_client.errors import ConfigurationError, H2oError
+from h2o_client.server.engine import Engine
+
+
+def run(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 3000,
+    model_file: str | Path | None = None,
+    upstream: str | None = None,
+    answers: str | Path | None = None,
+    model: str | None = None,
+    terms: bool = False,
+    origin: str | None = None,
+    secure_cookie: bool = True,
+    allowed_hosts: Sequence[str] = (),
+    max_generations: int | None = None,
+    max_waiting: int = 64,
+    rate_limit: int | None = None,
+    quiet: bool = False,
+) -> int:
+    """Serve until Ctrl-C or SIGTERM; the exit status: 0 after a clean end, 1 if it cannot start.
+
+    It blocks, and belongs into the main thread. At most one of ``model_file`` (a GGUF),
+    ``upstream`` (the URL of an OpenAI-compatible server) and ``answers`` (a file for
+    `ScriptedEngine`) says what answers; without one it is the bundled model. ``model`` is its
+    name, for an upstream the upstream's. ``rate_limit`` bounds a session's messages a minute, as
+    chat-ui's RATE_LIMIT does. What is said goes to stderr: a line with the address,
+    and an access log of one JSON object a request, which ``quiet`` leaves out. The other
+    arguments are `serve()`'s.
+    """
+    try:
+        # Before the model is loaded: Ctrl-C in the meantime is a clean end, too.
+        with _until_signalled() as ended, ExitStack() as stack:
+            engine, name, parameters = _engine(stack, model_file, upstream, answers, model)
+            from h2o_client.server.serving import serve
+            from h2o_client.server.store import Limits
+
+            server = serve(
+                engine,
+                host=host,
+                port=port,
+                model=name,
+                parameters=parameters,
+                terms=terms,
+                origin=origin,
+                secure_cookie=secure_cookie,
+                allowed_hosts=allowed_hosts,
+                max_generations=max_generations,
+                max_waiting=max_waiting,
+                limits=Limits(messages_per_minute=rate_limit),
+                quiet=quiet,
+            )
+            stack.enter_context(server)
+            print(f"Listening on {server.url}", file=sys.stderr, flush=True)
+            # In slices: on Windows a wait without end does not see Ctrl-C.
+            while not ended.wait(0.5):
+                pass
+    except ImportError as exc:
+        return _failed(f'This needs more packages. Run: pip install "h2o-chat[local]" ({exc})')
+    except (H2oError, OSError) as exc:
+        return _failed(str(exc))
+    return 0
+
+
+def _engine(
+    stack: ExitStack,
+    model_file: str | Path | None,
+    upstream: str | None,
+    answers: str | Path | None,
+    model: str | None,
+) -> tuple[Engine, str, Mapping[str, object] | None]:
+    # What answers, its name, and its parameters where they are not the bundled model's.
+    if sum(each is not None for each in (model_file, upstream, answers)) > 1:
+        raise ConfigurationError("Name one of a model file, an upstream and answers, not several.")
+    if upstream is not None:
+        from h2o_client.server.upstream import UpstreamEngine
+
+        asked = UpstreamEngine(upstream, model=model)
+        return asked, asked.model, {}
+    if answers is not None:
+        from h2o_client.server.scripted import ScriptedEngine
+
+        return ScriptedEngine.from_file(answers), model or "scripted", {}
+    from h2o_client.server.llama import BUNDLED_MODEL, LlamaEngine
+
+    name = BUNDLED_MODEL if model_file is None else Path(model_file).stem
+    return stack.enter_context(LlamaEngine(model_file)), model or name, None
+
+
+@contextmanager
+def _until_signalled() -> Iterator[threading.Event]:
+    ended = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    former = [signal.signal(number, lambda *_: ended.set()) for number in numbers]
+    try:
+        yield ended
+    finally:
+        for number, handler in zip(numbers, former, strict=True):
+            signal.signal(number, handler)
+
+
+def _failed(said: str) -> int:
+    print(f"Error: {said}", file=sys.stderr)
+    return 1

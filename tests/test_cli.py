@@ -1,0 +1,258 @@
+"""The command: what goes where, and with which exit status; in pipes and under signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from chatui import ID, chat_ui, refuses, streams, tokens
+from h2o_client import __version__
+from h2o_client.cli import run
+from scripted import Exchange, ScriptedServer, refusing_port
+
+ROOT = Path(__file__).parents[1]
+MESSAGE = f"/conversation/{ID}"
+COMMAND = [sys.executable, "-m", "h2o_client"]
+
+
+def command(
+    *arguments: str, piped: str | None = None, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The command as a shell runs it."""
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        input=piped or "",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=ROOT,
+        env={**os.environ, **(env or {})},
+    )
+
+
+@pytest.fixture
+def no_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal:
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stdin", Terminal())
+
+
+def asked(server: ScriptedServer) -> dict[str, object]:
+    (message,) = [each for each in server.requests if b'"inputs"' in each.body]
+    value: dict[str, object] = json.loads(message.body)
+    return value
+
+
+def test_the_answer_goes_to_stdout_and_nothing_else_does() -> None:
+    with ScriptedServer(chat_ui()) as server:
+        done = command("--url", server.url, "Why", "is", "it", "so?")
+        assert (done.returncode, done.stdout, done.stderr) == (0, "Hello there\n", "")
+        assert asked(server)["inputs"] == "Why is it so?"
+        assert server.count("DELETE") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "piped", "prompt"),
+    [
+        (["Summarise"], "the text\n", "Summarise\n\nthe text\n"),
+        ([], "only the text", "only the text"),
+        (["Summarise"], "", "Summarise"),
+    ],
+)
+def test_what_is_piped_in_follows_the_prompt(arguments: list[str], piped: str, prompt: str) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        done = command(*arguments, piped=piped, env={"H2O_CLIENT_URL": server.url})
+        assert done.returncode == 0
+        assert asked(server)["inputs"] == prompt
+
+
+def test_options_say_how_to_answer(no_stdin: None, capsys: pytest.CaptureFixture[str]) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        arguments = ["--url", server.url, "-m", "other", "-s", "Be brief", "--keep"]
+        parameters = ["-p", "temperature=0.7", "-p", "stop=END", "-p", "watermark=true"]
+        assert run([*arguments, *parameters, "--cookie", "hf-chat=mine", "Hi"]) == 0
+        message = asked(server)
+        assert message["inputs"] == "System: Be brief\nUser: Hi\nAssistant:"
+        sent = message["parameters"]
+        assert isinstance(sent, dict)
+        assert (sent["temperature"], sent["stop"], sent["watermark"]) == (0.7, ["END"], True)
+        assert server.requests[0].cookies["hf-chat"] == "mine"
+        assert server.count("DELETE") == 0
+    assert capsys.readouterr().out == "Hello there\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "There is no prompt"),
+        (["--url", "localhost", "Hi"], "no address of a server"),
+        (["--url", "http://localhost", "--local", "Hi"], "one or the other"),
+        (["-p", "temperature", "Hi"], "NAME=VALUE"),
+        (["--temperature", "1", "Hi"], "No such option"),
+        (["--timeout", "-1", "--url", "http://localhost:1", "Hi"], "timeout="),
+        (["Hi"], "No server was named"),
+    ],
+)
+def test_a_bad_call_says_what_is_wrong_and_is_status_2(
+    no_stdin: None, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert run(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert said in shown.err
+
+
+@pytest.mark.parametrize(
+    ("message", "status", "out"),
+    [
+        (refuses(429, {"message": "Too many"}), 3, ""),
+        (streams(tokens("Hel", end=False)), 5, "Hel\n"),
+        (streams([b'data:{"error":"out of memory"}\n\n']), 5, ""),
+        (lambda exchange: exchange.reset(), 4, ""),
+    ],
+)
+def test_what_went_wrong_is_the_exit_status(
+    no_stdin: None,
+    capsys: pytest.CaptureFixture[str],
+    message: Callable[[Exchange], None],
+    status: int,
+    out: str,
+) -> None:
+    with ScriptedServer(chat_ui(message)) as server:
+        assert run(["--url", server.url, "Hi"]) == status
+    shown = capsys.readouterr()
+    assert shown.out == out
+    assert shown.err.startswith("Error: ")
+    assert shown.err.count("\n") == 1
+
+
+def test_a_server_that_is_not_there_is_status_4(
+    no_stdin: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with refusing_port() as port:
+        assert run(["--url", f"http://127.0.0.1:{port}", "Hi"]) == 4
+    assert "Is the server running" in capsys.readouterr().err
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert __version__ in capsys.readouterr().out
+    assert run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--local" in shown
+    assert "Exit status" in shown
+    assert run(["serve", "--help"]) == 0
+    assert "--port" in capsys.readouterr().out
+
+
+def unending(exchange: Exchange) -> None:
+    exchange.head(200)
+    while not exchange.gone(0.02):
+        exchange.write(tokens("word ", end=False)[0])
+
+
+def started(server: ScriptedServer, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, "--url", server.url, "Hi"],
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+def read_some(stream: IO[str] | None) -> str:
+    assert stream is not None
+    return stream.read(10)
+
+
+def test_tokens_are_written_as_they_come_and_ctrl_c_is_status_130() -> None:
+    with ScriptedServer(chat_ui(unending)) as server:
+        program = started(server)
+        assert read_some(program.stdout) == "word word "
+        program.send_signal(signal.SIGINT)
+        out, err = program.communicate(timeout=20)
+        assert program.returncode == 130
+        assert out.endswith("\n")
+        assert err.strip() == ""
+        assert server.paths()[-2:] == [f"POST {MESSAGE}/stop-generating", f"DELETE {MESSAGE}"]
+
+
+def test_a_closed_pipe_ends_it_quietly() -> None:
+    with ScriptedServer(chat_ui(unending)) as server:
+        program = started(server)
+        assert read_some(program.stdout) == "word word "
+        assert program.stdout is not None
+        program.stdout.close()
+        assert program.stderr is not None
+        assert program.stderr.read() == ""
+        program.stderr.close()
+        assert program.wait(timeout=20) == 141
+        assert server.paths()[-2:] == [f"POST {MESSAGE}/stop-generating", f"DELETE {MESSAGE}"]
+
+
+def test_on_a_terminal_the_servers_words_cannot_steer_it() -> None:
+    parent, child = pty.openpty()
+    with ScriptedServer(chat_ui(streams(tokens("a\x1b]0;title\x07", "b\x9b2J\n")))) as server:
+        program = started(server, stdout=child)
+        program.communicate(timeout=20)
+        os.close(child)
+        shown = os.read(parent, 1000).decode()
+        os.close(parent)
+    assert shown == "a\ufffd]0;title\ufffdb\ufffd2J\r\n"
+
+
+def test_without_click_one_line_says_what_to_install() -> None:
+    code = "import sys; sys.modules['click'] = None; from h2o_client.__main__ import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == 'The command needs the extra "cli": pip install "h2o-chat[cli]".\n'
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """``h2o-chat serve`` with scripted answers, ended by SIGTERM."""
+    answers = tmp_path_factory.mktemp("cli") / "answers.jsonl"
+    answers.write_text('"scripted answer"\n')
+    program = subprocess.Popen(
+        [*COMMAND, "serve", "--port", "0", "--answers", str(answers), "--terms"],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert program.stderr is not None
+    yield program.stderr.readline().split()[-1]
+    program.terminate()
+    _, err = program.communicate(timeout=20)
+    assert program.returncode == 0
+    assert "Traceback" not in err
+
+
+def test_the_command_asks_the_server_of_another_process(served: str) -> None:
+    done = command("--url", served, "Hello")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip()
+
+
+def test_local_asks_a_model_on_this_machine(
+    no_stdin: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    threads = threading.active_count()
+    assert run(["--local", "-p", "max_new_tokens=8", "-p", "do_sample=false", "Say hello"]) == 0
+    assert capsys.readouterr().out.strip()
+    assert threading.active_count() <= threads + 1
