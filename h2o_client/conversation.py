@@ -71,7 +71,7 @@ class Conversation:
 
         Raises `ConfigurationError` while an earlier answer in this conversation is unfinished.
         """
-        opts.check_options(options)
+        opts.check_options(options, v0_3.NAME)
         parsed = parse_messages(messages, system=self._system if self.id is None else None)
         return self._ask(as_prompt(parsed, options.get("prompt_format")), options)
 
@@ -87,14 +87,14 @@ class Conversation:
 
         Messages behind that prompt are dropped by these servers.
         """
-        opts.check_options(options)
+        opts.check_options(options, v0_3.NAME)
         asked = self._asked(message_id)
         return self._ask(asked.content, options, retried=asked.id)
 
     @takes_options
     def edit(self, message_id: str, text: str, **options: Unpack[Options]) -> Reply:
         """The answer to ``text`` in the place of the prompt with ``message_id``."""
-        opts.check_options(options)
+        opts.check_options(options, v0_3.NAME)
         parse_messages(text)
         return self._ask(text, options, retried=self._asked(message_id).id)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypedDict, TypeVar
 
-from h2o_client.errors import ConfigurationError
+from h2o_client.errors import ConfigurationError, UnsupportedError
 from h2o_client.messages import PromptFormat
 from h2o_client.timeouts import Timeouts
 
@@ -19,7 +20,8 @@ class Options(TypedDict, total=False):
 
     The first ten are sampling parameters in text-generation-inference's meaning; ``parameters``
     holds any others. ``prompt_format`` makes one prompt of several messages. ``timeout`` is
-    `Timeouts`, or seconds for all but the total.
+    `Timeouts`, or seconds for all but the total. ``files`` and ``web_search`` are refused by name:
+    chat-ui v0.3 to v0.6 takes no files, and its web searches are not asked for yet.
     """
 
     temperature: float | None
@@ -35,9 +37,11 @@ class Options(TypedDict, total=False):
     parameters: Mapping[str, object] | None
     prompt_format: PromptFormat | None
     timeout: Timeouts | float | None
+    files: Sequence[str | os.PathLike[str] | bytes] | None
+    web_search: bool | None
 
 
-_NOT_SAMPLING = ("parameters", "prompt_format", "timeout")
+_NOT_SAMPLING = ("parameters", "prompt_format", "timeout", "files", "web_search")
 SAMPLING = tuple(name for name in Options.__annotations__ if name not in _NOT_SAMPLING)
 
 
@@ -53,13 +57,20 @@ def takes_options(function: F) -> F:
     return function
 
 
-def check_options(options: Options) -> None:
-    """Raises TypeError for a name that is no option, as Python does for a wrong argument."""
+def check_options(options: Options, generation: str) -> None:
+    """Raises TypeError for a name that is no option, as Python does for a wrong argument.
+
+    Raises `UnsupportedError` for what the ``generation`` is not asked for.
+    """
     for name in options:
         if name not in Options.__annotations__:
             raise TypeError(
                 f"{name!r} is no option: these are {', '.join(Options.__annotations__)}"
             )
+    if options.get("files"):
+        raise UnsupportedError("Sending files", generation)
+    if options.get("web_search"):
+        raise UnsupportedError("A web search for one message", f"h2o-chat with {generation}")
 
 
 def sampling(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING
 from h2o_client import options as opts
 from h2o_client.background import completed
 from h2o_client.conversation import Conversation
-from h2o_client.errors import ConfigurationError
+from h2o_client.errors import ConfigurationError, UnsupportedError
+from h2o_client.generations import v0_3
 from h2o_client.generations.v0_3 import Model
 from h2o_client.messages import Messages, as_prompt, parse_messages
 from h2o_client.options import Options, takes_options
@@ -33,6 +35,7 @@ class H2oSession:
 
     base_url: the server's address, with a path if it has one.
     model: its name; else H2O's on H2O's host, elsewhere the server's first.
+    server_version: the chat-ui's, as "0.4.0": it is then not looked for in the first answer.
     proxy: an http, https or socks URL; else the usual environment variables.
     cookies: of a browser that is logged in: ``"name=value"``, a mapping, a jar, or a Netscape
         cookie file. What its user has set in the browser stays as it was.
@@ -53,6 +56,7 @@ class H2oSession:
         base_url: str | None = None,
         *,
         model: str | None = None,
+        server_version: str | None = None,
         proxy: str | None = None,
         cookies: Cookies | None = None,
         headers: Mapping[str, str] | None = None,
@@ -66,6 +70,7 @@ class H2oSession:
         max_connections: int | None = None,
     ) -> None:
         named = os.environ.get("H2O_CLIENT_URL") if base_url is None else base_url
+        _check_version(server_version)
         _check_count("max_retries", max_retries, 0)
         if max_connections is not None:
             _check_count("max_connections", max_connections, 1)
@@ -86,6 +91,7 @@ class H2oSession:
             accept_terms=accept_terms,
             share_data=share_data,
             web_search=web_search,
+            known=server_version is not None,
             named=bool(named),
         )
 
@@ -118,7 +124,7 @@ class H2oSession:
         `TransportError` and `TransportTimeout` for the network; iterating raises those and
         `GenerationError`, `IncompleteAnswerError`, `ProtocolError`, with ``.partial``.
         """
-        opts.check_options(options)
+        opts.check_options(options, v0_3.NAME)
         parsed = parse_messages(messages, system=system)
         prompt = as_prompt(parsed, options.get("prompt_format"))
         conversation = Conversation(self._upstream, model=model, keep=keep)
@@ -168,6 +174,18 @@ class H2oSession:
 
     def __repr__(self) -> str:
         return f"<H2oSession {self.base_url}>"
+
+
+def _check_version(version: str | None) -> None:
+    if version is None:
+        return
+    numbers = re.fullmatch(r"v?(\d+)\.(\d+)(?:\.\d+)*", str(version))
+    if numbers is None:
+        raise ConfigurationError(f'server_version={version!r}: it looks like "0.4.0".')
+    if not v0_3.FIRST <= (int(numbers[1]), int(numbers[2])) <= v0_3.LAST:
+        raise UnsupportedError(
+            f"Talking to chat-ui {version}", "this version of h2o-chat", f"It speaks {v0_3.NAME}."
+        )
 
 
 def _check_count(name: str, value: object, least: int) -> None:

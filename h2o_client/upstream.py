@@ -60,6 +60,7 @@ class Upstream:
         accept_terms: bool,
         share_data: bool,
         web_search: bool,
+        known: bool,
         named: bool,
     ) -> None:
         self.transport = transport
@@ -68,6 +69,7 @@ class Upstream:
         self._accept_terms = accept_terms
         self._share_data = share_data
         self._web_search = web_search
+        self._known = known
         self._named = named
         self._layout: Layout | None = None
         self._preparing = threading.Lock()
@@ -200,7 +202,7 @@ class Upstream:
             if isinstance(exc, ConfigurationError):
                 raise
             raise self._no_chat_ui(repr(_excerpt(body))) from None
-        if not v0_3.is_spoken_in(layout):
+        if not self._known and not v0_3.is_spoken_in(layout):
             raise UnsupportedError(
                 "Talking to this server",
                 "this version of h2o-chat",

@@ -6,6 +6,7 @@ import inspect
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -834,3 +835,30 @@ client.close()
         assert (done.stdout, done.stderr) == ("aab\n", "")
         assert server.count("DELETE") == 1
         assert server.count("POST", f"{MESSAGE}/stop-generating") == 0
+
+
+def test_a_server_whose_version_is_said_is_not_looked_at(open_session: Open) -> None:
+    root = layout({key: value for key, value in LAYOUT.items() if key != "requiresLogin"})
+    with ScriptedServer(chat_ui(root=root)) as server:
+        assert open_session(server.url, server_version="0.4").chat("Hi").text == "Hello there"
+        with pytest.raises(UnsupportedError):
+            open_session(server.url).chat("Hi")
+
+
+@pytest.mark.parametrize(
+    ("version", "error"),
+    [("0.9.4", UnsupportedError), ("0.2", UnsupportedError), ("new", ConfigurationError)],
+)
+def test_a_version_that_cannot_be_spoken_with_is_refused(
+    version: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=re.escape(version)):
+        H2oSession("http://localhost:3000", server_version=version)
+
+
+@pytest.mark.parametrize("options", [{"files": ["a.txt"]}, {"web_search": True}])
+def test_what_cannot_be_done_yet_is_refused_by_name(
+    open_session: Open, options: dict[str, Any]
+) -> None:
+    with pytest.raises(UnsupportedError, match=r"v0\.3 to v0\.6"):
+        open_session("http://127.0.0.1:1").stream("Hi", **options)

@@ -18,6 +18,7 @@ from h2o_client.wire import pagedata
 from h2o_client.wire.request import Request, delete, get, post, post_form, post_json
 
 NAME = "chat-ui v0.3 to v0.6"
+FIRST, LAST = (0, 3), (0, 6)
 
 SAMPLING: Mapping[str, object] = {
     "temperature": 0.4,

@@ -160,6 +160,8 @@ class _ServerSentEvents(_Format):
         self._data = bytearray()
 
     def read_line(self, line: bytes, events: list[Event]) -> None:
+        if line.startswith(b"data:{") and not self._data and self._read_data(line[5:], events):
+            return  # nearly every line there is
         if not line.startswith(b"data"):
             return
         name, value = field(line)
