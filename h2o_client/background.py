@@ -7,14 +7,36 @@ import atexit
 import os
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
 _pending: set[object] = set()
 _LOOK_EVERY = 0.01
+
+
+class _Thread(threading.local):
+    undisturbed = False
+
+
+_this_thread = _Thread()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """No interrupt reaches this thread, and nobody waits for it who could not leave it.
+
+    What must come to its end then needs no thread of its own, which costs more than a request. A
+    daemon is no such thread: a program that ends stops it anywhere.
+    """
+    _this_thread.undisturbed = not threading.current_thread().daemon
+    try:
+        yield
+    finally:
+        _this_thread.undisturbed = False
 
 
 class Abandoned(Exception):
@@ -35,6 +57,8 @@ def completed(
     ``pending`` has an entry for as long as anything of this is going on. An ``alarm`` that is set
     interrupts as well: it raises `Abandoned`.
     """
+    if _this_thread.undisturbed:
+        return _done_here(work, pending)
     task = _Task(work, undo, set() if pending is None else pending, alarm or threading.Event())
     try:
         if not task.started():
@@ -43,6 +67,17 @@ def completed(
     except BaseException:
         task.abandon()
         raise
+
+
+def _done_here(work: Callable[[], T], pending: set[object] | None) -> T:
+    token = object()
+    if pending is None:
+        return work()
+    pending.add(token)
+    try:
+        return work()
+    finally:
+        pending.discard(token)
 
 
 def begun(work: Callable[[], object], *, pending: set[object]) -> None:

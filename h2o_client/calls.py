@@ -24,6 +24,7 @@ def stream(
     model: str | None = None,
     system: str | None = None,
     keep: bool = False,
+    server_version: str | None = None,
     proxy: str | None = None,
     cookies: Cookies | None = None,
     headers: Mapping[str, str] | None = None,
@@ -35,7 +36,13 @@ def stream(
     Arguments and errors as `H2oSession` and its ``stream``. The session ends with the reply.
     """
     session = H2oSession(
-        base_url, model=model, proxy=proxy, cookies=cookies, headers=headers, verify=verify
+        base_url,
+        model=model,
+        server_version=server_version,
+        proxy=proxy,
+        cookies=cookies,
+        headers=headers,
+        verify=verify,
     )
     try:
         reply = session.stream(messages, system=system, keep=keep, **options)
@@ -54,6 +61,7 @@ def chat(
     model: str | None = None,
     system: str | None = None,
     keep: bool = False,
+    server_version: str | None = None,
     proxy: str | None = None,
     cookies: Cookies | None = None,
     headers: Mapping[str, str] | None = None,
@@ -62,6 +70,12 @@ def chat(
 ) -> Answer:
     """The whole answer to ``messages``; arguments and errors as `stream`."""
     with H2oSession(
-        base_url, model=model, proxy=proxy, cookies=cookies, headers=headers, verify=verify
+        base_url,
+        model=model,
+        server_version=server_version,
+        proxy=proxy,
+        cookies=cookies,
+        headers=headers,
+        verify=verify,
     ) as session:
         return session.chat(messages, system=system, keep=keep, **options)

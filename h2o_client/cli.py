@@ -27,6 +27,7 @@ from h2o_client.errors import (
 )
 from h2o_client.options import Options
 from h2o_client.reply import Reply
+from h2o_client.server.chat_ui import DEFAULT, generation_of
 from h2o_client.session import H2oSession
 from h2o_client.version import __version__
 
@@ -137,7 +138,23 @@ def _ask(
     return 0
 
 
+def _check_version(context: click.Context, option: click.Parameter, chat_ui: str) -> str:
+    try:
+        generation_of(chat_ui)
+    except ConfigurationError as exc:
+        raise click.BadParameter(str(exc)) from None
+    return chat_ui
+
+
 @_command.command("serve")
+@click.option(
+    "--chat-ui",
+    metavar="VERSION",
+    default=DEFAULT,
+    show_default=True,
+    callback=_check_version,
+    help="The chat-ui to be: 0.3 to 0.6, or 0.9.6 to 0.10.0.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
 @click.option("--port", default=3000, show_default=True, help="0 takes a free one.")
 @click.option("--model-file", metavar="GGUF", help="Another model than the bundled one.")

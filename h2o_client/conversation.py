@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import re
 import threading
-import time
-import uuid
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
+from urllib.parse import urljoin, urlsplit
 
 from h2o_client import options as opts
 from h2o_client.background import completed
 from h2o_client.errors import ConfigurationError
-from h2o_client.generations import v0_3
-from h2o_client.log import log
-from h2o_client.messages import Message, Messages, as_prompt, parse_messages
+from h2o_client.exchange import Exchange
+from h2o_client.generations.generation import Generation
+from h2o_client.messages import Message, Messages, parse_messages
 from h2o_client.options import Options, takes_options
-from h2o_client.reply import Answer, Exchange, Reply
+from h2o_client.reply import Answer, Reply
+from h2o_client.settling import Settling
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport import Call, Woken
+from h2o_client.turn import Turn, Words
 from h2o_client.upstream import Upstream
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 _ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
-_STORED_WITHIN = 10.0  # seconds; these servers store an answer after they have streamed it
-_STOPPED_WITHIN = 3.0
-_FIRST_LOOK = 0.05
-_RAREST_LOOK = 0.5
+_LONGEST_TITLE = 100
 
 
 class Conversation:
@@ -35,7 +35,7 @@ class Conversation:
 
     It is made there with its first message, and deleted when it is closed (``with``), unless it
     was opened by its id or with ``keep=True``. One message at a time. ``id`` is None until the
-    server has given one. Made by `H2oSession.conversation`.
+    server has given one, ``title`` until one is known. Made by `H2oSession.conversation`.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class Conversation:
         system: str | None = None,
         model: str | None = None,
         keep: bool = False,
+        title: str | None = None,
     ) -> None:
         if id is not None and not (isinstance(id, str) and _ID.fullmatch(id)):
             raise ConfigurationError(
@@ -55,6 +56,7 @@ class Conversation:
         if id is not None and system is not None:
             raise ConfigurationError("system= is for a new conversation, not for one that exists.")
         self.id = id
+        self.title = title
         self._upstream = upstream
         self._system = system
         self._model = model
@@ -62,8 +64,7 @@ class Conversation:
         self._closed = False
         self._lock = threading.Lock()
         self._exchange: Exchange | None = None
-        # The answer that the server may still have to store, and how long that may take.
-        self._unstored: tuple[str, float] | None = None
+        self._settling = Settling(upstream)
 
     @takes_options
     def stream(self, messages: Messages, **options: Unpack[Options]) -> Reply:
@@ -71,9 +72,7 @@ class Conversation:
 
         Raises `ConfigurationError` while an earlier answer in this conversation is unfinished.
         """
-        opts.check_options(options, v0_3.NAME)
-        parsed = parse_messages(messages, system=self._system if self.id is None else None)
-        return self._ask(as_prompt(parsed, options.get("prompt_format")), options)
+        return self._ask(self._words(messages, options), options)
 
     @takes_options
     def chat(self, messages: Messages, **options: Unpack[Options]) -> Answer:
@@ -83,33 +82,88 @@ class Conversation:
 
     @takes_options
     def retry(self, message_id: str | None = None, **options: Unpack[Options]) -> Reply:
-        """Another answer to the last prompt, or to the one with ``message_id``.
+        """Another answer to the last prompt, or to the one with ``message_id``, or that it answers.
 
-        Messages behind that prompt are dropped by these servers.
+        Up to v0.7 it takes the place of the one before, and the messages behind that are dropped;
+        later it is a branch beside it.
         """
-        opts.check_options(options, v0_3.NAME)
-        asked = self._asked(message_id)
-        return self._ask(asked.content, options, retried=asked.id)
+        return self._ask(Words.retry(message_id), options)
 
     @takes_options
     def edit(self, message_id: str, text: str, **options: Unpack[Options]) -> Reply:
-        """The answer to ``text`` in the place of the prompt with ``message_id``."""
-        opts.check_options(options, v0_3.NAME)
-        parse_messages(text)
-        return self._ask(text, options, retried=self._asked(message_id).id)
+        """The answer to ``text`` in the place of the prompt with ``message_id``.
+
+        Up to v0.7 the messages behind it are dropped; later they stay, on a branch of their own.
+        """
+        return self._ask(Words.edit(message_id, text), options)
+
+    @takes_options
+    def continue_(self, **options: Unpack[Options]) -> Reply:
+        """What follows the last answer, as after one that ended at the length allowed.
+
+        Raises `UnsupportedError` but for chat-ui v0.8 to v0.9.5, where the reply's text is the new
+        part on v0.9.2 and later.
+        """
+        return self._ask(Words.continuation(), options)
 
     def messages(self) -> list[Message]:
-        """What the server has stored, oldest first; waits until the last answer is."""
+        """What the server has stored, oldest first; waits until the last answer is.
+
+        From v0.8 on they form a tree: ``parent`` and ``children`` of each tell the branches.
+        """
         if self.id is None:
             return []
-        self._wait_until_stored(Call(self._upstream.timeouts))
-        return v0_3.read_messages(self._upstream.page(v0_3.read_request(self.id)))
+        stored = self._upstream.steady(partial(self._settling.settled, self.id, self._new_call()))
+        self.title = stored.title or self.title
+        return list(stored.messages)
 
     def stop(self) -> None:
         """Stops the answer that is being given, if there is one; from any thread."""
         exchange = self._exchange
         if exchange is not None:
             exchange.stop()
+
+    def rename(self, title: str) -> None:
+        """Gives the conversation another title, of 1 to 100 characters."""
+        if not isinstance(title, str) or not title.strip() or len(title) > _LONGEST_TITLE:
+            raise ConfigurationError(f"A title has 1 to {_LONGEST_TITLE} characters.")
+        conversation_id = self._begun_id()
+        generation = self._upstream.prepared()
+        self._upstream.asking.do(generation.rename(conversation_id, title), feature="Renaming")
+        self.title = title
+
+    def summarize(self) -> str:
+        """The title that the model gives the conversation (v0.3 to v0.6).
+
+        Later servers make one by themselves, with the first answer: `UnsupportedError`.
+        """
+        conversation_id = self._begun_id()
+        ask = self._settled(conversation_id).summarize(conversation_id)
+        self.title = self._upstream.asking.fetch(ask)
+        return self.title
+
+    def share(self) -> str:
+        """The URL of a page that shows the conversation, as it is now, to anybody who has it."""
+        conversation_id = self._begun_id()
+        ask = self._settled(conversation_id).share(conversation_id)
+        shared = self._upstream.asking.fetch(ask)
+        return _as_seen_from(self._upstream.transport.base_url, shared)
+
+    def vote(self, score: int, message_id: str | None = None) -> None:
+        """An opinion on the last answer, or on the one with ``message_id``: 1, -1, or 0 for none.
+
+        Raises `UnsupportedError` on v0.9.6 and later.
+        """
+        if score not in (-1, 0, 1) or isinstance(score, bool):
+            raise ConfigurationError("A vote is 1, 0 or -1.")
+        conversation_id = self._begun_id()
+        if message_id is None:
+            answers = [each.id for each in self.messages() if each.role == "assistant" and each.id]
+            if not answers:
+                raise ConfigurationError("There is no answer to vote on yet.")
+            message_id = answers[-1]
+        request = self._upstream.prepared().vote(conversation_id, message_id, score)
+        self._upstream.asking.do(request, feature="Voting")
 
     def delete(self) -> None:
         """Deletes the conversation on the server and closes this. Raises what goes wrong."""
@@ -140,38 +194,58 @@ class Conversation:
     def __reduce__(self) -> str:
         raise TypeError("a Conversation cannot be pickled: open it by its id instead")
 
+    def _words(self, messages: Messages, options: Options, *, system: str | None = None) -> Words:
+        """What is to be said, checked; nothing is sent."""
+        opts.check_options(options)
+        if self.id is None:
+            system = self._system if system is None else system
+        return Words.said(parse_messages(messages, system=system), options.get("prompt_format"))
+
     def _ask(
-        self, prompt: str, options: Options, *, retried: str | None = None, once: bool = False
+        self,
+        words: Words,
+        options: Options,
+        *,
+        once: bool = False,
+        begun: Callable[[Exchange], None] | None = None,
     ) -> Reply:
-        """Sends one prompt. With ``once`` the conversation is deleted after the answer."""
+        """Sends one prompt. With ``once`` the conversation is deleted after the answer.
+
+        ``begun`` is told of the exchange before anything is sent.
+        """
+        opts.check_options(options)
+        turn = Turn(self._upstream, self._settling, words, options)
         timeout = options.get("timeout")
         timeouts = self._upstream.timeouts if timeout is None else Timeouts.of(timeout)
-        answer_id = str(uuid.uuid4())
-        exchange = self._begun(answer_id, timeouts, once)
-        model = v0_3.Model(id="", name="")
+        exchange = self._begun(timeouts, once)
+        if begun is not None:
+            begun(exchange)
         try:
-            model = self._upstream.model(self._model, exchange.call)
-            parameters = opts.sampling(options, server=model.parameters, otherwise=v0_3.SAMPLING)
-            exchange.conversation_id = self._made(model.id, exchange.call)
-            exchange.send(
-                v0_3.message_request(
-                    exchange.conversation_id,
-                    prompt,
-                    parameters=parameters,
-                    message_id=retried or str(uuid.uuid4()),
-                    answer_id=answer_id,
-                    retry=retried is not None,
-                )
-            )
+            self._upstream.steady(partial(self._send, turn, exchange, once), exchange.call)
         except Woken:
             pass  # stopped before anything was asked: the reply says so
         except BaseException as exc:
             exchange.blame(exc)
             exchange.end()
             raise
-        return Reply(exchange, model=model.id, message_id=answer_id)
+        return Reply(exchange, model=turn.model.id, message_id=turn.answer_id)
 
-    def _begun(self, answer_id: str, timeouts: Timeouts, once: bool) -> Exchange:
+    def _send(self, turn: Turn, exchange: Exchange, once: bool) -> None:
+        call = exchange.call
+        generation = turn.prepare(self._model, call, begun=self.id is not None)
+        leaf = self._made(turn, call)
+        assert self.id is not None
+        exchange.generation = generation
+        exchange.answer_id = turn.answer_id
+        exchange.begin_in(self.id)
+        request = turn.request(generation, self.id, leaf, call)
+        exchange.transcript.sources = turn.sources
+        if not generation.chooses_ids:
+            exchange.resumed = partial(turn.resumption, self.id)
+            exchange.learned = None if once else partial(turn.learn, self.id)
+        exchange.send(request)
+
+    def _begun(self, timeouts: Timeouts, once: bool) -> Exchange:
         former = self._exchange
         if former is not None and former.is_ending():
             former.wait_until_over()
@@ -185,66 +259,56 @@ class Conversation:
                     "the session, or one conversation each."
                 )
             self._exchange = Exchange(
-                self._upstream,
-                timeouts=timeouts,
-                ours=once,
-                on_end=lambda exchange: self._note_end(exchange, answer_id),
+                self._upstream, timeouts=timeouts, ours=once, on_end=self._note_end
             )
             return self._exchange
 
-    def _note_end(self, exchange: Exchange, answer_id: str) -> None:
+    def _note_end(self, exchange: Exchange) -> None:
         with self._lock:
-            if exchange.transcript.final is not None:
-                self._unstored = (answer_id, _STORED_WITHIN)
-            elif exchange.running:
-                self._unstored = (answer_id, _STOPPED_WITHIN)
+            self.title = exchange.transcript.title or self.title
+            if exchange.is_foreign:
+                self._upstream.look_again()
+            else:
+                self._settling.note(exchange)
 
     def _end_exchange(self) -> None:
         exchange = self._exchange
         if exchange is not None:
             exchange.end()
 
-    def _made(self, model: str, call: Call) -> str:
-        """The conversation's id, ready for a message."""
+    def _made(self, turn: Turn, call: Call) -> str | None:
+        """Sees that there is a conversation; its leaf, if it is told with its id."""
+        if self.id is not None:
+            return None
+        created = self._upstream.create(turn.model.id, turn.preprompt, call)
+        self.id = created.id
+        if self._kept:
+            self._upstream.litter.release(self.id)
+        elif self._closed:
+            self._upstream.litter.discard(self.id)
+            raise Woken
+        return created.leaf
+
+    def _settled(self, conversation_id: str) -> Generation:
+        """The server's generation, once what was said last is stored."""
+        call = self._new_call()
+        self._upstream.steady(partial(self._settling.wait, conversation_id, call), call)
+        return self._upstream.prepared(call)
+
+    def _begun_id(self) -> str:
         if self.id is None:
-            self.id = self._upstream.create(model, call)
-            if self._kept:
-                self._upstream.litter.release(self.id)
-            elif self._closed:
-                self._upstream.litter.discard(self.id)
-                raise Woken
-        else:
-            self._wait_until_stored(call)
+            raise ConfigurationError("This conversation has not begun: send a message first.")
         return self.id
 
-    def _wait_until_stored(self, call: Call) -> None:
-        # A message that overtakes the storing of the answer before it makes the server forget it.
-        if self._unstored is None:
-            return
-        assert self.id is not None
-        answer_id, seconds = self._unstored
-        self._unstored = None
-        end = time.monotonic() + seconds
-        pause = _FIRST_LOOK
-        while True:
-            page = self._upstream.page(v0_3.read_request(self.id), call)
-            if any(message.id == answer_id for message in v0_3.read_messages(page)):
-                return
-            if time.monotonic() + pause > end:
-                log.warning("the last answer in %s is not stored after %g s", self.id, seconds)
-                return
-            call.pause(pause)
-            pause = min(2 * pause, _RAREST_LOOK)
+    def _new_call(self) -> Call:
+        return Call(self._upstream.timeouts)
 
-    def _asked(self, message_id: str | None) -> Message:
-        """The user's message with that id, or the one that the message with it answers."""
-        stored = self.messages()
-        if message_id is not None:
-            places = [place for place, each in enumerate(stored) if each.id == message_id]
-            stored = stored[: places[0] + 1] if places else []
-        asked = [message for message in stored if message.role == "user"]
-        if not asked:
-            raise ConfigurationError(
-                "There is no such message in this conversation: see messages() for their ids."
-            )
-        return asked[-1]
+
+def _as_seen_from(base_url: str, shared: str) -> str:
+    """A shared page's URL; the server's own word counts where it names another host.
+
+    Without its ORIGIN setting a server believes that it is https.
+    """
+    if urlsplit(urljoin(base_url, shared)).netloc == urlsplit(base_url).netloc:
+        return f"{base_url}/r/{shared.rstrip('/').rpartition('/')[2]}"
+    return shared

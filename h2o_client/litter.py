@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from h2o_client.background import later, wait_until_empty
-from h2o_client.generations import v0_3
+from h2o_client.errors import ProtocolError
+from h2o_client.generations.generation import delete_request, stop_request
 from h2o_client.log import log
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport import Call, Transport
@@ -42,7 +43,7 @@ class Litter:
 
     def stop(self, conversation_id: str) -> None:
         """Stops the answer that is being given in a conversation."""
-        failed = self._failed(v0_3.stop_request(conversation_id), _call(_STOP))
+        failed = self._failed(stop_request(conversation_id), _call(_STOP))
         if failed is not None:
             log.info("the answer in %s may go on: %s", conversation_id, failed)
 
@@ -69,7 +70,7 @@ class Litter:
         self._transport.close()
 
     def _discard(self, conversation_id: str, call: Call) -> None:
-        failed = self._failed(v0_3.delete_request(conversation_id), call)
+        failed = self._failed(delete_request(conversation_id), call)
         if failed is None:
             self.release(conversation_id)
         else:
@@ -80,6 +81,8 @@ class Litter:
             response = self._transport.ask(request, call, urgent=True)
             if response.status >= 300 and response.status != 404:
                 return refusal(response.status, response.headers, response.whole())
+            if response.whole().lstrip()[:1] == b"<":
+                return ProtocolError(f"the answer to {request}", "(an HTML page)")
         except Exception as exc:
             return exc
         return None

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypedDict, TypeVar
 
-from h2o_client.errors import ConfigurationError, UnsupportedError
+from h2o_client.errors import ConfigurationError
 from h2o_client.messages import PromptFormat
 from h2o_client.timeouts import Timeouts
 
@@ -19,9 +19,11 @@ class Options(TypedDict, total=False):
     """Left out or None means: as the session or the server has it.
 
     The first ten are sampling parameters in text-generation-inference's meaning; ``parameters``
-    holds any others. ``prompt_format`` makes one prompt of several messages. ``timeout`` is
-    `Timeouts`, or seconds for all but the total. ``files`` and ``web_search`` are refused by name:
-    chat-ui v0.3 to v0.6 takes no files, and its web searches are not asked for yet.
+    holds any others. Only chat-ui v0.3 to v0.6 hands them to the model; elsewhere a warning says,
+    once a session, that they have no effect. ``prompt_format`` makes one prompt of several
+    messages. ``timeout`` is `Timeouts`, or seconds for all but the total. ``files`` are paths, or
+    the bytes of a file, for v0.7 and for v0.9.2 and later. ``web_search`` has the server search
+    the web first (up to v0.9.5). What a server cannot do raises `UnsupportedError`.
     """
 
     temperature: float | None
@@ -57,20 +59,19 @@ def takes_options(function: F) -> F:
     return function
 
 
-def check_options(options: Options, generation: str) -> None:
-    """Raises TypeError for a name that is no option, as Python does for a wrong argument.
-
-    Raises `UnsupportedError` for what the ``generation`` is not asked for.
-    """
+def check_options(options: Options) -> None:
+    """Raises TypeError for a name that is no option, as Python does for a wrong argument."""
     for name in options:
         if name not in Options.__annotations__:
             raise TypeError(
                 f"{name!r} is no option: these are {', '.join(Options.__annotations__)}"
             )
-    if options.get("files"):
-        raise UnsupportedError("Sending files", generation)
-    if options.get("web_search"):
-        raise UnsupportedError("A web search for one message", f"h2o-chat with {generation}")
+
+
+def asks_for_sampling(options: Options) -> bool:
+    """Whether the caller gave any sampling parameter."""
+    given = {name for name, value in options.items() if value is not None}
+    return bool(given & {*SAMPLING, "parameters"}) and options.get("parameters") != {}
 
 
 def sampling(

@@ -7,7 +7,16 @@
         assert my_bot(url=h2o_server.url).greet() == "Hello!"
         assert h2o_server.prompts == ["Greet me."]
 
-It loads no model. The extra ``local`` is needed once the fixture is used, not before.
+It is the chat-ui of 2023 unless told otherwise, for a test or for each of several versions::
+
+    @pytest.mark.h2o_server(chat_ui="0.10")
+    def test_my_bot_knows_the_chat_ui_of_today(h2o_server): ...
+
+    @pytest.mark.parametrize("h2o_server", ["0.4", "0.10"], indirect=True)
+    def test_my_bot_knows_both(h2o_server): ...
+
+The marker takes whatever `h2o_client.server.serve` does. No model is loaded. The extra ``local`` is
+needed once the fixture is used, not before.
 """
 
 from __future__ import annotations
@@ -29,7 +38,15 @@ if TYPE_CHECKING:
     from h2o_client.server import Access, Turn
     from h2o_client.wire.events import Final, Token
 
-__all__ = ["Asked", "H2oServer", "h2o_server"]
+__all__ = ["Asked", "H2oServer", "h2o_server", "pytest_configure"]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell pytest of the marker."""
+    config.addinivalue_line(
+        "markers",
+        "h2o_server(**options): how h2o_client.server.serve starts the fixture h2o_server",
+    )
 
 
 @dataclass(frozen=True)
@@ -50,7 +67,7 @@ class H2oServer:
     """
 
     def __init__(self, **options: Any) -> None:
-        """``options`` are `h2o_client.server.serve`'s, such as ``terms=True``."""
+        """``options`` are `h2o_client.server.serve`'s, such as ``chat_ui="0.10"``."""
         try:
             from h2o_client.server.scripted import as_engine
             from h2o_client.server.serving import serve
@@ -89,7 +106,9 @@ class H2oServer:
     ) -> None:
         """From now on answers fail: with the HTTP ``status``, or in mid-stream ``after`` a text.
 
-        With ``times`` only so many, and then it says again what it said before.
+        A chat-ui 0.10 says the status inside its stream, too, and has no words for ``error_type``
+        and ``retry_after``. With ``times`` only so many fail, and then it says again what it said
+        before.
         """
         from h2o_client.server.scripted import ScriptedAnswer
 
@@ -99,7 +118,10 @@ class H2oServer:
         self._say(failure, times)
 
     def cuts(self, after: str = "", *, times: int | None = None) -> None:
-        """From now on the connection breaks ``after`` a text; with none it is a 500 at once."""
+        """From now on the connection breaks ``after`` a text; with none it is a 500 at once.
+
+        A chat-ui 0.10 says so in its stream instead.
+        """
         from h2o_client.server.scripted import ScriptedAnswer
 
         self._say(ScriptedAnswer(after, cut=True), times)
@@ -152,7 +174,11 @@ class H2oServer:
 
 
 @pytest.fixture
-def h2o_server() -> Iterator[H2oServer]:
+def h2o_server(request: pytest.FixtureRequest) -> Iterator[H2oServer]:
     """A chat-ui for this test alone, at ``h2o_server.url``; see `H2oServer`."""
-    with H2oServer() as server:
+    marker = request.node.get_closest_marker("h2o_server")
+    options: dict[str, Any] = dict(marker.kwargs) if marker is not None else {}
+    if hasattr(request, "param"):
+        options["chat_ui"] = request.param
+    with H2oServer(**options) as server:
         yield server

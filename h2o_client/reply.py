@@ -1,36 +1,26 @@
-"""One answer being streamed, from the prompt sent to everything cleaned up."""
+"""`Reply`: an answer as it comes, and `Answer`, the whole of it."""
 
 from __future__ import annotations
 
-import threading
-import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
 
-from h2o_client.background import begun, completed, later
 from h2o_client.errors import (
     ConfigurationError,
     GenerationError,
     H2oError,
     IncompleteAnswerError,
     ProtocolError,
-    StatusError,
-    TransportError,
 )
-from h2o_client.litter import CLEAN_UP
-from h2o_client.timeouts import Timeouts
-from h2o_client.transport import Call, Response, Woken
-from h2o_client.upstream import Upstream
-from h2o_client.wire.decoder import Decoder
-from h2o_client.wire.events import Event, Final, Malformed, Source, Status, Token
+from h2o_client.exchange import Exchange
+from h2o_client.log import log
+from h2o_client.wire.events import Elicitation, Event, Final, Malformed, Source, Token
 from h2o_client.wire.refusal import login_wall
-from h2o_client.wire.request import Request
 from h2o_client.wire.transcript import Transcript
 
-_LAST_WORDS = 1.5  # seconds that what still comes after a stop is waited for
-_LATE_END = 0.1  # seconds that the end of a body is waited for once all has been said
+_ACTIONS = ("accept", "decline", "cancel")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,280 +38,6 @@ class Answer:
 
     def __str__(self) -> str:
         return self.text
-
-
-class Exchange:
-    """One prompt at the server: sending it, reading what comes, and leaving nothing behind.
-
-    It is apart from `Reply` so that it can be ended when nobody holds the reply any more.
-    """
-
-    def __init__(
-        self,
-        upstream: Upstream,
-        *,
-        timeouts: Timeouts,
-        ours: bool,
-        on_end: Callable[[Exchange], None],
-    ) -> None:
-        self.call = Call(timeouts)
-        self.conversation_id = ""
-        self.transcript = Transcript()
-        self.stopping = False
-        self.sent_at = 0.0
-        self.first_token_at: float | None = None
-        # Whether the model may be at work on the prompt: if so, an early end has to stop it.
-        self.running = False
-        self.afterwards: Callable[[], None] | None = None
-        self._upstream = upstream
-        self._litter = upstream.litter
-        self._timeouts = timeouts
-        self._ours = ours
-        self._on_end = on_end
-        self._decoder = Decoder()
-        self._asked = False
-        self._response: Response | None = None
-        self._early: list[Event] = []  # read while looking for the end, not handed over yet
-        self._reading = threading.Lock()
-        self._ending = threading.Lock()
-        self._ended = False
-        self._cleaned = threading.Event()
-        self._drained = False
-        self._last_words: threading.Timer | None = None
-        self._stop_sent: threading.Event | None = None  # set when the stop is through
-        upstream.live.add(self)
-
-    @property
-    def over(self) -> bool:
-        """Whether all is cleaned up."""
-        return self._cleaned.is_set()
-
-    def send(self, request: Request) -> None:
-        """Posts the prompt; returns when the head of the answer is here, or the stop asked for."""
-        self.sent_at = time.monotonic()
-        self._asked = True
-        try:
-            self._response = self._upstream.open(request, self.call)
-        except StatusError:
-            raise
-        except BaseException as exc:
-            self.running = self._sent
-            # A server that is stopped before the first token hangs up without an answer.
-            if not (self.stopping and isinstance(exc, Woken | TransportError)):
-                raise
-        else:
-            self.running = True
-        finally:
-            self.call.clock.hold()
-
-    def receive(self) -> list[Event]:
-        """The next events, as soon as there are any; none at the end. Raises what fails."""
-        with self._reading:
-            if self._early:
-                events, self._early = self._early, []
-                return events
-            if self._response is None or self._ended:
-                return []
-            if self.first_token_at is not None:
-                # What the caller did since the last token is no silence of the server's.
-                self.call.clock.renew()
-            self.call.clock.go()
-            try:
-                return self._read(self._response)
-            except (Woken, TransportError):
-                if self.stopping:
-                    return []
-                raise
-            finally:
-                self.call.clock.hold()
-
-    def drain(self) -> list[Event]:
-        """What follows the last event, if it comes at once: the connection can then be kept."""
-        with self._reading:
-            if self._early:
-                events, self._early = self._early, []
-                return events
-            if self._response is None or self._drained:
-                return []
-            self._drained = True
-            if self.transcript.malformed is not None:
-                return []
-            data = self._response.drain(_LATE_END)
-            events = self._decoder.feed(data) if data else []
-            events += self._decoder.end()
-            self.transcript.add(events)
-            return [event for event in events if type(event) is not Token]
-
-    def stop(self) -> None:
-        """Asks the server, once, to stop; what still comes is handed over for a short time."""
-        with self._ending:
-            if self._ended or self.stopping:
-                return
-            self._look()
-            if self.transcript.ended:
-                return
-            self.stopping = True
-            if not self._sent:
-                self.call.wake()
-                return
-            self._stop_sent = threading.Event()
-            self._last_words = threading.Timer(_LAST_WORDS, self.call.wake)
-            self._last_words.daemon = True
-            self._last_words.start()
-            begun(self._send_stop, pending=self._litter.ending)
-
-    def end(self, *, wait: bool = True) -> None:
-        """Lets the connection go, stops what runs, deletes what is ours. Idempotent, bounded.
-
-        If another thread is at it, waits until it is done.
-        """
-        if not self._hang_up():
-            if wait:
-                self._cleaned.wait(CLEAN_UP + 1)
-            return
-        try:
-            if self.conversation_id and (self._must_stop() or self._stop_sent or self._ours):
-                completed(self._tidy, pending=self._litter.ending)
-        finally:
-            self._on_end(self)
-            self._cleaned.set()
-            self._litter.ending.discard(self)
-            self._upstream.live.discard(self)
-            if self.afterwards is not None:
-                self.afterwards()
-
-    def end_later(self) -> None:
-        """As `end`, for a reply that nobody holds any more; the garbage collector may call."""
-        if not self._ended:
-            self._litter.ending.add(self)
-            later(self.end)
-
-    def is_ending(self) -> bool:
-        """Whether somebody is cleaning up, or will."""
-        return self._ended or self in self._litter.ending
-
-    def wait_until_over(self) -> None:
-        """Waits, for a bounded time, while somebody else is cleaning up."""
-        self._cleaned.wait(CLEAN_UP + 1)
-
-    def forget(self) -> None:
-        """This is a forked child, and the exchange its parent's."""
-        self._ended = True
-        self._cleaned.set()
-
-    def blame(self, exc: BaseException) -> None:
-        """Puts the facts of this exchange on an error that ends it."""
-        if isinstance(exc, H2oError):
-            exc.partial = self.transcript.text
-            exc.conversation_id = self.conversation_id or None
-            if not isinstance(exc, ConfigurationError):
-                exc.resendable = not self._sent or _is_refusal(exc)
-
-    @property
-    def _sent(self) -> bool:
-        """Whether the server may have got the prompt: the call made other requests before."""
-        return self._asked and self.call.sent
-
-    def _read(self, response: Response) -> list[Event]:
-        while True:
-            data = response.read()
-            events = self._decoder.feed(data) if data else self._decoder.end()
-            if events:
-                self._note(events)
-            if not data:
-                self.running = self.running and not response.finished
-            if events or not data:
-                return events
-
-    def _note(self, events: list[Event]) -> None:
-        self.transcript.add(events)
-        self._decoder.text_bytes = self.transcript.text_bytes
-        if self.first_token_at is None:
-            if any(type(event) is Token for event in events):
-                self.first_token_at = time.monotonic()
-                self.call.clock.allow("idle", self._timeouts.idle)
-        elif any(not _is_keep_alive(event) for event in events):
-            self.call.clock.renew()
-
-    def _look(self) -> None:
-        """Takes what is here already: an answer that has ended must not be stopped any more."""
-        if self._response is None or not self.running or self.transcript.ended:
-            return
-        if not self._reading.acquire(blocking=False):
-            return  # a reader is at it, and has seen all there is
-        try:
-            while not self.transcript.ended and (data := self._response.ready()):
-                events = self._decoder.feed(data)
-                self._note(events)
-                self._early += events
-            self.running = self.running and not self._response.finished
-        except (H2oError, Woken):
-            pass  # whoever reads next meets it again, or nobody does
-        finally:
-            self._reading.release()
-
-    def _hang_up(self) -> bool:
-        """Ends the reading, whoever does it. False if it was ended before."""
-        with self._ending:
-            if self._ended:
-                return False
-            if not self.stopping:
-                self._look()
-            self.stopping = self._ended = True
-            if self._last_words is not None:
-                self._last_words.cancel()
-        if self._response is None or not self._response.finished:
-            self.call.wake()
-        if self._response is not None:
-            self._response.close()
-        return True
-
-    def _must_stop(self) -> bool:
-        return self.running and self._stop_sent is None and not self.transcript.ended
-
-    def _send_stop(self) -> None:
-        assert self._stop_sent is not None
-        try:
-            self._litter.stop(self.conversation_id)
-        finally:
-            self._stop_sent.set()
-
-    def _tidy(self) -> None:
-        end = time.monotonic() + CLEAN_UP
-        if self._must_stop():
-            self._litter.stop(self.conversation_id)
-        elif self._stop_sent is not None:
-            self._stop_sent.wait(CLEAN_UP)
-        if self._ours:
-            self._litter.discard(self.conversation_id, seconds=end - time.monotonic())
-
-
-def _raise_for_end(transcript: Transcript) -> None:
-    """Raises what an answer's end amounts to, unless it is a good one."""
-    failure, line = transcript.failure, transcript.malformed
-    if failure is not None and failure.error_type == "redirect":
-        raise login_wall(200, failure.message)
-    if failure is not None:
-        raise GenerationError(failure.message, error_type=failure.error_type, status=failure.status)
-    if line is not None and transcript.final is None:
-        raise ProtocolError(f"line {line.line} of the answer ({line.reason})", line.excerpt)
-    if transcript.final is None:
-        raise IncompleteAnswerError
-
-
-def _is_refusal(exc: H2oError) -> bool:
-    """Whether the server said no to a prompt, so that it was not taken."""
-    return isinstance(exc, StatusError) and (exc.status < 500 or exc.origin == "model")
-
-
-def _reason_of(exc: BaseException) -> str:
-    if isinstance(exc, IncompleteAnswerError):
-        return "incomplete"
-    return "error" if isinstance(exc, H2oError) else "stopped"
-
-
-def _is_keep_alive(event: Event) -> bool:
-    return isinstance(event, Status) and event.status == "keepAlive"
 
 
 class Reply:
@@ -359,6 +75,11 @@ class Reply:
         return self._exchange.conversation_id
 
     @property
+    def elicitation(self) -> Elicitation | None:
+        """What a tool asks the user and nobody has answered yet (the newest servers)."""
+        return self._exchange.transcript.elicitation
+
+    @property
     def time_to_first_token(self) -> float | None:
         """Seconds from the prompt's sending to the first token; None until it came."""
         first = self._exchange.first_token_at
@@ -368,12 +89,10 @@ class Reply:
         return self
 
     def __next__(self) -> str:
-        while True:
-            for event in self._batch:
-                if type(event) is Token and event.text and not event.special:
-                    return event.text
+        while (text := self._next_text()) is None:
             if not self._advance():
                 raise StopIteration
+        return text
 
     def events(self) -> Iterator[Event | Answer]:
         """Everything the server says, as it comes; the last event is the `Answer`.
@@ -381,9 +100,8 @@ class Reply:
         Events that were taken by iterating the text do not come again.
         """
         while True:
-            for event in self._batch:
-                if not isinstance(event, Final | Malformed):
-                    yield event
+            while (event := self._next_event()) is not None:
+                yield event
             if not self._advance():
                 break
         if self.answer is not None:
@@ -393,10 +111,28 @@ class Reply:
         """Waits for the whole answer. Raises what broke it off, with ``.partial``."""
         for _ in self:
             pass
-        if self._error is not None:
-            raise self._error
-        assert self.answer is not None
-        return self.answer
+        return self._outcome()
+
+    def answer_elicitation(
+        self,
+        action: str = "accept",
+        content: Mapping[str, object] | None = None,
+        *,
+        elicitation_id: str | None = None,
+    ) -> None:
+        """Answers what a tool asks the user: see `Elicitation` among the `events`.
+
+        action: "accept", with the ``content`` of the form's fields by their names; "decline" or
+            "cancel".
+        elicitation_id: which one; else the one that is open.
+
+        A stream that has ended because of the question goes on when it is iterated again. Raises
+        `UnsupportedError` where servers have no such questions, `NotFoundError` for one that is
+        no longer open.
+        """
+        if action not in _ACTIONS:
+            raise ConfigurationError(f"action={action!r}: it is one of {', '.join(_ACTIONS)}.")
+        self._exchange.answer_elicitation(action, content, elicitation_id)
 
     def stop(self) -> None:
         """Ends the answer where it is, from any thread; the iteration then ends without an error.
@@ -438,11 +174,48 @@ class Reply:
             else:
                 events = self._exchange.receive()
             if not events:
-                self._conclude()
+                if not self._exchange.waiting:
+                    self._conclude()
                 return False
         except BaseException as exc:
             self._fail(exc)
             raise
+        self._batch = iter(events)
+        return True
+
+    def _outcome(self) -> Answer:
+        """The answer, now that the iteration has ended. Raises what broke it off."""
+        if self._error is not None:
+            raise self._error
+        if self.answer is None:
+            raise ConfigurationError(
+                "The answer waits for the user: see .elicitation, and answer it with "
+                "answer_elicitation(). What came so far is on .text."
+            )
+        return self.answer
+
+    def _next_text(self) -> str | None:
+        """The next token's text in this batch; None at its end."""
+        for event in self._batch:
+            if type(event) is Token and event.text and not event.special:
+                return event.text
+        return None
+
+    def _next_event(self) -> Event | None:
+        """The next event in this batch that is the caller's to know."""
+        for event in self._batch:
+            if not isinstance(event, Final | Malformed):
+                return event
+        return None
+
+    def _take_ready(self) -> bool | None:
+        """Gets the next batch without waiting. None: nothing is here yet; False: see `_advance`."""
+        transcript = self._exchange.transcript
+        if self._over or transcript.ended or transcript.malformed is not None:
+            return False
+        events = self._exchange.receive_ready()
+        if not events:
+            return None if events is None else False
         self._batch = iter(events)
         return True
 
@@ -453,8 +226,9 @@ class Reply:
             _raise_for_end(transcript)
         self._over = True
         self.finish_reason = "stopped"
-        if transcript.final is not None and not transcript.final.interrupted:
+        if transcript.final is not None and not self._was_stopped(transcript.final):
             self.finish_reason = transcript.final.finish_reason
+        self._learn_id()
         self.answer = Answer(
             text=transcript.text,
             finish_reason=self.finish_reason,
@@ -463,9 +237,25 @@ class Reply:
             message_id=self.message_id,
             title=transcript.title,
             sources=transcript.sources,
+            files=transcript.files,
         )
         # Not waiting for another thread that closes this: it may wait for us to go.
         self._exchange.end(wait=False)
+
+    def _was_stopped(self, final: Final) -> bool:
+        if final.interrupted is None:
+            # v0.7 does not tell, and gives what came so far as the answer's text.
+            return self._exchange.stopping and final.text is not None
+        return final.interrupted
+
+    def _learn_id(self) -> None:
+        if self._exchange.is_foreign:
+            self.message_id = None  # the server did not take ours
+        if self._exchange.learned is not None:
+            try:
+                self.message_id = self._exchange.learned()
+            except H2oError as exc:
+                log.info("the id of an answer is not known: %s", exc)
 
     def _fail(self, exc: BaseException) -> None:
         if not self._over:
@@ -476,3 +266,22 @@ class Reply:
                 # A copy, for the traceback of this one would keep the reply alive.
                 self._error = copy(exc)
         self._exchange.end(wait=False)
+
+
+def _raise_for_end(transcript: Transcript) -> None:
+    """Raises what an answer's end amounts to, unless it is a good one."""
+    failure, line = transcript.failure, transcript.malformed
+    if failure is not None and failure.error_type == "redirect":
+        raise login_wall(200, failure.message)
+    if failure is not None:
+        raise GenerationError(failure.message, error_type=failure.error_type, status=failure.status)
+    if line is not None and transcript.final is None:
+        raise ProtocolError(f"line {line.line} of the answer ({line.reason})", line.excerpt)
+    if transcript.final is None:
+        raise IncompleteAnswerError
+
+
+def _reason_of(exc: BaseException) -> str:
+    if isinstance(exc, IncompleteAnswerError):
+        return "incomplete"
+    return "error" if isinstance(exc, H2oError) else "stopped"

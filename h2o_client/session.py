@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from h2o_client import options as opts
+import msgspec
+
 from h2o_client.background import completed
 from h2o_client.conversation import Conversation
-from h2o_client.errors import ConfigurationError, UnsupportedError
-from h2o_client.generations import v0_3
-from h2o_client.generations.v0_3 import Model
-from h2o_client.messages import Messages, as_prompt, parse_messages
+from h2o_client.errors import ConfigurationError
+from h2o_client.generations.records import Entries, Entry, Model, Settings, User
+from h2o_client.messages import Messages
 from h2o_client.options import Options, takes_options
 from h2o_client.reply import Answer, Reply
 from h2o_client.timeouts import Timeouts
@@ -23,6 +23,23 @@ from h2o_client.upstream import DEFAULT_URL, Upstream
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
+
+_MOST_PAGES = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """What was found at the other end.
+
+    ``generation`` is a letter from A (2023) to F, ``name`` the versions that speak it, ``version``
+    what could be told more exactly ("" if nothing), and ``found_by`` the sign that told.
+    """
+
+    base_url: str
+    generation: str
+    name: str
+    version: str
+    found_by: str
 
 
 class H2oSession:
@@ -35,7 +52,7 @@ class H2oSession:
 
     base_url: the server's address, with a path if it has one.
     model: its name; else H2O's on H2O's host, elsewhere the server's first.
-    server_version: the chat-ui's, as "0.4.0": it is then not looked for in the first answer.
+    server_version: the chat-ui's, as "0.9.4", or "latest": it is then not found out by requests.
     proxy: an http, https or socks URL; else the usual environment variables.
     cookies: of a browser that is logged in: ``"name=value"``, a mapping, a jar, or a Netscape
         cookie file. What its user has set in the browser stays as it was.
@@ -46,7 +63,7 @@ class H2oSession:
         that is an error, but for loopback.
     verify: False, a file or folder of trusted authorities, or an `ssl.SSLContext`.
     max_connections: at most so many answers at once; None for no limit.
-    web_search: asks for searches in the settings, which H2O's service had and others ignore.
+    web_search: has the server search the web before each answer (up to v0.9.5).
 
     Raises `ConfigurationError` for arguments that cannot work.
     """
@@ -70,7 +87,6 @@ class H2oSession:
         max_connections: int | None = None,
     ) -> None:
         named = os.environ.get("H2O_CLIENT_URL") if base_url is None else base_url
-        _check_version(server_version)
         _check_count("max_retries", max_retries, 0)
         if max_connections is not None:
             _check_count("max_connections", max_connections, 1)
@@ -91,7 +107,7 @@ class H2oSession:
             accept_terms=accept_terms,
             share_data=share_data,
             web_search=web_search,
-            known=server_version is not None,
+            server_version=server_version,
             named=bool(named),
         )
 
@@ -117,18 +133,17 @@ class H2oSession:
         system: how the model is to behave, in front of the messages.
         keep: leave the conversation that is made for this on the server.
         options: see `Options`: temperature, top_p, top_k, repetition_penalty, max_new_tokens,
-            truncate, do_sample, return_full_text, stop, seed, parameters, prompt_format, timeout.
+            truncate, do_sample, return_full_text, stop, seed, parameters, files, web_search,
+            prompt_format, timeout.
 
-        Returns when the head of the server's answer is here, with these servers at the first
+        Returns when the head of the server's answer is here, with the oldest servers at the first
         token. Raises `ConfigurationError` before anything is sent, `StatusError` for a refusal,
         `TransportError` and `TransportTimeout` for the network; iterating raises those and
         `GenerationError`, `IncompleteAnswerError`, `ProtocolError`, with ``.partial``.
         """
-        opts.check_options(options, v0_3.NAME)
-        parsed = parse_messages(messages, system=system)
-        prompt = as_prompt(parsed, options.get("prompt_format"))
         conversation = Conversation(self._upstream, model=model, keep=keep)
-        return conversation._ask(prompt, options, once=not keep)
+        words = conversation._words(messages, options, system=system)
+        return conversation._ask(words, options, once=not keep)
 
     @takes_options
     def chat(
@@ -160,7 +175,70 @@ class H2oSession:
 
     def models(self) -> list[Model]:
         """The models the server offers, its first choice first."""
-        return list(self._upstream.layout().models)
+        return list(self._upstream.models())
+
+    def conversations(self) -> Iterator[Conversation]:
+        """The conversations of this session, or of the user whose cookie it has, latest first.
+
+        Each has an ``id`` and a ``title``. Pages are asked for as they are needed; conversations
+        may be deleted on the way. Nothing is asked before the first is taken.
+        """
+        for entry in self._entries():
+            yield Conversation(self._upstream, id=entry.id, model=entry.model, title=entry.title)
+
+    def delete_conversations(self) -> None:
+        """Deletes all conversations of this session, or of the user whose cookie it has."""
+        self._upstream.steady(self._upstream.delete_all)
+
+    def settings(self) -> Settings:
+        """The session's settings as the server has them."""
+        return self._upstream.steady(self._upstream.settings)
+
+    def update_settings(
+        self,
+        *,
+        model: str | None = None,
+        share_data: bool | None = None,
+        custom_prompts: Mapping[str, str] | None = None,
+        others: Mapping[str, object] | None = None,
+    ) -> Settings:
+        """Changes what is given and nothing else; the settings as they are then.
+
+        model: the active model, which pages of the server offer first.
+        share_data: whether conversations are shared with the authors of the models.
+        custom_prompts: system prompts by the name of their model (v0.5 and later).
+        others: by the server's own names.
+        """
+        before = self.settings()
+        self._upstream.change_settings(
+            msgspec.structs.replace(
+                before,
+                active_model=before.active_model if model is None else model,
+                shares_data=before.shares_data if share_data is None else share_data,
+                custom_prompts=(
+                    before.custom_prompts if custom_prompts is None else dict(custom_prompts)
+                ),
+                others={**before.others, **(others or {})},
+            )
+        )
+        return self._upstream.settings()
+
+    def user(self) -> User | None:
+        """Who is logged in; None for a session without a login."""
+        return self._upstream.steady(
+            lambda: self._upstream.asking.fetch(self._upstream.prepared().user())
+        )
+
+    def server(self) -> Server:
+        """Which chat-ui this is, and how that was found out. Accepts no terms."""
+        found = self._upstream.found()
+        return Server(
+            base_url=self.base_url,
+            generation=found.generation.letter,
+            name=found.generation.name,
+            version=found.version,
+            found_by=found.why,
+        )
 
     def close(self) -> None:
         """Stops what is unfinished, deletes what was made for it, closes connections."""
@@ -175,17 +253,24 @@ class H2oSession:
     def __repr__(self) -> str:
         return f"<H2oSession {self.base_url}>"
 
+    def _entries(self) -> Iterator[Entry]:
+        seen: set[str] = set()
+        fresh = True
+        while fresh:
+            fresh = False
+            for page in range(_MOST_PAGES):
+                found = self._upstream.steady(lambda page=page: self._page(page))  # type: ignore[misc]
+                new = [entry for entry in found.entries if entry.id not in seen]
+                if not new:
+                    break
+                fresh = page > 0  # what is deleted meanwhile moves the pages: look once more
+                seen.update(entry.id for entry in new)
+                yield from new
+                if found.more is False:
+                    break
 
-def _check_version(version: str | None) -> None:
-    if version is None:
-        return
-    numbers = re.fullmatch(r"v?(\d+)\.(\d+)(?:\.\d+)*", str(version))
-    if numbers is None:
-        raise ConfigurationError(f'server_version={version!r}: it looks like "0.4.0".')
-    if not v0_3.FIRST <= (int(numbers[1]), int(numbers[2])) <= v0_3.LAST:
-        raise UnsupportedError(
-            f"Talking to chat-ui {version}", "this version of h2o-chat", f"It speaks {v0_3.NAME}."
-        )
+    def _page(self, number: int) -> Entries:
+        return self._upstream.asking.fetch(self._upstream.prepared().conversations(number))
 
 
 def _check_count(name: str, value: object, least: int) -> None:

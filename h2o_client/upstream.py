@@ -1,4 +1,4 @@
-"""The server as one session sees it: settings made once, answers judged, nothing left behind."""
+"""The server as one session sees it: found once, settings made once, nothing left behind."""
 
 from __future__ import annotations
 
@@ -6,29 +6,33 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol, TypeVar
-from urllib.parse import urljoin
 
 import msgspec
 
+from h2o_client.asking import Asking, excerpt
 from h2o_client.background import Abandoned, begun, completed, wait_until_empty
 from h2o_client.errors import (
+    AuthenticationError,
     ConfigurationError,
     H2oError,
     ModelUnavailableError,
     NotFoundError,
     ProtocolError,
     ServerError,
-    UnsupportedError,
+    StatusError,
 )
-from h2o_client.generations import v0_3
-from h2o_client.generations.v0_3 import Layout, Model, Settings
+from h2o_client.generations import detect, pages
+from h2o_client.generations.detect import Found
+from h2o_client.generations.generation import Ask, Generation, delete_request
+from h2o_client.generations.latest import Latest, resume_probe
+from h2o_client.generations.records import Created, Model, Settings, Stored
+from h2o_client.generations.v0_9_6 import V0_9_6
 from h2o_client.litter import CLEAN_UP, Litter
+from h2o_client.log import log
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport import Call, Response, Transport, Woken
-from h2o_client.wire import pagedata
-from h2o_client.wire.refusal import login_wall, refusal
 from h2o_client.wire.request import Request
 
 T = TypeVar("T")
@@ -36,7 +40,6 @@ T = TypeVar("T")
 DEFAULT_URL = "https://gpt-gm.h2o.ai"
 DEFAULT_MODEL = "h2oai/h2ogpt-gm-oasst1-en-2048-falcon-40b-v1"
 
-_EXCERPT = 80
 _LOOK_EVERY = 0.05
 
 
@@ -60,18 +63,22 @@ class Upstream:
         accept_terms: bool,
         share_data: bool,
         web_search: bool,
-        known: bool,
+        server_version: str | None,
         named: bool,
     ) -> None:
         self.transport = transport
         self.timeouts = timeouts
+        self.asking = Asking(transport, timeouts)
+        self.web_search = web_search
+        self.server_samples = True  # whether the server's own sampling counts before the ancestor's
+        self.warned = False  # that sampling parameters have no effect here
         self._model = model
         self._accept_terms = accept_terms
         self._share_data = share_data
-        self._web_search = web_search
-        self._known = known
+        self._told = None if server_version is None else detect.by_version(server_version)
         self._named = named
-        self._layout: Layout | None = None
+        self._found: Found | None = None
+        self._ready = False
         self._preparing = threading.Lock()
         self.litter = Litter(transport)
         self.live: set[Closing] = set()
@@ -79,39 +86,121 @@ class Upstream:
         weakref.finalize(self, self.litter.sweep)
         _living.add(self)
 
-    def layout(self, call: Call | None = None) -> Layout:
-        """What the server offers. The first call asks for it and makes the settings, once."""
-        call = call or Call(self.timeouts)
-        while not self._preparing.acquire(timeout=_LOOK_EVERY):
-            call.check()
+    def prepared(self, call: Call | None = None) -> Generation:
+        """The server's generation. The first call finds it out and makes the settings, once."""
+        with _Held(self._preparing, call or Call(self.timeouts)) as held:
+            if not self._ready:
+                try:
+                    found = self._found or self._told or self._find(held.call)
+                    self._found = found = self._make_settings(found, held.call)
+                    self._ready = True
+                except H2oError as exc:
+                    if self._named:
+                        raise
+                    raise _nobody_named() from exc
+            assert self._found is not None
+            return self._found.generation
+
+    def found(self, call: Call | None = None) -> Found:
+        """What the server was found to be, without the settings; asks once more to be sure."""
+        with _Held(self._preparing, call or Call(self.timeouts)) as held:
+            found = self._found or self._told or self._find(held.call)
+            if not found.settled:
+                response = self.transport.ask(resume_probe(), held.call)
+                kind = response.headers.get("content-type", "")
+                found = _settled(found, latest=detect.is_latest(response.status, kind))
+            self._found = found
+            return found
+
+    def steady(self, work: Callable[[], T], call: Call | None = None) -> T:
+        """What ``work`` gives; done again if the server turns out to be of another generation.
+
+        So for a session that lives through an upgrade of its server: what the old generation said
+        is refused by the new one, which stores nothing of it.
+        """
+        before = self._found
         try:
-            if self._layout is None:
-                self._layout = self._prepared(call)
-            return self._layout
-        finally:
-            self._preparing.release()
+            return work()
+        except (StatusError, ProtocolError) as exc:
+            if not _is_foreign(exc) or not self._is_another(before, call):
+                raise
+        return work()
+
+    def models(self, call: Call | None = None) -> tuple[Model, ...]:
+        """The models on offer, the server's first choice first."""
+        self.prepared(call)
+        return self._models(call)
 
     def model(self, asked: str | None, call: Call) -> Model:
         """The model to use: the one asked for, the session's, H2O's, or the server's first."""
-        layout = self.layout(call)
-        name = asked or self._default_model(layout)
-        offered = {model.id: model for model in layout.models}
+        generation = self.prepared(call)
+        named = asked or self._model
+        if named and not generation.samples:
+            return Model(id=named, name=named)  # what is offered would tell nothing more
+        name = named or self._default_model(call)
+        offered = {model.id: model for model in self._models(call)}
         return offered.get(name) or Model(id=name, name=name)
 
-    def create(self, model: str, call: Call) -> str:
-        """A new conversation's id. It is deleted even if the caller is interrupted meanwhile."""
+    def settings(self, call: Call | None = None) -> Settings:
+        """The settings as the server has them now."""
+        return self.asking.fetch(self.prepared(call).settings(), call)
+
+    def change_settings(self, settings: Settings, call: Call | None = None) -> None:
+        """Posts the whole document."""
+        self._post_settings(self.prepared(call), settings, call or Call(self.timeouts))
+
+    def create(self, model: str, preprompt: str | None, call: Call) -> Created:
+        """A new conversation. It is deleted even if the caller is interrupted meanwhile."""
         # A call of its own: one that was woken would not tell which conversation was made.
         creation = Call(call.timeouts, clock=call.clock)
         with call.alarm() as alarm:
             try:
                 return completed(
-                    lambda: self._create(model, creation),
-                    undo=self.litter.discard,
+                    lambda: self._create(model, preprompt, creation),
+                    undo=lambda created: self.litter.discard(created.id),
                     pending=self.litter.ending,
                     alarm=alarm,
                 )
             except Abandoned:
                 raise Woken from None
+
+    def conversation(self, conversation_id: str, call: Call | None = None) -> Stored:
+        """A conversation as it is stored."""
+        best, *others = self.prepared(call).conversation(conversation_id)
+        before = self._found
+        try:
+            return self.asking.fetch(best, call)
+        except (ServerError, ProtocolError) as exc:
+            # v0.9.6 and later take the messages of v0.9.2, and misunderstand what they lack: only
+            # the page, which they do not have, tells that it is not that server any more.
+            if isinstance(exc, ProtocolError) and self._is_another(before, call):
+                raise
+            for ask in others:
+                return self.asking.fetch(ask, call)
+            raise
+        except AuthenticationError as exc:
+            if exc.status != 403 or "don't have access" not in exc.said:
+                raise
+            # Another session's conversation: no login helps.
+            raise NotFoundError(exc.status, exc.said, url=exc.url, body=exc.body) from None
+
+    def delete(self, conversation_id: str) -> None:
+        """Deletes a conversation at the caller's wish: raises what goes wrong."""
+        self.prepared()
+        self.asking.do(delete_request(conversation_id))
+        self.litter.release(conversation_id)
+
+    def delete_all(self) -> None:
+        """Deletes all conversations of the session or user."""
+        request = self.prepared().delete_all()
+        if request.method == "POST":
+            self.asking.submit(request)
+        else:
+            self.asking.do(request)
+
+    def open(self, request: Request, call: Call, *, passes_model_on: bool) -> Response:
+        """The answer to a message, unread."""
+        return self.asking.open(request, call, passes_model_on=passes_model_on)
 
     def close(self) -> None:
         """Ends what is under way, deletes what is ours, closes the connections. Never raises."""
@@ -132,188 +221,172 @@ class Upstream:
         self.live = set()
         self.litter.forget()
 
-    def delete(self, conversation_id: str) -> None:
-        """Deletes a conversation at the caller's wish: raises what goes wrong."""
-        self.ask(v0_3.delete_request(conversation_id))
-        self.litter.release(conversation_id)
+    def _find(self, call: Call) -> Found:
+        request = detect.first_request()
+        first = self.transport.ask(request, call, enough=detect.is_enough)
+        found = detect.by_models(first.whole())
+        if found is None:
+            found = self._find_by_page(first, call)
+        log.info("%s is %s: %s", self.transport.base_url, found.generation.name, found.why)
+        return found
 
-    def page(self, request: Request, call: Call | None = None) -> Mapping[str, object]:
-        """Node 1 of a page's data. Raises the error that a page tells inside its HTTP 200."""
-        body = self.ask(request, call)
-        return self._understood(request, body, lambda: self._node(pagedata.read(body), 1, request))
-
-    def ask(self, request: Request, call: Call | None = None) -> bytes:
-        """The body of a success. Raises `StatusError`, `TransportError`, `ProtocolError`."""
-        response = self.transport.ask(request, call or Call(self.timeouts))
-        self._judge(response)
-        return response.whole()
-
-    def open(self, request: Request, call: Call) -> Response:
-        """The answer to a message, unread. Raises as `ask`."""
-        response = self.transport.open(request, call)
+    def _find_by_page(self, first: Response, call: Call) -> Found:
+        request = pages.root_request()
+        response = self.transport.ask(request, call)
         try:
-            self._judge(response, passes_model_on=True)
-        except BaseException:
-            response.close()
-            raise
-        return response
-
-    def _judge(self, response: Response, *, passes_model_on: bool = False) -> None:
-        if 300 <= response.status < 400:
-            location = response.headers.get("location", "")
-            self._check_moved(urljoin(response.url, location))
-            raise login_wall(response.status, location, url=response.url)
-        if response.status >= 400:
-            raise refusal(
-                response.status,
-                response.headers,
-                response.whole(),
-                url=response.url,
-                passes_model_on=passes_model_on,
-            )
-
-    def _prepared(self, call: Call) -> Layout:
-        try:
-            layout = self._read_layout(call)
-            self._make_settings(layout, call)
-        except H2oError as exc:
-            if self._named:
-                raise
-            raise _nobody_named() from exc
-        return layout
-
-    def _check_moved(self, location: str) -> None:
-        path = v0_3.layout_request().path
-        if location.endswith(path):
-            raise ConfigurationError(
-                f"The server at {self.transport.base_url} says that it is at another address: "
-                f"use {location.removesuffix(path)}."
-            )
-
-    def _read_layout(self, call: Call) -> Layout:
-        request = v0_3.layout_request()
-        try:
-            body = self.ask(request, call)
-            nodes = pagedata.read(body)
-            layout = self._node(nodes, 0, request)
+            self.asking.judge(response)
         except NotFoundError as exc:
-            raise self._no_chat_ui(f"{exc.status} {exc.body[:_EXCERPT]!r}") from None
-        except ValueError as exc:
-            if isinstance(exc, ConfigurationError):
-                raise
-            raise self._no_chat_ui(repr(_excerpt(body))) from None
-        if not self._known and not v0_3.is_spoken_in(layout):
-            raise UnsupportedError(
-                "Talking to this server",
-                "this version of h2o-chat",
-                f"It speaks {v0_3.NAME}; the server at {self.transport.base_url} is a later one.",
-            )
-        return v0_3.read_layout(layout)
+            raise self._no_chat_ui(f"{exc.status} {exc.body[:80]!r}") from None
+        body = response.whole()
+        kind = response.headers.get("content-type", "").partition(";")[0]
+        ask = Ask(request, lambda body: detect.by_page(first.whole(), first.status, kind, body))
+        try:
+            return self.asking.understood(ask, body)
+        except ProtocolError:
+            raise self._no_chat_ui(repr(excerpt(body))) from None
 
     def _no_chat_ui(self, seen: str) -> ConfigurationError:
         return ConfigurationError(
             f"{self.transport.base_url} does not look like a chat-ui server: "
-            f"{v0_3.layout_request().path} gave {seen}."
+            f"{pages.ROOT} gave {seen}. If it is one, say which: server_version=."
         )
 
-    def _make_settings(self, layout: Layout, call: Call) -> None:
-        wanted = self._wanted_settings(layout)
-        if wanted is None:
-            return
-        request = v0_3.settings_request(wanted)
-        response = self.transport.ask(request, call)
-        if 300 <= response.status < 400:
-            self._check_redirect(response, response.headers.get("location", ""))
-            return
-        self._judge(response)
-        document = _plain(response.whole())
-        if document.get("type") == "redirect":
-            self._check_redirect(response, str(document.get("location", "")))
-        elif document.get("type") in ("error", "failure"):
-            raise ServerError(response.status, f"the settings were refused: {document}")
+    def look_again(self) -> None:
+        """Has the next request find out again what the server is: it spoke another language."""
+        if self._told is None:
+            self._found, self._ready = None, False
 
-    def _wanted_settings(self, layout: Layout) -> Settings | None:
-        """What to post, if anything: it replaces the whole document."""
-        stored = layout.settings
-        if not self.transport.cookies.given:
-            return Settings(
-                accepted=self._accept_terms,
-                shares_data=self._share_data,
-                active_model=_offered(self._default_model(layout), layout),
-                web_search=self._web_search,
-                custom_prompts=stored.custom_prompts,
-            )
-        # A session that somebody uses in a browser too: everything else stays as it was.
-        accepted = stored.accepted or self._accept_terms
-        if accepted == stored.accepted and self._share_data == stored.shares_data:
-            return None
-        return msgspec.structs.replace(
-            stored,
-            accepted=accepted,
-            shares_data=self._share_data,
-            active_model=_offered(stored.active_model, layout),
-        )
+    def _is_another(self, before: Found | None, call: Call | None) -> bool:
+        """Whether the server is found to be of another generation than ``before``."""
+        if before is None or self._told is not None:
+            return False
+        with _Held(self._preparing, call or Call(self.timeouts)) as held:
+            if self._found is before:
+                try:
+                    found = self._find(held.call)
+                except H2oError:
+                    return False
+                if type(found.generation) is type(before.generation):
+                    return False
+                log.warning("the server has become %s", found.generation.name)
+                self._found, self._ready = found, False
+            return True
 
-    def _check_redirect(self, response: Response, location: str) -> None:
-        """A form's success is a redirect to where it came from; any other is a login wall."""
-        place = urljoin(response.referer, location).rstrip("/")
-        home = (response.referer, self.transport.base_url, self.transport.referer)
-        if place not in [each.rstrip("/") for each in home]:
-            raise login_wall(response.status, location, url=response.url)
+    def _models(self, call: Call | None) -> tuple[Model, ...]:
+        found = self._found
+        assert found is not None
+        models = found.models
+        if models is None and found.layout is not None:
+            models = found.layout.models
+        if models is None:
+            models = self.asking.fetch(found.generation.models(), call)
+        if found.models is None:
+            self._found = msgspec.structs.replace(found, models=models)
+        return models
 
-    def _default_model(self, layout: Layout) -> str:
+    def _default_model(self, call: Call | None) -> str:
         if self._model:
             return self._model
         if self.transport.base_url == DEFAULT_URL:
             return DEFAULT_MODEL
-        if not layout.models:
+        models = self._models(call)
+        if not models:
             raise ConfigurationError(
                 "The server lists no models: name one with H2oSession(..., model=...)."
             )
-        return layout.models[0].id
+        return models[0].id
 
-    def _create(self, model: str, call: Call) -> str:
-        request = v0_3.create_request(model)
+    def _make_settings(self, found: Found, call: Call) -> Found:
+        """Accepts the terms and sees to privacy; nothing else changes for a user's own cookie."""
+        generation = found.generation
+        stored: Settings | None = None
+        if self.transport.cookies.given or generation.samples:
+            if found.layout is None and generation.has_pages:
+                layout = self.asking.fetch(generation.layout(), call)
+                found = msgspec.structs.replace(found, layout=layout)
+            if found.layout is not None:
+                stored = found.layout.settings
+            else:
+                stored = self.asking.fetch(generation.settings(), call)
+        self._found = found
+        wanted = self._wanted_settings(generation, stored, call)
+        if wanted is not None:
+            self._post_settings(generation, wanted, call)
+        return self._found
+
+    def _wanted_settings(
+        self, generation: Generation, stored: Settings | None, call: Call
+    ) -> Settings | None:
+        """What to post, if anything: it replaces the whole document."""
+        if not self.transport.cookies.given:
+            fresh = Settings(accepted=self._accept_terms, shares_data=self._share_data)
+            if not generation.samples:
+                return fresh
+            assert stored is not None
+            return msgspec.structs.replace(
+                fresh,
+                active_model=self._offered(self._default_model(call), call),
+                web_search=self.web_search,
+                custom_prompts=stored.custom_prompts,
+            )
+        # A session that somebody uses in a browser too: everything else stays as it was.
+        assert stored is not None
+        accepted = stored.accepted or self._accept_terms
+        if accepted == stored.accepted and self._share_data == stored.shares_data:
+            return None
+        active_model = stored.active_model
+        if generation.samples:
+            active_model = self._offered(active_model, call)
+        return msgspec.structs.replace(
+            stored, accepted=accepted, shares_data=self._share_data, active_model=active_model
+        )
+
+    def _post_settings(self, generation: Generation, settings: Settings, call: Call) -> None:
+        request = generation.change_settings(settings)
+        if generation.samples:
+            self.asking.submit(request, call)
+        else:
+            self.asking.do(request, call)
+
+    def _offered(self, model: str, call: Call | None) -> str:
+        """The model for the settings of v0.3 to v0.6, which refuse one that is not served."""
+        offered = [each.id for each in self._models(call)]
+        return model if model in offered or not offered else offered[0]
+
+    def _create(self, model: str, preprompt: str | None, call: Call) -> Created:
+        found = self._found
+        assert found is not None
         try:
-            body = self.ask(request, call)
-        except ServerError as exc:
-            offered = [each.id for each in self.layout().models]
-            if model in offered:
+            created = self.asking.fetch(found.generation.create(model, preprompt), call)
+        except StatusError as exc:
+            offered = [each.id for each in self._models(call)]
+            if exc.status not in (400, 500) or model in offered:
                 raise
-            # These versions answer an unknown model with a bare 500.
+            # An unknown model is a bare 500, or 400 "Invalid request" since v0.8.
             said = f"{exc.said} (the model {model!r} is not served here: {', '.join(offered)} are)"
             raise ModelUnavailableError(exc.status, said, url=exc.url, body=exc.body) from exc
-        conversation_id = self._understood(request, body, lambda: v0_3.read_created(body))
-        self.litter.add(conversation_id)
-        return conversation_id
+        self.litter.add(created.id)
+        latest = created.leaf is not None
+        told_apart = found.settled and latest == isinstance(found.generation, Latest)
+        if self._told is None and isinstance(found.generation, V0_9_6) and not told_apart:
+            self._found = _settled(found, latest=latest)
+        return created
 
-    def _node(
-        self, nodes: list[pagedata.Node] | pagedata.Redirected, index: int, request: Request
-    ) -> Mapping[str, object]:
-        url = self.transport.base_url + request.path
-        if isinstance(nodes, pagedata.Redirected):
-            raise login_wall(nodes.status, nodes.location, url=url)
-        node = v0_3.node(nodes, index)
-        if isinstance(node, pagedata.Failed):
-            if node.status == 403:
-                # Another session's conversation: no login helps.
-                raise NotFoundError(node.status, node.message, url=url)
-            body = msgspec.json.encode({"message": node.message})
-            raise refusal(node.status, {}, body, url=url)
-        return node
 
-    def _understood(self, request: Request, body: bytes, read: Callable[[], T]) -> T:
-        document = _plain(body)
-        if document.get("type") == "redirect":
-            raise login_wall(
-                302,
-                str(document.get("location", "")),
-                url=self.transport.base_url + request.path,
-            )
-        try:
-            return read()
-        except ValueError as exc:
-            raise ProtocolError(f"the answer to {request}", _excerpt(body)) from exc
+class _Held:
+    """A lock taken for a call, which can be woken while it waits."""
+
+    def __init__(self, lock: threading.Lock, call: Call) -> None:
+        self.call = call
+        self._lock = lock
+
+    def __enter__(self) -> _Held:
+        while not self._lock.acquire(timeout=_LOOK_EVERY):
+            self.call.check()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._lock.release()
 
 
 # For forked children.
@@ -329,10 +402,22 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)
 
 
-def _offered(model: str, layout: Layout) -> str:
-    """The model for the settings, which refuse one that is not served."""
-    offered = [each.id for each in layout.models]
-    return model if model in offered or not offered else offered[0]
+def _settled(found: Found, *, latest: bool) -> Found:
+    generation = Latest() if latest else V0_9_6()
+    version = found.version if latest else "0.10.0"
+    why = f"{found.why}, and runs {'can' if latest else 'cannot'} be resumed"
+    return msgspec.structs.replace(
+        found, generation=generation, version=version, why=why, settled=True
+    )
+
+
+def _is_foreign(exc: StatusError | ProtocolError) -> bool:
+    """Whether an error may come of speaking another generation's language."""
+    if isinstance(exc, ProtocolError):
+        return True
+    if exc.origin == "model":
+        return False
+    return exc.status in (403, 405, 500) or exc.said == "(an HTML page)"
 
 
 def _nobody_named() -> ConfigurationError:
@@ -341,15 +426,3 @@ def _nobody_named() -> ConfigurationError:
         'October 2023. Name yours: H2oSession("http://localhost:3000"), or set H2O_CLIENT_URL. '
         "For one of your own: python -m h2o_client.server."
     )
-
-
-def _plain(body: bytes) -> dict[str, object]:
-    try:
-        document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
-def _excerpt(body: bytes) -> str:
-    return body[:_EXCERPT].decode("utf-8", "replace")

@@ -71,6 +71,12 @@ def streams(
     return message
 
 
+def no_such_page(exchange: Exchange) -> None:
+    """What these servers give for /api/models: a page, and a session's cookie."""
+    body = b"<!doctype html><title>Not found</title>"
+    exchange.answer(404, body, content_type="text/html", headers={"Set-Cookie": COOKIE})
+
+
 def layout(value: Mapping[str, object] = LAYOUT) -> Callable[[Exchange], None]:
     """The page data of the root page."""
 
@@ -141,6 +147,7 @@ def chat_ui(
     """All routes; those given are used instead."""
     return Routes(
         {
+            ("GET", "/api/models"): no_such_page,
             ("GET", "/__data.json"): root or layout(),
             ("POST", "/settings"): settings or accepts_settings,
             ("POST", "/conversation"): create or creates,

@@ -55,6 +55,7 @@ def test_stream_that_is_refused_ends_its_session(leaks_nothing: None) -> None:
 @responses.activate(registry=OrderedRegistry)
 def test_the_calls_come_in_the_order_of_the_protocol() -> None:
     form = "application/x-www-form-urlencoded"
+    responses.get(f"{URL}/api/models", status=404, body="<!doctype html>")
     responses.get(f"{URL}/__data.json", body=pagedata.write([pagedata.Data(LAYOUT), None]))
     responses.post(
         f"{URL}/settings",
@@ -70,4 +71,4 @@ def test_the_calls_come_in_the_order_of_the_protocol() -> None:
     responses.delete(f"{URL}/conversation/{ID}")
     with H2oSession(URL) as client:
         assert list(client.stream("Hi")) == ["Hello", " there"]
-    assert len(responses.calls) == 5
+    assert len(responses.calls) == 6

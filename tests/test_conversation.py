@@ -89,14 +89,14 @@ def test_a_message_waits_until_the_answer_before_it_is_stored(open_session: Open
 def test_the_wait_for_the_storing_is_bounded(
     open_session: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("h2o_client.conversation._STORED_WITHIN", 0.3)
+    monkeypatch.setattr("h2o_client.settling._STORED_WITHIN", 0.3)
     stored = Stored(late=1000)
     with ScriptedServer(chat_ui(stored.message, read=stored.read)) as server:
         with open_session(server.url).conversation() as chat, caplog.at_level(logging.WARNING):
             chat.chat("one")
             chat.chat("two")
         assert len(asked(server)) == 2
-    assert "not stored" in caplog.text
+    assert "not stored yet" in caplog.text
 
 
 def test_an_answer_that_failed_is_not_waited_for(open_session: Open) -> None:

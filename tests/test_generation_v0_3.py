@@ -1,29 +1,26 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
 from itertools import product
 from urllib.parse import parse_qs
 
 import pytest
 
-from h2o_client.generations import v0_3
-from h2o_client.generations.v0_3 import Layout, Model, Settings
-from h2o_client.messages import Message
-from h2o_client.wire import pagedata
-from h2o_client.wire.pagedata import UNDEFINED, Data, Failed, Skipped
+from h2o_client.errors import UnsupportedError
+from h2o_client.generations.generation import Prompt, Upload, WebSearched
+from h2o_client.generations.records import Created, Settings
+from h2o_client.generations.v0_3 import SAMPLING, V0_3, read_web_search
 from h2o_client.wire.request import Request
 from recordings import recording
 
 FALCON_40B = "h2oai/h2ogpt-gm-oasst1-en-2048-falcon-40b-v1"
-FALCON_7B = "h2oai/h2ogpt-gm-oasst1-en-2048-falcon-7b-v2"
-NOON = datetime(2023, 6, 1, 12, tzinfo=timezone.utc)
 NO_OR_YES = [False, True]
 ID = "6b02c9d11306e1473508e3f3"
+A = V0_3()
 
 
 def form(settings: Settings) -> dict[str, list[str]]:
-    request = v0_3.settings_request(settings)
+    request = A.change_settings(settings)
     assert (request.method, request.path) == ("POST", "/settings")
     assert request.content_type == "application/x-www-form-urlencoded"
     assert request.safe
@@ -59,43 +56,35 @@ def test_the_settings_form_says_no_by_leaving_out(
 
 
 def test_the_requests_are_the_protocols() -> None:
-    assert v0_3.layout_request() == Request(method="GET", path="/__data.json", safe=True)
-    assert v0_3.create_request(FALCON_7B) == Request(
+    assert A.models().request == Request(method="GET", path="/__data.json", safe=True)
+    assert A.create(FALCON_40B, "a preprompt").request == Request(
         method="POST",
         path="/conversation",
-        body=b'{"model":"%b"}' % FALCON_7B.encode(),
+        body=b'{"model":"%b"}' % FALCON_40B.encode(),
         content_type="application/json",
     )
-    assert v0_3.stop_request(ID) == Request(
-        method="POST", path=f"/conversation/{ID}/stop-generating"
-    )
-    assert v0_3.delete_request(ID) == Request(
-        method="DELETE", path=f"/conversation/{ID}", safe=True
-    )
-    assert v0_3.read_request(ID) == Request(
-        method="GET",
-        path=f"/conversation/{ID}/__data.json?x-sveltekit-invalidated=_1",
-        safe=True,
-    )
+    (read,) = A.conversation(ID)
+    path = f"/conversation/{ID}/__data.json?x-sveltekit-invalidated=_1"
+    assert read.request == Request(method="GET", path=path, safe=True)
+    summarize = A.summarize(ID).request
+    assert (summarize.method, summarize.path) == ("POST", f"/conversation/{ID}/summarize")
+    assert summarize.budget == "first_token"
 
 
-@pytest.mark.parametrize("retry", [False, True])
+@pytest.mark.parametrize("retry", NO_OR_YES)
 def test_a_message_is_sent_as_the_protocol_says(retry: bool) -> None:
-    request = v0_3.message_request(
-        ID,
-        "Grüße\u2028",
-        parameters={"temperature": 0.4, "stop": ["</s>"]},
-        message_id="u",
-        answer_id="a",
-        retry=retry,
+    sampling = {"temperature": 0.4, "stop": ["</s>"]}
+    prompt = Prompt(
+        id="u", answer_id="a", text="Grüße\u2028", parameters=sampling, retry=retry, run_id="r"
     )
+    request = A.message(ID, prompt)
     assert (request.method, request.path) == ("POST", f"/conversation/{ID}")
     assert (request.content_type, request.accept) == ("application/json", "*/*")
     assert not request.safe
     assert request.body is not None
     assert json.loads(request.body) == {
         "inputs": "Grüße\u2028",
-        "parameters": {"temperature": 0.4, "stop": ["</s>"]},
+        "parameters": sampling,
         "stream": True,
         "options": {
             "id": "u",
@@ -107,25 +96,8 @@ def test_a_message_is_sent_as_the_protocol_says(retry: bool) -> None:
     }
 
 
-def test_a_message_is_no_retry_unless_it_is_said() -> None:
-    request = v0_3.message_request(ID, "x", parameters={}, message_id="u", answer_id="a")
-    assert request.body is not None
-    assert b'"is_retry":false' in request.body
-
-
-@pytest.mark.parametrize(
-    ("id", "quoted"),
-    [("a b", "a%20b"), ("a/b", "a%2Fb"), ("a?b#c", "a%3Fb%23c"), ("ü", "%C3%BC"), ("%2F", "%252F")],
-)
-def test_an_id_stays_one_part_of_the_path(id: str, quoted: str) -> None:
-    message = v0_3.message_request(id, "x", parameters={}, message_id="u", answer_id="a")
-    assert message.path == v0_3.delete_request(id).path == f"/conversation/{quoted}"
-    assert v0_3.stop_request(id).path == f"/conversation/{quoted}/stop-generating"
-    assert v0_3.read_request(id).path.startswith(f"/conversation/{quoted}/__data.json?")
-
-
 def test_the_ancestors_sampling_is_kept() -> None:
-    assert v0_3.SAMPLING == {
+    assert SAMPLING == {
         "temperature": 0.4,
         "truncate": 2048,
         "max_new_tokens": 1024,
@@ -136,7 +108,7 @@ def test_the_ancestors_sampling_is_kept() -> None:
 
 
 def test_a_new_conversations_id_is_read() -> None:
-    assert v0_3.read_created(b'{"conversationId":"6b02"}') == "6b02"
+    assert A.read_created(b'{"conversationId":"6b02"}') == Created("6b02")
 
 
 @pytest.mark.parametrize(
@@ -144,206 +116,36 @@ def test_a_new_conversations_id_is_read() -> None:
 )
 def test_an_answer_without_an_id_is_a_value_error(body: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - json's and our own
-        v0_3.read_created(body)
+        A.read_created(body)
 
 
-# Node 0 as v0.3, v0.4 and v0.5 have it, and what it says.
-MODELS = [{"id": "m", "name": "m", "displayName": "M"}]
-LAYOUTS: dict[str, tuple[dict[str, object], Settings]] = {
-    "v0.3": (
-        {
-            "conversations": [],
-            "settings": {
-                "shareConversationsWithModelAuthors": True,
-                "ethicsModalAcceptedAt": None,
-                "activeModel": "m",
-            },
-            "models": MODELS,
-            "requiresLogin": False,
-        },
-        Settings(active_model="m"),
-    ),
-    "v0.4, accepted": (
-        {
-            "settings": {
-                "shareConversationsWithModelAuthors": False,
-                "ethicsModalAcceptedAt": NOON,
-                "activeModel": "m",
-                "searchEnabled": True,
-            },
-            "models": MODELS,
-            "requiresLogin": False,
-            "messagesBeforeLogin": 0,
-        },
-        Settings(accepted=True, shares_data=False, active_model="m", web_search=True),
-    ),
-    "v0.5, with prompts": (
-        {
-            "settings": {
-                "ethicsModalAcceptedAt": NOON,
-                "activeModel": "m",
-                "customPrompts": {"m": "Be brief"},
-            },
-            "models": MODELS,
-            "requiresLogin": True,
-            "messagesBeforeLogin": 0,
-        },
-        Settings(accepted=True, active_model="m", custom_prompts={"m": "Be brief"}),
-    ),
-    "v0.5, without prompts": (
-        {"settings": {"activeModel": "m", "customPrompts": {}}, "models": MODELS},
-        Settings(active_model="m", custom_prompts={}),
-    ),
-    "undefined settings": (
-        {
-            "settings": {
-                "ethicsModalAcceptedAt": UNDEFINED,
-                "activeModel": UNDEFINED,
-                "searchEnabled": UNDEFINED,
-                "shareConversationsWithModelAuthors": UNDEFINED,
-                "customPrompts": UNDEFINED,
-            },
-            "models": MODELS,
-        },
-        Settings(),
-    ),
-    "no settings": ({"models": MODELS}, Settings()),
-    "settings of another type": ({"settings": [], "models": MODELS}, Settings()),
-}
+def test_the_last_document_of_a_web_search_names_the_search_and_its_pages() -> None:
+    found = read_web_search(recording("v0.4-web-search").payload)
+    assert found == WebSearched("6b02ccb4d53b124de5611823", ("http://127.0.0.1:31001/__page?n=1",))
 
 
-@pytest.mark.parametrize(("layout", "settings"), LAYOUTS.values(), ids=LAYOUTS)
-def test_a_layout_is_read(layout: dict[str, object], settings: Settings) -> None:
-    model = Model(id="m", name="m", display_name="M")
-    assert v0_3.read_layout(layout) == Layout(settings=settings, models=(model,))
+@pytest.mark.parametrize("body", [b"", b"<html>", b'{"messages":[]}', b'{"messages":[{}]}{"a":'])
+def test_a_web_search_without_a_result_is_a_value_error(body: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - json's and our own
+        read_web_search(body)
 
 
-@pytest.mark.parametrize(
-    ("models", "read"),
-    [
-        (None, ()),
-        ("x", ()),
-        ([], ()),
-        ([5, None], ()),
-        ([{}], (Model(id="", name=""),)),
-        ([{"id": "i"}], (Model(id="i", name="i", display_name="i"),)),
-        ([{"name": "n"}], (Model(id="n", name="n", display_name="n"),)),
-        (
-            [{"id": "i", "name": "n", "displayName": UNDEFINED, "description": UNDEFINED,
-              "parameters": UNDEFINED}],
-            (Model(id="i", name="n", display_name="n"),),
-        ),
-        (
-            [{"id": "i", "name": "n", "displayName": "N", "description": "d",
-              "parameters": {"temperature": 0.3, "top_k": None, "top_p": UNDEFINED}}],
-            (Model("i", "n", "N", "d", {"temperature": 0.3}),),
-        ),
-    ],
-)  # fmt: skip
-def test_models_are_read_whatever_is_missing(models: object, read: tuple[Model, ...]) -> None:
-    assert v0_3.read_layout({"models": models}).models == read
+def test_a_web_search_asks_for_the_whole_prompt() -> None:
+    ask = A.web_search(ID, "a&b ü?")
+    assert ask is not None
+    assert ask.request.path == f"/conversation/{ID}/web-search?prompt=a%26b%20%C3%BC%3F"
 
 
-@pytest.mark.parametrize(
-    ("layout", "spoken"),
-    [
-        ({"requiresLogin": False}, True),
-        ({"requiresLogin": True, "messagesBeforeLogin": 0}, True),
-        ({"loginRequired": False}, False),
-        ({}, False),
-    ],
-)
-def test_the_generation_is_known_by_its_layout(layout: dict[str, object], spoken: bool) -> None:
-    assert v0_3.is_spoken_in(layout) == spoken
+def test_what_cannot_be_done_is_refused_by_name() -> None:
+    with pytest.raises(UnsupportedError, match=r"Sending files .* chat-ui v0\.3 to v0\.6"):
+        A.check(files=[Upload("a", b"", "text/plain")])
+    with pytest.raises(UnsupportedError, match=r"Continuing an answer .* v0\.3"):
+        A.check_continue()
+    with pytest.raises(UnsupportedError, match="Asking the user"):
+        A.answer_elicitation(ID, "e", "accept", None)
+    A.check(web_search=True)
 
 
-@pytest.mark.parametrize(
-    ("page", "messages"),
-    [
-        ({}, []),
-        ({"messages": None}, []),
-        ({"messages": [5, {}]}, [Message("", "")]),
-        (
-            {"messages": [{"from": "user", "content": "x", "id": "1", "createdAt": NOON}]},
-            [Message("user", "x", id="1", created_at=NOON)],
-        ),
-        (
-            {"messages": [{"from": "assistant", "content": "x", "id": "", "createdAt": UNDEFINED}]},
-            [Message("assistant", "x")],
-        ),
-        ({"messages": [{"from": 5, "content": None, "id": 5}]}, [Message("", "")]),
-    ],
-)
-def test_messages_are_read_whatever_is_missing(
-    page: dict[str, object], messages: list[Message]
-) -> None:
-    assert v0_3.read_messages(page) == messages
-
-
-def test_a_node_is_its_value_or_how_it_failed() -> None:
-    failed = Failed(404, "Conversation not found")
-    nodes: list[pagedata.Node] = [Data({"a": 1}), failed, Skipped(), None, Data([])]
-    assert v0_3.node(nodes, 0) == {"a": 1}
-    assert v0_3.node(nodes, 1) is failed
-    for index in (2, 3, 4, 5):
-        with pytest.raises(ValueError, match=f"page data without node {index}"):
-            v0_3.node(nodes, index)
-
-
-def page_of(name: str, index: int) -> dict[str, object]:
-    nodes = pagedata.read(recording(name).payload)
-    assert isinstance(nodes, list)
-    found = v0_3.node(nodes, index)
-    assert isinstance(found, dict)
-    return found
-
-
-def test_the_real_layout_of_v0_4_is_read() -> None:
-    page = page_of("v0.4-get-root-data-json", 0)
-    assert v0_3.is_spoken_in(page)
-    layout = v0_3.read_layout(page)
-    assert layout.settings == Settings(active_model=FALCON_40B)
-    assert [model.id for model in layout.models] == [
-        FALCON_40B,
-        FALCON_7B,
-        "test/unreachable-endpoint",
-    ]
-    assert layout.models[0] == Model(
-        id=FALCON_40B,
-        name=FALCON_40B,
-        display_name=FALCON_40B,
-        parameters={
-            "temperature": 0.3,
-            "truncate": 1000,
-            "max_new_tokens": 1024,
-            "stop": ["<|endoftext|>"],
-            "top_p": 0.95,
-            "repetition_penalty": 1.2,
-            "top_k": 50,
-        },
-    )
-
-
-def test_the_real_layout_of_a_later_server_is_another_generations() -> None:
-    assert not v0_3.is_spoken_in(page_of("v0.9.4-settings-read-back", 0))
-
-
-def test_the_real_messages_of_v0_4_are_read() -> None:
-    messages = v0_3.read_messages(page_of("v0.4-conversation-data-page-only", 1))
-    assert [(message.role, message.content) for message in messages] == [
-        ("user", "one"),
-        ("user", "retry on assistant"),
-        ("assistant", "Hello! I am a scripted model. You said: retry on assistant"),
-    ]
-    assert messages[0].id == "5515afb2-019c-4bd8-83aa-15bd37a214fd"
-    assert messages[0].created_at == datetime(2026, 11, 22, 11, 3, 20, 377000, timezone.utc)
-    # A retry of what is no user message stored one without a time.
-    assert messages[1].created_at is None
-
-
-def test_the_real_answer_to_settings_is_a_redirect_inside_a_200() -> None:
-    answer = recording("v0.4-settings-referer-https")
-    assert answer.status == 200
-    found = pagedata.read(answer.payload)
-    assert found == pagedata.Redirected("https://127.0.0.1:31140/", 303)
+def test_the_real_answer_to_settings_is_a_redirect() -> None:
+    assert b'"type":"redirect"' in recording("v0.4-settings-referer-https").payload
     assert recording("v0.4-settings-accept-html").status == 303

@@ -36,11 +36,11 @@ def test_the_sampling_options_are_the_first_ten() -> None:
 
 
 def test_a_name_that_is_no_option_is_a_type_error_that_lists_them() -> None:
-    check_options({}, "A")
-    check_options({"temperature": 0.5, "timeout": 5, "files": [], "web_search": False}, "A")
+    check_options({})
+    check_options({"temperature": 0.5, "timeout": 5, "files": [], "web_search": False})
     wrong: Any = {"temprature": 0.5}
     with pytest.raises(TypeError, match="'temprature' is no option: these are temperature, top_p"):
-        check_options(wrong, "A")
+        check_options(wrong)
 
 
 SERVER = {"temperature": 0.3, "top_p": 0.9}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -144,6 +145,67 @@ def test_the_fixture_is_a_server_for_each_test(
     )
     result = pytester.runpytest_inprocess("-p", "h2o_client.pytest_plugin")
     result.assert_outcomes(passed=2)
+
+
+def test_a_marker_or_a_parameter_says_which_chat_ui_it_is(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    pytester.makepyfile(
+        """
+        import pytest, requests
+
+        def models(server):
+            return requests.get(f"{server.url}/api/models", timeout=10)
+
+        @pytest.mark.h2o_server(chat_ui="0.10", model="mine")
+        def test_today(h2o_server):
+            assert models(h2o_server).json()[0]["id"] == "mine"
+
+        @pytest.mark.h2o_server(terms=True)
+        def test_of_2023(h2o_server):
+            assert requests.post(f"{h2o_server.url}/conversation", timeout=10).status_code == 405
+
+        @pytest.mark.parametrize("h2o_server", ["0.4", "0.10"], indirect=True)
+        def test_both(h2o_server, request):
+            expected = 200 if "0.10" in request.node.name else 404
+            assert models(h2o_server).status_code == expected
+        """
+    )
+    result = pytester.runpytest_inprocess("-p", "h2o_client.pytest_plugin", "--strict-markers")
+    result.assert_outcomes(passed=4)
+
+
+def said(server: H2oServer, prompt: str) -> list[dict[str, object]]:
+    """What a chat-ui of today answers, asked as a browser does: neither life signs nor padding."""
+    with requests.Session() as browser:
+        made = browser.post(f"{server.url}/conversation", json={"model": "h2o_server"}, timeout=10)
+        path = f"conversation/{made.json()['conversationId']}"
+        cookie = {"Cookie": made.headers["set-cookie"].partition(";")[0], "Origin": server.url}
+        stored = browser.get(f"{server.url}/api/{path}", headers=cookie, timeout=10).json()
+        data = json.dumps({"inputs": prompt, "id": stored["messages"][0]["id"]})
+        answer = browser.post(
+            f"{server.url}/{path}", files={"data": (None, data)}, headers=cookie, timeout=10
+        )
+    updates = [json.loads(line) for line in answer.content.split(b"\n") if line.strip()]
+    return [
+        each for each in updates if each["type"] != "title" and each.get("status") != "keepAlive"
+    ]
+
+
+def test_as_a_chat_ui_of_today_it_says_and_fails_inside_its_stream() -> None:
+    with H2oServer(chat_ui="0.10") as server:
+        assert said(server, "Hi")[-2]["text"] == "Hello from h2o_server."
+        server.fails(503, "Loading", times=1)
+        assert said(server, "Hi")[-1] == {
+            "type": "status",
+            "status": "error",
+            "message": "503 Loading",
+            "statusCode": 503,
+        }
+        server.cuts("so far", times=1)
+        assert said(server, "Hi")[-1]["message"] == "terminated"
+        assert server.prompts == ["Hi", "Hi", "Hi"]
 
 
 def test_without_the_extra_using_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -633,3 +633,52 @@ def test_stop_does_not_wait_for_a_server_that_is_slow_to_answer(leaks_nothing: N
         go_on.set()
         assert reply.read().finish_reason == "stopped"
         assert server.paths()[-2:] == [STOP, DELETE]
+
+
+def updates(*documents: dict[str, object], pause: float = 0.0, end: bool = True) -> Script:
+    """A message route that sends JSON lines as chat-ui v0.7 and later do."""
+
+    def message(exchange: Exchange) -> None:
+        exchange.head(200, {"Content-Type": "application/jsonl", "Set-Cookie": COOKIE})
+        for document in documents:
+            exchange.write(json.dumps(document).encode() + b"\n")
+            exchange.stall(pause)
+            if exchange.gone(0):
+                return
+        if end:
+            exchange.end()
+        else:
+            exchange.stall(10, until_gone=True)
+
+    return message
+
+
+ALIVE: dict[str, object] = {"type": "status", "status": "keepAlive"}
+STARTED: dict[str, object] = {"type": "status", "status": "started"}
+TOKEN: dict[str, object] = {"type": "stream", "token": "a"}
+
+
+def test_updates_that_keep_the_connection_alive_are_no_life_between_tokens(ask: Ask) -> None:
+    # About ten a second come in silence from v0.9.3 on: no socket ever times out.
+    began = time.monotonic()
+    _, reply = ask(updates(STARTED, TOKEN, *[ALIVE] * 50, pause=0.05), timeout=Timeouts(idle=0.4))
+    with pytest.raises(TransportTimeout) as raised:
+        reply.read()
+    assert (raised.value.which, raised.value.partial) == ("idle", "a")
+    assert time.monotonic() - began < 1.5
+
+
+def test_updates_that_keep_the_connection_alive_are_no_first_token(ask: Ask) -> None:
+    timeout = Timeouts(first_token=0.4)
+    _, reply = ask(updates(STARTED, *[ALIVE] * 50, pause=0.05), timeout=timeout)
+    with pytest.raises(TransportTimeout) as raised:
+        reply.read()
+    assert raised.value.which == "first_token"
+
+
+def test_other_updates_are_life(ask: Ask) -> None:
+    tool: dict[str, object] = {"type": "tool", "subtype": "eta", "eta": 1}
+    final: dict[str, object] = {"type": "finalAnswer", "text": "a"}
+    script = updates(STARTED, TOKEN, *[tool] * 6, final, pause=0.1)
+    _, reply = ask(script, timeout=Timeouts(idle=0.4))
+    assert reply.read().text == "a"

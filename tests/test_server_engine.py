@@ -30,6 +30,11 @@ def test_an_engine_without_a_template_has_its_prompt_in_h2ogpt_s_form() -> None:
     )
 
 
+def test_what_the_system_is_told_to_be_comes_before_all_else() -> None:
+    prompt = prompt_of(Silent(), [Turn("system", "Be brief"), *TURNS], {})
+    assert prompt.startswith("<|system|>Be brief<|endoftext|><|prompt|>Hi")
+
+
 def test_an_engine_s_own_template_goes_first() -> None:
     assert prompt_of(Templated(), TURNS, {}) == "Hi / Hello / Bye"
 

@@ -1,39 +1,61 @@
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 import requests
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import Message
 
-from h2o_client.server.forms import media_type, read_form
+from h2o_client.server.forms import Form, Upload, media_type, read_form
 
 FIELDS = {"activeModel": "h2oai/falcon", "empty": "", "text": "zwei Wörter & mehr=\r\nZeilen"}
 
 
-def encoded(**how: Any) -> tuple[str, bytes]:
+def read(content_type: str, body: bytes, error: Exception | None = None) -> Form:
+    async def receive() -> Message:
+        if error is not None:
+            raise error
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    headers = [(b"content-type", content_type.encode())]
+    scope = {"type": "http", "method": "POST", "headers": headers, "app": None}
+    return asyncio.run(read_form(Request(scope, receive)))
+
+
+def encoded(**how: Any) -> Form:
     request = requests.Request("POST", "http://localhost/", **how).prepare()
     assert isinstance(request.body, str | bytes)
     body = request.body.encode() if isinstance(request.body, str) else request.body
-    return request.headers["content-type"], body
+    return read(request.headers["content-type"], body)
 
 
 def test_an_urlencoded_form_gives_its_fields_empty_ones_too() -> None:
-    assert read_form(*encoded(data=FIELDS)) == FIELDS
+    assert encoded(data=FIELDS) == Form(FIELDS, ())
 
 
 def test_a_multipart_form_gives_its_fields_empty_ones_too() -> None:
-    assert (
-        read_form(*encoded(files={name: (None, text) for name, text in FIELDS.items()})) == FIELDS
-    )
+    assert encoded(files={name: (None, text) for name, text in FIELDS.items()}) == Form(FIELDS, ())
 
 
 def test_of_a_name_that_occurs_twice_the_first_counts() -> None:
-    assert read_form("application/x-www-form-urlencoded", b"a=1&b=2&a=3") == {"a": "1", "b": "2"}
+    form = read("application/x-www-form-urlencoded", b"a=1&b=2&a=3")
+    assert form.fields == {"a": "1", "b": "2"}
 
 
-def test_a_part_without_a_name_is_skipped() -> None:
-    body = b"--x\r\nContent-Disposition: form-data\r\n\r\n1\r\n--x--\r\n"
-    assert read_form("multipart/form-data; boundary=x", body) == {}
+def test_files_are_no_fields_and_keep_every_byte() -> None:
+    content = bytes(range(256)) + b"\r\n\r\n\r--\n"
+    form = encoded(files=[("files", ("base64;a.bin", content, "a/b")), ("x", (None, "y"))])
+    assert form == Form({"x": "y"}, (Upload("files", "base64;a.bin", "a/b", content),))
+
+
+def test_a_file_s_name_may_be_any_text_and_its_type_missing() -> None:
+    head = 'Content-Disposition: form-data; name="files"; filename="base64;ünï %22q%22.txt"'
+    body = f"--x\r\n{head}\r\n\r\nabc\r\n--x--\r\n".encode()
+    form = read("multipart/form-data; boundary=x", body)
+    assert form.files == (Upload("files", "base64;ünï %22q%22.txt", "", b"abc"),)
 
 
 @pytest.mark.parametrize(
@@ -42,13 +64,20 @@ def test_a_part_without_a_name_is_skipped() -> None:
         ("", b""),
         ("text/plain", b"a=1"),
         ("application/json", b"{}"),
-        ("application/x-www-form-urlencoded", b"a=\xff"),
         ("multipart/form-data", b"a=1"),
+        ("multipart/form-data; boundary=x", b"--x\r\nContent-Disposition: form-data\r\n\r\n1\r\n"),
+        ("multipart/form-data; boundary=x", b"nonsense"),
     ],
 )
 def test_what_is_no_form_is_a_value_error(content_type: str, body: bytes) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - UnicodeDecodeError is one, in other words
-        read_form(content_type, body)
+    with pytest.raises(ValueError, match=r".+"):
+        read(content_type, body)
+
+
+def test_a_form_that_is_too_large_is_another_s_matter() -> None:
+    with pytest.raises(HTTPException) as caught:
+        read("application/x-www-form-urlencoded", b"", HTTPException(413))
+    assert caught.value.status_code == 413
 
 
 def test_the_media_type_is_told_without_parameters() -> None:

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from h2o_client.errors import ConfigurationError, GenerationError
-from h2o_client.server import LlamaEngine, Turn, serve
+from h2o_client.server import BUNDLED_MODEL, LlamaEngine, Turn, serve
 from h2o_client.server.app import PARAMETERS
 from h2o_client.server.llama import bundled_model_file, llama_parameters
 from h2o_client.server.sampling import read_sampling
 from h2o_client.wire.events import Final, Token
 from test_server_app import Visitor
+from test_server_v0_9_6_routes import Guest
 
 needs_model = pytest.mark.skipif(
     importlib.util.find_spec("xllamacpp") is None
@@ -167,6 +168,17 @@ def test_parameters_that_make_no_sense_are_refused(
 
 
 @needs_model
+def test_the_system_s_turn_stays_when_the_oldest_go(engine: LlamaEngine) -> None:
+    system, long = Turn("system", "Be brief."), Turn("user", "word " * 2100)
+    turns = [system, long, Turn("assistant", "Yes."), *JOKE]
+    kept = engine._tokens(turns, read_sampling({}))
+    assert kept == engine._tokens([system, *JOKE], read_sampling({}))
+    assert kept != engine._tokens(JOKE, read_sampling({}))
+    with pytest.raises(GenerationError, match="fit into the model's context"):
+        engine._tokens([system, Turn("user", "word " * 3000)], read_sampling({}))
+
+
+@needs_model
 def test_truncate_cuts_the_prompt_from_the_left(engine: LlamaEngine) -> None:
     whole = engine._tokens(JOKE, read_sampling({}))
     assert engine._tokens(JOKE, read_sampling({"truncate": 5})) == whole[-5:]
@@ -236,6 +248,18 @@ def test_the_model_answers_through_the_server(engine: LlamaEngine) -> None:
         assert '"details":{"finish_reason":"length"}' in answer.text
         expected = text_of(generate(engine, JOKE, **{**PARAMETERS, **GREEDY}))
         assert visitor.messages(made)[-1] == ("assistant", expected.rstrip())
+
+
+@needs_model
+def test_the_model_answers_as_a_chat_ui_of_today_too(engine: LlamaEngine) -> None:
+    with serve(engine, chat_ui="0.10", parameters=GREEDY) as server:
+        guest = Guest(server.url)
+        body = {"model": BUNDLED_MODEL, "preprompt": "You are a pirate."}
+        made = guest.send("POST", "/conversation", json=body).json()["conversationId"]
+        answer = guest.say(made, "Tell me a joke")
+        assert b'"type":"finalAnswer"' in answer.content
+        turns = [Turn("system", "You are a pirate."), *JOKE]
+        assert guest.said(made)[-1] == ("assistant", text_of(generate(engine, turns)).rstrip())
 
 
 @needs_model

@@ -10,6 +10,7 @@ import requests
 from h2o_client.server import BUNDLED_MODEL, ScriptedAnswer, ScriptedEngine, serve
 from test_server_answer import FedEngine, Stream
 from test_server_app import Visitor
+from test_server_v0_9_6_routes import Guest
 
 CLIENTS = 50
 
@@ -32,6 +33,32 @@ def test_50_clients_at_once_each_get_their_own_answers_and_nobody_else_s() -> No
         assert visitor.layout()["conversations"] == []
 
     with serve(lambda prompt: prompt, terms=True) as server, ThreadPoolExecutor(CLIENTS) as pool:
+        list(pool.map(chat, range(CLIENTS)))
+
+
+def test_50_clients_at_once_of_a_chat_ui_of_today_are_kept_apart_as_well() -> None:
+    together = threading.Barrier(CLIENTS)
+
+    def chat(number: int) -> None:
+        guest = Guest(server.url)
+        guest.send("POST", "/settings", json={"shareConversationsWithModelAuthors": False})
+        made = guest.create()
+        together.wait(30)
+        for turn in range(3):
+            answer = guest.say(made, f"client {number} turn {turn}")
+            assert f'"text":"client {number} turn {turn}"'.encode() in answer.content
+        assert [content for _, content in guest.said(made)[1:]] == [
+            f"client {number} turn {turn}" for turn in range(3) for _ in range(2)
+        ]
+        (entry,) = guest.send("GET", "/api/conversations").json()
+        assert entry["title"] == f"client {number} turn 0"
+        guest.send("DELETE", f"/conversation/{made}")
+        assert guest.send("GET", "/api/conversations").json() == []
+
+    with (
+        serve(lambda prompt: prompt, chat_ui="0.10") as server,
+        ThreadPoolExecutor(CLIENTS) as pool,
+    ):
         list(pool.map(chat, range(CLIENTS)))
 
 

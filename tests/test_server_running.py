@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from h2o_client.cli import run as cli
 from h2o_client.errors import ConfigurationError
 from h2o_client.server import BUNDLED_MODEL, run
 from h2o_client.server.__main__ import main
@@ -183,7 +184,41 @@ def test_the_other_options_reach_the_server(visited: Callable[[Visit], None]) ->
     assert main(f"{options} {limits}".split()) == 0
 
 
+@pytest.mark.parametrize("start", [main, lambda options: cli(["serve", *options])])
+def test_it_is_the_chat_ui_that_was_asked_for(
+    visited: Callable[[Visit], None], start: Callable[[list[str]], int]
+) -> None:
+    seen: list[int] = []
+    visited(lambda visitor: seen.append(visitor.send("GET", "/api/models").status_code))
+    options = ["--port", "0", "--quiet"]
+    for more in ([], ["--chat-ui", "0.6"], ["--chat-ui", "0.9.6"], ["--chat-ui", "0.10"]):
+        assert start([*options, *more]) == 0
+    assert seen == [404, 404, 200, 200]
+
+
 # What cannot start
+
+
+def test_a_version_that_cannot_be_is_a_bad_call(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--chat-ui", "0.8"])
+    assert caught.value.code == 2
+    assert cli(["serve", "--chat-ui", "0.8"]) == 2
+    assert capsys.readouterr().err.count("0.3 to 0.6, or 0.9.6 to 0.10.0; not '0.8'") == 2
+    assert OwnedEngine.loaded == []
+
+
+def test_before_a_model_is_loaded_it_is_known_what_cannot_be(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(chat_ui="0.8") == 1
+    assert main(["--chat-ui", "0.10", "--terms"]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(".")[0] for line in said] == [
+        "Error: This server can be chat-ui 0",
+        "Error: A chat-ui 0",
+    ]
+    assert OwnedEngine.loaded == []
 
 
 def test_why_it_cannot_start_is_said_in_one_line(

@@ -177,7 +177,7 @@ def test_all_that_is_public_is_there_and_nothing_else() -> None:
 def test_the_server_imports_only_what_it_may() -> None:
     allowed = {"starlette", "uvicorn", "msgspec", "xllamacpp", "typing_extensions"}
     own = ("h2o_client.server", "h2o_client.wire", "h2o_client.errors")
-    for file in ROOT.glob("*.py"):
+    for file in ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [each.name for each in node.names] if isinstance(node, ast.Import) else []

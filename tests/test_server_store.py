@@ -4,18 +4,12 @@ import re
 import threading
 from datetime import datetime, timedelta, timezone
 
+import msgspec
 import pytest
 
-from h2o_client.server.store import (
-    Full,
-    Limits,
-    Message,
-    Settings,
-    Store,
-    parse_id,
-    with_answer,
-    with_question,
-)
+from h2o_client.server.records import File, Message, Settings, parse_id
+from h2o_client.server.store import Full, Limits, Store
+from h2o_client.server.v0_3.messages import with_answer, with_question
 
 
 def asked_and_answered() -> tuple[Message, ...]:
@@ -196,9 +190,58 @@ def test_messages_of_a_minute_ago_do_not_count_nor_those_of_sessions_long_forgot
     for seconds, session in ((0, "ada"), (61, "ada"), (62, "bob"), (63, "ada")):
         at = moment + timedelta(seconds=seconds)
         monkeypatch.setattr("h2o_client.server.store.now", lambda at=at: at)
-        store.expect_message(session)
+        store.expect_message(session, spare=1)
     with pytest.raises(Full, match="too many messages"):
-        store.expect_message("ada")
+        store.expect_message("ada", spare=1)
+
+
+def test_as_many_messages_a_minute_are_taken_as_the_limit_and_what_is_spared_say() -> None:
+    for spare in (0, 1):
+        store = Store(Limits(messages_per_minute=2))
+        for _ in range(2 + spare):
+            store.expect_message("ada", spare=spare)
+        with pytest.raises(Full, match="too many messages"):
+            store.expect_message("ada", spare=spare)
+        store.expect_message("bob", spare=spare)
+
+
+def test_messages_are_added_to_those_that_are_there_by_now() -> None:
+    store = Store()
+    made = store.create("ada", model="m")
+    first, second = asked_and_answered()[:2], asked_and_answered()[2:]
+    store.add_messages("ada", made.id, first)
+    store.add_messages("ada", made.id, second)
+    store.add_messages("bob", made.id, second)
+    found = store.conversation("ada", made.id)
+    assert found is not None
+    assert ids(found.messages) == ["u1", "a1", "u2", "a2"]
+
+
+def test_a_message_is_saved_in_its_place_and_the_others_are_left_alone() -> None:
+    store = Store()
+    made = store.create("ada", model="m", messages=asked_and_answered())
+    changed = msgspec.structs.replace(asked_and_answered()[1], content="one, rather")
+    store.save_message("ada", made.id, changed)
+    store.save_message("bob", made.id, changed)
+    found = store.conversation("ada", made.id)
+    assert found is not None
+    assert [each.content for each in found.messages] == ["one", "one, rather", "two", "2"]
+
+
+def test_files_and_settings_are_text_that_is_kept_too() -> None:
+    store = Store(Limits(text=1000, settings=1))
+    store.save_settings("ada", share=True, active_model="m", accepted=True, document=b"x" * 1000)
+    with pytest.raises(Full):
+        store.save_settings("ada", share=True, active_model="m", accepted=True, document=b"{}")
+    store.save_settings("bob", share=True, active_model="m", accepted=True)
+    store.expect_room()
+    file = File("sha", "name", "text/plain", b"x" * 1000)
+    message = msgspec.structs.replace(asked_and_answered()[0], files=(file,))
+    store.create("ada", model="m", messages=[message])
+    with pytest.raises(Full):
+        store.expect_room()
+    assert store.delete_all("ada") == 1
+    store.expect_room()
 
 
 def test_a_conversation_keeps_its_last_web_searches() -> None:

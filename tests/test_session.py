@@ -88,7 +88,8 @@ def test_one_answer_takes_these_requests_in_this_order(open_session: Open) -> No
         assert "".join(client.stream("Hi")) == "Hello there"
         assert "".join(client.stream("Hi")) == "Hello there"
         one_answer = ["POST /conversation", f"POST {MESSAGE}", f"DELETE {MESSAGE}"]
-        assert server.paths() == ["GET /__data.json", "POST /settings", *one_answer, *one_answer]
+        found = ["GET /api/models", "GET /__data.json", "POST /settings"]
+        assert server.paths() == [*found, *one_answer, *one_answer]
         assert server.connections == 1
 
 
@@ -109,7 +110,7 @@ def test_settings_say_what_was_asked_for(open_session: Open) -> None:
         client = open_session(
             server.url, model="other", accept_terms=False, share_data=True, web_search=True
         )
-        client.chat("Hi")
+        client.models()
         posted = form(server)
     assert json.loads(posted.pop("customPrompts")) == prompts
     assert posted == {
@@ -150,14 +151,14 @@ def test_the_session_cookie_is_sent_back_over_http_to_this_machine(open_session:
     with ScriptedServer(chat_ui()) as server:
         open_session(server.url.replace("127.0.0.1", "localhost")).chat("Hi")
         cookies = [each.cookies.get("hf-chat") for each in server.requests]
-    assert cookies == [None, "e41adc77", "e41adc77", "e41adc77", "e41adc77"]
+    assert cookies == [None, "e41adc77", "e41adc77", "e41adc77", "e41adc77", "e41adc77"]
 
 
 def test_the_session_cookie_is_sent_back_over_tls(open_session: Open) -> None:
     certs = certificates()
     with ScriptedServer(chat_ui(), tls=certs.server) as server:
         open_session(server.url, verify=certs.ca).chat("Hi")
-        assert [each.cookies.get("hf-chat") for each in server.requests][1:] == ["e41adc77"] * 4
+        assert [each.cookies.get("hf-chat") for each in server.requests][1:] == ["e41adc77"] * 5
 
 
 def test_a_real_303_accepts_the_settings_too(open_session: Open) -> None:
@@ -433,14 +434,6 @@ def test_a_refused_message_has_its_error_and_its_conversation_is_deleted(
         assert caught.value.origin == (origin or "server")
         assert type(caught.value) is error
         assert server.paths()[-2:] == [f"POST {MESSAGE}", f"DELETE {MESSAGE}"]
-
-
-def test_a_later_generation_is_said_to_be_one(open_session: Open) -> None:
-    root = layout({"loginRequired": False, "settings": {}, "models": []})
-    with ScriptedServer(chat_ui(root=root)) as server:
-        with pytest.raises(UnsupportedError, match="later one"):
-            open_session(server.url).chat("Hi")
-        assert server.paths() == ["GET /__data.json"]
 
 
 @pytest.mark.parametrize("body", [b"<!doctype html><title>Hi", b"", b"[]", b'{"type":"data"}'])
@@ -841,13 +834,14 @@ def test_a_server_whose_version_is_said_is_not_looked_at(open_session: Open) -> 
     root = layout({key: value for key, value in LAYOUT.items() if key != "requiresLogin"})
     with ScriptedServer(chat_ui(root=root)) as server:
         assert open_session(server.url, server_version="0.4").chat("Hi").text == "Hello there"
-        with pytest.raises(UnsupportedError):
+        assert server.count("GET", "/api/models") == 0
+        with pytest.raises(ConfigurationError, match="server_version="):
             open_session(server.url).chat("Hi")
 
 
 @pytest.mark.parametrize(
     ("version", "error"),
-    [("0.9.4", UnsupportedError), ("0.2", UnsupportedError), ("new", ConfigurationError)],
+    [("0.9", ConfigurationError), ("0.2", UnsupportedError), ("new", ConfigurationError)],
 )
 def test_a_version_that_cannot_be_spoken_with_is_refused(
     version: str, error: type[Exception]
@@ -856,9 +850,13 @@ def test_a_version_that_cannot_be_spoken_with_is_refused(
         H2oSession("http://localhost:3000", server_version=version)
 
 
-@pytest.mark.parametrize("options", [{"files": ["a.txt"]}, {"web_search": True}])
-def test_what_cannot_be_done_yet_is_refused_by_name(
-    open_session: Open, options: dict[str, Any]
-) -> None:
-    with pytest.raises(UnsupportedError, match=r"v0\.3 to v0\.6"):
-        open_session("http://127.0.0.1:1").stream("Hi", **options)
+def test_files_are_refused_by_name_where_messages_cannot_have_them(open_session: Open) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        with pytest.raises(UnsupportedError, match=r"v0\.3 to v0\.6"):
+            open_session(server.url).stream("Hi", files=[b"a text"])
+        assert server.count("POST", "/conversation") == 0
+
+
+def test_a_file_that_cannot_be_read_is_said_before_anything_is_sent(open_session: Open) -> None:
+    with pytest.raises(ConfigurationError, match=r"'no/such\.txt' cannot be read: No such"):
+        open_session("http://127.0.0.1:1").stream("Hi", files=["no/such.txt"])

@@ -18,13 +18,16 @@ STAIR = (
     ("messages", "timeouts"),
     ("wire", "background", "options"),
     ("transport", "generations"),
-    ("litter",),
+    ("litter", "asking", "uploads"),
     ("upstream",),
-    ("reply",),
+    ("exchange",),
+    ("reply", "settling"),
+    ("turn",),
     ("conversation",),
     ("session",),
     ("server",),
-    ("calls", "cli", "pytest_plugin"),
+    ("calls", "cli", "pytest_plugin", "aio"),
+    ("provider",),
     ("__main__",),
 )
 PURE = ("wire", "generations", "messages", "errors")
@@ -83,6 +86,12 @@ def test_only_the_transport_knows_requests_and_urllib3() -> None:
             assert not roots & {"requests", "urllib3"}, path
 
 
+def test_only_the_async_face_knows_anyio() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent.name != "aio" and "server" not in path.parts:
+            assert "anyio" not in {each.split(".")[0] for each in imports(path)}, path
+
+
 def test_the_server_shares_only_the_wire_with_the_client() -> None:
     for path in modules("server"):
         assert steps_used(path) <= {"wire", "errors", "server"}, path
@@ -91,7 +100,7 @@ def test_the_server_shares_only_the_wire_with_the_client() -> None:
 def test_importing_the_package_loads_no_extra() -> None:
     code = (
         "import sys, h2o_client; "
-        "print([name for name in ('anyio', 'starlette', 'uvicorn', 'xllamacpp', 'click', 'rich') "
+        "print([name for name in ('anyio', 'asyncio', 'starlette', 'uvicorn', 'click', 'rich') "
         "if name in sys.modules])"
     )
     shown = subprocess.run(

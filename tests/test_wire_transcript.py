@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from h2o_client.wire.events import (
+    Elicitation,
     Event,
     Failure,
+    File,
     Final,
     Malformed,
     Notice,
@@ -103,3 +105,17 @@ def test_text_bytes_are_those_of_the_text(tokens: list[Token]) -> None:
 
 def test_text_bytes_count_what_came_and_not_what_counts() -> None:
     assert transcript_of(Token("äöü"), Final("x" * 100)).text_bytes == 6
+
+
+def test_a_final_answers_sources_count_and_files_are_named() -> None:
+    transcript = transcript_of(File("a.png", "1123"), File("b.csv"), Final("x", sources=DOGS))
+    assert transcript.sources == DOGS
+    assert transcript.files == ("a.png", "b.csv")
+
+
+def test_what_a_tool_asks_is_open_until_it_is_resolved() -> None:
+    asked = Elicitation(id="e1", state="request", message="Sure?")
+    transcript = transcript_of(Token("Let me look. "), asked, Status("finished"))
+    assert (transcript.elicitation, transcript.ended) == (asked, False)
+    transcript.add([Elicitation(id="e1", state="resolved")])
+    assert transcript.elicitation is None

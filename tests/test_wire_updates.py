@@ -7,10 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from h2o_client.wire.events import (
+    Elicitation,
     Event,
     Failure,
+    File,
     Final,
     Notice,
+    Reasoning,
+    Route,
     Source,
     Status,
     Title,
@@ -33,7 +37,17 @@ RESULT: dict[str, object] = {
 }
 ETA: dict[str, object] = {"type": "tool", "subtype": "eta", "uuid": "u", "eta": 10}
 ROUTER = {"type": "routerMetadata", "route": "", "model": "", "provider": "scripted"}
-ELICITATION = {"type": "elicitation", "subtype": "request", "request": {"mode": "form"}}
+ELICITATION = {
+    "type": "elicitation",
+    "subtype": "request",
+    "request": {
+        "server": "mock",
+        "mode": "form",
+        "message": "Sure?",
+        "fields": [{"kind": "boolean", "name": "sure"}, 5],
+        "elicitationId": "e1",
+    },
+}
 
 # (a line, its event)
 READ: dict[str, tuple[bytes, Event]] = {
@@ -106,9 +120,48 @@ READ: dict[str, tuple[bytes, Event]] = {
         Failure("too long", "t"),
     ),
     "an error with a type that is none": (b'{"error":"x","error_type":[]}', Failure("x")),
+    "a final answer's sources": (
+        b'{"type":"finalAnswer","text":"x","webSources":[{"uri":"https://u","title":"U"}]}',
+        Final("x", sources=(Source("U", "https://u"),)),
+    ),
+    "a piece of reasoning": (
+        b'{"type":"reasoning","subtype":"stream","token":"hm\\u0000\\u0000"}',
+        Reasoning("hm"),
+    ),
+    "how reasoning goes": (
+        b'{"type":"reasoning","subtype":"status","status":"Thinking..."}',
+        Reasoning("Thinking..."),
+    ),
+    "a file": (
+        b'{"type":"file","name":"a.png","sha":"1123","mime":"image/png"}',
+        File("a.png", "1123", "image/png"),
+    ),
+    "router metadata": (json.dumps(ROUTER).encode(), Route(provider="scripted")),
+    "an elicitation": (
+        json.dumps(ELICITATION).encode(),
+        Elicitation(
+            id="e1",
+            state="request",
+            message="Sure?",
+            mode="form",
+            server="mock",
+            fields=({"kind": "boolean", "name": "sure"},),
+        ),
+    ),
+    "an elicitation by a page": (
+        b'{"type":"elicitation","subtype":"request",'
+        b'"request":{"elicitationId":"e2","mode":"url","url":"https://x/y","fields":5}}',
+        Elicitation(id="e2", state="request", mode="url", url="https://x/y"),
+    ),
+    "an elicitation that was answered": (
+        b'{"type":"elicitation","subtype":"resolved","elicitationId":"e1","action":"accept"}',
+        Elicitation(id="e1", state="resolved"),
+    ),
     # Nobody has a name for these.
-    "router metadata": (json.dumps(ROUTER).encode(), Notice(ROUTER)),
-    "an elicitation": (json.dumps(ELICITATION).encode(), Notice(ELICITATION)),
+    "an elicitation without an id": (
+        b'{"type":"elicitation","request":{}}',
+        Notice({"type": "elicitation", "request": {}}),
+    ),
     "a type to come": (b'{"type":"hologram","x":1}', Notice({"type": "hologram", "x": 1})),
     "a type that is no text": (b'{"type":5}', Notice({"type": 5})),
     "no type": (b'{"a":1}', Notice({"a": 1})),

@@ -8,17 +8,35 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from typing import ClassVar
 from urllib.parse import quote
 
-import msgspec
-
-from h2o_client.messages import Message
-from h2o_client.wire import pagedata
-from h2o_client.wire.request import Request, delete, get, post, post_form, post_json
-
-NAME = "chat-ui v0.3 to v0.6"
-FIRST, LAST = (0, 3), (0, 6)
+from h2o_client.generations import pages
+from h2o_client.generations.generation import (
+    Ask,
+    Generation,
+    Prompt,
+    Upload,
+    Version,
+    WebSearched,
+    conversation_path,
+)
+from h2o_client.generations.records import (
+    Created,
+    Entries,
+    Layout,
+    Model,
+    Settings,
+    Stored,
+    User,
+    mapping,
+    mappings,
+    read_layout,
+    read_stored,
+    searched,
+    text,
+)
+from h2o_client.wire.request import Request, get, post, post_form, post_json
 
 SAMPLING: Mapping[str, object] = {
     "temperature": 0.4,
@@ -31,189 +49,115 @@ SAMPLING: Mapping[str, object] = {
 """The ancestor's sampling parameters, where neither the caller nor the server has any."""
 
 
-class Model(msgspec.Struct, frozen=True):
-    """A model the server offers, with the sampling parameters its operator set."""
+class V0_3(Generation):  # noqa: N801 - named as the version
+    """Forms, page data, server-sent events."""
 
-    id: str
-    name: str
-    display_name: str = ""
-    description: str = ""
-    parameters: dict[str, object] = {}
+    letter = "A"
+    name = "chat-ui v0.3 to v0.6"
+    first: ClassVar[Version] = (0, 3)
+    last: ClassVar[Version] = (0, 6)
+    samples = True
+    has_preprompt = False
+    has_pages = True
+    chooses_ids = True
+    passes_model_on = True
+    answers_in_lines = False
+    keeps_failed = False
+    skip = "_1"
+    """How the request for a page says that it wants node 1 alone."""
+
+    def layout(self) -> Ask[Layout]:
+        return Ask(pages.root_request(), lambda body: read_layout(pages.node(body, 0)))
+
+    def models(self) -> Ask[tuple[Model, ...]]:
+        return self.layout().then(lambda layout: layout.models)
+
+    def settings(self) -> Ask[Settings]:
+        return self.layout().then(lambda layout: layout.settings)
+
+    def user(self) -> Ask[User | None]:
+        return self.layout().then(lambda layout: layout.user)
+
+    def conversations(self, page: int) -> Ask[Entries]:
+        return self.layout().then(lambda layout: Entries(layout.entries, more=False))
+
+    def change_settings(self, settings: Settings) -> Request:
+        """As a form, in which two fields count as true whatever their value ("false" too).
+
+        They are left out to say no.
+        """
+        fields = [("activeModel", settings.active_model)]
+        if settings.accepted:
+            fields += [("ethicsModalAccepted", "true"), ("ethicsModalAcceptedAt", "")]
+        if settings.shares_data:
+            fields.append(("shareConversationsWithModelAuthors", "true"))
+        if settings.web_search:
+            fields.append(("searchEnabled", "true"))
+        if settings.custom_prompts is not None:
+            fields.append(("customPrompts", json.dumps(settings.custom_prompts)))
+        return post_form("/settings", fields, safe=True)
+
+    def create(self, model: str, preprompt: str | None) -> Ask[Created]:
+        return Ask(post_json("/conversation", {"model": model}), self.read_created)
+
+    def message(self, conversation_id: str, prompt: Prompt) -> Request:
+        """``web_search_id`` must be there: leaving it out or null is refused by some versions."""
+        document = {
+            "inputs": prompt.text,
+            "parameters": dict(prompt.parameters),
+            "stream": True,
+            "options": {
+                "id": prompt.id,
+                "response_id": prompt.answer_id,
+                "is_retry": prompt.retry,
+                "use_cache": False,
+                "web_search_id": prompt.web_search_id,
+            },
+        }
+        path = conversation_path(conversation_id)
+        return post_json(path, document, accept="*/*", budget="first_token")
+
+    def conversation(self, conversation_id: str) -> Sequence[Ask[Stored]]:
+        request = pages.conversation_request(conversation_id, skip=self.skip)
+        return (Ask(request, lambda body: read_stored(pages.node(body, 1), self.is_finished)),)
+
+    def is_finished(self, message: Mapping[str, object]) -> bool:
+        """Answers are stored whole, after their stream."""
+        return True
+
+    def web_search(self, conversation_id: str, prompt: str) -> Ask[WebSearched] | None:
+        path = f"{conversation_path(conversation_id)}/web-search?prompt={quote(prompt, safe='')}"
+        return Ask(get(path, budget="first_token"), read_web_search)
+
+    def check(self, *, files: Sequence[Upload] = (), web_search: bool = False) -> None:
+        if files:
+            raise self.cannot("Sending files")
+
+    def summarize(self, conversation_id: str) -> Ask[str]:
+        request = post(conversation_path(conversation_id) + "/summarize", budget="first_token")
+        return Ask(request, _read_title)
 
 
-class Settings(msgspec.Struct, frozen=True):
-    """A session's settings as the server stores them."""
+def read_web_search(body: bytes) -> WebSearched:
+    """The last of the documents that stand one behind the other, each longer than the one before.
 
-    accepted: bool = False
-    shares_data: bool = True
-    active_model: str = ""
-    web_search: bool = False
-    custom_prompts: dict[str, str] | None = None
-
-
-class Layout(msgspec.Struct, frozen=True):
-    """What every page of the server tells: node 0 of its page data."""
-
-    settings: Settings
-    models: tuple[Model, ...]
-
-
-def layout_request() -> Request:
-    """The first request to a server; it also tells the generation."""
-    return get("/__data.json")
-
-
-def is_spoken_in(layout: Mapping[str, object]) -> bool:
-    """Whether node 0 of a server's page data is this generation's."""
-    return "requiresLogin" in layout
-
-
-def read_layout(layout: Mapping[str, object]) -> Layout:
-    """Node 0 of the page data."""
-    settings = _mapping(layout.get("settings"))
-    prompts = settings.get("customPrompts")
-    models = layout.get("models")
-    return Layout(
-        settings=Settings(
-            accepted=bool(settings.get("ethicsModalAcceptedAt")),
-            shares_data=settings.get("shareConversationsWithModelAuthors") is not False,
-            active_model=str(settings.get("activeModel") or ""),
-            web_search=bool(settings.get("searchEnabled")),
-            custom_prompts=(
-                {str(model): str(prompt) for model, prompt in prompts.items()}
-                if isinstance(prompts, dict)
-                else None
-            ),
-        ),
-        models=tuple(_model(model) for model in models if isinstance(model, dict))
-        if isinstance(models, list)
-        else (),
-    )
-
-
-def settings_request(settings: Settings) -> Request:
-    """The whole settings document: what a form leaves out goes back to its default.
-
-    Two fields count as true whatever their value ("false" too): they are left out to say no.
+    Raises ValueError where the search gave no result to name.
     """
-    fields = [("activeModel", settings.active_model)]
-    if settings.accepted:
-        fields += [("ethicsModalAccepted", "true"), ("ethicsModalAcceptedAt", "")]
-    if settings.shares_data:
-        fields.append(("shareConversationsWithModelAuthors", "true"))
-    if settings.web_search:
-        fields.append(("searchEnabled", "true"))
-    if settings.custom_prompts is not None:
-        fields.append(("customPrompts", json.dumps(settings.custom_prompts)))
-    return post_form("/settings", fields, safe=True)
+    decoder = json.JSONDecoder()
+    written, place, messages = body.decode().strip(), 0, []
+    while place < len(written):
+        document, place = decoder.raw_decode(written, place)
+        messages = mappings(mapping(document).get("messages"))
+        while place < len(written) and written[place].isspace():
+            place += 1
+    found = [text(each.get("id")) for each in messages if each.get("type") == "result"]
+    if not found or not found[-1]:
+        raise ValueError("a web search without a result")
+    return WebSearched(found[-1], searched(messages))
 
 
-def create_request(model: str) -> Request:
-    """A new conversation."""
-    return post_json("/conversation", {"model": model})
-
-
-def read_created(body: bytes) -> str:
-    """The new conversation's id. Raises ValueError."""
-    document = json.loads(body)
-    if not isinstance(document, dict) or not isinstance(document.get("conversationId"), str):
-        raise ValueError("no conversationId")
-    return str(document["conversationId"])
-
-
-def message_request(
-    conversation_id: str,
-    prompt: str,
-    *,
-    parameters: Mapping[str, object],
-    message_id: str,
-    answer_id: str,
-    retry: bool = False,
-) -> Request:
-    """One prompt. Both ids are UUIDs the client chooses; a retry's is the user message's.
-
-    ``web_search_id`` must be there: leaving it out or null is refused by some versions.
-    """
-    document = {
-        "inputs": prompt,
-        "parameters": dict(parameters),
-        "stream": True,
-        "options": {
-            "id": message_id,
-            "response_id": answer_id,
-            "is_retry": retry,
-            "use_cache": False,
-            "web_search_id": "",
-        },
-    }
-    return post_json(_conversation(conversation_id), document, accept="*/*", budget="first_token")
-
-
-def stop_request(conversation_id: str) -> Request:
-    """Stops the answer that is being given: the server looks once a second, at the next token."""
-    return post(_conversation(conversation_id) + "/stop-generating")
-
-
-def delete_request(conversation_id: str) -> Request:
-    """Deletes a conversation; 404 on a repeat."""
-    return delete(_conversation(conversation_id))
-
-
-def read_request(conversation_id: str) -> Request:
-    """A conversation's messages: node 1 of its page alone."""
-    return get(_conversation(conversation_id) + "/__data.json?x-sveltekit-invalidated=_1")
-
-
-def read_messages(page: Mapping[str, object]) -> list[Message]:
-    """Node 1 of a conversation's page data."""
-    messages = page.get("messages")
-    if not isinstance(messages, list):
-        return []
-    return [_message(message) for message in messages if isinstance(message, dict)]
-
-
-def node(nodes: Sequence[pagedata.Node], index: int) -> Mapping[str, object] | pagedata.Failed:
-    """A node's value, or how it failed. Raises ValueError if there is none."""
-    found = nodes[index] if index < len(nodes) else None
-    if isinstance(found, pagedata.Failed):
-        return found
-    if isinstance(found, pagedata.Data) and isinstance(found.value, dict):
-        return found.value
-    raise ValueError(f"page data without node {index}")
-
-
-def _conversation(conversation_id: str) -> str:
-    return "/conversation/" + quote(conversation_id, safe="")
-
-
-def _model(model: Mapping[str, object]) -> Model:
-    name = str(model.get("name") or model.get("id") or "")
-    return Model(
-        id=str(model.get("id") or name),
-        name=name,
-        display_name=_text(model.get("displayName")) or name,
-        description=_text(model.get("description")),
-        parameters={
-            name: value
-            for name, value in _mapping(model.get("parameters")).items()
-            if value is not None and value is not pagedata.UNDEFINED
-        },
-    )
-
-
-def _message(message: Mapping[str, object]) -> Message:
-    created = message.get("createdAt")
-    return Message(
-        role=_text(message.get("from")),
-        content=_text(message.get("content")),
-        id=_text(message.get("id")) or None,
-        created_at=created if isinstance(created, datetime) else None,
-    )
-
-
-def _mapping(value: object) -> Mapping[str, object]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+def _read_title(body: bytes) -> str:
+    title = mapping(json.loads(body)).get("title")
+    if not isinstance(title, str):
+        raise ValueError("no title")
+    return title

@@ -6,6 +6,8 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
+from h2o_client.errors import ConfigurationError
+from h2o_client.server.chat_ui import DEFAULT, generation_of
 from h2o_client.server.running import run
 
 
@@ -19,6 +21,13 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m h2o_client.server",
         description="A chat-ui server for this machine, with a small bundled model or another.",
         epilog="The key of an upstream is read from H2O_UPSTREAM_KEY or OPENAI_API_KEY.",
+    )
+    parser.add_argument(
+        "--chat-ui",
+        metavar="VERSION",
+        type=_version,
+        default=DEFAULT,
+        help="the chat-ui to be: 0.3 to 0.6, or 0.9.6 to 0.10.0 (%(default)s)",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=3000, help="port; 0: a free one (%(default)s)")
@@ -61,6 +70,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quiet", action="store_true", help="no access log")
     return parser
+
+
+def _version(chat_ui: str) -> str:
+    try:
+        generation_of(chat_ui)
+    except ConfigurationError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from None
+    return chat_ui
 
 
 def _at_least(least: int) -> Callable[[str], int]:

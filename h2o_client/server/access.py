@@ -9,7 +9,7 @@ from typing import TextIO
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from h2o_client.server.store import now
+from h2o_client.server.records import now
 
 
 class Access(msgspec.Struct, frozen=True):

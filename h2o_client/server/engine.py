@@ -16,9 +16,12 @@ from h2o_client.wire.events import Final, Token
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """One message of the conversation so far; the last one is the user's new question."""
+    """One message of the conversation so far; the last one is the user's new question.
 
-    role: Literal["user", "assistant"]
+    The first one can be what the system is told to be; up to chat-ui v0.6 there is no such thing.
+    """
+
+    role: Literal["system", "user", "assistant"]
     content: str
 
 
@@ -78,4 +81,4 @@ def prompt_of(engine: Engine, turns: Sequence[Turn], parameters: Mapping[str, ob
     return "".join(written) + _MARKS["assistant"]
 
 
-_MARKS = {"user": "<|prompt|>", "assistant": "<|answer|>"}
+_MARKS = {"system": "<|system|>", "user": "<|prompt|>", "assistant": "<|answer|>"}

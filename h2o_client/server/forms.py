@@ -1,13 +1,30 @@
-"""A form's bytes come in, its fields go out: both encodings that browsers and clients send."""
+"""A form comes in, its fields and files go out: both encodings that browsers and clients send."""
 
 from __future__ import annotations
 
-from email.parser import BytesParser
-from email.policy import HTTP
-from urllib.parse import parse_qsl
+import msgspec
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
 URLENCODED = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data"
+
+
+class Upload(msgspec.Struct, frozen=True):
+    """A file in a form."""
+
+    field: str
+    filename: str
+    mime: str
+    content: bytes
+
+
+class Form(msgspec.Struct, frozen=True):
+    """What a form says; of a field that occurs twice, the first."""
+
+    fields: dict[str, str]
+    files: tuple[Upload, ...]
 
 
 def media_type(content_type: str) -> str:
@@ -15,27 +32,22 @@ def media_type(content_type: str) -> str:
     return content_type.partition(";")[0].strip().lower()
 
 
-def read_form(content_type: str, body: bytes) -> dict[str, str]:
-    """The fields; of a name that occurs twice, the first. Raises ValueError if it is no form."""
-    kind = media_type(content_type)
-    if kind == URLENCODED:
-        fields = parse_qsl(body.decode(), keep_blank_values=True)
-    elif kind == MULTIPART:
-        fields = _read_multipart(content_type, body)
-    else:
+async def read_form(request: Request) -> Form:
+    """The request's form. Raises ValueError if it is none."""
+    if media_type(request.headers.get("content-type", "")) not in (URLENCODED, MULTIPART):
         raise ValueError("neither of the two form encodings")
-    return dict(reversed(fields))
-
-
-def _read_multipart(content_type: str, body: bytes) -> list[tuple[str, str]]:
-    head = f"Content-Type: {content_type}\r\n\r\n".encode()
-    form = BytesParser(policy=HTTP).parsebytes(head + body)
-    if not form.is_multipart():
-        raise ValueError("no boundary")
-    fields = []
-    for part in form.iter_parts():
-        name = part.get_param("name", header="content-disposition")
-        payload = part.get_payload(decode=True)
-        if isinstance(name, str) and isinstance(payload, bytes):
-            fields.append((name, payload.decode()))
-    return fields
+    fields: dict[str, str] = {}
+    files: list[Upload] = []
+    try:
+        async with request.form() as form:
+            for name, value in form.multi_items():
+                if isinstance(value, UploadFile):
+                    file = value.filename or "", value.content_type or ""
+                    files.append(Upload(name, *file, await value.read()))
+                else:
+                    fields.setdefault(name, value)
+    except HTTPException as exc:
+        if exc.status_code == 400:  # starlette's word for a form that is broken
+            raise ValueError(exc.detail) from exc
+        raise
+    return Form(fields, tuple(files))

@@ -1,18 +1,20 @@
-"""What stands before every route: the session's cookie, the Referer rule, the terms, the limits.
+"""What stands before every route: the session's cookie, the rule for forms, the terms, the limits.
 
-chat-ui does the same in its ``hooks.server.ts``. Refusals made here set no cookie. Two rules are
-not chat-ui's: pages of other sites reach this server neither under another name of this machine
-(DNS rebinding) nor by requests that change something.
+chat-ui does the same in its ``hooks.server.ts``; what has changed there over the years stands in
+`Rules`. Refusals made here set no cookie. Two rules are not chat-ui's: pages of other sites reach
+this server neither under another name of this machine (DNS rebinding) nor by requests that change
+something.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from email.utils import format_datetime
-from urllib.parse import quote, unquote, urlsplit
+from typing import NamedTuple
+from urllib.parse import quote, unquote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -21,11 +23,25 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from h2o_client.server.forms import MULTIPART, URLENCODED, media_type
-from h2o_client.server.store import Store, now
+from h2o_client.server.records import now
+from h2o_client.server.store import Store
 
 COOKIE = "hf-chat"
 BODY_LIMIT = 512 * 1024
 _LONGEST_SESSION = 1024
+
+
+class Rules(NamedTuple):
+    """What a generation of chat-ui has of its own here.
+
+    ``refused_form`` gets the headers of a posted form and the server's own origin, and gives the
+    refusal, or None; ``crash`` is the document of an error that has no words.
+    """
+
+    refused_form: Callable[[Headers, str], Response | None]
+    crash: Callable[[], Mapping[str, str]]
+    cookie_methods: Collection[str]
+    cookie_lasts: timedelta
 
 
 class Hook:
@@ -41,6 +57,7 @@ class Hook:
         app: ASGIApp,
         *,
         store: Store,
+        rules: Rules,
         terms: bool,
         origin: str | None,
         secure_cookie: bool,
@@ -48,6 +65,7 @@ class Hook:
     ) -> None:
         self._app = app
         self._store = store
+        self._rules = rules
         self._terms = terms
         self._origin = origin or "http"
         self._secure = secure_cookie
@@ -67,7 +85,8 @@ class Hook:
             return
 
         async def send_with_cookie(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            begins = message["type"] == "http.response.start"
+            if begins and scope["method"] in self._rules.cookie_methods:
                 MutableHeaders(scope=message).append("set-cookie", self._cookie(session))
             await send(message)
 
@@ -75,34 +94,22 @@ class Hook:
         await self._app(scope, _limited(receive), send_with_cookie)
 
     def own_origin(self, headers: Headers) -> str:
-        """The origin that a form's Referer must have."""
+        """The origin that a form must come from."""
         return self._origin if "://" in self._origin else f"{self._origin}://{headers.get('host')}"
 
     def _refusal(self, scope: Scope, headers: Headers, session: str) -> Response | None:
         if not self._is_own_host(headers.get("host", "")):
-            return _refused(421, _NO_SUCH_HOST, headers)
+            return refused(421, _NO_SUCH_HOST, headers)
         if _declared_length(headers) > BODY_LIMIT:
             return PlainTextResponse("Invalid request body", 413)
         if scope["method"] == "POST" and _is_form(headers):
-            refusal = self._referer_refusal(headers)
+            refusal = self._rules.refused_form(headers, self.own_origin(headers))
             if refusal is not None:
                 return refusal
         if scope["method"] not in _SAFE and not self._is_own_site(headers):
-            return _refused(403, "Cross-site requests are refused", headers)
+            return refused(403, "Cross-site requests are refused", headers)
         if self._terms and scope["method"] not in _SAFE and scope["path"] != "/settings":
             return self._terms_refusal(headers, session)
-        return None
-
-    def _referer_refusal(self, headers: Headers) -> Response | None:
-        referer = headers.get("referer")
-        if not referer:
-            return _refused(403, "Non-JSON form requests need to have a referer", headers)
-        try:
-            own, theirs = _origin_of(self.own_origin(headers)), _origin_of(referer)
-        except ValueError:
-            return JSONResponse({"message": "Internal Error"}, 500)
-        if own != theirs:
-            return _refused(403, "Invalid referer for POST request", headers)
         return None
 
     def _is_own_host(self, host: str) -> bool:
@@ -123,13 +130,22 @@ class Hook:
     def _terms_refusal(self, headers: Headers, session: str) -> Response | None:
         if self._store.settings(session).accepted_at is not None:
             return None
-        return _refused(405, "You need to accept the welcome modal first", headers)
+        return refused(405, "You need to accept the welcome modal first", headers)
 
     def _cookie(self, session: str) -> str:
-        expires = format_datetime(now() + timedelta(days=365), usegmt=True)
+        expires = format_datetime(now() + self._rules.cookie_lasts, usegmt=True)
         scope = "Secure; SameSite=None" if self._secure else "SameSite=Lax"
         value = quote(session, safe="!'()*")
         return f"{COOKIE}={value}; Path=/; Expires={expires}; HttpOnly; {scope}"
+
+
+def refused(status: int, said: str, headers: Headers) -> Response:
+    """The hook's refusal: text, or JSON where that was sent or is accepted."""
+    wanted = headers.get("accept", ""), headers.get("content-type", "")
+    if any("application/json" in each for each in wanted):
+        return JSONResponse({"error": said}, status)
+    # No charset, as chat-ui.
+    return Response(said, status, {"content-type": "text/plain"})
 
 
 _NO_SUCH_HOST = (
@@ -138,7 +154,6 @@ _NO_SUCH_HOST = (
 )
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORMS = frozenset({URLENCODED, MULTIPART, "text/plain"})
-_PORTS = {"http": 80, "https": 443}
 
 
 def host_name(host: str) -> str:
@@ -157,23 +172,8 @@ def is_loopback(name: str) -> bool:
         return name == "localhost" or name.endswith(".localhost")
 
 
-def _refused(status: int, said: str, headers: Headers) -> Response:
-    wanted = headers.get("accept", ""), headers.get("content-type", "")
-    if any("application/json" in each for each in wanted):
-        return JSONResponse({"error": said}, status)
-    # No charset, as chat-ui.
-    return Response(said, status, {"content-type": "text/plain"})
-
-
 def _is_form(headers: Headers) -> bool:
     return media_type(headers.get("content-type", "")) in _FORMS
-
-
-def _origin_of(url: str) -> tuple[str, str, int | None]:
-    parts = urlsplit(url)
-    if not parts.scheme or not parts.hostname:
-        raise ValueError(f"{url!r} has no origin")
-    return parts.scheme, parts.hostname, parts.port or _PORTS.get(parts.scheme)
 
 
 def _declared_length(headers: Headers) -> int:

@@ -68,8 +68,8 @@ class LlamaEngine:
     ) -> Iterator[Token | Final]:
         """Tokens as llama.cpp makes them.
 
-        Of a conversation too long for the model the oldest turns go, unless ``truncate`` says
-        where the prompt is to be cut.
+        Of a conversation too long for the model the oldest turns go, but for the system's, unless
+        ``truncate`` says where the prompt is to be cut.
         """
         sampling = read_sampling(parameters)
         request = {
@@ -104,11 +104,13 @@ class LlamaEngine:
             # A quarter of the context, at most, is kept for the answer.
             answer = min(sampling.max_new_tokens or self._room, self._room // 4)
             return tokens[-min(sampling.truncate, self._room - answer) :]
+        system = [turn for turn in turns[:1] if turn.role == "system"]
+        said = turns[len(system) :]
         while len(tokens) >= self._room:
-            if len(turns) < 3:
+            if len(said) < 3:
                 raise refused("`inputs` must fit into the model's context")
-            turns = turns[2:]
-            tokens = self._tokenized(turns)
+            said = said[2:]
+            tokens = self._tokenized([*system, *said])
         return tokens
 
     def _tokenized(self, turns: Sequence[Turn]) -> list[int]:

@@ -12,14 +12,17 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from h2o_client.server.generation import logger
 from h2o_client.wire import pagedata
-from h2o_client.wire.pagedata import Node, Skipped
+from h2o_client.wire.pagedata import Node
 
 
 class Refusal(Exception):
-    """A route's error: JSON, or a page for who asks for HTML. ``retry_after`` is in seconds."""
+    """A route's error: JSON, or a page for who asks for HTML. ``retry_after`` is in seconds.
+
+    Where nothing is ``said``, the generation has its words for that.
+    """
 
     def __init__(
-        self, status: int = 500, said: str = "Internal Error", *, retry_after: int | None = None
+        self, status: int = 500, said: str | None = None, *, retry_after: int | None = None
     ) -> None:
         super().__init__(said)
         self.status = status
@@ -27,13 +30,8 @@ class Refusal(Exception):
         self.retry_after = retry_after
 
 
-def page_data(request: Request, nodes: Sequence[Node]) -> Response:
-    """The document of ``nodes``, without those that ``?x-sveltekit-invalidated=`` leaves out."""
-    wanted = request.query_params.get("x-sveltekit-invalidated")
-    if wanted is not None:
-        # Kit 1.15: one flag a node, between underscores; an empty one means no.
-        flags = [bool(flag) for flag in wanted.split("_")] + [False] * len(nodes)
-        nodes = [node if flag else Skipped() for node, flag in zip(nodes, flags, strict=False)]
+def page_data(nodes: Sequence[Node]) -> Response:
+    """The document of ``nodes``."""
     headers = {"cache-control": "private, no-store", "content-type": "application/json"}
     return Response(pagedata.write(nodes), headers=headers)
 
@@ -45,7 +43,7 @@ def page(title: str, *lines: str) -> Response:
 
 def internal_error(request: Request) -> Response:
     """What a route says when it failed, as JSON or as HTML."""
-    return _fatal(request, 500, "Internal Error")
+    return _fatal(request, 500, None)
 
 
 def action_redirect(request: Request, location: str) -> Response:
@@ -105,10 +103,10 @@ def answer_nobody(request: Request, error: Exception) -> Response:
     return Response(status_code=400)
 
 
-def _fatal(request: Request, status: int, said: str) -> Response:
+def _fatal(request: Request, status: int, said: str | None) -> Response:
     if wants_html(request, unsaid="text/html"):
-        return _page(said, status=status)
-    return JSONResponse({"message": said}, status)
+        return _page(said or "Internal Error", status=status)
+    return JSONResponse({"message": said} if said else request.app.state.crash(), status)
 
 
 def wants_html(request: Request, *, unsaid: str) -> bool:
@@ -137,3 +135,12 @@ def _page(title: str, *lines: str, status: int) -> Response:
 
 
 _METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE")
+
+ALL_METHODS = (*_METHODS, "PUT", "OPTIONS")
+"""For a route that says itself which methods it takes."""
+
+NO_ACCESS = (
+    "You don't have access to this conversation. "
+    "If someone gave you this link, ask them to use the 'share' feature instead."
+)
+"""What another session's conversation is answered with, where that is told apart."""

@@ -10,11 +10,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from h2o_client.errors import ConfigurationError, H2oError
+from h2o_client.server.chat_ui import DEFAULT, generation_of
 from h2o_client.server.engine import Engine
 
 
 def run(
     *,
+    chat_ui: str = DEFAULT,
     host: str = "127.0.0.1",
     port: int = 3000,
     model_file: str | Path | None = None,
@@ -41,6 +43,7 @@ def run(
     arguments are `serve()`'s.
     """
     try:
+        generation_of(chat_ui, terms=terms)
         # Before the model is loaded: Ctrl-C in the meantime is a clean end, too.
         with _until_signalled() as ended, ExitStack() as stack:
             engine, name, parameters = _engine(stack, model_file, upstream, answers, model)
@@ -49,6 +52,7 @@ def run(
 
             server = serve(
                 engine,
+                chat_ui=chat_ui,
                 host=host,
                 port=port,
                 model=name,

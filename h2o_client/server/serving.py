@@ -19,8 +19,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from h2o_client.errors import ConfigurationError
 from h2o_client.server.access import Access, write_to
-from h2o_client.server.answer import DROP
 from h2o_client.server.app import PARAMETERS, create_app
+from h2o_client.server.chat_ui import DEFAULT, generation_of
+from h2o_client.server.connection import DROP
 from h2o_client.server.hook import is_loopback
 from h2o_client.server.llama import BUNDLED_MODEL, LlamaEngine
 from h2o_client.server.scripted import Answers, as_engine
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 def serve(
     answers: Answers | None = None,
     *,
+    chat_ui: str = DEFAULT,
     host: str = "127.0.0.1",
     port: int = 0,
     model: str = BUNDLED_MODEL,
@@ -49,6 +51,9 @@ def serve(
 ) -> Server:
     """A chat-ui that listens when this returns; close it, or use it as a context manager.
 
+    ``chat_ui`` is its version: "0.3" to "0.6", the chat-ui of 2023, or "0.9.6" to "0.10.0", that
+    of today. A client has to speak with each in its own way; this package's does.
+
     ``answers`` is what `as_engine` takes: ``serve("Hello")``, ``serve(["one", "two"])``,
     ``serve(lambda prompt: prompt.upper())``, ``serve(ScriptedEngine.from_file(path))``,
     ``serve(LlamaEngine("any.gguf"))``; an engine given stays the caller's. Without it the bundled
@@ -57,8 +62,10 @@ def serve(
     Port 0 takes a free one: ``url`` of what is returned says which. On a loopback ``host`` a
     request for another name is refused, but for those in ``allowed_hosts`` ("*": any) and that of
     ``origin``. With ``quiet=False`` each request is a line of JSON on stderr. The rest is
-    `create_app`'s. Raises `ConfigurationError` without a model, OSError when the port is taken.
+    `create_app`'s. Raises `ConfigurationError` without a model or for a version it cannot be,
+    OSError when the port is taken.
     """
+    generation_of(chat_ui, terms=terms)  # before a model is loaded
     if not quiet and on_access is None:
         on_access = write_to(sys.stderr)
     owned = ExitStack()
@@ -66,6 +73,7 @@ def serve(
         engine = owned.enter_context(LlamaEngine()) if answers is None else as_engine(answers)
         app = create_app(
             engine,
+            chat_ui=chat_ui,
             model=model,
             parameters=PARAMETERS if parameters is None else parameters,
             terms=terms,

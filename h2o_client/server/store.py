@@ -6,62 +6,21 @@ What belongs to another session is not found, exactly like what does not exist.
 
 from __future__ import annotations
 
-import re
 import secrets
 import threading
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
-from typing import Literal
+from datetime import datetime, timedelta
 
 import msgspec
 
-
-class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """A message as it is kept. A question asked again has no ``created_at``, as in chat-ui."""
-
-    id: str
-    sender: Literal["user", "assistant"]
-    content: str
-    created_at: datetime | None = None
-    updated_at: datetime
-    score: int | None = None
-    web_search_id: str = ""
-
-
-class Conversation(msgspec.Struct, frozen=True, kw_only=True):
-    """A conversation as it stood when it was asked for. ``searches`` are its web searches' ids."""
-
-    id: str
-    session: str
-    model: str
-    title: str
-    messages: tuple[Message, ...] = ()
-    searches: tuple[str, ...] = ()
-    updated_at: datetime
-
-
-class Shared(msgspec.Struct, frozen=True, kw_only=True):
-    """A conversation as it was when it was shared; anybody who has the id may read it."""
-
-    id: str
-    model: str
-    title: str
-    messages: tuple[Message, ...]
-    searches: tuple[str, ...]
-
-
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """A session's settings, with chat-ui's defaults."""
-
-    share: bool = True
-    active_model: str | None = None
-    accepted_at: datetime | None = None
+from h2o_client.server.records import Conversation, Message, Settings, Shared, now
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How much is kept: conversations of one session and of all, shared pages, sessions'
-    settings, and characters of text altogether. ``messages_per_minute`` is a session's, as
-    chat-ui's RATE_LIMIT counts them: one more than that is answered; None is no limit."""
+    settings, and characters of text altogether, files and settings included.
+    ``messages_per_minute`` is a session's; None is no limit. Up to chat-ui v0.6 one more than
+    that is answered, as its RATE_LIMIT counts them."""
 
     conversations: int = 500
     conversations_in_all: int = 10_000
@@ -97,17 +56,26 @@ class Store:
             return self._settings.get(session, Settings())
 
     def save_settings(
-        self, session: str, *, share: bool, active_model: str, accepted: bool
+        self, session: str, *, share: bool, active_model: str, accepted: bool, document: bytes = b""
     ) -> None:
-        """Replace the settings, but terms once accepted stay accepted."""
+        """Replace the settings, but terms once accepted stay accepted.
+
+        May raise `Full` for a ``document``, which can be large.
+        """
         with self._lock:
+            if document:
+                self.expect_room()
             # Put last again: of too many, those saved longest ago are forgotten.
-            before = self._settings.pop(session, Settings()).accepted_at
+            before = self._settings.pop(session, Settings())
             self._settings[session] = Settings(
-                share=share, active_model=active_model, accepted_at=now() if accepted else before
+                share=share,
+                active_model=active_model,
+                accepted_at=now() if accepted else before.accepted_at,
+                document=document,
             )
+            self._text += len(document) - len(before.document)
             if len(self._settings) > self._limits.settings:
-                del self._settings[next(iter(self._settings))]
+                self._text -= len(self._settings.pop(next(iter(self._settings))).document)
 
     def conversations(self, session: str) -> list[Conversation]:
         """The session's conversations, the latest first."""
@@ -116,8 +84,17 @@ class Store:
         own.reverse()  # of equal dates, the one made last comes first
         return sorted(own, key=lambda each: each.updated_at, reverse=True)
 
-    def create(self, session: str, *, model: str, shared: Shared | None = None) -> Conversation:
-        """A new conversation, without messages or with those of a shared one. May raise `Full`."""
+    def create(
+        self,
+        session: str,
+        *,
+        model: str,
+        title: str | None = None,
+        preprompt: str = "",
+        messages: Sequence[Message] = (),
+        searches: Sequence[str] = (),
+    ) -> Conversation:
+        """A new conversation; without a title, one that counts them. May raise `Full`."""
         with self._lock:
             count = len(self.conversations(session))
             if count >= self._limits.conversations:
@@ -129,9 +106,10 @@ class Store:
                 id=secrets.token_hex(12),
                 session=session,
                 model=model,
-                title=shared.title if shared else f"Untitled {count + 1}",
-                messages=shared.messages if shared else (),
-                searches=shared.searches if shared else (),
+                title=f"Untitled {count + 1}" if title is None else title,
+                preprompt=preprompt,
+                messages=tuple(messages),
+                searches=tuple(searches),
                 updated_at=now(),
             )
             self._conversations[made.id] = made
@@ -154,8 +132,9 @@ class Store:
         if self._text >= self._limits.text:
             raise Full(_NO_ROOM)
 
-    def expect_message(self, session: str) -> None:
-        """Take note of a message that comes. Raise `Full` if there is no room, or it is early."""
+    def expect_message(self, session: str, *, spare: int = 0) -> None:
+        """Take note of a message that comes. Raise `Full` if there is no room, or it is early:
+        the ``spare`` ones over the limit are let through."""
         self.expect_room()
         if self._limits.messages_per_minute is None:
             return
@@ -163,7 +142,7 @@ class Store:
         with self._lock:
             asked = [each for each in self._asked.pop(session, ()) if each > moment - _MINUTE]
             self._asked[session] = asked
-            if len(asked) > self._limits.messages_per_minute:
+            if len(asked) >= self._limits.messages_per_minute + spare:
                 raise Full(_TOO_OFTEN)
             asked.append(moment)
             if len(self._asked) > self._limits.settings:
@@ -174,6 +153,21 @@ class Store:
     ) -> None:
         """Replace the messages. A conversation deleted meanwhile does not come back."""
         self._change(session, conversation_id, messages=tuple(messages), updated_at=now())
+
+    def add_messages(self, session: str, conversation_id: str, added: Sequence[Message]) -> None:
+        """Put the messages behind those that are there by now."""
+        with self._lock:
+            found = self.conversation(session, conversation_id)
+            if found is not None:
+                self.save_messages(session, conversation_id, (*found.messages, *added))
+
+    def save_message(self, session: str, conversation_id: str, message: Message) -> None:
+        """Put it in the place of the message that has its id; the others are left alone."""
+        with self._lock:
+            found = self.conversation(session, conversation_id)
+            if found is not None:
+                messages = [message if each.id == message.id else each for each in found.messages]
+                self.save_messages(session, conversation_id, messages)
 
     def rename(self, session: str, conversation_id: str, title: str) -> bool:
         """Give it another title; False where it is not found."""
@@ -215,8 +209,10 @@ class Store:
                 id=secrets.token_urlsafe(6)[:7],
                 model=conversation.model,
                 title=conversation.title,
+                preprompt=conversation.preprompt,
                 messages=conversation.messages,
                 searches=conversation.searches,
+                updated_at=now(),
             )
             self._shared[made.id] = made
             self._links[key] = made.id
@@ -237,11 +233,13 @@ class Store:
             self._forget(found)
             return True
 
-    def delete_all(self, session: str) -> None:
-        """Delete all conversations of the session."""
+    def delete_all(self, session: str) -> int:
+        """Delete all conversations of the session; how many there were."""
         with self._lock:
-            for each in self.conversations(session):
+            own = self.conversations(session)
+            for each in own:
                 self._forget(each)
+        return len(own)
 
     def _change(self, session: str, conversation_id: str, **changes: object) -> bool:
         with self._lock:
@@ -271,60 +269,7 @@ _TOO_OFTEN = "You are sending too many messages. Try again later."
 _MINUTE = timedelta(minutes=1)
 _NO_ROOM = "This server keeps as much as it can. Delete some conversations, or try again later."
 _MOST_SEARCHES = 100
-_OVERHEAD = 200  # what a message takes besides its text
 
 
 def _size(messages: Sequence[Message]) -> int:
-    return sum(len(each.content) + _OVERHEAD for each in messages)
-
-
-def with_question(
-    messages: Sequence[Message], *, id: str, content: str, retry: bool
-) -> tuple[Message, ...]:
-    """The messages with the user's question after them.
-
-    A ``retry`` of a message that is there takes the place of that message, whoever wrote it, and
-    of all that came after (measured on chat-ui v0.4).
-    """
-    moment = now()
-    kept = tuple(messages)
-    if retry:
-        kept = kept[: next((i for i, each in enumerate(kept) if each.id == id), len(kept))]
-    question = Message(
-        id=id,
-        sender="user",
-        content=content,
-        created_at=None if retry else moment,
-        updated_at=moment,
-    )
-    return (*kept, question)
-
-
-def with_answer(
-    messages: Sequence[Message], *, id: str, content: str, web_search_id: str = ""
-) -> tuple[Message, ...]:
-    """The messages with the model's answer after them."""
-    moment = now()
-    answer = Message(
-        id=id,
-        sender="assistant",
-        content=content,
-        created_at=moment,
-        updated_at=moment,
-        web_search_id=web_search_id,
-    )
-    return (*messages, answer)
-
-
-def parse_id(text: str) -> str:
-    """The id as it is kept. Raises ValueError for what a MongoDB ObjectId would not take."""
-    if re.fullmatch(r"[0-9a-fA-F]{24}", text):
-        return text.lower()
-    if len(text.encode()) == 12:
-        return text
-    raise ValueError("a conversation's id has 24 hexadecimal digits")
-
-
-def now() -> datetime:
-    """This moment, as dates are kept."""
-    return datetime.now(timezone.utc)
+    return sum(each.size for each in messages)

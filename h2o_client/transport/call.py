@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +14,48 @@ from h2o_client.timeouts import Clock, Timeouts
 
 class Woken(Exception):
     """The call was ended from outside, by `Call.wake`."""
+
+
+class Waker:
+    """Ends the calls that a thread makes while it is `watching` them, from any other thread."""
+
+    def __init__(self) -> None:
+        self._calls: list[Call] = []
+        self._woken = False
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """This thread's calls are this waker's from here on."""
+        _watched.waker = self
+        try:
+            yield
+        finally:
+            _watched.waker = None
+            self._calls.clear()
+
+    def take(self, call: Call) -> None:
+        """``call`` is one of them."""
+        with self._lock:
+            self._calls.append(call)
+            woken = self._woken
+        if woken:
+            call.wake()
+
+    def wake(self) -> None:
+        """Ends them all, and those to come."""
+        with self._lock:
+            self._woken = True
+            calls = list(self._calls)
+        for call in calls:
+            call.wake()
+
+
+class _Watched(threading.local):
+    waker: Waker | None = None
+
+
+_watched = _Watched()
 
 
 class Call:
@@ -35,6 +78,8 @@ class Call:
         self._socket: Any = None
         self._slots: Slots | None = None
         self._lock = threading.Lock()
+        if _watched.waker is not None:
+            _watched.waker.take(self)
 
     def wake(self) -> None:
         """Ends the call: whoever is blocked in it comes back at once. Never raises."""
@@ -91,6 +136,22 @@ class Call:
         with self._lock:
             self._socket = sock
         self.check()
+
+    def descriptor(self) -> int | None:
+        """The socket's, for who waits on several at once; None if there is none."""
+        with self._lock:
+            try:
+                number = -1 if self._socket is None else self._socket.fileno()
+            except (OSError, AttributeError):
+                return None
+        return int(number) if number >= 0 else None
+
+    def has_pending(self) -> bool:
+        """Whether bytes may have come that a wait for the socket would not tell of."""
+        kind = type(self._socket)
+        if issubclass(kind, ssl.SSLSocket):
+            return bool(self._socket.pending())
+        return kind is not socket.socket  # TLS in TLS keeps bytes of its own
 
     def holds(self, slots: Slots) -> None:
         """One of ``slots`` is this call's."""

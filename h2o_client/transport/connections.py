@@ -13,7 +13,6 @@ import ssl
 import threading
 import time
 from functools import cache
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import requests
@@ -30,10 +29,9 @@ _MOST_INTERIM = 100
 
 
 def new_session(verify: bool | str | ssl.SSLContext) -> requests.Session:
-    session = _Session()
+    session = requests.Session()
     session.headers.clear()
     session.auth = _KeepHeaders()
-    session.cookies.set_policy(_NoCookies())
     adapter = _Adapter(verify if isinstance(verify, ssl.SSLContext) else None)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
@@ -62,8 +60,9 @@ class _PacedReader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         clock = self._call.clock
-        left = clock.left()
-        self._socket.settimeout(left if self._call.patient else 0.0)
+        left = clock.left() if self._call.patient else 0.0
+        if left != self._socket.gettimeout():
+            self._socket.settimeout(left)
         try:
             size: int | None = self._raw.readinto(buffer)
         except ssl.SSLWantReadError:
@@ -238,23 +237,8 @@ def _use_fresh_pools(manager: Any) -> None:
     manager.pool_classes_by_scheme = {name: _fresh_pool(pool) for name, pool in pools.items()}
 
 
-class _Session(requests.Session):
-    """requests' session, without its way with redirects."""
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        # It would read a redirect's body to the end, however long, to look for the next one.
-        return None
-
-
 class _KeepHeaders(requests.auth.AuthBase):
     """Without an auth of its own requests puts .netrc's over the caller's Authorization."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         return request
-
-
-class _NoCookies(DefaultCookiePolicy):
-    """For the jar of requests, which sends no Secure cookie over http and asks no policy."""
-
-    def set_ok(self, cookie: Any, request: Any) -> bool:
-        return False

@@ -6,7 +6,7 @@ moment its bytes are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import urllib3
@@ -20,7 +20,9 @@ from h2o_client.wire.framing import Chunked, Frame, FramingError, Length, UntilC
 from h2o_client.wire.lines import LineSplitter
 
 _READ_AT_ONCE = 1 << 16
+_READ_IN_A_LOOP = 1 << 13  # an event loop has others to see to between two pieces
 _LONGEST_WHOLE = 16 << 20
+_LONGEST_LOOK = 1 << 16
 _LONGEST_REST = 1 << 16
 
 
@@ -46,8 +48,14 @@ class Response:
         self._frame = _frame_of(self._below)
         self._broken: bytes | None = None
         self._whole: bytes | None = None
+        self._short = False  # the last read got less than it would have taken
 
-    def read(self) -> bytes:
+    @property
+    def open(self) -> bool:
+        """Whether more may come."""
+        return self._open
+
+    def read(self, most: int = _READ_AT_ONCE) -> bytes:
         """The next bytes of the body, as soon as there are any; ``b""`` at its end or at a cut.
 
         Raises `TransportError`, `TransportTimeout`, `ProtocolError`, and `Woken`.
@@ -59,7 +67,7 @@ class Response:
             if self._broken is not None:
                 self.close()
                 raise ProtocolError("the framing of the answer", repr(self._broken))
-            data = self._read_connection()
+            data = self._read_connection(most)
             if not data and self._call.starved:
                 break
             if not data:
@@ -81,18 +89,22 @@ class Response:
             return b""
         self._call.patient = False
         try:
-            return self.read()
+            return self.read(_READ_IN_A_LOOP)
         finally:
             self._call.patient = True
             self._call.starved = False
 
-    def whole(self) -> bytes:
+    def is_drained(self) -> bool:
+        """Whether the last read has taken all that a wait for the socket would not tell of."""
+        return self._short and not self._call.has_pending()
+
+    def whole(self, *, enough: Callable[[bytes], bool] | None = None) -> bytes:
         """The whole body. Raises `TransportError` if it is cut, `ProtocolError` if over 16 MiB.
 
-        A refusal's body is as much of it as came.
+        A refusal's body is as much of it as came, and of one over 64 KiB what is ``enough``.
         """
         if self._whole is None:
-            self._whole = self._read_whole()
+            self._whole = self._read_whole(enough)
         return self._whole
 
     def iter_lines(self, *, carriage_returns: bool = False) -> Iterator[bytes]:
@@ -137,7 +149,7 @@ class Response:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def _read_whole(self) -> bytes:
+    def _read_whole(self, enough: Callable[[bytes], bool] | None) -> bytes:
         pieces: list[bytes] = []
         size = 0
         with self:
@@ -145,6 +157,8 @@ class Response:
                 while piece := self.read():
                     pieces.append(piece)
                     size += len(piece)
+                    if size > _LONGEST_LOOK and enough is not None and enough(b"".join(pieces[:2])):
+                        return b"".join(pieces)
                     if size > _LONGEST_WHOLE:
                         raise ProtocolError(f"an answer of over {_LONGEST_WHOLE >> 20} MiB")
             except TransportError:
@@ -169,15 +183,16 @@ class Response:
         self._call.let_go()
         self._raw.release_conn()
 
-    def _read_connection(self) -> bytes:
+    def _read_connection(self, most: int) -> bytes:
         try:
             fp = getattr(self._below, "fp", None)
             if fp is not None:
-                data: bytes = fp.read1(_READ_AT_ONCE)
+                data: bytes = fp.read1(most)
             else:
                 # A mock, or another urllib3: it undoes the framing itself.
-                data = self._raw.read1(_READ_AT_ONCE, decode_content=False)
+                data = self._raw.read1(most, decode_content=False)
             self._call.check()
+            self._short = len(data) < most
         except Woken:
             self.close()
             raise

@@ -8,6 +8,8 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import requests
 import urllib3
@@ -26,6 +28,14 @@ from h2o_client.wire.refusal import is_referer_refusal, retry_after
 from h2o_client.wire.request import Request
 
 _LONGEST_RETRY_AFTER = 60.0
+_PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+_ENVIRONMENT = (
+    *_PROXY_VARIABLES,
+    *map(str.upper, _PROXY_VARIABLES),
+    "REQUEST_METHOD",  # of CGI, where HTTP_PROXY is a client's header
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+)
 
 
 class Transport:
@@ -58,6 +68,8 @@ class Transport:
         self._max_retries = max_retries
         self._scheme, self._address = self.base_url.split("://")
         self._closed = False
+        # The settings that the environment led to, and what it was then.
+        self._seen: tuple[tuple[str | None, ...] | None, dict[str, Any]] = (None, {})
         self._pid = os.getpid()
         self._session = new_session(verify)
 
@@ -83,10 +95,21 @@ class Transport:
             call.let_go()
             raise
 
-    def ask(self, request: Request, call: Call, *, urgent: bool = False) -> Response:
-        """As `open`, with the whole body read. ``urgent`` ones work when this is closed, too."""
+    def ask(
+        self,
+        request: Request,
+        call: Call,
+        *,
+        urgent: bool = False,
+        enough: Callable[[bytes], bool] | None = None,
+    ) -> Response:
+        """As `open`, with the whole body read, or, if it is long, what is ``enough`` of it.
+
+        ``urgent`` ones work when this is closed, too.
+        """
         try:
-            return self._tried(request, call, urgent=urgent, take=Response.whole)
+            take = partial(Response.whole, enough=enough)
+            return self._tried(request, call, urgent=urgent, take=take)
         finally:
             if self._closed:
                 self._session.close()
@@ -191,6 +214,18 @@ class Transport:
             self._session = new_session(self._verify)
         return self._session
 
+    def _settings(self, session: requests.Session, url: str) -> dict[str, Any]:
+        # requests looks the whole environment through, twice, for every request.
+        environment = tuple(map(os.environ.get, _ENVIRONMENT))
+        seen, settings = self._seen
+        if environment != seen:
+            verify = True if isinstance(self._verify, ssl.SSLContext) else self._verify
+            settings = dict(
+                session.merge_environment_settings(url, self._proxies, True, verify, None)
+            )
+            self._seen = environment, settings
+        return settings
+
     def _send(
         self, prepared: requests.PreparedRequest, call: Call, budget: str
     ) -> urllib3.BaseHTTPResponse:
@@ -199,11 +234,10 @@ class Transport:
         try:
             connect = call.connecting(budget)
             under_way.call = call
-            verify = True if isinstance(self._verify, ssl.SSLContext) else self._verify
-            settings = session.merge_environment_settings(url, self._proxies, True, verify, None)
-            response = session.send(
-                prepared, timeout=(connect, None), allow_redirects=False, **settings
-            )
+            # The adapter's own send: the session's looks for redirects, and for cookies again.
+            timeout: Any = (connect, None)
+            adapter = session.get_adapter(url)
+            response = adapter.send(prepared, timeout=timeout, **self._settings(session, url))
         except (Woken, H2oError):
             raise
         except Exception as exc:

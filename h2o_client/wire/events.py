@@ -14,12 +14,23 @@ class Token(msgspec.Struct, frozen=True, gc=False):
     logprob: float | None = None
 
 
+class Source(msgspec.Struct, frozen=True):
+    """A page a web search found."""
+
+    title: str
+    link: str
+
+
 class Final(msgspec.Struct, frozen=True):
-    """The terminal event. ``text`` is the whole answer where the format's word on it counts."""
+    """The terminal event. ``text`` is the whole answer where the format's word on it counts.
+
+    ``interrupted`` is None where servers do not tell whether a stop ended the answer.
+    """
 
     text: str | None = None
     finish_reason: str = "stop"
-    interrupted: bool = False
+    interrupted: bool | None = None
+    sources: tuple[Source, ...] = ()
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -43,13 +54,6 @@ class Status(msgspec.Struct, frozen=True):
     message: str = ""
 
 
-class Source(msgspec.Struct, frozen=True):
-    """A page a web search found."""
-
-    title: str
-    link: str
-
-
 class WebSearch(msgspec.Struct, frozen=True):
     """A step of a web search; ``sources`` come with its last one."""
 
@@ -66,6 +70,44 @@ class Tool(msgspec.Struct, frozen=True):
     raw: dict[str, object]
 
 
+class Reasoning(msgspec.Struct, frozen=True):
+    """A piece of what the model thinks before it answers (v0.9.5 and later, where it is apart)."""
+
+    text: str
+
+
+class File(msgspec.Struct, frozen=True):
+    """A file the model or a tool made; the server keeps it under ``sha``."""
+
+    name: str
+    sha: str = ""
+    mime: str = ""
+
+
+class Route(msgspec.Struct, frozen=True):
+    """What answered: the route a router chose, its model, and the model's provider (v0.10)."""
+
+    route: str = ""
+    model: str = ""
+    provider: str = ""
+
+
+class Elicitation(msgspec.Struct, frozen=True):
+    """A tool asks the user something (the newest servers): see `Reply.answer_elicitation`.
+
+    ``state`` is "request", or "resolved" once it has been answered. ``mode`` is "form", whose
+    ``fields`` say what is asked, or "url", to be visited.
+    """
+
+    id: str
+    state: str
+    message: str = ""
+    mode: str = ""
+    url: str = ""
+    server: str = ""
+    fields: tuple[dict[str, object], ...] = ()
+
+
 class Notice(msgspec.Struct, frozen=True):
     """Something this client has no name for, kept as it came."""
 
@@ -80,4 +122,18 @@ class Malformed(msgspec.Struct, frozen=True):
     reason: str
 
 
-Event = Token | Final | Failure | Title | Status | WebSearch | Tool | Notice | Malformed
+Event = (
+    Token
+    | Final
+    | Failure
+    | Title
+    | Status
+    | WebSearch
+    | Tool
+    | Reasoning
+    | File
+    | Route
+    | Elicitation
+    | Notice
+    | Malformed
+)

@@ -124,11 +124,17 @@ def flatten(value: object) -> list[object] | int:
         if isinstance(item, list | tuple):
             return [place(entry) for entry in item]
         if isinstance(item, datetime):
-            return ["Date", _iso(item)]
+            return ["Date", write_date(item)]
         return item
 
     root = place(value)
     return values if root == 0 else root
+
+
+def write_date(moment: datetime) -> str:
+    """The moment as JavaScript's ``toISOString`` has it."""
+    utc = moment.astimezone(timezone.utc)
+    return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class _Reader:
@@ -215,8 +221,3 @@ def _date(iso: str) -> datetime | None:
 
 
 _TAGS: dict[str, Callable[[str], object]] = {"Date": _date, "BigInt": int, "RegExp": str}
-
-
-def _iso(moment: datetime) -> str:
-    utc = moment.astimezone(timezone.utc)
-    return utc.strftime("%Y-%m-%dT%H:%M:%S.") + f"{utc.microsecond // 1000:03d}Z"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
+from uuid import uuid4
 
 import msgspec
 
@@ -26,9 +27,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.method} {self.path}"
 
 
-def get(path: str) -> Request:
+def get(path: str, *, budget: str = "idle") -> Request:
     """A request that changes nothing."""
-    return Request(method="GET", path=path, safe=True)
+    return Request(method="GET", path=path, safe=True, budget=budget)
 
 
 def post_json(
@@ -37,6 +38,7 @@ def post_json(
     *,
     accept: str = "application/json",
     budget: str = "idle",
+    safe: bool = False,
 ) -> Request:
     """A JSON body in UTF-8."""
     return Request(
@@ -46,6 +48,7 @@ def post_json(
         content_type="application/json",
         accept=accept,
         budget=budget,
+        safe=safe,
     )
 
 
@@ -60,11 +63,59 @@ def post_form(path: str, fields: Sequence[tuple[str, str]], *, safe: bool = Fals
     )
 
 
-def post(path: str) -> Request:
+class Part(msgspec.Struct, frozen=True):
+    """One part of a multipart form; with a ``filename`` it is a file."""
+
+    name: str
+    content: bytes
+    filename: str = ""
+    content_type: str = ""
+
+
+def post_multipart(path: str, parts: Sequence[Part], *, accept: str, budget: str) -> Request:
+    """A multipart/form-data body (RFC 7578), which chat-ui checks the Origin of."""
+    boundary = uuid4().hex
+    body = b"".join(_written(part, boundary) for part in parts) + f"--{boundary}--\r\n".encode()
+    return Request(
+        method="POST",
+        path=path,
+        body=body,
+        content_type=f"multipart/form-data; boundary={boundary}",
+        accept=accept,
+        budget=budget,
+    )
+
+
+def patch_json(path: str, document: Mapping[str, object]) -> Request:
+    """A change that is the same however often it is made."""
+    return Request(
+        method="PATCH",
+        path=path,
+        body=msgspec.json.encode(document),
+        content_type="application/json",
+        safe=True,
+    )
+
+
+def post(path: str, *, budget: str = "idle") -> Request:
     """A POST that says all in its path."""
-    return Request(method="POST", path=path)
+    return Request(method="POST", path=path, budget=budget)
 
 
 def delete(path: str) -> Request:
     """Deleting twice is as good as once."""
     return Request(method="DELETE", path=path, safe=True)
+
+
+def _written(part: Part, boundary: str) -> bytes:
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="{part.name}"'
+    if part.filename:
+        head += f'; filename="{_escaped(part.filename)}"'
+    if part.content_type:
+        head += f"\r\nContent-Type: {part.content_type}"
+    return head.encode() + b"\r\n\r\n" + part.content + b"\r\n"
+
+
+def _escaped(filename: str) -> str:
+    # As browsers do (WHATWG HTML, "Multipart form data").
+    return filename.replace("\r", "%0D").replace("\n", "%0A").replace('"', "%22")

@@ -11,11 +11,14 @@ import io
 from collections.abc import Sequence
 
 from h2o_client.wire.events import (
+    Elicitation,
     Event,
     Failure,
+    File,
     Final,
     Malformed,
     Source,
+    Status,
     Title,
     Token,
     WebSearch,
@@ -31,7 +34,11 @@ class Transcript:
         self.failure: Failure | None = None
         self.malformed: Malformed | None = None
         self.title: str | None = None
+        self.has_updates = False  # chat-ui's own, and not the model server's events
         self.sources: tuple[Source, ...] = ()
+        self.files: tuple[str, ...] = ()
+        # What a tool has asked the user and nobody has answered yet: a stream may end waiting.
+        self.elicitation: Elicitation | None = None
         self._text = io.StringIO()
 
     @property
@@ -46,8 +53,8 @@ class Transcript:
         """Whether the event that ends every answer has come: more may follow, but no text."""
         return self.final is not None or self.failure is not None
 
-    def add(self, events: Sequence[Event]) -> None:
-        """Takes note of ``events``, in their order."""
+    def add(self, events: Sequence[Event]) -> list[Event]:
+        """Takes note of ``events``, in their order, and gives those that are no tokens."""
         text = "".join(
             [event.text for event in events if type(event) is Token and not event.special]
         )
@@ -56,20 +63,28 @@ class Transcript:
             self.text_bytes += (
                 len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
             )
-        for event in events:
-            if type(event) is not Token:
-                self._note(event)
+        others = [event for event in events if type(event) is not Token]
+        for event in others:
+            self._note(event)
+        return others
 
     def _note(self, event: Event) -> None:
         if self.final is not None and self.final.text is None:
             return
         if isinstance(event, Final):
             self.final = event
+            self.sources = event.sources or self.sources
         elif isinstance(event, Failure):
             self.failure = self.failure or event
+        elif isinstance(event, Status):
+            self.has_updates = True
         elif isinstance(event, Title):
             self.title = event.title
         elif isinstance(event, WebSearch):
             self.sources = event.sources or self.sources
+        elif isinstance(event, File):
+            self.files = (*self.files, event.name)
+        elif isinstance(event, Elicitation):
+            self.elicitation = event if event.state == "request" else None
         elif isinstance(event, Malformed):
             self.malformed = event

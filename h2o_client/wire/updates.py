@@ -1,20 +1,25 @@
 """The updates of chat-ui v0.7 and later: one JSON document a line, told apart by its ``type``.
 
-Measured on v0.7, v0.8.4, v0.9.1, v0.9.4, v0.9.6, v0.10.0 and HEAD. Types without a name here
-become a `Notice`: they must not fail.
+Measured on v0.7, v0.8.4, v0.9.1, v0.9.4, v0.9.6, v0.10.0 and the chat-ui of August 2026. Types
+without a name here become a `Notice`: they must not fail.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import msgspec
 
 from h2o_client.wire.events import (
+    Elicitation,
     Event,
     Failure,
+    File,
     Final,
     Notice,
+    Reasoning,
+    Route,
     Source,
     Status,
     Title,
@@ -27,14 +32,18 @@ from h2o_client.wire.tgi import failure
 PADDING = "\0"
 """Tokens are padded with it to 16 characters from v0.9.0 on, against traffic analysis."""
 
+ANSWER_PADDING = b" " * 4096
+"""Follows the line of a final answer; no newline ends it, and later updates stand behind it."""
+
 
 class _Stream(msgspec.Struct, tag="stream", gc=False):
     token: str = ""
 
 
-class _FinalAnswer(msgspec.Struct, tag="finalAnswer"):
+class _FinalAnswer(msgspec.Struct, tag="finalAnswer", rename="camel"):
     text: str | None = None
-    interrupted: bool = False
+    interrupted: bool | None = None
+    web_sources: list[dict[str, object]] | None = None
 
 
 class _Status(msgspec.Struct, tag="status", rename="camel"):
@@ -60,7 +69,8 @@ def read(line: bytes) -> Event:
     if type(update) is _Stream:
         return Token(update.token.rstrip(PADDING))
     if isinstance(update, _FinalAnswer):
-        return Final(update.text, interrupted=update.interrupted)
+        found = sources(update.web_sources)
+        return Final(update.text, interrupted=update.interrupted, sources=found)
     if isinstance(update, _Title):
         return Title(update.title)
     assert isinstance(update, _Status)
@@ -76,7 +86,11 @@ def _plain(event: Token | Final | Failure | Title | Status) -> dict[str, object]
     if isinstance(event, Token):
         return {"type": "stream", "token": event.text.ljust(16, PADDING)}
     if isinstance(event, Final):
-        return {"type": "finalAnswer", "text": event.text or "", "interrupted": event.interrupted}
+        return {
+            "type": "finalAnswer",
+            "text": event.text or "",
+            "interrupted": bool(event.interrupted),
+        }
     if isinstance(event, Title):
         return {"type": "title", "title": event.title}
     if isinstance(event, Failure):
@@ -102,17 +116,21 @@ def _from_plain(update: object) -> Event:
     if kind == "stream" and isinstance(update.get("token"), str):
         return Token(update["token"].rstrip(PADDING))
     if kind == "finalAnswer" and isinstance(update.get("text"), str):
-        return Final(update["text"], interrupted=bool(update.get("interrupted")))
+        found = sources(update.get("webSources"))
+        interrupted = update.get("interrupted")
+        return Final(
+            update["text"],
+            interrupted=None if interrupted is None else bool(interrupted),
+            sources=found,
+        )
     if kind == "status" and isinstance(update.get("status"), str):
         code = update.get("statusCode")
         message = str(update.get("message") or "")
         return _status(update["status"], message, code if isinstance(code, int) else None)
     if kind == "title" and isinstance(update.get("title"), str):
         return Title(update["title"])
-    if kind == "webSearch":
-        return _web_search(update)
-    if kind == "tool":
-        return _tool(update)
+    if isinstance(kind, str) and kind in _OTHERS:
+        return _OTHERS[kind](update)
     if kind == "redirect":
         return Failure(str(update.get("location", "")), "redirect")
     if kind is None and update.get("error"):
@@ -120,15 +138,18 @@ def _from_plain(update: object) -> Event:
     return Notice(update)
 
 
-def _web_search(update: dict[str, object]) -> WebSearch:
-    found = update.get("sources")
-    sources = tuple(
-        Source(str(source.get("title", "")), str(source.get("link", "")))
+def sources(found: object) -> tuple[Source, ...]:
+    """The pages in a list of them, as web searches give and conversations store it."""
+    return tuple(
+        Source(str(source.get("title") or ""), str(source.get("link") or source.get("uri") or ""))
         for source in (found if isinstance(found, list) else ())
         if isinstance(source, dict)
     )
+
+
+def _web_search(update: dict[str, object]) -> WebSearch:
     kind = update.get("subtype") or update.get("messageType") or ""
-    return WebSearch(str(kind), str(update.get("message") or ""), sources)
+    return WebSearch(str(kind), str(update.get("message") or ""), sources(update.get("sources")))
 
 
 def _tool(update: dict[str, object]) -> Tool:
@@ -138,3 +159,45 @@ def _tool(update: dict[str, object]) -> Tool:
         call = result.get("call") if isinstance(result, dict) else None
     name = call.get("name") if isinstance(call, dict) else update.get("name")
     return Tool(str(update.get("subtype") or ""), str(name or ""), update)
+
+
+def _reasoning(update: dict[str, object]) -> Reasoning:
+    return Reasoning(str(update.get("token") or update.get("status") or "").rstrip(PADDING))
+
+
+def _file(update: dict[str, object]) -> File:
+    return File(*(str(update.get(name) or "") for name in ("name", "sha", "mime")))
+
+
+def _route(update: dict[str, object]) -> Route:
+    return Route(*(str(update.get(name) or "") for name in ("route", "model", "provider")))
+
+
+def _elicitation(update: dict[str, object]) -> Event:
+    request = update.get("request")
+    asked = request if isinstance(request, dict) else {}
+    found = asked.get("elicitationId") or update.get("elicitationId")
+    if not isinstance(found, str):
+        return Notice(update)
+    fields = asked.get("fields")
+    return Elicitation(
+        id=found,
+        state="request" if update.get("subtype") == "request" else "resolved",
+        message=str(asked.get("message") or ""),
+        mode=str(asked.get("mode") or ""),
+        url=str(asked.get("url") or ""),
+        server=str(asked.get("server") or ""),
+        fields=tuple(each for each in fields if isinstance(each, dict))
+        if isinstance(fields, list)
+        else (),
+    )
+
+
+_OTHERS: dict[str, Callable[[dict[str, object]], Event]] = {
+    "webSearch": _web_search,
+    "tool": _tool,
+    "reasoning": _reasoning,
+    "file": _file,
+    "routerMetadata": _route,
+    "elicitation": _elicitation,
+}

@@ -6,20 +6,18 @@ somebody stops it, or the client goes away. In the last two the part that was ma
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import msgspec
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from h2o_client.server import connection
 from h2o_client.server.generation import Cut, Generation, Refused
+from h2o_client.server.race import Overtaken, unless
 from h2o_client.wire import tgi
 from h2o_client.wire.events import Final, Token
-
-DROP = "h2o_client.drop"
-"""The ASGI extension that drops the connection: a callable under this name in the scope."""
 
 Begin = Callable[[], AbstractContextManager[Generation]]
 
@@ -48,10 +46,11 @@ class Answer:
                 self._save(self._text)
             except _StoppedError:
                 self._save(self._text)
-                await _drop(scope, receive)
+                # A chat-ui's stopped stream ends without generated_text and without its last chunk.
+                await connection.drop(scope, receive)
             except _CutError:
                 if self._begun:
-                    await _drop(scope, receive)
+                    await connection.drop(scope, receive)
                 else:
                     await self._crashed(scope, receive, send)
 
@@ -68,11 +67,11 @@ class Answer:
             raise _CutError
         # Only now, as a chat-ui of that time does it: no token, no headers.
         self._begun = True
-        await send(_start(200, "text/event-stream"))
+        await send(connection.head(200, "text/event-stream"))
         while event is not None:
-            await send(_body(self._written(event, generation), more=True))
+            await send(connection.body(self._written(event, generation), more=True))
             event = await generation.next()
-        await send(_body(b"", more=False))
+        await send(connection.body(b"", more=False))
 
     async def _write_whole(self, generation: Generation, send: Send) -> None:
         while isinstance(event := await generation.next(), Token | Final):
@@ -82,9 +81,9 @@ class Answer:
             return
         if isinstance(event, Cut):
             raise _CutError
-        await send(_start(200, "application/json"))
+        await send(connection.head(200, "application/json"))
         whole = msgspec.json.encode([{"generated_text": generation.prompt + self._text}])
-        await send(_body(whole, more=False))
+        await send(connection.body(whole, more=False))
 
     def _written(self, event: Token | Final | Refused | Cut, generation: Generation) -> bytes:
         if isinstance(event, Cut):
@@ -122,8 +121,8 @@ class Title:
             except (_StoppedError, _CutError):
                 await self._crashed(scope, receive, send)
                 return
-        await send(_start(200, "application/json"))
-        await send(_body(msgspec.json.encode(self._save(text)), more=False))
+        await send(connection.head(200, "application/json"))
+        await send(connection.body(msgspec.json.encode(self._save(text)), more=False))
 
 
 class _GoneError(Exception):
@@ -145,18 +144,10 @@ async def _unless_left(
     work: Coroutine[Any, Any, _Result], generation: Generation, receive: Receive
 ) -> _Result:
     # The work's result, unless somebody leaves or stops first.
-    done = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_until_gone(receive))
-    stopped = asyncio.ensure_future(generation.stopped.wait())
     try:
-        await asyncio.wait((done, gone, stopped), return_when=asyncio.FIRST_COMPLETED)
-        if done.done():
-            return done.result()
-        raise _GoneError if gone.done() else _StoppedError
-    finally:
-        for way in (done, gone, stopped):
-            way.cancel()
-        await asyncio.gather(done, gone, stopped, return_exceptions=True)
+        return await unless(work, connection.until_gone(receive), generation.stopped.wait())
+    except Overtaken as exc:
+        raise (_StoppedError if exc.by else _GoneError) from None
 
 
 async def _whole_text(generation: Generation) -> str:
@@ -175,36 +166,13 @@ _ENDS = {
 }
 
 
-async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _drop(scope: Scope, receive: Receive) -> None:
-    # A chat-ui's stopped stream ends without generated_text and without its last chunk.
-    drop = scope.get("extensions", {}).get(DROP)
-    if drop is None:
-        raise ConnectionAbortedError("The answer was stopped")
-    drop()
-    await _until_gone(receive)
-
-
 async def _send_refusal(send: Send, refused: Refused) -> None:
     said = {"error": refused.message}
     if refused.error_type is not None:
         said["error_type"] = refused.error_type
     status = refused.status if refused.status and 400 <= refused.status < 600 else 500
-    start = _start(status, "application/json")
+    start = connection.head(status, "application/json")
     if refused.retry_after is not None:
         start["headers"].append((b"retry-after", f"{refused.retry_after:g}".encode()))
     await send(start)
-    await send(_body(msgspec.json.encode(said), more=False))
-
-
-def _start(status: int, content_type: str) -> Message:
-    headers = [(b"content-type", content_type.encode()), (b"cache-control", b"no-cache")]
-    return {"type": "http.response.start", "status": status, "headers": headers}
-
-
-def _body(body: bytes, *, more: bool) -> Message:
-    return {"type": "http.response.body", "body": body, "more_body": more}
+    await send(connection.body(msgspec.json.encode(said), more=False))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from h2o_client.server.store import Conversation, Message, Settings, Shared
+from h2o_client.server.records import Conversation, Message, Settings, Shared
 from h2o_client.wire.pagedata import UNDEFINED, Data
 
 Entry = dict[str, object]

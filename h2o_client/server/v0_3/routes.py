@@ -12,25 +12,22 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
-from h2o_client.server import pages, replies
-from h2o_client.server.answer import Answer, Title
-from h2o_client.server.bodies import Creation, Question, Renaming, Vote, read_json
+from h2o_client.server import replies
+from h2o_client.server.bodies import read_json
 from h2o_client.server.engine import Engine, Turn, prompt_of
 from h2o_client.server.forms import read_form
 from h2o_client.server.generation import Generations
-from h2o_client.server.replies import Refusal
-from h2o_client.server.store import (
-    Conversation,
-    Message,
-    Shared,
-    Store,
-    parse_id,
-    with_answer,
-    with_question,
-)
-from h2o_client.wire.pagedata import Data, Failed
+from h2o_client.server.records import Conversation, Message, Shared, parse_id
+from h2o_client.server.replies import NO_ACCESS, Refusal
+from h2o_client.server.store import Store
+from h2o_client.server.v0_3 import pages
+from h2o_client.server.v0_3.answer import Answer, Title
+from h2o_client.server.v0_3.bodies import Creation, Question, Renaming, Vote
+from h2o_client.server.v0_3.messages import with_answer, with_question
+from h2o_client.wire.pagedata import Data, Failed, Node, Skipped
 
 _SUMMARIZE = "Please summarize the following message as a single sentence of less than 5 words:\n"
 _LONGEST_TITLE = 100
@@ -54,6 +51,31 @@ class Routes:
         self._model = model
         self._parameters = dict(parameters)
 
+    def table(self) -> list[BaseRoute]:
+        """Which path is whose."""
+        conversation, message = "/conversation/{id}", "/conversation/{id}/message/{message}"
+        return [
+            Route("/", self.home),
+            Route("/__data.json", self.home_data),
+            Route("/settings", self.settings, methods=["POST"]),
+            Route("/conversations", self.delete_all, methods=["POST"]),
+            Route("/conversation", self.conversations, methods=["GET", "POST"]),
+            Route(f"{conversation}/__data.json", self.conversation_data),
+            Route(conversation, self.conversation, methods=replies.ALL_METHODS),
+            Route(f"{conversation}/stop-generating", self.stop, methods=["POST"]),
+            Route(f"{conversation}/summarize", self.summarize, methods=["POST"]),
+            Route(f"{conversation}/share", self.share, methods=["POST"]),
+            Route(f"{conversation}/web-search", self.web_search),
+            Route(f"{message}/vote", self.vote, methods=["POST"]),
+            Route(f"{message}/prompt", self.prompt),
+            Route("/r/{id}", self.shared),
+            Route("/r/{id}/__data.json", self.shared_data),
+            Route("/r/{id}/message/{message}/prompt", self.shared_prompt),
+        ]
+
+    async def close(self) -> None:
+        """Nothing runs on its own here."""
+
     # Pages
 
     async def home(self, request: Request) -> Response:
@@ -68,17 +90,17 @@ class Routes:
         return Response(status_code=302, headers={"location": "/"})
 
     async def home_data(self, request: Request) -> Response:
-        return replies.page_data(request, [self._layout(request), None])
+        return _page_data(request, [self._layout(request), None])
 
     async def conversation_data(self, request: Request) -> Response:
-        return replies.page_data(request, [self._layout(request), self._page(request)])
+        return _page_data(request, [self._layout(request), self._page(request)])
 
     async def shared_data(self, request: Request) -> Response:
         shared = self._store.shared(request.path_params["id"])
         page: Data | Failed = Failed(404, "Conversation not found")
         if shared is not None:
             page = pages.conversation_page(shared)
-        return replies.page_data(request, [self._layout(request), page])
+        return _page_data(request, [self._layout(request), page])
 
     async def shared(self, request: Request) -> Response:
         shared = self._store.shared(request.path_params["id"])
@@ -90,7 +112,7 @@ class Routes:
 
     async def settings(self, request: Request) -> Response:
         try:
-            form = read_form(request.headers.get("content-type", ""), await request.body())
+            form = (await read_form(request)).fields
         except ValueError:
             return replies.action_error(request)
         if form.get("activeModel", self._model) != self._model:
@@ -106,7 +128,7 @@ class Routes:
 
     async def delete_all(self, request: Request) -> Response:
         try:
-            read_form(request.headers.get("content-type", ""), await request.body())
+            await read_form(request)
         except ValueError:
             return replies.action_error(request)
         if "/delete" not in request.query_params:
@@ -120,12 +142,20 @@ class Routes:
         asked = await read_json(request, Creation)
         if asked.model != self._model:
             raise Refusal()
-        shared = None
-        if asked.from_share is not msgspec.UNSET:
+        session = request.state.session
+        if asked.from_share is msgspec.UNSET:
+            made = self._store.create(session, model=asked.model)
+        else:
             shared = self._store.shared(asked.from_share)
             if shared is None:
                 raise Refusal(404, "Conversation not found")
-        made = self._store.create(request.state.session, model=asked.model, shared=shared)
+            made = self._store.create(
+                session,
+                model=asked.model,
+                title=shared.title,
+                messages=shared.messages,
+                searches=shared.searches,
+            )
         return JSONResponse({"conversationId": made.id})
 
     # One conversation
@@ -212,7 +242,7 @@ class Routes:
         return Response()
 
     def _answer(self, request: Request, conversation: Conversation, asked: Question) -> ASGIApp:
-        self._store.expect_message(conversation.session)
+        self._store.expect_message(conversation.session, spare=1)
         options = asked.options
         content = asked.inputs.strip()
         search = options.web_search_id or ""
@@ -277,26 +307,31 @@ class Routes:
     def _page(self, request: Request) -> Data | Failed:
         try:
             conversation_id = _id(request)
-        except Refusal as exc:
-            return Failed(exc.status, exc.said)
+        except Refusal:
+            return Failed(500, "Internal Error")
         found = self._store.conversation(request.state.session, conversation_id)
         if found is not None:
             return pages.conversation_page(found)
         if self._store.exists(conversation_id):
-            return Failed(403, _NO_ACCESS)
+            return Failed(403, NO_ACCESS)
         return Failed(404, "Conversation not found.")
 
 
 _ELSEWHERE = frozenset({"GET", "HEAD", "PUT", "OPTIONS"})
 _OF_TITLES = {"max_new_tokens": 32, "truncate": 1000, "return_full_text": False}
-_NO_ACCESS = (
-    "You don't have access to this conversation. "
-    "If someone gave you this link, ask them to use the 'share' feature instead."
-)
 _PREVIEW = (
     "This is a preview of the prompt that will be sent to the model when retrying the message. "
     "It may differ from what was sent in the past if the parameters have been updated since"
 )
+
+
+def _page_data(request: Request, nodes: Sequence[Node]) -> Response:
+    wanted = request.query_params.get("x-sveltekit-invalidated")
+    if wanted is not None:
+        # Kit 1.15: one flag a node, between underscores; an empty one means no.
+        flags = [bool(flag) for flag in wanted.split("_")] + [False] * len(nodes)
+        nodes = [node if flag else Skipped() for node, flag in zip(nodes, flags, strict=False)]
+    return replies.page_data(nodes)
 
 
 def _id(request: Request) -> str:

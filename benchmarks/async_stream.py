@@ -1,0 +1,151 @@
+"""The async face beside aiohttp and httpx: CPU a token, and how late tokens are handed over.
+
+``python benchmarks/async_stream.py`` runs each of them in a process of its own, in turn, against
+one server in another process, and prints medians and ratios to aiohttp reading lines with
+json.loads. What is measured is the CPU time of the whole client process while the answers come.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+Reader = Callable[[str, str], Awaitable[list[str]]]
+"""A server's address and a prompt in; the answer's tokens out."""
+
+FLOODS = ((1, 20_000), (20, 5_000))
+TRICKLE = (100, 50, 250)  # streams, tokens a second, tokens a stream
+ROUNDS = 5
+
+
+async def ours(url: str, prompt: str, streams: int) -> list[list[tuple[str, float]]]:
+    from h2o_client import AsyncH2oSession, Timeouts
+
+    async def one(client: AsyncH2oSession) -> list[tuple[str, float]]:
+        taken = []
+        async with client.stream(prompt) as reply:
+            async for token in reply:
+                taken.append((token, time.monotonic()))
+        return taken
+
+    async with AsyncH2oSession(url, timeout=Timeouts()) as client:
+        await client.models()
+        return list(await asyncio.gather(*(one(client) for _ in range(streams))))
+
+
+async def aiohttp_(url: str, prompt: str, streams: int) -> list[list[tuple[str, float]]]:
+    import aiohttp
+
+    async def one(session: aiohttp.ClientSession) -> list[tuple[str, float]]:
+        taken = []
+        async with session.post(f"{url}/conversation/x", json={"inputs": prompt}) as response:
+            async for line in response.content:
+                if line.startswith(b"data:"):
+                    token = json.loads(line[5:])["token"]
+                    if not token["special"]:
+                        taken.append((token["text"], time.monotonic()))
+        return taken
+
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        return list(await asyncio.gather(*(one(session) for _ in range(streams))))
+
+
+async def httpx_(url: str, prompt: str, streams: int) -> list[list[tuple[str, float]]]:
+    import httpx
+
+    async def one(client: httpx.AsyncClient) -> list[tuple[str, float]]:
+        taken = []
+        async with client.stream(
+            "POST", f"{url}/conversation/x", json={"inputs": prompt}
+        ) as response:
+            async for line in response.aiter_lines():
+                if line.startswith("data:"):
+                    token = json.loads(line[5:])["token"]
+                    if not token["special"]:
+                        taken.append((token["text"], time.monotonic()))
+        return taken
+
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(limits=limits, timeout=60) as client:
+        return list(await asyncio.gather(*(one(client) for _ in range(streams))))
+
+
+CLIENTS = {"h2o-chat": ours, "aiohttp": aiohttp_, "httpx": httpx_}
+
+
+def measure(client: str, url: str, prompt: str, streams: int) -> dict[str, float]:
+    """One run in this process: microseconds of CPU a token, and milliseconds of delay."""
+
+    async def run() -> dict[str, float]:
+        # A first answer of one token: imports and connections are not what is measured.
+        await CLIENTS[client](url, "flood 1", 1)
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        began = time.process_time()
+        answers = await CLIENTS[client](url, prompt, streams)
+        used = time.process_time() - began
+        tokens = [token for answer in answers for token in answer]
+        found = {
+            "cpu": 1e6 * used / len(tokens),
+            "tokens": len(tokens),
+            "memory": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) / 1024,
+        }
+        if prompt.startswith("trickle"):
+            late = sorted(1000 * (taken - float(sent)) for sent, taken in tokens)
+            found["median"] = late[len(late) // 2]
+            found["p99"] = late[int(len(late) * 0.99)]
+        return found
+
+    return asyncio.run(run())
+
+
+def compared(url: str, prompt: str, streams: int, clients: list[str], rounds: int) -> None:
+    """Runs the clients in turn, each in a process of its own, and prints a line for each."""
+    runs: dict[str, list[dict[str, float]]] = {client: [] for client in clients}
+    for _ in range(rounds):
+        for client in clients:
+            command = [sys.executable, __file__, "--one", client, url, prompt, str(streams)]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            runs[client].append(json.loads(done.stdout))
+    base = statistics.median(run["cpu"] for run in runs["aiohttp"])
+    print(f"{prompt}, {streams} at once")
+    for client, found in runs.items():
+        cpu = statistics.median(run["cpu"] for run in found)
+        line = f"  {client:9} {cpu:7.2f} us CPU a token, {cpu / base:5.2f} of aiohttp"
+        if "median" in found[0]:
+            median = statistics.median(run["median"] for run in found)
+            p99 = statistics.median(run["p99"] for run in found)
+            line += f"; {median:.1f} ms late at the median, {p99:.1f} ms at the 99th percentile"
+        print(line, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--one", nargs=4, metavar=("CLIENT", "URL", "PROMPT", "STREAMS"))
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    options = parser.parse_args()
+    if options.one:
+        client, url, prompt, streams = options.one
+        print(json.dumps(measure(client, url, prompt, int(streams))))
+        return
+    from prerendered import prerendered
+
+    with prerendered() as url:
+        for streams, tokens in FLOODS:
+            compared(url, f"flood {tokens}", streams, list(CLIENTS), options.rounds)
+        streams, rate, tokens = TRICKLE
+        compared(url, f"trickle {rate} {tokens}", streams, ["h2o-chat", "aiohttp"], options.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""`AsyncConversation`: several turns."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from h2o_client import options as opts
+from h2o_client.aio.offload import called, finished, in_thread, is_cancelled
+from h2o_client.aio.reply import AsyncReply, asker
+from h2o_client.conversation import Conversation
+from h2o_client.messages import Message, Messages
+from h2o_client.options import Options, takes_options
+from h2o_client.reply import Answer
+from h2o_client.turn import Words
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self, Unpack
+
+
+class AsyncConversation:
+    """`Conversation` for async code: the same methods, to be awaited. ``wrapped`` is that one."""
+
+    def __init__(self, wrapped: Conversation) -> None:
+        self.wrapped = wrapped
+
+    @property
+    def id(self) -> str | None:
+        """The server's id for it; None until there is one."""
+        return self.wrapped.id
+
+    @property
+    def title(self) -> str | None:
+        """Its title, as far as it is known."""
+        return self.wrapped.title
+
+    @takes_options
+    def stream(self, messages: Messages, **options: Unpack[Options]) -> AsyncReply:
+        """The answer to the next message as it comes; see `AsyncH2oSession.stream`."""
+        return self._reply(self.wrapped._words(messages, options), options)
+
+    @takes_options
+    async def chat(self, messages: Messages, **options: Unpack[Options]) -> Answer:
+        """The whole answer to the next message."""
+        async with self.stream(messages, **options) as reply:
+            return await reply.read()
+
+    @takes_options
+    def retry(self, message_id: str | None = None, **options: Unpack[Options]) -> AsyncReply:
+        """Another answer to the last prompt, or to another one: see `Conversation.retry`."""
+        return self._reply(Words.retry(message_id), options)
+
+    @takes_options
+    def edit(self, message_id: str, text: str, **options: Unpack[Options]) -> AsyncReply:
+        """The answer to ``text`` in the place of a prompt: see `Conversation.edit`."""
+        return self._reply(Words.edit(message_id, text), options)
+
+    @takes_options
+    def continue_(self, **options: Unpack[Options]) -> AsyncReply:
+        """What follows the last answer: see `Conversation.continue_`."""
+        return self._reply(Words.continuation(), options)
+
+    async def messages(self) -> list[Message]:
+        """What the server has stored, oldest first: see `Conversation.messages`."""
+        return await called(self.wrapped.messages)
+
+    async def stop(self) -> None:
+        """Stops the answer that is being given, if there is one."""
+        await in_thread(self.wrapped.stop)
+
+    async def rename(self, title: str) -> None:
+        """Gives the conversation another title, of 1 to 100 characters."""
+        await called(partial(self.wrapped.rename, title))
+
+    async def summarize(self) -> str:
+        """The title that the model gives the conversation (v0.3 to v0.6)."""
+        return await called(self.wrapped.summarize)
+
+    async def share(self) -> str:
+        """The URL of a page that shows the conversation, as it is now, to anybody who has it."""
+        return await called(self.wrapped.share)
+
+    async def vote(self, score: int, message_id: str | None = None) -> None:
+        """An opinion on the last answer, or on another one: see `Conversation.vote`."""
+        await called(partial(self.wrapped.vote, score, message_id))
+
+    async def delete(self) -> None:
+        """Deletes the conversation on the server and closes this. Raises what goes wrong."""
+        await called(self.wrapped.delete)
+
+    async def aclose(self) -> None:
+        """Ends an unfinished answer, and deletes the conversation if it is ours; never raises."""
+        await finished(self.wrapped.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, _: TracebackType | None
+    ) -> None:
+        await finished(self.wrapped.close, quickly=is_cancelled(exc))
+
+    def __repr__(self) -> str:
+        return f"<Async{repr(self.wrapped)[1:]}"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a Conversation cannot be pickled: open it by its id instead")
+
+    def _reply(self, words: Words, options: Options) -> AsyncReply:
+        opts.check_options(options)
+        return AsyncReply(asker(self.wrapped, words, options))

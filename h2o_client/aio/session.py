@@ -1,0 +1,180 @@
+"""`AsyncH2oSession`: one client of one server."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+
+from h2o_client.aio.conversation import AsyncConversation
+from h2o_client.aio.offload import called, finished, is_cancelled
+from h2o_client.aio.reply import AsyncReply, asker
+from h2o_client.conversation import Conversation
+from h2o_client.generations.records import Model, Settings, User
+from h2o_client.messages import Messages
+from h2o_client.options import Options, takes_options
+from h2o_client.reply import Answer
+from h2o_client.session import H2oSession, Server
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self, Unpack
+
+P = ParamSpec("P")
+
+
+def _takes(
+    source: Callable[P, object],
+) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, P], None]]:
+    """Has an ``__init__`` take, and show, what ``source`` takes."""
+
+    def mark(function: Callable[..., None]) -> Callable[Concatenate[Any, P], None]:
+        own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        signature = inspect.signature(source)
+        function.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[own, *signature.parameters.values()]
+        )
+        return function
+
+    return mark
+
+
+class AsyncH2oSession:
+    """`H2oSession` for async code: the same arguments, and the same methods to be awaited.
+
+    Use it in an ``async with``. It can be made anywhere, and used in one event loop after another.
+    ``wrapped`` is the blocking session.
+    """
+
+    @_takes(H2oSession)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.wrapped = H2oSession(*args, **kwargs)
+
+    @property
+    def base_url(self) -> str:
+        """The server's address, without credentials and without a slash at its end."""
+        return self.wrapped.base_url
+
+    @takes_options
+    def stream(
+        self,
+        messages: Messages,
+        *,
+        model: str | None = None,
+        system: str | None = None,
+        keep: bool = False,
+        **options: Unpack[Options],
+    ) -> AsyncReply:
+        """The answer to ``messages`` as it comes; arguments and errors as `H2oSession.stream`.
+
+        The arguments are checked now; the prompt goes out when the reply is first iterated,
+        entered (``async with``) or read.
+        """
+        conversation = Conversation(self.wrapped._upstream, model=model, keep=keep)
+        words = conversation._words(messages, options, system=system)
+        return AsyncReply(asker(conversation, words, options, once=not keep))
+
+    @takes_options
+    async def chat(
+        self,
+        messages: Messages,
+        *,
+        model: str | None = None,
+        system: str | None = None,
+        keep: bool = False,
+        **options: Unpack[Options],
+    ) -> Answer:
+        """The whole answer to ``messages``; arguments and errors as `stream`."""
+        reply = self.stream(messages, model=model, system=system, keep=keep, **options)
+        async with reply:
+            return await reply.read()
+
+    def conversation(
+        self,
+        id: str | None = None,
+        *,
+        system: str | None = None,
+        model: str | None = None,
+        keep: bool = False,
+    ) -> AsyncConversation:
+        """A conversation of several turns: see `H2oSession.conversation`. Sends nothing yet."""
+        return AsyncConversation(
+            self.wrapped.conversation(id, system=system, model=model, keep=keep)
+        )
+
+    async def models(self) -> list[Model]:
+        """The models the server offers, its first choice first."""
+        return await called(self.wrapped.models)
+
+    def conversations(self) -> AsyncIterator[AsyncConversation]:
+        """The conversations of this session or user, latest first: `H2oSession.conversations`."""
+        return _Conversations(self.wrapped)
+
+    async def delete_conversations(self) -> None:
+        """Deletes all conversations of this session, or of the user whose cookie it has."""
+        await called(self.wrapped.delete_conversations)
+
+    async def settings(self) -> Settings:
+        """The session's settings as the server has them."""
+        return await called(self.wrapped.settings)
+
+    async def update_settings(
+        self,
+        *,
+        model: str | None = None,
+        share_data: bool | None = None,
+        custom_prompts: Mapping[str, str] | None = None,
+        others: Mapping[str, object] | None = None,
+    ) -> Settings:
+        """Changes what is given and nothing else: see `H2oSession.update_settings`."""
+        return await called(
+            partial(
+                self.wrapped.update_settings,
+                model=model,
+                share_data=share_data,
+                custom_prompts=custom_prompts,
+                others=others,
+            )
+        )
+
+    async def user(self) -> User | None:
+        """Who is logged in; None for a session without a login."""
+        return await called(self.wrapped.user)
+
+    async def server(self) -> Server:
+        """Which chat-ui this is, and how that was found out. Accepts no terms."""
+        return await called(self.wrapped.server)
+
+    async def aclose(self) -> None:
+        """Stops what is unfinished, deletes what was made for it, closes connections."""
+        await finished(self.wrapped.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, _: TracebackType | None
+    ) -> None:
+        await finished(self.wrapped.close, quickly=is_cancelled(exc))
+
+    def __repr__(self) -> str:
+        return f"<AsyncH2oSession {self.base_url}>"
+
+
+class _Conversations:
+    """`AsyncH2oSession.conversations`: the next is asked for in a thread."""
+
+    def __init__(self, session: H2oSession) -> None:
+        self._found = session.conversations()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> AsyncConversation:
+        # A StopIteration would not cross the thread.
+        found = await called(lambda: next(self._found, None))
+        if found is None:
+            raise StopAsyncIteration
+        return AsyncConversation(found)

@@ -1,0 +1,161 @@
+"""Requests of a generation to their answers: what is no success becomes an error of ours."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+from urllib.parse import urljoin
+
+import msgspec
+
+from h2o_client.errors import (
+    ConfigurationError,
+    NotFoundError,
+    ProtocolError,
+    ServerError,
+    StatusError,
+    UnsupportedError,
+)
+from h2o_client.generations import pages
+from h2o_client.generations.generation import Ask, Moved, Refused
+from h2o_client.timeouts import Timeouts
+from h2o_client.transport import Call, Response, Transport
+from h2o_client.wire.refusal import login_wall, refusal
+from h2o_client.wire.request import Request
+
+T = TypeVar("T")
+
+_EXCERPT = 80
+
+
+class Asking:
+    """The way to a server, for those who want answers and not statuses. Threads may share it."""
+
+    def __init__(self, transport: Transport, timeouts: Timeouts) -> None:
+        self.transport = transport
+        self.timeouts = timeouts
+
+    def fetch(self, ask: Ask[T], call: Call | None = None) -> T:
+        """What ``ask`` reads in the answer. Raises as `body`, and `ProtocolError`."""
+        return self.understood(ask, self.body(ask.request, call))
+
+    def understood(self, ask: Ask[T], body: bytes) -> T:
+        """What ``ask`` reads in ``body``."""
+        url = self.transport.base_url + ask.request.path
+        document = plain(body)
+        if document.get("type") == "redirect":
+            raise login_wall(302, str(document.get("location", "")), url=url)
+        try:
+            return ask.read(body)
+        except Refused as exc:
+            if exc.status == 403:
+                # Another session's conversation: no login helps.
+                raise NotFoundError(exc.status, exc.message, url=url) from None
+            said = msgspec.json.encode({"message": exc.message})
+            raise refusal(exc.status, {}, said, url=url) from None
+        except Moved as exc:
+            raise login_wall(exc.status, exc.location, url=url) from None
+        except (ValueError, RecursionError, msgspec.MsgspecError) as exc:
+            raise ProtocolError(f"the answer to {ask.request}", excerpt(body)) from exc
+
+    def do(self, request: Request, call: Call | None = None, *, feature: str = "") -> None:
+        """A request whose success says nothing. Raises as `body`.
+
+        With a ``feature``, a server that does not know the route raises `UnsupportedError`.
+        """
+        try:
+            body = self.body(request, call)
+        except StatusError as exc:
+            if feature and _is_no_route(exc):
+                raise UnsupportedError(feature, "this version of chat-ui") from exc
+            raise
+        document = plain(body)
+        if document.get("type") == "redirect":
+            raise login_wall(302, str(document.get("location", "")), url=self.transport.base_url)
+        if document.get("type") in ("error", "failure"):
+            raise ServerError(200, f"{request} was refused: {document}")
+        _check_no_page(request, body)
+
+    def submit(self, form: Request, call: Call | None = None) -> None:
+        """A form, whose success is a redirect to where it came from, or to the base URL."""
+        response = self.transport.ask(form, call or Call(self.timeouts))
+        location = response.headers.get("location", "")
+        if not 300 <= response.status < 400:
+            self.judge(response)
+            document = plain(response.whole())
+            if document.get("type") in ("error", "failure"):
+                raise ServerError(response.status, f"{form} was refused: {document}")
+            if document.get("type") != "redirect":
+                _check_no_page(form, response.whole())
+                return
+            location = str(document.get("location", ""))
+        place = urljoin(response.referer, location).rstrip("/")
+        home = (response.referer, self.transport.base_url, self.transport.referer)
+        if place not in [each.rstrip("/") for each in home]:
+            raise login_wall(response.status, location, url=response.url)
+
+    def body(self, request: Request, call: Call | None = None) -> bytes:
+        """The body of a success. Raises `StatusError`, `TransportError`, `ProtocolError`."""
+        response = self.transport.ask(request, call or Call(self.timeouts))
+        self.judge(response)
+        return response.whole()
+
+    def open(self, request: Request, call: Call, *, passes_model_on: bool) -> Response:
+        """The answer to a message, unread. Raises as `body`."""
+        response = self.transport.open(request, call)
+        try:
+            self.judge(response, passes_model_on=passes_model_on)
+        except BaseException:
+            response.close()
+            raise
+        return response
+
+    def judge(self, response: Response, *, passes_model_on: bool = False) -> None:
+        """Raises for an answer that is no success."""
+        if 300 <= response.status < 400:
+            location = response.headers.get("location", "")
+            self._check_moved(urljoin(response.url, location))
+            raise login_wall(response.status, location, url=response.url)
+        if response.status >= 400:
+            raise refusal(
+                response.status,
+                response.headers,
+                response.whole(),
+                url=response.url,
+                passes_model_on=passes_model_on,
+            )
+
+    def _check_moved(self, location: str) -> None:
+        if location.endswith(pages.ROOT):
+            raise ConfigurationError(
+                f"The server at {self.transport.base_url} says that it is at another address: "
+                f"use {location.removesuffix(pages.ROOT)}."
+            )
+
+
+def plain(body: bytes) -> dict[str, object]:
+    """A JSON object, or an empty one for anything else."""
+    if body[:1] != b"{":
+        return {}
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def excerpt(body: bytes) -> str:
+    """The beginning of an answer, for an error."""
+    return body[:_EXCERPT].decode("utf-8", "replace")
+
+
+def _check_no_page(request: Request, body: bytes) -> None:
+    # A page with status 200 is no success: a proxy's, most often, that wants a login.
+    if body.lstrip()[:1] == b"<":
+        raise ProtocolError(f"the answer to {request}", excerpt(body))
+
+
+def _is_no_route(exc: StatusError) -> bool:
+    # SvelteKit's own words for a route it does not have; chat-ui's name what was not found.
+    if exc.status == 405:
+        return type(exc) is StatusError
+    return exc.status == 404 and (exc.said in ("", "(an HTML page)") or exc.said.startswith("Not "))

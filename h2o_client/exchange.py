@@ -1,0 +1,436 @@
+"""One prompt at the server, from sent to cleaned up: the part of a reply that must come to its end.
+
+It is apart from `Reply` so that it can be ended when nobody holds the reply any more.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from h2o_client.background import begun, completed, later
+from h2o_client.errors import ConfigurationError, H2oError, StatusError, TransportError
+from h2o_client.generations.generation import Generation
+from h2o_client.litter import CLEAN_UP
+from h2o_client.timeouts import Timeouts
+from h2o_client.transport import Call, Response, Woken
+from h2o_client.upstream import Upstream
+from h2o_client.wire.decoder import Decoder
+from h2o_client.wire.events import Elicitation, Event, Status, Token
+from h2o_client.wire.request import Request
+from h2o_client.wire.transcript import Transcript
+
+_LAST_WORDS = 1.5  # seconds that what still comes after a stop is waited for
+_LETS_GO_WITHIN = 1.0  # seconds that a closing connection waits for who watches it
+_LATE_END = 0.1  # seconds that the end of a body is waited for once all has been said
+
+
+class Exchange:
+    """Sends one prompt, reads what comes, and leaves nothing behind.
+
+    Who begins it sets ``generation`` before it sends; ``learned`` tells the answer's id once it is
+    stored, and ``resumed`` makes the message that goes on after an elicitation.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        *,
+        timeouts: Timeouts,
+        ours: bool,
+        on_end: Callable[[Exchange], None],
+    ) -> None:
+        self.call = Call(timeouts)
+        self.conversation_id = ""
+        self.answer_id: str | None = None  # where the client chooses it
+        self.generation: Generation | None = None
+        self.learned: Callable[[], str | None] | None = None
+        self.resumed: Callable[[str], Request] | None = None
+        self.transcript = Transcript()
+        self.stopping = False
+        self.sent_at = 0.0
+        self.first_token_at: float | None = None
+        # Whether the model may be at work on the prompt: if so, an early end has to stop it.
+        self.running = False
+        self.stopped_at: float | None = None
+        self.afterwards: Callable[[], None] | None = None
+        self._upstream = upstream
+        self._litter = upstream.litter
+        self._timeouts = timeouts
+        self._ours = ours
+        self._on_end = on_end
+        self._decoder = Decoder()
+        self._asked = self._sending = False
+        self._response: Response | None = None
+        self._early: list[Event] = []  # read while looking for the end, not handed over yet
+        self._reading = threading.Lock()
+        self._ending = threading.Lock()
+        self._ended = False
+        self._cleaned = threading.Event()
+        self._unwatched = threading.Event()
+        self._unwatched.set()
+        self._drained = False
+        self._drained_socket = False
+        self._descriptor: int | None = None
+        self._last_words: threading.Timer | None = None
+        self._stop_sent: threading.Event | None = None  # set when the stop is through
+        self._resumption = ""  # the elicitation that was answered, if a message has to say so
+        upstream.live.add(self)
+
+    @property
+    def over(self) -> bool:
+        """Whether all is cleaned up."""
+        return self._cleaned.is_set()
+
+    @property
+    def read_to_its_end(self) -> bool:
+        """Whether the response has ended as it should: the server has then stored the answer."""
+        return self._response is not None and self._response.finished
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the stream has ended because a tool asks the user, who has not answered."""
+        return (
+            self.transcript.elicitation is not None
+            and not self.stopping
+            and not self._resumption
+            and self.read_to_its_end
+        )
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the answer came in another generation's language: the server was upgraded."""
+        generation = self.generation
+        return (
+            generation is not None
+            and not generation.answers_in_lines
+            and self.transcript.has_updates
+        )
+
+    def begin_in(self, conversation_id: str) -> None:
+        """The prompt goes into that conversation. Raises `Woken` if this was ended meanwhile."""
+        with self._ending:
+            self.conversation_id = conversation_id
+            ended = self._ended
+        if ended:
+            if self._ours:
+                self._litter.discard(conversation_id)
+            raise Woken
+
+    def send(self, request: Request) -> None:
+        """Posts the prompt; returns when the head of the answer is here, or the stop asked for."""
+        self.sent_at = time.monotonic()
+        self._asked = self._sending = True
+        try:
+            self._response = self._opened(request)
+        except StatusError:
+            raise
+        except BaseException as exc:
+            self.running = self._sent
+            # A server that is stopped before the first token hangs up without an answer.
+            if not (self.stopping and isinstance(exc, Woken | TransportError)):
+                raise
+        else:
+            self.running = True
+        finally:
+            self._sending = False
+            self.call.clock.hold()
+
+    def receive(self) -> list[Event]:
+        """The next events, as soon as there are any; none at the end. Raises what fails."""
+        with self._reading:
+            if self._early:
+                events, self._early = self._early, []
+                return events
+            if self._response is None or self._ended:
+                return []
+            # What the caller did since the last token is no silence of the server's.
+            self.call.clock.go()
+            try:
+                events = self._read(self._response)
+                return events or self._go_on()
+            except (Woken, TransportError):
+                if self.stopping:
+                    return []
+                raise
+            finally:
+                self.call.clock.hold()
+
+    def receive_ready(self) -> list[Event] | None:
+        """As `receive`, without waiting: None if nothing is here just now; no events at the end."""
+        with self._reading:
+            self.call.clock.go()
+            if self._early:
+                events, self._early = self._early, []
+                return events
+            response = self._response
+            if response is None or self._ended:
+                return []
+            try:
+                if self._drained_socket:
+                    self._drained_socket = False
+                    return None
+                while data := response.ready():
+                    events = self._decoder.feed(data)
+                    self._note(events)
+                    if events:
+                        # What comes next will wake who waits: it need not be looked for now.
+                        self._drained_socket = response.open and response.is_drained()
+                        return events
+                return None if response.open else []
+            except (Woken, TransportError):
+                if self.stopping:
+                    return []
+                raise
+
+    def watch(self) -> tuple[int, float | None] | None:
+        """What to wait for until there is more to `receive_ready`: a descriptor, and how long.
+
+        None where only `receive` can wait. Whoever watches calls `unwatch` then: the descriptor
+        stays open until that. Raises `TimeoutError` if the time is over already.
+        """
+        left = self.call.clock.left()
+        with self._ending:
+            if self._ended or self._response is None or not self._response.open:
+                return None
+            if self._descriptor is None:
+                self._descriptor = self.call.descriptor()
+                if self._descriptor is None:
+                    return None
+            self._unwatched.clear()
+            return self._descriptor, left
+
+    def unwatch(self) -> None:
+        """The descriptor is not watched any more."""
+        self._unwatched.set()
+
+    def hold(self) -> None:
+        """The caller is at work: the server is not waited for."""
+        self.call.clock.hold()
+
+    def drain(self) -> list[Event]:
+        """What follows the last event, if it comes at once: the connection can then be kept."""
+        with self._reading:
+            if self._early:
+                events, self._early = self._early, []
+                return events
+            if self._response is None or self._drained:
+                return []
+            self._drained = True
+            if self.transcript.malformed is not None:
+                return []
+            data = self._response.drain(_LATE_END)
+            events = self._decoder.feed(data) if data else []
+            events += self._decoder.end()
+            self.transcript.add(events)
+            return [event for event in events if type(event) is not Token]
+
+    def stop(self) -> None:
+        """Asks the server, once, to stop; what still comes is handed over for a short time."""
+        with self._ending:
+            if self._ended or self.stopping:
+                return
+            self._look()
+            if self.transcript.ended:
+                return
+            self.stopping = True
+            if self._response is not None and not self.running:
+                return  # the stream is over: nothing is left to be stopped
+            if not self._sent or self.generation is None or not self.generation.stops:
+                self.call.wake()
+                return
+            self._stop_sent = threading.Event()
+            self._last_words = threading.Timer(_LAST_WORDS, self.call.wake)
+            self._last_words.daemon = True
+            self._last_words.start()
+            begun(self._send_stop, pending=self._litter.ending)
+
+    def answer_elicitation(
+        self, action: str, content: Mapping[str, object] | None, elicitation_id: str | None
+    ) -> None:
+        """Gives the user's answer; a stream that has ended meanwhile goes on after it."""
+        waiting = self.transcript.elicitation
+        asked = elicitation_id or (waiting.id if waiting is not None else None)
+        if asked is None:
+            raise ConfigurationError("Nothing has been asked: there is no Elicitation to answer.")
+        assert self.generation is not None
+        ask = self.generation.answer_elicitation(self.conversation_id, asked, action, content)
+        if self._upstream.asking.fetch(ask, Call(self._timeouts)):
+            self._resumption = asked
+        if waiting is not None and waiting.id == asked:
+            self.transcript.elicitation = None
+
+    def end(self, *, wait: bool = True) -> None:
+        """Lets the connection go, stops what runs, deletes what is ours. Idempotent, bounded.
+
+        If another thread is at it, waits until it is done.
+        """
+        if not self._hang_up():
+            if wait:
+                self._cleaned.wait(CLEAN_UP + 1)
+            return
+        try:
+            if self.conversation_id and (self._must_stop() or self._stop_sent or self._ours):
+                completed(self._tidy, pending=self._litter.ending)
+        finally:
+            self._on_end(self)
+            self._cleaned.set()
+            self._litter.ending.discard(self)
+            self._upstream.live.discard(self)
+            if self.afterwards is not None:
+                self.afterwards()
+
+    def end_later(self) -> None:
+        """As `end`, for a reply that nobody holds any more; the garbage collector may call."""
+        if not self._ended:
+            self._litter.ending.add(self)
+            later(self.end)
+
+    def is_ending(self) -> bool:
+        """Whether somebody is cleaning up, or will."""
+        return self._ended or self in self._litter.ending
+
+    def wait_until_over(self) -> None:
+        """Waits, for a bounded time, while somebody else is cleaning up."""
+        self._cleaned.wait(CLEAN_UP + 1)
+
+    def forget(self) -> None:
+        """This is a forked child, and the exchange its parent's."""
+        self._ended = True
+        self._cleaned.set()
+
+    def blame(self, exc: BaseException) -> None:
+        """Puts the facts of this exchange on an error that ends it."""
+        if isinstance(exc, H2oError):
+            exc.partial = self.transcript.text
+            exc.conversation_id = self.conversation_id or None
+            if not isinstance(exc, ConfigurationError):
+                exc.resendable = not self._sent or _is_refusal(exc)
+
+    @property
+    def _sent(self) -> bool:
+        """Whether the server may have got the prompt: the call made other requests before."""
+        return self._asked and self.call.sent
+
+    def _opened(self, request: Request) -> Response:
+        assert self.generation is not None
+        passes_model_on = self.generation.passes_model_on
+        return self._upstream.open(request, self.call, passes_model_on=passes_model_on)
+
+    def _go_on(self) -> list[Event]:
+        """What follows once an elicitation was answered, in a response of its own."""
+        while self._resumption and self.resumed is not None and not self.transcript.ended:
+            request = self.resumed(self._resumption)
+            self._resumption = ""
+            self._response = self._opened(request)
+            self._descriptor = None
+            self._decoder = Decoder()
+            self._drained = False
+            self.running = True
+            if events := self._read(self._response):
+                return events
+        return []
+
+    def _read(self, response: Response) -> list[Event]:
+        while True:
+            data = response.read()
+            events = self._decoder.feed(data) if data else self._decoder.end()
+            if events:
+                self._note(events)
+            if not data:
+                self.running = self.running and not response.finished
+            if events or not data:
+                return events
+
+    def _note(self, events: list[Event]) -> None:
+        others = self.transcript.add(events)
+        self._decoder.text_bytes = self.transcript.text_bytes
+        has_tokens = len(others) < len(events)
+        if self.first_token_at is None:
+            if has_tokens:
+                self.first_token_at = time.monotonic()
+                self.call.clock.allow("idle", self._timeouts.idle)
+        elif has_tokens or not all(map(_is_keep_alive, others)):
+            self.call.clock.renew()
+        if others and any(type(event) is Elicitation for event in others):
+            self._allow_for_elicitation()
+
+    def _allow_for_elicitation(self) -> None:
+        # While the user is asked, silence is the user's.
+        if self.transcript.elicitation is not None:
+            self.call.clock.allow("idle", None)
+        elif self.first_token_at is None:
+            self.call.clock.allow("first_token", self._timeouts.first_token)
+        else:
+            self.call.clock.allow("idle", self._timeouts.idle)
+
+    def _look(self) -> None:
+        """Takes what is here already: an answer that has ended must not be stopped any more."""
+        if self._response is None or not self.running or self.transcript.ended:
+            return
+        if not self._reading.acquire(blocking=False):
+            return  # a reader is at it, and has seen all there is
+        try:
+            while not self.transcript.ended and (data := self._response.ready()):
+                events = self._decoder.feed(data)
+                self._note(events)
+                self._early += events
+            self.running = self.running and not self._response.finished
+        except (H2oError, Woken):
+            pass  # whoever reads next meets it again, or nobody does
+        finally:
+            self._reading.release()
+
+    def _hang_up(self) -> bool:
+        """Ends the reading, whoever does it. False if it was ended before."""
+        with self._ending:
+            if self._ended:
+                return False
+            if not self.stopping:
+                self._look()
+            self.stopping = self._ended = True
+            if self._last_words is not None:
+                self._last_words.cancel()
+        if self._response is None or not self._response.finished:
+            self.call.wake()
+        # An event loop that watches a descriptor must not find another connection behind it.
+        self._unwatched.wait(_LETS_GO_WITHIN)
+        if self._response is not None:
+            self._response.close()
+        return True
+
+    def _must_stop(self) -> bool:
+        if self.generation is None or not self.generation.stops or self._stop_sent is not None:
+            return False
+        running = self.running or (self._sending and self.call.sent)
+        return running and not self.transcript.ended
+
+    def _stop(self) -> None:
+        self._litter.stop(self.conversation_id)
+        self.stopped_at = time.monotonic()
+
+    def _send_stop(self) -> None:
+        assert self._stop_sent is not None
+        try:
+            self._stop()
+        finally:
+            self._stop_sent.set()
+
+    def _tidy(self) -> None:
+        end = time.monotonic() + CLEAN_UP
+        if self._must_stop():
+            self._stop()
+        elif self._stop_sent is not None:
+            self._stop_sent.wait(CLEAN_UP)
+        if self._ours:
+            self._litter.discard(self.conversation_id, seconds=end - time.monotonic())
+
+
+def _is_refusal(exc: H2oError) -> bool:
+    """Whether the server said no to a prompt, so that it was not taken."""
+    return isinstance(exc, StatusError) and (exc.status < 500 or exc.origin == "model")
+
+
+def _is_keep_alive(event: Event) -> bool:
+    return isinstance(event, Status) and event.status == "keepAlive"

@@ -1,0 +1,53 @@
+"""Generation F, chat-ui since July 2026: as v0.9.6, with runs that outlive their connection.
+
+The source has no version for it yet. Two things differ for a client of v0.9.6: a stop that comes
+late ends the next answer, and an unfinished answer has content. Measured on the build of 2026-08.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import ClassVar
+
+from h2o_client.generations.generation import Ask, Version, conversation_path
+from h2o_client.generations.records import (
+    has_ended,
+    mapping,
+)
+from h2o_client.generations.v0_9_6 import V0_9_6
+from h2o_client.wire.request import Request, get, post_json
+
+_NO_CONVERSATION = "000000000000000000000000"
+
+
+class Latest(V0_9_6):
+    """As v0.9.6, with runs that have an id, and tools that ask the user."""
+
+    letter = "F"
+    name = "chat-ui since July 2026"
+    first: ClassVar[Version] = (0, 10, 1)
+    last: ClassVar[Version] = (99,)
+    late_stops_abort = True
+
+    def is_finished(self, message: Mapping[str, object]) -> bool:
+        """What has come of an answer is stored every three seconds: content says nothing."""
+        return has_ended(message)
+
+    def answer_elicitation(
+        self,
+        conversation_id: str,
+        elicitation_id: str,
+        action: str,
+        content: Mapping[str, object] | None,
+    ) -> Ask[bool]:
+        document: dict[str, object] = {"elicitationId": elicitation_id, "action": action}
+        if content is not None:
+            document["content"] = dict(content)
+        request = post_json(conversation_path(conversation_id) + "/elicitation", document)
+        return Ask(request, lambda body: mapping(json.loads(body)).get("resume") is True)
+
+
+def resume_probe() -> Request:
+    """A request that only servers with runs answer in JSON: nothing is there to be resumed."""
+    return get(conversation_path(_NO_CONVERSATION) + "/stream")

@@ -1,0 +1,34 @@
+"""Pages: SvelteKit's page data, in which chat-ui up to v0.9.5 tells what it stores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from h2o_client.generations.generation import Moved, Refused, conversation_path
+from h2o_client.wire import pagedata
+from h2o_client.wire.request import Request, get
+
+ROOT = "/__data.json"
+
+
+def root_request() -> Request:
+    """The root page, whose node 0 every page has."""
+    return get(ROOT)
+
+
+def conversation_request(conversation_id: str, *, skip: str) -> Request:
+    """A conversation's page; ``skip`` says which nodes are wanted, as that version spells it."""
+    return get(f"{conversation_path(conversation_id)}{ROOT}?x-sveltekit-invalidated={skip}")
+
+
+def node(body: bytes, index: int) -> Mapping[str, object]:
+    """A node's value. Raises `Refused`, `Moved`, and ValueError for what is no such page."""
+    nodes = pagedata.read(body)
+    if isinstance(nodes, pagedata.Redirected):
+        raise Moved(nodes.status, nodes.location)
+    found = nodes[index] if index < len(nodes) else None
+    if isinstance(found, pagedata.Failed):
+        raise Refused(found.status, found.message)
+    if isinstance(found, pagedata.Data) and isinstance(found.value, dict):
+        return found.value
+    raise ValueError(f"page data without node {index}")

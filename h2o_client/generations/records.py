@@ -1,0 +1,314 @@
+"""What servers tell (models, settings, users, conversations), in one shape for all generations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+import msgspec
+
+from h2o_client.messages import Message
+from h2o_client.wire import pagedata
+from h2o_client.wire.updates import sources
+
+_TERMINAL = ("finalAnswer",)
+_TERMINAL_STATUS = ("finished", "error")
+_NAMED_SETTINGS = (
+    "activeModel",
+    "customPrompts",
+    "ethicsModalAccepted",
+    "searchEnabled",
+    "shareConversationsWithModelAuthors",
+    "welcomeModalSeen",
+)
+
+
+class Model(msgspec.Struct, frozen=True):
+    """A model the server offers, with the sampling parameters its operator set (v0.3 to v0.9)."""
+
+    id: str
+    name: str
+    display_name: str = ""
+    description: str = ""
+    parameters: dict[str, object] = {}
+    multimodal: bool = False
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """A session's settings as the server stores them.
+
+    ``others`` holds what has no name here, as the server has it: it is sent back unchanged.
+    """
+
+    accepted: bool = False
+    shares_data: bool = True
+    active_model: str = ""
+    web_search: bool = False
+    custom_prompts: dict[str, str] | None = None
+    others: dict[str, object] = {}
+
+
+class User(msgspec.Struct, frozen=True):
+    """Who is logged in; ``raw`` is all that the server tells of them."""
+
+    id: str
+    name: str
+    email: str
+    raw: dict[str, object]
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A conversation in a list of them."""
+
+    id: str
+    title: str
+    model: str = ""
+    updated_at: datetime | None = None
+
+
+class Entries(msgspec.Struct, frozen=True):
+    """One page of the list. ``more``: whether another follows; None where it is not told."""
+
+    entries: tuple[Entry, ...]
+    more: bool | None
+
+
+class Created(msgspec.Struct, frozen=True):
+    """A new conversation. ``leaf`` is the message the first one hangs on, where it is told."""
+
+    id: str
+    leaf: str | None = None
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """A conversation as the server has it.
+
+    ``unfinished`` and ``interrupted`` hold ids of answers, ``runs`` the answer of each run.
+    """
+
+    title: str
+    model: str
+    messages: tuple[Message, ...]
+    unfinished: frozenset[str] = frozenset()
+    interrupted: frozenset[str] = frozenset()
+    runs: dict[str, str] = {}
+
+    @property
+    def leaf(self) -> str:
+        """The id of the message that the next one hangs on. Raises ValueError if there is none."""
+        if not self.messages or not self.messages[-1].id:
+            raise ValueError("a conversation without a message")
+        return self.messages[-1].id
+
+    def last(self, role: str) -> Message | None:
+        """The latest message of that role."""
+        found = [message for message in self.messages if message.role == role]
+        return found[-1] if found else None
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """What every page of the server tells, up to v0.9.5: node 0 of its page data."""
+
+    settings: Settings
+    models: tuple[Model, ...]
+    user: User | None = None
+    entries: tuple[Entry, ...] = ()
+
+
+def read_layout(node: Mapping[str, object]) -> Layout:
+    """Node 0 of the page data."""
+    return Layout(
+        settings=read_settings(mapping(node.get("settings"))),
+        models=read_models(node.get("models")),
+        user=read_user(node.get("user")),
+        entries=read_entries(node.get("conversations")),
+    )
+
+
+def read_models(models: object) -> tuple[Model, ...]:
+    """Those on offer: an unlisted one starts no conversation."""
+    read = [_model(each) for each in mappings(models) if each.get("unlisted") is not True]
+    return tuple(model for model in read if model.id)
+
+
+def read_settings(document: Mapping[str, object]) -> Settings:
+    """The settings document of any generation."""
+    prompts = document.get("customPrompts")
+    accepted = ("ethicsModalAccepted", "ethicsModalAcceptedAt", "welcomeModalSeen")
+    return Settings(
+        accepted=any(bool(given(document.get(name))) for name in accepted),
+        shares_data=document.get("shareConversationsWithModelAuthors") is not False,
+        active_model=text(document.get("activeModel")),
+        web_search=bool(given(document.get("searchEnabled"))),
+        custom_prompts=(
+            {str(model): str(prompt) for model, prompt in prompts.items()}
+            if isinstance(prompts, dict)
+            else None
+        ),
+        others={
+            name: value
+            for name, value in document.items()
+            # Times are the server's to set; it takes none of them back.
+            if name not in _NAMED_SETTINGS
+            and not isinstance(value, datetime)
+            and not name.endswith("At")
+            and value is not pagedata.UNDEFINED
+        },
+    )
+
+
+def read_user(document: object) -> User | None:
+    """The user, if anybody is logged in."""
+    found = mapping(document)
+    if not found:
+        return None
+    raw = {name: value for name, value in found.items() if value is not pagedata.UNDEFINED}
+    names = ("username", "name", "email")
+    return User(
+        id=_id(found),
+        name=next((text(found.get(name)) for name in names if text(found.get(name))), ""),
+        email=text(found.get("email")),
+        raw=raw,
+    )
+
+
+def read_entries(entries: object) -> tuple[Entry, ...]:
+    """The conversations in a list."""
+    return tuple(
+        Entry(
+            id=_id(each),
+            title=text(each.get("title")),
+            model=text(each.get("modelId")) or text(each.get("model")),
+            updated_at=moment(each.get("updatedAt")),
+        )
+        for each in mappings(entries)
+        if _id(each)
+    )
+
+
+def read_stored(
+    document: Mapping[str, object], is_finished: Callable[[Mapping[str, object]], bool]
+) -> Stored:
+    """A conversation's document. Raises ValueError if it holds no list of messages."""
+    found = document.get("messages")
+    if not isinstance(found, list):
+        raise ValueError("a conversation without messages")
+    documents = mappings(found)
+    searches = mapping(document.get("searches"))
+    answers = [each for each in documents if each.get("from") == "assistant"]
+    return Stored(
+        title=text(document.get("title")),
+        model=text(document.get("modelId")) or text(document.get("model")),
+        messages=tuple(_message(each, searches) for each in documents),
+        unfinished=frozenset(_id(each) for each in answers if not is_finished(each)),
+        interrupted=frozenset(_id(each) for each in answers if each.get("interrupted") is True),
+        runs={text(each["generationId"]): _id(each) for each in answers if "generationId" in each},
+    )
+
+
+def has_ended(message: Mapping[str, object]) -> bool:
+    """Whether what is stored of an answer says that nothing more will come."""
+    if message.get("interrupted") is True:
+        return True
+    return any(
+        update.get("type") in _TERMINAL
+        or (update.get("type") == "status" and update.get("status") in _TERMINAL_STATUS)
+        for update in mappings(message.get("updates"))
+    )
+
+
+def searched(messages: object) -> tuple[str, ...]:
+    """The pages that a web search of v0.3 to v0.6 has read."""
+    return tuple(
+        argument.strip('"')
+        for each in mappings(messages)
+        if each.get("message") == "Browsing result"
+        for argument in texts(each.get("args"))
+    )
+
+
+def mapping(value: object) -> Mapping[str, object]:
+    """``value`` if it is a mapping, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def mappings(value: object) -> list[Mapping[str, object]]:
+    """The mappings in a list."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def texts(value: object) -> list[str]:
+    """The texts in a list."""
+    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
+
+
+def text(value: object) -> str:
+    """``value`` if it is text, else an empty one."""
+    return value if isinstance(value, str) else ""
+
+
+def given(value: object) -> object:
+    """``value``, with None for JavaScript's undefined."""
+    return None if value is pagedata.UNDEFINED else value
+
+
+def moment(value: object) -> datetime | None:
+    """A time as page data or JSON has it."""
+    if isinstance(value, str):
+        try:
+            return datetime.fromisoformat(value.replace("Z", "+00:00"))
+        except ValueError:
+            return None
+    return value if isinstance(value, datetime) else None
+
+
+def _id(document: Mapping[str, object]) -> str:
+    return text(document.get("id")) or text(document.get("_id"))
+
+
+def _model(model: Mapping[str, object]) -> Model:
+    name = text(model.get("name")) or _id(model)
+    return Model(
+        id=_id(model) or name,
+        name=name,
+        display_name=text(model.get("displayName")) or name,
+        description=text(model.get("description")),
+        parameters={
+            name: value
+            for name, value in mapping(model.get("parameters")).items()
+            if value is not None and value is not pagedata.UNDEFINED
+        },
+        multimodal=model.get("multimodal") is True,
+    )
+
+
+def _message(message: Mapping[str, object], searches: Mapping[str, object]) -> Message:
+    ancestors = message.get("ancestors")
+    children = message.get("children")
+    return Message(
+        role=text(message.get("from")),
+        content=text(message.get("content")),
+        id=_id(message) or None,
+        created_at=moment(message.get("createdAt")),
+        parent=text(ancestors[-1]) if isinstance(ancestors, list) and ancestors else None,
+        children=tuple(map(text, children)) if isinstance(children, list) else (),
+        files=_files(message.get("files")),
+        sources=_sources(message, searches),
+    )
+
+
+def _files(files: object) -> tuple[str, ...]:
+    names = [
+        each if isinstance(each, str) else text(mapping(each).get("name"))
+        for each in (files if isinstance(files, list) else ())
+    ]
+    return tuple(name for name in names if name)
+
+
+def _sources(message: Mapping[str, object], searches: Mapping[str, object]) -> tuple[str, ...]:
+    found = [mapping(message.get("webSearch")).get("contextSources")]
+    for update in mappings(message.get("updates")):
+        found += [update.get("sources"), update.get("webSources")]
+    links = [source.link for each in found for source in sources(each)]
+    links += searched(searches.get(text(message.get("webSearchId"))))
+    return tuple(dict.fromkeys(link for link in links if link))

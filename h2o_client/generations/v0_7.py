@@ -1,0 +1,66 @@
+"""Generation B, chat-ui v0.7 (autumn 2023): JSON settings, answers in JSON lines that never end.
+
+Measured on v0.7.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Sequence
+from typing import ClassVar
+
+from h2o_client.generations.generation import (
+    Ask,
+    Generation,
+    Prompt,
+    Upload,
+    Version,
+    WebSearched,
+    conversation_path,
+)
+from h2o_client.generations.records import Created, Settings
+from h2o_client.generations.v0_3 import V0_3
+from h2o_client.wire.request import Request, post_json
+
+
+class V0_7(V0_3):  # noqa: N801 - named as the version
+    """As v0.3, but for JSON settings, preprompts and JSON lines."""
+
+    letter = "B"
+    name = "chat-ui v0.7"
+    first: ClassVar[Version] = (0, 7)
+    last: ClassVar[Version] = (0, 7)
+    samples = False
+    has_preprompt = True
+    passes_model_on = False
+    answers_in_lines = True
+    keeps_failed = True
+    skip = "01"
+
+    def change_settings(self, settings: Settings) -> Request:
+        return Generation.change_settings(self, settings)
+
+    def create(self, model: str, preprompt: str | None) -> Ask[Created]:
+        return Generation.create(self, model, preprompt)
+
+    def message(self, conversation_id: str, prompt: Prompt) -> Request:
+        document: dict[str, object] = {
+            "inputs": prompt.text,
+            "id": prompt.id,
+            "response_id": prompt.answer_id,
+            "is_retry": prompt.retry,
+            "web_search": prompt.web_search,
+        }
+        if prompt.files:
+            document["files"] = [b64encode(each.content).decode() for each in prompt.files]
+        path = conversation_path(conversation_id)
+        return post_json(path, document, accept="*/*", budget="first_token")
+
+    def web_search(self, conversation_id: str, prompt: str) -> Ask[WebSearched] | None:
+        return None
+
+    def check(self, *, files: Sequence[Upload] = (), web_search: bool = False) -> None:
+        """Files and web searches are part of a message here."""
+
+    def summarize(self, conversation_id: str) -> Ask[str]:
+        return Generation.summarize(self, conversation_id)

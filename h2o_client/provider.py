@@ -1,0 +1,105 @@
+"""`H2o`, the provider class that this library grew from, as its users call it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Generator
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from h2o_client.aio.reply import AsyncReply, asker
+from h2o_client.conversation import Conversation
+from h2o_client.exchange import Exchange
+from h2o_client.messages import Messages
+from h2o_client.options import Options
+from h2o_client.session import H2oSession
+from h2o_client.upstream import DEFAULT_MODEL, DEFAULT_URL
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class AsyncResult(AsyncIterator[str]):
+    """An answer's tokens: for ``async for`` as it is, and after ``await``, which gives itself.
+
+    Leaving it early frees all: at once with `aclose`, else when nobody holds it any more.
+    """
+
+    def __init__(self, reply: AsyncReply) -> None:
+        self._reply = reply
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str:
+        return await self._reply.__anext__()
+
+    async def aclose(self) -> None:
+        """Stops the answer, deletes its conversation, closes the connection."""
+        await self._reply.aclose()
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self
+        yield
+
+
+class AsyncGeneratorProvider(ABC):
+    """Something that answers messages with an `AsyncResult`."""
+
+    @classmethod
+    @abstractmethod
+    def create_async_generator(
+        cls, model: str | None, messages: Messages, proxy: str | None = None, **kwargs: Any
+    ) -> AsyncResult:
+        """The tokens of the answer to ``messages``."""
+
+    @classmethod
+    async def create_async(
+        cls, model: str | None, messages: Messages, proxy: str | None = None, **kwargs: Any
+    ) -> str:
+        """The whole text of the answer."""
+        result = cls.create_async_generator(model, messages, proxy, **kwargs)
+        try:
+            return "".join([token async for token in result])
+        finally:
+            await result.aclose()
+
+
+class H2o(AsyncGeneratorProvider):
+    """Answers from the chat-ui server at ``url``, which is read at each call.
+
+    ``model`` is asked where none is given. The default one is the default server's: on another
+    server it stands for the server's own first.
+    """
+
+    url: ClassVar[str] = DEFAULT_URL
+    model: ClassVar[str] = DEFAULT_MODEL
+
+    @classmethod
+    def create_async_generator(
+        cls, model: str | None, messages: Messages, proxy: str | None = None, **kwargs: Any
+    ) -> AsyncResult:
+        """The tokens of the answer to ``messages``, in a conversation that is then deleted.
+
+        model: its name; empty or None means ``H2o.model``.
+        messages: dicts with "role" and "content", or a text.
+        proxy: an http, https or socks URL.
+        kwargs: sampling parameters, as temperature or max_new_tokens, over the ancestor's own;
+            any other is passed on too.
+
+        Sends nothing before it is iterated. Raises `ConfigurationError`; iterating raises what
+        `H2oSession.stream` and its reply do.
+        """
+        elsewhere = cls.url != DEFAULT_URL
+        asked = model or (None if elsewhere and cls.model == DEFAULT_MODEL else cls.model)
+        session = H2oSession(cls.url if elsewhere else None, model=asked, proxy=proxy)
+        # As the ancestor did: the caller's parameters over its own, whatever the server has.
+        session._upstream.server_samples = False
+        options: Options = {"parameters": kwargs}
+        conversation = Conversation(session._upstream)
+        words = conversation._words(messages, options)
+        ask = asker(conversation, words, options, once=True)
+
+        def begun(exchange: Exchange) -> None:
+            exchange.afterwards = session.close
+
+        return AsyncResult(AsyncReply(ask, begun=begun))

@@ -1,0 +1,104 @@
+"""What the server keeps: messages, conversations, shared pages, settings. Values, all frozen.
+
+Generation A has a list of messages, E a tree of them; each leaves the other's fields alone.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+from typing import Literal
+
+import msgspec
+
+from h2o_client.wire.events import Failure, Final, Status, Title, Token
+
+Update = Token | Final | Failure | Title | Status
+
+
+class File(msgspec.Struct, frozen=True):
+    """A file that came with a message; ``sha`` is its content's SHA-256."""
+
+    sha: str
+    name: str
+    mime: str
+    content: bytes
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """A message as it is kept.
+
+    In A a question asked again has no ``created_at``, as in chat-ui. In E a message hangs on its
+    ``parent``, ``updates`` are how its answer came about (None while it does), and
+    ``interrupted`` is said of an answer that has ended with a final one.
+    """
+
+    id: str
+    sender: Literal["system", "user", "assistant"]
+    content: str
+    created_at: datetime | None = None
+    updated_at: datetime
+    score: int | None = None
+    web_search_id: str = ""
+    parent: str | None = None
+    files: tuple[File, ...] = ()
+    updates: tuple[Update, ...] | None = None
+    interrupted: bool | None = None
+
+    @property
+    def size(self) -> int:
+        """About how much memory it takes, in characters."""
+        texts = len(self.content) + sum(len(each.content) for each in self.files)
+        return texts + _OVERHEAD + len(self.updates or ()) * _UPDATE
+
+
+class Conversation(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation as it stood when it was asked for. ``searches`` are its web searches' ids."""
+
+    id: str
+    session: str
+    model: str
+    title: str
+    preprompt: str = ""
+    messages: tuple[Message, ...] = ()
+    searches: tuple[str, ...] = ()
+    updated_at: datetime
+
+
+class Shared(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation as it was when it was shared; anybody who has the id may read it."""
+
+    id: str
+    model: str
+    title: str
+    preprompt: str = ""
+    messages: tuple[Message, ...]
+    searches: tuple[str, ...] = ()
+    updated_at: datetime
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """A session's settings, with chat-ui's defaults. ``document`` is the JSON of those of E."""
+
+    share: bool = True
+    active_model: str | None = None
+    accepted_at: datetime | None = None
+    document: bytes = b""
+
+
+_OVERHEAD = 200  # what a message takes besides its text,
+_UPDATE = 100  # and each of its updates, whose texts are the message's own
+
+
+def parse_id(text: str) -> str:
+    """The id as it is kept. Raises ValueError for what a MongoDB ObjectId would not take."""
+    if re.fullmatch(r"[0-9a-fA-F]{24}", text):
+        return text.lower()
+    if len(text.encode()) == 12:
+        return text
+    raise ValueError("a conversation's id has 24 hexadecimal digits")
+
+
+def now() -> datetime:
+    """This moment, as dates are kept."""
+    return datetime.now(timezone.utc)

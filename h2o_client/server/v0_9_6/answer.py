@@ -1,0 +1,32 @@
+"""The answer to a message, as an ASGI response: JSON lines, as long as their client listens."""
+
+from __future__ import annotations
+
+from starlette.types import Receive, Scope, Send
+
+from h2o_client.server import connection
+from h2o_client.server.race import Overtaken, unless
+from h2o_client.server.v0_9_6.outbox import Outbox
+
+
+class Answer:
+    """Sends what comes into ``outbox``, which goes on without a client that has left."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        outbox = self._outbox
+        try:
+            await unless(self._write(send), connection.until_gone(receive), outbox.neglected.wait())
+        except Overtaken:
+            if outbox.neglected.is_set():
+                await connection.drop(scope, receive)
+        finally:
+            outbox.leave()
+
+    async def _write(self, send: Send) -> None:
+        await send(connection.head(200, "application/jsonl"))
+        while data := await self._outbox.take():
+            await send(connection.body(data, more=True))
+        await send(connection.body(b"", more=False))

@@ -1,0 +1,236 @@
+"""The routes outside ``/api``: settings, conversations and their messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote
+
+import msgspec
+from msgspec import UNSET
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
+
+from h2o_client.server import replies
+from h2o_client.server.bodies import read_json
+from h2o_client.server.engine import Engine, Turn
+from h2o_client.server.forms import Form, read_form
+from h2o_client.server.generation import Generations
+from h2o_client.server.records import Conversation, Message, Shared, Update, now
+from h2o_client.server.replies import Refusal
+from h2o_client.server.store import Store
+from h2o_client.server.v0_9_6 import conversations, files, tree
+from h2o_client.server.v0_9_6.answer import Answer
+from h2o_client.server.v0_9_6.api import Api
+from h2o_client.server.v0_9_6.bodies import Creation, Question, read_question
+from h2o_client.server.v0_9_6.runs import Runs
+from h2o_client.wire.pagedata import Skipped
+
+
+class Routes:
+    """Every route of a chat-ui v0.10.0 that a client can use."""
+
+    def __init__(
+        self,
+        store: Store,
+        generations: Generations,
+        *,
+        engine: Engine,
+        model: str,
+        parameters: Mapping[str, object],
+    ) -> None:
+        self._store = store
+        self._generations = generations
+        self._runs = Runs(generations)
+        self._engine = engine
+        self._model = model
+        self._parameters = dict(parameters)
+        self._api = Api(store, model=model, parameters=parameters)
+
+    def table(self) -> list[BaseRoute]:
+        """Which path is whose."""
+        conversation = "/conversation/{id}"
+        return [
+            *self._api.table(),
+            Route("/", self.home),
+            Route("/healthcheck", self.health),
+            Route("/__data.json", self.page_data),
+            Route("/settings/__data.json", self.settings_data),
+            Route("/models/{model:path}/__data.json", self.page_data),
+            Route("/settings", self._api.save_settings, methods=["POST"]),
+            Route("/conversation", self.conversations, methods=["GET", "POST"]),
+            Route(f"{conversation}/__data.json", self.page_data),
+            Route(conversation, self.conversation, methods=replies.ALL_METHODS),
+            Route(f"{conversation}/stop-generating", self.stop, methods=["POST"]),
+            Route(f"{conversation}/share", self.share, methods=["POST"]),
+            Route(f"{conversation}/output/{{sha}}", self.output),
+            Route("/r/{id}", self.shared),
+            Route("/r/{id}/__data.json", self.page_data),
+        ]
+
+    async def close(self) -> None:
+        """Wait for the answers that have been stopped."""
+        await self._runs.close()
+
+    # Pages
+
+    async def home(self, request: Request) -> Response:
+        return replies.page(f"A chat-ui server with {self._model}")
+
+    async def health(self, request: Request) -> Response:
+        return PlainTextResponse("OK")
+
+    async def page_data(self, request: Request) -> Response:
+        return _no_data(request, nodes=2)
+
+    async def settings_data(self, request: Request) -> Response:
+        return _no_data(request, nodes=4)
+
+    async def shared(self, request: Request) -> Response:
+        location = f"/conversation/{quote(request.path_params['id'], safe='')}"
+        return Response(status_code=302, headers={"location": location})
+
+    # Conversations
+
+    async def conversations(self, request: Request) -> Response:
+        if request.method != "POST":
+            return Response(status_code=302, headers={"location": "/"})
+        asked = await read_json(request, Creation, unfit=_INVALID)
+        if asked.model != self._model:
+            raise Refusal(400, _INVALID)
+        session = request.state.session
+        if asked.from_share is UNSET:
+            made = conversations.created(self._store, session, asked)
+        else:
+            made = conversations.copied(self._store, session, str(asked.from_share))
+        return JSONResponse({"conversationId": made.id})
+
+    async def conversation(self, request: Request) -> ASGIApp:
+        if request.method == "POST":
+            return await self._answer(request)
+        if request.method == "PATCH":
+            await self._api.change(request)
+            return Response()
+        if request.method == "DELETE":
+            found = conversations.own(self._store, request)
+            self._store.delete(found.session, found.id)
+            return Response()
+        return self._opened(request)
+
+    async def stop(self, request: Request) -> Response:
+        await self._generations.stop(conversations.own(self._store, request).id)
+        return Response()
+
+    async def share(self, request: Request) -> Response:
+        shared = self._store.share(conversations.own(self._store, request))
+        return JSONResponse({"shareId": shared.id})
+
+    async def output(self, request: Request) -> Response:
+        file = files.find(self._shown(request).messages, request.path_params["sha"])
+        if file is None:
+            raise Refusal(404, "File not found")
+        return files.download(file)
+
+    def _opened(self, request: Request) -> Response:
+        # A browser opens the page; anybody else is told what this path is for.
+        if request.method not in ("GET", "HEAD") or not replies.wants_html(
+            request, unsaid="application/json"
+        ):
+            raise HTTPException(405, headers={"Allow": "POST, PATCH, DELETE"})
+        found = self._shown(request)
+        said = [f"{each.sender}: {each.content}" for each in found.messages if each.content]
+        return replies.page(found.title, *said)
+
+    def _shown(self, request: Request) -> Conversation | Shared:
+        if len(request.path_params["id"]) == conversations.SHARE_ID_LENGTH:
+            return conversations.shared(self._store, request.path_params["id"])
+        return conversations.own(self._store, request)
+
+    # Messages
+
+    async def _answer(self, request: Request) -> ASGIApp:
+        conversation = conversations.own(self._store, request)
+        self._store.expect_message(conversation.session)
+        try:
+            form = await read_form(request)
+        except ValueError:
+            raise Refusal() from None
+        asked = read_question(form)
+        # Read again: what has been said meanwhile is part of it.
+        conversation = conversations.own(self._store, request)
+        branch = _branch(conversation.messages, asked, form)
+        title = self._title(conversation, branch)
+        outbox = self._runs.begin(
+            conversation.id,
+            _turns(branch.history),
+            self._parameters,
+            title=title,
+            keep=_Keeper(self._store, conversation, branch.added[-1]),
+        )
+        # In time: nothing of the answer is told before this coroutine waits for something.
+        self._store.add_messages(conversation.session, conversation.id, branch.added)
+        if title:
+            self._store.rename(conversation.session, conversation.id, title)
+        return Answer(outbox)
+
+    def _title(self, conversation: Conversation, branch: tree.Branch) -> str:
+        # The first message's title, or none.
+        if conversation.title != conversations.NEW:
+            return ""
+        messages = (*conversation.messages, *branch.added)
+        first = next(each.content for each in messages if each.sender == "user")
+        own = getattr(self._engine, "title", None)
+        made = str(own(first)) if own is not None else " ".join(first.split()[:5])
+        return conversations.clean(made)[: conversations.LONGEST_TITLE]
+
+
+_INVALID = "Invalid request"
+
+
+class _Keeper:
+    """Keeps an answer that has ended."""
+
+    def __init__(self, store: Store, conversation: Conversation, answer: Message) -> None:
+        self._store = store
+        self._conversation = conversation
+        self._answer = answer
+
+    def __call__(self, text: str, updates: Sequence[Update], interrupted: bool | None) -> None:
+        answer = msgspec.structs.replace(
+            self._answer,
+            content=text,
+            updates=tuple(updates),
+            interrupted=interrupted,
+            updated_at=now(),
+        )
+        self._store.save_message(self._conversation.session, self._conversation.id, answer)
+
+
+def _no_data(request: Request, *, nodes: int) -> Response:
+    # Its pages have no data any more: what they show comes from /api. One flag a node.
+    wanted = request.query_params.get("x-sveltekit-invalidated", "1" * nodes)
+    flags = wanted[:nodes].ljust(nodes, "0")
+    return replies.page_data([None if flag == "1" else Skipped() for flag in flags])
+
+
+def _branch(messages: Sequence[Message], asked: Question, form: Form) -> tree.Branch:
+    sent = files.read_files(form.files, messages)
+    about = tree.find(messages, str(asked.id)) if asked.id is not UNSET else None
+    if not (asked.is_retry is True and asked.id is not UNSET):
+        if about is None:
+            raise Refusal()
+        return tree.asked_next(messages, about, asked.text, sent)
+    if about is None:
+        raise Refusal(404, "Message not found")
+    if about.sender == "assistant":
+        return tree.answered_again(messages, about)
+    if about.sender == "user" and asked.text:
+        return tree.asked_instead(messages, about, asked.text, sent)
+    raise Refusal(500, "Failed to create message")
+
+
+def _turns(history: Sequence[Message]) -> list[Turn]:
+    said = [Turn(each.sender, files.told(each)) for each in history]
+    return [turn for turn in said if turn.role != "system" or turn.content.strip()]

@@ -1,0 +1,83 @@
+"""The tree of a conversation's messages, and what a question adds to it. Pure."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from h2o_client.server.records import File, Message, now
+
+
+class Branch(NamedTuple):
+    """What a question comes to: messages to keep, of which the last is the answer, still empty,
+    and the ``history`` that it answers, from the root down."""
+
+    added: tuple[Message, ...]
+    history: tuple[Message, ...]
+
+
+def root(preprompt: str) -> Message:
+    """What a new conversation begins with."""
+    return _new("system", preprompt, parent=None)
+
+
+def find(messages: Sequence[Message], message_id: str) -> Message | None:
+    """The message of that id, or None."""
+    return next((each for each in messages if each.id == message_id), None)
+
+
+def asked_next(
+    messages: Sequence[Message], parent: Message, content: str, files: Sequence[File]
+) -> Branch:
+    """A question after ``parent``."""
+    return _asked(messages, parent.id, content, files)
+
+
+def asked_instead(
+    messages: Sequence[Message], question: Message, content: str, files: Sequence[File]
+) -> Branch:
+    """Another question in the place of ``question``, which stays, too."""
+    return _asked(messages, question.parent, content, files)
+
+
+def answered_again(messages: Sequence[Message], answer: Message) -> Branch:
+    """Another answer beside ``answer``."""
+    history = path(messages, answer)[:-1]
+    return Branch((_new("assistant", "", parent=answer.parent),), history)
+
+
+def path(messages: Sequence[Message], message: Message) -> tuple[Message, ...]:
+    """The messages from the root down to ``message``."""
+    known = {each.id: each for each in messages}
+    found = [message]
+    while (above := known.get(found[-1].parent or "")) is not None:
+        found.append(above)
+    return tuple(reversed(found))
+
+
+def _asked(
+    messages: Sequence[Message], parent: str | None, content: str, files: Sequence[File]
+) -> Branch:
+    question = _new("user", content, parent=parent, files=tuple(files))
+    answer = _new("assistant", "", parent=question.id)
+    return Branch((question, answer), path(messages, question))
+
+
+def _new(
+    sender: Literal["system", "user", "assistant"],
+    content: str,
+    *,
+    parent: str | None,
+    files: tuple[File, ...] = (),
+) -> Message:
+    moment = now()
+    return Message(
+        id=str(uuid.uuid4()),
+        sender=sender,
+        content=content,
+        created_at=moment,
+        updated_at=moment,
+        parent=parent,
+        files=files,
+    )

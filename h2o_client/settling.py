@@ -1,0 +1,97 @@
+"""Waiting until a server has stored what the next message builds on.
+
+On v0.3 to v0.7 an answer is stored after its stream, and a message that overtakes that makes the
+server forget it; later the content is stored at the end of the response. On the newest servers a
+stop that found nothing to stop ends the next answer, for five seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from h2o_client.exchange import Exchange
+from h2o_client.generations.records import Stored
+from h2o_client.log import log
+from h2o_client.transport import Call
+from h2o_client.upstream import Upstream
+
+_STORED_WITHIN = 10.0  # seconds, after an answer's proper end
+_STOPPED_WITHIN = 3.0
+_MARK_LASTS = 5.3
+_FIRST_LOOK = 0.05
+_RAREST_LOOK = 0.5
+
+
+@dataclass(frozen=True)
+class _Unsettled:
+    """``answer_id`` is None where the server chooses it: the last answer is meant then."""
+
+    answer_id: str | None
+    seconds: float
+    marked_until: float = 0.0
+
+
+class Settling:
+    """What is still to be waited for in one conversation."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self._unsettled: _Unsettled | None = None
+
+    def note(self, exchange: Exchange) -> None:
+        """An exchange has ended, in one way or another."""
+        generation = exchange.generation
+        if generation is None:
+            return
+        final = exchange.transcript.final
+        marked_until = 0.0
+        heeded = final is not None and final.interrupted
+        if generation.late_stops_abort and exchange.stopped_at is not None and not heeded:
+            marked_until = exchange.stopped_at + _MARK_LASTS
+        failed = exchange.transcript.failure is not None and not generation.keeps_failed
+        if generation.chooses_ids:
+            if (final is not None or exchange.running) and not failed:
+                seconds = _STORED_WITHIN if final is not None else _STOPPED_WITHIN
+                self._unsettled = _Unsettled(exchange.answer_id, seconds)
+        elif not exchange.read_to_its_end and (exchange.running or final is not None):
+            seconds = _STORED_WITHIN if final is not None else _STOPPED_WITHIN
+            self._unsettled = _Unsettled(None, seconds, marked_until)
+        elif marked_until:
+            self._unsettled = _Unsettled(None, 0.0, marked_until)
+
+    def wait(self, conversation_id: str, call: Call) -> None:
+        """Asks the server only if there is something to be waited for."""
+        if self._unsettled is not None:
+            self.settled(conversation_id, call)
+
+    def settled(self, conversation_id: str, call: Call) -> Stored:
+        """The conversation, once what was said last is stored, or time is over."""
+        unsettled, self._unsettled = self._unsettled, None
+        stored = self._upstream.conversation(conversation_id, call)
+        if unsettled is None:
+            return stored
+        end = time.monotonic() + unsettled.seconds
+        pause = _FIRST_LOOK
+        while not _is_settled(stored, unsettled):
+            now = time.monotonic()
+            if now + pause > max(end, unsettled.marked_until):
+                if now < unsettled.marked_until:
+                    call.pause(unsettled.marked_until - now)
+                else:
+                    log.warning("the last answer in %s is not stored yet", conversation_id)
+                break
+            call.pause(pause)
+            pause = min(2 * pause, _RAREST_LOOK)
+            stored = self._upstream.conversation(conversation_id, call)
+        return stored
+
+
+def _is_settled(stored: Stored, unsettled: _Unsettled) -> bool:
+    if unsettled.answer_id is not None:
+        return any(message.id == unsettled.answer_id for message in stored.messages)
+    last = stored.last("assistant")
+    if last is None or last.id in stored.unfinished:
+        return False
+    # An answer that was interrupted has used up the mark that a late stop leaves.
+    return last.id in stored.interrupted or time.monotonic() >= unsettled.marked_until

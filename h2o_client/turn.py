@@ -1,0 +1,239 @@
+"""One turn: what the caller says, in the words of the server's generation."""
+
+from __future__ import annotations
+
+import uuid
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from h2o_client import options as opts
+from h2o_client.errors import ConfigurationError, ProtocolError
+from h2o_client.generations.generation import Generation, Prompt
+from h2o_client.generations.records import Model, Stored
+from h2o_client.generations.v0_3 import SAMPLING
+from h2o_client.litter import CLEAN_UP
+from h2o_client.messages import Message, PromptFormat, as_prompt, parse_messages
+from h2o_client.options import Options
+from h2o_client.settling import Settling
+from h2o_client.timeouts import Timeouts
+from h2o_client.transport import Call
+from h2o_client.uploads import read_uploads
+from h2o_client.upstream import Upstream
+from h2o_client.wire.events import Source
+from h2o_client.wire.request import Request
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """What is said: a new prompt, another answer, another prompt in an old one's place, go on."""
+
+    kind: str
+    text: str = ""
+    preprompt: str | None = None
+    text_after_preprompt: str = ""
+    message_id: str | None = None
+
+    @classmethod
+    def said(cls, messages: Sequence[Message], prompt_format: PromptFormat | None) -> Words:
+        """A new prompt. Where there is a preprompt, system messages are that."""
+        text = as_prompt(messages, prompt_format)
+        system = [each.content for each in messages if each.role == "system"]
+        if not system:
+            return cls(kind="said", text=text, text_after_preprompt=text)
+        others = [each for each in messages if each.role != "system"]
+        return cls(
+            kind="said",
+            text=text,
+            preprompt="\n\n".join(system),
+            text_after_preprompt=as_prompt(others, prompt_format),
+        )
+
+    @classmethod
+    def retry(cls, message_id: str | None) -> Words:
+        """Another answer."""
+        return cls(kind="retry", message_id=message_id)
+
+    @classmethod
+    def edit(cls, message_id: str, text: str) -> Words:
+        """Another prompt in the place of one. Raises `ConfigurationError` for a blank one."""
+        parse_messages(text)
+        return cls(kind="edit", message_id=message_id, text=text)
+
+    @classmethod
+    def continuation(cls) -> Words:
+        """The last answer goes on."""
+        return cls(kind="continue")
+
+
+class Turn:
+    """One prompt on its way: `prepare`, then `request`; both again if the server has changed."""
+
+    def __init__(
+        self, upstream: Upstream, settling: Settling, words: Words, options: Options
+    ) -> None:
+        self.model = Model(id="", name="")
+        self.answer_id: str | None = None
+        self.preprompt: str | None = None
+        self.sources: tuple[Source, ...] = ()
+        self._upstream = upstream
+        self._settling = settling
+        self._words = words
+        self._options = options
+        self._files = read_uploads(options.get("files"))
+        self._run_id = ""
+        asked = options.get("web_search")
+        self._web_search = upstream.web_search if asked is None else asked
+        opts.sampling(options, server={}, otherwise={})  # raises what is wrong with them
+
+    def prepare(self, model: str | None, call: Call, *, begun: bool) -> Generation:
+        """The server's generation, once it is sure that it can do what is asked."""
+        generation = self._upstream.prepared(call)
+        generation.check(files=self._files, web_search=self._web_search)
+        if self._words.kind == "continue":
+            generation.check_continue()
+        if not generation.samples:
+            self._warn_of_sampling(generation)
+        self.model = self._upstream.model(model, call)
+        self.preprompt = self._words.preprompt if generation.has_preprompt and not begun else None
+        self.answer_id = str(uuid.uuid4()) if generation.chooses_ids else None
+        self._run_id = str(uuid.uuid4())
+        return generation
+
+    def request(
+        self, generation: Generation, conversation_id: str, leaf: str | None, call: Call
+    ) -> Request:
+        """The message. What it hangs on is read where it was not told: its ``leaf``."""
+        if generation.chooses_ids:
+            prompt = self._by_own_ids(conversation_id, call)
+        else:
+            prompt = self._by_the_servers_ids(conversation_id, leaf, call)
+        if self._web_search:
+            prompt = self._searched(generation, conversation_id, prompt, call)
+        server = self.model.parameters if self._upstream.server_samples else {}
+        parameters = opts.sampling(self._options, server=server, otherwise=SAMPLING)
+        prompt = replace(
+            prompt,
+            answer_id=self.answer_id or "",
+            run_id=self._run_id if generation.late_stops_abort else "",
+            files=self._files,
+            parameters=parameters,
+        )
+        return generation.message(conversation_id, prompt)
+
+    def learn(self, conversation_id: str) -> str | None:
+        """The id of the answer, which the server has chosen."""
+        stored = self._upstream.conversation(conversation_id, _short_call())
+        return self._answer_in(stored)
+
+    def resumption(self, conversation_id: str, elicitation_id: str) -> Request:
+        """The message that has the answer go on, now that the user has answered."""
+        generation = self._upstream.prepared()
+        answer_id = self.learn(conversation_id)
+        if answer_id is None:
+            raise ProtocolError(f"conversation {conversation_id}, which has no answer to go on")
+        self._run_id = str(uuid.uuid4())
+        prompt = Prompt(id=answer_id, resumes=elicitation_id, run_id=self._run_id)
+        return generation.message(conversation_id, prompt)
+
+    def _by_own_ids(self, conversation_id: str, call: Call) -> Prompt:
+        words = self._words
+        if words.kind == "said":
+            self._settling.wait(conversation_id, call)
+            return Prompt(id=str(uuid.uuid4()), text=self._text())
+        stored = self._settling.settled(conversation_id, call)
+        asked = _asked_in(stored, words.message_id)
+        text = words.text if words.kind == "edit" else asked.content
+        return Prompt(id=asked.id or "", text=text, retry=True)
+
+    def _by_the_servers_ids(self, conversation_id: str, leaf: str | None, call: Call) -> Prompt:
+        words = self._words
+        if leaf is not None and words.kind == "said":
+            return Prompt(id=leaf, text=self._text())
+        stored = self._settling.settled(conversation_id, call)
+        if stored.model:
+            self.model = Model(id=stored.model, name=stored.model)
+        if words.kind == "said":
+            return Prompt(id=_leaf_of(stored), text=self._text())
+        if words.kind == "continue":
+            if stored.messages[-1:] != (stored.last("assistant"),):
+                raise ConfigurationError("There is no answer at the end of this conversation.")
+            return Prompt(id=_leaf_of(stored), continues=True)
+        asked = _asked_in(stored, words.message_id)
+        if words.kind == "edit":
+            return Prompt(id=asked.id or "", text=words.text, retry=True)
+        answer = _answer_to(stored, asked, words.message_id)
+        if answer is None:
+            # Nothing came of it: a branch with the same words.
+            return Prompt(id=asked.id or "", text=asked.content, retry=True)
+        return Prompt(id=answer.id or "", retry=True)
+
+    def _text(self) -> str:
+        words = self._words
+        return words.text if self.preprompt is None else words.text_after_preprompt
+
+    def _searched(
+        self, generation: Generation, conversation_id: str, prompt: Prompt, call: Call
+    ) -> Prompt:
+        ask = generation.web_search(conversation_id, prompt.text or "")
+        if ask is None:
+            return replace(prompt, web_search=True)
+        found = self._upstream.asking.fetch(ask, call)
+        self.sources = tuple(Source("", link) for link in found.links)
+        return replace(prompt, web_search_id=found.id)
+
+    def _answer_in(self, stored: Stored) -> str | None:
+        last = stored.last("assistant")
+        return stored.runs.get(self._run_id) or (None if last is None else last.id)
+
+    def _warn_of_sampling(self, generation: Generation) -> None:
+        if opts.asks_for_sampling(self._options) and not self._upstream.warned:
+            self._upstream.warned = True
+            warnings.warn(
+                f"{generation.name} does not hand sampling parameters to its model: temperature "
+                "and the others have no effect on this server.",
+                stacklevel=2,
+            )
+
+
+def _asked_in(stored: Stored, message_id: str | None) -> Message:
+    """The user's message with that id, or the one that the message with it answers."""
+    messages = list(stored.messages)
+    if message_id is not None:
+        places = [place for place, each in enumerate(messages) if each.id == message_id]
+        messages = messages[: places[0] + 1] if places else []
+    known = {each.id: each for each in messages}
+    while messages and messages[-1].parent in known and messages[-1].role != "user":
+        messages.append(known[messages[-1].parent])
+    asked = [each for each in messages if each.role == "user"]
+    if not asked:
+        raise ConfigurationError(
+            "There is no such message in this conversation: see messages() for their ids."
+        )
+    return asked[-1]
+
+
+def _answer_to(stored: Stored, asked: Message, message_id: str | None) -> Message | None:
+    answers = [
+        each for each in stored.messages if each.role == "assistant" and each.parent == asked.id
+    ]
+    if not any(each.parent for each in stored.messages):
+        # Without the tree, what answers a message is the next one.
+        place = stored.messages.index(asked) + 1
+        answers = [each for each in stored.messages[place : place + 1] if each.role == "assistant"]
+    meant = [each for each in answers if each.id == message_id]
+    found = meant or answers
+    return found[-1] if found else None
+
+
+def _leaf_of(stored: Stored) -> str:
+    try:
+        return stored.leaf
+    except ValueError as exc:
+        raise ProtocolError("the conversation, which has no message to go on from") from exc
+
+
+def _short_call() -> Call:
+    return Call(Timeouts(connect=CLEAN_UP, first_token=CLEAN_UP, idle=CLEAN_UP, total=CLEAN_UP))

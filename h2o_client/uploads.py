@@ -1,0 +1,46 @@
+"""Files to send with a message: paths and bytes, read and named before anything is sent."""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from h2o_client.errors import ConfigurationError
+from h2o_client.generations.generation import Upload
+
+
+def read_uploads(files: Sequence[str | os.PathLike[str] | bytes] | None) -> tuple[Upload, ...]:
+    """The files' contents. Raises `ConfigurationError` for what cannot be read."""
+    if files is None:
+        return ()
+    if isinstance(files, str | bytes | os.PathLike) or not isinstance(files, Sequence):
+        raise ConfigurationError("files= is a list of paths, or of the bytes of files.")
+    return tuple(_upload(file, number) for number, file in enumerate(files, 1))
+
+
+def _upload(file: object, number: int) -> Upload:
+    if isinstance(file, bytes):
+        # Servers look at the content themselves, but for text, which has no signature.
+        return _text_or_bytes(file, f"file-{number}")
+    if not isinstance(file, str | os.PathLike):
+        raise ConfigurationError(f"files= holds paths and bytes, not {type(file).__name__}.")
+    path = Path(file)
+    try:
+        content = path.read_bytes()
+    except (OSError, ValueError) as exc:
+        reason = getattr(exc, "strerror", None) or exc
+        raise ConfigurationError(f"The file {str(path)!r} cannot be read: {reason}.") from exc
+    kind = mimetypes.guess_type(path.name)[0] or _text_or_bytes(content, "").mime
+    return Upload(path.name, content, kind)
+
+
+def _text_or_bytes(content: bytes, name: str) -> Upload:
+    try:
+        is_text = "\0" not in content.decode()
+    except UnicodeDecodeError:
+        is_text = False
+    if is_text:
+        return Upload(f"{name}.txt", content, "text/plain")
+    return Upload(name, content, "application/octet-stream")

@@ -1,0 +1,119 @@
+"""superjson, in which ``/api/v2`` of chat-ui v0.9.6 and later answers: a plain value, and beside
+it the places whose types JSON lacks. Values come in and go out; what they mean is left to others.
+
+Objects that stand in several places are written out in each, so equalities need no reading.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from h2o_client.wire.pagedata import UNDEFINED, write_date
+
+
+def read(document: bytes | str) -> object:
+    """The value of ``{"json": ..., "meta": ...}``: dates as aware datetimes, undefined left out.
+
+    In a list, and as the whole value, undefined is None. Types without a meaning here (ObjectId,
+    Set, ...) stay what JSON has them as. Raises ValueError for anything else.
+    """
+    try:
+        whole = json.loads(document)
+        if not isinstance(whole, dict) or "json" not in whole:
+            raise ValueError("no superjson")
+        meta = whole.get("meta") or {}
+        root = [whole["json"]]
+        for path, kind in _types(meta.get("values"), escaped=bool(meta.get("v"))):
+            _change(root, ("0", *path), kind)
+        return root[0]
+    except (AttributeError, LookupError, TypeError) as exc:
+        raise ValueError(f"superjson that refers to nothing: {exc}") from exc
+    except RecursionError as exc:
+        raise ValueError("superjson nested too deeply") from exc
+
+
+def write(value: object) -> bytes:
+    """The document of a value made of dicts, lists, texts, numbers, bools, None, datetimes and
+    `UNDEFINED`, as v0.10.0 writes it."""
+    types: dict[str, list[str]] = {}
+
+    def plain(item: object, place: str) -> object:
+        if isinstance(item, dict):
+            return {str(name): plain(item[name], f"{place}.{_escaped(name)}") for name in item}
+        if isinstance(item, list | tuple):
+            return [plain(entry, f"{place}.{index}") for index, entry in enumerate(item)]
+        if item is UNDEFINED:
+            types[place[1:]] = ["undefined"]
+            return None
+        if isinstance(item, datetime):
+            types[place[1:]] = ["Date"]
+            return write_date(item)
+        return item
+
+    document: dict[str, object] = {"json": plain(value, "")}
+    if types:
+        inside = isinstance(value, dict | list | tuple)  # the whole value itself has no path
+        document["meta"] = {"values": types if inside else types[""]}
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _types(
+    tree: Any, *, escaped: bool, above: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], object]]:
+    # A tree is [type], [type, what is below], or what is below alone; the lowest come first.
+    below = (tree[1] if len(tree) > 1 else {}) if isinstance(tree, list) else tree or {}
+    for path, subtree in below.items():
+        parts = _parts(path, escaped=escaped)
+        yield from _types(subtree, escaped=escaped, above=(*above, *parts))
+    if isinstance(tree, list):
+        yield above, tree[0]
+
+
+def _change(root: list[Any], path: tuple[str, ...], kind: object) -> None:
+    holder: Any = root
+    *way, last = path
+    for step in way:
+        holder = holder[_key(holder, step)]
+    key = _key(holder, last)
+    if kind == "undefined" and isinstance(holder, dict):
+        del holder[key]
+    elif isinstance(kind, str) and kind in _READERS:
+        holder[key] = _READERS[kind](holder[key])
+
+
+def _key(holder: object, step: str) -> int | str:
+    return int(step) if isinstance(holder, list) else step
+
+
+def _read_date(written: object) -> datetime:
+    return msgspec.convert(written, datetime)
+
+
+_READERS: Mapping[str, Callable[[Any], object]] = {
+    "Date": _read_date,
+    "undefined": lambda written: None,
+    "number": float,  # "NaN", "Infinity", "-0"
+    "bigint": int,
+}
+
+
+def _parts(path: str, *, escaped: bool) -> list[str]:
+    # Dots in a name are escaped; backslashes only by superjson 2.2.3 and later ("v": 1).
+    escapes = r"\\." if escaped else r"\."
+    parts = [""]
+    for literal, character in re.findall(rf"\\([{escapes}])|(.)", path, re.DOTALL):
+        if character == ".":
+            parts.append("")
+        else:
+            parts[-1] += literal or character
+    return parts
+
+
+def _escaped(name: object) -> str:
+    return str(name).replace(".", r"\.")

@@ -1,0 +1,110 @@
+"""A stateful chat-ui of any generation, as strict as the real ones.
+
+The sessions' routes and the table of all routes are here. `fake_server.py` has what routes stand
+on, `fake_conversations.py` and `fake_messages.py` the others, `fake_model.py` streams the answers,
+`fake_store.py` keeps, `fake_documents.py` tells.
+"""
+
+from __future__ import annotations
+
+import json
+
+import fake_documents as documents
+from fake_messages import MessageRoutes
+from fake_server import FORMS, Route
+from fake_store import Refusal, Session, settings_of_form, settings_of_json
+from scripted import Exchange
+
+
+class FakeChatUi(MessageRoutes):
+    """A chat-ui; its arguments are in `FakeServer`."""
+
+    def root(self, exchange: Exchange, value: str) -> None:
+        if not self.version.has_pages:
+            exchange.answer(200, b'{"type":"data","nodes":[null,null]}\n', "application/json")
+            return
+        node, chunk = self.layout(value)
+        kind = "application/json" if chunk is None else "text/sveltekit-data"
+        self.reply(exchange, value, documents.page(node, None, chunk=chunk), kind)
+
+    def post_settings(self, exchange: Exchange, value: str) -> None:
+        request, version = exchange.request, self.version
+        kind = request.headers.get("content-type", "").partition(";")[0]
+        if version.letter == "A":
+            try:
+                if kind not in FORMS:
+                    raise Refusal(500)
+                fields = {each.name: each.data.decode() for each in request.form()}
+                found, accepted = settings_of_form(version, fields, json.loads)
+            except (Refusal, ValueError):
+                error = b'{"type":"error","error":{"message":"Internal Error"}}'
+                self.reply(exchange, value, error, status=500)
+                return
+        else:
+            body = self.body(exchange)
+            if isinstance(body, dict) and "shareConversationsWithModelAuthors" not in body:
+                self.violate("the settings left sharing out, which turns it on")
+            found, accepted = settings_of_json(version, body)
+        with self.changed:
+            self.cookie(value)
+            session = self.sessions[value]
+            session.settings = found
+            session.accepted = session.accepted or accepted
+        if version.letter == "A":
+            place = request.headers.get("referer") or f"{self.base}/"
+            answer = {"type": "redirect", "status": 303, "location": place}
+            self.reply(exchange, value, json.dumps(answer).encode())
+        else:
+            self.reply(exchange, value, b"", "")
+
+    def get_settings(self, exchange: Exchange, value: str) -> None:
+        session = self.sessions.get(value, Session())
+        exchange.answer(
+            200,
+            documents.wrapped(documents.v2_settings(self.version, session)),
+            "application/json",
+        )
+
+    def models(self, exchange: Exchange, value: str) -> None:
+        exchange.json(documents.api_models(self.version))
+
+    def api_user(self, exchange: Exchange, value: str) -> None:
+        user = self.sessions.get(value, Session()).user
+        if user is None:
+            exchange.json({"message": "Must be signed in"}, status=401)
+        else:
+            exchange.json(user)
+
+    def v2_user(self, exchange: Exchange, value: str) -> None:
+        user = self.sessions.get(value, Session()).user
+        exchange.answer(200, documents.wrapped(user), "application/json")
+
+
+_C = "/conversation/([^/]+)"
+FakeChatUi.routes = (
+    Route("GET", r"/__data\.json", FakeChatUi.root),
+    Route("POST", "/settings", FakeChatUi.post_settings),
+    Route("POST", "/conversation", FakeChatUi.create),
+    Route("POST", "/conversations", FakeChatUi.delete_all, "ABCD"),
+    Route("POST", _C, FakeChatUi.message),
+    Route("PATCH", _C, FakeChatUi.rename),
+    Route("DELETE", _C, FakeChatUi.delete),
+    Route("GET", _C + r"/__data\.json", FakeChatUi.conversation_page),
+    Route("POST", _C + "/stop-generating", FakeChatUi.stop_run),
+    Route("GET", _C + "/stream", FakeChatUi.resume, "F"),
+    Route("POST", _C + "/elicitation", FakeChatUi.elicitation, "F"),
+    Route("POST", _C + "/share", FakeChatUi.share),
+    Route("POST", _C + "/summarize", FakeChatUi.summarize, "A"),
+    Route("GET", _C + "/web-search", FakeChatUi.web_search, "A"),
+    Route("POST", _C + "/message/([^/]+)/vote", FakeChatUi.vote, "ABCD"),
+    Route("GET", "/api/models", FakeChatUi.models, "CDEF"),
+    Route("GET", "/api/user", FakeChatUi.api_user, "CDEF"),
+    Route("GET", "/api/conversations", FakeChatUi.listed, "CDEF"),
+    Route("DELETE", "/api/conversations", FakeChatUi.delete_all, "EF"),
+    Route("GET", "/api/conversation/([^/]+)", FakeChatUi.api_conversation, "CDEF"),
+    Route("GET", "/api/v2/user", FakeChatUi.v2_user, "EF"),
+    Route("GET", "/api/v2/user/settings", FakeChatUi.get_settings, "EF"),
+    Route("POST", "/api/v2/user/settings", FakeChatUi.post_settings, "EF"),
+    Route("GET", "/api/v2/conversations", FakeChatUi.v2_listed, "EF"),
+    Route("GET", "/api/v2/conversations/([^/]+)", FakeChatUi.v2_conversation, "EF"),
+)

@@ -1,0 +1,63 @@
+"""What every cell of the matrix is held to, whatever it is about."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from fake_chatui import FakeChatUi
+from fake_store import VERSIONS
+from h2o_client import H2oSession
+
+ALL = tuple(VERSIONS)
+MESSAGE = re.compile(r"(/chat)?/conversation/[^/]+")
+
+# One of each generation, for what does not differ within one.
+SIX = ("0.4", "0.7", "0.9.1", "0.9.4", "0.10.0", "head")
+
+every_version = pytest.mark.parametrize("version", ALL)
+every_generation = pytest.mark.parametrize("version", SIX)
+
+
+def of(letters: str) -> tuple[str, ...]:
+    """The versions of these generations."""
+    return tuple(name for name, each in VERSIONS.items() if each.letter in letters)
+
+
+def versions(letters: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("version", of(letters))
+
+
+def letter(version: str) -> str:
+    return VERSIONS[version].letter
+
+
+def stops(version: str) -> bool:
+    """Whether stops work, and clients can know: v0.9.5 looks like v0.9.4, where they do not."""
+    return VERSIONS[version].stops and version != "0.9.5"
+
+
+@contextmanager
+def talking(
+    version: str, *, client: dict[str, Any] | None = None, **server: Any
+) -> Iterator[tuple[FakeChatUi, H2oSession]]:
+    """A server, and a client of it, which leaves it as it should."""
+    with FakeChatUi(version, **server) as fake:
+        with H2oSession(fake.url, **(client or {})) as session:
+            yield fake, session
+        check(fake)
+
+
+def check(fake: FakeChatUi) -> None:
+    """Nothing is left, nothing was shared, stopped late or sent twice, nothing was out of order."""
+    left = [each.id for each in fake.conversations.values() if each.title != "kept"]
+    assert not left, f"left there: {left}; {fake!r}"
+    assert not fake.shared, f"shared: {fake.shared}"
+    assert not fake.violations, f"{fake.violations}; {fake!r}"
+    assert not fake.late_stops, f"stopped too late: {fake.late_stops}"
+    sent = fake.count("POST", MESSAGE)
+    assert sent == len(fake.prompts) + fake.refused_messages, f"{sent} messages sent; {fake!r}"

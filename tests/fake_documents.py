@@ -1,0 +1,221 @@
+"""What a chat-ui server tells of what it keeps, in the shape of each version: pages and JSON."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from fake_store import (
+    HIDDEN,
+    MODELS,
+    Conversation,
+    Document,
+    Message,
+    Session,
+    Version,
+    default_settings,
+    now,
+)
+from h2o_client.wire import pagedata, superjson
+from h2o_client.wire.pagedata import UNDEFINED
+
+PARAMETERS = {"temperature": 0.3, "truncate": 1000, "max_new_tokens": 777, "top_k": 50}
+NOT_FOUND = "Conversation not found."
+NOT_YOURS = (
+    "You don't have access to this conversation. If someone gave you this link, ask them to use "
+    "the 'share' feature instead."
+)
+
+
+def plain(value: Any) -> Any:
+    """Without what JSON lacks."""
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items() if each is not UNDEFINED}
+    if isinstance(value, list):
+        return [plain(each) for each in value]
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return value
+
+
+def page(*nodes: Any, chunk: object = None) -> bytes:
+    """Page data; a dict is a node's data. ``chunk`` comes later, for the promise in node 0."""
+    written = pagedata.write(
+        [pagedata.Data(each) if isinstance(each, dict) else each for each in nodes]
+    )
+    if chunk is None:
+        return written + b"\n"
+    document = json.loads(written)
+    if document["nodes"][0].get("type") == "data":
+        values = document["nodes"][0]["data"]
+        place = values[0]["conversations"]
+        values[place] = ["Promise", len(values)]
+        values.append(1)
+    late = {"type": "chunk", "id": 1, "data": pagedata.flatten(chunk)}
+    return json.dumps(document).encode() + b"\n" + json.dumps(late).encode() + b"\n"
+
+
+def api_models(version: Version) -> list[Document]:
+    """As ``/api/models`` lists them, from v0.8 on."""
+    signs: Document = {"multimodal": False, "unlisted": False, "hasInferenceAPI": False}
+    if version.letter == "D":
+        signs["tools"] = False
+    if version.letter >= "E":
+        signs |= {"supportsTools": False, "supportsReasoning": False}
+    if version.letter == "F":
+        signs["supportsArtifacts"] = False
+    return [
+        {"id": name, "name": name, "displayName": name.upper(), "description": "", **signs}
+        for name in MODELS
+    ]
+
+
+def page_models(version: Version) -> list[Document]:
+    models: list[Document] = [
+        {
+            "id": name,
+            "name": name,
+            "websiteUrl": UNDEFINED,
+            "displayName": name.upper(),
+            "description": UNDEFINED,
+            "parameters": PARAMETERS if name == MODELS[0] else {"stop_sequences": UNDEFINED},
+        }
+        for name in MODELS
+    ]
+    if version.letter > "A":
+        models.append({**models[0], "id": HIDDEN, "name": HIDDEN})
+        for model in models:
+            model |= {"preprompt": "", "multimodal": False, "unlisted": model["id"] == HIDDEN}
+    return models
+
+
+def settings_of(version: Version, session: Session) -> Document:
+    return session.settings if session.settings is not None else default_settings(version)
+
+
+def page_settings(version: Version, session: Session) -> Document:
+    moment = now() if session.accepted else None
+    settings = settings_of(version, session)
+    if version.letter == "A":
+        order = {"ethicsModalAcceptedAt": moment, "searchEnabled": False, **settings}
+        if version.number < (0, 4):
+            del order["searchEnabled"]
+        return order
+    accepted = {"ethicsModalAccepted": session.accepted, "ethicsModalAcceptedAt": moment}
+    return {"searchEnabled": False, **accepted, **settings}
+
+
+def v2_settings(version: Version, session: Session) -> Document:
+    settings = {"billingOrganization": UNDEFINED, **settings_of(version, session)}
+    moment = now() if session.accepted else None
+    return {"welcomeModalSeen": session.accepted, "welcomeModalSeenAt": moment, **settings}
+
+
+def layout(version: Version, session: Session, conversations: list[Conversation]) -> Document:
+    """Node 0 of every page, up to v0.9.5."""
+    listed = [entry(version, each) for each in conversations]
+    user = session.user if session.user is not None else UNDEFINED
+    node: Document = {
+        "conversations": listed if version.letter < "D" else "@@promised",
+        "settings": page_settings(version, session),
+        "models": page_models(version),
+        "oldModels": [],
+        "user": user,
+    }
+    if version.letter == "A":
+        node["requiresLogin"] = False
+        if version.number >= (0, 4):
+            node["messagesBeforeLogin"] = 0
+        return node
+    if version.letter == "D":
+        node = {"nConversations": len(conversations), **node, "communityToolCount": 0}
+        node["tools"] = [{"_id": "0" * 24, "name": "calculator", "isOnByDefault": True}]
+    if version.letter >= "C":
+        node |= {"assistants": [], "assistant": None, "enableAssistants": False}
+    return node | {"loginRequired": False, "loginEnabled": False, "guestMode": False}
+
+
+def entry(version: Version, conversation: Conversation) -> Document:
+    """A conversation in the list of a page."""
+    found: Document = {
+        "id": conversation.id,
+        "title": conversation.title,
+        "model": conversation.model,
+    }
+    if version.letter > "A":
+        found["updatedAt"] = conversation.updated
+    if version.letter in "CD":
+        found["assistantId"] = UNDEFINED
+    return found
+
+
+def api_entry(version: Version, conversation: Conversation) -> Document:
+    """A conversation in the list of the API."""
+    found: Document = {"_id": conversation.id} if version.number >= (0, 10) else {}
+    found |= {"id": conversation.id, "title": conversation.title}
+    found |= {"updatedAt": conversation.updated, "modelId": conversation.model}
+    if version.letter >= "E":
+        found["model"] = conversation.model
+    else:
+        found["assistantId"] = None
+    if version.letter == "D":
+        found["modelTools"] = False
+    return found
+
+
+def message(version: Version, stored: Message, *, tree: bool = True) -> Document:
+    """A message, as pages and ``/api/v2`` have it; without the tree, as ``/api`` has it."""
+    found: Document = {"from": stored.role, "content": stored.content, "id": stored.id}
+    found |= {"createdAt": stored.created, "updatedAt": stored.created}
+    if stored.files:
+        found["files"] = stored.files
+    if stored.search_id:
+        found["webSearchId"] = stored.search_id
+    if stored.sources and version.letter == "B":
+        found["webSearch"] = {"prompt": "", "contextSources": stored.sources}
+    if version.letter == "A":
+        return found
+    if stored.updates or version.letter >= "E":
+        found["updates"] = list(stored.updates)
+    if version.has_tree and tree:
+        found |= {"children": list(stored.children), "ancestors": list(stored.ancestors)}
+        if stored.interrupted is not None:
+            found["interrupted"] = stored.interrupted
+        if version.letter == "F" and stored.run_id:
+            found |= {"generationId": stored.run_id, "materializedSeq": len(stored.updates)}
+    return found
+
+
+def conversation(version: Version, stored: Conversation) -> Document:
+    """The node of a conversation's page, and what ``/api/v2`` has."""
+    found: Document = {
+        "messages": [message(version, each) for each in stored.messages],
+        "title": stored.title,
+        "model": stored.model,
+    }
+    if version.letter == "A":
+        return {**found, "searches": dict(stored.searches)}
+    found |= {"preprompt": stored.preprompt, "shared": False}
+    if version.has_tree:
+        found["rootMessageId"] = stored.root
+    if version.letter in "CD":
+        found["assistant"] = None
+    if version.letter >= "E":
+        found |= {"id": stored.id, "updatedAt": stored.updated, "modelId": stored.model}
+    if version.letter == "F":
+        found["deployedSpaces"] = UNDEFINED
+    return found
+
+
+def api_conversation(version: Version, stored: Conversation) -> Document:
+    """As ``/api/conversation/{id}`` has it."""
+    return {
+        **api_entry(version, stored),
+        "messages": [message(version, each, tree=False) for each in stored.messages],
+    }
+
+
+def wrapped(value: object) -> bytes:
+    """As ``/api/v2`` answers."""
+    return superjson.write(value)

@@ -1,0 +1,382 @@
+"""The model behind the fake chat-ui, and how each version of chat-ui hands its words on.
+
+`Says` is what the model does with a prompt. A `Stream` gives it as its version does, heeds stops
+and clients that hang up, and keeps what that version keeps.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Literal, Protocol
+
+from fake_store import MARK_OF_2026, Conversation, Document, Run, Version
+from local_service import Over
+from scripted import Exchange
+
+GOES_ON = 0.3  # seconds after which a model that holds goes on, when nobody listens
+SPACES = b" " * 4096
+COOKIE_LASTS = "Path=/; Expires=Mon, 22 Nov 2027 10:54:34 GMT; HttpOnly; Secure; SameSite=None"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What reaches the model: the turns as (role, content), and what came with them."""
+
+    turns: tuple[tuple[str, str], ...]
+    parameters: Document = field(default_factory=dict)
+    files: tuple[bytes, ...] = ()
+    searched: bool = False
+    conversation: str = ""
+
+    @property
+    def last(self) -> str:
+        return self.turns[-1][1] if self.turns else ""
+
+
+@dataclass(frozen=True)
+class Says:
+    """The model's answer.
+
+    ``end``: "stop", "length", "error" (in mid-stream), "reset", or "eof" (clean, but too early).
+    ``status``: it refuses with that instead. ``holds``: it is silent after the tokens until it is
+    stopped, `FakeChatUi.released`, or nobody is there to hear, and goes on with ``rest``.
+    ``asks``: a tool asks the user after the tokens (head). ``breaks``: the connection to the client
+    breaks after the tokens, and the model goes on with ``rest``.
+    """
+
+    tokens: tuple[str, ...] = ("Hello", " there")
+    end: Literal["stop", "length", "error", "reset", "eof"] = "stop"
+    status: int = 0
+    retry_after: str = ""
+    holds: bool = False
+    rest: tuple[str, ...] = ()
+    title: str = "A title"
+    late_title: bool = False
+    asks: bool = False
+    breaks: bool = False
+
+    @classmethod
+    def words(cls, text: str, **others: Any) -> Says:
+        """The text, a token a word."""
+        first, *more = text.split(" ")
+        return cls((first, *(f" {word}" for word in more)), **others)
+
+
+Answers = Callable[[Prompt], Says]
+
+
+class Keeper(Protocol):
+    """What the streams need of the server."""
+
+    version: Version
+    released: threading.Event
+    stopping: threading.Event
+    late: float
+
+    def exists(self, conversation: Conversation) -> bool: ...
+    def save(self, conversation: Conversation, run: Run) -> None: ...
+    def save_later(self, conversation: Conversation, run: Run) -> None: ...
+    def violate(self, what: str) -> None: ...
+
+
+class Stream:
+    """One answer on its way to a client who may hang up."""
+
+    def __init__(
+        self, keeper: Keeper, exchange: Exchange, conversation: Conversation, run: Run, cookie: str
+    ) -> None:
+        self.keeper = keeper
+        self.version = keeper.version
+        self.exchange = exchange
+        self.conversation = conversation
+        self.run = run
+        self.cookie = cookie
+        self.gone = False
+        self.begun = False
+
+    def put(self, data: bytes) -> None:
+        if not self.gone:
+            try:
+                self.exchange.write(data)
+            except Over:
+                self.gone = True
+
+    def head(self, kind: str) -> None:
+        headers = {"Set-Cookie": self.cookie, **({"Content-Type": kind} if kind else {})}
+        self.begun = True
+        try:
+            self.exchange.head(200, headers)
+        except Over:
+            self.gone = True
+
+    def token(self, text: str) -> None:
+        raise NotImplementedError
+
+    def give(self, says: Says) -> None:
+        raise NotImplementedError
+
+    def end(self) -> None:
+        if not self.gone:
+            with suppress(Over):
+                self.exchange.end()
+
+    def token_of(self, text: str) -> None:
+        self.run.content += text
+        if self.version.letter == "F":  # stored as it comes; the others store it at the end
+            self.run.answer.content = self.run.content
+        self.token(text)
+
+    def hold(self) -> None:
+        """Until the model goes on, or is stopped: whoever listens hears keepAlive, or nothing."""
+        spoken = heard = time.monotonic()
+        while not (self.run.stopped.is_set() or self.keeper.released.is_set()):
+            if self.gone:
+                if self.version.hanging_up_stops or not self.keeper.exists(self.conversation):
+                    return
+                if not self.version.stops or time.monotonic() - heard > GOES_ON:
+                    return
+                if self.keeper.stopping.wait(0.005):
+                    raise Over("the server is being stopped")
+            elif self.exchange.gone(0.005):
+                self.gone, heard = True, time.monotonic()
+            elif self.version.keeps_alive and time.monotonic() - spoken > 0.1:
+                spoken = time.monotonic()
+                self.put(line({"type": "status", "status": "keepAlive"}))
+
+    def tokens(self, says: Says) -> None:
+        for text in says.tokens:
+            self.token_of(text)
+            if self.run.stopped.is_set():
+                return
+        if says.breaks:
+            self.exchange.reset()
+            self.gone = True
+        if says.holds or says.breaks:
+            self.hold()
+        for text in says.rest:
+            silenced = self.gone and self.version.hanging_up_stops
+            if self.run.stopped.is_set() or silenced:
+                return
+            self.token_of(text)
+
+
+class TgiStream(Stream):
+    """v0.3 to v0.6: the model server's own events; the head comes with the first of them."""
+
+    def send(self, document: Document) -> None:
+        if not self.begun:
+            self.head("text/event-stream")
+        self.put(b"data:" + json.dumps(document, ensure_ascii=False).encode() + b"\n\n")
+
+    def token(self, text: str) -> None:
+        token = {"id": 110, "text": text, "logprob": -0.5, "special": False}
+        self.send({"token": token, "generated_text": None, "details": None})
+
+    def give(self, says: Says) -> None:
+        self.tokens(says)
+        run = self.run
+        if run.stopped.is_set():
+            # No generated_text and no last chunk; before the first token, no answer at all.
+            run.over = True
+            if not self.gone:
+                self.exchange.cut()
+            run.content = run.content or "w0"
+            self.keeper.save_later(self.conversation, run)
+            return
+        run.over = True
+        if says.end in ("stop", "length"):
+            token = {"id": 11, "text": "<|endoftext|>", "logprob": -0.5, "special": True}
+            details = {"finish_reason": "length"} if says.end == "length" else None
+            content = run.content
+            self.send({"token": token, "generated_text": content, "details": details})
+            self.end()
+            self.keeper.save_later(self.conversation, run)
+        elif says.end == "reset":
+            if not self.begun:
+                self.head("text/event-stream")
+            if not self.gone:
+                self.exchange.cut()
+            run.pending, run.abandoned = False, True  # nothing tells the client that it is over
+        else:
+            if says.end == "error":
+                self.send({"error": "scripted mid-stream error", "error_type": "generation"})
+            if not self.begun:
+                self.head("text/event-stream")
+            run.pending = False
+            self.end()
+
+
+class LineStream(Stream):
+    """v0.7 and later: one update a line."""
+
+    def update(self, update: Document, *, log: bool = True) -> None:
+        if log:
+            kept = {**update, "token": "", "len": len(update["token"])} if "token" in update else {}
+            if not kept or self.version.says_finished:
+                self.run.updates.append(kept or update)
+            self.run.log.append(update)
+        self.put(line(update))
+
+    def token(self, text: str) -> None:
+        update = {"type": "stream", "token": text}
+        self.run.log.append(update)
+        for piece in torn(text) if self.version.number == (0, 8, 4) else (text,):
+            shown = piece.ljust(16, "\0") if self.version.pads else piece
+            self.put(line({"type": "stream", "token": shown}))
+
+    def title(self, says: Says) -> None:
+        if not says.title or self.conversation.title != "New Chat":
+            return
+        self.conversation.title = says.title
+        if self.version.number < (0, 9):
+            self.update({"type": "status", "status": "title", "message": says.title})
+        else:
+            self.update({"type": "title", "title": says.title})
+
+    def give(self, says: Says) -> None:
+        kind = {"B": "", "C": "text/event-stream", "D": "text/event-stream"}
+        self.head(kind.get(self.version.letter, "application/jsonl"))
+        if self.run.resolves:
+            words = {"elicitationId": self.run.resolves, "action": "accept", "resolution": "user"}
+            self.update({"type": "elicitation", "subtype": "resolved", **words})
+        self.update({"type": "status", "status": "started"})
+        if self.version.keeps_alive:
+            self.update({"type": "status", "status": "keepAlive"}, log=False)
+        if not says.late_title:
+            self.title(says)
+        if says.status:
+            message = f"{says.status} scripted upstream error {says.status}"
+            self.fail(message, says.status)
+            return
+        self.meet_mark(says)
+        self.search()
+        self.tokens(says)
+        self.conclude(says)
+
+    def meet_mark(self, says: Says) -> None:
+        """Since July 2026 the next message is aborted by a stop that found nothing to stop."""
+        age = time.monotonic() - self.conversation.marked
+        if self.version.letter == "F" and age < MARK_OF_2026 and not self.run.stopped.is_set():
+            self.conversation.marked = -1e9
+            self.keeper.violate("a message met the mark that a late stop left")
+            if says.tokens:
+                self.token_of(says.tokens[0])
+            self.run.stopped.set()
+
+    def search(self) -> None:
+        if not self.run.answer.sources:
+            return
+        sources = self.run.answer.sources
+        word = "messageType" if self.version.letter == "B" else "subtype"
+        self.update({"type": "webSearch", word: "update", "message": "Searching Google"})
+        found = {"message": "sources", "sources": sources}
+        self.update({"type": "webSearch", word: "sources", **found})
+        if self.version.letter != "B":
+            self.update({"type": "webSearch", "subtype": "finished"})
+
+    def conclude(self, says: Says) -> None:
+        run, version = self.run, self.version
+        stopped = run.stopped.is_set()
+        if self.gone and version.hanging_up_stops:
+            run.over = run.abandoned = True
+            self.keeper.save(self.conversation, run)
+        elif stopped:
+            self.finish(run.content, says, interrupted=True)
+        elif says.asks:
+            self.ask()
+        elif says.end in ("error", "reset"):
+            words = {"D": "read ECONNRESET", "C": "read ECONNRESET", "B": "read ECONNRESET"}
+            reset = words.get(version.letter, "terminated")
+            if version.letter >= "E":  # it has tried again
+                for text in (*says.tokens, *says.rest):
+                    self.token_of(text)
+            self.fail("scripted mid-stream error" if says.end == "error" else reset, None)
+        elif says.end == "eof" or (says.end == "length" and version.number == (0, 9, 1)):
+            if version.number <= (0, 8, 4):
+                self.finish(run.content, says)
+            else:
+                self.close()
+        else:
+            self.finish(run.content, says)
+
+    def fail(self, message: str, status: int | None) -> None:
+        code = {"statusCode": status} if status and self.version.letter >= "E" else {}
+        self.update({"type": "status", "status": "error", "message": message, **code})
+        if self.version.letter == "B":
+            self.finish(self.run.content or self.run.user.content, Says(title=""))
+        elif self.version.number == (0, 8, 4):
+            self.finish("", Says(title=""))
+        else:
+            self.close(finished=False)
+
+    def finish(self, text: str, says: Says, *, interrupted: bool = False) -> None:
+        run = self.run
+        if self.version.letter == "D":
+            text = text.removeprefix(run.prefix)  # where an answer is continued: the new part
+        if self.version.trims and not interrupted:
+            text = text.rstrip()
+        run.over = True
+        update: Document = {"type": "finalAnswer", "text": text}
+        if self.version.number >= (0, 9):
+            update["interrupted"] = interrupted
+        self.update(update, log=self.version.letter < "F")
+        self.put(SPACES)
+        if says.late_title:
+            self.title(says)
+        # What is stored is stored late: the text is not there yet at finalAnswer.
+        if self.keeper.late and self.keeper.stopping.wait(self.keeper.late):
+            raise Over("the server is being stopped")
+        if self.version.letter == "F":
+            run.updates.append(update)
+            run.log.append(update)
+        if self.version.number >= (0, 9):
+            run.interrupted = interrupted
+        if not interrupted:
+            run.content = run.prefix + text if self.version.letter == "D" else text
+        self.close()
+
+    def close(self, *, finished: bool = True) -> None:
+        self.run.over = True
+        if finished and self.version.says_finished:
+            self.update({"type": "status", "status": "finished"})
+        self.keeper.save(self.conversation, self.run)
+        if self.version.letter != "B":
+            self.end()
+        elif not self.gone:
+            self.exchange.stall(self.exchange.server.patience, until_gone=True)  # never ends
+
+    def ask(self) -> None:
+        """A run of 2026 that ends because a tool asks the user; a message resumes it."""
+        found = f"{len(self.conversation.elicitations) + 1:08x}-0000-4000-8000-000000000000"
+        self.conversation.elicitations[found] = True
+        fields = [{"kind": "string", "name": "confirm", "title": "Type DELETE", "required": True}]
+        request = {"server": "mock", "mode": "form", "message": "Really?", "fields": fields}
+        request["elicitationId"] = found
+        self.update({"type": "elicitation", "subtype": "request", "request": request})
+        self.close()
+
+
+def line(update: Document) -> bytes:
+    try:
+        return json.dumps(update, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:  # half a surrogate pair
+        return json.dumps(update).encode() + b"\n"
+
+
+def torn(text: str) -> list[str]:
+    """Pieces of a text that v0.8.4 sends as tokens of their own: it tears surrogate pairs."""
+    units = text.encode("utf-16-le")
+    whole = [units[place : place + 2] for place in range(0, len(units), 2)]
+    cuts = [place + 1 for place, unit in enumerate(whole) if 0xD8 <= unit[1] <= 0xDB]
+    edges = [0, *cuts, len(whole)]
+    return [
+        b"".join(whole[start:stop]).decode("utf-16-le", "surrogatepass")
+        for start, stop in pairwise(edges)
+        if start < stop
+    ]

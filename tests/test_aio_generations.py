@@ -1,0 +1,108 @@
+"""The async face against every generation of server, on asyncio, uvloop and trio."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from fake_chatui import FakeChatUi
+from fake_checks import MESSAGE, check, every_generation, stops
+from fake_model import Says
+from h2o_client import AsyncH2oSession, Elicitation, GenerationError, UnsupportedError
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("leaks_nothing")]
+
+BACKENDS: list[Any] = [("asyncio", {}), ("trio", {})]
+if sys.platform != "win32":
+    BACKENDS.append(("asyncio", {"use_uvloop": True}))
+    # Its first loop opens descriptors that stay: not ours to be counted.
+    anyio.run(anyio.sleep, 0, backend_options={"use_uvloop": True})
+
+
+@pytest.fixture(params=BACKENDS, ids=lambda backend: "uvloop" if backend[1] else backend[0])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+@asynccontextmanager
+async def talking(version: str, *says: Says) -> AsyncIterator[tuple[FakeChatUi, AsyncH2oSession]]:
+    script = list(says) or (lambda prompt: Says())
+    with FakeChatUi(version, answer=script) as fake:
+        async with AsyncH2oSession(fake.url) as client:
+            yield fake, client
+        check(fake)
+
+
+@every_generation
+async def test_an_answer_comes_and_its_conversation_goes(version: str) -> None:
+    async with talking(version) as (fake, client):
+        assert [token async for token in client.stream("Hi")] == ["Hello", " there"]
+        answer = await client.chat("Hi")
+        assert (answer.text, answer.finish_reason) == ("Hello there", "stop")
+        assert fake.stops == []
+
+
+@every_generation
+async def test_turns_know_each_other_and_have_ids(version: str) -> None:
+    async with talking(version) as (fake, client), client.conversation(system="Be brief") as chat:
+        first = await chat.chat("one")
+        second = await chat.chat("two")
+        stored = [message.id for message in await chat.messages()]
+        assert first.message_id in stored
+        assert second.message_id in stored
+        assert [content for role, content in fake.prompts[-1].turns if role == "assistant"] == [
+            "Hello there"
+        ]
+
+
+@every_generation
+async def test_a_cancelled_answer_is_stopped_where_that_works_and_deleted(version: str) -> None:
+    async with talking(version, Says(("a",), holds=True)) as (fake, client):
+        with anyio.move_on_after(5) as scope:
+            async with client.stream("Hi") as reply:
+                async for _ in reply:
+                    scope.cancel()
+        assert scope.cancelled_caught
+        assert len(fake.stops) <= int(stops(version))
+        assert fake.count("POST", MESSAGE) == 1
+
+
+@every_generation
+async def test_stop_ends_the_answer_with_what_came(version: str) -> None:
+    async with talking(version, Says(("a",), holds=True)) as (fake, client):
+        async with client.stream("Hi") as reply:
+            async for _ in reply:
+                await reply.stop()
+        assert reply.finish_reason == "stopped"
+        assert reply.text.strip() == "a"
+        assert len(fake.stops) == int(stops(version))
+
+
+@every_generation
+async def test_a_failing_model_is_an_error_with_all_that_came(version: str) -> None:
+    async with talking(version, Says(("a", "b"), end="error")) as (_, client):
+        with pytest.raises(GenerationError) as raised:
+            await client.chat("Hi")
+        assert raised.value.partial.startswith("ab")
+
+
+async def test_what_a_tool_asks_is_answered_and_the_answer_goes_on() -> None:
+    says = Says(("Let me look.",), asks=True), Says(("Done", "."))
+    async with talking("head", *says) as (_, client), client.stream("Hi") as reply:
+        events = [event async for event in reply.events()]
+        assert any(isinstance(event, Elicitation) for event in events)
+        assert reply.elicitation is not None
+        assert reply.answer is None
+        await reply.answer_elicitation("accept", {"confirm": "DELETE"})
+        assert (await reply.read()).text.endswith("Done.")
+
+
+async def test_what_a_generation_cannot_do_is_said_by_name() -> None:
+    async with talking("0.10.0") as (_, client):
+        with pytest.raises(UnsupportedError, match="web search"):
+            await client.chat("Hi", web_search=True)

@@ -1,0 +1,512 @@
+"""`AsyncReply` on real sockets, on asyncio and on trio: ways to read, ends, stops, cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import pickle
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from chatui import COOKIE, ID, chat_ui, refuses, streams, tokens
+from h2o_client import (
+    Answer,
+    AsyncH2oSession,
+    AsyncReply,
+    ConfigurationError,
+    GenerationError,
+    H2oError,
+    IncompleteAnswerError,
+    ProtocolError,
+    RateLimitError,
+    Timeouts,
+    Token,
+    TransportError,
+    TransportTimeout,
+)
+from h2o_client.wire.events import Failure
+from h2o_client.wire.tgi import write_failure
+from scripted import Exchange, Framing, Script, ScriptedServer, certificates, unaccepted_port
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("leaks_nothing")]
+
+MESSAGE = f"/conversation/{ID}"
+STOP = f"POST {MESSAGE}/stop-generating"
+DELETE = f"DELETE {MESSAGE}"
+HEAD = {"Content-Type": "text/event-stream", "Set-Cookie": COOKIE}
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@asynccontextmanager
+async def asking(
+    message: Script, *, stop: Script | None = None, **options: Any
+) -> AsyncIterator[tuple[ScriptedServer, AsyncReply]]:
+    """A server with this message route, and an unsent prompt to it."""
+    with ScriptedServer(chat_ui(message, stop=stop)) as server:
+        async with AsyncH2oSession(server.url, max_retries=0) as client:
+            yield server, client.stream("Hi", **options)
+
+
+def stalls(*texts: str, framing: Framing = "chunked") -> Script:
+    """Sends these tokens, then nothing for as long as the client is there."""
+
+    def message(exchange: Exchange) -> None:
+        exchange.head(200, HEAD, framing=framing)
+        for event in tokens(*texts, end=False):
+            exchange.write(event)
+        exchange.stall(10, until_gone=True)
+
+    return message
+
+
+def silent(exchange: Exchange) -> None:
+    exchange.stall(10, until_gone=True)
+
+
+async def until(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
+    """Whether the condition holds within that time."""
+    with anyio.move_on_after(seconds):
+        while not condition():
+            await anyio.sleep(0.005)
+    return condition()
+
+
+async def test_a_reply_is_iterated_entered_or_read() -> None:
+    with ScriptedServer(chat_ui()) as server:
+        async with AsyncH2oSession(server.url) as client:
+            assert [token async for token in client.stream("Hi")] == ["Hello", " there"]
+            async with client.stream("Hi") as reply:
+                assert [token async for token in reply] == ["Hello", " there"]
+            assert (await client.stream("Hi").read()).text == "Hello there"
+            assert (await client.chat("Hi")).finish_reason == "stop"
+        assert server.count("DELETE", MESSAGE) == 4
+        assert server.count("POST", f"{MESSAGE}/stop-generating") == 0
+        assert server.connections <= 2
+
+
+async def test_events_are_everything_and_end_with_the_answer() -> None:
+    async with asking(streams(tokens("Hello", " there"))) as (_, reply):
+        events = [event async for event in reply.events()]
+        assert [event.text for event in events if isinstance(event, Token)][:2] == [
+            "Hello",
+            " there",
+        ]
+        assert isinstance(events[-1], Answer)
+        assert events[-1] == reply.answer
+
+
+async def test_events_and_text_can_be_mixed() -> None:
+    async with asking(streams(tokens("a", "b"))) as (_, reply):
+        assert await reply.__anext__() == "a"
+        texts = [event.text for event in [e async for e in reply.events()] if type(event) is Token]
+        assert texts == ["b", "<|endoftext|>"]
+        assert [token async for token in reply] == []
+
+
+async def test_nothing_is_sent_before_it_is_asked_for_and_arguments_are_checked_at_once() -> None:
+    with ScriptedServer(chat_ui()) as server:
+        async with AsyncH2oSession(server.url) as client:
+            reply = client.stream("Hi")
+            assert (reply.text, reply.answer, reply.finish_reason) == ("", None, None)
+            assert (reply.conversation_id, reply.message_id, reply.title) == ("", None, None)
+            assert (reply.model, reply.time_to_first_token, reply.elicitation) == ("", None, None)
+            assert repr(reply) == "<AsyncReply not sent>"
+            await reply.stop()
+            await reply.aclose()
+            for wrong in ({"messages": " "}, {"messages": "Hi", "temprature": 1}):
+                with pytest.raises((ConfigurationError, TypeError)):
+                    client.stream(**wrong)
+            with pytest.raises(ConfigurationError, match="closed"):
+                await reply.read()
+        assert server.requests == []
+
+
+async def test_a_reply_shows_its_state() -> None:
+    async with asking(streams(tokens("Hello"))) as (_, reply):
+        async with reply:
+            assert repr(reply) == "<AsyncReply unfinished, 0 characters>"
+            await reply.read()
+        assert repr(reply) == "<AsyncReply stop, 5 characters>"
+        assert (reply.text, reply.conversation_id) == ("Hello", ID)
+        assert reply.model
+        assert reply.message_id
+        assert reply.time_to_first_token is not None
+        with pytest.raises(TypeError, match="pickled"):
+            pickle.dumps(reply)
+
+
+def broken(exchange: Exchange) -> None:
+    exchange.head(200, HEAD)
+    exchange.write(tokens("a", end=False)[0])
+    exchange.stall(0.05)
+    exchange.reset()
+
+
+def nonsense(exchange: Exchange) -> None:
+    exchange.head(200, HEAD)
+    exchange.write(tokens("a", end=False)[0] + b"data:{nope}\n\n")
+    exchange.end()
+
+
+ENDS: dict[str, tuple[Script, type[H2oError], str]] = {
+    "cut": (streams(tokens("a", end=False)), IncompleteAnswerError, "a"),
+    "closed": (streams(tokens("a", end=False), framing="close"), IncompleteAnswerError, "a"),
+    "failed": (
+        streams([*tokens("a", end=False), write_failure(Failure("no"))]),
+        GenerationError,
+        "a",
+    ),
+    "reset": (broken, TransportError, "a"),
+    "nonsense": (nonsense, ProtocolError, "a"),
+    "refused": (refuses(429, {"message": "too many"}), RateLimitError, ""),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_an_answer_that_breaks_has_its_error_with_all_that_came(end: str) -> None:
+    script, error, partial = ENDS[end]
+    async with asking(script) as (server, reply):
+        with pytest.raises(error) as raised:
+            [token async for token in reply]
+        assert raised.value.partial == partial
+        assert server.count("DELETE", MESSAGE) == 1
+        if partial:
+            with pytest.raises(error):
+                await reply.read()
+
+
+@pytest.mark.parametrize(
+    ("script", "timeout", "which", "partial"),
+    [
+        (stalls("a"), Timeouts(idle=0.2), "idle", "a"),
+        (stalls("a"), Timeouts(total=0.3), "total", "a"),
+        (silent, Timeouts(first_token=0.2), "first_token", ""),
+    ],
+)
+async def test_a_time_that_runs_out_is_named(
+    script: Script, timeout: Timeouts, which: str, partial: str
+) -> None:
+    began = time.monotonic()
+    async with asking(script, timeout=timeout) as (_, reply):
+        with pytest.raises(TransportTimeout) as raised:
+            await reply.read()
+    assert (raised.value.which, raised.value.partial) == (which, partial)
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("framing", ["chunked", "length", "close", "http10"])
+async def test_tokens_come_the_moment_their_bytes_do(framing: Framing) -> None:
+    taken = threading.Event()
+    events = tokens("a", "b", "c")
+
+    def message(exchange: Exchange) -> None:
+        size = sum(map(len, events))
+        exchange.head(200, HEAD, framing=framing, length=size if framing == "length" else None)
+        for event in events:
+            exchange.write(event)
+            if event is not events[-1]:
+                exchange.until(taken)
+                taken.clear()
+        exchange.end()
+
+    async with asking(message) as (_, reply):
+        async for _ in reply:
+            taken.set()
+        assert reply.text == "abc"
+
+
+async def test_over_tls_tokens_come_at_once_however_many_share_a_record() -> None:
+    certs = certificates()
+    events = tokens(*[str(number) for number in range(3000)])
+
+    def message(exchange: Exchange) -> None:
+        exchange.head(200, HEAD)
+        exchange.write(events[0])
+        exchange.stall(0.02)
+        exchange.write(b"".join(events[1:-2]))
+        exchange.stall(0.02)
+        exchange.drip(b"".join(events[-2:]), size=7)
+        exchange.end()
+
+    with ScriptedServer(chat_ui(message), tls=certs.server) as server:
+        async with AsyncH2oSession(server.url, verify=certs.ca) as client:
+            found = [token async for token in client.stream("Hi")]
+    assert found == [str(number) for number in range(3000)]
+
+
+async def test_stop_ends_the_answer_without_an_error() -> None:
+    stopped = threading.Event()
+
+    def message(exchange: Exchange) -> None:
+        exchange.head(200, HEAD)
+        exchange.write(tokens("a", end=False)[0])
+        exchange.until(stopped)
+        exchange.write(tokens(" last", end=False)[0])
+        exchange.cut()
+
+    def stop(exchange: Exchange) -> None:
+        exchange.answer(200, b"")
+        stopped.set()
+
+    async with asking(message, stop=stop) as (server, reply):
+        texts = []
+        async for token in reply:
+            texts.append(token)
+            if len(texts) == 1:
+                await reply.stop()
+        assert texts == ["a", " last"]
+        assert reply.finish_reason == "stopped"
+        assert server.paths().count(STOP) == 1
+
+
+async def test_stop_from_another_task_ends_one_that_waits_for_its_head() -> None:
+    async with asking(silent) as (server, reply), anyio.create_task_group() as tasks:
+
+        async def stop() -> None:
+            assert await until(lambda: server.count("POST", MESSAGE) == 1)
+            await reply.stop()
+
+        tasks.start_soon(stop)
+        with anyio.fail_after(5):
+            assert (await reply.read()).finish_reason == "stopped"
+
+
+@pytest.mark.parametrize("script", [stalls("a"), silent], ids=["in mid-stream", "before the head"])
+async def test_a_reply_can_be_closed_from_another_task(script: Script) -> None:
+    async with asking(script) as (server, reply), anyio.create_task_group() as tasks:
+        texts = []
+
+        async def close() -> None:
+            assert await until(lambda: server.count("POST", MESSAGE) == 1)
+            await anyio.sleep(0.1)
+            await reply.aclose()
+
+        tasks.start_soon(close)
+        began = time.monotonic()
+        try:
+            async for token in reply:
+                texts.append(token)
+        except ConfigurationError:  # it was closed before it could begin
+            assert not texts
+        assert time.monotonic() - began < 1.5
+        assert await until(lambda: server.paths()[-1] == DELETE)
+
+
+@pytest.mark.parametrize("script", [stalls("a"), silent], ids=["in mid-stream", "before the head"])
+@pytest.mark.parametrize("entered", [True, False])
+async def test_a_cancelled_reader_is_free_at_once_and_leaves_nothing(
+    script: Script, entered: bool
+) -> None:
+    async with asking(script) as (server, reply):
+        began = time.monotonic()
+        with anyio.move_on_after(0.2) as scope:
+            if entered:
+                async with reply:
+                    await reply.read()
+            else:
+                await reply.read()
+        assert scope.cancelled_caught
+        assert time.monotonic() - began < 0.8
+        assert await until(lambda: DELETE in server.paths())
+        assert server.paths().count(STOP) == 1
+
+
+async def test_a_deaf_server_does_not_hold_a_cancelled_reader() -> None:
+    with ScriptedServer(chat_ui(stalls("a"), stop=silent, delete=silent)) as server:
+        client = AsyncH2oSession(server.url, max_retries=0)
+        began = time.monotonic()
+        with anyio.move_on_after(0.2):
+            async with client.stream("Hi") as reply:
+                await reply.read()
+        assert time.monotonic() - began < 0.9
+        server.stop()
+        await client.aclose()
+
+
+async def test_connecting_does_not_hold_a_cancelled_reader() -> None:
+    with unaccepted_port(full=True) as port:
+        async with AsyncH2oSession(f"http://127.0.0.1:{port}", max_retries=0) as client:
+            began = time.monotonic()
+            with anyio.move_on_after(0.2):
+                await client.chat("Hi")
+            with anyio.move_on_after(0.2):
+                await client.models()
+            assert time.monotonic() - began < 1.5
+
+
+async def test_a_look_up_does_not_hold_a_cancelled_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolving, resolved = threading.Event(), threading.Event()
+
+    def slow(*args: object, **kwargs: object) -> object:
+        resolving.set()
+        resolved.wait(10)
+        raise OSError("no such name")
+
+    monkeypatch.setattr("h2o_client.transport.connections.socket.getaddrinfo", slow)
+    client = AsyncH2oSession("http://chat.example", max_retries=0)
+    began = time.monotonic()
+    with anyio.move_on_after(0.2):
+        await client.chat("Hi")
+    assert resolving.is_set()
+    assert time.monotonic() - began < 0.9
+    resolved.set()
+    await client.aclose()
+
+
+async def test_a_break_without_closing_cleans_up_when_nobody_holds_the_reply() -> None:
+    with ScriptedServer(chat_ui(stalls("a"))) as server:
+        async with AsyncH2oSession(server.url) as client:
+            async for _ in client.stream("Hi"):
+                break
+            gc.collect()
+            assert await until(lambda: server.paths()[-2:] == [STOP, DELETE])
+
+
+async def test_breaking_off_inside_async_with_frees_everything_at_once() -> None:
+    async with asking(stalls("a")) as (server, reply):
+        async with reply:
+            async for _ in reply:
+                break
+        assert server.paths()[-2:] == [STOP, DELETE]
+        assert await until(lambda: server.open <= 1)
+
+
+async def test_the_callers_exception_is_the_one_that_surfaces() -> None:
+    async with asking(stalls("a"), stop=refuses(500, {"message": "no"})) as (server, reply):
+        with pytest.raises(ZeroDivisionError):
+            async with reply:
+                async for _ in reply:
+                    raise ZeroDivisionError
+        assert DELETE in server.paths()
+
+
+async def test_sixty_stalled_streams_hold_up_nobody_elses_threads() -> None:
+    with ScriptedServer(chat_ui(silent)) as server:
+        async with AsyncH2oSession(server.url) as client, anyio.create_task_group() as tasks:
+            for _ in range(60):
+                tasks.start_soon(client.stream("Hi").read)
+            assert await until(lambda: server.count("POST", MESSAGE) == 60, 20)
+            with anyio.fail_after(2):
+                assert await anyio.to_thread.run_sync(lambda: 5) == 5
+            tasks.cancel_scope.cancel()
+
+
+async def test_the_loop_runs_on_beside_streams_that_flood() -> None:
+    flood = streams(tokens(*["token"] * 5000))
+    with ScriptedServer(chat_ui(flood)) as server:
+        async with AsyncH2oSession(server.url) as client, anyio.create_task_group() as tasks:
+            gaps: list[float] = []
+
+            async def tick() -> None:
+                while True:
+                    began = time.monotonic()
+                    await anyio.sleep(0.01)
+                    gaps.append(time.monotonic() - began)
+
+            tasks.start_soon(tick)
+            async with anyio.create_task_group() as readers:
+                for _ in range(10):
+                    readers.start_soon(client.stream("Hi").read)
+            tasks.cancel_scope.cancel()
+    # A loop that is held up by whole answers would not get to tick at all.
+    assert sorted(gaps)[len(gaps) // 2] < 0.1
+
+
+async def test_a_consumer_that_stops_reading_is_waited_for() -> None:
+    sent = 0
+
+    def message(exchange: Exchange) -> None:
+        nonlocal sent
+        exchange.head(200, HEAD)
+        piece = tokens(*["x" * 1000] * 100, end=False)
+        while not exchange.gone(0) and sent < 10**8:
+            exchange.write(b"".join(piece))
+            sent += 100_000
+
+    async with asking(message) as (_, reply), reply:
+        await reply.__anext__()
+        await anyio.sleep(0.5)
+        before = sent
+        await anyio.sleep(0.3)
+        # The server is stuck: the kernel's buffers are full, and ours take no more.
+        assert sent == before < 3 * 10**7
+        assert len(reply.text) < 10**6
+
+
+@pytest.mark.parametrize("how", ["end", "break", "cancel", "fail"])
+async def test_twenty_runs_leave_nothing(how: str) -> None:
+    script = streams(tokens("a", "b")) if how == "end" else stalls("a")
+    script = broken if how == "fail" else script
+    with ScriptedServer(chat_ui(script)) as server:
+        async with AsyncH2oSession(server.url, max_retries=0) as client:
+            for _ in range(20):
+                with anyio.move_on_after(0.05 if how == "cancel" else 5):
+                    try:
+                        async for _ in client.stream("Hi"):
+                            if how == "break":
+                                break
+                    except TransportError:
+                        assert how == "fail"
+        assert server.count("DELETE", MESSAGE) == server.count("POST", "/conversation")
+
+
+def test_one_session_serves_one_loop_after_another(leaks_nothing: None) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        client = AsyncH2oSession(server.url)
+
+        async def ask() -> str:
+            return (await client.chat("Hi")).text
+
+        assert asyncio.run(ask()) == "Hello there"
+        assert asyncio.run(ask()) == "Hello there"
+        asyncio.run(client.aclose())
+
+
+def test_a_reply_begun_in_one_loop_is_read_on_in_another(leaks_nothing: None) -> None:
+    go_on = threading.Event()
+
+    def message(exchange: Exchange) -> None:
+        events = tokens("a", "b")
+        exchange.head(200, HEAD)
+        exchange.write(events[0])
+        exchange.until(go_on)
+        exchange.write(b"".join(events[1:]))
+        exchange.end()
+
+    with ScriptedServer(chat_ui(message)) as server:
+        client = AsyncH2oSession(server.url)
+        reply = client.stream("Hi")
+        assert asyncio.run(reply.__anext__()) == "a"
+        go_on.set()
+        assert asyncio.run(reply.read()).text == "ab"
+        asyncio.run(client.aclose())
+
+
+def test_a_reply_left_in_a_closed_loop_is_cleaned_up_by_a_thread(leaks_nothing: None) -> None:
+    with ScriptedServer(chat_ui(stalls("a"))) as server:
+        client = AsyncH2oSession(server.url)
+        reply: AsyncReply | None = client.stream("Hi")
+
+        async def first() -> str:
+            assert reply is not None
+            return await reply.__anext__()
+
+        assert asyncio.run(first()) == "a"
+        reply = None
+        gc.collect()
+        end = time.monotonic() + 5
+        while DELETE not in server.paths() and time.monotonic() < end:
+            threading.Event().wait(0.01)
+        assert server.paths()[-2:] == [STOP, DELETE]
+        asyncio.run(client.aclose())

@@ -1,0 +1,227 @@
+"""`AsyncH2oSession` and `AsyncConversation`: every public method of the blocking ones, awaited."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import pickle
+import re
+from datetime import datetime, timezone
+from typing import Any
+
+import anyio
+import pytest
+
+from chatui import ID, LAYOUT, MODEL, chat_ui, layout, page, refuses, streams, tokens
+from h2o_client import (
+    AsyncConversation,
+    AsyncH2oSession,
+    AsyncReply,
+    ConfigurationError,
+    Conversation,
+    H2oSession,
+    NotFoundError,
+    Reply,
+    UnsupportedError,
+)
+from scripted import Exchange, Routes, ScriptedServer
+
+pytestmark = pytest.mark.anyio
+
+MESSAGE = f"/conversation/{ID}"
+NOON = datetime(2023, 6, 1, 12, tzinfo=timezone.utc)
+FACES = [(H2oSession, AsyncH2oSession), (Conversation, AsyncConversation), (Reply, AsyncReply)]
+RENAMED = {"close": "aclose"}
+STORED: list[Any] = [
+    {"from": "user", "id": "u", "content": "Hi", "createdAt": NOON},
+    {"from": "assistant", "id": "a", "content": "Hello there", "createdAt": NOON},
+]
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def public(kind: type) -> dict[str, Any]:
+    return {name: value for name, value in vars(kind).items() if not name.startswith("_")}
+
+
+@pytest.mark.parametrize(("blocking", "awaited"), FACES)
+async def test_every_public_method_is_there_with_the_same_parameters(
+    blocking: type, awaited: type
+) -> None:
+    theirs = public(awaited)
+    for name, value in public(blocking).items():
+        other = theirs.get(RENAMED.get(name, name))
+        assert other is not None, f"{awaited.__name__}.{name}"
+        assert (other.__doc__ or "").strip(), name
+        assert isinstance(value, property) == isinstance(other, property), name
+        if callable(value):
+            parameters = inspect.signature(value).parameters
+            assert inspect.signature(other).parameters == parameters, name
+
+
+async def test_instance_attributes_are_there_too() -> None:
+    with ScriptedServer(chat_ui()) as server:
+        async with AsyncH2oSession(server.url) as client:
+            reply = client.stream("Hi")
+            await reply.read()
+            assert reply._reply is not None
+            for name in (name for name in vars(reply._reply) if not name.startswith("_")):
+                assert getattr(reply, name) == getattr(reply._reply, name), name
+            chat = client.conversation()
+            for name in (name for name in vars(chat.wrapped) if not name.startswith("_")):
+                assert getattr(chat, name) == getattr(chat.wrapped, name), name
+
+
+async def test_a_session_takes_and_shows_what_the_blocking_one_does() -> None:
+    ours = inspect.signature(AsyncH2oSession).parameters
+    assert ours == inspect.signature(H2oSession).parameters
+    with pytest.raises(TypeError):
+        AsyncH2oSession("http://localhost:3000", no_such_argument=1)  # type: ignore[call-arg]
+    client = AsyncH2oSession("http://name:secret@localhost:3000/chat", model="m")
+    assert client.base_url == "http://localhost:3000/chat"
+    assert repr(client) == "<AsyncH2oSession http://localhost:3000/chat>"
+    await client.aclose()
+
+
+async def test_a_conversation_of_several_turns() -> None:
+    with ScriptedServer(chat_ui(read=page(STORED))) as server:
+        async with AsyncH2oSession(server.url) as client:
+            async with client.conversation() as chat:
+                assert (chat.id, chat.title) == (None, None)
+                assert repr(chat) == "<AsyncConversation not begun>"
+                assert (await chat.chat("Hi")).text == "Hello there"
+                assert chat.id == ID
+                chat.wrapped._settling._unsettled = None  # the script stores no ids of ours
+                assert [token async for token in chat.retry()] == ["Hello", " there"]
+                chat.wrapped._settling._unsettled = None
+                async with chat.edit("u", "Hey") as reply:
+                    assert (await reply.read()).text == "Hello there"
+                chat.wrapped._settling._unsettled = None
+                assert [each.role for each in await chat.messages()] == ["user", "assistant"]
+                with pytest.raises(UnsupportedError):
+                    await chat.continue_().read()
+                with pytest.raises(TypeError, match="pickled"):
+                    pickle.dumps(chat)
+                await chat.stop()
+            assert server.paths()[-1] == f"DELETE {MESSAGE}"
+            with pytest.raises(ConfigurationError, match="closed"):
+                await chat.chat("Hi")
+
+
+async def test_what_can_be_done_with_a_conversation() -> None:
+    def shares(exchange: Exchange) -> None:
+        exchange.json({"url": f"https://{exchange.request.headers['Host']}/r/MIAQOXG"})
+
+    def titles(exchange: Exchange) -> None:
+        exchange.json({"title": "A title"})
+
+    def done(exchange: Exchange) -> None:
+        exchange.answer(200, b"")
+
+    others = Routes(
+        {
+            ("PATCH", re.compile(".*")): done,
+            ("POST", re.compile(".*/share")): shares,
+            ("POST", re.compile(".*/summarize")): titles,
+            ("POST", re.compile(".*/vote")): done,
+        }
+    )
+    known = chat_ui(read=page(STORED))
+
+    def serve(exchange: Exchange) -> None:
+        path = exchange.request.path
+        theirs = exchange.request.method == "PATCH" or path.endswith(
+            ("/share", "/summarize", "/vote")
+        )
+        (others if theirs else known)(exchange)
+
+    with ScriptedServer(serve) as server:
+        async with AsyncH2oSession(server.url) as client:
+            chat = client.conversation(ID)
+            await chat.rename("Names")
+            assert chat.title == "Names"
+            assert await chat.share() == f"{server.url}/r/MIAQOXG"
+            assert await chat.summarize() == chat.title == "A title"
+            await chat.vote(1)
+            await chat.vote(-1, "a")
+            votes = [each.body for each in server.requests if each.path.endswith("/a/vote")]
+            assert votes == [b'{"score":1}', b'{"score":-1}']
+            await chat.delete()
+            assert server.paths()[-1] == f"DELETE {MESSAGE}"
+
+
+async def test_what_a_session_lists_and_sets() -> None:
+    entries = [{"id": f"{n:024x}", "title": f"T{n}", "model": MODEL} for n in range(3)]
+    node = {**LAYOUT, "conversations": entries, "user": {"id": "1", "username": "ada"}}
+    with ScriptedServer(chat_ui(root=layout(node))) as server:
+        async with AsyncH2oSession(server.url) as client:
+            found = [chat async for chat in client.conversations()]
+            assert [(chat.id, chat.title) for chat in found] == [
+                (each["id"], each["title"]) for each in entries
+            ]
+            assert [model.id for model in await client.models()] == [MODEL, "other"]
+            user = await client.user()
+            assert user is not None
+            assert user.name == "ada"
+            assert (await client.server()).generation == "A"
+            assert (await client.settings()).active_model == MODEL
+            await client.update_settings(model="other", share_data=False)
+            posted = [each.body for each in server.requests if each.path == "/settings"][-1]
+            assert b"activeModel=other" in posted
+            assert b"shareConversations" not in posted
+
+
+async def test_all_conversations_are_deleted_by_a_form() -> None:
+    def deleted(exchange: Exchange) -> None:
+        exchange.json({"type": "redirect", "status": 303, "location": "/"})
+
+    known = chat_ui()
+
+    def serve(exchange: Exchange) -> None:
+        (deleted if exchange.request.path == "/conversations" else known)(exchange)
+
+    with ScriptedServer(serve) as server:
+        async with AsyncH2oSession(server.url) as client:
+            await client.delete_conversations()
+        assert server.count("POST", "/conversations") == 1
+
+
+async def test_errors_are_those_of_the_blocking_session() -> None:
+    missing = refuses(404, {"message": "Conversation not found"})
+    with ScriptedServer(chat_ui(missing)) as server:
+        async with AsyncH2oSession(server.url) as client:
+            with pytest.raises(NotFoundError, match="Conversation not found"):
+                await client.conversation(ID).chat("Hi")
+
+
+async def test_a_cancelled_method_ends_its_request(leaks_nothing: None) -> None:
+    def silent(exchange: Exchange) -> None:
+        exchange.stall(10, until_gone=True)
+
+    with ScriptedServer(chat_ui(root=silent)) as server:
+        async with AsyncH2oSession(server.url, max_retries=0) as client:
+            with anyio.move_on_after(0.2) as scope:
+                await client.models()
+            assert scope.cancelled_caught
+
+
+async def test_many_streams_at_once_do_not_mix() -> None:
+    def echo(exchange: Exchange) -> None:
+        said = json.loads(exchange.request.body)["inputs"]
+        streams(tokens(*[f"{said} "] * 50))(exchange)
+
+    with ScriptedServer(chat_ui(echo)) as server:
+        async with AsyncH2oSession(server.url) as client:
+            texts: dict[int, str] = {}
+
+            async def ask(number: int) -> None:
+                texts[number] = (await client.chat(f"n{number}")).text
+
+            async with anyio.create_task_group() as tasks:
+                for number in range(30):
+                    tasks.start_soon(ask, number)
+        assert texts == {number: f"n{number} " * 50 for number in range(30)}
+        assert server.count("DELETE", MESSAGE) == 30

@@ -1,0 +1,183 @@
+"""Which generation a server is, by its answers to two requests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import pytest
+
+from h2o_client.errors import ConfigurationError, UnsupportedError
+from h2o_client.generations import detect
+from h2o_client.generations.detect import Found
+from h2o_client.generations.generation import Refused
+from h2o_client.wire import pagedata
+from h2o_client.wire.pagedata import Data, Failed
+from recordings import recording
+
+PAGE = b"<!doctype html><title>h2oGPT"
+API_OFF = b'{"message":"API is disabled"}'
+
+
+def page_of(node: Mapping[str, object]) -> bytes:
+    return pagedata.write([Data(node), None])
+
+
+def by_page(
+    node: Mapping[str, object],
+    *,
+    first: bytes = PAGE,
+    status: int = 404,
+    kind: str = "application/json",
+) -> Found:
+    return detect.by_page(first, status, kind, page_of(node))
+
+
+@pytest.mark.parametrize(
+    ("name", "letter", "settled"),
+    [
+        ("v0.9.1-models", "C", True),
+        ("v0.9.4-models", "D", True),
+        ("v0.10.0-models", "E", True),
+        ("HEAD-models", "F", False),
+    ],
+)
+def test_real_lists_of_models_tell_the_generation(name: str, letter: str, settled: bool) -> None:
+    found = detect.by_models(recording(name).payload)
+    assert found is not None
+    assert (found.generation.letter, found.settled) == (letter, settled)
+    assert found.models is not None
+    assert found.models[0].id == "h2oai/h2ogpt-gm-oasst1-en-2048-falcon-40b-v1"
+    assert "/api/models lists models with" in found.why
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"OK",
+        PAGE,
+        b"{}",
+        b"[]",
+        b'["x"]',
+        b'[{"x":1}]',
+        b'{"models":[]}',
+        b"[{",
+        b"[" * 10_000,
+    ],
+)
+def test_what_is_no_list_of_models_leaves_it_to_the_page(body: bytes) -> None:
+    assert detect.by_models(body) is None
+
+
+def test_the_beginning_of_a_page_is_enough_and_of_a_list_it_is_not() -> None:
+    assert detect.is_enough(b"  <!doctype")
+    assert detect.is_enough(b'{"message":')
+    assert not detect.is_enough(b' [{"id":')
+    assert not detect.is_enough(b"  ")
+
+
+@pytest.mark.parametrize(
+    ("name", "letter", "version"),
+    [
+        ("v0.4-get-root-data-json", "A", "0.4"),
+        ("v0.7-settings-read-back", "B", "0.7"),
+    ],
+)
+def test_real_pages_tell_the_generation(name: str, letter: str, version: str) -> None:
+    found = detect.by_page(PAGE, 404, "application/json", recording(name).payload)
+    assert (found.generation.letter, found.version) == (letter, version)
+    assert found.layout is not None
+    assert found.layout.models[0].id == "h2oai/h2ogpt-gm-oasst1-en-2048-falcon-40b-v1"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "letter"),
+    [
+        ("v0.9.1-settings-read-back", "application/json", "C"),
+        ("v0.9.4-settings-read-back", "text/sveltekit-data", "D"),
+    ],
+)
+@pytest.mark.parametrize("first", [API_OFF, b"API is disabled"])
+def test_with_the_api_off_the_pages_type_tells(
+    name: str, kind: str, letter: str, first: bytes
+) -> None:
+    found = detect.by_page(first, 403, kind, recording(name).payload)
+    assert found.generation.letter == letter
+    assert not found.generation.api
+    assert "switched off" in found.why
+
+
+@pytest.mark.parametrize(
+    ("node", "version"),
+    [
+        ({"requiresLogin": False}, "0.3"),
+        ({"requiresLogin": True, "messagesBeforeLogin": 0}, "0.4"),
+        (
+            {"requiresLogin": True, "messagesBeforeLogin": 0, "settings": {"customPrompts": {}}},
+            "0.5 to 0.6",
+        ),
+    ],
+)
+def test_the_versions_of_2023_are_told_apart(node: dict[str, object], version: str) -> None:
+    found = by_page(node)
+    assert (found.generation.letter, found.version) == ("A", version)
+
+
+def test_a_later_page_whose_api_is_not_to_be_had_is_still_known() -> None:
+    node = {"loginRequired": False, "assistants": [], "enableAssistants": False}
+    assert by_page(node).generation.letter == "C"
+    later = by_page(node, kind="text/sveltekit-data")
+    assert (later.generation.letter, later.generation.api) == ("D", False)
+
+
+@pytest.mark.parametrize("body", [b"", PAGE, b"[]", page_of({}), page_of({"settings": {}})])
+def test_a_page_of_something_else_is_a_value_error(body: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - json's and our own
+        detect.by_page(PAGE, 200, "text/html", body)
+
+
+def test_a_page_that_failed_is_no_generation() -> None:
+    with pytest.raises(Refused, match="Internal"):
+        detect.by_page(PAGE, 404, "", pagedata.write([Failed(500, "Internal Error")]))
+
+
+@pytest.mark.parametrize(
+    ("version", "letter"),
+    [
+        ("0.3", "A"), ("0.3.0", "A"), ("0.6.1", "A"), ("v0.4", "A"), ("0.7.0", "B"),
+        ("0.8", "C"), ("0.8.4", "C"), ("0.9.0", "C"), ("0.9.1", "C"), ("0.9.2", "D"),
+        ("0.9.4", "D"), ("0.9.5", "D"), ("0.9.6", "E"), ("0.10.0", "E"), ("0.10", "E"),
+        ("0.10.1", "F"), ("0.11.0", "F"), ("1.0", "F"), ("latest", "F"), ("HEAD", "F"),
+    ],
+)  # fmt: skip
+def test_a_version_that_is_said_is_of_a_generation(version: str, letter: str) -> None:
+    found = detect.by_version(version)
+    assert found.generation.letter == letter
+    assert version in found.why
+
+
+def test_only_a_version_that_is_said_tells_that_v0_9_5_heeds_a_stop() -> None:
+    assert detect.by_version("0.9.5").generation.stops
+    assert not detect.by_version("0.9.4").generation.stops
+    found = detect.by_models(json.dumps([{"id": "m", "tools": False}]).encode())
+    assert found is not None
+    assert not found.generation.stops
+
+
+@pytest.mark.parametrize("version", ["", "new", "0", "0.9", "v0.9", "1.x"])
+def test_a_version_that_says_nothing_is_refused(version: str) -> None:
+    with pytest.raises(ConfigurationError, match="server_version="):
+        detect.by_version(version)
+
+
+@pytest.mark.parametrize("version", ["0.1", "0.2.9"])
+def test_a_version_before_all_is_unsupported(version: str) -> None:
+    with pytest.raises(UnsupportedError, match=version):
+        detect.by_version(version)
+
+
+def test_only_json_says_that_runs_can_be_resumed() -> None:
+    assert detect.is_latest(404, "application/json")
+    assert not detect.is_latest(404, "text/html")
+    assert not detect.is_latest(200, "application/json")

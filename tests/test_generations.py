@@ -1,0 +1,329 @@
+"""The requests of each generation from v0.7 on, and how it reads what it is answered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from email import message_from_bytes
+from email.message import Message as Mail
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from h2o_client.errors import UnsupportedError
+from h2o_client.generations.detect import GENERATIONS, by_version
+from h2o_client.generations.generation import Generation, Prompt, Upload
+from h2o_client.generations.latest import resume_probe
+from h2o_client.generations.records import Created, Settings
+from h2o_client.wire.request import Request
+from recordings import recording
+
+ID = "6b02c9d11306e1473508e3f3"
+PATH = f"/conversation/{ID}"
+VERSIONS = {"A": "0.4", "B": "0.7", "C": "0.9.1", "D": "0.9.4", "E": "0.10.0", "F": "latest"}
+TEXT = Upload("notes.txt", b"Gr\xc3\xbc\xc3\x9fe", "text/plain")
+PROMPT = Prompt(id="i", answer_id="a", run_id="r", text="Hi\u2028ü", parameters={"top_k": 1})
+
+
+def generation(letter: str) -> Generation:
+    return by_version(VERSIONS[letter]).generation
+
+
+def document(request: Request) -> dict[str, object]:
+    """The JSON of a message, whatever carries it."""
+    assert request.body is not None
+    if request.content_type == "application/json":
+        found = json.loads(request.body)
+    else:
+        payload = parts(request)[0].get_payload(decode=True)
+        assert isinstance(payload, bytes)
+        found = json.loads(payload)
+    assert isinstance(found, dict)
+    return found
+
+
+def parts(request: Request) -> list[Mail]:
+    assert request.body is not None
+    head = f"Content-Type: {request.content_type}\r\n\r\n".encode()
+    mail = message_from_bytes(head + request.body)
+    assert mail.is_multipart()
+    return [part for part in mail.get_payload() if isinstance(part, Mail)]
+
+
+def test_every_generation_follows_the_one_before() -> None:
+    assert [each.letter for each in GENERATIONS] == list(VERSIONS)
+    for former, later in pairwise(GENERATIONS):
+        assert former.last < later.first
+
+
+@pytest.mark.parametrize(
+    ("letter", "kind", "said"),
+    [
+        ("B", "application/json", {"inputs": "Hi\u2028ü", "id": "i", "response_id": "a",
+                                   "is_retry": False, "web_search": False}),
+        ("C", "application/json", {"inputs": "Hi\u2028ü", "id": "i"}),
+        ("D", "multipart/form-data", {"inputs": "Hi\u2028ü", "id": "i"}),
+        ("E", "multipart/form-data", {"inputs": "Hi\u2028ü", "id": "i", "generationId": "r"}),
+        ("F", "multipart/form-data", {"inputs": "Hi\u2028ü", "id": "i", "generationId": "r"}),
+    ],
+)  # fmt: skip
+def test_a_message_says_this(letter: str, kind: str, said: dict[str, object]) -> None:
+    request = generation(letter).message(ID, PROMPT)
+    assert (request.method, request.path, request.accept) == ("POST", PATH, "*/*")
+    assert request.content_type.partition(";")[0] == kind
+    assert (request.safe, request.budget) == (False, "first_token")
+    assert document(request) == said
+
+
+@pytest.mark.parametrize("letter", ["C", "D", "E", "F"])
+def test_a_retry_and_a_continuation_leave_the_text_to_the_server(letter: str) -> None:
+    retry = generation(letter).message(ID, Prompt(id="i", retry=True))
+    assert document(retry) == {"id": "i", "is_retry": True}
+    continuation = generation(letter).message(ID, Prompt(id="i", continues=True))
+    assert document(continuation) == {"id": "i", "is_continue": True}
+
+
+@pytest.mark.parametrize("letter", ["B", "C", "D"])
+def test_a_web_search_is_part_of_the_message(letter: str) -> None:
+    ours = generation(letter)
+    ours.check(web_search=True)
+    assert ours.web_search(ID, "x") is None
+    assert document(ours.message(ID, Prompt(id="i", text="x", web_search=True)))["web_search"]
+
+
+@pytest.mark.parametrize("letter", ["D", "E", "F"])
+def test_files_are_parts_in_base64_whose_names_say_so(letter: str) -> None:
+    ours = generation(letter)
+    ours.check(files=[TEXT])
+    odd = Upload('a"b\r\n.png', b"\x89PNG\0", "image/png")
+    data, first, second = parts(ours.message(ID, Prompt(id="i", text="x", files=(TEXT, odd))))
+    assert data.get_param("name", header="content-disposition") == "data"
+    assert first.get_param("name", header="content-disposition") == "files"
+    assert first.get_filename() == "base64;notes.txt"
+    assert first.get_content_type() == "text/plain"
+    assert first.get_payload() == "R3LDvMOfZQ=="
+    assert second.get_filename() == "base64;a%22b%0D%0A.png"
+    assert second.get_payload() == "iVBORwA="
+
+
+def test_files_are_base64_in_the_json_of_v0_7() -> None:
+    ours = generation("B")
+    ours.check(files=[TEXT])
+    assert document(ours.message(ID, Prompt(id="i", text="x", files=(TEXT,))))["files"] == [
+        "R3LDvMOfZQ=="
+    ]
+
+
+@pytest.mark.parametrize(
+    ("letter", "settings", "posted"),
+    [
+        ("B", Settings(accepted=True, shares_data=False),
+         {"ethicsModalAccepted": True, "shareConversationsWithModelAuthors": False}),
+        ("C", Settings(accepted=False, shares_data=True),
+         {"shareConversationsWithModelAuthors": True}),
+        ("D", Settings(accepted=True, shares_data=False, active_model="m", custom_prompts={},
+                       others={"tools": []}),
+         {"ethicsModalAccepted": True, "shareConversationsWithModelAuthors": False,
+          "activeModel": "m", "customPrompts": {}, "tools": []}),
+        ("E", Settings(accepted=True, shares_data=False, others={"directPaste": True}),
+         {"welcomeModalSeen": True, "shareConversationsWithModelAuthors": False,
+          "directPaste": True}),
+        ("F", Settings(shares_data=False), {"shareConversationsWithModelAuthors": False}),
+    ],
+)  # fmt: skip
+def test_settings_are_posted_whole_and_always_say_whether_to_share(
+    letter: str, settings: Settings, posted: dict[str, object]
+) -> None:
+    request = generation(letter).change_settings(settings)
+    assert (request.method, request.path, request.safe) == ("POST", "/settings", True)
+    assert request.content_type == "application/json"
+    assert json.loads(request.body or b"") == posted
+
+
+def test_the_real_settings_of_v0_10_are_sent_back_as_they_were() -> None:
+    ours = generation("E")
+    stored = ours.settings().read(recording("v0.10.0-settings").payload)
+    assert (stored.accepted, stored.shares_data) == (True, True)
+    assert ours.settings_document(stored) == {
+        "welcomeModalSeen": True,
+        "activeModel": "h2oai/h2ogpt-gm-oasst1-en-2048-falcon-40b-v1",
+        "streamingMode": "smooth",
+        "directPaste": False,
+        "hapticsEnabled": True,
+        "hidePromptExamples": {},
+        "shareConversationsWithModelAuthors": True,
+        "customPrompts": {},
+        "customPromptsEnabled": {},
+        "multimodalOverrides": {},
+        "toolsOverrides": {},
+        "providerOverrides": {},
+        "reasoningEffortOverrides": {},
+        "reasoningOverrides": {},
+    }
+
+
+@pytest.mark.parametrize("letter", ["B", "C", "D", "E", "F"])
+def test_a_preprompt_is_said_at_creation(letter: str) -> None:
+    ours = generation(letter)
+    assert json.loads(ours.create("m", "P").request.body or b"") == {"model": "m", "preprompt": "P"}
+    assert json.loads(ours.create("m", None).request.body or b"") == {"model": "m"}
+
+
+def test_a_conversation_of_the_newest_servers_comes_with_its_leaf() -> None:
+    body = recording("HEAD-created").payload
+    leaf = "f83f6838-614d-4cb4-ad33-98840b9c09a0"
+    assert generation("F").read_created(body) == Created("6b02d72c6a7f6f95d6ecc381", leaf)
+    # An upgrade from v0.10 is noticed by that.
+    assert generation("E").read_created(body) == Created("6b02d72c6a7f6f95d6ecc381", leaf)
+    assert generation("F").read_created(b'{"conversationId":"6b02"}') == Created("6b02")
+
+
+@pytest.mark.parametrize(
+    ("letter", "paths"),
+    [
+        ("B", [f"{PATH}/__data.json?x-sveltekit-invalidated=01"]),
+        ("C", [f"{PATH}/__data.json?x-sveltekit-invalidated=01", f"/api{PATH}"]),
+        ("D", [f"{PATH}/__data.json?x-sveltekit-invalidated=01", f"/api{PATH}"]),
+        ("E", [f"/api/v2/conversations/{ID}", f"/api{PATH}"]),
+        ("F", [f"/api/v2/conversations/{ID}", f"/api{PATH}"]),
+    ],
+)
+def test_a_conversation_is_asked_for_there(letter: str, paths: list[str]) -> None:
+    asks = generation(letter).conversation(ID)
+    assert [ask.request.path for ask in asks] == paths
+    assert all(ask.request.safe for ask in asks)
+
+
+def test_a_real_conversation_of_v0_10_is_read() -> None:
+    ask = generation("E").conversation(ID)[0]
+    stored = ask.read(recording("v0.10.0-conversation").payload)
+    assert [each.role for each in stored.messages] == ["system", "user", "assistant"]
+    assert stored.messages[2].parent == stored.messages[1].id
+    assert stored.messages[2].created_at is not None
+    assert stored.unfinished == frozenset()
+
+
+def test_a_real_list_of_v0_10_is_read() -> None:
+    found = generation("E").conversations(1).read(recording("v0.10.0-conversations").payload)
+    assert found.entries[0].title == "🧪 Scripted title"
+    assert found.entries[0].updated_at is not None
+    assert found.more is False
+
+
+@pytest.mark.parametrize(
+    ("letter", "method", "path"),
+    [
+        ("A", "POST", "/conversations?/delete"), ("B", "POST", "/conversations?/delete"),
+        ("C", "POST", "/conversations?/delete"), ("D", "POST", "/conversations?/delete"),
+        ("E", "DELETE", "/api/conversations"), ("F", "DELETE", "/api/conversations"),
+    ],
+)  # fmt: skip
+def test_all_conversations_are_deleted_there(letter: str, method: str, path: str) -> None:
+    request = generation(letter).delete_all()
+    assert (request.method, request.path, request.safe) == (method, path, True)
+
+
+@pytest.mark.parametrize(
+    ("letter", "paths"),
+    [
+        ("B", ["/__data.json", "/__data.json", "/__data.json", "/__data.json"]),
+        ("C", ["/api/models", "/__data.json", "/__data.json", "/api/conversations?p=2"]),
+        ("D", ["/api/models", "/__data.json", "/__data.json", "/api/conversations?p=2"]),
+        ("E", ["/api/models", "/api/v2/user/settings", "/api/v2/user",
+               "/api/v2/conversations?p=2"]),
+    ],
+)  # fmt: skip
+def test_the_session_is_asked_about_there(letter: str, paths: list[str]) -> None:
+    ours = generation(letter)
+    asked: list[Any] = [ours.models(), ours.settings(), ours.user(), ours.conversations(2)]
+    assert [ask.request.path for ask in asked] == paths
+
+
+def test_without_the_api_pages_tell_all() -> None:
+    for kind in GENERATIONS[2:4]:
+        ours = kind(api=False)
+        asked: list[Any] = [ours.models(), ours.settings(), ours.user(), ours.conversations(2)]
+        assert {ask.request.path for ask in asked} == {"/__data.json"}
+        assert len(ours.conversation(ID)) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "shared"),
+    [
+        (b'{"url":"https://127.0.0.1:31870/r/MIAQOXG"}', "https://127.0.0.1:31870/r/MIAQOXG"),
+        (b'{"shareId":"QKxTQJQ"}', "/r/QKxTQJQ"),
+        (b'{"shareId":"../x"}', "/r/..%2Fx"),
+    ],
+)
+def test_what_is_shared_is_read(body: bytes, shared: str) -> None:
+    assert generation("E").read_shared(body) == shared
+
+
+def test_ids_stay_one_part_of_the_path() -> None:
+    odd = "a/b?c#d"
+    for letter in VERSIONS:
+        ours = generation(letter)
+        requests = [
+            ours.message(odd, PROMPT), ours.rename(odd, "T"), ours.share(odd).request,
+            *(ask.request for ask in ours.conversation(odd)),
+        ]  # fmt: skip
+        assert all("a%2Fb%3Fc%23d" in request.path for request in requests), letter
+
+
+@pytest.mark.parametrize("letter", ["A", "B", "C", "D"])
+def test_a_vote_is_about_one_message(letter: str) -> None:
+    request = generation(letter).vote(ID, "m/1", -1)
+    assert request.path == f"{PATH}/message/m%2F1/vote"
+    assert request.body == b'{"score":-1}'
+
+
+def test_what_a_generation_cannot_do_is_refused_by_name() -> None:
+    cannot = {
+        "continue": [letter for letter in VERSIONS if letter not in "CD"],
+        "summarize": list("BCDEF"),
+        "vote": list("EF"),
+        "files": list("AC"),
+        "web search": list("EF"),
+        "elicitation": list("ABCDE"),
+    }
+    for letter in VERSIONS:
+        ours = generation(letter)
+        tried: dict[str, Callable[[], object]] = {
+            "continue": ours.check_continue,
+            "summarize": partial(ours.summarize, ID),
+            "vote": partial(ours.vote, ID, "m", 1),
+            "files": partial(ours.check, files=[TEXT]),
+            "web search": partial(ours.check, web_search=True),
+            "elicitation": partial(ours.answer_elicitation, ID, "e", "accept", None),
+        }
+        for feature, attempt in tried.items():
+            if letter in cannot[feature]:
+                with pytest.raises(UnsupportedError) as refused:
+                    attempt()
+                assert refused.value.generation == ours.name
+            else:
+                attempt()
+
+
+def test_an_elicitation_is_answered_and_says_whether_to_go_on() -> None:
+    ours = generation("F")
+    ask = ours.answer_elicitation(ID, "e", "accept", {"sure": True})
+    assert ask.request.path == f"{PATH}/elicitation"
+    assert json.loads(ask.request.body or b"") == {
+        "elicitationId": "e",
+        "action": "accept",
+        "content": {"sure": True},
+    }
+    assert ask.read(b'{"ok":true,"resume":true}')
+    assert not ask.read(b'{"ok":true,"resume":false}')
+    declined = ours.answer_elicitation(ID, "e", "decline", None).request
+    assert json.loads(declined.body or b"") == {"elicitationId": "e", "action": "decline"}
+    resumed = ours.message(ID, Prompt(id="a", resumes="e", run_id="r"))
+    assert document(resumed) == {"id": "a", "resumeElicitationId": "e", "generationId": "r"}
+
+
+def test_the_probe_asks_for_what_is_not_there() -> None:
+    assert resume_probe().path == "/conversation/000000000000000000000000/stream"
+    assert resume_probe().accept == "application/json"

@@ -1,0 +1,296 @@
+"""Every generation of server: what goes wrong, as which error, with what came of it, sent once."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+import pytest
+
+from fake_chatui import FakeChatUi
+from fake_checks import (
+    MESSAGE,
+    check,
+    every_generation,
+    every_version,
+    letter,
+    stops,
+    talking,
+    versions,
+)
+from fake_model import Says
+from fake_server import Login
+from h2o_client import (
+    AuthenticationError,
+    ConfigurationError,
+    GenerationError,
+    H2oError,
+    H2oSession,
+    IncompleteAnswerError,
+    ModelUnavailableError,
+    NotFoundError,
+    ProtocolError,
+    RateLimitError,
+    ServerError,
+    StatusError,
+    TermsNotAcceptedError,
+    Timeouts,
+    TransportError,
+    TransportTimeout,
+)
+from scripted import Exchange
+
+CLASSES: dict[int, type[StatusError]] = {429: RateLimitError, 500: ServerError, 503: ServerError}
+
+
+def failing(client: H2oSession, kind: type[H2oError] = H2oError) -> H2oError:
+    with pytest.raises(kind) as caught:
+        client.chat("Hello")
+    return caught.value
+
+
+@pytest.mark.parametrize("status", [401, 422, 429, 500, 503])
+@every_generation
+def test_a_model_server_that_refuses(version: str, status: int) -> None:
+    with talking(version, answer=[Says(status=status)]) as (server, client):
+        error = failing(client)
+        if letter(version) == "A":
+            assert type(error) is CLASSES.get(status, StatusError)
+            assert isinstance(error, StatusError)
+            assert (error.status, error.origin, error.error_type) == (status, "model", "scripted")
+        else:
+            assert type(error) is GenerationError
+            assert str(status) in error.said
+            assert error.status == (status if letter(version) in "EF" else None)
+        assert error.partial == ""
+        assert server.count("POST", MESSAGE) == 1
+
+
+@every_version
+def test_a_model_that_fails_in_mid_stream(version: str) -> None:
+    says = Says(("One", " two"), end="error")
+    with talking(version, answer=[says]) as (server, client):
+        error = failing(client, GenerationError)
+        assert error.partial.startswith("One two")
+        assert error.conversation_id in server.taken
+
+
+@every_version
+def test_a_model_server_that_resets_its_connection(version: str) -> None:
+    with talking(version, answer=[Says(("One", " two"), end="reset")]) as (_, client):
+        if letter(version) == "A":
+            error = failing(client, IncompleteAnswerError)
+            assert error.partial == "One two"
+        else:
+            error = failing(client, GenerationError)
+            assert error.partial.startswith("One two")
+
+
+@every_version
+def test_a_model_server_that_ends_too_early(version: str) -> None:
+    with talking(version, answer=[Says(("One", " two"), end="eof")]) as (_, client):
+        if version in ("0.7", "0.8.4"):
+            assert client.chat("Hello").text == "One two"  # nothing tells that it is not all
+        else:
+            assert failing(client, IncompleteAnswerError).partial == "One two"
+
+
+@every_version
+def test_a_conversation_goes_on_after_a_failure(version: str) -> None:
+    with talking(version, answer=[Says(("One",), end="error")]) as (server, client):
+        with client.conversation() as chat:
+            with pytest.raises(GenerationError):
+                chat.chat("first")
+            failed = time.monotonic()
+            chat.chat("second")
+            assert time.monotonic() - failed < 1.5  # what failed is not waited for
+        assert server.prompts[1].turns[-1] == ("user", "second")
+
+
+@versions("A")
+def test_a_model_server_that_says_when_to_come_back_is_asked_again(version: str) -> None:
+    says = [Says(status=503, retry_after="0"), Says(("Hi",))]
+    with talking(version, answer=says) as (server, client):
+        assert client.chat("Hello").text == "Hi"
+        assert len(server.prompts) == 2
+
+
+@every_version
+def test_the_servers_own_limit_is_not_run_against(version: str) -> None:
+    with talking(version, rate_limit=1) as (server, client):
+        client.chat("Hello")
+        error = failing(client, RateLimitError)
+        assert isinstance(error, RateLimitError)
+        assert (error.status, error.origin, error.resendable) == (429, "server", True)
+        assert server.count("POST", MESSAGE) == 2
+
+
+@every_version
+def test_terms_that_may_not_be_accepted(version: str) -> None:
+    with talking(version, terms=True, client={"accept_terms": False}) as (server, client):
+        if letter(version) in "EF":
+            client.chat("Hello")  # nobody enforces them
+        else:
+            failing(client, TermsNotAcceptedError)
+        assert not any(each.accepted for each in server.sessions.values())
+
+
+@every_generation
+def test_terms_are_accepted_before_anything_is_said(version: str) -> None:
+    with talking(version, terms=True) as (server, client):
+        client.chat("Hello")
+        assert all(each.accepted for each in server.sessions.values())
+
+
+@every_version
+def test_a_model_that_is_not_served(version: str) -> None:
+    with talking(version) as (server, client):
+        with pytest.raises(ModelUnavailableError, match="acme/large"):
+            client.chat("Hello", model="acme/gone")
+        assert server.prompts == []
+
+
+@every_version
+def test_a_conversation_that_does_not_exist(version: str) -> None:
+    with talking(version) as (_, client):
+        chat = client.conversation("0" * 24)
+        for ask in (chat.messages, lambda: chat.chat("Hello"), lambda: chat.rename("x")):
+            with pytest.raises(NotFoundError):
+                ask()
+        for change in (chat.share, chat.delete):
+            with pytest.raises(NotFoundError):
+                change()
+
+
+@every_version
+def test_a_conversation_of_somebody_else_is_not_found(version: str) -> None:
+    with FakeChatUi(version) as server:
+        theirs = server.seed(server.browser(), "kept", ("user", "a"), ("assistant", "b"))
+        with H2oSession(server.url) as client:
+            chat = client.conversation(theirs.id)
+            for ask in (chat.messages, lambda: chat.chat("Hello"), chat.delete):
+                with pytest.raises(NotFoundError):
+                    ask()
+        check(server)
+
+
+@pytest.mark.parametrize("login", ["401", "302", "redirect"])
+@every_generation
+def test_a_login_wall(version: str, login: Login) -> None:
+    with talking(version, login=login) as (server, client):
+        error = failing(client, AuthenticationError)
+        assert "cookies=" in str(error)
+        assert server.prompts == []
+
+
+@pytest.mark.parametrize("login", ["401", "302", "redirect"])
+@every_generation
+def test_a_browsers_cookie_opens_the_login_wall(version: str, login: Login) -> None:
+    with FakeChatUi(version, login=login) as server:
+        with H2oSession(server.url, cookies=server.browser()) as client:
+            assert client.chat("Hello").text
+            user = client.user()
+            assert user is not None
+            assert user.name == "ada"
+        check(server)
+
+
+def page(exchange: Exchange) -> None:
+    exchange.answer(200, b"<!doctype html><title>Please wait</title>", "text/html")
+
+
+def stands_before(words: str) -> Callable[[Exchange], bool]:
+    """A proxy that answers all requests of that kind with its own page."""
+
+    def before(exchange: Exchange) -> bool:
+        request = exchange.request
+        if not f"{request.method} {request.path}".startswith(words):
+            return False
+        page(exchange)
+        return True
+
+    return before
+
+
+@every_generation
+def test_a_page_of_another_kind_is_no_server(version: str) -> None:
+    with talking(version, before=stands_before("")) as (_, client):
+        assert "chat-ui" in str(failing(client, ConfigurationError))
+
+
+@pytest.mark.parametrize("words", ["POST /settings", "POST /conversation"])
+@every_generation
+def test_a_page_in_place_of_an_answer_is_no_success(version: str, words: str) -> None:
+    with talking(version, before=stands_before(words)) as (server, client):
+        error = failing(client)
+        assert isinstance(error, ProtocolError | AuthenticationError), repr(error)
+        assert server.prompts == []
+
+
+@every_generation
+def test_a_page_in_place_of_a_stream_is_no_answer(version: str) -> None:
+    def before(exchange: Exchange) -> bool:
+        if exchange.request.method != "POST" or not MESSAGE.fullmatch(exchange.request.path):
+            return False
+        server.refused_messages += 1
+        page(exchange)
+        return True
+
+    with talking(version, before=before) as (server, client):
+        assert failing(client, ProtocolError).resendable is not True
+
+
+@every_version
+def test_a_connection_that_breaks_in_mid_answer(version: str) -> None:
+    says = Says(("One", " two"), breaks=True, rest=(" three",))
+    with talking(version, answer=[says]) as (server, client):
+        with pytest.raises(TransportError) as caught:
+            client.chat("Hello")
+        assert caught.value.partial in ("", "One", "One two")  # a reset overtakes what came before
+        assert caught.value.resendable is False
+        assert server.count("POST", MESSAGE) == 1
+
+
+def refuses(words: str, status: int, message: str) -> Callable[[Exchange], bool]:
+    """A server that refuses all requests of that kind."""
+
+    def before(exchange: Exchange) -> bool:
+        request = exchange.request
+        if re.fullmatch(words, f"{request.method} {request.path}") is None:
+            return False
+        exchange.json({"message": message}, status, {"Set-Cookie": "hf-chat=x; Secure"})
+        return True
+
+    return before
+
+
+@every_generation
+def test_a_server_that_allows_no_more_conversations(version: str) -> None:
+    said = "You have reached the maximum number of conversations."
+    before = refuses("POST /conversation", 429, said)
+    with talking(version, before=before) as (server, client):
+        assert failing(client, RateLimitError).resendable is True
+        assert server.count("POST", "/conversation") == 1
+
+
+@every_generation
+def test_a_conversation_whose_model_was_withdrawn(version: str) -> None:
+    before = refuses("POST /conversation/[^/]+", 410, "Model not available anymore")
+    with FakeChatUi(version, before=before) as server:
+        with H2oSession(server.url) as client:
+            failing(client, ModelUnavailableError)
+        assert server.count("POST", MESSAGE) == 1
+        assert server.conversations == {}
+
+
+@pytest.mark.parametrize("which", ["first_token", "idle"])
+@every_generation
+def test_silence_is_bounded_whatever_keeps_the_connection_alive(version: str, which: str) -> None:
+    tokens = ("One", " two") if which == "idle" else ()
+    says = Says(tokens, holds=True, rest=(" three",))
+    with talking(version, answer=[says]) as (server, client):
+        with pytest.raises(TransportTimeout) as caught:
+            client.chat("Hello", timeout=Timeouts(**{which: 0.25}))
+        assert (caught.value.which, caught.value.partial) == (which, "".join(tokens))
+        assert len(server.stops) == (1 if stops(version) else 0)

@@ -1,0 +1,308 @@
+"""Every generation of server: what a session asks and sets, keeps private, and costs."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from itertools import pairwise, product
+
+import pytest
+
+from fake_chatui import FakeChatUi
+from fake_checks import (
+    ALL,
+    MESSAGE,
+    SIX,
+    check,
+    every_generation,
+    every_version,
+    letter,
+    of,
+    stops,
+    talking,
+    versions,
+)
+from fake_model import Says
+from fake_server import IDENTITY
+from fake_store import Document
+from h2o_client import H2oSession, UnsupportedError
+
+HOLDS = Says(("One", " two"), holds=True, rest=(" three",))
+
+
+@every_version
+def test_the_models_on_offer_are_listed(version: str) -> None:
+    with talking(version) as (_, client):
+        models = client.models()
+        assert [each.id for each in models] == ["acme/large", "acme/small"]
+        assert models[0].display_name == "ACME/LARGE"
+
+
+@every_generation
+def test_a_model_is_chosen(version: str) -> None:
+    with talking(version, client={"model": "acme/small"}) as (server, client):
+        with client.conversation() as chat:
+            assert chat.chat("Hello").model == "acme/small"
+            assert [each.model for each in server.conversations.values()] == ["acme/small"]
+        with client.conversation(model="acme/large") as chat:
+            assert chat.chat("Hello").model == "acme/large"
+            assert [each.model for each in server.conversations.values()] == ["acme/large"]
+
+
+def odd_settings(server: FakeChatUi) -> Document:
+    """A value that is no default for every setting the server has."""
+    odd: dict[type, object] = {bool: True, dict: {"acme/small": {"x": 1}}, list: ["calculator"]}
+    found = dict(server.settings(server.browser()))
+    for name, value in found.items():
+        found[name] = odd.get(type(value), value)
+    names = ("multimodalOverrides", "toolsOverrides", "artifactsOverrides", "hidePromptExamples")
+    found.update({name: {"acme/small": True} for name in names if name in found})
+    if "customPrompts" in found:
+        found["customPrompts"] = {"acme/small": "Be brief"}
+    if "hapticsEnabled" in found:
+        found |= {"hapticsEnabled": False, "streamingMode": "raw", "billingOrganization": "acme"}
+    return {**found, "activeModel": "acme/small"}
+
+
+@pytest.mark.parametrize(
+    ("version", "shares", "accepted"),
+    [*product(ALL, [True], [False]), *product(SIX, [True, False], [True])],
+)
+def test_what_a_user_has_set_in_the_browser_stays(
+    version: str, shares: bool, accepted: bool
+) -> None:
+    with FakeChatUi(version, terms=True) as server:
+        odd = {**odd_settings(server), "shareConversationsWithModelAuthors": shares}
+        cookie = server.browser(accepted=accepted, **odd)
+        with H2oSession(server.url, cookies=cookie) as client:
+            client.chat("Hello")
+        assert server.settings(cookie) == {**odd, "shareConversationsWithModelAuthors": False}
+        posts = server.count("POST", "/settings") + server.count("POST", "/api/v2/user/settings")
+        needed = shares or not accepted
+        assert (posts > 0) == needed
+        check(server)
+
+
+@every_version
+def test_settings_change_in_what_is_given_and_in_nothing_else(version: str) -> None:
+    with FakeChatUi(version) as server:
+        odd = {**odd_settings(server), "shareConversationsWithModelAuthors": False}
+        cookie = server.browser(**odd)
+        with H2oSession(server.url, cookies=cookie) as client:
+            before = client.settings()
+            assert (before.active_model, before.shares_data) == ("acme/small", False)
+            after = client.update_settings(model="acme/large")
+            assert after.active_model == "acme/large"
+            assert server.settings(cookie) == {**odd, "activeModel": "acme/large"}
+            if "customPrompts" in odd:
+                prompts = {"acme/large": "Rhyme"}
+                client.update_settings(custom_prompts=prompts)
+                odd = {**odd, "customPrompts": prompts}
+            if "directPaste" in odd:
+                client.update_settings(others={"directPaste": False})
+                odd = {**odd, "directPaste": False}
+            assert server.settings(cookie) == {**odd, "activeModel": "acme/large"}
+            assert client.update_settings(share_data=True).shares_data
+            assert server.settings(cookie)["shareConversationsWithModelAuthors"] is True
+            assert not client.update_settings(share_data=False).shares_data
+        assert server.settings(cookie)["shareConversationsWithModelAuthors"] is False
+
+
+@every_version
+def test_an_anonymous_session_is_private_from_its_first_message(version: str) -> None:
+    with talking(version, terms=True) as (server, client):
+        client.chat("Hello")
+        assert not client.settings().shares_data
+        (session,) = [each for each in server.sessions.values() if each.settings]
+        assert session.settings is not None
+        assert session.settings["shareConversationsWithModelAuthors"] is False
+
+
+@every_generation
+def test_sharing_is_for_those_who_want_it(version: str) -> None:
+    with FakeChatUi(version) as server:
+        with H2oSession(server.url, share_data=True) as client:
+            client.chat("Hello")
+        assert len(server.shared) == 1
+
+
+@every_generation
+def test_nobody_is_logged_in_without_a_login(version: str) -> None:
+    with talking(version) as (_, client):
+        assert client.user() is None
+
+
+@every_generation
+def test_who_is_logged_in_is_told(version: str) -> None:
+    with (
+        FakeChatUi(version) as server,
+        H2oSession(server.url, cookies=server.browser()) as client,
+    ):
+        user = client.user()
+        assert user is not None
+        assert (user.name, user.email, user.id) == ("ada", "ada@example.org", "1" * 24)
+
+
+@every_version
+def test_the_generation_is_found_and_nothing_is_changed_for_it(version: str) -> None:
+    with talking(version) as (server, client):
+        found = client.server()
+        assert found.generation == letter(version)
+        assert found.base_url == server.url
+        assert found.found_by
+        assert {each.method for each in server.requests} == {"GET"}
+
+
+@versions("CD")
+def test_the_generation_is_found_with_the_api_switched_off(version: str) -> None:
+    with talking(version, api=False) as (server, client):
+        assert client.server().generation == letter(version)
+        with client.conversation() as chat:
+            first = chat.chat("one").text
+            chat.chat("two")
+            assert len(chat.messages()) == 5
+            assert [each.id for each in client.models()] == ["acme/large", "acme/small"]
+            assert [each.id for each in client.conversations()] == [chat.id]
+            assert not client.settings().shares_data
+            assert client.user() is None
+        assert server.prompts[1].turns[1] == ("assistant", first)
+
+
+@versions("CD")
+def test_a_long_list_with_the_api_switched_off_is_whole(version: str) -> None:
+    with FakeChatUi(version, api=False) as server:
+        cookie = server.browser()
+        for number in range(65):
+            server.seed(cookie, f"t{number}")
+        with H2oSession(server.url, cookies=cookie) as client:
+            assert len(list(client.conversations())) == 65
+
+
+@every_version
+def test_a_server_under_a_path(version: str) -> None:
+    with talking(version, base="/chat", terms=True) as (server, client):
+        with client.conversation() as chat:
+            chat.chat("one")
+            chat.chat("two")
+            assert len(list(client.conversations())) == 1
+            assert len(chat.messages()) >= 4
+        assert all(each.path.startswith("/chat/") for each in server.requests)
+
+
+@every_generation
+def test_a_server_that_knows_its_address(version: str) -> None:
+    with talking(version, origin="http") as (server, client):
+        client.chat("Hello")
+        assert server.count("POST", "/settings") == 1
+
+
+WARM = {"A": 2, "B": 2, "C": 3, "D": 3, "E": 3, "F": 2}
+
+
+@every_version
+def test_a_warm_session_takes_few_round_trips_to_the_first_token(version: str) -> None:
+    with talking(version, answer=[Says(), HOLDS]) as (server, client):
+        client.chat("Hello")
+        before = len(server.requests)
+        with client.stream("Hello") as reply:
+            next(reply)
+            assert len(server.requests) - before == WARM[letter(version)]
+
+
+@pytest.mark.parametrize("origin", ["", "http"])
+@every_generation
+def test_a_cold_session_takes_few_round_trips_to_the_first_token(version: str, origin: str) -> None:
+    cold = talking(version, origin=origin, answer=[HOLDS])
+    with cold as (server, client), client.stream("Hello") as reply:
+        next(reply)
+        refused = letter(version) == "A" and not origin
+        assert len(server.requests) <= 5 + refused
+
+
+@pytest.mark.parametrize("version", ALL)
+def test_a_version_that_is_told_is_not_found_out(version: str) -> None:
+    told = {"server_version": version}
+    with talking(version, answer=[HOLDS], client=told) as (server, client):
+        with client.stream("Hello") as reply:
+            next(reply)
+        asked = server.paths()
+        assert "GET /api/models" not in asked or letter(version) not in "AB"
+        assert client.server().generation == letter(version)
+        assert len(server.stops) == (1 if stops(version) or version == "0.9.5" else 0)
+        client.chat("Hello again")
+        assert [each.id for each in client.models()] == ["acme/large", "acme/small"]
+
+
+@pytest.mark.parametrize(("old", "new"), [*pairwise(ALL), ("0.4", "head"), ("0.7", "0.9.4")])
+def test_a_session_lives_through_an_upgrade_of_its_server(old: str, new: str) -> None:
+    with talking(old, terms=True) as (server, client):
+        with client.conversation() as chat:
+            first = chat.chat("one").text
+            server.wait_for(lambda fake: server.stored)
+            server.become(new)
+            server.terms = False
+            upgraded = time.monotonic()
+            chat.chat("two")
+            assert server.prompts[-1].turns == (
+                ("user", "one"),
+                ("assistant", first),
+                ("user", "two"),
+            )
+            assert [each.role for each in chat.messages()][-2:] == ["user", "assistant"]
+            assert time.monotonic() - upgraded < 3  # no answer is waited for under a wrong id
+            assert len(list(client.conversations())) == 1
+        client.chat("Hello")
+        assert server.count("POST", MESSAGE) == 3 + server.refused_messages
+
+
+@pytest.mark.parametrize(("old", "new"), [*pairwise(SIX), ("0.8.4", "0.9.6")])
+def test_a_session_at_rest_lives_through_an_upgrade_of_its_server(old: str, new: str) -> None:
+    with talking(old, answer=[Says(), Says(), HOLDS]) as (server, client):
+        client.chat("Hello")
+        server.become(new)
+        assert client.chat("Hello again").text == "Hello there"
+        with client.stream("and") as reply:
+            next(reply)
+
+
+def test_what_the_new_generation_cannot_do_is_not_asked_of_it() -> None:
+    # v0.9.6 takes the messages of v0.9.5, but sends the model an empty one for a continuation.
+    with talking("0.9.5") as (server, client):
+        with client.conversation() as chat:
+            chat.chat("one")
+            server.become("0.9.6")
+            with pytest.raises(UnsupportedError):
+                chat.continue_().read()
+            with pytest.raises(UnsupportedError):
+                chat.chat("news", web_search=True)
+        assert len(server.prompts) == 1
+
+
+@every_generation
+def test_threads_that_begin_together_find_the_server_once(version: str) -> None:
+    with talking(version, terms=True, origin="http") as (server, client):
+        threads = [threading.Thread(target=client.chat, args=("Hello",)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert len(server.prompts) == 4
+        assert server.count("GET", "/api/models") == server.count("POST", "/settings") == 1
+
+
+@every_generation
+def test_forms_and_redirects_are_never_followed(version: str) -> None:
+    with talking(version, login="302") as (server, client):
+        with pytest.raises(Exception, match="login"):
+            client.chat("Hello")
+        assert IDENTITY not in str(server.paths())
+        assert not re.search("authorize", " ".join(server.paths()))
+
+
+@pytest.mark.parametrize("version", of("EF"))
+def test_reading_works_where_the_newer_routes_fail(version: str) -> None:
+    with talking(version) as (_, client), client.conversation() as chat:
+        chat.chat("one")
+        found = client.conversation(chat.id).messages()
+        assert [each.role for each in found] == ["system", "user", "assistant"]

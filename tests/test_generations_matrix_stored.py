@@ -1,0 +1,174 @@
+"""Every generation of server: conversations listed, read, renamed, shared, voted on and deleted."""
+
+from __future__ import annotations
+
+import pytest
+
+from fake_chatui import FakeChatUi
+from fake_checks import check, every_generation, every_version, letter, talking
+from h2o_client import H2oSession, NotFoundError, UnsupportedError
+
+
+@every_generation
+def test_the_list_comes_page_by_page_as_it_is_taken(version: str) -> None:
+    with FakeChatUi(version, page_size=30) as server:
+        cookie = server.browser()
+        titles = [server.seed(cookie, f"t{number}").title for number in range(65)]
+        with H2oSession(server.url, cookies=cookie) as client:
+            listed = client.conversations()
+            before = len(server.requests)
+            assert next(listed).title == "t64"
+            asked = [each for each in server.paths() if "conversations" in each]
+            assert len(asked) == (0 if letter(version) in "AB" else 1)
+            assert before == 0  # nothing before the first is taken
+            assert [each.title for each in listed] == titles[-2::-1]
+        assert len(server.conversations) == 65
+
+
+@every_generation
+def test_a_list_may_be_deleted_while_it_is_taken(version: str) -> None:
+    with FakeChatUi(version, page_size=30) as server:
+        cookie = server.browser()
+        for number in range(65):
+            server.seed(cookie, f"t{number}")
+        with H2oSession(server.url, cookies=cookie) as client:
+            for conversation in client.conversations():
+                conversation.delete()
+        check(server)
+
+
+@every_generation
+def test_an_empty_list_is_empty(version: str) -> None:
+    with talking(version) as (_, client):
+        assert list(client.conversations()) == []
+
+
+@every_version
+def test_what_is_stored_is_read_with_ids_roles_times_and_the_tree(version: str) -> None:
+    with talking(version) as (_, client):
+        with client.conversation(system="Be brief") as chat:
+            answer = chat.chat("one")
+            stored = chat.messages()
+        roles = (
+            ["user", "assistant"] if letter(version) in "AB" else ["system", "user", "assistant"]
+        )
+        assert [each.role for each in stored] == roles
+        assert stored[-1].content == answer.text
+        assert stored[-1].id == answer.message_id
+        assert len({each.id for each in stored}) == len(stored)
+        assert all(each.created_at is not None for each in stored)
+        if letter(version) not in "AB":
+            assert [each.parent for each in stored] == [None, stored[0].id, stored[1].id]
+            assert stored[1].children == (stored[2].id,)
+
+
+@every_version
+def test_the_files_of_a_message_are_read(version: str) -> None:
+    with talking(version) as (_, client), client.conversation() as chat:
+        if letter(version) not in "AC":
+            chat.chat("look", files=[b"\x89PNG"])
+            asked = next(each for each in chat.messages() if each.role == "user")
+            assert len(asked.files) == 1
+
+
+@every_version
+def test_a_conversation_of_before_is_gone_on_with(version: str) -> None:
+    with FakeChatUi(version) as server:
+        cookie = server.browser(shareConversationsWithModelAuthors=False)
+        kept = server.seed(cookie, "kept", ("user", "a"), ("assistant", "b"))
+        with H2oSession(server.url, cookies=cookie) as client:
+            chat = client.conversation(kept.id)
+            chat.chat("c")
+            assert server.prompts[0].turns == (("user", "a"), ("assistant", "b"), ("user", "c"))
+            assert chat.retry().read().text
+            assert server.prompts[1].turns == server.prompts[0].turns
+            assert chat.title in ("kept", None)
+        check(server)
+        assert kept.id in server.conversations
+
+
+@every_version
+def test_a_title_can_be_given(version: str) -> None:
+    with talking(version) as (server, client), client.conversation() as chat:
+        chat.chat("one")
+        chat.rename("Über 🧪")
+        assert chat.title == "Über 🧪"
+        assert [each.title for each in server.conversations.values()] == ["Über 🧪"]
+        assert [each.title for each in client.conversations()] == ["Über 🧪"]
+
+
+@every_version
+def test_a_title_is_made_on_demand_by_the_oldest_servers(version: str) -> None:
+    with talking(version) as (_, client), client.conversation() as chat:
+        chat.chat("one")
+        if letter(version) == "A":
+            assert chat.summarize() == "A summary"
+        else:
+            with pytest.raises(UnsupportedError):
+                chat.summarize()
+            assert chat.title == "A title"
+
+
+@pytest.mark.parametrize("base", ["", "/chat"])
+@every_generation
+def test_a_shared_conversation_has_a_whole_url(version: str, base: str) -> None:
+    with talking(version, base=base) as (server, client), client.conversation() as chat:
+        chat.chat("one")
+        (stored,) = server.conversations.values()
+        assert chat.share() == f"{server.url}/r/{stored.share}"
+
+
+@every_version
+def test_a_vote_is_stored_where_there_are_votes(version: str) -> None:
+    with talking(version) as (server, client), client.conversation() as chat:
+        answer = chat.chat("one")
+        if letter(version) in "EF":
+            with pytest.raises(UnsupportedError):
+                chat.vote(1)
+        else:
+            chat.vote(1)
+            (stored,) = server.conversations.values()
+            assert list(stored.votes.values()) == [1]
+            assert answer.message_id in stored.votes
+            chat.vote(-1, answer.message_id)
+            assert list(stored.votes.values()) == [-1]
+
+
+@every_version
+def test_a_conversation_is_deleted_once(version: str) -> None:
+    with talking(version) as (server, client):
+        chat = client.conversation()
+        chat.chat("one")
+        assert chat.id is not None
+        chat.delete()
+        assert server.conversations == {}
+        with pytest.raises(NotFoundError):
+            client.conversation(chat.id).messages()
+        with pytest.raises(NotFoundError):
+            client.conversation(chat.id).delete()
+    assert server.count("DELETE") == 2
+
+
+@pytest.mark.parametrize("base", ["", "/chat"])
+@every_generation
+def test_all_conversations_of_a_user_are_deleted(version: str, base: str) -> None:
+    with FakeChatUi(version, base=base) as server:
+        cookie = server.browser()
+        other = server.seed(server.browser(), "kept")
+        for number in range(3):
+            server.seed(cookie, f"t{number}")
+        with H2oSession(server.url, cookies=cookie) as client:
+            client.delete_conversations()
+        assert list(server.conversations) == [other.id]
+        check(server)
+
+
+@every_generation
+def test_kept_conversations_stay(version: str) -> None:
+    with FakeChatUi(version) as server:
+        with H2oSession(server.url) as client:
+            client.chat("one", keep=True)
+            with client.conversation(keep=True) as chat:
+                chat.chat("one")
+        assert len(server.conversations) == 2
+        assert server.violations == server.shared == []

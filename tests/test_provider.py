@@ -1,0 +1,158 @@
+"""`H2o` as the users of its ancestor call it, against the bundled server and its real model."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import AsyncIterator, Iterator
+
+import anyio
+import pytest
+
+from chatui import ID, MODEL, chat_ui
+from h2o_client import (
+    AsyncGeneratorProvider,
+    AsyncResult,
+    ConfigurationError,
+    H2o,
+    Messages,
+)
+from h2o_client.generations.v0_3 import SAMPLING
+from h2o_client.server import serve
+from proxies import LoggingProxy, SocksProxy
+from scripted import ScriptedServer
+
+pytestmark = pytest.mark.anyio
+
+MESSAGE = f"/conversation/{ID}"
+GREETING: Messages = [{"role": "user", "content": "Hello"}]
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def real_model() -> Iterator[str]:
+    with serve(secure_cookie=True) as server:
+        yield server.url
+
+
+def at(url: str) -> type[H2o]:
+    """The provider, for a server elsewhere."""
+    return type("Elsewhere", (H2o,), {"url": url})
+
+
+def sent(server: ScriptedServer) -> dict[str, object]:
+    (message,) = [each for each in server.requests if each.path == MESSAGE and each.body]
+    found = json.loads(message.body)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_the_ancestors_names_are_there() -> None:
+    assert H2o.url == "https://gpt-gm.h2o.ai"
+    assert H2o.model == "h2oai/h2ogpt-gm-oasst1-en-2048-falcon-40b-v1"
+    assert issubclass(H2o, AsyncGeneratorProvider)
+    with pytest.raises(TypeError):
+        AsyncGeneratorProvider()  # type: ignore[abstract]
+
+
+async def test_a_greeting_is_answered(real_model: str) -> None:
+    provider = at(real_model)
+    answer = ""
+    async for token in provider.create_async_generator(
+        model="", messages=GREETING, max_new_tokens=20
+    ):
+        assert isinstance(token, str)
+        answer += token
+    assert answer.strip()
+
+
+async def test_a_joke_comes_through_a_proxy_that_sees_all_of_it(real_model: str) -> None:
+    messages = [{"role": "user", "content": "Tell me a joke"}]
+    with LoggingProxy() as proxy:
+        tokens = [
+            token
+            async for token in at(real_model).create_async_generator(
+                model=None, messages=messages, proxy=proxy.url, max_new_tokens=20
+            )
+        ]
+        assert "".join(tokens).strip()
+        asked = [(request.method, request.path) for request in proxy.log]
+    assert ("POST", f"{real_model}/settings") in asked
+    assert asked[-1][0] == "DELETE"
+
+
+async def test_a_story_takes_its_parameters(real_model: str) -> None:
+    messages = [
+        {"role": "system", "content": "You tell stories."},
+        {"role": "user", "content": "Tell me a story in one sentence."},
+    ]
+    generator = await at(real_model).create_async_generator(
+        model="", messages=messages, temperature=0.7, max_new_tokens=500
+    )
+    assert isinstance(generator, AsyncResult)
+    async for token in generator:
+        assert token
+        break
+    await generator.aclose()
+
+
+async def test_parameters_are_the_callers_over_the_ancestors_and_unknown_ones_go_too() -> None:
+    with ScriptedServer(chat_ui()) as server:
+        text = await at(server.url).create_async(
+            MODEL, GREETING, temperature=0.7, max_new_tokens=500, watermark=True
+        )
+        assert text == "Hello there"
+        expected = {**SAMPLING, "temperature": 0.7, "max_new_tokens": 500, "watermark": True}
+        # The server's own top_k, which a session would keep, is not the ancestor's.
+        assert sent(server)["parameters"] == expected
+        assert server.paths()[-1] == f"DELETE {MESSAGE}"
+
+
+async def test_the_url_is_read_at_each_call_and_the_model_is_the_one_named() -> None:
+    with ScriptedServer(chat_ui()) as one, ScriptedServer(chat_ui()) as two:
+        provider = at(one.url)
+        await provider.create_async("other", GREETING)
+        provider.url = two.url
+        provider.model = "other"
+        await provider.create_async("", GREETING)
+        for server in (one, two):
+            created = [each.body for each in server.requests if each.path == "/conversation"]
+            assert created == [b'{"model":"other"}']
+
+
+async def test_nothing_is_sent_before_it_is_iterated_and_bad_input_is_said_at_once() -> None:
+    with ScriptedServer(chat_ui()) as server:
+        provider = at(server.url)
+        result = provider.create_async_generator("", GREETING)
+        await result.aclose()
+        with pytest.raises(ConfigurationError, match="no prompt"):
+            provider.create_async_generator("", [])
+        with pytest.raises(ConfigurationError, match="proxy="):
+            provider.create_async_generator("", GREETING, proxy="nonsense")
+        assert server.requests == []
+
+
+async def test_leaving_early_deletes_the_conversation() -> None:
+    with ScriptedServer(chat_ui()) as server:
+
+        async def first() -> AsyncIterator[str]:
+            async for token in at(server.url).create_async_generator("", GREETING):
+                yield token
+                break
+
+        assert [token async for token in first()] == ["Hello"]
+        gc.collect()
+        with anyio.fail_after(5):
+            while f"DELETE {MESSAGE}" not in server.paths():
+                await anyio.sleep(0.01)
+
+
+async def test_a_socks_proxy_does_as_well() -> None:
+    with ScriptedServer(chat_ui()) as server, SocksProxy() as proxy:
+        text = await at(server.url).create_async("", GREETING, proxy=proxy.url)
+        assert text == "Hello there"
+        assert proxy.log

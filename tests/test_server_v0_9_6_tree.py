@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from h2o_client.server.records import File, Message
+from h2o_client.server.v0_9_6 import tree
+from h2o_client.server.v0_9_6.tree import Branch
+
+
+def said(messages: tuple[Message, ...]) -> list[str]:
+    return [each.content for each in messages]
+
+
+def with_answer(branch: Branch, content: str) -> Message:
+    """The branch's answer, as it is once it has been given."""
+    answer = branch.added[-1]
+    assert (answer.sender, answer.content, answer.updates) == ("assistant", "", None)
+    return Message(
+        id=answer.id,
+        sender="assistant",
+        content=content,
+        updated_at=answer.updated_at,
+        parent=answer.parent,
+    )
+
+
+ROOT = tree.root("Be brief.")
+FIRST = tree.asked_next([ROOT], ROOT, "one?", ())
+ONE = FIRST.added[0], with_answer(FIRST, "one.")
+MESSAGES = (ROOT, *ONE)
+
+
+def test_a_conversation_begins_with_its_preprompt() -> None:
+    assert (ROOT.sender, ROOT.content, ROOT.parent) == ("system", "Be brief.", None)
+    assert len(ROOT.id) == 36
+
+
+def test_a_question_hangs_on_its_parent_and_an_empty_answer_on_it() -> None:
+    question, answer = FIRST.added
+    assert (question.sender, question.content, question.parent) == ("user", "one?", ROOT.id)
+    assert answer.parent == question.id
+    assert said(FIRST.history) == ["Be brief.", "one?"]
+
+
+def test_the_history_of_a_second_question_is_all_that_was_said() -> None:
+    second = tree.asked_next(MESSAGES, ONE[1], "two?", ())
+    assert said(second.history) == ["Be brief.", "one?", "one.", "two?"]
+
+
+def test_a_question_after_an_earlier_message_is_a_branch() -> None:
+    other = tree.asked_next(MESSAGES, ROOT, "uno?", ())
+    assert said(other.history) == ["Be brief.", "uno?"]
+    assert other.added[0].parent == ROOT.id
+
+
+def test_another_answer_stands_beside_the_first_and_has_its_history() -> None:
+    again = tree.answered_again(MESSAGES, ONE[1])
+    assert [each.parent for each in again.added] == [ONE[0].id]
+    assert said(again.history) == ["Be brief.", "one?"]
+
+
+def test_another_question_stands_beside_the_first_with_an_answer_of_its_own() -> None:
+    file = File("sha", "a.txt", "text/plain", b"a")
+    edited = tree.asked_instead(MESSAGES, ONE[0], "uno?", [file])
+    question, answer = edited.added
+    assert (question.parent, question.files, answer.parent) == (ROOT.id, (file,), question.id)
+    assert said(edited.history) == ["Be brief.", "uno?"]
+
+
+def test_a_message_is_found_by_its_id_alone() -> None:
+    assert tree.find(MESSAGES, ONE[1].id) is ONE[1]
+    assert tree.find(MESSAGES, "") is None

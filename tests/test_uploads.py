@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from h2o_client.errors import ConfigurationError
+from h2o_client.generations.generation import Upload
+from h2o_client.uploads import read_uploads
+
+
+def test_paths_give_their_name_content_and_type(tmp_path: Path) -> None:
+    (tmp_path / "cat.png").write_bytes(b"\x89PNG")
+    (tmp_path / "notes").write_bytes("Grüße".encode())
+    (tmp_path / "blob").write_bytes(b"\0\xff")
+    names = ("cat.png", "notes", "blob")
+    files: list[str | Path | bytes] = [tmp_path / name for name in names]
+    files[1] = str(files[1])
+    assert read_uploads(files) == (
+        Upload("cat.png", b"\x89PNG", "image/png"),
+        Upload("notes", "Grüße".encode(), "text/plain"),
+        Upload("blob", b"\0\xff", "application/octet-stream"),
+    )
+
+
+def test_bytes_are_numbered_and_text_is_known() -> None:
+    assert read_uploads([b"a text", b"\x89PNG\0\xff"]) == (
+        Upload("file-1.txt", b"a text", "text/plain"),
+        Upload("file-2", b"\x89PNG\0\xff", "application/octet-stream"),
+    )
+    assert read_uploads(None) == read_uploads([]) == ()
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ("a.txt", "a list of paths"),
+        (b"a text", "a list of paths"),
+        (Path("a.txt"), "a list of paths"),
+        (5, "a list of paths"),
+        ([5], "not int"),
+        (["no/such/file"], "'no/such/file' cannot be read: No such file"),
+        (["."], "cannot be read: Is a directory"),
+        (["a\0b"], "cannot be read"),
+    ],
+)
+def test_what_is_no_file_is_refused_in_words(files: Any, said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        read_uploads(files)
