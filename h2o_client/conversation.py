@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -14,6 +13,7 @@ from h2o_client.background import completed
 from h2o_client.errors import ConfigurationError
 from h2o_client.exchange import Exchange
 from h2o_client.generations.generation import Generation
+from h2o_client.generations.records import is_id
 from h2o_client.messages import Message, Messages, parse_messages
 from h2o_client.options import Options, takes_options
 from h2o_client.reply import Answer, Reply
@@ -26,7 +26,6 @@ from h2o_client.upstream import Upstream
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _LONGEST_TITLE = 100
 
 
@@ -48,7 +47,7 @@ class Conversation:
         keep: bool = False,
         title: str | None = None,
     ) -> None:
-        if id is not None and not (isinstance(id, str) and _ID.fullmatch(id)):
+        if id is not None and not (isinstance(id, str) and is_id(id)):
             raise ConfigurationError(
                 "A conversation's id is made of letters and digits. (How the model is to behave is "
                 "said with system=.)"

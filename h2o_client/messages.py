@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from h2o_client.errors import ConfigurationError
 
 ROLES = ("system", "user", "assistant")
 
 
-@dataclass(frozen=True)
-class Message:
+class Message(msgspec.Struct, frozen=True):
     """One message of a conversation. ``role`` is "system", "user" or "assistant".
 
     What a server tells of a stored message is in the other fields; ``created_at`` is in UTC.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
-from dataclasses import dataclass
+
+import msgspec
 
 from h2o_client.errors import (
     ConfigurationError,
@@ -23,8 +24,7 @@ from h2o_client.wire.transcript import Transcript
 _ACTIONS = ("accept", "decline", "cancel")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """A whole answer. ``finish_reason`` is "stop", "length" where known, or "stopped" by a stop."""
 
     text: str

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from http.cookiejar import Cookie
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 _MOST_PAGES = 10_000
 
 
-@dataclass(frozen=True, kw_only=True)
-class Server:
+class Server(msgspec.Struct, frozen=True, kw_only=True):
     """What was found at the other end.
 
     ``generation`` is a letter from A (2023) to F, ``name`` the versions that speak it, ``version``
@@ -65,6 +64,10 @@ class H2oSession:
     max_connections: at most so many answers at once; None for no limit.
     web_search: has the server search the web before each answer (up to v0.9.5).
 
+    Pickled, its arguments, cookies and credentials travel (keep such a pickle secret); its
+    connections and what is under way do not. A forked child opens connections of its own, and
+    leaves its parent's answers alone.
+
     Raises `ConfigurationError` for arguments that cannot work.
     """
 
@@ -87,6 +90,23 @@ class H2oSession:
         max_connections: int | None = None,
     ) -> None:
         named = os.environ.get("H2O_CLIENT_URL") if base_url is None else base_url
+        model = model or os.environ.get("H2O_CLIENT_MODEL")
+        # What a pickled session is made of again; its cookies travel as they are then.
+        self._arguments = {
+            "base_url": named,
+            "model": model,
+            "server_version": server_version,
+            "proxy": proxy,
+            "headers": headers,
+            "timeout": timeout,
+            "max_retries": max_retries,
+            "accept_terms": accept_terms,
+            "share_data": share_data,
+            "web_search": web_search,
+            "insecure_cookies": insecure_cookies,
+            "verify": verify,
+            "max_connections": max_connections,
+        }
         _check_count("max_retries", max_retries, 0)
         if max_connections is not None:
             _check_count("max_connections", max_connections, 1)
@@ -103,7 +123,7 @@ class H2oSession:
         self._upstream = Upstream(
             self._transport,
             timeouts=Timeouts.of(timeout),
-            model=model or os.environ.get("H2O_CLIENT_MODEL"),
+            model=model,
             accept_terms=accept_terms,
             share_data=share_data,
             web_search=web_search,
@@ -253,6 +273,12 @@ class H2oSession:
     def __repr__(self) -> str:
         return f"<H2oSession {self.base_url}>"
 
+    def __reduce__(self) -> tuple[object, ...]:
+        if isinstance(self._arguments["verify"], ssl.SSLContext):
+            raise TypeError("an SSLContext cannot be pickled: give verify= the path of a file")
+        jar = self._transport.cookies
+        return _unpickled, (self._arguments, list(jar.jar), jar.given)
+
     def _entries(self) -> Iterator[Entry]:
         seen: set[str] = set()
         fresh = True
@@ -271,6 +297,12 @@ class H2oSession:
 
     def _page(self, number: int) -> Entries:
         return self._upstream.asking.fetch(self._upstream.prepared().conversations(number))
+
+
+def _unpickled(arguments: dict[str, Any], cookies: list[Cookie], given: bool) -> H2oSession:
+    session = H2oSession(**arguments)
+    session._transport.cookies.restore(cookies, given=given)
+    return session
 
 
 def _check_count(name: str, value: object, least: int) -> None:

@@ -8,7 +8,8 @@ stop that found nothing to stop ends the next answer, for five seconds.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+
+import msgspec
 
 from h2o_client.exchange import Exchange
 from h2o_client.generations.records import Stored
@@ -23,8 +24,7 @@ _FIRST_LOOK = 0.05
 _RAREST_LOOK = 0.5
 
 
-@dataclass(frozen=True)
-class _Unsettled:
+class _Unsettled(msgspec.Struct, frozen=True):
     """``answer_id`` is None where the server chooses it: the last answer is meant then."""
 
     answer_id: str | None

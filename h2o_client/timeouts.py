@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
 from typing import NoReturn
+
+import msgspec
 
 from h2o_client.errors import ConfigurationError
 
 
-@dataclass(frozen=True, kw_only=True)
-class Timeouts:
+class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds; None means no limit.
 
     ``connect``: until the connection stands (for each address tried; the name's look-up is not

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace
 
 from h2o_client import options as opts
@@ -26,8 +25,7 @@ from h2o_client.wire.events import Source
 from h2o_client.wire.request import Request
 
 
-@dataclass(frozen=True, kw_only=True)
-class Words:
+class Words(msgspec.Struct, frozen=True, kw_only=True):
     """What is said: a new prompt, another answer, another prompt in an old one's place, go on."""
 
     kind: str
@@ -98,8 +96,8 @@ class Turn:
             self._warn_of_sampling(generation)
         self.model = self._upstream.model(model, call)
         self.preprompt = self._words.preprompt if generation.has_preprompt and not begun else None
-        self.answer_id = str(uuid.uuid4()) if generation.chooses_ids else None
-        self._run_id = str(uuid.uuid4())
+        self.answer_id = _uuid() if generation.chooses_ids else None
+        self._run_id = _uuid()
         return generation
 
     def request(
@@ -134,7 +132,7 @@ class Turn:
         answer_id = self.learn(conversation_id)
         if answer_id is None:
             raise ProtocolError(f"conversation {conversation_id}, which has no answer to go on")
-        self._run_id = str(uuid.uuid4())
+        self._run_id = _uuid()
         prompt = Prompt(id=answer_id, resumes=elicitation_id, run_id=self._run_id)
         return generation.message(conversation_id, prompt)
 
@@ -142,7 +140,7 @@ class Turn:
         words = self._words
         if words.kind == "said":
             self._settling.wait(conversation_id, call)
-            return Prompt(id=str(uuid.uuid4()), text=self._text())
+            return Prompt(id=_uuid(), text=self._text())
         stored = self._settling.settled(conversation_id, call)
         asked = _asked_in(stored, words.message_id)
         text = words.text if words.kind == "edit" else asked.content
@@ -196,6 +194,14 @@ class Turn:
                 "and the others have no effect on this server.",
                 stacklevel=2,
             )
+
+
+def _uuid() -> str:
+    """A fresh id for a message, an answer or a run."""
+    # Imported here, for it costs a program that only imports this package two milliseconds.
+    from uuid import uuid4
+
+    return str(uuid4())
 
 
 def _asked_in(stored: Stored, message_id: str | None) -> Message:

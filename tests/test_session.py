@@ -6,8 +6,10 @@ import inspect
 import json
 import logging
 import os
+import pickle
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -860,3 +862,38 @@ def test_files_are_refused_by_name_where_messages_cannot_have_them(open_session:
 def test_a_file_that_cannot_be_read_is_said_before_anything_is_sent(open_session: Open) -> None:
     with pytest.raises(ConfigurationError, match=r"'no/such\.txt' cannot be read: No such"):
         open_session("http://127.0.0.1:1").stream("Hi", files=["no/such.txt"])
+
+
+def test_a_pickled_session_is_the_same_client_with_the_same_cookies(open_session: Open) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        session = open_session(
+            server.url, model="other", headers={"X-Team": "blue"}, timeout=5, max_retries=0
+        )
+        session.models()
+        with pickle.loads(pickle.dumps(session)) as copied:
+            assert repr(copied) == repr(session)
+            copied.chat("Hi")
+        assert {each.cookies.get("hf-chat") for each in server.requests[3:]} == {"e41adc77"}
+        assert {each.headers["X-Team"] for each in server.requests} == {"blue"}
+        assert server.connections == 2
+
+
+def test_a_pickled_session_of_a_browsers_cookie_still_leaves_its_settings_alone(
+    open_session: Open,
+) -> None:
+    root = layout(
+        with_settings(ethicsModalAcceptedAt="2023-09-01", shareConversationsWithModelAuthors=False)
+    )
+    with ScriptedServer(chat_ui(root=root)) as server:
+        session = open_session(server.url, cookies="hf-chat=mine")
+        with pickle.loads(pickle.dumps(session)) as copied:
+            copied.chat("Hi")
+        assert server.count("POST", "/settings") == 0
+
+
+def test_a_session_with_a_context_of_its_own_is_not_pickled() -> None:
+    with (
+        H2oSession("https://localhost", verify=ssl.create_default_context()) as session,
+        pytest.raises(TypeError, match="SSLContext"),
+    ):
+        pickle.dumps(session)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 from urllib.parse import quote
 
@@ -24,6 +23,7 @@ from h2o_client.generations.records import (
     Settings,
     Stored,
     User,
+    is_id,
     mapping,
     text,
 )
@@ -34,8 +34,7 @@ U = TypeVar("U")
 Version = tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Ask(Generic[T]):
+class Ask(msgspec.Struct, Generic[T], frozen=True):
     """A request, and how its answer is read.
 
     ``read`` raises ValueError for what it does not understand, `Refused` and `Moved` for what a
@@ -186,7 +185,7 @@ class Generation:
     def read_created(self, body: bytes) -> Created:
         """The answer to create."""
         found = mapping(json.loads(body)).get("conversationId")
-        if not isinstance(found, str):
+        if not isinstance(found, str) or not is_id(found):
             raise ValueError("no conversationId")
         return Created(found)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
@@ -11,6 +12,7 @@ from h2o_client.messages import Message
 from h2o_client.wire import pagedata
 from h2o_client.wire.updates import sources
 
+_CONVERSATION_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 _TERMINAL = ("finalAnswer",)
 _TERMINAL_STATUS = ("finished", "error")
 _NAMED_SETTINGS = (
@@ -115,6 +117,11 @@ class Layout(msgspec.Struct, frozen=True):
     entries: tuple[Entry, ...] = ()
 
 
+def is_id(value: str) -> bool:
+    """Whether a conversation can be called that: nothing else of a server's enters a URL."""
+    return _CONVERSATION_ID.fullmatch(value) is not None
+
+
 def read_layout(node: Mapping[str, object]) -> Layout:
     """Node 0 of the page data."""
     return Layout(
@@ -182,7 +189,7 @@ def read_entries(entries: object) -> tuple[Entry, ...]:
             updated_at=moment(each.get("updatedAt")),
         )
         for each in mappings(entries)
-        if _id(each)
+        if is_id(_id(each))
     )
 
 

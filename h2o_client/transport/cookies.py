@@ -69,6 +69,13 @@ class SessionJar:
         if self._plain and not self._insecure and any(cookie.secure for cookie in self.jar):
             raise _insecure_error(self._host, "The server's session cookie is Secure, yet would")
 
+    def restore(self, cookies: list[Cookie], *, given: bool) -> None:
+        """The cookies of a session that was pickled."""
+        self.given = given
+        self.jar.clear()
+        for cookie in cookies:
+            self.jar.set_cookie(cookie)
+
     def __len__(self) -> int:
         return len(self.jar)
 

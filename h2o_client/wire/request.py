@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
-from uuid import uuid4
 
 import msgspec
 
@@ -74,7 +73,10 @@ class Part(msgspec.Struct, frozen=True):
 
 def post_multipart(path: str, parts: Sequence[Part], *, accept: str, budget: str) -> Request:
     """A multipart/form-data body (RFC 7578), which chat-ui checks the Origin of."""
-    boundary = uuid4().hex
+    # What no part of the body can have been made to hold.
+    from secrets import token_hex
+
+    boundary = token_hex(16)
     body = b"".join(_written(part, boundary) for part in parts) + f"--{boundary}--\r\n".encode()
     return Request(
         method="POST",
