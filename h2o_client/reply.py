@@ -55,6 +55,7 @@ class Reply:
         self.finish_reason: str | None = None
         self._exchange = exchange
         self._batch: Iterator[Event] = iter(())
+        self._texts: Iterator[str] = iter(())
         self._over = False
         self._error: H2oError | None = None
         self._abandoned = weakref.finalize(self, exchange.end_later)
@@ -89,10 +90,11 @@ class Reply:
         return self
 
     def __next__(self) -> str:
-        while (text := self._next_text()) is None:
+        while True:
+            for text in self._texts:
+                return text
             if not self._advance():
                 raise StopIteration
-        return text
 
     def events(self) -> Iterator[Event | Answer]:
         """Everything the server says, as it comes; the last event is the `Answer`.
@@ -180,7 +182,7 @@ class Reply:
         except BaseException as exc:
             self._fail(exc)
             raise
-        self._batch = iter(events)
+        self._take(events)
         return True
 
     def _outcome(self) -> Answer:
@@ -193,13 +195,6 @@ class Reply:
                 "answer_elicitation(). What came so far is on .text."
             )
         return self.answer
-
-    def _next_text(self) -> str | None:
-        """The next token's text in this batch; None at its end."""
-        for event in self._batch:
-            if type(event) is Token and event.text and not event.special:
-                return event.text
-        return None
 
     def _next_event(self) -> Event | None:
         """The next event in this batch that is the caller's to know."""
@@ -216,8 +211,17 @@ class Reply:
         events = self._exchange.receive_ready()
         if not events:
             return None if events is None else False
-        self._batch = iter(events)
+        self._take(events)
         return True
+
+    def _take(self, events: list[Event]) -> None:
+        self._batch = batch = iter(events)
+        # What is taken as text is taken from the events.
+        self._texts = (
+            event.text
+            for event in batch
+            if type(event) is Token and event.text and not event.special
+        )
 
     def _conclude(self) -> None:
         """The stream has ended: with an answer, or with the error it amounts to."""

@@ -94,10 +94,11 @@ class AsyncReply:
 
     async def __anext__(self) -> str:
         reply = self._reply or await self._started()
-        while (text := reply._next_text()) is None:
+        while True:
+            for text in reply._texts:
+                return text
             if not await self._advanced(reply):
                 raise StopAsyncIteration
-        return text
 
     def events(self) -> AsyncIterator[Event | Answer]:
         """Everything the server says, as it comes; the last event is the `Answer`.

@@ -83,7 +83,13 @@ class _Format:
         events: list[Event] = []
         if self._over:
             return events
-        for line in self._splitter.feed(data):
+        lines = self._splitter.feed(data)
+        if len(lines) > 2 and not self._half:
+            tokens = self.read_lines(lines)
+            if tokens is not None:
+                self._line += len(lines)
+                return tokens
+        for line in lines:
             self._line += 1
             if line:
                 self.read_line(line, events)
@@ -102,6 +108,10 @@ class _Format:
                 events.append(self._flushed())
             self._over = True
         return events
+
+    def read_lines(self, lines: list[bytes]) -> list[Event] | None:
+        """Many lines in one go, if they are of the usual kind; else None, and nothing is read."""
+        return None
 
     def read_line(self, line: bytes, events: list[Event]) -> None:
         raise AssertionError("every format reads lines")  # pragma: no cover
@@ -159,6 +169,13 @@ class _ServerSentEvents(_Format):
         # document by themselves are kept, and read together when the event ends.
         self._data = bytearray()
 
+    def read_lines(self, lines: list[bytes]) -> list[Event] | None:
+        documents = [line[5:] for line in lines if line.startswith(b"data:{")]
+        if self._data or len(documents) + lines.count(b"") < len(lines):
+            return None
+        found: list[Event] | None = tgi.read_tokens(documents)  # type: ignore[assignment]
+        return found
+
     def read_line(self, line: bytes, events: list[Event]) -> None:
         if line.startswith(b"data:{") and not self._data and self._read_data(line[5:], events):
             return  # nearly every line there is
@@ -206,6 +223,9 @@ class _ServerSentEvents(_Format):
 
 class _JsonLines(_Format):
     """Updates of chat-ui. Behind finalAnswer stand 4096 spaces, then later updates on that line."""
+
+    def read_lines(self, lines: list[bytes]) -> list[Event] | None:
+        return updates.read_several(lines)
 
     def read_line(self, line: bytes, events: list[Event]) -> None:
         try:

@@ -30,7 +30,16 @@ class _Generation(msgspec.Struct, gc=False):
     error_type: str | None = None
 
 
+class _TokenEvent(msgspec.Struct, gc=False):
+    """An event that is a token and nothing else: anything else does not decode."""
+
+    token: Token
+    generated_text: None = None
+    error: None = None
+
+
 _decode = msgspec.json.Decoder(_Generation).decode
+_decode_tokens = msgspec.json.Decoder(_TokenEvent).decode_lines
 _encode = msgspec.json.Encoder().encode
 
 
@@ -49,6 +58,15 @@ def read(data: bytes) -> tuple[Event, ...]:
         final = Final(finish_reason=_finish_reason(generation.details))
         return (token, final) if token is not None else (final,)
     return (Notice(json.loads(data)),)
+
+
+def read_tokens(documents: list[bytes]) -> list[Token] | None:
+    """The tokens of several events' data, read in one go; None if any of them is something else."""
+    try:
+        events = _decode_tokens(b"\n".join(documents))
+    except (msgspec.DecodeError, ValueError):
+        return None
+    return [event.token for event in events] if len(events) == len(documents) else None
 
 
 def read_whole(document: object) -> tuple[Event, ...]:

@@ -56,7 +56,8 @@ class _Title(msgspec.Struct, tag="title"):
     title: str = ""
 
 
-_decode = msgspec.json.Decoder(_Stream | _FinalAnswer | _Status | _Title).decode
+_decoder = msgspec.json.Decoder(_Stream | _FinalAnswer | _Status | _Title)
+_decode = _decoder.decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -66,7 +67,25 @@ def read(line: bytes) -> Event:
         update = _decode(line)
     except msgspec.DecodeError:
         return _from_plain(json.loads(line))
-    if type(update) is _Stream:
+    return _event(update)
+
+
+def read_several(lines: list[bytes]) -> list[Event] | None:
+    """The events in several lines, read in one go; None if any of them needs another look."""
+    try:
+        updates = _decoder.decode_lines(b"\n".join(lines))
+    except (msgspec.DecodeError, ValueError):
+        return None
+    if len(updates) < len(lines):
+        return None  # blanks, or several documents in a line
+    return [
+        Token(update.token.rstrip(PADDING)) if type(update) is _Stream else _event(update)
+        for update in updates
+    ]
+
+
+def _event(update: _Stream | _FinalAnswer | _Status | _Title) -> Event:
+    if isinstance(update, _Stream):
         return Token(update.token.rstrip(PADDING))
     if isinstance(update, _FinalAnswer):
         found = sources(update.web_sources)
