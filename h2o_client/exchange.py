@@ -68,8 +68,8 @@ class Exchange:
         self._ending = threading.Lock()
         self._ended = False
         self._cleaned = threading.Event()
-        self._unwatched = threading.Event()
-        self._unwatched.set()
+        self._watched = False
+        self._unwatched = threading.Event()  # set only for who waits for it
         self._drained = False
         self._drained_socket = False
         self._descriptor: int | None = None
@@ -198,12 +198,14 @@ class Exchange:
                 self._descriptor = self.call.descriptor()
                 if self._descriptor is None:
                     return None
-            self._unwatched.clear()
+            self._watched = True
             return self._descriptor, left
 
     def unwatch(self) -> None:
         """The descriptor is not watched any more."""
-        self._unwatched.set()
+        self._watched = False
+        if self._ended:
+            self._unwatched.set()
 
     def hold(self) -> None:
         """The caller is at work: the server is not waited for."""
@@ -395,7 +397,8 @@ class Exchange:
         if self._response is None or not self._response.finished:
             self.call.wake()
         # An event loop that watches a descriptor must not find another connection behind it.
-        self._unwatched.wait(_LETS_GO_WITHIN)
+        if self._watched:
+            self._unwatched.wait(_LETS_GO_WITHIN)
         if self._response is not None:
             self._response.close()
         return True

@@ -56,23 +56,59 @@ async def finished(work: Callable[[], object], *, quickly: bool = False) -> None
         await in_thread(work)
 
 
-async def readable(descriptor: int, seconds: float | None) -> None:
-    """Waits until there is something to read, or the time is over."""
-    loop = _asyncio_loop()
-    if loop is None:
-        with anyio.move_on_after(seconds):
-            await anyio.wait_readable(descriptor)
-        return
-    # What anyio does too, at half its cost for each token.
-    waiter: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(descriptor, _set, waiter)
-    timer = None if seconds is None else loop.call_later(seconds, _set, waiter)
-    try:
-        await waiter
-    finally:
-        loop.remove_reader(descriptor)
-        if timer is not None:
-            timer.cancel()
+class Readiness:
+    """Waits for a socket, again and again, in whichever event loop runs.
+
+    In asyncio it does what anyio does too, at half its cost for each token: there is one timer for
+    all the waits, which is set again only when it has rung.
+    """
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = math.inf
+
+    async def wait(self, descriptor: int, seconds: float | None) -> None:
+        """Returns when there is something to read, or when the time is over."""
+        loop = _asyncio_loop()
+        if loop is None:
+            with anyio.move_on_after(seconds):
+                await anyio.wait_readable(descriptor)
+            return
+        self._set_timer(loop, seconds)
+        self._waiter = waiter = loop.create_future()
+        loop.add_reader(descriptor, _set, waiter)
+        try:
+            await waiter
+        finally:
+            loop.remove_reader(descriptor)
+            self._waiter = None
+
+    def close(self) -> None:
+        """There will be no more waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop, seconds: float | None) -> None:
+        if loop is not self._loop:
+            self._loop, self._timer = loop, None
+        self._deadline = math.inf if seconds is None else loop.time() + seconds
+        if self._timer is not None and self._timer.when() > self._deadline:
+            self.close()
+        if self._timer is None and seconds is not None:
+            self._timer = loop.call_at(self._deadline, self._ring)
+
+    def _ring(self) -> None:
+        assert self._loop is not None
+        self._timer = None
+        if self._waiter is None or self._deadline == math.inf:
+            return
+        if self._loop.time() >= self._deadline:
+            _set(self._waiter)
+        else:
+            self._timer = self._loop.call_at(self._deadline, self._ring)
 
 
 def _asyncio_loop() -> asyncio.AbstractEventLoop | None:

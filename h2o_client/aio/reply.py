@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import anyio.lowlevel
 
-from h2o_client.aio.offload import called, finished, in_thread, is_cancelled, readable
+from h2o_client.aio.offload import Readiness, called, finished, in_thread, is_cancelled
 from h2o_client.conversation import Conversation
 from h2o_client.errors import ConfigurationError, H2oError
 from h2o_client.exchange import Exchange
@@ -42,6 +42,7 @@ class AsyncReply:
     def __init__(self, ask: Ask, *, begun: Callable[[Exchange], None] | None = None) -> None:
         self._ask = ask
         self._opening = _Opening(begun)
+        self._readiness = Readiness()
         self._reply: Reply | None = None
 
     @property
@@ -176,11 +177,12 @@ class AsyncReply:
                 if watched is None:
                     return await in_thread(reply._advance)
                 try:
-                    await readable(*watched)
+                    await self._readiness.wait(*watched)
                 finally:
                     exchange.unwatch()
                 waited = True
             if not ready:
+                self._readiness.close()
                 return await in_thread(reply._advance)
             exchange.hold()
             if not waited:
