@@ -209,7 +209,10 @@ def _address(url: str | None, local: bool) -> Iterator[str | None]:
         return
     if url is not None:
         raise click.UsageError("--url and --local: it is one or the other.")
-    from h2o_client.server import serve
+    try:
+        from h2o_client.server import serve
+    except ImportError as exc:
+        raise click.UsageError('--local needs the extra: pip install "h2o-chat[local]".') from exc
 
     if sys.stderr.isatty():
         _say("Loading the model ...")

@@ -154,7 +154,7 @@ class Conversation:
         Raises `UnsupportedError` on v0.9.6 and later.
         """
         if score not in (-1, 0, 1) or isinstance(score, bool):
-            raise ConfigurationError("A vote is 1, 0 or -1.")
+            raise ConfigurationError(f"A vote is 1, 0 or -1, not {score!r}: vote(1, message_id).")
         conversation_id = self._begun_id()
         if message_id is None:
             answers = [each.id for each in self.messages() if each.role == "assistant" and each.id]

@@ -22,6 +22,7 @@ from h2o_client.wire.request import Request
 from h2o_client.wire.transcript import Transcript
 
 _LAST_WORDS = 1.5  # seconds that what still comes after a stop is waited for
+_MOST_LOOKED_AT = 8 << 20  # bytes
 _LETS_GO_WITHIN = 1.0  # seconds that a closing connection waits for who watches it
 _LATE_END = 0.1  # seconds that the end of a body is waited for once all has been said
 
@@ -69,6 +70,7 @@ class Exchange:
         self._ended = False
         self._cleaned = threading.Event()
         self._watched = False
+        self._watcher_is_alive: Callable[[], bool] = bool
         self._unwatched = threading.Event()  # set only for who waits for it
         self._drained = False
         self._drained_socket = False
@@ -184,11 +186,12 @@ class Exchange:
                     return []
                 raise
 
-    def watch(self) -> tuple[int, float | None] | None:
+    def watch(self, is_alive: Callable[[], bool]) -> tuple[int, float | None] | None:
         """What to wait for until there is more to `receive_ready`: a descriptor, and how long.
 
-        None where only `receive` can wait. Whoever watches calls `unwatch` then: the descriptor
-        stays open until that. Raises `TimeoutError` if the time is over already.
+        None where only `receive` can wait. Whoever watches calls `unwatch` when it does not any
+        more: until then the descriptor stays open, if the watcher ``is_alive``. Raises
+        `TimeoutError` if the time is over already.
         """
         left = self.call.clock.left()
         with self._ending:
@@ -198,7 +201,7 @@ class Exchange:
                 self._descriptor = self.call.descriptor()
                 if self._descriptor is None:
                     return None
-            self._watched = True
+            self._watched, self._watcher_is_alive = True, is_alive
             return self._descriptor, left
 
     def unwatch(self) -> None:
@@ -243,7 +246,7 @@ class Exchange:
                 self.call.wake()
                 return
             self._stop_sent = threading.Event()
-            self._last_words = threading.Timer(_LAST_WORDS, self.call.wake)
+            self._last_words = threading.Timer(_LAST_WORDS, self._last_words_over)
             self._last_words.daemon = True
             self._last_words.start()
             begun(self._send_stop, pending=self._litter.ending)
@@ -367,14 +370,27 @@ class Exchange:
         else:
             self.call.clock.allow("idle", self._timeouts.idle)
 
+    def _last_words_over(self) -> None:
+        self.call.wake()
+        # Nobody may ever read on: what was made for this does not wait for that.
+        self.end_later()
+
     def _look(self) -> None:
-        """Takes what is here already: an answer that has ended must not be stopped any more."""
+        """Takes what is here already: an answer that has ended must not be stopped any more.
+
+        As much of it as a socket can hold: a server that floods would have no end.
+        """
         if self._response is None or not self.running or self.transcript.ended:
             return
         if not self._reading.acquire(blocking=False):
             return  # a reader is at it, and has seen all there is
         try:
-            while not self.transcript.ended and (data := self._response.ready()):
+            seen = 0
+            while not self.transcript.ended and seen < _MOST_LOOKED_AT:
+                data = self._response.ready()
+                if not data:
+                    break
+                seen += len(data)
                 events = self._decoder.feed(data)
                 self._note(events)
                 self._early += events
@@ -397,7 +413,7 @@ class Exchange:
         if self._response is None or not self._response.finished:
             self.call.wake()
         # An event loop that watches a descriptor must not find another connection behind it.
-        if self._watched:
+        if self._watched and self._watcher_is_alive():
             self._unwatched.wait(_LETS_GO_WITHIN)
         if self._response is not None:
             self._response.close()

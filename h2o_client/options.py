@@ -68,10 +68,10 @@ def check_options(options: Options) -> None:
             )
 
 
-def asks_for_sampling(options: Options) -> bool:
-    """Whether the caller gave any sampling parameter."""
-    given = {name for name, value in options.items() if value is not None}
-    return bool(given & {*SAMPLING, "parameters"}) and options.get("parameters") != {}
+def sampling_given(options: Options) -> list[str]:
+    """The names of the sampling parameters that the caller gave."""
+    own = [name for name in SAMPLING if options.get(name) is not None]
+    return own + [str(name) for name in options.get("parameters") or {}]
 
 
 def sampling(

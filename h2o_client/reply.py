@@ -140,13 +140,15 @@ class Reply:
         """Ends the answer where it is, from any thread; the iteration then ends without an error.
 
         The server is asked once to stop; what it still sends is handed over for 1.5 s at most.
-        Returns at once.
+        Then all is let go, as by `close`. Returns at once.
         """
         self._exchange.stop()
 
     def close(self) -> None:
         """Lets everything go: the connection, the model's work, a conversation made for this."""
         self._exchange.end()
+        if self.finish_reason is None:
+            self.finish_reason = "stopped"
 
     def _when_ended(self, afterwards: Callable[[], None]) -> None:
         """Has ``afterwards`` called when all is cleaned up."""

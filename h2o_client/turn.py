@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from collections.abc import Sequence
 
@@ -23,6 +25,8 @@ from h2o_client.uploads import read_uploads
 from h2o_client.upstream import Upstream
 from h2o_client.wire.events import Source
 from h2o_client.wire.request import Request
+
+_PACKAGE = os.path.dirname(__file__)
 
 
 class Words(msgspec.Struct, frozen=True, kw_only=True):
@@ -187,13 +191,21 @@ class Turn:
         return stored.runs.get(self._run_id) or (None if last is None else last.id)
 
     def _warn_of_sampling(self, generation: Generation) -> None:
-        if opts.asks_for_sampling(self._options) and not self._upstream.warned:
+        if opts.sampling_given(self._options) and not self._upstream.warned:
             self._upstream.warned = True
             warnings.warn(
-                f"{generation.name} does not hand sampling parameters to its model: temperature "
-                "and the others have no effect on this server.",
-                stacklevel=2,
+                f"{generation.name} does not hand sampling parameters to its model: "
+                f"{', '.join(opts.sampling_given(self._options))} will have no effect.",
+                stacklevel=_levels_to_the_caller(),
             )
+
+
+def _levels_to_the_caller() -> int:
+    """How many frames up the first is that is not this package's: the caller's own line."""
+    frame, level = sys._getframe(1), 0
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1  # type: ignore[assignment]
+    return level
 
 
 def _uuid() -> str:

@@ -362,7 +362,7 @@ def test_breaking_off_stops_the_model_and_deletes_the_conversation(ask: Ask) -> 
     reply.close()
     assert time.monotonic() - began < 2
     assert server.paths()[-2:] == [STOP, DELETE]
-    assert reply.finish_reason is None
+    assert reply.finish_reason == "stopped"
     assert reply.text == "Hello"
     assert list(reply) == []
 

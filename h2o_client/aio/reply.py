@@ -7,13 +7,14 @@ blocking: a hop to a thread for each token would cost many times the token.
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio.lowlevel
 
-from h2o_client.aio.offload import Readiness, called, finished, in_thread, is_cancelled
+from h2o_client.aio.offload import Pace, called, finished, in_thread, is_cancelled
+from h2o_client.aio.readiness import Readiness
 from h2o_client.conversation import Conversation
 from h2o_client.errors import ConfigurationError, H2oError
 from h2o_client.exchange import Exchange
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 Ask = Callable[[Callable[[Exchange], None]], Reply]
 """Sends a prompt; tells of the exchange before anything is sent."""
+
+
+_openings = Pace(0.003)
 
 
 class AsyncReply:
@@ -149,6 +153,10 @@ class AsyncReply:
         if not (is_cancelled(exc) and self._opening.is_ending()):  # that was waited for already
             await finished(self._opening.end, quickly=is_cancelled(exc))
 
+    def __await__(self) -> Generator[Any, None, Self]:
+        """Has the prompt sent: ``await client.stream(...)`` gives the reply itself."""
+        return self.__aenter__().__await__()
+
     def __repr__(self) -> str:
         return "<AsyncReply not sent>" if self._reply is None else f"<Async{repr(self._reply)[1:]}"
 
@@ -159,6 +167,7 @@ class AsyncReply:
         if self._opening.taken:
             raise ConfigurationError("This reply is being asked for, or is closed.")
         self._opening.taken = True
+        await _openings.keep()
         try:
             self._reply = await in_thread(partial(self._ask, self._opening.begun))
         except BaseException as exc:
@@ -173,14 +182,10 @@ class AsyncReply:
         waited = False
         try:
             while (ready := reply._take_ready()) is None:
-                watched = exchange.watch()
-                if watched is None:
-                    return await in_thread(reply._advance)
-                try:
-                    await self._readiness.wait(*watched)
-                finally:
-                    exchange.unwatch()
+                ready = await self._readiness.wait(exchange, reply._take_ready)
                 waited = True
+                if ready is not None:
+                    break
             if not ready:
                 self._readiness.close()
                 return await in_thread(reply._advance)
@@ -188,10 +193,12 @@ class AsyncReply:
             if not waited:
                 await anyio.lowlevel.checkpoint()
         except TimeoutError as exc:
+            self._readiness.close()
             if isinstance(exc, H2oError):
                 raise
             return await in_thread(reply._advance)  # which says which time has run out
         except BaseException as exc:
+            self._readiness.close()
             await finished(partial(reply._fail, exc), quickly=not isinstance(exc, H2oError))
             raise
         return True

@@ -53,7 +53,9 @@ class Found(msgspec.Struct, frozen=True):
 
 def by_version(version: str) -> Found:
     """What the caller says the server is. Raises `ConfigurationError`, `UnsupportedError`."""
-    given = str(version).strip().lower()
+    if not isinstance(version, str):
+        raise ConfigurationError(f'server_version={version!r}: it is a text, as "0.9.4".')
+    given = version.strip().lower()
     why = f"server_version={version!r}"
     if given in ("latest", "head"):
         return Found(Latest(), "", why)

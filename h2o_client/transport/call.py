@@ -146,6 +146,23 @@ class Call:
                 return None
         return int(number) if number >= 0 else None
 
+    def receive(self, most: int) -> bytes | None:
+        """What is there just now, past every buffer; None where that cannot be asked.
+
+        ``b""`` with ``starved`` means that nothing is there, without it that the end is.
+        """
+        sock = self._socket
+        if type(sock) not in (socket.socket, ssl.SSLSocket):
+            return None
+        if sock.gettimeout() != 0.0:
+            sock.settimeout(0.0)
+        try:
+            data: bytes = sock.recv(most)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            self.starved = True
+            return b""
+        return data
+
     def has_pending(self) -> bool:
         """Whether bytes may have come that a wait for the socket would not tell of."""
         kind = type(self._socket)

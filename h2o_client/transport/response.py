@@ -186,8 +186,13 @@ class Response:
     def _read_connection(self, most: int) -> bytes:
         try:
             fp = getattr(self._below, "fp", None)
-            if fp is not None:
-                data: bytes = fp.read1(most)
+            # A short read has left nothing in the buffers, which cost more than the socket.
+            direct = self._short and not self._call.patient
+            data = self._call.receive(most) if direct else None
+            if data is not None:
+                pass
+            elif fp is not None:
+                data = fp.read1(most)
             else:
                 # A mock, or another urllib3: it undoes the framing itself.
                 data = self._raw.read1(most, decode_content=False)

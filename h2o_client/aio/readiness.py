@@ -1,0 +1,134 @@
+"""Waiting for a socket in the event loop, again and again, and reading it there."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+from collections.abc import Callable
+
+import anyio
+
+from h2o_client.exchange import Exchange
+
+Take = Callable[[], "bool | None"]
+"""Takes what has come: True; None if nothing has; False if only a thread can go on."""
+
+_NO_DESCRIPTORS = (getattr(asyncio, "ProactorEventLoop", ()),) if sys.platform == "win32" else ()
+
+
+class Readiness:
+    """Waits for the socket of one exchange, in whichever loop runs.
+
+    In asyncio it stays registered from one wait to the next, and has one timer for them all: what
+    anyio does, at half its cost for each token. Whoever closes the socket waits until it is not
+    registered any more, or another one could be met behind its number.
+    """
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._exchange: Exchange | None = None
+        self._descriptor: int | None = None  # while it is registered
+        self._waiter: asyncio.Future[bool | None] | None = None
+        self._take: Take | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = math.inf
+
+    async def wait(self, exchange: Exchange, take: Take) -> bool | None:
+        """What ``take`` gives when something has come; None if the time is over.
+
+        Raises `TimeoutError` if it was over before.
+        """
+        watched = exchange.watch(self._is_alive)
+        if watched is None:
+            return False
+        descriptor, seconds = watched
+        loop = self._asyncio_loop()
+        if loop is None:
+            return await _waited_in_anyio(exchange, descriptor, seconds, take)
+        if self._descriptor != descriptor or self._loop is not loop:
+            self.close()
+            self._loop, self._exchange, self._descriptor = loop, exchange, descriptor
+            loop.add_reader(descriptor, self._on_readable)
+        self._set_timer(loop, seconds)
+        self._waiter, self._take = loop.create_future(), take
+        try:
+            return await self._waiter
+        finally:
+            self._waiter = self._take = None
+
+    def close(self) -> None:
+        """There will be no more waits. Called in the loop, if it still runs."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._descriptor is None:
+            return
+        if self._is_alive():
+            assert self._loop is not None
+            self._loop.remove_reader(self._descriptor)
+        self._descriptor = None
+        if self._exchange is not None:
+            self._exchange.unwatch()
+            self._exchange = None
+
+    def _on_readable(self) -> None:
+        waiter = self._waiter
+        if waiter is None or waiter.done() or self._take is None:
+            self.close()  # nobody waits just now: what has come can stay where it is
+            return
+        try:
+            ready = self._take()
+        except BaseException as exc:
+            self.close()
+            waiter.set_exception(exc)
+            return
+        if ready is False:
+            self.close()
+        if ready is not None:
+            waiter.set_result(ready)
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop, seconds: float | None) -> None:
+        self._deadline = math.inf if seconds is None else loop.time() + seconds
+        if self._timer is not None and self._timer.when() > self._deadline:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None and seconds is not None:
+            self._timer = loop.call_at(self._deadline, self._ring)
+
+    def _ring(self) -> None:
+        assert self._loop is not None
+        self._timer = None
+        if self._waiter is None or self._waiter.done() or self._deadline == math.inf:
+            return
+        if self._loop.time() >= self._deadline:
+            self._waiter.set_result(None)
+        else:
+            self._timer = self._loop.call_at(self._deadline, self._ring)
+
+    def _is_alive(self) -> bool:
+        return self._loop is None or not self._loop.is_closed()
+
+    def _asyncio_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The loop of asyncio's that runs this task, if it can wait for a descriptor."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return None
+        if loop is self._loop:
+            return loop
+        # trio can be a guest in a loop, and Windows' own loop knows no descriptors.
+        if asyncio.current_task() is None or isinstance(loop, _NO_DESCRIPTORS):
+            return None
+        return loop
+
+
+async def _waited_in_anyio(
+    exchange: Exchange, descriptor: int, seconds: float | None, take: Take
+) -> bool | None:
+    try:
+        with anyio.move_on_after(seconds):
+            await anyio.wait_readable(descriptor)
+    finally:
+        exchange.unwatch()
+    return take()
