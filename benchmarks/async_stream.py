@@ -16,9 +16,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 Reader = Callable[[str, str], Awaitable[list[str]]]
 """A server's address and a prompt in; the answer's tokens out."""
@@ -109,23 +106,32 @@ def measure(client: str, url: str, prompt: str, streams: int) -> dict[str, float
     return asyncio.run(run())
 
 
-def compared(url: str, prompt: str, streams: int, clients: list[str], rounds: int) -> None:
-    """Runs the clients in turn, each in a process of its own, and prints a line for each."""
+def medians(
+    url: str, prompt: str, streams: int, clients: list[str], *, rounds: int = ROUNDS
+) -> dict[str, dict[str, float]]:
+    """The median of each figure for each client; they run in turn, each in its own process."""
     runs: dict[str, list[dict[str, float]]] = {client: [] for client in clients}
     for _ in range(rounds):
         for client in clients:
             command = [sys.executable, __file__, "--one", client, url, prompt, str(streams)]
             done = subprocess.run(command, capture_output=True, text=True, check=True)
             runs[client].append(json.loads(done.stdout))
-    base = statistics.median(run["cpu"] for run in runs["aiohttp"])
+    return {
+        client: {name: statistics.median(run[name] for run in found) for name in found[0]}
+        for client, found in runs.items()
+    }
+
+
+def compared(url: str, prompt: str, streams: int, clients: list[str], rounds: int) -> None:
+    """Prints a line for each client."""
+    found = medians(url, prompt, streams, clients, rounds=rounds)
     print(f"{prompt}, {streams} at once")
-    for client, found in runs.items():
-        cpu = statistics.median(run["cpu"] for run in found)
-        line = f"  {client:9} {cpu:7.2f} us CPU a token, {cpu / base:5.2f} of aiohttp"
-        if "median" in found[0]:
-            median = statistics.median(run["median"] for run in found)
-            p99 = statistics.median(run["p99"] for run in found)
-            line += f"; {median:.1f} ms late at the median, {p99:.1f} ms at the 99th percentile"
+    for client, figures in found.items():
+        ratio = figures["cpu"] / found["aiohttp"]["cpu"]
+        line = f"  {client:9} {figures['cpu']:7.2f} us CPU a token, {ratio:5.2f} of aiohttp"
+        if "median" in figures:
+            line += f"; {figures['median']:.1f} ms late at the median"
+            line += f", {figures['p99']:.1f} ms at the 99th percentile"
         print(line, flush=True)
 
 

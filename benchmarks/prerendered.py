@@ -1,26 +1,31 @@
-"""A chat-ui of 2023 that costs next to nothing: what it sends is made before anybody asks.
+"""A chat-ui that costs next to nothing: what it sends is made before anybody asks.
 
 It runs in a process of its own, so that its work is in no client's figures. The prompt says what is
-wanted: ``flood 20000`` sends so many tokens as fast as they are taken, one HTTP chunk each;
-``trickle 50 200`` sends 200 tokens, 50 a second, each with the time of its sending.
+wanted, in words: ``flood 20000 chunks`` sends so many tokens as fast as they are taken, one HTTP
+chunk each (``blocks``: in 16 KiB chunks, ``close``: in a body without chunks, ``lines``: as JSON
+lines of chat-ui v0.9 and later, padded, a keepAlive behind every tenth); ``trickle 50 200`` sends
+200 tokens, 50 a second, each with the time of its sending; ``line 1000000`` sends one token of so
+many bytes. With a ``delay`` every answer comes that many seconds late: a round trip.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
 import multiprocessing
 import multiprocessing.connection
 import socket
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from h2o_client.wire import pagedata
-from h2o_client.wire.events import Token
+from h2o_client.wire.events import Final, Status, Token
 from h2o_client.wire.tgi import write_token
+from h2o_client.wire.updates import write as write_update
 
 MODEL = "benchmark"
+ID = "6b02c9d11306e1473508e3f3"
 _LAYOUT = {
     "conversations": [],
     "settings": {"shareConversationsWithModelAuthors": True, "activeModel": MODEL},
@@ -29,12 +34,12 @@ _LAYOUT = {
     "requiresLogin": False,
     "messagesBeforeLogin": 0,
 }
+_PAGE = pagedata.write([pagedata.Data(_LAYOUT), None])
 _COOKIE = "Set-Cookie: hf-chat=benchmark; Path=/; HttpOnly\r\n"
-_HEAD = (
-    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
-    f"{_COOKIE}Transfer-Encoding: chunked\r\n\r\n"
-).encode()
+_STREAM = f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{_COOKIE}"
+_TOKEN = write_token(Token(" token", id=1, logprob=-0.5))
 _END = write_token(Token("</s>", special=True), generated_text="all of it")
+_AT_ONCE = 10_000  # tokens that are sent in one piece
 
 
 def chunk(payload: bytes) -> bytes:
@@ -42,87 +47,121 @@ def chunk(payload: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(payload), payload)
 
 
-def flood(count: int) -> bytes:
-    """An answer of so many tokens, one HTTP chunk each."""
-    token = chunk(write_token(Token(" token", id=1, logprob=-0.5)))
-    return token * count + chunk(_END) + b"0\r\n\r\n"
+def blocks(payload: bytes) -> bytes:
+    """Chunks of 16 KiB."""
+    size = 1 << 14
+    return b"".join(chunk(payload[at : at + size]) for at in range(0, len(payload), size))
 
 
-class _Server:
-    def __init__(self) -> None:
-        self._floods: dict[int, bytes] = {}
-        self._page = pagedata.write([pagedata.Data(_LAYOUT), None])
+def _lines(count: int) -> bytes:
+    token, alive = write_update(Token(" token")), write_update(Status("keepAlive"))
+    return b"".join(
+        chunk(token) + (chunk(alive) if place % 10 == 9 else b"") for place in range(count)
+    )
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.transport.get_extra_info("socket").setsockopt(
-            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-        )
-        try:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+
+_PIECES = {
+    "chunks": chunk(_TOKEN) * _AT_ONCE,
+    "blocks": blocks(_TOKEN * _AT_ONCE),
+    "close": _TOKEN * _AT_ONCE,
+    "lines": _lines(_AT_ONCE),
+}
+
+
+class _Client(threading.Thread):
+    def __init__(self, sock: socket.socket, delay: float) -> None:
+        super().__init__(daemon=True)
+        self._socket = sock
+        self._delay = delay
+
+    def run(self) -> None:
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with suppress(OSError), self._socket, self._socket.makefile("rb") as file:
+            while line := file.readline():
                 size = 0
-                for line in head.split("\r\n"):
-                    if line.lower().startswith("content-length:"):
-                        size = int(line.split(":")[1])
-                body = await reader.readexactly(size) if size else b""
-                method, path, _ = head.split(" ", 2)
-                await self._answer(method, path, body, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
+                while (header := file.readline()) not in (b"\r\n", b""):
+                    if header.lower().startswith(b"content-length:"):
+                        size = int(header.split(b":")[1])
+                body = file.read(size)
+                if self._delay:
+                    time.sleep(self._delay)
+                method, path, _ = line.decode().split(" ", 2)
+                if not self._answered(method, path, body):
+                    return
 
-    async def _answer(
-        self, method: str, path: str, body: bytes, writer: asyncio.StreamWriter
-    ) -> None:
+    def _answered(self, method: str, path: str, body: bytes) -> bool:
+        """Whether the connection can be used again."""
         if path == "/__data.json":
-            self._plain(writer, self._page)
+            self._plain(_PAGE)
         elif (method, path) == ("POST", "/conversation"):
-            self._plain(writer, b'{"conversationId":"6b02c9d11306e1473508e3f3"}')
-        elif method == "POST" and path.startswith("/conversation/") and path.count("/") == 2:
-            kind, *numbers = json.loads(body)["inputs"].split()
-            writer.write(_HEAD)
-            if kind == "flood":
-                count = int(numbers[0])
-                writer.write(self._floods.setdefault(count, flood(count)))
-                await writer.drain()
-            else:
-                await self._trickle(float(numbers[0]), int(numbers[1]), writer)
+            self._plain(b'{"conversationId":"%b"}' % ID.encode())
+        elif method == "POST" and b'"inputs"' in body:
+            return self._message(*json.loads(body)["inputs"].split())
         elif path == "/api/models":
-            self._plain(writer, b"<!doctype html>", status="404 Not Found")
+            self._plain(b"<!doctype html>", status="404 Not Found")
         else:
-            self._plain(writer, b"")
+            self._plain(b"")
+        return True
 
-    async def _trickle(self, rate: float, count: int, writer: asyncio.StreamWriter) -> None:
+    def _message(self, kind: str, *words: str) -> bool:
+        if kind == "trickle":
+            self._trickle(float(words[0]), int(words[1]))
+        elif kind == "line":
+            self._socket.sendall(f"{_STREAM}Transfer-Encoding: chunked\r\n\r\n".encode())
+            text = chunk(write_token(Token("x" * int(words[0]))))
+            self._socket.sendall(text + chunk(_END) + b"0\r\n\r\n")
+        else:
+            return self._flood(int(words[0]), words[1] if len(words) > 1 else "chunks")
+        return True
+
+    def _flood(self, count: int, framing: str) -> bool:
+        chunked = framing != "close"
+        how = "Transfer-Encoding: chunked" if chunked else "Connection: close"
+        self._socket.sendall(f"{_STREAM}{how}\r\n\r\n".encode())
+        piece = _PIECES[framing]
+        whole, rest = divmod(count, _AT_ONCE)
+        for _ in range(whole):
+            self._socket.sendall(piece)
+        if framing == "lines":
+            final = write_update(Final("all of it", interrupted=False))
+            self._socket.sendall(_lines(rest) + chunk(final) + chunk(b" " * 4096) + b"0\r\n\r\n")
+        elif chunked:
+            wrap = chunk if framing == "chunks" else blocks
+            tokens = wrap(_TOKEN) * rest if framing == "chunks" else blocks(_TOKEN * rest)
+            self._socket.sendall(tokens + chunk(_END) + b"0\r\n\r\n")
+        else:
+            self._socket.sendall(_TOKEN * rest + _END)
+        return chunked
+
+    def _trickle(self, rate: float, count: int) -> None:
+        self._socket.sendall(f"{_STREAM}Transfer-Encoding: chunked\r\n\r\n".encode())
         due = time.monotonic()
         for _ in range(count):
             due += 1 / rate
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            time.sleep(max(0.0, due - time.monotonic()))
             # CLOCK_MONOTONIC is one clock for all processes of a machine.
-            writer.write(chunk(write_token(Token(f"{time.monotonic():.6f} "))))
-        writer.write(chunk(_END) + b"0\r\n\r\n")
-        await writer.drain()
+            self._socket.sendall(chunk(write_token(Token(f"{time.monotonic():.6f} "))))
+        self._socket.sendall(chunk(_END) + b"0\r\n\r\n")
 
-    def _plain(self, writer: asyncio.StreamWriter, body: bytes, status: str = "200 OK") -> None:
+    def _plain(self, body: bytes, status: str = "200 OK") -> None:
         head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{_COOKIE}"
-        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        self._socket.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
 
 
-def _run(ready: multiprocessing.connection.Connection) -> None:
-    async def main() -> None:
-        listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
-        server = await asyncio.start_server(_Server().serve, sock=listener)
+def _run(ready: multiprocessing.connection.Connection, delay: float) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
         ready.send(listener.getsockname()[1])
-        await server.serve_forever()
-
-    asyncio.run(main())
+        while True:
+            sock, _ = listener.accept()
+            _Client(sock, delay).start()
 
 
 @contextmanager
-def prerendered() -> Iterator[str]:
+def prerendered(*, delay: float = 0.0) -> Iterator[str]:
     """The server's address, for as long as it is needed."""
     here, there = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_run, args=(there,), daemon=True)
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_run, args=(there, delay), daemon=True)
     process.start()
     try:
         yield f"http://127.0.0.1:{here.recv()}"

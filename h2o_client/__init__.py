@@ -9,52 +9,53 @@
             print(token, end="", flush=True)
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from h2o_client.calls import chat, stream
-from h2o_client.conversation import Conversation
-from h2o_client.errors import (
-    AuthenticationError,
-    ConfigurationError,
-    GenerationError,
-    H2oError,
-    IncompleteAnswerError,
-    ModelUnavailableError,
-    NotFoundError,
-    ProtocolError,
-    RateLimitError,
-    ServerError,
-    StatusError,
-    TermsNotAcceptedError,
-    TransportError,
-    TransportTimeout,
-    UnsupportedError,
-)
-from h2o_client.generations.records import Model, Settings, User
-from h2o_client.messages import Message, Messages
-from h2o_client.options import Options
-from h2o_client.reply import Answer, Reply
-from h2o_client.session import H2oSession, Server
-from h2o_client.timeouts import Timeouts
 from h2o_client.version import __version__
-from h2o_client.wire.events import (
-    Elicitation,
-    Failure,
-    File,
-    Notice,
-    Reasoning,
-    Route,
-    Source,
-    Status,
-    Title,
-    Token,
-    Tool,
-    WebSearch,
-)
 
 if TYPE_CHECKING:
     from h2o_client.aio import AsyncConversation, AsyncH2oSession, AsyncReply
+    from h2o_client.calls import chat, stream
+    from h2o_client.conversation import Conversation
+    from h2o_client.errors import (
+        AuthenticationError,
+        ConfigurationError,
+        GenerationError,
+        H2oError,
+        IncompleteAnswerError,
+        ModelUnavailableError,
+        NotFoundError,
+        ProtocolError,
+        RateLimitError,
+        ServerError,
+        StatusError,
+        TermsNotAcceptedError,
+        TransportError,
+        TransportTimeout,
+        UnsupportedError,
+    )
+    from h2o_client.generations.records import Model, Settings, User
+    from h2o_client.messages import Message, Messages
+    from h2o_client.options import Options
     from h2o_client.provider import AsyncGeneratorProvider, AsyncResult, H2o
+    from h2o_client.reply import Answer, Reply
+    from h2o_client.session import H2oSession, Server
+    from h2o_client.timeouts import Timeouts
+    from h2o_client.wire.events import (
+        Elicitation,
+        Failure,
+        File,
+        Notice,
+        Reasoning,
+        Route,
+        Source,
+        Status,
+        Title,
+        Token,
+        Tool,
+        WebSearch,
+    )
 
 __all__ = [
     "Answer",
@@ -107,23 +108,83 @@ __all__ = [
     "stream",
 ]
 
-_LATE = {
-    "AsyncConversation": "h2o_client.aio",
-    "AsyncGeneratorProvider": "h2o_client.provider",
-    "AsyncH2oSession": "h2o_client.aio",
-    "AsyncReply": "h2o_client.aio",
-    "AsyncResult": "h2o_client.provider",
-    "H2o": "h2o_client.provider",
+# Where each name is. Importing this package loads nothing: a program pays for what it uses.
+_MODULES = {
+    "h2o_client.aio": (
+        "AsyncConversation",
+        "AsyncH2oSession",
+        "AsyncReply",
+    ),
+    "h2o_client.calls": (
+        "chat",
+        "stream",
+    ),
+    "h2o_client.conversation": ("Conversation",),
+    "h2o_client.errors": (
+        "AuthenticationError",
+        "ConfigurationError",
+        "GenerationError",
+        "H2oError",
+        "IncompleteAnswerError",
+        "ModelUnavailableError",
+        "NotFoundError",
+        "ProtocolError",
+        "RateLimitError",
+        "ServerError",
+        "StatusError",
+        "TermsNotAcceptedError",
+        "TransportError",
+        "TransportTimeout",
+        "UnsupportedError",
+    ),
+    "h2o_client.generations.records": (
+        "Model",
+        "Settings",
+        "User",
+    ),
+    "h2o_client.messages": (
+        "Message",
+        "Messages",
+    ),
+    "h2o_client.options": ("Options",),
+    "h2o_client.provider": (
+        "AsyncGeneratorProvider",
+        "AsyncResult",
+        "H2o",
+    ),
+    "h2o_client.reply": (
+        "Answer",
+        "Reply",
+    ),
+    "h2o_client.session": (
+        "H2oSession",
+        "Server",
+    ),
+    "h2o_client.timeouts": ("Timeouts",),
+    "h2o_client.wire.events": (
+        "Elicitation",
+        "Failure",
+        "File",
+        "Notice",
+        "Reasoning",
+        "Route",
+        "Source",
+        "Status",
+        "Title",
+        "Token",
+        "Tool",
+        "WebSearch",
+    ),
 }
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    # Blocking programs do without anyio.
-    if name not in _LATE:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_LATE[name]), name)
+    found = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:

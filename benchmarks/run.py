@@ -1,0 +1,154 @@
+"""`make bench`: every benchmark, one table of ratios, and one picture.
+
+The ratios are to rivals in the same run, on this machine; ``results.json`` and ``results.png``
+beside this file hold them, and are not kept in the repository.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import async_stream
+import blocking_stream
+import first_token
+import growth
+import imports
+import lateness
+import memory
+from prerendered import prerendered
+
+HERE = Path(__file__).parent
+PACKAGES = ("h2o-chat", "requests", "msgspec", "aiohttp", "httpx", "httpx-sse", "huggingface_hub")
+
+
+class Row(NamedTuple):
+    """A figure beside the most that it may be."""
+
+    what: str
+    rival: str
+    figure: float
+    most: float
+    unit: str = ""
+
+
+def blocking(url: str) -> list[Row]:
+    """CPU a token of the blocking stream."""
+    most = {
+        "socket + msgspec": 3.0,
+        "requests": 0.45,
+        "httpx-sse": 0.20,
+        "huggingface_hub": 0.06,
+    }
+    stricter = {("one chunk a token", "requests"): 0.40, ("JSON lines", "requests"): 0.40}
+    rows = []
+    for case, (prompt, clients) in blocking_stream.CASES.items():
+        found = blocking_stream.medians(url, prompt, clients)
+        for rival in clients:
+            if rival != "h2o-chat":
+                ratio = found["h2o-chat"] / found[rival]
+                limit = stricter.get((case, rival), most[rival])
+                rows.append(Row(f"CPU a token, {case}", rival, ratio, limit))
+    return rows
+
+
+def asynchronous(url: str) -> list[Row]:
+    """CPU a token of the async stream, and how late its tokens are."""
+    rows = []
+    for streams, tokens in async_stream.FLOODS:
+        found = async_stream.medians(url, f"flood {tokens}", streams, ["h2o-chat", "aiohttp"])
+        ratio = found["h2o-chat"]["cpu"] / found["aiohttp"]["cpu"]
+        rows.append(Row(f"CPU a token, async, {streams} flooding", "aiohttp", ratio, 0.8))
+    streams, rate, tokens = async_stream.TRICKLE
+    prompt = f"trickle {rate} {tokens}"
+    found = async_stream.medians(url, prompt, streams, ["h2o-chat", "aiohttp"])
+    ratio = found["h2o-chat"]["cpu"] / found["aiohttp"]["cpu"]
+    what = f"async, {streams} of {rate} tokens a second"
+    ours = found["h2o-chat"]
+    return [
+        *rows,
+        Row(f"CPU a token, {what}", "aiohttp", ratio, 2.0),
+        Row(f"late at the median, {what}", "", ours["median"], 20, "ms"),
+        Row(f"late at the 99th percentile, {what}", "", ours["p99"], 100, "ms"),
+    ]
+
+
+def others(url: str) -> list[Row]:
+    """First tokens, delays, imports, memory."""
+    first = first_token.medians()
+    late = lateness.medians()
+    importing = imports.ratios()
+    rows = [
+        Row(f"time to first token, {way}", "gpt4free", first[way] / first["gpt4free"], most)
+        for way, most in (("warm session", 0.70), ("cold session", 1.05))
+    ]
+    return [
+        *rows,
+        Row("later than", "a raw socket", late["h2o-chat"] - late["raw socket"], 1, "ms"),
+        Row("import h2o_client", "import requests", importing["h2o_client"], 1.35),
+        Row("import H2oSession", "import requests", importing["H2oSession"], 1.35),
+        Row("a million tokens, beyond the text", "", memory.beyond_the_text(url), 10, "MB"),
+    ]
+
+
+def drawn(rows: list[Row], curves: dict[str, growth.Points]) -> None:
+    """The picture: the ratios, and the costs as the work grows."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, places = pyplot.subplots(1, 1 + len(curves), figsize=(6 + 4 * len(curves), 7))
+    ratios = [row for row in rows if row.rival and not row.unit]
+    names = [f"{row.what} / {row.rival}" for row in ratios]
+    places[0].barh(names, [row.figure / row.most for row in ratios])
+    places[0].axvline(1.0, color="black")
+    places[0].invert_yaxis()
+    places[0].set_title("of the most it may be")
+    for place, (name, points) in zip(places[1:], curves.items(), strict=True):
+        place.loglog([amount for amount, _ in points], [cost for _, cost in points], marker="o")
+        place.set_title(f"seconds of CPU by {name}")
+    figure.tight_layout()
+    figure.savefig(HERE / "results.png", dpi=100)
+
+
+def main() -> int:
+    with prerendered() as url:
+        rows = blocking(url) + asynchronous(url) + others(url)
+        curves = {name: measure(url) for name, measure in growth.MEASURES.items()}
+    rows += [
+        Row(f"the last unit of {name}", "the one before", growth.steepness(points), 2.0)
+        for name, points in curves.items()
+    ]
+    versions = {name: version(name) for name in PACKAGES}
+    (HERE / "results.json").write_text(
+        json.dumps(
+            {
+                "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                "python": platform.python_version(),
+                "versions": versions,
+                "rows": [row._asdict() for row in rows],
+                "growth": curves,
+            },
+            indent=1,
+        ),
+        encoding="utf-8",
+    )
+    drawn(rows, curves)
+    print(f"Python {platform.python_version()}, {', '.join(map(' '.join, versions.items()))}\n")
+    print(f"{'what':52} {'beside':17} {'figure':>9} {'at most':>9}")
+    for row in rows:
+        figure = f"{row.figure:.2f}{' ' + row.unit if row.unit else ''}"
+        print(f"{row.what:52} {row.rival:17} {figure:>9} {row.most:>9.2f}")
+    missed = [row.what for row in rows if row.figure > row.most]
+    print(f"\n{len(missed)} of {len(rows)} over: {', '.join(missed) or 'none'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
