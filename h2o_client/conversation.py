@@ -58,6 +58,7 @@ class Conversation:
         self.title = title
         self._upstream = upstream
         self._system = system
+        self._system_said = False
         self._model = model
         self._kept = keep or id is not None
         self._closed = False
@@ -94,7 +95,7 @@ class Conversation:
 
         Up to v0.7 the messages behind it are dropped; later they stay, on a branch of their own.
         """
-        return self._ask(Words.edit(message_id, text), options)
+        return self._ask(self._edit(message_id, text), options)
 
     @takes_options
     def continue_(self, **options: Unpack[Options]) -> Reply:
@@ -196,9 +197,12 @@ class Conversation:
     def _words(self, messages: Messages, options: Options, *, system: str | None = None) -> Words:
         """What is to be said, checked; nothing is sent."""
         opts.check_options(options)
-        if self.id is None:
-            system = self._system if system is None else system
+        if system is None and not self._system_said:
+            system = self._system
         return Words.said(parse_messages(messages, system=system), options.get("prompt_format"))
+
+    def _edit(self, message_id: str, text: str) -> Words:
+        return Words.edit(message_id, text, self._system)
 
     def _ask(
         self,
@@ -234,15 +238,18 @@ class Conversation:
         generation = turn.prepare(self._model, call, begun=self.id is not None)
         leaf = self._made(turn, call)
         assert self.id is not None
+        self._system_said = self._system_said or turn.preprompt is not None
         exchange.generation = generation
         exchange.answer_id = turn.answer_id
         exchange.begin_in(self.id)
         request = turn.request(generation, self.id, leaf, call)
+        exchange.former_answer = turn.former_answer
         exchange.transcript.sources = turn.sources
         if not generation.chooses_ids:
             exchange.resumed = partial(turn.resumption, self.id)
             exchange.learned = None if once else partial(turn.learn, self.id)
         exchange.send(request)
+        self._system_said = True
 
     def _begun(self, timeouts: Timeouts, once: bool) -> Exchange:
         former = self._exchange

@@ -22,8 +22,10 @@ from h2o_client.wire.request import Request
 from h2o_client.wire.transcript import Transcript
 
 _LAST_WORDS = 1.5  # seconds that what still comes after a stop is waited for
-_MOST_LOOKED_AT = 8 << 20  # bytes
+_MOST_LOOKED_AT = 1 << 20  # bytes
+_MOST_READ_IN_A_LOOP = 1 << 16  # bytes that say nothing, before an event loop sees to others
 _LETS_GO_WITHIN = 1.0  # seconds that a closing connection waits for who watches it
+_TAKEN_WITHIN = 0.3  # seconds that a stop gives the message, so as not to overtake it
 _LATE_END = 0.1  # seconds that the end of a body is waited for once all has been said
 
 
@@ -45,6 +47,7 @@ class Exchange:
         self.call = Call(timeouts)
         self.conversation_id = ""
         self.answer_id: str | None = None  # where the client chooses it
+        self.former_answer: str | None = None  # the last one before, where that was read
         self.generation: Generation | None = None
         self.learned: Callable[[], str | None] | None = None
         self.resumed: Callable[[str], Request] | None = None
@@ -63,6 +66,8 @@ class Exchange:
         self._on_end = on_end
         self._decoder = Decoder()
         self._asked = self._sending = False
+        self._awaits_first = True  # of each response
+        self._taken = threading.Event()  # set when the message was answered, or given up
         self._response: Response | None = None
         self._early: list[Event] = []  # read while looking for the end, not handed over yet
         self._reading = threading.Lock()
@@ -123,20 +128,10 @@ class Exchange:
     def send(self, request: Request) -> None:
         """Posts the prompt; returns when the head of the answer is here, or the stop asked for."""
         self.sent_at = time.monotonic()
-        self._asked = self._sending = True
+        self._asked = True
         try:
-            self._response = self._opened(request)
-        except StatusError:
-            raise
-        except BaseException as exc:
-            self.running = self._sent
-            # A server that is stopped before the first token hangs up without an answer.
-            if not (self.stopping and isinstance(exc, Woken | TransportError)):
-                raise
-        else:
-            self.running = True
+            self._open(request)
         finally:
-            self._sending = False
             self.call.clock.hold()
 
     def receive(self) -> list[Event]:
@@ -160,7 +155,10 @@ class Exchange:
                 self.call.clock.hold()
 
     def receive_ready(self) -> list[Event] | None:
-        """As `receive`, without waiting: None if nothing is here just now; no events at the end."""
+        """As `receive`, without waiting: None if nothing is here just now; no events at the end.
+
+        Raises `TimeoutError` if the time is over in a flood that says nothing.
+        """
         with self._reading:
             self.call.clock.go()
             if self._early:
@@ -173,6 +171,7 @@ class Exchange:
                 if self._drained_socket:
                     self._drained_socket = False
                     return None
+                seen = 0
                 while data := response.ready():
                     events = self._decoder.feed(data)
                     self._note(events)
@@ -180,6 +179,10 @@ class Exchange:
                         # What comes next will wake who waits: it need not be looked for now.
                         self._drained_socket = response.open and response.is_drained()
                         return events
+                    self.call.clock.left()
+                    seen += len(data)
+                    if seen > _MOST_READ_IN_A_LOOP and response.can_be_waited_for():
+                        return None
                 return None if response.open else []
             except (Woken, TransportError):
                 if self.stopping:
@@ -195,7 +198,7 @@ class Exchange:
         """
         left = self.call.clock.left()
         with self._ending:
-            if self._ended or self._response is None or not self._response.open:
+            if self._ended or self._early or self._response is None or not self._response.open:
                 return None
             if self._descriptor is None:
                 self._descriptor = self.call.descriptor()
@@ -242,7 +245,8 @@ class Exchange:
             self.stopping = True
             if self._response is not None and not self.running:
                 return  # the stream is over: nothing is left to be stopped
-            if not self._sent or self.generation is None or not self.generation.stops:
+            stops = self.generation is not None and self.generation.stops
+            if not self._sent or not stops or self.transcript.finished:
                 self.call.wake()
                 return
             self._stop_sent = threading.Event()
@@ -318,22 +322,38 @@ class Exchange:
         """Whether the server may have got the prompt: the call made other requests before."""
         return self._asked and self.call.sent
 
-    def _opened(self, request: Request) -> Response:
+    def _open(self, request: Request) -> None:
         assert self.generation is not None
-        passes_model_on = self.generation.passes_model_on
-        return self._upstream.open(request, self.call, passes_model_on=passes_model_on)
+        self._response, self._sending, self._awaits_first = None, True, True
+        try:
+            self._response = self._upstream.open(
+                request, self.call, passes_model_on=self.generation.passes_model_on
+            )
+        except StatusError:
+            raise
+        except BaseException as exc:
+            self.running = self._sent
+            # A server that is stopped before the first token hangs up without an answer.
+            if not (self.stopping and isinstance(exc, Woken | TransportError)):
+                raise
+        else:
+            self.running = True
+            if self._ended:  # while it was opened: whoever did it has found nothing to close
+                self._response.close()
+        finally:
+            self._sending = False
+            self._taken.set()
 
     def _go_on(self) -> list[Event]:
         """What follows once an elicitation was answered, in a response of its own."""
         while self._resumption and self.resumed is not None and not self.transcript.ended:
             request = self.resumed(self._resumption)
             self._resumption = ""
-            self._response = self._opened(request)
             self._descriptor = None
             self._decoder = Decoder()
             self._drained = False
-            self.running = True
-            if events := self._read(self._response):
+            self._open(request)
+            if self._response is not None and (events := self._read(self._response)):
                 return events
         return []
 
@@ -352,9 +372,10 @@ class Exchange:
         others = self.transcript.add(events)
         self._decoder.text_bytes = self.transcript.text_bytes
         has_tokens = len(others) < len(events)
-        if self.first_token_at is None:
+        if self._awaits_first:
             if has_tokens:
-                self.first_token_at = time.monotonic()
+                self._awaits_first = False
+                self.first_token_at = self.first_token_at or time.monotonic()
                 self.call.clock.allow("idle", self._timeouts.idle)
         elif has_tokens or not all(map(_is_keep_alive, others)):
             self.call.clock.renew()
@@ -365,7 +386,7 @@ class Exchange:
         # While the user is asked, silence is the user's.
         if self.transcript.elicitation is not None:
             self.call.clock.allow("idle", None)
-        elif self.first_token_at is None:
+        elif self._awaits_first:
             self.call.clock.allow("first_token", self._timeouts.first_token)
         else:
             self.call.clock.allow("idle", self._timeouts.idle)
@@ -380,7 +401,7 @@ class Exchange:
 
         As much of it as a socket can hold: a server that floods would have no end.
         """
-        if self._response is None or not self.running or self.transcript.ended:
+        if self._response is None or not self.running or self.transcript.ended or self._watched:
             return
         if not self._reading.acquire(blocking=False):
             return  # a reader is at it, and has seen all there is
@@ -423,9 +444,11 @@ class Exchange:
         if self.generation is None or not self.generation.stops or self._stop_sent is not None:
             return False
         running = self.running or (self._sending and self.call.sent)
-        return running and not self.transcript.ended
+        return running and not self.transcript.ended and not self.transcript.finished
 
     def _stop(self) -> None:
+        # One that comes before the message finds nothing to stop.
+        self._taken.wait(max(0.0, self.sent_at + _TAKEN_WITHIN - time.monotonic()))
         self._litter.stop(self.conversation_id)
         self.stopped_at = time.monotonic()
 

@@ -43,17 +43,17 @@ class Litter:
 
     def stop(self, conversation_id: str) -> None:
         """Stops the answer that is being given in a conversation."""
-        failed = self._failed(stop_request(conversation_id), _call(_STOP))
+        failed = self._failed(stop_request(conversation_id), clean_up_call(_STOP))
         if failed is not None:
             log.info("the answer in %s may go on: %s", conversation_id, failed)
 
     def discard(self, conversation_id: str, *, seconds: float = CLEAN_UP) -> None:
         """Deletes a conversation."""
-        self._discard(conversation_id, _call(seconds))
+        self._discard(conversation_id, clean_up_call(seconds))
 
     def discard_all(self, seconds: float = CLEAN_UP) -> None:
         """Deletes what is left, as at the end of a session, in so many seconds altogether."""
-        call = _call(seconds)
+        call = clean_up_call(seconds)
         wait_until_empty(self.ending, seconds)
         for conversation_id in list(self._conversations):
             self._discard(conversation_id, call)
@@ -88,5 +88,6 @@ class Litter:
         return None
 
 
-def _call(seconds: float) -> Call:
+def clean_up_call(seconds: float = CLEAN_UP) -> Call:
+    """One that takes no longer than cleaning up may."""
     return Call(Timeouts(connect=seconds, first_token=seconds, idle=seconds, total=seconds))

@@ -60,12 +60,17 @@ def takes_options(function: F) -> F:
 
 
 def check_options(options: Options) -> None:
-    """Raises TypeError for a name that is no option, as Python does for a wrong argument."""
+    """Raises TypeError for a name that is no option, as Python does for a wrong argument.
+
+    Raises `ConfigurationError` for values that cannot be sent.
+    """
     for name in options:
         if name not in Options.__annotations__:
             raise TypeError(
                 f"{name!r} is no option: these are {', '.join(Options.__annotations__)}"
             )
+    sampling(options, server={}, otherwise={})
+    Timeouts.of(options.get("timeout"))
 
 
 def sampling_given(options: Options) -> list[str]:

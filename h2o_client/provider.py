@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Generator
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -89,9 +90,10 @@ class H2o(AsyncGeneratorProvider):
         Sends nothing before it is iterated. Raises `ConfigurationError`; iterating raises what
         `H2oSession.stream` and its reply do.
         """
-        elsewhere = cls.url != DEFAULT_URL
+        named = cls.url != DEFAULT_URL
+        elsewhere = named or bool(os.environ.get("H2O_CLIENT_URL"))
         asked = model or (None if elsewhere and cls.model == DEFAULT_MODEL else cls.model)
-        session = H2oSession(cls.url if elsewhere else None, model=asked, proxy=proxy)
+        session = H2oSession(cls.url if named else None, model=asked, proxy=proxy)
         # As the ancestor did: the caller's parameters over its own, whatever the server has.
         session._upstream.server_samples = False
         options: Options = {"parameters": kwargs}

@@ -191,6 +191,10 @@ class Reply:
         """The answer, now that the iteration has ended. Raises what broke it off."""
         if self._error is not None:
             raise self._error
+        if self.answer is None and self._over:
+            broken_off = IncompleteAnswerError()
+            self._exchange.blame(broken_off)
+            raise broken_off
         if self.answer is None:
             raise ConfigurationError(
                 "The answer waits for the user: see .elicitation, and answer it with "

@@ -289,7 +289,8 @@ class H2oSession:
                 new = [entry for entry in found.entries if entry.id not in seen]
                 if not new:
                     break
-                fresh = page > 0  # what is deleted meanwhile moves the pages: look once more
+                # What is deleted meanwhile moves the pages: look once more if there are several.
+                fresh = fresh or page > 0 or found.more is not False
                 seen.update(entry.id for entry in new)
                 yield from new
                 if found.more is False:

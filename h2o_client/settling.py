@@ -25,11 +25,12 @@ _RAREST_LOOK = 0.5
 
 
 class _Unsettled(msgspec.Struct, frozen=True):
-    """``answer_id`` is None where the server chooses it: the last answer is meant then."""
+    """``answer_id`` is None where the server chooses it: the last one is meant, not ``former``."""
 
     answer_id: str | None
     seconds: float
     marked_until: float = 0.0
+    former: str | None = None
 
 
 class Settling:
@@ -56,7 +57,7 @@ class Settling:
                 self._unsettled = _Unsettled(exchange.answer_id, seconds)
         elif not exchange.read_to_its_end and (exchange.running or final is not None):
             seconds = _STORED_WITHIN if final is not None else _STOPPED_WITHIN
-            self._unsettled = _Unsettled(None, seconds, marked_until)
+            self._unsettled = _Unsettled(None, seconds, marked_until, exchange.former_answer)
         elif marked_until:
             self._unsettled = _Unsettled(None, 0.0, marked_until)
 
@@ -67,7 +68,7 @@ class Settling:
 
     def settled(self, conversation_id: str, call: Call) -> Stored:
         """The conversation, once what was said last is stored, or time is over."""
-        unsettled, self._unsettled = self._unsettled, None
+        unsettled = self._unsettled
         stored = self._upstream.conversation(conversation_id, call)
         if unsettled is None:
             return stored
@@ -77,21 +78,26 @@ class Settling:
             now = time.monotonic()
             if now + pause > max(end, unsettled.marked_until):
                 if now < unsettled.marked_until:
-                    call.pause(unsettled.marked_until - now)
+                    self._pause(unsettled.marked_until - now, call)
                 else:
                     log.warning("the last answer in %s is not stored yet", conversation_id)
                 break
-            call.pause(pause)
+            self._pause(pause, call)
             pause = min(2 * pause, _RAREST_LOOK)
             stored = self._upstream.conversation(conversation_id, call)
+        self._unsettled = None  # and not before: a wait that was broken off is owed still
         return stored
+
+    def _pause(self, seconds: float, call: Call) -> None:
+        with self._upstream.transport.translating(call):
+            call.pause(seconds)
 
 
 def _is_settled(stored: Stored, unsettled: _Unsettled) -> bool:
     if unsettled.answer_id is not None:
         return any(message.id == unsettled.answer_id for message in stored.messages)
     last = stored.last("assistant")
-    if last is None or last.id in stored.unfinished:
+    if last is None or last.id in stored.unfinished or last.id == (unsettled.former or ""):
         return False
     # An answer that was interrupted has used up the mark that a late stop leaves.
     return last.id in stored.interrupted or time.monotonic() >= unsettled.marked_until

@@ -15,11 +15,10 @@ from h2o_client.errors import ConfigurationError, ProtocolError
 from h2o_client.generations.generation import Generation, Prompt
 from h2o_client.generations.records import Model, Stored
 from h2o_client.generations.v0_3 import SAMPLING
-from h2o_client.litter import CLEAN_UP
+from h2o_client.litter import clean_up_call
 from h2o_client.messages import Message, PromptFormat, as_prompt, parse_messages
 from h2o_client.options import Options
 from h2o_client.settling import Settling
-from h2o_client.timeouts import Timeouts
 from h2o_client.transport import Call
 from h2o_client.uploads import read_uploads
 from h2o_client.upstream import Upstream
@@ -59,10 +58,10 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
         return cls(kind="retry", message_id=message_id)
 
     @classmethod
-    def edit(cls, message_id: str, text: str) -> Words:
+    def edit(cls, message_id: str, text: str, system: str | None) -> Words:
         """Another prompt in the place of one. Raises `ConfigurationError` for a blank one."""
-        parse_messages(text)
-        return cls(kind="edit", message_id=message_id, text=text)
+        whole = as_prompt(parse_messages(text, system=system), None)
+        return cls(kind="edit", message_id=message_id, text=whole, text_after_preprompt=text)
 
     @classmethod
     def continuation(cls) -> Words:
@@ -79,6 +78,7 @@ class Turn:
         self.model = Model(id="", name="")
         self.answer_id: str | None = None
         self.preprompt: str | None = None
+        self.former_answer: str | None = None  # the last one before this, where that was read
         self.sources: tuple[Source, ...] = ()
         self._upstream = upstream
         self._settling = settling
@@ -86,9 +86,9 @@ class Turn:
         self._options = options
         self._files = read_uploads(options.get("files"))
         self._run_id = ""
+        self._speaks_for_system = False  # what the model is to be like is said in the first prompt
         asked = options.get("web_search")
         self._web_search = upstream.web_search if asked is None else asked
-        opts.sampling(options, server={}, otherwise={})  # raises what is wrong with them
 
     def prepare(self, model: str | None, call: Call, *, begun: bool) -> Generation:
         """The server's generation, once it is sure that it can do what is asked."""
@@ -100,6 +100,7 @@ class Turn:
             self._warn_of_sampling(generation)
         self.model = self._upstream.model(model, call)
         self.preprompt = self._words.preprompt if generation.has_preprompt and not begun else None
+        self._speaks_for_system = not generation.has_preprompt
         self.answer_id = _uuid() if generation.chooses_ids else None
         self._run_id = _uuid()
         return generation
@@ -127,7 +128,7 @@ class Turn:
 
     def learn(self, conversation_id: str) -> str | None:
         """The id of the answer, which the server has chosen."""
-        stored = self._upstream.conversation(conversation_id, _short_call())
+        stored = self._upstream.conversation(conversation_id, clean_up_call())
         return self._answer_in(stored)
 
     def resumption(self, conversation_id: str, elicitation_id: str) -> Request:
@@ -147,7 +148,11 @@ class Turn:
             return Prompt(id=_uuid(), text=self._text())
         stored = self._settling.settled(conversation_id, call)
         asked = _asked_in(stored, words.message_id)
-        text = words.text if words.kind == "edit" else asked.content
+        text = asked.content
+        if words.kind == "edit":
+            first = next(each for each in stored.messages if each.role == "user")
+            says_all = self._speaks_for_system and asked is first
+            text = words.text if says_all else words.text_after_preprompt
         return Prompt(id=asked.id or "", text=text, retry=True)
 
     def _by_the_servers_ids(self, conversation_id: str, leaf: str | None, call: Call) -> Prompt:
@@ -157,15 +162,18 @@ class Turn:
         stored = self._settling.settled(conversation_id, call)
         if stored.model:
             self.model = Model(id=stored.model, name=stored.model)
+        last = stored.last("assistant")
+        if words.kind != "continue" and last is not None:
+            self.former_answer = last.id
         if words.kind == "said":
             return Prompt(id=_leaf_of(stored), text=self._text())
         if words.kind == "continue":
-            if stored.messages[-1:] != (stored.last("assistant"),):
+            if stored.messages[-1:] != (last,):
                 raise ConfigurationError("There is no answer at the end of this conversation.")
             return Prompt(id=_leaf_of(stored), continues=True)
         asked = _asked_in(stored, words.message_id)
         if words.kind == "edit":
-            return Prompt(id=asked.id or "", text=words.text, retry=True)
+            return Prompt(id=asked.id or "", text=words.text_after_preprompt, retry=True)
         answer = _answer_to(stored, asked, words.message_id)
         if answer is None:
             # Nothing came of it: a branch with the same words.
@@ -251,7 +259,3 @@ def _leaf_of(stored: Stored) -> str:
         return stored.leaf
     except ValueError as exc:
         raise ProtocolError("the conversation, which has no message to go on from") from exc
-
-
-def _short_call() -> Call:
-    return Call(Timeouts(connect=CLEAN_UP, first_token=CLEAN_UP, idle=CLEAN_UP, total=CLEAN_UP))

@@ -79,6 +79,7 @@ class Upstream:
         self._named = named
         self._found: Found | None = None
         self._ready = False
+        self._has_settings = False  # of this session's making: not to be made anew
         self._preparing = threading.Lock()
         self.litter = Litter(transport)
         self.live: set[Closing] = set()
@@ -93,7 +94,7 @@ class Upstream:
                 try:
                     found = self._found or self._told or self._find(held.call)
                     self._found = found = self._make_settings(found, held.call)
-                    self._ready = True
+                    self._ready = self._has_settings = True
                 except H2oError as exc:
                     if self._named:
                         raise
@@ -153,10 +154,15 @@ class Upstream:
         """A new conversation. It is deleted even if the caller is interrupted meanwhile."""
         # A call of its own: one that was woken would not tell which conversation was made.
         creation = Call(call.timeouts, clock=call.clock)
+
+        def made() -> Created:
+            with call.followed_by(creation, CLEAN_UP):
+                return self._create(model, preprompt, creation)
+
         with call.alarm() as alarm:
             try:
                 return completed(
-                    lambda: self._create(model, preprompt, creation),
+                    made,
                     undo=lambda created: self.litter.discard(created.id),
                     pending=self.litter.ending,
                     alarm=alarm,
@@ -243,6 +249,9 @@ class Upstream:
         try:
             return self.asking.understood(ask, body)
         except ProtocolError:
+            # A server whose list of models failed just now is none the less a chat-ui.
+            if first.status in (401, 429) or first.status >= 500:
+                self.asking.judge(first)
             raise self._no_chat_ui(repr(excerpt(body))) from None
 
     def _no_chat_ui(self, seen: str) -> ConfigurationError:
@@ -261,12 +270,13 @@ class Upstream:
         if before is None or self._told is not None:
             return False
         with _Held(self._preparing, call or Call(self.timeouts)) as held:
-            if self._found is before:
+            now = self._found
+            if now is None or _is_same(now, before):
                 try:
                     found = self._find(held.call)
                 except H2oError:
                     return False
-                if type(found.generation) is type(before.generation):
+                if _is_same(found, before):
                     return False
                 log.warning("the server has become %s", found.generation.name)
                 self._found, self._ready = found, False
@@ -300,7 +310,7 @@ class Upstream:
         """Accepts the terms and sees to privacy; nothing else changes for a user's own cookie."""
         generation = found.generation
         stored: Settings | None = None
-        if self.transport.cookies.given or generation.samples:
+        if self._has_others_settings() or generation.samples:
             if found.layout is None and generation.has_pages:
                 layout = self.asking.fetch(generation.layout(), call)
                 found = msgspec.structs.replace(found, layout=layout)
@@ -314,11 +324,15 @@ class Upstream:
             self._post_settings(generation, wanted, call)
         return self._found
 
+    def _has_others_settings(self) -> bool:
+        """Whether settings are there that must stay: a browser's, or this session's own."""
+        return self.transport.cookies.given or self._has_settings
+
     def _wanted_settings(
         self, generation: Generation, stored: Settings | None, call: Call
     ) -> Settings | None:
         """What to post, if anything: it replaces the whole document."""
-        if not self.transport.cookies.given:
+        if not self._has_others_settings():
             fresh = Settings(accepted=self._accept_terms, shares_data=self._share_data)
             if not generation.samples:
                 return fresh
@@ -400,6 +414,14 @@ def _forget_all() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)
+
+
+def _is_same(found: Found, before: Found) -> bool:
+    """Whether the language is the same. What may be one of two is the one it was."""
+    one, other = found.generation, before.generation
+    if isinstance(other, V0_9_6) and isinstance(one, V0_9_6) and not found.settled:
+        return True
+    return type(one) is type(other) and one.api == other.api
 
 
 def _settled(found: Found, *, latest: bool) -> Found:

@@ -124,7 +124,13 @@ async def test_nothing_is_sent_before_it_is_asked_for_and_arguments_are_checked_
             assert repr(reply) == "<AsyncReply not sent>"
             await reply.stop()
             await reply.aclose()
-            for wrong in ({"messages": " "}, {"messages": "Hi", "temprature": 1}):
+            wrongs: list[dict[str, Any]] = [
+                {"messages": " "},
+                {"messages": "Hi", "temprature": 1},
+                {"messages": "Hi", "temperature": float("nan")},
+                {"messages": "Hi", "timeout": -1},
+            ]
+            for wrong in wrongs:
                 with pytest.raises((ConfigurationError, TypeError)):
                     client.stream(**wrong)
             with pytest.raises(ConfigurationError, match="closed"):
@@ -320,6 +326,38 @@ async def test_a_cancelled_reader_is_free_at_once_and_leaves_nothing(
         assert time.monotonic() - began < 0.8
         assert await until(lambda: DELETE in server.paths())
         assert server.paths().count(STOP) == 1
+
+
+async def test_what_a_cancelled_reader_had_read_is_on_the_error_of_a_later_one() -> None:
+    async with asking(stalls("a", "b")) as (_, reply):
+        with anyio.move_on_after(0.2):
+            await reply.read()
+        assert reply.text == "ab"
+        with pytest.raises(IncompleteAnswerError) as raised:
+            await reply.read()
+        assert raised.value.partial == "ab"
+
+
+async def test_stop_from_another_task_takes_nothing_from_a_reader_that_waits() -> None:
+    def message(exchange: Exchange) -> None:
+        exchange.head(200, HEAD)
+        exchange.write(tokens("a", end=False)[0])
+        assert exchange.ended or not exchange.gone(0.2)
+        for event in tokens("b", "c"):
+            exchange.write(event)
+        exchange.end()
+
+    async with asking(message) as (_, reply), anyio.create_task_group() as tasks:
+        assert await anext(aiter(reply)) == "a"
+
+        async def stop() -> None:
+            await anyio.sleep(0.1)
+            await reply.stop()
+
+        tasks.start_soon(stop)
+        began = time.monotonic()
+        assert [token async for token in reply] == ["b", "c"]
+        assert time.monotonic() - began < 1
 
 
 async def test_a_deaf_server_does_not_hold_a_cancelled_reader() -> None:

@@ -20,6 +20,8 @@ from h2o_client import (
     IncompleteAnswerError,
     NotFoundError,
     ServerError,
+    Timeouts,
+    TransportTimeout,
 )
 from h2o_client.wire import pagedata
 from h2o_client.wire.pagedata import Failed, Skipped
@@ -119,6 +121,49 @@ def test_the_system_prompt_stands_in_front_of_the_first_message(open_session: Op
             chat.chat("two")
         inputs = [each["inputs"] for each in asked(server)]
     assert inputs == ["System: Be brief\nUser: one\nAssistant:", "two"]
+
+
+def test_a_system_prompt_is_said_until_a_message_was_taken(open_session: Open) -> None:
+    stored = Stored()
+    refused = refuses(500, {"error": "Model is overloaded"})
+    message = [refused, stored.message, stored.message]
+    with ScriptedServer(chat_ui(message, read=stored.read)) as server:
+        with open_session(server.url).conversation(system="Be brief") as chat:
+            with pytest.raises(ServerError):
+                chat.chat("one")
+            chat.chat("one")
+            chat.chat("two")
+        inputs = [each["inputs"] for each in asked(server)]
+    assert inputs == ["System: Be brief\nUser: one\nAssistant:"] * 2 + ["two"]
+
+
+def test_the_first_prompts_edit_has_the_system_prompt_in_front_and_no_other(
+    open_session: Open,
+) -> None:
+    stored = Stored()
+    with ScriptedServer(chat_ui(stored.message, read=stored.read)) as server:
+        with open_session(server.url).conversation(system="Be brief") as chat:
+            chat.chat("one")
+            chat.chat("two")
+            first, _, second, _ = [str(each.id) for each in chat.messages()]
+            chat.edit(second, "zwei").read()
+            chat.edit(first, "eins").read()
+        inputs = [each["inputs"] for each in asked(server)]
+    assert inputs[2:] == ["zwei", "System: Be brief\nUser: eins\nAssistant:"]
+
+
+def test_a_wait_for_the_storing_that_was_broken_off_is_made_up_for(open_session: Open) -> None:
+    stored = Stored(late=4)
+    with ScriptedServer(chat_ui(stored.message, read=stored.read)) as server:
+        with open_session(server.url).conversation() as chat:
+            chat.chat("one")
+            with pytest.raises(TransportTimeout):
+                chat.chat("two", timeout=Timeouts(total=0.1))
+            chat.chat("two")
+        between = server.paths()
+        first = between.index(f"POST {MESSAGE}")
+        second = between.index(f"POST {MESSAGE}", first + 1)
+        assert between[first + 1 : second] == [f"GET {PAGE}"] * 5
 
 
 def test_messages_are_read_back(open_session: Open) -> None:

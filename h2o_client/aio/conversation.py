@@ -55,7 +55,7 @@ class AsyncConversation:
     @takes_options
     def edit(self, message_id: str, text: str, **options: Unpack[Options]) -> AsyncReply:
         """The answer to ``text`` in the place of a prompt: see `Conversation.edit`."""
-        return self._reply(Words.edit(message_id, text), options)
+        return self._reply(self.wrapped._edit(message_id, text), options)
 
     @takes_options
     def continue_(self, **options: Unpack[Options]) -> AsyncReply:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from h2o_client.background import later
 from h2o_client.timeouts import Clock, Timeouts
 
 
@@ -74,6 +75,7 @@ class Call:
         self.starved = False
         self._woken = False
         self._alarms: list[threading.Event] = []
+        self._followers: list[Callable[[], None]] = []
         self._budget = "idle"
         self._socket: Any = None
         self._slots: Slots | None = None
@@ -89,6 +91,31 @@ class Call:
                 alarm.set()
             if self._socket is not None:
                 _shut_down(self._socket)
+            followers, self._followers = self._followers, []
+        for end in followers:
+            later(end)
+
+    @contextmanager
+    def followed_by(self, call: Call, seconds: float) -> Iterator[None]:
+        """``call`` is under way, and has so many seconds left if this one is ended meanwhile."""
+        over = threading.Event()
+
+        def end() -> None:
+            if not over.wait(seconds):
+                call.wake()
+
+        with self._lock:
+            woken = self._woken
+            if not woken:
+                self._followers.append(end)
+        if woken:
+            later(end)
+        try:
+            yield
+        finally:
+            over.set()
+            with self._lock, suppress(ValueError):
+                self._followers.remove(end)
 
     def check(self) -> None:
         """Raises `Woken` if the call was ended."""
@@ -170,6 +197,11 @@ class Call:
             return bool(self._socket.pending())
         return kind is not socket.socket  # TLS in TLS keeps bytes of its own
 
+    @property
+    def has_slot(self) -> bool:
+        """Whether it holds one."""
+        return self._slots is not None
+
     def holds(self, slots: Slots) -> None:
         """One of ``slots`` is this call's."""
         self._slots = slots
@@ -195,7 +227,9 @@ class Slots:
         self._freed = threading.Condition()
 
     def take(self, call: Call) -> None:
-        """Waits for a free one, within the time for the first token."""
+        """Waits for a free one, within the time for the first token; once for each call."""
+        if call.has_slot:
+            return
         call.clock.allow("first_token", call.timeouts.first_token)
         with self._freed:
             while self._free <= 0:

@@ -13,12 +13,18 @@ import ssl
 import threading
 import time
 from functools import cache
+from http.client import HTTPException
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    NameResolutionError,
+    NewConnectionError,
+    ProxyError,
+)
 
 from h2o_client.transport.call import Call
 
@@ -103,15 +109,26 @@ class _PacedConnection:
     response_class = _PacedResponse
 
     def connect(self: Any) -> None:
-        super().connect()  # type: ignore[misc]
+        self.spare = None
+        try:
+            super().connect()  # type: ignore[misc]
+        finally:
+            if self.spare is not None:
+                self.spare.close()
         call = _call()
         call.sent = False  # what was sent so far was said to a proxy
         call.connected(self.sock)
 
+    def _tunnel(self: Any) -> None:
+        try:
+            super()._tunnel()  # type: ignore[misc]
+        except (ConnectionError, HTTPException) as exc:
+            raise ProxyError("It has made no tunnel", exc) from exc
+
     def _new_conn(self: Any) -> Any:
         sock = super()._new_conn()  # type: ignore[misc]
         try:
-            _call().reaches(sock)
+            self.spare = _reached(sock)
         except BaseException:
             sock.close()
             raise
@@ -132,6 +149,17 @@ class _PacedConnection:
             super().send(data)  # type: ignore[misc]
         except TimeoutError:
             call.clock.expire()
+
+
+def _reached(sock: socket.socket) -> socket.socket:
+    """A second way to a socket: TLS takes the first one away for the time of its handshake."""
+    spare = sock.dup()
+    try:
+        _call().reaches(spare)
+    except BaseException:
+        spare.close()
+        raise
+    return spare
 
 
 def _call() -> Call:
@@ -157,6 +185,7 @@ class _DirectConnection(_PacedConnection):
                     sock.setsockopt(*option)
                 sock.settimeout(self.timeout)
                 sock.connect(address)
+                self.spare = _reached(sock)
                 return sock
             except OSError as exc:
                 sock.close()

@@ -38,7 +38,7 @@ class Response:
     ) -> None:
         self.status = raw.status
         self.headers = {name.lower(): value for name, value in raw.headers.items()}
-        self.url = url
+        self.url = url.partition("?")[0]  # the query of a web search is the prompt
         self.referer = referer
         self.finished = False
         self._raw = raw
@@ -96,7 +96,12 @@ class Response:
 
     def is_drained(self) -> bool:
         """Whether the last read has taken all that a wait for the socket would not tell of."""
-        return self._short and not self._call.has_pending()
+        return self._short and self.can_be_waited_for()
+
+    def can_be_waited_for(self) -> bool:
+        """Whether the socket tells of all that is still to be read."""
+        ended = self._frame.done or self._broken is not None
+        return not ended and not self._call.has_pending()
 
     def whole(self, *, enough: Callable[[bytes], bool] | None = None) -> bytes:
         """The whole body. Raises `TransportError` if it is cut, `ProtocolError` if over 16 MiB.

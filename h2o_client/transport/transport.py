@@ -78,7 +78,7 @@ class Transport:
         """What forms are sent with; its scheme is the one the server believes it has."""
         return f"{self._scheme}://{self._address}/"
 
-    def open(self, request: Request, call: Call, *, urgent: bool = False) -> Response:
+    def open(self, request: Request, call: Call) -> Response:
         """Sends ``request`` and gives its answer as soon as the head is here; any status is one.
 
         What failed before a byte was sent, and a refusal that says when to come back, is tried
@@ -86,11 +86,8 @@ class Transport:
         answers are open at once. Raises `TransportError`, `TransportTimeout`, `ProtocolError`,
         `ConfigurationError`, and `Woken`.
         """
-        if self._slots is not None:
-            with self._translating(call):
-                self._slots.take(call)
         try:
-            return self._tried(request, call, take=lambda response: None)
+            return self._tried(request, call, take=lambda response: None, limited=True)
         except BaseException:
             call.let_go()
             raise
@@ -125,11 +122,16 @@ class Transport:
         call: Call,
         *,
         urgent: bool = False,
+        limited: bool = False,
         take: Callable[[Response], object],
     ) -> Response:
         flipped = False
         for attempt in range(self._max_retries + 2):
             last = attempt >= self._max_retries
+            if limited and self._slots is not None:
+                call.sent = False
+                with self.translating(call):
+                    self._slots.take(call)
             try:
                 response = self._sent(request, call, urgent)
                 take(response)
@@ -149,7 +151,7 @@ class Transport:
                 response.close()
                 wait, why = asked, f"status {response.status}"
             log.info("%s is sent again in %.1f s: %s", request, wait, why)
-            with self._translating(call):
+            with self.translating(call):
                 call.pause(wait)
         raise AssertionError("the last attempt returns or raises")  # pragma: no cover
 
@@ -158,7 +160,8 @@ class Transport:
         self._scheme = "https" if self._scheme == "http" else "http"
 
     @contextmanager
-    def _translating(self, call: Call) -> Iterator[None]:
+    def translating(self, call: Call) -> Iterator[None]:
+        """A time that runs out meanwhile is a `TransportTimeout`."""
         try:
             yield
         except TimeoutError as exc:

@@ -133,6 +133,8 @@ class _Format:
         """Appends ``event``, with no half of a surrogate pair in it."""
         if type(event) is Token:
             text = event.text
+            if self._half and event.special:
+                events.append(self._flushed())
             if self._half or not text.isascii():
                 event = self._joined(event)
         else:

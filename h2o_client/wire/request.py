@@ -23,7 +23,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     budget: str = "idle"
 
     def __str__(self) -> str:
-        return f"{self.method} {self.path}"
+        # Without the query: that of a web search is the prompt.
+        return f"{self.method} {self.path.partition('?')[0]}"
 
 
 def get(path: str, *, budget: str = "idle") -> Request:

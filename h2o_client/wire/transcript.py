@@ -35,6 +35,7 @@ class Transcript:
         self.malformed: Malformed | None = None
         self.title: str | None = None
         self.has_updates = False  # chat-ui's own, and not the model server's events
+        self.finished = False  # so the newest servers say, last of all
         self.sources: tuple[Source, ...] = ()
         self.files: tuple[str, ...] = ()
         # What a tool has asked the user and nobody has answered yet: a stream may end waiting.
@@ -78,6 +79,7 @@ class Transcript:
             self.failure = self.failure or event
         elif isinstance(event, Status):
             self.has_updates = True
+            self.finished = event.status == "finished"
         elif isinstance(event, Title):
             self.title = event.title
         elif isinstance(event, WebSearch):

@@ -1,0 +1,189 @@
+"""Fuzzes whatever reads a server's bytes: any bytes, in any cut, give the same or an error of ours.
+
+``python tests/fuzz/decoder.py -max_total_time=60`` runs it for so long (``pip install atheris``);
+without a time it runs until it finds something. `test_decoder_target.py` tries it without atheris.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from importlib import import_module
+from typing import Any
+
+atheris: Any = import_module("atheris") if __name__ == "__main__" else None
+
+with atheris.instrument_imports(include=["h2o_client"]) if atheris else nullcontext():
+    import msgspec
+
+    from h2o_client.errors import H2oError
+    from h2o_client.generations import detect
+    from h2o_client.generations.detect import GENERATIONS
+    from h2o_client.generations.generation import Ask, Generation, Moved, Refused
+    from h2o_client.wire import pagedata, superjson
+    from h2o_client.wire.decoder import Decoder
+    from h2o_client.wire.events import Event, Failure, Final, Malformed, Title, Token
+    from h2o_client.wire.framing import Chunked, FramingError
+    from h2o_client.wire.refusal import refusal, retry_after
+    from h2o_client.wire.transcript import Transcript
+
+HELD = 4  # times as much as was fed: what a decoder may hold at most
+_ID = "6b02c9d11306e1473508e3f3"
+# What readers of documents may raise: who asks for them makes errors of ours of it.
+_READABLE = (ValueError, RecursionError, msgspec.MsgspecError, Refused, Moved)
+
+
+def check(data: bytes) -> None:
+    """One input. Its first byte says what reads it, the second where it is cut."""
+    if len(data) >= 2:
+        TARGETS[data[0] % len(TARGETS)](data[2:], data[1] + 1)
+
+
+def stream(data: bytes, cut: int) -> None:
+    """An answer: the same events, whole and in pieces, and no half of a surrogate pair."""
+    whole = decoded([data])
+    assert joined(decoded(pieces(data, cut))) == joined(whole)
+    assert Malformed not in [type(event) for event in whole[:-1]]
+    for event in whole:
+        shown(event).encode()
+    transcript = Transcript()
+    transcript.add(whole)
+    transcript.text.encode()
+    assert transcript.text_bytes <= HELD * len(data) + 16
+
+
+def chunked(data: bytes, cut: int) -> None:
+    """A chunked body around an answer: the same payload, or a framing error, in any cut."""
+    assert unframed([data]) == unframed(pieces(data, cut))
+
+
+def page(data: bytes, cut: int) -> None:
+    """Page data: values, or a ValueError."""
+    try:
+        pagedata.read(data)
+    except ValueError:
+        return
+
+
+def document(data: bytes, cut: int) -> None:
+    """superjson: a value, or a ValueError."""
+    try:
+        superjson.read(data)
+    except ValueError:
+        return
+
+
+def refused(data: bytes, cut: int) -> None:
+    """A refusal: always an error of ours, with a sentence."""
+    error = refusal(300 + cut, {"retry-after": data[:40].decode("latin-1")}, data)
+    assert isinstance(error, H2oError)
+    str(error)
+    waits = retry_after(data.decode("utf-8", "replace"))
+    assert waits is None or waits >= 0
+
+
+def records(data: bytes, cut: int) -> None:
+    """The documents of every generation, and telling the generation itself."""
+    ask = ASKS[cut % len(ASKS)]
+    for read in (ask.read, detect.by_models, lambda body: detect.by_page(b"", 404, "", body)):
+        try:
+            read(data)
+        except _READABLE:
+            continue
+
+
+TARGETS: tuple[Callable[[bytes, int], None], ...] = (
+    stream,
+    chunked,
+    page,
+    document,
+    refused,
+    records,
+)
+
+
+def asks_of(generation: Generation) -> Iterable[Ask[Any]]:
+    """Everything a generation can be asked that is read."""
+    makers: tuple[Callable[[], Any], ...] = (
+        generation.layout,
+        generation.models,
+        generation.settings,
+        generation.user,
+        lambda: generation.conversations(0),
+        lambda: generation.create("m", None),
+        lambda: generation.conversation(_ID),
+        lambda: generation.web_search(_ID, "x"),
+        lambda: generation.summarize(_ID),
+        lambda: generation.share(_ID),
+        lambda: generation.answer_elicitation(_ID, "e", "accept", None),
+    )
+    for make in makers:
+        try:
+            made = make()
+        except H2oError:
+            continue  # this generation cannot
+        yield from made if isinstance(made, tuple) else [made] if made is not None else []
+
+
+ASKS = [ask for kind in GENERATIONS for ask in asks_of(kind())]
+
+
+def pieces(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def decoded(parts: Iterable[bytes]) -> list[Event]:
+    decoder = Decoder()
+    events = [event for part in parts for event in decoder.feed(part)]
+    events += decoder.end()
+    assert decoder.end() == []
+    return events
+
+
+def joined(events: Iterable[Event]) -> list[object]:
+    """Events with adjacent tokens joined; how a Malformed shows itself depends on the cut."""
+    told: list[object] = []
+    for event in events:
+        if isinstance(event, Token) and not event.special:
+            if told and isinstance(told[-1], str):
+                told[-1] += event.text
+            else:
+                told.append(event.text)
+        else:
+            told.append(event.reason if isinstance(event, Malformed) else comparable(event))
+    return told
+
+
+def comparable(event: Event) -> object:
+    # NaN is not equal to itself.
+    return json.dumps(msgspec.to_builtins(event), sort_keys=True, default=repr)
+
+
+def shown(event: Event) -> str:
+    """The text of an event that a program would print."""
+    if isinstance(event, Token | Final):
+        return event.text or ""
+    if isinstance(event, Failure):
+        return event.message
+    return event.title if isinstance(event, Title) else ""
+
+
+def unframed(parts: Iterable[bytes]) -> tuple[bytes, bool, bool]:
+    """The payload, whether its end has come, and whether the framing is broken."""
+    frame, payload = Chunked(), b""
+    for part in parts:
+        if frame.done:
+            break
+        try:
+            payload += frame.feed(part)
+        except FramingError as exc:
+            return payload + exc.payload, False, True
+        assert len(frame._held) <= 1 << 17
+    return payload, frame.done, False
+
+
+if __name__ == "__main__":
+    atheris.Setup(sys.argv, check)
+    atheris.Fuzz()

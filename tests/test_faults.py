@@ -1,0 +1,676 @@
+"""Faults on real sockets, through every face: the error, what is kept, what is sent, what is left.
+
+`faults.py` has the table of what can happen to a message; here is what can happen before one, and
+what is sent again.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from typing import Any
+
+import anyio
+import pytest
+
+from fake_chatui import FakeChatUi
+from fake_checks import MESSAGE
+from faults import EVENTS, FAULTS, LINES, Fault, Language, Scene, flood
+from h2o_client import (
+    Answer,
+    AsyncH2oSession,
+    AuthenticationError,
+    ConfigurationError,
+    H2oError,
+    H2oSession,
+    ProtocolError,
+    RateLimitError,
+    ServerError,
+    StatusError,
+    Timeouts,
+    TransportError,
+    TransportTimeout,
+)
+from h2o_client.transport import Call, Response
+from h2o_client.upstream import Upstream
+from proxies import LoggingProxy, SocksProxy
+from scripted import (
+    AtAccept,
+    Exchange,
+    Script,
+    ScriptedServer,
+    certificates,
+    hang_up,
+    hang_up_rudely,
+    refusing_port,
+    unaccepted_port,
+)
+
+pytestmark = pytest.mark.usefixtures("leaks_nothing")
+
+FACES = ("blocking", "asyncio", "trio")
+every_face = pytest.mark.parametrize("face", FACES)
+
+
+@pytest.fixture
+def paused(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that were waited for before something was sent again; nobody waits here."""
+    seconds: list[float] = []
+    pause = Call.pause
+
+    def noted(call: Call, wait: float) -> None:
+        seconds.append(wait)
+        pause(call, 0)
+
+    monkeypatch.setattr(Call, "pause", noted)
+    return seconds
+
+
+def asked(face: str, url: str, scene: Scene, timeout: Any = None, **client: Any) -> Answer:
+    """The answer through that face; what has been read of it is in the scene meanwhile."""
+    if face == "blocking":
+        with H2oSession(url, **client) as session:
+            reply = session.stream("Hi", timeout=timeout)
+            for token in reply:
+                scene.text += token
+            return reply.read()
+
+    async def ask() -> Answer:
+        async with (
+            AsyncH2oSession(url, **client) as session,
+            session.stream("Hi", timeout=timeout) as reply,
+        ):
+            async for token in reply:
+                scene.text += token
+            return await reply.read()
+
+    return anyio.run(ask, backend=face)
+
+
+@pytest.mark.parametrize(
+    ("face", "language"),
+    [("blocking", EVENTS), ("blocking", LINES), ("asyncio", EVENTS), ("trio", LINES)],
+    ids=["blocking, events", "blocking, lines", "asyncio, events", "trio, lines"],
+)
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_has_its_name_and_nothing_is_lost_or_sent_twice(
+    name: str, language: Language, face: str
+) -> None:
+    fault = FAULTS[name]
+    scene = Scene(language)
+
+    def message(exchange: Exchange) -> bool:
+        if exchange.request.method != "POST" or not MESSAGE.fullmatch(exchange.request.path):
+            return False
+        fault.play(exchange, scene)
+        return True
+
+    with ScriptedServer(never) as elsewhere, FakeChatUi(language.version, before=message) as server:
+        scene.elsewhere = elsewhere.url
+        if fault.error is None:
+            answer = asked(face, server.url, scene, fault.timeout)
+            assert scene.text == fault.partial
+            assert answer.finish_reason == "stop"
+        else:
+            with pytest.raises(H2oError) as caught:
+                asked(face, server.url, scene, fault.timeout)
+            check_error(caught.value, fault, scene)
+        assert server.count("POST", MESSAGE) == 1
+        assert len(server.stops) == fault.stops
+        assert server.conversations == {}
+        assert elsewhere.connections == 0
+
+
+def never(exchange: Exchange) -> None:
+    raise AssertionError(f"nobody may talk to this server: {exchange.request}")
+
+
+@every_face
+@pytest.mark.parametrize(
+    ("said", "piece"),
+    [(0, EVENTS.alive), (1, EVENTS.alive), (1, b"\n")],
+    ids=["comments first", "comments", "blank lines"],
+)
+def test_a_flood_that_says_nothing_does_not_outlast_its_time(
+    said: int, piece: bytes, face: str
+) -> None:
+    which = ("first_token", "idle")[said]
+    began = time.monotonic()
+    with flooding(EVENTS, piece, said=said) as server, pytest.raises(TransportTimeout) as caught:
+        asked(face, server.url, Scene(EVENTS), Timeouts(first_token=0.5, idle=0.5))
+    assert caught.value.which == which
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("language", [EVENTS, LINES], ids=["events", "lines"])
+@pytest.mark.parametrize("how", ["close", "stop", "break"])
+def test_a_flood_does_not_hold_up_who_leaves_it(how: str, language: Language) -> None:
+    with flooding(language, language.said[1]) as server, H2oSession(server.url) as session:
+        reply = session.stream("Hi")
+        assert next(reply) == "Hello"
+        threading.Event().wait(0.2)
+        began = time.monotonic()
+        if how == "break":
+            del reply
+            server.wait_for(lambda server: server.count("DELETE"), seconds=4)
+        else:
+            getattr(reply, how)()
+        assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("language", [EVENTS, LINES], ids=["events", "lines"])
+def test_a_flood_does_not_hold_up_a_task_that_leaves_it(language: Language, backend: str) -> None:
+    async def leave() -> float:
+        async with AsyncH2oSession(server.url) as session:
+            async with session.stream("Hi") as reply:
+                async for _ in reply:
+                    break
+                await anyio.sleep(0.2)
+                began = time.monotonic()
+            return time.monotonic() - began
+
+    with flooding(language, language.said[1]) as server:
+        assert anyio.run(leave, backend=backend) < 1
+
+
+@every_face
+@pytest.mark.parametrize("language", [EVENTS, LINES], ids=["events", "lines"])
+def test_a_line_without_end_takes_bounded_memory(language: Language, face: str) -> None:
+    opening = language.said[0] + language.token(b"?").partition(b"?")[0]
+    with flooding(language, b"x" * 1000, opening=opening) as server:
+        tracemalloc.start()
+        with pytest.raises(ProtocolError, match="a line of over") as caught:
+            asked(face, server.url, Scene(language))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert caught.value.partial == "Hello"
+    assert peak < 48 << 20
+
+
+def flooding(
+    language: Language, piece: bytes, *, said: int = 1, opening: bytes | None = None
+) -> FakeChatUi:
+    """A server that answers with so many words, and then with ``piece`` over and over."""
+
+    def message(exchange: Exchange) -> bool:
+        if exchange.request.method != "POST" or not MESSAGE.fullmatch(exchange.request.path):
+            return False
+        exchange.head(200, language.head, framing="close")
+        exchange.send(b"".join(language.said[:said]) if opening is None else opening)
+        flood(exchange, piece)
+        return True
+
+    return FakeChatUi(language.version, before=message)
+
+
+def check_error(error: H2oError, fault: Fault, scene: Scene) -> None:
+    assert type(error) is fault.error, repr(error)
+    assert error.partial == scene.text == fault.partial
+    assert error.conversation_id
+    if fault.resendable is not None:
+        assert error.resendable is fault.resendable
+    for name, value in fault.facts.items():
+        assert getattr(error, name) == value
+
+
+# What happens before a message is sent
+
+Opened = tuple[str, dict[str, Any], ScriptedServer | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Obstacle:
+    """What is in the way; ``open`` gives the address, the client's arguments, and the server."""
+
+    open: Callable[[ExitStack], Opened]
+    error: type[H2oError]
+    says: str = ""
+    resendable: bool | None = True
+    creations: int = 0
+
+
+def refused(stack: ExitStack) -> Opened:
+    return f"http://127.0.0.1:{stack.enter_context(refusing_port())}", {}, None
+
+
+def unknown_name(stack: ExitStack) -> Opened:
+    return "http://no-such-host.invalid", {}, None
+
+
+def never_accepted(stack: ExitStack) -> Opened:
+    port = stack.enter_context(unaccepted_port(full=True))
+    return f"http://127.0.0.1:{port}", {"timeout": Timeouts(connect=0.2)}, None
+
+
+def tls(which: str) -> Callable[[ExitStack], Opened]:
+    def opened(stack: ExitStack) -> Opened:
+        certs = certificates()
+        server = stack.enter_context(ScriptedServer(never, tls=getattr(certs, which)))
+        return server.url, {"verify": certs.ca}, server
+
+    return opened
+
+
+def plain_where_tls_is_meant(stack: ExitStack) -> Opened:
+    def plain(exchange: Exchange) -> None:
+        exchange.receive()
+        exchange.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        exchange.cut()
+
+    server = stack.enter_context(ScriptedServer(AtAccept(plain)))
+    return server.url.replace("http:", "https:"), {}, server
+
+
+def tls_where_plain_is_meant(stack: ExitStack) -> Opened:
+    server = stack.enter_context(ScriptedServer(never, tls=certificates().server))
+    return server.url.replace("https:", "http:"), {}, server
+
+
+def accepts_and(script: AtAccept) -> Callable[[ExitStack], Opened]:
+    def opened(stack: ExitStack) -> Opened:
+        server = stack.enter_context(ScriptedServer(script))
+        return server.url, {}, server
+
+    return opened
+
+
+def proxy(kind: str, *, over_tls: bool) -> Callable[[ExitStack], Opened]:
+    """A proxy that fails in that way, on the way to a server that is well."""
+
+    def opened(stack: ExitStack) -> Opened:
+        certs = certificates()
+        server = stack.enter_context(ScriptedServer(never, tls=certs.server if over_tls else None))
+        if kind == "refuses":
+            url = f"http://me:pass@127.0.0.1:{stack.enter_context(refusing_port())}"
+        elif kind == "cuts":
+            url = stack.enter_context(ScriptedServer(hang_up)).url
+        elif kind == "wants another login":
+            url = stack.enter_context(LoggingProxy(login=("me", "other"))).url
+        elif kind == "socks":
+            url = stack.enter_context(SocksProxy(failing=True)).url
+        else:
+            url = stack.enter_context(LoggingProxy(failing=True)).url
+        return server.url, {"proxy": url, "verify": certs.ca}, server
+
+    return opened
+
+
+def on_the_way(
+    words: str, script: Script, version: str = "0.10.0"
+) -> Callable[[ExitStack], Opened]:
+    """A server that is well, but for the requests of that kind."""
+
+    def before(exchange: Exchange) -> bool:
+        request = exchange.request
+        if re.fullmatch(words, f"{request.method} {request.path}") is None:
+            return False
+        script(exchange)
+        return True
+
+    def opened(stack: ExitStack) -> Opened:
+        server = stack.enter_context(FakeChatUi(version, before=before))
+        return server.url, {}, server
+
+    return opened
+
+
+def reset(exchange: Exchange) -> None:
+    exchange.reset()
+
+
+def answer(status: int, body: bytes = b'{"message":"no"}') -> Script:
+    return lambda exchange: exchange.answer(status, body, "application/json")
+
+
+MODELS = "GET /api/models"
+SETTINGS = "POST /settings"
+CREATION = "POST /conversation"
+HTML = b"<!doctype html><title>Please wait</title>"
+
+OBSTACLES = {
+    "refused": Obstacle(open=refused, error=TransportError, says="server running"),
+    "a name nobody knows": Obstacle(open=unknown_name, error=TransportError, says="looked up"),
+    "never accepted": Obstacle(open=never_accepted, error=TransportTimeout, says="connect="),
+    "accepted and closed": Obstacle(open=accepts_and(hang_up), error=TransportError),
+    "accepted and reset": Obstacle(open=accepts_and(hang_up_rudely), error=TransportError),
+    "an authority nobody trusts": Obstacle(
+        open=tls("untrusted"), error=TransportError, says="not trusted"
+    ),
+    "a certificate for another host": Obstacle(
+        open=tls("other_host"), error=TransportError, says="not trusted"
+    ),
+    "https to a plain server": Obstacle(
+        open=plain_where_tls_is_meant, error=TransportError, says="is it https"
+    ),
+    "http to a server with TLS": Obstacle(open=tls_where_plain_is_meant, error=TransportError),
+    "a proxy that refuses": Obstacle(
+        open=proxy("refuses", over_tls=False), error=TransportError, says="proxy"
+    ),
+    "a proxy that refuses, with TLS": Obstacle(
+        open=proxy("refuses", over_tls=True), error=TransportError, says="proxy"
+    ),
+    "a proxy that cuts": Obstacle(open=proxy("cuts", over_tls=False), error=TransportError),
+    "a proxy that cuts, with TLS": Obstacle(
+        open=proxy("cuts", over_tls=True), error=TransportError, says="proxy"
+    ),
+    "a proxy without the login": Obstacle(
+        open=proxy("wants another login", over_tls=False), error=TransportError, says="proxy="
+    ),
+    "a proxy without the login, with TLS": Obstacle(
+        open=proxy("wants another login", over_tls=True), error=TransportError, says="proxy"
+    ),
+    "a proxy that gets nowhere": Obstacle(open=proxy("502", over_tls=False), error=ServerError),
+    "a proxy that gets nowhere, with TLS": Obstacle(
+        open=proxy("502", over_tls=True), error=TransportError, says="proxy"
+    ),
+    "a socks proxy that fails": Obstacle(open=proxy("socks", over_tls=False), error=TransportError),
+    "a page in place of a server": Obstacle(
+        open=on_the_way(".*", answer(200, HTML)), error=ConfigurationError, resendable=None
+    ),
+    "models that are reset": Obstacle(open=on_the_way(MODELS, reset), error=TransportError),
+    "models nested too deeply": Obstacle(
+        open=on_the_way(MODELS, answer(200, b"[" * 100_000)),
+        error=ConfigurationError,
+        resendable=None,
+    ),
+    "settings that are reset": Obstacle(open=on_the_way(SETTINGS, reset), error=TransportError),
+    "settings with a 401": Obstacle(
+        open=on_the_way(SETTINGS, answer(401)), error=AuthenticationError
+    ),
+    "settings with a 500": Obstacle(open=on_the_way(SETTINGS, answer(500)), error=ServerError),
+    "settings that are a page": Obstacle(
+        open=on_the_way(SETTINGS, answer(200, HTML)), error=ProtocolError
+    ),
+    "a creation that is reset": Obstacle(
+        open=on_the_way(CREATION, reset), error=TransportError, creations=1
+    ),
+    "a creation with a 429": Obstacle(
+        open=on_the_way(CREATION, answer(429)), error=RateLimitError, creations=1
+    ),
+    "a creation that says nothing": Obstacle(
+        open=on_the_way(CREATION, answer(200, b"{}")), error=ProtocolError, creations=1
+    ),
+    "a creation with an id that leaves its place": Obstacle(
+        open=on_the_way(CREATION, answer(200, b'{"conversationId":"../settings?a=b"}')),
+        error=ProtocolError,
+        creations=1,
+    ),
+}
+
+
+@every_face
+@pytest.mark.usefixtures("paused")
+@pytest.mark.parametrize("name", OBSTACLES)
+def test_what_fails_before_the_message_sends_none(name: str, face: str) -> None:
+    obstacle = OBSTACLES[name]
+    with ExitStack() as stack:
+        url, client, server = obstacle.open(stack)
+        with pytest.raises(H2oError, match=obstacle.says or None) as caught:
+            asked(face, url, Scene(LINES), **client)
+        error = caught.value
+        assert type(error) is obstacle.error, repr(error)
+        assert (error.partial, error.conversation_id) == ("", None)
+        assert error.resendable is obstacle.resendable
+        if server is not None:
+            assert server.count("POST", MESSAGE) == 0
+            assert server.count("POST", "/conversation") == obstacle.creations
+            assert server.count("DELETE") == 0
+        if isinstance(server, FakeChatUi):
+            assert server.conversations == {}
+
+
+@every_face
+@pytest.mark.parametrize("status", [200, 302, 303, 307])
+@pytest.mark.parametrize(
+    ("version", "words", "error"),
+    [
+        ("0.4", r"GET /__data\.json", AuthenticationError),
+        ("0.4", SETTINGS, AuthenticationError),
+        ("0.4", CREATION, AuthenticationError),
+        ("0.10.0", MODELS, ConfigurationError),  # nothing there looks like a chat-ui any more
+        ("0.10.0", SETTINGS, AuthenticationError),
+        ("0.10.0", CREATION, AuthenticationError),
+    ],
+)
+def test_a_redirect_to_another_host_is_no_success_and_is_not_followed(
+    version: str, words: str, error: type[H2oError], status: int, face: str
+) -> None:
+    def redirect(exchange: Exchange) -> None:
+        if status == 200:
+            exchange.json({"type": "redirect", "status": 302, "location": place})
+        else:
+            exchange.answer(status, b"", headers={"Location": place})
+
+    with ScriptedServer(never) as elsewhere, ExitStack() as stack:
+        place = f"{elsewhere.url}/authorize?client_id=chat&state=s3cret"
+        url, _, server = on_the_way(words, redirect, version)(stack)
+        with pytest.raises(error) as caught:
+            asked(face, url, Scene(LINES))
+        assert "s3cret" not in str(caught.value)
+        assert server is not None
+        assert server.count("POST", MESSAGE) == 0
+        assert elsewhere.connections == 0
+
+
+# What is sent again, and what never
+
+VERSIONS = pytest.mark.parametrize("version", ["0.4", "0.7", "0.9.1", "0.9.4", "0.10.0", "head"])
+
+
+def failing_once(words: str, fail: Script) -> tuple[list[str], Callable[[Exchange], bool]]:
+    """Has the first of the requests of each kind fail; those that did are in the list."""
+    failed: list[str] = []
+
+    def before(exchange: Exchange) -> bool:
+        asked_for = f"{exchange.request.method} {exchange.request.path}"
+        if re.fullmatch(words, asked_for) is None or asked_for in failed:
+            return False
+        failed.append(asked_for)
+        fail(exchange)
+        return True
+
+    return failed, before
+
+
+@VERSIONS
+@pytest.mark.parametrize("fail", [reset, lambda exchange: exchange.cut()], ids=["reset", "closed"])
+def test_what_does_no_more_when_it_comes_twice_is_sent_again(
+    version: str, fail: Script, paused: list[float]
+) -> None:
+    failed, before = failing_once("GET .*|POST /settings|DELETE .*", fail)
+    with FakeChatUi(version, before=before) as server:
+        with H2oSession(server.url) as session, session.conversation() as chat:
+            assert chat.chat("Hi").text
+            assert chat.messages()
+        assert server.conversations == {}
+        paths = server.paths()
+        again = [words for words in failed if paths.count(words) < 2]
+        assert not again
+        assert {words.split()[0] for words in failed} == {"GET", "POST", "DELETE"}
+        assert server.count("POST", MESSAGE) == server.count("POST", "/conversation") == 1
+        assert len(paused) >= len(failed)
+
+
+def test_a_delete_that_was_done_before_its_answer_was_lost_is_a_success(
+    caplog: pytest.LogCaptureFixture, paused: list[float]
+) -> None:
+    def before(exchange: Exchange) -> bool:
+        if exchange.request.method == "DELETE" and server.conversations:
+            server.conversations.clear()
+            exchange.reset()
+            return True
+        return False
+
+    with FakeChatUi("0.10.0", before=before) as server, H2oSession(server.url) as session:
+        session.chat("Hi")
+        assert server.count("DELETE") == 2
+    assert "left on the server" not in caplog.text
+
+
+@every_face
+@pytest.mark.parametrize(("status", "language"), [(429, EVENTS), (503, LINES)])
+@pytest.mark.parametrize(
+    ("wait", "messages"), [("0", 3), ("60", 3), ("61", 1), ("soon", 1), ("", 1)]
+)
+def test_a_busy_server_is_asked_again_only_if_it_says_when(
+    wait: str, messages: int, status: int, language: Language, face: str, paused: list[float]
+) -> None:
+    busy = {"Retry-After": wait} if wait else {}
+
+    def before(exchange: Exchange) -> bool:
+        if not MESSAGE.fullmatch(exchange.request.path) or exchange.request.method != "POST":
+            return False
+        exchange.answer(status, b"busy", headers=busy)
+        return True
+
+    with FakeChatUi(language.version, before=before) as server:
+        with pytest.raises((RateLimitError, ServerError)) as caught:
+            asked(face, server.url, Scene(language))
+        assert server.count("POST", MESSAGE) == messages
+        assert paused == [float(wait)] * (messages - 1) if messages > 1 else paused == []
+        assert isinstance(caught.value, StatusError)
+        assert caught.value.retry_after == (float(wait) if wait.isdigit() else None)
+        assert server.conversations == {}
+
+
+def test_a_busy_server_may_say_when_by_a_date(paused: list[float]) -> None:
+    soon = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=30), usegmt=True)
+    busy = [answer_with({"Retry-After": soon}), answer_with({})]
+
+    def before(exchange: Exchange) -> bool:
+        if exchange.request.method != "GET" or not busy:
+            return False
+        busy.pop(0)(exchange)
+        return True
+
+    with FakeChatUi("0.10.0", before=before) as server, H2oSession(server.url) as session:
+        with pytest.raises(H2oError):
+            session.chat("Hi")
+        assert len(paused) == 1
+        assert 25 < paused[0] <= 30
+
+
+def answer_with(headers: dict[str, str]) -> Script:
+    return lambda exchange: exchange.answer(503, b"busy", headers=headers)
+
+
+def test_no_retries_means_none(paused: list[float]) -> None:
+    zero = {"Retry-After": "0"}
+    busy: Script = lambda exchange: exchange.answer(503, b"busy", headers=zero)  # noqa: E731
+    for words, fail in (("GET .*", reset), ("GET .*", busy), (SETTINGS, reset), (SETTINGS, busy)):
+        failed, before = failing_once(words, fail)
+        with (
+            FakeChatUi("0.10.0", before=before) as server,
+            H2oSession(server.url, max_retries=0) as session,
+            pytest.raises(H2oError),
+        ):
+            session.chat("Hi")
+        assert failed
+        assert [server.paths().count(each) for each in failed] == [1] * len(failed)
+    failed, before = failing_once("DELETE .*", reset)
+    with FakeChatUi("0.10.0", before=before) as server:
+        with H2oSession(server.url, max_retries=0) as session:
+            session.chat("Hi")
+            assert server.count("DELETE") == 1
+        assert server.count("DELETE") == 2  # closing the session tries once more what is left
+    with ScriptedServer(hang_up) as closing, H2oSession(closing.url, max_retries=0) as session:
+        with pytest.raises(TransportError):
+            session.models()
+        assert closing.connections == 1
+    assert paused == []
+
+
+def test_retries_come_ever_later_and_not_all_at_the_same_time(paused: list[float]) -> None:
+    with refusing_port() as port:
+        for _ in range(5):
+            with (
+                H2oSession(f"http://127.0.0.1:{port}", max_retries=7) as session,
+                pytest.raises(TransportError),
+            ):
+                session.models()
+    assert len(paused) == 5 * 7
+    for attempt in range(7):
+        longest = min(8.0, 0.5 * 2**attempt)
+        waits = paused[attempt::7]
+        assert all(longest / 2 <= wait <= longest for wait in waits)
+        assert len(set(waits)) > 1
+
+
+@every_face
+@VERSIONS
+def test_a_connection_that_the_server_closed_meanwhile_is_not_used_again(
+    version: str, face: str
+) -> None:
+    closing = threading.Event()
+
+    def before(exchange: Exchange) -> bool:
+        exchange.close_after(0 if closing.is_set() else exchange.idle)
+        return False
+
+    def closed() -> None:
+        server.wait_for(lambda server: server.open == 0)
+        closing.clear()
+
+    with FakeChatUi(version, before=before) as server:
+        if face == "blocking":
+            with H2oSession(server.url) as session, session.conversation() as chat:
+                chat.chat("One")
+                closing.set()
+                chat.messages()
+                closed()
+                chat.chat("Two")
+        else:
+
+            async def talk() -> None:
+                async with AsyncH2oSession(server.url) as session, session.conversation() as chat:
+                    await chat.chat("One")
+                    closing.set()
+                    await chat.messages()
+                    closed()
+                    await chat.chat("Two")
+
+            anyio.run(talk, backend=face)
+        assert server.count("POST", MESSAGE) == 2
+        assert server.conversations == {}
+
+
+# What a random search found
+
+
+def test_an_answer_that_comes_while_it_is_given_up_is_let_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The head arrives; before anybody holds the answer, another thread ends it all."""
+    opened: list[Response] = []
+    real = Upstream.open
+
+    def given_up(upstream: Upstream, *args: Any, **kwargs: Any) -> Response:
+        opened.append(real(upstream, *args, **kwargs))
+        exchange = chat._exchange
+        assert exchange is not None
+        exchange.end()
+        return opened[0]
+
+    def message(exchange: Exchange) -> bool:
+        if exchange.request.method != "POST" or not MESSAGE.fullmatch(exchange.request.path):
+            return False
+        exchange.head(200, LINES.head)
+        exchange.write(LINES.said[0])
+        exchange.gone(10)
+        return True
+
+    monkeypatch.setattr(Upstream, "open", given_up)
+    with FakeChatUi("0.10.0", before=message) as server, H2oSession(server.url) as session:
+        chat = session.conversation()
+        chat.stream("Hi")
+        assert not opened[0].open
+        chat.close()
+        opened[0].close()  # so that nothing else fails of it

@@ -1,0 +1,147 @@
+"""docs/reliability.rst keeps its word: each paragraph names tests, and those are there."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from chatui import ID, chat_ui, tokens
+from fake_chatui import FakeChatUi
+from h2o_client import H2oSession
+from scripted import Exchange, ScriptedServer
+
+TESTS = Path(__file__).parent
+PAGE = TESTS.parent / "docs" / "reliability.rst"
+MESSAGE = f"/conversation/{ID}"
+
+
+def blocks() -> list[str]:
+    """What blank lines part on the page, from its first section on."""
+    text = PAGE.read_text(encoding="utf-8")
+    return [block.strip() for block in text[text.index("\n---") :].split("\n\n")][1:]
+
+
+def is_comment(block: str) -> bool:
+    return block.startswith(".. ")
+
+
+def named() -> list[tuple[str, str]]:
+    found = []
+    for block in filter(is_comment, blocks()):
+        for line in block.splitlines():
+            name = re.fullmatch(r"\.\. ([\w/]+\.py)::(test_\w+)", line)
+            assert name is not None, line
+            found.append((name[1], name[2]))
+    return found
+
+
+@functools.cache
+def names_in(path: str) -> set[str]:
+    tree = ast.parse((TESTS / path).read_text(encoding="utf-8"))
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return {node.name for node in tree.body if isinstance(node, functions)}
+
+
+@pytest.mark.parametrize(("path", "name"), sorted(set(named())))
+def test_every_test_that_the_page_names_is_there(path: str, name: str) -> None:
+    assert name in names_in(path)
+
+
+def test_behind_every_paragraph_of_the_page_stand_its_tests() -> None:
+    page = blocks()
+    for block, following in zip(page, [*page[1:], ""], strict=True):
+        heading = re.search(r"\n-{3,}$", block) is not None
+        if not heading and not is_comment(block):
+            assert is_comment(following), block
+    assert len(page) > 100
+
+
+PROGRAM = """
+import signal, sys
+from h2o_client import H2oSession
+{first}
+client = H2oSession(sys.argv[1])
+for token in client.stream("Hi"):
+    print(token, flush=True)
+"""
+
+
+def terminated(server: ScriptedServer, first: str = "") -> tuple[int, str]:
+    """A program that gets SIGTERM once it has read a token: how it ends, and what it says."""
+    program = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(first=first), server.url],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=TESTS.parent,
+    )
+    with program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "Hello\n"
+        began = time.monotonic()
+        program.send_signal(signal.SIGTERM)
+        _, said = program.communicate(timeout=20)
+        assert time.monotonic() - began < 3
+    return program.returncode, said
+
+
+def stalling(exchange: Exchange) -> None:
+    exchange.head(200)
+    exchange.write(tokens("Hello", end=False)[0])
+    exchange.gone(20)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM to handle there")
+def test_sigterm_ends_a_program_at_once_and_leaves_its_conversation() -> None:
+    with ScriptedServer(chat_ui(stalling), patience=20) as server:
+        assert terminated(server) == (-signal.SIGTERM, "")
+        assert server.count("DELETE") == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM to handle there")
+def test_sigterm_as_an_exception_leaves_nothing() -> None:
+    first = "signal.signal(signal.SIGTERM, lambda *_: sys.exit())"
+    with ScriptedServer(chat_ui(stalling), patience=20) as server:
+        assert terminated(server, first) == (0, "")
+        assert server.paths()[-2:] == [f"POST {MESSAGE}/stop-generating", f"DELETE {MESSAGE}"]
+
+
+def test_a_pickled_session_goes_on_with_its_cookies_and_credentials() -> None:
+    with FakeChatUi("0.10.0") as server:
+        with H2oSession(server.url.replace("://", "://ada:pass@"), model="acme/large") as session:
+            session.chat("One")
+            with pickle.loads(pickle.dumps(session)) as other:
+                other.chat("Two")
+        cookies = {each.cookies.get("hf-chat") for each in server.requests}
+        assert len(cookies - {None}) == 1
+        assert {each.headers["Authorization"] for each in server.requests} == {"Basic YWRhOnBhc3M="}
+        assert server.conversations == {}
+
+
+def test_a_session_pickled_while_it_streams_takes_no_answer_along() -> None:
+    read = threading.Event()
+
+    def message(exchange: Exchange) -> None:
+        exchange.head(200)
+        for event in tokens("a", "b"):
+            exchange.write(event)
+            exchange.until(read)
+        exchange.end()
+
+    with ScriptedServer(chat_ui(message)) as server, H2oSession(server.url) as session:
+        reply = session.stream("Hi")
+        assert next(reply) == "a"
+        pickle.loads(pickle.dumps(session)).close()
+        assert server.count("DELETE") == 0
+        read.set()
+        assert reply.read().text == "ab"
