@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 import click
 
@@ -221,12 +221,10 @@ def _address(url: str | None, local: bool) -> Iterator[str | None]:
 
 
 def _write(reply: Reply) -> None:
-    terminal = sys.stdout.isatty()
     last = ""
     try:
         for token in reply:
-            # On a terminal the server's words must not move the cursor or set the title.
-            last = _CONTROLS.sub("\ufffd", token) if terminal else token
+            last = _shown(token, sys.stdout)
             _put(last)
     finally:
         if last and not last.endswith("\n"):
@@ -253,4 +251,9 @@ def _status_of(error: H2oError) -> int:
 
 
 def _say(sentence: str) -> None:
-    click.echo(sentence, err=True)
+    click.echo(_shown(sentence, sys.stderr), err=True)
+
+
+def _shown(text: str, stream: TextIO) -> str:
+    # On a terminal the server's words must not move the cursor or set the title.
+    return _CONTROLS.sub("\ufffd", text) if stream.isatty() else text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
@@ -224,14 +225,14 @@ class Conversation:
         if begun is not None:
             begun(exchange)
         try:
-            self._upstream.steady(partial(self._send, turn, exchange, once), exchange.call)
-        except Woken:
-            pass  # stopped before anything was asked: the reply says so
+            # Stopped before anything was asked: the reply says so.
+            with suppress(Woken):
+                self._upstream.steady(partial(self._send, turn, exchange, once), exchange.call)
+            return Reply(exchange, model=turn.model.id, message_id=turn.answer_id)
         except BaseException as exc:
             exchange.blame(exc)
             exchange.end()
             raise
-        return Reply(exchange, model=turn.model.id, message_id=turn.answer_id)
 
     def _send(self, turn: Turn, exchange: Exchange, once: bool) -> None:
         call = exchange.call

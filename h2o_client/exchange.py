@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from h2o_client.background import begun, completed, later
 from h2o_client.errors import ConfigurationError, H2oError, StatusError, TransportError
@@ -67,7 +68,7 @@ class Exchange:
         self._decoder = Decoder()
         self._asked = self._sending = False
         self._awaits_first = True  # of each response
-        self._taken = threading.Event()  # set when the message was answered, or given up
+        self._taken = threading.Event()  # set when the message has an answer
         self._response: Response | None = None
         self._early: list[Event] = []  # read while looking for the end, not handed over yet
         self._reading = threading.Lock()
@@ -96,6 +97,11 @@ class Exchange:
         return self._response is not None and self._response.finished
 
     @property
+    def at_work(self) -> bool:
+        """Whether the model may be: also while another thread sends the prompt."""
+        return self.running or (self._sending and self.call.sent)
+
+    @property
     def waiting(self) -> bool:
         """Whether the stream has ended because a tool asks the user, who has not answered."""
         return (
@@ -122,7 +128,8 @@ class Exchange:
             ended = self._ended
         if ended:
             if self._ours:
-                self._litter.discard(conversation_id)
+                discard = partial(self._litter.discard, conversation_id)
+                completed(discard, pending=self._litter.ending)
             raise Woken
 
     def send(self, request: Request) -> None:
@@ -330,6 +337,7 @@ class Exchange:
                 request, self.call, passes_model_on=self.generation.passes_model_on
             )
         except StatusError:
+            self._taken.set()
             raise
         except BaseException as exc:
             self.running = self._sent
@@ -338,11 +346,11 @@ class Exchange:
                 raise
         else:
             self.running = True
+            self._taken.set()
             if self._ended:  # while it was opened: whoever did it has found nothing to close
                 self._response.close()
         finally:
             self._sending = False
-            self._taken.set()
 
     def _go_on(self) -> list[Event]:
         """What follows once an elicitation was answered, in a response of its own."""
@@ -443,8 +451,7 @@ class Exchange:
     def _must_stop(self) -> bool:
         if self.generation is None or not self.generation.stops or self._stop_sent is not None:
             return False
-        running = self.running or (self._sending and self.call.sent)
-        return running and not self.transcript.ended and not self.transcript.finished
+        return self.at_work and not self.transcript.ended and not self.transcript.finished
 
     def _stop(self) -> None:
         # One that comes before the message finds nothing to stop.

@@ -52,10 +52,10 @@ class Settling:
             marked_until = exchange.stopped_at + _MARK_LASTS
         failed = exchange.transcript.failure is not None and not generation.keeps_failed
         if generation.chooses_ids:
-            if (final is not None or exchange.running) and not failed:
+            if (final is not None or exchange.at_work) and not failed:
                 seconds = _STORED_WITHIN if final is not None else _STOPPED_WITHIN
                 self._unsettled = _Unsettled(exchange.answer_id, seconds)
-        elif not exchange.read_to_its_end and (exchange.running or final is not None):
+        elif not exchange.read_to_its_end and (exchange.at_work or final is not None):
             seconds = _STORED_WITHIN if final is not None else _STOPPED_WITHIN
             self._unsettled = _Unsettled(None, seconds, marked_until, exchange.former_answer)
         elif marked_until:

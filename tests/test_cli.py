@@ -163,12 +163,14 @@ def unending(exchange: Exchange) -> None:
         exchange.write(tokens("word ", end=False)[0])
 
 
-def started(server: ScriptedServer, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
+def started(
+    server: ScriptedServer, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*COMMAND, "--url", server.url, "Hi"],
         stdin=subprocess.DEVNULL,
         stdout=stdout,
-        stderr=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         cwd=ROOT,
     )
@@ -213,6 +215,19 @@ def test_on_a_terminal_the_servers_words_cannot_steer_it() -> None:
         shown = os.read(parent, 1000).decode()
         os.close(parent)
     assert shown == "a\ufffd]0;title\ufffdb\ufffd2J\r\n"
+
+
+def test_on_a_terminal_the_servers_refusal_cannot_steer_it_either() -> None:
+    parent, child = pty.openpty()
+    refusal = refuses(500, {"message": "no \x1b]0;title\x07\x1b[2Jgone"})
+    with ScriptedServer(chat_ui(refusal)) as server:
+        program = started(server, stderr=child)
+        program.communicate(timeout=20)
+        os.close(child)
+        shown = os.read(parent, 1000).decode()
+        os.close(parent)
+    assert "no \ufffd]0;title\ufffd\ufffd[2Jgone" in shown
+    assert "\x1b" not in shown
 
 
 def test_without_click_one_line_says_what_to_install() -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Iterator
+
 import pytest
 
 from fake_chatui import FakeChatUi
-from fake_checks import check, every_generation, every_version, letter, talking
-from h2o_client import H2oSession, NotFoundError, UnsupportedError
+from fake_checks import MESSAGE, check, every_generation, every_version, letter, talking
+from fake_model import Says
+from h2o_client import Conversation, H2oSession, NotFoundError, UnsupportedError
+from scripted import Exchange
 
 
 @every_generation
@@ -172,3 +178,46 @@ def test_kept_conversations_stay(version: str) -> None:
                 chat.chat("one")
         assert len(server.conversations) == 2
         assert server.violations == server.shared == []
+
+
+class _Slowly(tuple[str, ...]):
+    def __iter__(self) -> Iterator[str]:
+        for text in super().__iter__():
+            time.sleep(0.05)
+            yield text
+
+
+@every_version
+def test_a_message_left_before_its_answer_began_is_waited_for_by_the_next(version: str) -> None:
+    """The answer before it is stored already, and must not be taken for its own."""
+    arrived = threading.Event()
+    messages = 0
+
+    def takes_its_time(exchange: Exchange) -> bool:
+        nonlocal messages
+        if exchange.request.method == "POST" and MESSAGE.fullmatch(exchange.request.path):
+            messages += 1
+            if messages == 2:
+                arrived.set()
+                time.sleep(0.15)
+        return False
+
+    def left(conversation: Conversation) -> None:
+        arrived.wait(5)
+        time.sleep(0.02)
+        assert conversation._exchange is not None
+        conversation._exchange.end()
+
+    answers = [Says(("one",)), Says(_Slowly("abcdefgh")), Says(("three",))]
+    with (
+        FakeChatUi(version, answer=answers, before=takes_its_time) as server,
+        H2oSession(server.url) as client,
+        client.conversation() as chat,
+    ):
+        chat.chat("first")
+        leaver = threading.Thread(target=left, args=(chat,))
+        leaver.start()
+        chat.stream("second")
+        leaver.join()
+        assert chat.chat("third").text == "three"
+        assert server.violations == []
