@@ -25,7 +25,7 @@ from h2o_client.upstream import Upstream
 from h2o_client.wire.events import Source
 from h2o_client.wire.request import Request
 
-_PACKAGE = os.path.dirname(__file__)
+_PACKAGE = os.path.join(os.path.dirname(__file__), "")
 
 
 class Words(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,8 +209,8 @@ class Turn:
 
 
 def _levels_to_the_caller() -> int:
-    """How many frames up the first is that is not this package's: the caller's own line."""
-    frame, level = sys._getframe(1), 0
+    """The ``stacklevel`` of the first frame that is not this package's: the caller's own line."""
+    frame, level = sys._getframe(1), 1
     while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, level = frame.f_back, level + 1  # type: ignore[assignment]
     return level

@@ -305,8 +305,9 @@ def test_sampling_reaches_the_model_or_a_warning_says_that_it_does_not(version: 
             assert (parameters["temperature"], parameters["seed"]) == (0.9, 7)
             assert parameters["top_k"] == 50  # the server's own
         else:
-            with pytest.warns(UserWarning, match="sampling"):
+            with pytest.warns(UserWarning, match="sampling") as warned:
                 client.chat("Hello", temperature=0.9)
+            assert warned[0].filename == __file__
 
 
 @every_version
