@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from h2o_client.options import Options
     from h2o_client.provider import AsyncGeneratorProvider, AsyncResult, H2o
     from h2o_client.reply import Answer, Reply
+    from h2o_client.run import Running
     from h2o_client.session import H2oSession, Server
     from h2o_client.timeouts import Timeouts
     from h2o_client.wire.events import (
@@ -87,6 +88,7 @@ __all__ = [
     "Reasoning",
     "Reply",
     "Route",
+    "Running",
     "Server",
     "ServerError",
     "Settings",
@@ -156,6 +158,7 @@ _MODULES = {
         "Answer",
         "Reply",
     ),
+    "h2o_client.run": ("Running",),
     "h2o_client.session": (
         "H2oSession",
         "Server",

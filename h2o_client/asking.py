@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import urljoin
 
@@ -98,6 +99,19 @@ class Asking:
         response = self.transport.ask(request, call or Call(self.timeouts))
         self.judge(response)
         return response.whole()
+
+    def first(self, request: Request, read: Callable[[bytes], T | None]) -> T:
+        """What ``read`` first finds in a line of an answer that would go on for ever."""
+        call = Call(self.timeouts)
+        with self.open(request, call, passes_model_on=False) as response:
+            for line in response.iter_lines():
+                try:
+                    found = read(line)
+                except (ValueError, RecursionError) as exc:
+                    raise ProtocolError(f"the answer to {request}", excerpt(line)) from exc
+                if found is not None:
+                    return found
+        raise ProtocolError(f"the answer to {request}, which ended early")
 
     def open(self, request: Request, call: Call, *, passes_model_on: bool) -> Response:
         """The answer to a message, unread. Raises as `body`."""

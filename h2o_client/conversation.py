@@ -15,9 +15,12 @@ from h2o_client.errors import ConfigurationError
 from h2o_client.exchange import Exchange
 from h2o_client.generations.generation import Generation
 from h2o_client.generations.records import is_id
+from h2o_client.litter import clean_up_call
 from h2o_client.messages import Message, Messages, parse_messages
 from h2o_client.options import Options, takes_options
 from h2o_client.reply import Answer, Reply
+from h2o_client.resumption import Resumption
+from h2o_client.run import ResumeToken, Run
 from h2o_client.settling import Settling
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport import Call, Woken
@@ -230,8 +233,7 @@ class Conversation:
                 self._upstream.steady(partial(self._send, turn, exchange, once), exchange.call)
             return Reply(exchange, model=turn.model.id, message_id=turn.answer_id)
         except BaseException as exc:
-            exchange.blame(exc)
-            exchange.end()
+            self._end_after(exc, exchange)
             raise
 
     def _send(self, turn: Turn, exchange: Exchange, once: bool) -> None:
@@ -245,12 +247,61 @@ class Conversation:
         exchange.begin_in(self.id)
         request = turn.request(generation, self.id, leaf, call)
         exchange.former_answer = turn.former_answer
+        exchange.stored = self._settling.read_back
+        exchange.resumption = self._resumption_of(exchange, turn.run)
         exchange.transcript.sources = turn.sources
         if not generation.chooses_ids:
             exchange.resumed = partial(turn.resumption, self.id)
             exchange.learned = None if once else partial(turn.learn, self.id)
         exchange.send(request)
         self._system_said = True
+
+    def _resumption_of(self, exchange: Exchange, run: Run | None) -> Resumption | None:
+        most = self._upstream.transport.max_retries
+        return None if run is None else Resumption(exchange, run, most=most)
+
+    def _take_up(
+        self,
+        token: ResumeToken,
+        timeouts: Timeouts,
+        begun: Callable[[Exchange], None] | None,
+    ) -> Reply:
+        """Goes on with an answer of which another process has got the beginning."""
+        exchange = self._begun(timeouts, token.ours)
+        if begun is not None:
+            begun(exchange)
+        try:
+            model = ""
+            with suppress(Woken):
+                model = self._taken_up(token, exchange)
+            return Reply(exchange, model=model, message_id=None)
+        except BaseException as exc:
+            self._end_after(exc, exchange)
+            raise
+
+    def _taken_up(self, token: ResumeToken, exchange: Exchange) -> str:
+        generation = self._upstream.found(exchange.call).generation
+        self._upstream.prepared(exchange.call)
+        if not generation.keeps_runs:
+            raise generation.cannot("Resuming an answer")
+        stored = self._upstream.conversation(token.conversation_id, exchange.call)
+        run = Run(self._upstream, generation, token.conversation_id, id=token.run_id)
+        exchange.generation = generation
+        exchange.passed_over = token.position
+        exchange.resumption = self._resumption_of(exchange, run)
+        exchange.learned = partial(_answer_of, run)
+        exchange.stored = self._settling.read_back
+        if token.ours:
+            self._upstream.litter.add(token.conversation_id)
+        exchange.begin_in(token.conversation_id)
+        exchange.take_up()
+        return stored.model
+
+    def _end_after(self, exc: BaseException, exchange: Exchange) -> None:
+        try:
+            exchange.blame(exc)
+        finally:
+            exchange.end()
 
     def _begun(self, timeouts: Timeouts, once: bool) -> Exchange:
         former = self._exchange
@@ -309,6 +360,11 @@ class Conversation:
 
     def _new_call(self) -> Call:
         return Call(self._upstream.timeouts)
+
+
+def _answer_of(run: Run) -> str | None:
+    stored = run.stored(clean_up_call())
+    return None if stored is None else stored.message_id
 
 
 def _as_seen_from(base_url: str, shared: str) -> str:

@@ -23,6 +23,11 @@ The classes carry the facts in fields; `str()` makes the sentence and says what 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from h2o_client.messages import Message
+
 __all__ = [
     "AuthenticationError",
     "ConfigurationError",
@@ -48,7 +53,9 @@ class H2oError(Exception):
     ``partial`` is the text of the answer received before the error (``""`` outside a stream),
     ``conversation_id`` the conversation it came in, where there was one, and ``resendable`` says
     whether the prompt certainly did not reach the server, so that sending it again cannot ask
-    the question twice (None: no prompt was involved).
+    the question twice (None: no prompt was involved). ``stored`` holds the messages that the
+    server has stored of the conversation, the answer as far as it has it last, where the
+    connection broke in mid-answer and they could be read back.
     """
 
     def __init__(self, message: str) -> None:
@@ -57,15 +64,19 @@ class H2oError(Exception):
         self.partial = ""
         self.conversation_id: str | None = None
         self.resendable: bool | None = None
+        self.stored: tuple[Message, ...] = ()
 
     def __str__(self) -> str:
         return self.message + self._notes()
 
     def _notes(self) -> str:
         """What else to say: nothing that the sentence says already."""
-        if not self.partial:
-            return ""
-        return f" {len(self.partial)} characters of the answer are on .partial."
+        notes = ""
+        if self.partial:
+            notes += f" {len(self.partial)} characters of the answer are on .partial."
+        if self.stored:
+            notes += " What the server has stored of it is on .stored."
+        return notes
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exception's own calls the class with the message, which is not what each class takes.

@@ -11,15 +11,29 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from h2o_client.background import begun, completed, later
-from h2o_client.errors import ConfigurationError, H2oError, StatusError, TransportError
+from h2o_client.errors import (
+    ConfigurationError,
+    H2oError,
+    IncompleteAnswerError,
+    ProtocolError,
+    StatusError,
+    TransportError,
+    TransportTimeout,
+)
 from h2o_client.generations.generation import Generation
+from h2o_client.generations.records import Stored
 from h2o_client.litter import CLEAN_UP
+from h2o_client.log import log
+from h2o_client.messages import Message
+from h2o_client.resumption import Resumption
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport import Call, Response, Woken
 from h2o_client.upstream import Upstream
 from h2o_client.wire.decoder import Decoder
 from h2o_client.wire.events import Elicitation, Event, Status, Token
+from h2o_client.wire.overlap import counted
 from h2o_client.wire.request import Request
+from h2o_client.wire.runlog import RunLog
 from h2o_client.wire.transcript import Transcript
 
 _LAST_WORDS = 1.5  # seconds that what still comes after a stop is waited for
@@ -27,6 +41,7 @@ _MOST_LOOKED_AT = 1 << 20  # bytes
 _MOST_READ_IN_A_LOOP = 1 << 16  # bytes that say nothing, before an event loop sees to others
 _LETS_GO_WITHIN = 1.0  # seconds that a closing connection waits for who watches it
 _TAKEN_WITHIN = 0.3  # seconds that a stop gives the message, so as not to overtake it
+_READING_BACK = Timeouts(connect=1, first_token=2, idle=2, total=3)
 _LATE_END = 0.1  # seconds that the end of a body is waited for once all has been said
 
 
@@ -34,7 +49,8 @@ class Exchange:
     """Sends one prompt, reads what comes, and leaves nothing behind.
 
     Who begins it sets ``generation`` before it sends; ``learned`` tells the answer's id once it is
-    stored, and ``resumed`` makes the message that goes on after an elicitation.
+    stored, ``stored`` what the conversation then is, and ``resumed`` makes the message that goes on
+    after an elicitation.
     """
 
     def __init__(
@@ -50,6 +66,9 @@ class Exchange:
         self.answer_id: str | None = None  # where the client chooses it
         self.former_answer: str | None = None  # the last one before, where that was read
         self.generation: Generation | None = None
+        self.resumption: Resumption | None = None  # where the server keeps runs
+        self.stored: Callable[[Exchange, Call], Stored] | None = None
+        self.passed_over = 0  # characters at the beginning that the caller has had before
         self.learned: Callable[[], str | None] | None = None
         self.resumed: Callable[[str], Request] | None = None
         self.transcript = Transcript()
@@ -63,10 +82,13 @@ class Exchange:
         self._upstream = upstream
         self._litter = upstream.litter
         self._timeouts = timeouts
-        self._ours = ours
+        self.ours = ours
         self._on_end = on_end
-        self._decoder = Decoder()
-        self._asked = self._sending = False
+        self._decoder: Decoder | RunLog = Decoder()
+        self._sending = self._delivered = False
+        self._left_running = False
+        self._broken: H2oError | None = None  # to be seen to by who reads next
+        self._heard_at = 0.0
         self._awaits_first = True  # of each response
         self._taken = threading.Event()  # set when the message has an answer
         self._response: Response | None = None
@@ -112,6 +134,11 @@ class Exchange:
         )
 
     @property
+    def looked_at(self) -> list[Event]:
+        """What was read and not handed over yet."""
+        return self._early
+
+    @property
     def is_foreign(self) -> bool:
         """Whether the answer came in another generation's language: the server was upgraded."""
         generation = self.generation
@@ -127,19 +154,51 @@ class Exchange:
             self.conversation_id = conversation_id
             ended = self._ended
         if ended:
-            if self._ours:
+            if self.ours:
                 discard = partial(self._litter.discard, conversation_id)
                 completed(discard, pending=self._litter.ending)
             raise Woken
 
     def send(self, request: Request) -> None:
         """Posts the prompt; returns when the head of the answer is here, or the stop asked for."""
-        self.sent_at = time.monotonic()
-        self._asked = True
+        self.sent_at = self._heard_at = time.monotonic()
         try:
             self._open(request)
+        except (TransportError, ProtocolError) as exc:
+            if not self._sent or not self._can_go_on(exc):
+                raise
+            self._early = self._resumed_after(exc)
         finally:
             self.call.clock.hold()
+
+    def take_up(self) -> None:
+        """Reads an answer that another process has asked for, from its log."""
+        assert self.resumption is not None
+        self._delivered = self.running = True
+        self.sent_at = time.monotonic()
+        self._taken.set()
+        try:
+            self.resumption.begin()
+        finally:
+            self.call.clock.hold()
+
+    def reopen(self, request: Request, decoder: Decoder | RunLog, *, is_message: bool) -> None:
+        """Reads on in the answer to ``request``: the log of a run, or its message once more."""
+        self._decoder = decoder
+        self._drained = False
+        self._heard_at = time.monotonic()
+        self._open(request, is_message=is_message)
+        self._awaits_first = self.first_token_at is None
+        self._allow_for_elicitation()
+
+    def pause(self, seconds: float) -> None:
+        """Waits. Raises `TransportTimeout` if the time is over, `Woken` if this was ended."""
+        with self._upstream.transport.translating(self.call):
+            self.call.pause(seconds)
+
+    def silent_for(self) -> float:
+        """Seconds since a byte of the answer came, or since it was asked for."""
+        return time.monotonic() - self._heard_at
 
     def receive(self) -> list[Event]:
         """The next events, as soon as there are any; none at the end. Raises what fails."""
@@ -152,8 +211,7 @@ class Exchange:
             # What the caller did since the last token is no silence of the server's.
             self.call.clock.go()
             try:
-                events = self._read(self._response)
-                return events or self._go_on()
+                return self._received()
             except (Woken, TransportError):
                 if self.stopping:
                     return []
@@ -172,7 +230,7 @@ class Exchange:
                 events, self._early = self._early, []
                 return events
             response = self._response
-            if response is None or self._ended:
+            if response is None or self._ended or self._broken is not None:
                 return []
             try:
                 if self._drained_socket:
@@ -180,8 +238,8 @@ class Exchange:
                     return None
                 seen = 0
                 while data := response.ready():
-                    events = self._decoder.feed(data)
-                    self._note(events)
+                    self._heard_at = time.monotonic()
+                    events = self._note(self._decoder.feed(data))
                     if events:
                         # What comes next will wake who waits: it need not be looked for now.
                         self._drained_socket = response.open and response.is_drained()
@@ -191,10 +249,13 @@ class Exchange:
                     if seen > _MOST_READ_IN_A_LOOP and response.can_be_waited_for():
                         return None
                 return None if response.open else []
-            except (Woken, TransportError):
-                if self.stopping:
+            except (Woken, TransportError, ProtocolError) as exc:
+                if self.stopping and not isinstance(exc, ProtocolError):
                     return []
-                raise
+                if isinstance(exc, Woken) or not self._can_go_on(exc):
+                    raise
+                self._broken = exc  # `receive` sees to it: that takes time
+                return []
 
     def watch(self, is_alive: Callable[[], bool]) -> tuple[int, float | None] | None:
         """What to wait for until there is more to `receive_ready`: a descriptor, and how long.
@@ -262,6 +323,14 @@ class Exchange:
             self._last_words.start()
             begun(self._send_stop, pending=self._litter.ending)
 
+    def stop_at_once(self) -> bool:
+        """Has the server stop what runs, if it does and can; returns when it has answered."""
+        if not self._must_stop():
+            return False
+        self._stop_sent = threading.Event()
+        self._send_stop()
+        return True
+
     def answer_elicitation(
         self, action: str, content: Mapping[str, object] | None, elicitation_id: str | None
     ) -> None:
@@ -287,7 +356,7 @@ class Exchange:
                 self._cleaned.wait(CLEAN_UP + 1)
             return
         try:
-            if self.conversation_id and (self._must_stop() or self._stop_sent or self._ours):
+            if self.conversation_id and (self._must_stop() or self._stop_sent or self.ours):
                 completed(self._tidy, pending=self._litter.ending)
         finally:
             self._on_end(self)
@@ -317,35 +386,84 @@ class Exchange:
         self._cleaned.set()
 
     def blame(self, exc: BaseException) -> None:
-        """Puts the facts of this exchange on an error that ends it."""
+        """Puts the facts of this exchange on an error that ends it, and what the server kept."""
         if isinstance(exc, H2oError):
             exc.partial = self.transcript.text
             exc.conversation_id = self.conversation_id or None
-            if not isinstance(exc, ConfigurationError):
+            if not isinstance(exc, ConfigurationError) and exc.resendable is None:
                 exc.resendable = not self._sent or _is_refusal(exc)
+            if _is_a_break(exc) and self._sent and not self._ended:
+                self._left_running = self.resumption is not None and not self.ours
+                # A caller whose time is over does not wait for this.
+                exc.stored = () if isinstance(exc, TransportTimeout) else self._read_back()
+
+    def _read_back(self) -> tuple[Message, ...]:
+        """The conversation as it is stored after a break, once the answer is, or soon."""
+        if self.stored is None:
+            return ()
+        if self._response is not None:
+            self._response.close()  # some servers store what there is when their reader hangs up
+        try:
+            stored = self.stored(self, Call(_READING_BACK))
+        except (H2oError, Woken) as exc:
+            log.info("what is stored of an answer is not known: %s", type(exc).__name__)
+            return ()
+        return stored.messages
 
     @property
     def _sent(self) -> bool:
-        """Whether the server may have got the prompt: the call made other requests before."""
-        return self._asked and self.call.sent
+        """Whether the server may have got the prompt: the call makes other requests, too."""
+        return self._delivered or (self._sending and self.call.sent)
 
-    def _open(self, request: Request) -> None:
+    def _can_go_on(self, broken: H2oError | None) -> bool:
+        return self.resumption is not None and self.resumption.can_go_on(broken)
+
+    def _resumed_after(self, broken: H2oError | None) -> list[Event]:
+        assert self.resumption is not None
+        self.running = True
+        return self._note(self.resumption.go_on(broken))
+
+    def _received(self) -> list[Event]:
+        """The next events, from whichever connection they come."""
+        while self._response is not None:
+            broken, self._broken = self._broken, None
+            if broken is None:
+                try:
+                    events = self._read(self._response) or self._go_on()
+                except (TransportError, ProtocolError) as exc:
+                    if not self._can_go_on(exc):
+                        raise
+                    broken = exc
+                else:
+                    if events or not self._can_go_on(None):
+                        return events
+            events = self._resumed_after(broken)
+            if events or (self.resumption is not None and self.resumption.over):
+                return events
+        return []
+
+    def _open(self, request: Request, *, is_message: bool = True) -> None:
         assert self.generation is not None
-        self._response, self._sending, self._awaits_first = None, True, True
+        self._response, self._descriptor, self._drained_socket = None, None, False
+        self._sending, self._awaits_first = is_message, True
+        if is_message:
+            self._delivered = False
         try:
             self._response = self._upstream.open(
                 request, self.call, passes_model_on=self.generation.passes_model_on
             )
         except StatusError:
             self._taken.set()
+            self._delivered = True
             raise
         except BaseException as exc:
-            self.running = self._sent
+            self._delivered = self._delivered or (is_message and self.call.sent)
+            self.running = self._delivered
             # A server that is stopped before the first token hangs up without an answer.
             if not (self.stopping and isinstance(exc, Woken | TransportError)):
                 raise
         else:
-            self.running = True
+            self.running = self._delivered = True
             self._taken.set()
             if self._ended:  # while it was opened: whoever did it has found nothing to close
                 self._response.close()
@@ -357,9 +475,10 @@ class Exchange:
         while self._resumption and self.resumed is not None and not self.transcript.ended:
             request = self.resumed(self._resumption)
             self._resumption = ""
-            self._descriptor = None
             self._decoder = Decoder()
             self._drained = False
+            if self.resumption is not None:
+                self.resumption.renew()
             self._open(request)
             if self._response is not None and (events := self._read(self._response)):
                 return events
@@ -368,17 +487,26 @@ class Exchange:
     def _read(self, response: Response) -> list[Event]:
         while True:
             data = response.read()
-            events = self._decoder.feed(data) if data else self._decoder.end()
-            if events:
-                self._note(events)
-            if not data:
+            if data:
+                self._heard_at = time.monotonic()
+                events = self._decoder.feed(data)
+            else:
+                # Half a character is not given: the log has the whole of it.
+                events = self._decoder.end(whole=self.resumption is None)
                 self.running = self.running and not response.finished
+            if events:
+                events = self._note(events)
             if events or not data:
                 return events
 
-    def _note(self, events: list[Event]) -> None:
+    def _note(self, events: list[Event]) -> list[Event]:
+        """Takes note of what came, and gives what the caller has not had."""
+        if not events:
+            return events
         others = self.transcript.add(events)
         self._decoder.text_bytes = self.transcript.text_bytes
+        if self.resumption is not None and others:
+            self.resumption.note(counted(others))
         has_tokens = len(others) < len(events)
         if self._awaits_first:
             if has_tokens:
@@ -389,6 +517,18 @@ class Exchange:
             self.call.clock.renew()
         if others and any(type(event) is Elicitation for event in others):
             self._allow_for_elicitation()
+        return self._new_of(events) if self.passed_over else events
+
+    def _new_of(self, events: list[Event]) -> list[Event]:
+        found: list[Event] = []
+        for event in events:
+            if type(event) is Token and not event.special and self.passed_over:
+                text = event.text[self.passed_over :]
+                self.passed_over -= len(event.text) - len(text)
+                found += [Token(text)] if text else []
+            else:
+                found.append(event)
+        return found
 
     def _allow_for_elicitation(self) -> None:
         # While the user is asked, silence is the user's.
@@ -420,9 +560,7 @@ class Exchange:
                 if not data:
                     break
                 seen += len(data)
-                events = self._decoder.feed(data)
-                self._note(events)
-                self._early += events
+                self._early += self._note(self._decoder.feed(data))
             self.running = self.running and not self._response.finished
         except (H2oError, Woken):
             pass  # whoever reads next meets it again, or nobody does
@@ -451,6 +589,8 @@ class Exchange:
     def _must_stop(self) -> bool:
         if self.generation is None or not self.generation.stops or self._stop_sent is not None:
             return False
+        if self._left_running:
+            return False
         return self.at_work and not self.transcript.ended and not self.transcript.finished
 
     def _stop(self) -> None:
@@ -472,13 +612,20 @@ class Exchange:
             self._stop()
         elif self._stop_sent is not None:
             self._stop_sent.wait(CLEAN_UP)
-        if self._ours:
+        if self.ours:
             self._litter.discard(self.conversation_id, seconds=end - time.monotonic())
 
 
 def _is_refusal(exc: H2oError) -> bool:
     """Whether the server said no to a prompt, so that it was not taken."""
     return isinstance(exc, StatusError) and (exc.status < 500 or exc.origin == "model")
+
+
+def _is_a_break(exc: H2oError) -> bool:
+    """Whether an answer ended that the server may have more of."""
+    if isinstance(exc, TransportTimeout) and exc.which == "total":
+        return False
+    return isinstance(exc, TransportError | IncompleteAnswerError)
 
 
 def _is_keep_alive(event: Event) -> bool:

@@ -81,6 +81,24 @@ class Reply:
         return self._exchange.transcript.elicitation
 
     @property
+    def resumed(self) -> int:
+        """How often the answer was taken up again after its connection broke (newest servers)."""
+        resumption = self._exchange.resumption
+        return 0 if resumption is None else resumption.count
+
+    @property
+    def resume_token(self) -> str | None:
+        """A short text with which another process can go on: see `H2oSession.resume`.
+
+        It says where: the server, the conversation, the run, and how much of the text has been
+        taken. It holds no secret. None where servers keep no runs (before July 2026).
+        """
+        resumption = self._exchange.resumption
+        if resumption is None or not self.conversation_id:
+            return None
+        return resumption.run.token(self._position, ours=self._exchange.ours)
+
+    @property
     def time_to_first_token(self) -> float | None:
         """Seconds from the prompt's sending to the first token; None until it came."""
         first = self._exchange.first_token_at
@@ -166,6 +184,14 @@ class Reply:
 
     def __reduce__(self) -> str:
         raise TypeError("a Reply cannot be pickled: it holds a connection")
+
+    @property
+    def _position(self) -> int:
+        """The characters of the answer that the caller has taken."""
+        waiting = [*copy(self._batch), *self._exchange.looked_at]
+        tokens = [event for event in waiting if isinstance(event, Token) and not event.special]
+        untaken = sum(len(token.text) for token in tokens)
+        return max(0, self._exchange.transcript.characters - untaken)
 
     def _advance(self) -> bool:
         """Gets the next batch of events; False when there will be none. Raises what went wrong."""
@@ -271,11 +297,13 @@ class Reply:
         if not self._over:
             self._over = True
             self.finish_reason = _reason_of(exc)
-            if isinstance(exc, H2oError):
+        try:
+            if isinstance(exc, H2oError) and self._error is None:
                 self._exchange.blame(exc)
                 # A copy, for the traceback of this one would keep the reply alive.
                 self._error = copy(exc)
-        self._exchange.end(wait=False)
+        finally:
+            self._exchange.end(wait=False)
 
 
 def _raise_for_end(transcript: Transcript) -> None:

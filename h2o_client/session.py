@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http.cookiejar import Cookie
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,12 @@ import msgspec
 from h2o_client.background import completed
 from h2o_client.conversation import Conversation
 from h2o_client.errors import ConfigurationError
+from h2o_client.exchange import Exchange
 from h2o_client.generations.records import Entries, Entry, Model, Settings, User
 from h2o_client.messages import Messages
 from h2o_client.options import Options, takes_options
 from h2o_client.reply import Answer, Reply
+from h2o_client.run import ResumeToken, Running, running
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport import Cookies, Transport
 from h2o_client.upstream import DEFAULT_URL, Upstream
@@ -193,6 +195,42 @@ class H2oSession:
         """
         return Conversation(self._upstream, id=id, system=system, model=model, keep=keep)
 
+    def resume(
+        self,
+        token: str,
+        *,
+        position: int | None = None,
+        timeout: Timeouts | float | None = None,
+    ) -> Reply:
+        """Goes on with an answer of another process, or of a reply that broke off.
+
+        token: its `Reply.resume_token`. The session needs the cookie of the one that asked: see
+            `save_cookies`.
+        position: the number of characters that are there already; else as the token says. 0 gives
+            the whole answer.
+
+        The reply's ``text`` and ``answer`` are the whole. A conversation that was made for this
+        answer is deleted afterwards, as by `stream`. Raises `ConfigurationError` for a token of
+        another server, `UnsupportedError` where servers keep no runs (before July 2026),
+        `NotFoundError` if the conversation is not there, or not this session's.
+        """
+        return self._resumed(self._token(token, position), timeout)
+
+    def running(self) -> list[Running]:
+        """The answers that are being given just now in this session's conversations.
+
+        Whoever has lost an answer finds it here: `resume` takes its ``resume_token``. Raises
+        `UnsupportedError` where servers keep no runs (before July 2026).
+        """
+        return self._upstream.steady(lambda: running(self._upstream))
+
+    def save_cookies(self, path: str | os.PathLike[str]) -> None:
+        """Writes the session's cookies to a Netscape cookie file that only its owner can read.
+
+        ``H2oSession(url, cookies=path)`` is then the same session: its conversations are there.
+        """
+        self._transport.cookies.save(path)
+
     def models(self) -> list[Model]:
         """The models the server offers, its first choice first."""
         return list(self._upstream.models())
@@ -278,6 +316,29 @@ class H2oSession:
             raise TypeError("an SSLContext cannot be pickled: give verify= the path of a file")
         jar = self._transport.cookies
         return _unpickled, (self._arguments, list(jar.jar), jar.given)
+
+    def _token(self, token: str, position: int | None) -> ResumeToken:
+        """What a token says, checked; nothing is sent."""
+        found = ResumeToken.read(token)
+        if found.base_url != self.base_url:
+            raise ConfigurationError(
+                f"This answer is at {found.base_url}, and this session at {self.base_url}: resume "
+                "it with a session for that address, with the same cookie."
+            )
+        if position is None:
+            return found
+        _check_count("position", position, 0)
+        return msgspec.structs.replace(found, position=position)
+
+    def _resumed(
+        self,
+        token: ResumeToken,
+        timeout: Timeouts | float | None,
+        begun: Callable[[Exchange], None] | None = None,
+    ) -> Reply:
+        conversation = Conversation(self._upstream, id=token.conversation_id)
+        timeouts = self._upstream.timeouts if timeout is None else Timeouts.of(timeout)
+        return conversation._take_up(token, timeouts, begun)
 
     def _entries(self) -> Iterator[Entry]:
         seen: set[str] = set()

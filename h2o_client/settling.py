@@ -19,6 +19,7 @@ from h2o_client.upstream import Upstream
 
 _STORED_WITHIN = 10.0  # seconds, after an answer's proper end
 _STOPPED_WITHIN = 3.0
+_READ_BACK_WITHIN = 0.7  # for somebody who waits to be told what went wrong
 _MARK_LASTS = 5.3
 _FIRST_LOOK = 0.05
 _RAREST_LOOK = 0.5
@@ -69,24 +70,47 @@ class Settling:
     def settled(self, conversation_id: str, call: Call) -> Stored:
         """The conversation, once what was said last is stored, or time is over."""
         unsettled = self._unsettled
-        stored = self._upstream.conversation(conversation_id, call)
         if unsettled is None:
-            return stored
+            return self._upstream.conversation(conversation_id, call)
+        stored, is_settled = self._awaited(conversation_id, unsettled, call)
+        if not is_settled:
+            log.warning("the last answer in %s is not stored yet", conversation_id)
+        self._unsettled = None  # and not before: a wait that was broken off is owed still
+        return stored
+
+    def read_back(self, exchange: Exchange, call: Call) -> Stored:
+        """The conversation after a break; what still runs then is soon stopped, to be stored."""
+        self.note(exchange)
+        if self._unsettled is None:
+            return self._upstream.conversation(exchange.conversation_id, call)
+        wanted = msgspec.structs.replace(
+            self._unsettled, seconds=_READ_BACK_WITHIN, marked_until=0.0
+        )
+        stored, is_settled = self._awaited(exchange.conversation_id, wanted, call)
+        if not is_settled and exchange.stop_at_once():
+            stored, is_settled = self._awaited(exchange.conversation_id, wanted, call)
+        if is_settled:
+            exchange.running = False
+        return stored
+
+    def _awaited(
+        self, conversation_id: str, unsettled: _Unsettled, call: Call
+    ) -> tuple[Stored, bool]:
+        """The conversation, and whether what is waited for is stored in it."""
+        stored = self._upstream.conversation(conversation_id, call)
         end = time.monotonic() + unsettled.seconds
         pause = _FIRST_LOOK
         while not _is_settled(stored, unsettled):
             now = time.monotonic()
             if now + pause > max(end, unsettled.marked_until):
-                if now < unsettled.marked_until:
-                    self._pause(unsettled.marked_until - now, call)
-                else:
-                    log.warning("the last answer in %s is not stored yet", conversation_id)
+                if now >= unsettled.marked_until:
+                    return stored, False
+                self._pause(unsettled.marked_until - now, call)
                 break
             self._pause(pause, call)
             pause = min(2 * pause, _RAREST_LOOK)
             stored = self._upstream.conversation(conversation_id, call)
-        self._unsettled = None  # and not before: a wait that was broken off is owed still
-        return stored
+        return stored, True
 
     def _pause(self, seconds: float, call: Call) -> None:
         with self._upstream.transport.translating(call):

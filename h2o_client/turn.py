@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 from msgspec.structs import replace
@@ -18,6 +19,7 @@ from h2o_client.generations.v0_3 import SAMPLING
 from h2o_client.litter import clean_up_call
 from h2o_client.messages import Message, PromptFormat, as_prompt, parse_messages
 from h2o_client.options import Options
+from h2o_client.run import Run
 from h2o_client.settling import Settling
 from h2o_client.transport import Call
 from h2o_client.uploads import read_uploads
@@ -84,8 +86,8 @@ class Turn:
         self._settling = settling
         self._words = words
         self._options = options
+        self.run: Run | None = None  # where the server keeps runs
         self._files = read_uploads(options.get("files"))
-        self._run_id = ""
         self._speaks_for_system = False  # what the model is to be like is said in the first prompt
         asked = options.get("web_search")
         self._web_search = upstream.web_search if asked is None else asked
@@ -102,13 +104,18 @@ class Turn:
         self.preprompt = self._words.preprompt if generation.has_preprompt and not begun else None
         self._speaks_for_system = not generation.has_preprompt
         self.answer_id = _uuid() if generation.chooses_ids else None
-        self._run_id = _uuid()
+        self.run = None
         return generation
 
     def request(
         self, generation: Generation, conversation_id: str, leaf: str | None, call: Call
     ) -> Request:
         """The message. What it hangs on is read where it was not told: its ``leaf``."""
+        if generation.keeps_runs and self.run is None:
+            again = partial(self.request, generation, conversation_id, leaf, call)
+            self.run = Run(self._upstream, generation, conversation_id, again=again)
+        if self.run is not None:
+            self.run.id = _uuid()
         if generation.chooses_ids:
             prompt = self._by_own_ids(conversation_id, call)
         else:
@@ -120,7 +127,7 @@ class Turn:
         prompt = replace(
             prompt,
             answer_id=self.answer_id or "",
-            run_id=self._run_id if generation.late_stops_abort else "",
+            run_id=self.run.id if self.run is not None else "",
             files=self._files,
             parameters=parameters,
         )
@@ -137,8 +144,10 @@ class Turn:
         answer_id = self.learn(conversation_id)
         if answer_id is None:
             raise ProtocolError(f"conversation {conversation_id}, which has no answer to go on")
-        self._run_id = _uuid()
-        prompt = Prompt(id=answer_id, resumes=elicitation_id, run_id=self._run_id)
+        prompt = Prompt(id=answer_id, resumes=elicitation_id)
+        if self.run is not None:
+            self.run.id = _uuid()
+            prompt = replace(prompt, run_id=self.run.id)
         return generation.message(conversation_id, prompt)
 
     def _by_own_ids(self, conversation_id: str, call: Call) -> Prompt:
@@ -196,7 +205,8 @@ class Turn:
 
     def _answer_in(self, stored: Stored) -> str | None:
         last = stored.last("assistant")
-        return stored.runs.get(self._run_id) or (None if last is None else last.id)
+        own = "" if self.run is None else stored.runs.get(self.run.id, "")
+        return own or (None if last is None else last.id)
 
     def _warn_of_sampling(self, generation: Generation) -> None:
         if opts.sampling_given(self._options) and not self._upstream.warned:

@@ -92,6 +92,7 @@ FakeChatUi.routes = (
     Route("GET", _C + r"/__data\.json", FakeChatUi.conversation_page),
     Route("POST", _C + "/stop-generating", FakeChatUi.stop_run),
     Route("GET", _C + "/stream", FakeChatUi.resume, "F"),
+    Route("GET", "/api/v2/generations/live", FakeChatUi.running, "F"),
     Route("POST", _C + "/elicitation", FakeChatUi.elicitation, "F"),
     Route("POST", _C + "/share", FakeChatUi.share),
     Route("POST", _C + "/summarize", FakeChatUi.summarize, "A"),

@@ -105,24 +105,54 @@ class MessageRoutes(ConversationRoutes):
     def resume(self, exchange: Exchange, value: str, conversation_id: str) -> None:
         """The log of a run, from the beginning or from where the client says it was."""
         conversation = self.find(value, conversation_id)
-        asked = parse_qs(exchange.request.query)
-        run = conversation.runs.get(asked.get("generationId", [""])[0])
-        header = exchange.request.headers.get("last-event-id", "0")
-        place = int(header) if header.isdigit() else 0
+        run = self._run_asked_for(exchange, conversation)
+        place = _place_asked_for(exchange)
         exchange.head(200, {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
-        while run is not None:
+        if run is not None and not self.logs_expire:
+            last = place + self.log_length if self.log_length else None
+            if self._log(exchange, run, place, last):
+                exchange.end()
+                return
+        status = "gone" if run is None else run.status
+        exchange.write(f'event: end\ndata: {{"status":"{status}"}}\n\n'.encode())
+        exchange.end()
+
+    def _run_asked_for(self, exchange: Exchange, conversation: Conversation) -> Run | None:
+        asked = parse_qs(exchange.request.query).get("generationId")
+        self.resumed.append(asked[0] if asked else "")
+        if self.goes_missing:
+            self.goes_missing -= 1
+            return None
+        return conversation.runs.get(asked[0]) if asked else conversation.run
+
+    def _log(self, exchange: Exchange, run: Run, place: int, last: int | None) -> bool:
+        """True if the body is over before the run is: after five minutes, say."""
+        while True:
             while place < len(run.log):
+                if place == last:
+                    return True
                 place += 1
                 update = json.dumps(run.log[place - 1], ensure_ascii=False)
                 exchange.write(f"id: {place}\nevent: update\ndata: {update}\n\n".encode())
-            if not run.pending:
-                break
+            if not run.pending and not run.dying:
+                return False
             exchange.stall(0.01)
             exchange.write(b": heartbeat\n\n")
-        status = "gone" if run is None else "completed"
-        if run is not None and run.interrupted:
-            status = "interrupted"
-        exchange.write(f'event: end\ndata: {{"status":"{status}"}}\n\n'.encode())
+
+    def running(self, exchange: Exchange, value: str) -> None:
+        """The live list, told twice."""
+        exchange.head(200, {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        for _ in range(2):
+            with self.changed:
+                found = [
+                    {"conversationId": each.id, "title": each.title}
+                    for each in self.mine(value)
+                    if each.run is not None and each.run.pending
+                ]
+            document = json.dumps({"running": found, "ended": []})
+            exchange.write(f"event: sync\ndata: {document}\n\n".encode())
+            exchange.stall(0.01)
+        exchange.write(b"event: idle\ndata: {}\n\n")
         exchange.end()
 
     def elicitation(self, exchange: Exchange, value: str, conversation_id: str) -> None:
@@ -306,6 +336,14 @@ class MessageRoutes(ConversationRoutes):
             raise Refusal(500) from None
         contents = [base64.b64decode(each.data) for each in files]
         return body, contents, [(each.filename or "").partition(";")[2] for each in files]
+
+
+def _place_asked_for(exchange: Exchange) -> int:
+    """The header counts before the query, and what is no number as 0."""
+    given = exchange.request.headers.get("last-event-id")
+    if given is None:
+        given = parse_qs(exchange.request.query).get("fromSeq", ["0"])[0]
+    return int(given) if given.isdigit() else 0
 
 
 def _object(value: Any) -> Document:

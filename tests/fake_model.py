@@ -43,7 +43,8 @@ class Prompt:
 class Says:
     """The model's answer.
 
-    ``end``: "stop", "length", "error" (in mid-stream), "reset", or "eof" (clean, but too early).
+    ``end``: "stop", "length", "error" (in mid-stream), "reset", "eof" (clean, but too early), or
+    "dies" (the server itself is killed, which another notices after a while; head).
     ``status``: it refuses with that instead. ``holds``: it is silent after the tokens until it is
     stopped, `FakeChatUi.released`, or nobody is there to hear, and goes on with ``rest``.
     ``asks``: a tool asks the user after the tokens (head). ``breaks``: the connection to the client
@@ -51,7 +52,7 @@ class Says:
     """
 
     tokens: tuple[str, ...] = ("Hello", " there")
-    end: Literal["stop", "length", "error", "reset", "eof"] = "stop"
+    end: Literal["stop", "length", "error", "reset", "eof", "dies"] = "stop"
     status: int = 0
     retry_after: str = ""
     holds: bool = False
@@ -78,6 +79,7 @@ class Keeper(Protocol):
     released: threading.Event
     stopping: threading.Event
     late: float
+    unnoticed: float
 
     def exists(self, conversation: Conversation) -> bool: ...
     def save(self, conversation: Conversation, run: Run) -> None: ...
@@ -121,6 +123,9 @@ class Stream:
     def give(self, says: Says) -> None:
         raise NotImplementedError
 
+    def flush(self) -> None:
+        """What was said is in the log, where there is one."""
+
     def end(self) -> None:
         if not self.gone:
             with suppress(Over):
@@ -135,6 +140,7 @@ class Stream:
     def hold(self) -> None:
         """Until the model goes on, or is stopped: whoever listens hears keepAlive, or nothing."""
         spoken = heard = time.monotonic()
+        self.flush()
         while not (self.run.stopped.is_set() or self.keeper.released.is_set()):
             if self.gone:
                 if self.version.hanging_up_stops or not self.keeper.exists(self.conversation):
@@ -217,6 +223,7 @@ class LineStream(Stream):
 
     def update(self, update: Document, *, log: bool = True) -> None:
         if log:
+            self.flush()
             kept = {**update, "token": "", "len": len(update["token"])} if "token" in update else {}
             if not kept or self.version.says_finished:
                 self.run.updates.append(kept or update)
@@ -224,11 +231,18 @@ class LineStream(Stream):
         self.put(line(update))
 
     def token(self, text: str) -> None:
-        update = {"type": "stream", "token": text}
-        self.run.log.append(update)
+        # The log has tokens that come soon after each other in one.
+        self.run.unlogged += text
+        if len(self.run.unlogged) > len(text):
+            self.flush()
         for piece in torn(text) if self.version.number == (0, 8, 4) else (text,):
             shown = piece.ljust(16, "\0") if self.version.pads else piece
             self.put(line({"type": "stream", "token": shown}))
+
+    def flush(self) -> None:
+        if self.run.unlogged:
+            self.run.log.append({"type": "stream", "token": self.run.unlogged})
+            self.run.unlogged = ""
 
     def title(self, says: Says) -> None:
         if not says.title or self.conversation.title != "New Chat":
@@ -290,6 +304,8 @@ class LineStream(Stream):
             self.finish(run.content, says, interrupted=True)
         elif says.asks:
             self.ask()
+        elif says.end == "dies":
+            self.die()
         elif says.end in ("error", "reset"):
             words = {"D": "read ECONNRESET", "C": "read ECONNRESET", "B": "read ECONNRESET"}
             reset = words.get(version.letter, "terminated")
@@ -305,7 +321,17 @@ class LineStream(Stream):
         else:
             self.finish(run.content, says)
 
+    def die(self) -> None:
+        run = self.run
+        run.dying = run.over = True
+        self.exchange.reset()
+        if not self.keeper.stopping.wait(self.keeper.unnoticed):
+            run.interrupted, run.status = True, "interrupted"
+            self.keeper.save(self.conversation, run)
+            run.dying = False
+
     def fail(self, message: str, status: int | None) -> None:
+        self.run.status = "error"
         code = {"statusCode": status} if status and self.version.letter >= "E" else {}
         self.update({"type": "status", "status": "error", "message": message, **code})
         if self.version.letter == "B":
@@ -334,9 +360,11 @@ class LineStream(Stream):
             raise Over("the server is being stopped")
         if self.version.letter == "F":
             run.updates.append(update)
+            self.flush()
             run.log.append(update)
         if self.version.number >= (0, 9):
             run.interrupted = interrupted
+        run.status = "interrupted" if interrupted else "completed"
         if not interrupted:
             run.content = run.prefix + text if self.version.letter == "D" else text
         self.close()

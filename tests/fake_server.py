@@ -99,6 +99,11 @@ class FakeServer(ScriptedServer):
         self.late_stops: list[str] = []
         self.shared: list[str] = []  # conversations with a message while their session shared
         self.violations: list[str] = []
+        self.resumed: list[str] = []  # the runs whose log was asked for
+        self.logs_expire = False  # a log that is asked for is not there any more
+        self.log_length = 0  # updates after which a body of the log just ends
+        self.unnoticed = 0.05  # seconds until somebody sees that the server of a run was killed
+        self.goes_missing = 0  # so often the server says that it knows no such run
         self.released = threading.Event()  # lets go of models that hold
         self._says = answer if callable(answer) else None
         self._turns = [] if callable(answer) else list(answer)

@@ -149,11 +149,14 @@ class Run:
     interrupted: bool | None = None
     abandoned: bool = False  # it ended because its reader had hung up
     log: list[Document] = field(default_factory=list)
+    unlogged: str = ""  # said, and soon in the log
     over: bool = False  # the final answer is on its way
     pending: bool = True  # what will be stored of it is not stored yet
     prefix: str = ""  # what stood there before, where the answer is continued
     stops: int = 0
     resolves: str = ""  # the elicitation that was answered
+    dying: bool = False  # its server was killed, and that has not been noticed yet
+    status: str = "completed"  # as the end of its log has it
 
 
 @dataclass

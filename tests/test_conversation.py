@@ -109,8 +109,9 @@ def test_an_answer_that_failed_is_not_waited_for(open_session: Open) -> None:
     ):
         with pytest.raises(IncompleteAnswerError):
             chat.chat("one")
+        looked = server.count("GET", PAGE)  # for what is stored of it
         assert chat.chat("two").text == "b"
-        assert server.count("GET", PAGE) == 0
+        assert server.count("GET", PAGE) == looked
 
 
 def test_the_system_prompt_stands_in_front_of_the_first_message(open_session: Open) -> None:

@@ -20,6 +20,8 @@ STAIR = (
     ("transport", "generations"),
     ("litter", "asking", "uploads"),
     ("upstream",),
+    ("run",),
+    ("resumption",),
     ("exchange",),
     ("reply", "settling"),
     ("turn",),
@@ -40,8 +42,11 @@ def modules(name: str) -> list[Path]:
 
 
 def imports(path: Path) -> set[str]:
+    """What it imports when it runs: names for type checkers alone make no step."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree.body = [each for each in tree.body if not is_for_checkers(each)]
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -50,6 +55,10 @@ def imports(path: Path) -> set[str]:
             else:
                 found.add(node.module)
     return found
+
+
+def is_for_checkers(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def steps_used(path: Path) -> set[str]:

@@ -90,6 +90,16 @@ class AsyncReply:
         return None if self._reply is None else self._reply.time_to_first_token
 
     @property
+    def resumed(self) -> int:
+        """How often the answer was taken up again: see `Reply`."""
+        return 0 if self._reply is None else self._reply.resumed
+
+    @property
+    def resume_token(self) -> str | None:
+        """What another process can go on with: see `Reply`. None until the prompt is sent."""
+        return None if self._reply is None else self._reply.resume_token
+
+    @property
     def elicitation(self) -> Elicitation | None:
         """What a tool asks the user and nobody has answered yet (the newest servers)."""
         return None if self._reply is None else self._reply.elicitation

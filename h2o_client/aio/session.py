@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
@@ -15,7 +16,9 @@ from h2o_client.generations.records import Model, Settings, User
 from h2o_client.messages import Messages
 from h2o_client.options import Options, takes_options
 from h2o_client.reply import Answer
+from h2o_client.run import Running
 from h2o_client.session import H2oSession, Server
+from h2o_client.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -103,6 +106,29 @@ class AsyncH2oSession:
         return AsyncConversation(
             self.wrapped.conversation(id, system=system, model=model, keep=keep)
         )
+
+    def resume(
+        self,
+        token: str,
+        *,
+        position: int | None = None,
+        timeout: Timeouts | float | None = None,
+    ) -> AsyncReply:
+        """Goes on with an answer of another process: see `H2oSession.resume`.
+
+        It is taken up when the reply is first iterated, entered (``async with``) or read.
+        """
+        found = self.wrapped._token(token, position)
+        Timeouts.of(timeout)
+        return AsyncReply(partial(self.wrapped._resumed, found, timeout))
+
+    async def running(self) -> list[Running]:
+        """The answers that are being given just now: see `H2oSession.running`."""
+        return await called(self.wrapped.running)
+
+    async def save_cookies(self, path: str | os.PathLike[str]) -> None:
+        """Writes the session's cookies to a file: see `H2oSession.save_cookies`."""
+        await called(partial(self.wrapped.save_cookies, path))
 
     async def models(self) -> list[Model]:
         """The models the server offers, its first choice first."""

@@ -124,6 +124,8 @@ class Generation:
     """Whether what came of an answer that failed is stored."""
     late_stops_abort: ClassVar[bool] = False
     """Whether a stop that finds nothing to stop ends the next answer."""
+    keeps_runs: ClassVar[bool] = False
+    """Whether an answer goes on without its reader, in a log that can be read again."""
 
     def __init__(self, *, version: Version = (), api: bool = True) -> None:
         self.version = version
@@ -247,6 +249,14 @@ class Generation:
     ) -> Ask[bool]:
         """The user's answer to what a tool asks; read as whether a message has to resume it."""
         raise self.cannot("Asking the user for a tool")
+
+    def run_log(self, conversation_id: str, run_id: str, *, after: int, budget: str) -> Request:
+        """The log of a run, behind the update of that number; its answer begins in ``budget``."""
+        raise self.cannot("Resuming an answer")
+
+    def running(self) -> Request:
+        """What runs just now, told again and again."""
+        raise self.cannot("Telling what runs")
 
     def cannot(self, feature: str, hint: str = "") -> UnsupportedError:
         """The error for what this generation cannot do."""

@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import ClassVar
+from urllib.parse import quote
+
+import msgspec
 
 from h2o_client.generations.generation import Ask, Version, conversation_path
 from h2o_client.generations.records import (
@@ -29,6 +32,7 @@ class Latest(V0_9_6):
     first: ClassVar[Version] = (0, 10, 1)
     last: ClassVar[Version] = (99,)
     late_stops_abort = True
+    keeps_runs = True
 
     def is_finished(self, message: Mapping[str, object]) -> bool:
         """What has come of an answer is stored every three seconds: content says nothing."""
@@ -46,6 +50,16 @@ class Latest(V0_9_6):
             document["content"] = dict(content)
         request = post_json(conversation_path(conversation_id) + "/elicitation", document)
         return Ask(request, lambda body: mapping(json.loads(body)).get("resume") is True)
+
+    def run_log(self, conversation_id: str, run_id: str, *, after: int, budget: str) -> Request:
+        """Server-sent events: see `wire.runlog`. As fromSeq, for some proxies drop the header."""
+        path = f"{conversation_path(conversation_id)}/stream?generationId={quote(run_id, safe='')}"
+        request = get(f"{path}&fromSeq={after}", budget=budget)
+        # Whoever reads it asks again by itself.
+        return msgspec.structs.replace(request, safe=False)
+
+    def running(self) -> Request:
+        return get("/api/v2/generations/live")
 
 
 def resume_probe() -> Request:

@@ -10,6 +10,7 @@ import msgspec
 
 from h2o_client.messages import Message
 from h2o_client.wire import pagedata
+from h2o_client.wire.events import Failure, Final
 from h2o_client.wire.updates import sources
 
 _CONVERSATION_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
@@ -85,7 +86,8 @@ class Created(msgspec.Struct, frozen=True):
 class Stored(msgspec.Struct, frozen=True):
     """A conversation as the server has it.
 
-    ``unfinished`` and ``interrupted`` hold ids of answers, ``runs`` the answer of each run.
+    ``unfinished`` and ``interrupted`` hold ids of answers, ``runs`` the answer of each run, and
+    ``ends`` how answers have ended, where that is told: with a final answer or with an error.
     """
 
     title: str
@@ -94,6 +96,7 @@ class Stored(msgspec.Struct, frozen=True):
     unfinished: frozenset[str] = frozenset()
     interrupted: frozenset[str] = frozenset()
     runs: dict[str, str] = {}
+    ends: dict[str, Final | Failure] = {}
 
     @property
     def leaf(self) -> str:
@@ -101,6 +104,10 @@ class Stored(msgspec.Struct, frozen=True):
         if not self.messages or not self.messages[-1].id:
             raise ValueError("a conversation without a message")
         return self.messages[-1].id
+
+    def message(self, message_id: str) -> Message | None:
+        """The message with that id."""
+        return next((each for each in self.messages if each.id == message_id), None)
 
     def last(self, role: str) -> Message | None:
         """The latest message of that role."""
@@ -210,6 +217,7 @@ def read_stored(
         unfinished=frozenset(_id(each) for each in answers if not is_finished(each)),
         interrupted=frozenset(_id(each) for each in answers if each.get("interrupted") is True),
         runs={text(each["generationId"]): _id(each) for each in answers if "generationId" in each},
+        ends={_id(each): end for each in answers if (end := _end_of(each)) is not None},
     )
 
 
@@ -222,6 +230,20 @@ def has_ended(message: Mapping[str, object]) -> bool:
         or (update.get("type") == "status" and update.get("status") in _TERMINAL_STATUS)
         for update in mappings(message.get("updates"))
     )
+
+
+def _end_of(message: Mapping[str, object]) -> Final | Failure | None:
+    """An error wins over a final answer."""
+    end: Final | Failure | None = None
+    for update in mappings(message.get("updates")):
+        if update.get("type") == "finalAnswer":
+            said = text(update.get("text")) or text(message.get("content"))
+            end = Final(said, interrupted=message.get("interrupted") is True)
+        elif update.get("type") == "status" and update.get("status") == "error":
+            code = update.get("statusCode")
+            why = text(update.get("message")) or "no reason given"
+            return Failure(why, status=code if isinstance(code, int) else None)
+    return end
 
 
 def searched(messages: object) -> tuple[str, ...]:

@@ -84,6 +84,25 @@ class _PacedReader(io.RawIOBase):
         super().close()
 
 
+class _Head:
+    """The lines of an answer's head, up to the blank one, if that comes."""
+
+    def __init__(self, below: Any) -> None:
+        self.below = below
+        self.is_cut = False
+
+    def readline(self, limit: int) -> bytes:
+        line: bytes = self.below.readline(limit)
+        self.is_cut = not line.endswith(b"\n")
+        return line
+
+    def close(self) -> None:
+        self.below.close()
+
+    def flush(self) -> None:
+        """Nothing is written here."""
+
+
 class _PacedResponse(http.client.HTTPResponse):
     """Reads its head and body through a `_PacedReader`."""
 
@@ -91,6 +110,21 @@ class _PacedResponse(http.client.HTTPResponse):
         super().__init__(sock, *args, **kwargs)
         self.fp.close()
         self.fp = io.BufferedReader(_PacedReader(sock, _call()), _BUFFER)
+
+    def begin(self) -> None:
+        if self.headers is not None:
+            return
+        head = _Head(self.fp)
+        self.fp = head
+        try:
+            super().begin()
+        finally:
+            if self.fp is head:
+                self.fp = head.below
+        if head.is_cut:
+            # http.client takes it for whole: with half a cookie, and no word on the body's length.
+            self.close()
+            raise http.client.RemoteDisconnected("the head of the answer is cut")
 
     def _read_status(self) -> Any:
         # http.client passes over 100 only: other interim answers come before the real one too.

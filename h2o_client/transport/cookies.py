@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
 import warnings
 from collections.abc import Mapping
 from copy import copy
@@ -75,6 +76,24 @@ class SessionJar:
         self.jar.clear()
         for cookie in cookies:
             self.jar.set_cookie(cookie)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes a Netscape cookie file that only its owner can read; whole, or not at all."""
+        if not len(self.jar):
+            raise ConfigurationError("There is no cookie yet: ask the server something first.")
+        target = Path(path)
+        saved = MozillaCookieJar()
+        for cookie in self.jar:
+            saved.set_cookie(cookie)
+        # mkstemp's file is its owner's alone, from the beginning.
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        os.close(handle)
+        try:
+            saved.save(name, ignore_discard=True, ignore_expires=True)
+            os.replace(name, target)
+        except BaseException:
+            os.unlink(name)
+            raise
 
     def __len__(self) -> int:
         return len(self.jar)

@@ -65,7 +65,7 @@ class Transport:
         self._proxies = parse_proxy(proxy)
         self._verify = check_verify(verify)
         self._slots = Slots(max_connections) if max_connections is not None else None
-        self._max_retries = max_retries
+        self.max_retries = max_retries
         self._scheme, self._address = self.base_url.split("://")
         self._closed = False
         # The settings that the environment led to, and what it was then.
@@ -126,8 +126,8 @@ class Transport:
         take: Callable[[Response], object],
     ) -> Response:
         flipped = False
-        for attempt in range(self._max_retries + 2):
-            last = attempt >= self._max_retries
+        for attempt in range(self.max_retries + 2):
+            last = attempt >= self.max_retries
             if limited and self._slots is not None:
                 call.sent = False
                 with self.translating(call):

@@ -39,7 +39,7 @@ class Decoder:
     def __init__(self) -> None:
         self.text_bytes = 0
         self._start = b""
-        self._format: _Format | None = None
+        self._format: Format | None = None
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that ``data`` completes."""
@@ -51,19 +51,20 @@ class Decoder:
                 return []
             data, self._start = self._start, b""
         events = self._format.feed(data)
-        longest = max(_LONGEST_LINE, 2 * self.text_bytes + (1 << 20))
-        if self._format.pending > longest:
-            events.append(self._format.malformed(b"", f"a line of over {longest} bytes"))
+        self._format.check_length(self.text_bytes, events)
         return events
 
-    def end(self) -> list[Event]:
-        """The body has ended. A last line that is whole but for its newline counts."""
+    def end(self, *, whole: bool = True) -> list[Event]:
+        """The body has ended. A last line that is whole but for its newline counts.
+
+        Where it is not the ``whole`` of the answer, half a character is left to what follows.
+        """
         if self._format is None:
             return []
-        return self._format.end()
+        return self._format.end(whole=whole)
 
 
-class _Format:
+class Format:
     """Lines, counted, to events. A format says how a line is read and what its end means."""
 
     carriage_returns = False
@@ -78,6 +79,12 @@ class _Format:
     @property
     def pending(self) -> int:
         return 0 if self._over else self._splitter.pending + self._kept
+
+    def check_length(self, text_bytes: int, events: list[Event]) -> None:
+        """A line of an answer with so much text may not be endless."""
+        longest = max(_LONGEST_LINE, 2 * text_bytes + (1 << 20))
+        if self.pending > longest:
+            events.append(self.malformed(b"", f"a line of over {longest} bytes"))
 
     def feed(self, data: bytes) -> list[Event]:
         events: list[Event] = []
@@ -99,12 +106,12 @@ class _Format:
                 break
         return events
 
-    def end(self) -> list[Event]:
+    def end(self, *, whole: bool = True) -> list[Event]:
         events: list[Event] = []
         if not self._over:
             self._line += 1
             self.read_rest(self._splitter.rest(), events)
-            if self._half and not self._over:
+            if whole and self._half and not self._over:
                 events.append(self._flushed())
             self._over = True
         return events
@@ -160,7 +167,7 @@ class _Format:
         return Token("\ufffd")
 
 
-class _ServerSentEvents(_Format):
+class _ServerSentEvents(Format):
     """Events of text-generation-inference. A comment or an unknown field says nothing."""
 
     carriage_returns = True
@@ -223,7 +230,7 @@ class _ServerSentEvents(_Format):
         return True
 
 
-class _JsonLines(_Format):
+class _JsonLines(Format):
     """Updates of chat-ui. Behind finalAnswer stand 4096 spaces, then later updates on that line."""
 
     def read_lines(self, lines: list[bytes]) -> list[Event] | None:
@@ -257,7 +264,7 @@ class _JsonLines(_Format):
             events.append(notice)
 
 
-class _WholeDocument(_Format):
+class _WholeDocument(Format):
     """An answer that was not streamed: a model server that ignores ``stream``."""
 
     def feed(self, data: bytes) -> list[Event]:
@@ -274,7 +281,7 @@ class _WholeDocument(_Format):
             self.give(event, events)
 
 
-class _Unreadable(_Format):
+class _Unreadable(Format):
     """Neither of them: an HTML page, most often."""
 
     def feed(self, data: bytes) -> list[Event]:
@@ -284,7 +291,7 @@ class _Unreadable(_Format):
         return [self.malformed(data, "neither server-sent events nor JSON lines")]
 
 
-def _found_format(start: bytes) -> _Format | None:
+def _found_format(start: bytes) -> Format | None:
     if start.startswith(b"{"):
         return _JsonLines()
     if start.startswith(b"["):

@@ -30,6 +30,7 @@ class Transcript:
 
     def __init__(self) -> None:
         self.text_bytes = 0
+        self.characters = 0
         self.final: Final | None = None
         self.failure: Failure | None = None
         self.malformed: Malformed | None = None
@@ -50,6 +51,11 @@ class Transcript:
         return self._text.getvalue()
 
     @property
+    def joined(self) -> str:
+        """All tokens, whatever the final answer says."""
+        return self._text.getvalue()
+
+    @property
     def ended(self) -> bool:
         """Whether the event that ends every answer has come: more may follow, but no text."""
         return self.final is not None or self.failure is not None
@@ -61,6 +67,7 @@ class Transcript:
         )
         if text:
             self._text.write(text)
+            self.characters += len(text)
             self.text_bytes += (
                 len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
             )

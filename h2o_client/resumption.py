@@ -1,0 +1,227 @@
+"""An answer whose connection broke is taken up from the log that the server keeps of its run.
+
+As chat-ui of August 2026 wants it: the log from its first update, less what was given; after
+another break, behind the last update; where there is no log any more, what is stored; and the
+message once more only if the conversation proves that it never arrived.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from typing import Protocol
+
+from h2o_client.errors import (
+    H2oError,
+    IncompleteAnswerError,
+    ProtocolError,
+    StatusError,
+    TransportError,
+    TransportTimeout,
+)
+from h2o_client.log import log
+from h2o_client.run import Run, StoredAnswer
+from h2o_client.transport import Call
+from h2o_client.wire.decoder import Decoder
+from h2o_client.wire.events import Event, Token
+from h2o_client.wire.overlap import Overlap
+from h2o_client.wire.request import Request
+from h2o_client.wire.runlog import RunLog
+from h2o_client.wire.transcript import Transcript
+
+_FIRST_PAUSE = 1.0  # seconds before the second try; each is three times as long as the one before
+_LONGEST_PAUSE = 30.0
+_LIVED = 10.0  # seconds after which a body that just ends is no failure: the server ends it at 300
+_GONE_PAUSES = (0.5, 1.0)  # before a run that the server does not know is asked for again
+_STORED_WITHIN = 10.0
+_RAREST_LOOK = 0.5
+_ALIVE = 3.0  # seconds within which a connection that stands has brought at least a keepAlive
+
+
+class Reading(Protocol):
+    """What reads the answer, as far as this has to do with it."""
+
+    call: Call
+    transcript: Transcript
+    stopping: bool
+    first_token_at: float | None
+
+    def reopen(self, request: Request, decoder: Decoder | RunLog, *, is_message: bool) -> None:
+        """Reads on in the answer to ``request``. Raises as `Asking.open`."""
+
+    def pause(self, seconds: float) -> None:
+        """Waits. Raises `TransportTimeout` if the time is over, `Woken` if it was ended."""
+
+    def silent_for(self) -> float:
+        """Seconds since a byte of the answer came, or since it was asked for."""
+
+
+class Resumption:
+    """How the answer to one message is taken up. ``count`` says how often it was.
+
+    ``over`` says that nothing more will come: the answer is what came so far.
+    """
+
+    def __init__(self, reading: Reading, run: Run, *, most: int) -> None:
+        self.count = 0
+        self.over = False
+        self.run = run
+        self._reading = reading
+        self._most = most
+        self._log: RunLog | None = None
+        self._next = self._read_log
+        self._tries = 0
+        self._reached = (0, 0)  # the last update and the text when tries were counted from 0
+        self._opened_at = time.monotonic()
+        self._planned = False  # a body that ended as the server ends it after five minutes
+        self._breaks = 0  # that nothing was read after yet
+        self._asked_gone = 0
+        self._began_at = 0  # characters of text there were before this run
+        self._kinds: Counter[str] = Counter()
+
+    def begin(self) -> None:
+        """Reads a log that this process has read nothing of. Raises as `Asking.open`."""
+        self._read_log()
+
+    def note(self, kinds: Counter[str]) -> None:
+        """So many events that are no text were given."""
+        self._kinds += kinds
+
+    def renew(self) -> None:
+        """Another run goes on with the answer."""
+        self._log = None
+        self._next = self._read_log
+        self._asked_gone = self._tries = 0
+        self._began_at = self._reading.transcript.characters
+        self._kinds.clear()
+
+    def can_go_on(self, broken: H2oError | None) -> bool:
+        """Whether there is more to be had after ``broken``, or after an end without an end."""
+        transcript = self._reading.transcript
+        if self.over or self._reading.stopping or transcript.ended or transcript.finished:
+            return False
+        if transcript.malformed is not None:
+            return False
+        if broken is None and self._log is not None and self._log.end_status is not None:
+            return True
+        return self._most > 0 and (broken is None or self._is_a_break(broken))
+
+    def go_on(self, broken: H2oError | None) -> list[Event]:
+        """Opens what is to be read next; gives events where it is clear how the answer ends.
+
+        Raises ``broken``, or what an end without an end amounts to, where it cannot go on.
+        """
+        if broken is None and self._log is not None and self._log.end_status is not None:
+            if not self._has_next(self._log.end_status):
+                return []
+        else:
+            self._next = self._read_log
+            lived = time.monotonic() - self._opened_at > _LIVED
+            self._planned = broken is None and self._log is not None and lived
+            self._breaks += not self._planned
+            self._count_try(broken or IncompleteAnswerError(), None)
+        events = self._tried(broken or IncompleteAnswerError())
+        if self._breaks:
+            self.count, self._breaks = self.count + 1, 0
+        return events
+
+    def _tried(self, broken: H2oError) -> list[Event]:
+        while True:
+            try:
+                return self._next()
+            except StatusError as exc:
+                if exc.status != 429 and exc.status < 500:
+                    raise broken from exc
+                why: H2oError = exc
+            except (TransportError, ProtocolError) as exc:
+                if not self._is_a_break(exc):
+                    raise
+                why = exc
+            self._count_try(broken, why)
+
+    def _is_a_break(self, error: H2oError) -> bool:
+        if isinstance(error, TransportTimeout) and error.which != "connect":
+            # A connection that brings keepAlives stands: it is the model that is silent.
+            stalled = self._reading.silent_for() > 0.9 * min(error.seconds, _ALIVE)
+            return (
+                stalled
+                if error.which == "first_token"
+                else (error.which == "idle" and (stalled or self._log is not None))
+            )
+        if isinstance(error, TransportError):
+            return not error.permanent
+        return isinstance(error, ProtocolError | IncompleteAnswerError)
+
+    def _count_try(self, broken: H2oError, why: H2oError | None) -> None:
+        """Waits before the next try; raises ``broken`` if there were enough without a success."""
+        reached = (self._log.last if self._log else 0, self._reading.transcript.characters)
+        if self._planned or reached != self._reached:
+            self._tries, self._reached, self._planned = 0, reached, False
+        if self._tries > self._most:
+            raise broken from why
+        log.info("an answer is taken up again (%s)", type(why or broken).__name__)
+        if self._tries:
+            longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 3 ** (self._tries - 1))
+            self._reading.pause(longest * random.uniform(0.75, 1.0))
+        self._tries += 1
+
+    def _has_next(self, status: str) -> bool:
+        """Chooses what to do after the log's end; False if there is nothing to do."""
+        if status != "gone":
+            self._next = self._read_store
+        elif self._asked_gone < len(_GONE_PAUSES):
+            self._reading.pause(_GONE_PAUSES[self._asked_gone])
+            self._asked_gone += 1
+            self._next = self._read_log
+        else:
+            self._next = self._read_store
+        return True
+
+    def _read_log(self) -> list[Event]:
+        reading = self._reading
+        if self._log is None:
+            given = reading.transcript.joined[self._began_at :]
+            self._log = RunLog(Overlap(given, self._kinds))
+        self._log.again()
+        budget = "first_token" if reading.first_token_at is None else "idle"
+        request = self.run.log(after=self._log.last, budget=budget)
+        reading.reopen(request, self._log, is_message=False)
+        self._opened_at = time.monotonic()
+        return []
+
+    def _read_store(self) -> list[Event]:
+        stored = self._stored()
+        if stored is None and self._log is not None and self._log.end_status == "gone":
+            return self._send_again()
+        self.over = True
+        if stored is None:
+            return []
+        given = self._reading.transcript.joined[self._began_at :]
+        rest = Overlap(given).rest_of(stored.text)
+        events: list[Event] = [Token(rest)] if rest else []
+        return [*events, stored.end] if stored.end is not None else events
+
+    def _stored(self) -> StoredAnswer | None:
+        """What is stored, once it is the whole, or time is over."""
+        end = time.monotonic() + _STORED_WITHIN
+        pause = 0.05
+        while True:
+            stored = self.run.stored(self._reading.call)
+            if stored is None or stored.ended or time.monotonic() + pause > end:
+                return stored
+            self._reading.pause(pause)
+            pause = min(2 * pause, _RAREST_LOOK)
+
+    def _send_again(self) -> list[Event]:
+        self._next = self._send_again
+        if self.run.again is None:
+            never = IncompleteAnswerError("The server has no such answer: its prompt never arrived")
+            never.resendable = True
+            raise never
+        log.info("a message that never arrived is sent once more")
+        request = self.run.again()
+        self.renew()
+        self._reading.reopen(request, Decoder(), is_message=True)
+        self._opened_at = time.monotonic()
+        return []

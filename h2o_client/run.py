@@ -1,0 +1,134 @@
+"""One run of the newest servers: an answer that goes on without its reader, and where it is."""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable
+from contextlib import suppress
+
+import msgspec
+
+from h2o_client.errors import ConfigurationError, NotFoundError
+from h2o_client.generations.generation import Generation
+from h2o_client.generations.records import is_id
+from h2o_client.transport import Call
+from h2o_client.upstream import Upstream
+from h2o_client.wire.events import Failure, Final
+from h2o_client.wire.request import Request
+from h2o_client.wire.runlog import read_running
+
+_PREFIX = "h2o1."
+
+
+class ResumeToken(msgspec.Struct, frozen=True, array_like=True):
+    """Where an answer can be taken up: its run, and how many characters were given of its text.
+
+    ``ours``: whether its conversation is to be deleted with its end. As a text it is short, and
+    holds no secret: whoever uses it needs the session's cookie.
+    """
+
+    base_url: str
+    conversation_id: str
+    run_id: str
+    position: int = 0
+    ours: bool = False
+
+    def __str__(self) -> str:
+        return _PREFIX + urlsafe_b64encode(msgspec.json.encode(self)).decode().rstrip("=")
+
+    @classmethod
+    def read(cls, text: str) -> ResumeToken:
+        """The token in a text. Raises `ConfigurationError` for any other text."""
+        try:
+            if not text.startswith(_PREFIX):
+                raise ValueError("another beginning")
+            coded = text.removeprefix(_PREFIX)
+            coded += "=" * (-len(coded) % 4)
+            found = msgspec.json.decode(urlsafe_b64decode(coded.encode("ascii")), type=cls)
+            if not is_id(found.conversation_id) or found.position < 0:
+                raise ValueError("no conversation")
+        except (ValueError, AttributeError, msgspec.MsgspecError) as exc:
+            raise ConfigurationError(
+                "This is no resume token: give one that Reply.resume_token gave, as it was."
+            ) from exc
+        return found
+
+
+class Running(msgspec.Struct, frozen=True):
+    """An answer that is being given just now; see `H2oSession.running`."""
+
+    conversation_id: str
+    title: str
+    resume_token: str
+
+
+class StoredAnswer(msgspec.Struct, frozen=True):
+    """What the server has stored of a run. ``ended`` without an ``end`` is one broken off."""
+
+    message_id: str
+    text: str
+    ended: bool
+    end: Final | Failure | None
+
+
+def running(upstream: Upstream) -> list[Running]:
+    """The runs of the session that are under way. Raises as `Asking.open`, `UnsupportedError`."""
+    generation = upstream.prepared()
+    found: list[Running] = []
+    for conversation_id, title in upstream.asking.first(generation.running(), read_running):
+        with suppress(NotFoundError):  # it was deleted meanwhile
+            stored = upstream.conversation(conversation_id)
+            base_url = upstream.transport.base_url
+            found += [
+                Running(conversation_id, title, str(ResumeToken(base_url, conversation_id, run_id)))
+                for run_id, answer_id in stored.runs.items()
+                if answer_id in stored.unfinished
+            ][-1:]
+    return found
+
+
+class Run:
+    """The run of one message, whose ``id`` changes when that has to be sent once more.
+
+    ``again`` makes the message for that; None where another process has sent it.
+    """
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        generation: Generation,
+        conversation_id: str,
+        *,
+        id: str = "",
+        again: Callable[[], Request] | None = None,
+    ) -> None:
+        self.id = id
+        self.again = again
+        self._upstream = upstream
+        self._generation = generation
+        self._conversation_id = conversation_id
+
+    def log(self, *, after: int, budget: str) -> Request:
+        """What reads its log."""
+        return self._generation.run_log(self._conversation_id, self.id, after=after, budget=budget)
+
+    def stored(self, call: Call) -> StoredAnswer | None:
+        """What is stored of it; None if its message has not arrived. Raises as `Asking.fetch`."""
+        # Only the best way of asking tells of runs: another would prove nothing.
+        ask = self._generation.conversation(self._conversation_id)[0]
+        stored = self._upstream.asking.fetch(ask, call)
+        message = stored.message(stored.runs.get(self.id, ""))
+        if message is None:
+            return None
+        answer_id = message.id or ""
+        return StoredAnswer(
+            message_id=answer_id,
+            text=message.content,
+            ended=answer_id not in stored.unfinished,
+            end=stored.ends.get(answer_id),
+        )
+
+    def token(self, position: int, *, ours: bool) -> str:
+        """The `ResumeToken` for who has got so many characters."""
+        base_url = self._upstream.transport.base_url
+        return str(ResumeToken(base_url, self._conversation_id, self.id, position, ours))

@@ -1,0 +1,118 @@
+r"""The log of a run, as the newest servers give it to who comes back for an answer.
+
+Server-sent events of one update each, numbered from 1, with comments or heartbeats in silence, and
+an ``end`` that tells how the run ended. Measured on the chat-ui of August 2026. A body that ends
+without an ``end`` is to be asked for again, behind the last number.
+"""
+
+from __future__ import annotations
+
+import json
+
+from h2o_client.wire import updates
+from h2o_client.wire.decoder import Format
+from h2o_client.wire.events import Event
+from h2o_client.wire.overlap import Overlap
+from h2o_client.wire.sse import field
+
+
+class RunLog(Format):
+    """Bytes in, the events out that were not given before: what `Overlap` leaves.
+
+    As `Decoder`, whose place it takes; `again` before the bytes of another body. ``last`` is the
+    number of the last update that was read, ``end`` what the log's end says: "completed",
+    "interrupted", "error", "gone"; None before it.
+    """
+
+    def __init__(self, overlap: Overlap) -> None:
+        super().__init__()
+        self.text_bytes = 0
+        self.last = 0
+        self.end_status: str | None = None
+        self._overlap = overlap
+        self._number = 0
+        self._name = ""
+        self._document = b""
+
+    def again(self) -> None:
+        """Another body begins; a line that was cut is given anew."""
+        self._splitter.rest()
+        self._over = False
+        self._forget_event()
+
+    def feed(self, data: bytes) -> list[Event]:
+        events = self._overlap.rest(super().feed(data))
+        self.check_length(self.text_bytes, events)
+        return events
+
+    def end(self, *, whole: bool = True) -> list[Event]:
+        """The body has ended. An event that its blank line did not end will come again."""
+        return []
+
+    def read_line(self, line: bytes, events: list[Event]) -> None:
+        name, value = field(line)
+        if name == b"id" and value.isdigit():
+            self._number = int(value)
+        elif name == b"event":
+            self._name = value.decode("utf-8", "replace")
+        elif name == b"data":
+            self._document += b"\n" + value if self._document else value
+            self._kept = len(self._document)
+
+    def read_blank(self, events: list[Event]) -> None:
+        name, document, number = self._name, self._document, self._number
+        self._forget_event()
+        if name == "end":
+            self.end_status = _status(document)
+        # What is repeated though it was not asked for is passed over.
+        elif name == "update" and document and not 0 < number <= self.last:
+            self.last = max(self.last, number)
+            self._read_update(document, events)
+
+    def _read_update(self, document: bytes, events: list[Event]) -> None:
+        try:
+            event = updates.read_logged(document)
+        except (ValueError, RecursionError):
+            events.append(self.malformed(document, "no JSON document"))
+        else:
+            self.give(event, events)
+
+    def _forget_event(self) -> None:
+        self._name, self._document, self._number = "", b"", 0
+        self._kept = 0
+
+
+def read_running(line: bytes) -> list[tuple[str, str]] | None:
+    """The conversations in which a run is under way, with their titles; None if it tells none.
+
+    ``line`` is one of the live list, which the server tells at once and again every two seconds.
+    """
+    name, value = field(line)
+    found = json.loads(value) if name == b"data" else None
+    running = found.get("running") if isinstance(found, dict) else None
+    if not isinstance(running, list):
+        return None
+    return [
+        (each["conversationId"], str(each.get("title") or ""))
+        for each in running
+        if isinstance(each, dict) and isinstance(each.get("conversationId"), str)
+    ]
+
+
+def write_update(number: int, update: bytes) -> bytes:
+    """One update of a log, as the server of August 2026 writes it."""
+    return b"id: %d\nevent: update\ndata: %s\n\n" % (number, update)
+
+
+def write_end(status: str) -> bytes:
+    """The end of a log."""
+    return b"event: end\ndata: " + json.dumps({"status": status}).encode() + b"\n\n"
+
+
+def _status(document: bytes) -> str:
+    try:
+        found = json.loads(document)
+    except (ValueError, RecursionError):
+        return ""
+    status = found.get("status") if isinstance(found, dict) else None
+    return status if isinstance(status, str) else ""

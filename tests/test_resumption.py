@@ -1,0 +1,466 @@
+"""Answers of the newest servers whose connections break: each is whole, and asked for once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+import fake_model
+from cutting import BreakingPath, Cut, How
+from fake_chatui import FakeChatUi
+from fake_checks import MESSAGE, check
+from fake_model import Says
+from h2o_client import (
+    Answer,
+    AsyncH2oSession,
+    GenerationError,
+    H2oSession,
+    IncompleteAnswerError,
+    NotFoundError,
+    Reply,
+    StatusError,
+    Timeouts,
+    Title,
+    TransportError,
+    TransportTimeout,
+    resumption,
+)
+from h2o_client.wire.events import Elicitation, Event
+from local_service import Request
+
+FULL = os.environ.get("SOAK") == "full"
+WORDS = [f"w{number} " for number in range(8)]
+TOKENS = (*WORDS, "é🧪 ", "a", "a", "a", "\u2028x", " end ")
+TEXT = "".join(TOKENS)
+ANSWER = TEXT.rstrip()
+LOG = re.compile(r"/conversation/[^/]+/stream")
+QUICK = Timeouts(first_token=0.3, idle=0.3)
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits long before another try."""
+    monkeypatch.setattr(resumption, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(resumption, "_GONE_PAUSES", (0.01, 0.02))
+
+
+class Way:
+    """What happens on the way: the answers to messages and to questions for a log, in turn."""
+
+    def __init__(
+        self, messages: Sequence[Cut | None] = (), logs: Sequence[Cut | None] = ()
+    ) -> None:
+        self._messages, self._logs = list(messages), list(logs)
+
+    def __call__(self, request: Request) -> Cut | None:
+        if request.method == "POST" and MESSAGE.fullmatch(request.path):
+            return self._messages.pop(0) if self._messages else None
+        if LOG.fullmatch(request.path):
+            return self._logs.pop(0) if self._logs else None
+        return None
+
+
+@contextmanager
+def talking(
+    way: Callable[[Request], Cut | None],
+    *,
+    answer: Sequence[Says] = (Says(TOKENS),),
+    client: dict[str, Any] | None = None,
+) -> Iterator[tuple[FakeChatUi, BreakingPath, H2oSession]]:
+    """A server, the way to it, and a client, which leaves nothing behind."""
+    options = {"timeout": QUICK, "server_version": "latest", **(client or {})}
+    with FakeChatUi("head", answer=answer) as server, BreakingPath(server.port, way) as path:
+        with H2oSession(path.url, **options) as session:
+            yield server, path, session
+        check(server)
+
+
+def taken(
+    cuts: Sequence[Cut | None], logs: Sequence[Cut | None] = ()
+) -> tuple[Reply, list[Event | Answer]]:
+    """An answer that comes over such a way, with all that was given of it."""
+    with talking(Way(cuts, logs)) as (server, _, client):
+        reply = client.stream("Hello")
+        events = list(reply.events())
+        assert len(server.prompts) == 1
+    return reply, events
+
+
+def text_of(events: Sequence[Event | Answer]) -> str:
+    return "".join(getattr(event, "text", "") for event in events if not isinstance(event, Answer))
+
+
+def whole(reply: Reply, events: Sequence[Event | Answer]) -> None:
+    """As an unbroken stream gives it."""
+    assert text_of(events) == TEXT
+    assert reply.text == ANSWER
+    assert reply.finish_reason == "stop"
+    assert reply.answer is not None
+    assert (reply.answer.text, reply.answer.title) == (ANSWER, "A title")
+    assert [each for each in events if isinstance(each, Title)] == [Title("A title")]
+    assert events[-1] is reply.answer
+
+
+def length() -> int:
+    """The bytes of the whole answer, up to the final one's padding."""
+    with talking(Way([Cut(1 << 30)])) as (_, path, client):
+        client.chat("Hello")
+        return path.passed - 4096
+
+
+@pytest.mark.parametrize("how", ["end", "reset"])
+def test_an_answer_that_is_cut_at_any_byte_is_whole_and_given_once(how: How) -> None:
+    end = length()
+    for at in range(0, end, 1 if FULL else 31):
+        reply, events = taken([Cut(at, how)])
+        whole(reply, events)
+        # Behind the final answer nothing is missing any more.
+        assert reply.resumed == (1 if at < end - 200 else reply.resumed), at
+
+
+def test_an_answer_that_stalls_at_any_byte_is_whole_and_given_once() -> None:
+    for at in range(0, length(), 40 if FULL else 400):
+        whole(*taken([Cut(at, "stall")]))
+
+
+@pytest.mark.parametrize("how", ["end", "reset"])
+def test_a_log_that_is_cut_at_any_byte_is_read_on(how: How) -> None:
+    for at in range(0, 1200, 7 if FULL else 97):
+        reply, events = taken([Cut(700, "reset")], [Cut(at, how), Cut(at // 2, how)])
+        whole(reply, events)
+        assert reply.resumed >= 1
+
+
+def test_a_log_that_stalls_is_read_on() -> None:
+    reply, events = taken([Cut(700, "stall")], [Cut(400, "stall")])
+    whole(reply, events)
+    assert reply.resumed == 2
+
+
+def test_what_was_given_is_given_before_the_rest_is_there() -> None:
+    says = Says(("One", " two"), holds=True, rest=(" three",))
+    cut = threading.Event()
+
+    def way(request: Request) -> Cut | None:
+        return Cut(1 << 30) if MESSAGE.fullmatch(request.path) else None
+
+    with talking(way, answer=[says]) as (server, path, client):
+        reply = client.stream("Hello")
+        assert [next(reply), next(reply)] == ["One", " two"]
+        for wire in list(path.wires):
+            wire.wake()
+        cut.set()
+        server.released.set()
+        assert list(reply) == [" three"]
+        assert reply.text == "One two three"
+
+
+def test_a_message_that_never_arrived_is_sent_once_more() -> None:
+    with talking(Way([Cut(0, "lost")])) as (server, path, client):
+        reply = client.stream("Hello")
+        whole(reply, list(reply.events()))
+        assert reply.resumed == 1
+        assert len(server.prompts) == 1
+        bodies = b"".join(each.body for each in path.log)
+        assert len(set(re.findall(rb'"generationId":"([^"]+)"', bodies))) == 2
+        assert len(server.resumed) == 3
+
+
+def test_a_message_that_is_lost_twice_is_sent_three_times() -> None:
+    with talking(Way([Cut(0, "lost"), Cut(0, "lost")])) as (server, _, client):
+        assert client.chat("Hello").text == ANSWER
+        assert len(server.prompts) == 1
+
+
+def test_a_run_that_is_not_known_yet_is_asked_for_again() -> None:
+    with talking(Way([Cut(500, "reset")])) as (server, _, client):
+        server.goes_missing = 2
+        reply = client.stream("Hello")
+        whole(reply, list(reply.events()))
+        assert len(server.resumed) == 3
+
+
+def test_a_run_whose_log_is_nowhere_is_read_from_the_conversation() -> None:
+    with talking(Way([Cut(500, "reset")])) as (server, _, client):
+        server.goes_missing = 9
+        reply = client.stream("Hello")
+        assert "".join(reply) == ANSWER
+        assert reply.read().text == ANSWER
+        assert (len(server.prompts), len(server.resumed)) == (1, 3)
+
+
+def test_a_log_that_has_expired_is_made_up_for_by_the_conversation() -> None:
+    with talking(Way([Cut(500, "reset")])) as (server, _, client):
+        server.logs_expire = True
+        answer = client.chat("Hello")
+        assert (answer.text, answer.finish_reason) == (ANSWER, "stop")
+        assert answer.message_id is None or answer.message_id
+
+
+def test_an_error_of_the_model_is_found_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    for expire in (False, True):
+        with talking(Way([Cut(400, "reset")]), answer=[Says(TOKENS, end="error")]) as (
+            server,
+            _,
+            client,
+        ):
+            server.logs_expire = expire
+            with pytest.raises(GenerationError, match="scripted mid-stream error") as caught:
+                client.chat("Hello")
+            assert caught.value.partial.startswith(TEXT)
+
+
+def test_a_body_that_ends_as_the_server_ends_it_is_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resumption, "_LIVED", 0.0)
+    with talking(Way([Cut(400, "reset")])) as (server, path, client):
+        server.log_length = 2
+        reply = client.stream("Hello")
+        whole(reply, list(reply.events()))
+        assert reply.resumed == 1  # that is no break
+        asked = [each.query for each in path.log if LOG.fullmatch(each.path)]
+        assert [each.rpartition("=")[2] for each in asked[:3]] == ["0", "2", "4"]
+
+
+def test_a_server_that_was_killed_leaves_what_there_is() -> None:
+    with talking(Way(), answer=[Says(TOKENS[:4], end="dies")]) as (server, _, client):
+        server.unnoticed = 0.15
+        with pytest.raises(IncompleteAnswerError) as caught:
+            client.chat("Hello")
+        assert caught.value.partial == "".join(TOKENS[:4])
+        assert caught.value.stored[-1].content == "".join(TOKENS[:4])
+        assert caught.value.resendable is False
+
+
+def test_a_server_that_cannot_be_reached_any_more_is_given_up_after_so_many_tries() -> None:
+    gone = threading.Event()
+
+    def way(request: Request) -> Cut | None:
+        if gone.is_set():
+            return Cut(0, "lost")
+        if MESSAGE.fullmatch(request.path) and request.method == "POST":
+            gone.set()
+            return Cut(600, "reset")
+        return None
+
+    with (
+        FakeChatUi("head", answer=[Says(TOKENS)]) as server,
+        BreakingPath(server.port, way) as path,
+    ):
+        with H2oSession(path.url, server_version="latest", max_retries=3) as client:
+            reply = client.stream("Hello", keep=True)
+            with pytest.raises(TransportError) as caught:
+                reply.read()
+        assert caught.value.partial
+        assert TEXT.startswith(caught.value.partial)
+        assert caught.value.resendable is False
+        asked = [each for each in path.log if LOG.fullmatch(each.path)]
+        assert len(asked) == 4  # one at once, three more
+        assert server.stops == []  # nor was it stopped: it can still be resumed
+
+
+def test_without_retries_nothing_is_resumed() -> None:
+    with talking(Way([Cut(600)]), client={"max_retries": 0}) as (server, _, client):
+        with pytest.raises(IncompleteAnswerError) as caught:
+            client.chat("Hello")
+        assert (server.resumed, caught.value.stored[-1].content) == ([], ANSWER)
+
+
+def test_a_conversation_that_was_deleted_meanwhile_is_no_answer() -> None:
+    def way(request: Request) -> Cut | None:
+        if MESSAGE.fullmatch(request.path) and request.method == "POST":
+            return Cut(600, "reset")
+        if LOG.fullmatch(request.path):
+            server.conversations.clear()
+        return None
+
+    with (
+        FakeChatUi("head", answer=[Says(TOKENS)]) as server,
+        BreakingPath(server.port, way) as path,
+    ):
+        client = H2oSession(path.url, server_version="latest")
+        with client, pytest.raises(TransportError) as caught:
+            client.chat("Hello")
+        assert isinstance(caught.value.__cause__, NotFoundError)
+        assert len(server.resumed) == 0
+
+
+def test_a_gateway_that_fails_while_the_server_restarts_is_asked_again() -> None:
+    failed: list[str] = []
+
+    def before(exchange: Any) -> bool:
+        if not LOG.fullmatch(exchange.request.path) or len(failed) == 2:
+            return False
+        failed.append(exchange.request.path)
+        exchange.answer(502, b"<html>Bad Gateway</html>", "text/html")
+        return True
+
+    with talking(Way([Cut(600, "reset")])) as (server, _, client):
+        server.before = before
+        reply = client.stream("Hello")
+        whole(reply, list(reply.events()))
+        assert reply.resumed == 1
+
+
+def test_keep_alives_without_a_word_are_the_models_silence_and_no_break() -> None:
+    says = Says(("One",), holds=True, rest=(" two",))
+    with talking(Way(), answer=[says]) as (server, _, client):
+        with pytest.raises(TransportTimeout) as caught:
+            client.chat("Hello")
+        assert (caught.value.which, server.resumed) == ("idle", [])
+
+
+def test_the_total_time_holds_while_an_answer_is_taken_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resumption, "_FIRST_PAUSE", 60.0)
+    monkeypatch.setattr(fake_model, "GOES_ON", 60.0)
+    way = Way([Cut(600, "reset")], [Cut(0, "lost")] * 9)
+    says = [Says(TOKENS, holds=True)]
+    with talking(way, answer=says, client={"timeout": Timeouts(total=0.5)}) as (_, _, client):
+        began = time.monotonic()
+        with pytest.raises(TransportTimeout) as caught:
+            client.chat("Hello")
+        assert caught.value.which == "total"
+        assert time.monotonic() - began < 10
+        assert caught.value.partial
+
+
+def waits(server: FakeChatUi, path: BreakingPath) -> None:
+    """Until the first question for the log has failed."""
+    path.wait_for(lambda path: any(LOG.fullmatch(each.path) for each in path.log))
+
+
+@pytest.mark.parametrize("what", ["stop", "close"])
+def test_an_answer_can_be_ended_while_it_waits_to_be_taken_up(
+    what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resumption, "_FIRST_PAUSE", 60.0)
+    says = Says(TOKENS, holds=True)
+    with talking(Way([Cut(600, "reset")], [Cut(0, "lost")] * 9), answer=[says]) as (
+        server,
+        path,
+        client,
+    ):
+        reply = client.stream("Hello")
+
+        def end() -> None:
+            waits(server, path)
+            getattr(reply, what)()
+
+        thread = threading.Thread(target=end)
+        thread.start()
+        began = time.monotonic()
+        text = "".join(reply)
+        assert time.monotonic() - began < 10
+        thread.join()
+        assert TEXT.startswith(text)
+        assert reply.finish_reason == "stopped"
+        assert len(server.stops) == 1
+
+
+def test_leaving_a_log_early_stops_the_model_once() -> None:
+    says = Says(TOKENS, holds=True, rest=(" three",))
+    with talking(Way([Cut(500, "reset")]), answer=[says]) as (server, _, client):
+        with client.stream("Hello") as reply:
+            for _ in reply:
+                if reply.resumed:
+                    break
+        assert len(server.stops) == 1
+
+
+def test_an_answer_that_waits_for_the_user_is_not_taken_up_and_goes_on_after_it() -> None:
+    asks = Says(("One",), asks=True)
+    way = Way([Cut(500, "reset"), Cut(450, "reset")])
+    with talking(way, answer=[asks, Says((" two", " three", " four"))]) as (server, _, client):
+        reply = client.stream("Hello")
+        assert "".join(reply) == "One"
+        assert isinstance(reply.elicitation, Elicitation)
+        reply.answer_elicitation("accept", {"confirm": "DELETE"})
+        assert "".join(reply) == " two three four"
+        assert reply.resumed == 2
+        assert len(server.prompts) == 2
+
+
+def test_the_next_message_builds_on_an_answer_that_was_taken_up() -> None:
+    with talking(Way([Cut(500, "reset")]), answer=[Says(TOKENS), Says(("Yes",))]) as (
+        server,
+        _,
+        client,
+    ):
+        with client.conversation() as chat:
+            chat.chat("one")
+            assert chat.chat("two").text == "Yes"
+        assert [each[1] for each in server.prompts[1].turns] == ["one", ANSWER, "two"]
+
+
+def test_a_log_line_says_that_an_answer_is_taken_up_and_nothing_of_what_was_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "h2o_client")
+    with talking(Way([Cut(500, "reset")])) as (_, _, client):
+        client.chat("Tell nobody")
+    said = [each.message for each in caplog.records if each.levelno == logging.INFO]
+    assert any("taken up again" in each for each in said)
+    assert not re.search("nobody|w1|🧪", caplog.text)
+
+
+def test_a_refusal_is_not_taken_for_a_break() -> None:
+    def before(exchange: Any) -> bool:
+        if exchange.request.method == "POST" and MESSAGE.fullmatch(exchange.request.path):
+            server.refused_messages += 1
+            exchange.json({"message": "Model not available anymore"}, 410)
+            return True
+        return False
+
+    with talking(Way()) as (server, _, client):
+        server.before = before
+        with pytest.raises(StatusError):
+            client.chat("Hello")
+        assert server.resumed == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("how", ["end", "reset", "stall"])
+async def test_async_answers_are_taken_up_too(how: How) -> None:
+    with FakeChatUi("head", answer=lambda prompt: Says(TOKENS)) as server:
+        end = length()
+        for at in range(0, end, 7 if FULL and how != "stall" else 300):
+            with BreakingPath(server.port, Way([Cut(at, how)], [Cut(at // 2, how)])) as path:
+                async with AsyncH2oSession(
+                    path.url, server_version="latest", timeout=QUICK
+                ) as client:
+                    async with client.stream("Hello") as reply:
+                        texts = [text async for text in reply]
+                    assert "".join(texts) == TEXT
+                    assert reply.text == ANSWER
+                    assert reply.resumed in (0, 1, 2)
+        check(server)
+
+
+@pytest.mark.anyio
+async def test_many_async_answers_break_at_once_and_none_is_lost() -> None:
+    from anyio import create_task_group
+
+    with FakeChatUi("head", answer=lambda prompt: Says(TOKENS)) as server:
+        way = Way([Cut(400 + 20 * number, "reset") for number in range(20)])
+        with BreakingPath(server.port, way) as path:
+            found: list[str] = []
+            async with AsyncH2oSession(path.url, server_version="latest") as client:
+
+                async def ask() -> None:
+                    found.append((await client.chat("Hello")).text)
+
+                async with create_task_group() as group:
+                    for _ in range(20):
+                        group.start_soon(ask)
+            assert found == [ANSWER] * 20
+        assert len(server.prompts) == 20
+        check(server)

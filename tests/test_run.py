@@ -1,0 +1,269 @@
+"""Answers that another process goes on with, and what runs just now."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fake_chatui import FakeChatUi
+from fake_checks import check, every_generation, letter, talking
+from fake_model import Says
+from h2o_client import (
+    AsyncH2oSession,
+    ConfigurationError,
+    GenerationError,
+    H2oSession,
+    IncompleteAnswerError,
+    NotFoundError,
+    Running,
+    UnsupportedError,
+)
+from h2o_client.run import ResumeToken
+
+HOLDS = Says(("One", " two"), holds=True, rest=(" three", " four"))
+TEXT = "One two three four"
+
+Open = Callable[..., H2oSession]
+
+
+def left(
+    server: FakeChatUi, tmp_path: Path, *, ask: str = 'client.stream("Hello", keep=True)'
+) -> str:
+    """The token of an answer that another process asked for, and was killed in the middle of."""
+    program = f"""
+        import os, signal
+        from h2o_client import H2oSession
+
+        client = H2oSession({server.url!r}, server_version="latest")
+        reply = {ask}
+        print(next(reply), reply.resume_token, flush=True)
+        client.save_cookies({str(tmp_path / "cookies")!r})
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60
+    )
+    first, token = done.stdout.split()
+    assert (first, done.stderr) == ("One", "")
+    return token
+
+
+def test_another_process_goes_on_where_one_was_killed(tmp_path: Path, open_session: Open) -> None:
+    with FakeChatUi("head", answer=[HOLDS]) as server:
+        token = left(server, tmp_path)
+        client = open_session(server.url, cookies=tmp_path / "cookies")
+        reply = client.resume(token)
+        server.released.set()
+        assert "".join(reply) == " two three four"
+        assert reply.answer is not None
+        assert reply.answer.text == reply.text == TEXT
+        assert (reply.finish_reason, reply.model, reply.title) == ("stop", "acme/large", "A title")
+        assert reply.message_id == client.conversation(reply.conversation_id).messages()[-1].id
+        assert list(server.conversations) == [reply.conversation_id]  # it was to be kept
+        assert (server.stops, len(server.prompts)) == ([], 1)
+
+
+def test_the_whole_answer_can_be_had_once_more(tmp_path: Path, open_session: Open) -> None:
+    with FakeChatUi("head", answer=[HOLDS]) as server:
+        token = left(server, tmp_path)
+        server.released.set()
+        client = open_session(server.url, cookies=tmp_path / "cookies")
+        assert "".join(client.resume(token, position=0)) == TEXT
+        assert "".join(client.resume(token, position=5)) == "wo three four"
+        assert "".join(client.resume(token, position=999)) == ""
+        assert client.resume(token).read().text == TEXT
+
+
+def test_a_conversation_made_for_one_answer_is_deleted_with_it(
+    tmp_path: Path, open_session: Open
+) -> None:
+    with FakeChatUi("head", answer=[HOLDS]) as server:
+        token = left(server, tmp_path, ask='client.stream("Hello")')
+        assert len(server.conversations) == 1
+        server.released.set()
+        client = open_session(server.url, cookies=tmp_path / "cookies")
+        assert client.resume(token).read().text == TEXT
+        check(server)
+
+
+def test_a_resumed_answer_can_be_stopped(tmp_path: Path, open_session: Open) -> None:
+    with FakeChatUi("head", answer=[HOLDS]) as server:
+        token = left(server, tmp_path)
+        client = open_session(server.url, cookies=tmp_path / "cookies")
+        with client.resume(token) as reply:
+            assert next(reply) == " two"
+            reply.stop()
+            assert "".join(reply) == ""
+        assert (reply.finish_reason, len(server.stops)) == ("stopped", 1)
+
+
+def test_a_conversation_opened_by_its_id_waits_for_the_answer_that_is_resumed(
+    tmp_path: Path, open_session: Open
+) -> None:
+    with FakeChatUi("head", answer=[HOLDS, Says(("Yes",))]) as server:
+        token = left(server, tmp_path)
+        server.released.set()
+        client = open_session(server.url, cookies=tmp_path / "cookies")
+        reply = client.resume(token)
+        reply.read()
+        with client.conversation(reply.conversation_id) as chat:
+            assert chat.chat("And?").text == "Yes"
+        assert [each[1] for each in server.prompts[1].turns] == ["Hello", TEXT, "And?"]
+
+
+def test_an_answer_that_failed_meanwhile_is_told_as_that(
+    tmp_path: Path, open_session: Open
+) -> None:
+    says = Says(("One", " two"), holds=True, end="error")
+    with FakeChatUi("head", answer=[says]) as server:
+        token = left(server, tmp_path)
+        server.released.set()
+        client = open_session(server.url, cookies=tmp_path / "cookies")
+        with pytest.raises(GenerationError) as caught:
+            client.resume(token).read()
+        assert caught.value.partial.startswith("One two")
+
+
+def test_an_answer_whose_prompt_never_arrived_is_nowhere(open_session: Open) -> None:
+    with FakeChatUi("head") as server:
+        client = open_session(server.url, max_retries=0)
+        kept = client.stream("Hello", keep=True)
+        kept.read()
+        run = "0b6e3a52-6b6e-4a8e-9e1f-0123456789ab"
+        token = str(ResumeToken(client.base_url, kept.conversation_id, run))
+        with pytest.raises(IncompleteAnswerError, match="never arrived") as caught:
+            client.resume(token).read()
+        assert caught.value.resendable is True
+
+
+@pytest.mark.anyio
+async def test_async_code_goes_on_too(tmp_path: Path) -> None:
+    with FakeChatUi("head", answer=[HOLDS]) as server:
+        token = left(server, tmp_path)
+        server.released.set()
+        async with AsyncH2oSession(server.url, cookies=tmp_path / "cookies") as client:
+            async with client.resume(token) as reply:
+                assert "".join([text async for text in reply]) == " two three four"
+                assert reply.resume_token is not None
+            with pytest.raises(ConfigurationError):
+                client.resume("?")
+            assert await client.running() == []
+            await client.save_cookies(tmp_path / "again")
+        assert (tmp_path / "again").exists()
+
+
+def test_what_runs_just_now_is_listed_and_can_be_resumed(
+    tmp_path: Path, open_session: Open
+) -> None:
+    with FakeChatUi("head", answer=[HOLDS]) as server:
+        left(server, tmp_path)
+        client = open_session(server.url, cookies=tmp_path / "cookies")
+        (running,) = client.running()
+        assert isinstance(running, Running)
+        assert (running.title, [running.conversation_id]) == ("A title", list(server.conversations))
+        server.released.set()
+        assert "".join(client.resume(running.resume_token)) == TEXT
+        assert client.running() == []
+        stranger = open_session(server.url)
+        assert stranger.running() == []
+
+
+@every_generation
+def test_only_the_newest_servers_keep_runs(version: str) -> None:
+    with talking(version) as (_, client):
+        reply = client.stream("Hello")
+        token = reply.resume_token
+        reply.read()
+        if letter(version) == "F":
+            assert token is not None
+            assert client.running() == []
+            return
+        assert (token, reply.resumed) == (None, 0)
+        run = ResumeToken(client.base_url, "0" * 24, "0b6e3a52-6b6e-4a8e-9e1f-0123456789ab")
+        with pytest.raises(UnsupportedError, match="Resuming an answer is not something chat-ui"):
+            client.resume(str(run))
+        with pytest.raises(UnsupportedError, match="Telling what runs"):
+            client.running()
+
+
+def test_a_token_moves_on_with_the_text_that_is_taken(open_session: Open) -> None:
+    with FakeChatUi("head", answer=[Says(("One", " two", " three"))]) as server:
+        reply = open_session(server.url).stream("Hello")
+        found = []
+        for _ in reply:
+            assert reply.resume_token is not None
+            found.append(ResumeToken.read(reply.resume_token).position)
+        assert found == [3, 7, 13]
+
+
+def test_a_token_is_short_and_holds_no_secret(open_session: Open) -> None:
+    with FakeChatUi("head") as server:
+        url = server.url.replace("//", "//ada:secret@")
+        reply = open_session(url).stream("Hello")
+        token = reply.resume_token
+        assert token is not None
+        reply.close()
+        assert len(token) < 250
+        found = ResumeToken.read(token)
+        assert (found.base_url, found.conversation_id) == (server.url, reply.conversation_id)
+        cookie = next(iter(server.sessions))
+        assert all(each not in repr(found) for each in ("secret", "ada", cookie))
+
+
+@pytest.mark.parametrize(
+    "token", ["", "x", "h2o1.", "h2o1.!!!", "h2o1.e30", "h2o1.W10", 5, None, "h2o1.é"]
+)
+def test_what_is_no_token_is_refused_by_name(token: object, open_session: Open) -> None:
+    with pytest.raises(ConfigurationError, match="no resume token"):
+        open_session("http://127.0.0.1:1").resume(token)  # type: ignore[arg-type]
+
+
+def test_a_token_of_another_server_is_not_sent_there(open_session: Open) -> None:
+    token = str(ResumeToken("https://chat.example.org", "0" * 24, "x"))
+    with pytest.raises(ConfigurationError, match=r"https://chat\.example\.org"):
+        open_session("http://127.0.0.1:1").resume(token)
+
+
+@pytest.mark.parametrize("position", [-1, 1.5, True, "1"])
+def test_a_position_is_a_number_of_characters(position: object, open_session: Open) -> None:
+    token = str(ResumeToken("http://127.0.0.1:1", "0" * 24, "x"))
+    with pytest.raises(ConfigurationError, match="position="):
+        open_session("http://127.0.0.1:1").resume(token, position=position)  # type: ignore[arg-type]
+
+
+def test_a_session_without_the_cookie_does_not_find_the_answer(
+    tmp_path: Path, open_session: Open
+) -> None:
+    with FakeChatUi("head", answer=[HOLDS]) as server:
+        token = left(server, tmp_path)
+        with pytest.raises(NotFoundError, match="cookie"):
+            open_session(server.url).resume(token)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_saved_cookies_are_their_owners_alone(tmp_path: Path, open_session: Open) -> None:
+    path = tmp_path / "cookies"
+    path.write_text("old")
+    path.chmod(0o644)
+    with FakeChatUi("head") as server:
+        client = open_session(server.url)
+        with pytest.raises(ConfigurationError, match="no cookie yet"):
+            client.save_cookies(path)
+        assert path.read_text() == "old"
+        chat = client.conversation(keep=True)
+        chat.chat("Hello")
+        client.save_cookies(str(path))
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert list(tmp_path.iterdir()) == [path]
+        assert [each.id for each in open_session(server.url, cookies=path).conversations()] == [
+            chat.id
+        ]
+    with pytest.raises(OSError, match="nowhere"):
+        client.save_cookies(tmp_path / "nowhere" / "cookies")
