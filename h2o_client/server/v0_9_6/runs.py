@@ -98,10 +98,14 @@ class Run:
         """Whether it has neither ended nor been stopped."""
         return not self._generation.stopped.is_set()
 
-    async def stop(self, cut: Callable[[str], str] = str) -> None:
+    def abort(self) -> None:
+        """End it here."""
+        self._generation.stopped.set()
+
+    async def stop(self, cut: Callable[[str], str]) -> None:
         """End it here, and wait until it is kept: what ``cut`` leaves of its text."""
         self._cut = cut
-        self._generation.stopped.set()
+        self.abort()
         await self._generation.ended.wait()
 
     async def go(self) -> None:
