@@ -53,11 +53,11 @@ def create_app(
     ``chat_ui`` is "0.3" to "0.6", "0.9.6" to "0.10.0", or "latest". ``terms``: POST and DELETE are
     refused until the session has accepted the terms; the later versions never do. ``origin``: what
     the server believes its origin to be, a whole origin or a scheme alone ("https" is what a
-    chat-ui without ORIGIN believes). ``secure_cookie``: mark the cookie Secure, over http too, as chat-ui
-    does. ``hosts``: a request for another Host, none of loopback's names either, is refused with
-    421; None allows any. At most ``max_generations`` run at once, by default as many as the engine
-    says or 16; ``max_waiting`` more wait, beyond it is 503. ``limits``: how much is kept; beyond it
-    is 429. ``on_access`` gets a record of each request. Raises `ConfigurationError`.
+    chat-ui without ORIGIN believes). ``secure_cookie``: mark the cookie Secure, over http too, as
+    chat-ui does. ``hosts``: a request for another Host, none of loopback's names either, is refused
+    with 421; None allows any. At most ``max_generations`` run at once, by default as many as the
+    engine says or 16; ``max_waiting`` more wait, beyond it is 503. ``limits``: how much is kept;
+    beyond it is 429. ``on_access`` gets a record of each request. Raises `ConfigurationError`.
     """
     made_of, rules = _SPOKEN[generation_of(chat_ui, terms=terms)]
     store = Store(limits)

@@ -12,7 +12,8 @@ from h2o_client.server.v0_9_6.account import Account, units
 from h2o_client.wire import updates
 from h2o_client.wire.events import Failure, Final, Status
 
-_JOINED = 0.2  # seconds of tokens that make one update
+_JOINED = 0.2  # seconds of tokens that make one update,
+_MUCH = 64 * 1024  # unless they have so many characters before that
 
 
 class Log(Account):
@@ -28,6 +29,7 @@ class Log(Account):
         self.closed: Callable[[], None] = _ignore
         self._documents: list[bytes] = []
         self._said: list[str] = []
+        self._length = 0
         self._due: asyncio.TimerHandle | None = None
         self._grown = asyncio.Event()
 
@@ -35,6 +37,9 @@ class Log(Account):
         if self._due is None:
             self._due = asyncio.get_running_loop().call_later(_JOINED, self._write_said)
         self._said.append(text)
+        self._length += len(text)
+        if self._length >= _MUCH:
+            self._write_said()
 
     def tell(self, update: Update) -> None:
         self._write_said()
@@ -69,6 +74,7 @@ class Log(Account):
             self._due = None
             text = "".join(self._said)
             self._said.clear()
+            self._length = 0
             # Not padded, as on the way to the run's own client.
             document = msgspec.json.encode({"type": "stream", "token": text})
             self._write(Streamed(units(text)), document)
