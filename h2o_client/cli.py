@@ -153,7 +153,7 @@ def _check_version(context: click.Context, option: click.Parameter, chat_ui: str
     default=DEFAULT,
     show_default=True,
     callback=_check_version,
-    help="The chat-ui to be: 0.3 to 0.6, or 0.9.6 to 0.10.0.",
+    help="The chat-ui to be: 0.3 to 0.6, 0.9.6 to 0.10.0, or latest.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
 @click.option("--port", default=3000, show_default=True, help="0 takes a free one.")

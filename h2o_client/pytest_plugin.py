@@ -9,11 +9,11 @@
 
 It is the chat-ui of 2023 unless told otherwise, for a test or for each of several versions::
 
-    @pytest.mark.h2o_server(chat_ui="0.10")
+    @pytest.mark.h2o_server(chat_ui="latest")
     def test_my_bot_knows_the_chat_ui_of_today(h2o_server): ...
 
-    @pytest.mark.parametrize("h2o_server", ["0.4", "0.10"], indirect=True)
-    def test_my_bot_knows_both(h2o_server): ...
+    @pytest.mark.parametrize("h2o_server", ["0.4", "0.10", "latest"], indirect=True)
+    def test_my_bot_knows_them_all(h2o_server): ...
 
 The marker takes whatever `h2o_client.server.serve` does. No model is loaded. The extra ``local`` is
 needed once the fixture is used, not before.
@@ -67,7 +67,7 @@ class H2oServer:
     """
 
     def __init__(self, **options: Any) -> None:
-        """``options`` are `h2o_client.server.serve`'s, such as ``chat_ui="0.10"``."""
+        """``options`` are `h2o_client.server.serve`'s, such as ``chat_ui="latest"``."""
         try:
             from h2o_client.server.scripted import as_engine
             from h2o_client.server.serving import serve
@@ -106,9 +106,9 @@ class H2oServer:
     ) -> None:
         """From now on answers fail: with the HTTP ``status``, or in mid-stream ``after`` a text.
 
-        A chat-ui 0.10 says the status inside its stream, too, and has no words for ``error_type``
-        and ``retry_after``. With ``times`` only so many fail, and then it says again what it said
-        before.
+        From chat-ui 0.10 on the status stands inside the stream, too, and there are no words for
+        ``error_type`` and ``retry_after``. With ``times`` only so many fail, and then it says again
+        what it said before.
         """
         from h2o_client.server.scripted import ScriptedAnswer
 
@@ -120,7 +120,7 @@ class H2oServer:
     def cuts(self, after: str = "", *, times: int | None = None) -> None:
         """From now on the connection breaks ``after`` a text; with none it is a 500 at once.
 
-        A chat-ui 0.10 says so in its stream instead.
+        From chat-ui 0.10 on it is said in the stream instead.
         """
         from h2o_client.server.scripted import ScriptedAnswer
 

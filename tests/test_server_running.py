@@ -191,7 +191,7 @@ def test_it_is_the_chat_ui_that_was_asked_for(
     seen: list[int] = []
     visited(lambda visitor: seen.append(visitor.send("GET", "/api/models").status_code))
     options = ["--port", "0", "--quiet"]
-    for more in ([], ["--chat-ui", "0.6"], ["--chat-ui", "0.9.6"], ["--chat-ui", "0.10"]):
+    for more in ([], ["--chat-ui", "0.6"], ["--chat-ui", "0.9.6"], ["--chat-ui", "latest"]):
         assert start([*options, *more]) == 0
     assert seen == [404, 404, 200, 200]
 
@@ -204,7 +204,7 @@ def test_a_version_that_cannot_be_is_a_bad_call(capsys: pytest.CaptureFixture[st
         main(["--chat-ui", "0.8"])
     assert caught.value.code == 2
     assert cli(["serve", "--chat-ui", "0.8"]) == 2
-    assert capsys.readouterr().err.count("0.3 to 0.6, or 0.9.6 to 0.10.0; not '0.8'") == 2
+    assert capsys.readouterr().err.count("0.3 to 0.6, 0.9.6 to 0.10.0 or latest; not '0.8'") == 2
     assert OwnedEngine.loaded == []
 
 

@@ -27,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="VERSION",
         type=_version,
         default=DEFAULT,
-        help="the chat-ui to be: 0.3 to 0.6, or 0.9.6 to 0.10.0 (%(default)s)",
+        help="the chat-ui to be: 0.3 to 0.6, 0.9.6 to 0.10.0 or latest (%(default)s)",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=int, default=3000, help="port; 0: a free one (%(default)s)")

@@ -1,6 +1,6 @@
 """A chat-ui as a Starlette application around any `Engine`.
 
-Statuses, content types and bodies are those of recordings of chat-ui v0.4 and v0.10.0.
+Statuses, content types and bodies are those of recordings of chat-ui v0.4, v0.10.0 and August 2026.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 
-from h2o_client.server import replies, v0_3, v0_9_6
+from h2o_client.server import latest, replies, v0_3, v0_9_6
 from h2o_client.server.access import Access, AccessLog
 from h2o_client.server.chat_ui import DEFAULT, Generation, generation_of
 from h2o_client.server.engine import Engine
@@ -50,14 +50,14 @@ def create_app(
 ) -> Starlette:
     """A chat-ui of version ``chat_ui`` that answers with ``engine``, under the name ``model``.
 
-    ``chat_ui`` is "0.3" to "0.6", or "0.9.6" to "0.10.0". ``terms``: POST and DELETE are refused
-    until the session has accepted the terms; the later versions never do. ``origin``: what the
-    server believes its origin to be, a whole origin or a scheme alone ("https" is what a chat-ui
-    without ORIGIN believes). ``secure_cookie``: mark the cookie Secure, over http too, as chat-ui
-    does. ``hosts``: a request for another Host, none of loopback's names either, is refused with
-    421; None allows any. At most ``max_generations`` run at once, by default as many as the engine
-    says or 16; ``max_waiting`` more wait, beyond it is 503. ``limits``: how much is kept; beyond it
-    is 429. ``on_access`` gets a record of each request. Raises `ConfigurationError`.
+    ``chat_ui`` is "0.3" to "0.6", "0.9.6" to "0.10.0", or "latest". ``terms``: POST and DELETE are
+    refused until the session has accepted the terms; the later versions never do. ``origin``: what
+    the server believes its origin to be, a whole origin or a scheme alone ("https" is what a
+    chat-ui without ORIGIN believes). ``secure_cookie``: mark the cookie Secure, over http too, as
+    chat-ui does. ``hosts``: a request for another Host, none of loopback's names either, is refused
+    with 421; None allows any. At most ``max_generations`` run at once, by default as many as the
+    engine says or 16; ``max_waiting`` more wait, beyond it is 503. ``limits``: how much is kept;
+    beyond it is 429. ``on_access`` gets a record of each request. Raises `ConfigurationError`.
     """
     made_of, rules = _SPOKEN[generation_of(chat_ui, terms=terms)]
     store = Store(limits)
@@ -95,6 +95,7 @@ _Routes = v0_3.Routes | v0_9_6.Routes
 _SPOKEN: Mapping[Generation, tuple[type[_Routes], Rules]] = {
     "A": (v0_3.Routes, v0_3.RULES),
     "E": (v0_9_6.Routes, v0_9_6.RULES),
+    "F": (latest.Routes, latest.RULES),
 }
 
 

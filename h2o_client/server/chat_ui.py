@@ -10,11 +10,14 @@ from h2o_client.errors import ConfigurationError
 DEFAULT = "0.4"
 """The version that is served where none is named."""
 
-Generation = Literal["A", "E"]
+LATEST = "latest"
+"""The chat-ui of today, which has no version yet."""
+
+Generation = Literal["A", "E", "F"]
 
 
 def generation_of(chat_ui: str, *, terms: bool = False) -> Generation:
-    """A for "0.3" to "0.6", E for "0.9.6" to "0.10.0"; the latter knows no ``terms`` to accept.
+    """A for "0.3" to "0.6", E for "0.9.6" to "0.10.0", F for "latest"; those know no ``terms``.
 
     Raises `ConfigurationError` for what there is not.
     """
@@ -22,10 +25,10 @@ def generation_of(chat_ui: str, *, terms: bool = False) -> Generation:
     version = tuple(int(each or 0) for each in found.groups()) if found else ()
     if (0, 3) <= version < (0, 7):
         return "A"
-    if not (0, 9, 6) <= version <= (0, 10, 0):
+    if chat_ui != LATEST and not (0, 9, 6) <= version <= (0, 10, 0):
         raise ConfigurationError(
-            f"This server can be chat-ui 0.3 to 0.6, or 0.9.6 to 0.10.0; not {chat_ui!r}."
+            f"This server can be chat-ui 0.3 to 0.6, 0.9.6 to 0.10.0 or {LATEST}; not {chat_ui!r}."
         )
     if terms:
         raise ConfigurationError(f"A chat-ui {chat_ui} demands nobody's consent to terms.")
-    return "E"
+    return "F" if chat_ui == LATEST else "E"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.types import Message, Receive, Scope
 
 DROP = "h2o_client.drop"
 """The ASGI extension that drops the connection: a callable under this name in the scope."""
 
 
-def head(status: int, content_type: str) -> Message:
+def head(status: int, content_type: str, headers: Mapping[str, str] | None = None) -> Message:
     """The head of an answer whose body comes bit by bit."""
-    headers = [(b"content-type", content_type.encode()), (b"cache-control", b"no-cache")]
-    return {"type": "http.response.start", "status": status, "headers": headers}
+    named = {"content-type": content_type, "cache-control": "no-cache", **(headers or {})}
+    encoded = [(name.encode(), value.encode()) for name, value in named.items()]
+    return {"type": "http.response.start", "status": status, "headers": encoded}
 
 
 def body(data: bytes, *, more: bool) -> Message:

@@ -1,6 +1,6 @@
 """What the server keeps: messages, conversations, shared pages, settings. Values, all frozen.
 
-Generation A has a list of messages, E a tree of them; each leaves the other's fields alone.
+Generation A has a list of messages, E and F a tree of them; each leaves the other's fields alone.
 """
 
 from __future__ import annotations
@@ -11,9 +11,17 @@ from typing import Literal
 
 import msgspec
 
-from h2o_client.wire.events import Failure, Final, Status, Title, Token
+from h2o_client.wire.events import Failure, Final, Status, Title
 
-Update = Token | Final | Failure | Title | Status
+
+class Streamed(msgspec.Struct, frozen=True):
+    """A piece of an answer's text, which stands in its message's content: how long it was, in
+    UTF-16 units."""
+
+    length: int
+
+
+Update = Streamed | Final | Failure | Title | Status
 
 
 class File(msgspec.Struct, frozen=True):
@@ -30,7 +38,9 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
     In A a question asked again has no ``created_at``, as in chat-ui. In E a message hangs on its
     ``parent``, ``updates`` are how its answer came about (None while it does), and
-    ``interrupted`` is said of an answer that has ended with a final one.
+    ``interrupted`` is said of an answer that has ended with a final one. In F an answer has the
+    ``generation_id`` of its run, and ``updates`` while it comes about, too: ``materialized_seq``
+    of them.
     """
 
     id: str
@@ -44,6 +54,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[File, ...] = ()
     updates: tuple[Update, ...] | None = None
     interrupted: bool | None = None
+    generation_id: str | None = None
+    materialized_seq: int | None = None
 
     @property
     def size(self) -> int:

@@ -51,8 +51,9 @@ def serve(
 ) -> Server:
     """A chat-ui that listens when this returns; close it, or use it as a context manager.
 
-    ``chat_ui`` is its version: "0.3" to "0.6", the chat-ui of 2023, or "0.9.6" to "0.10.0", that
-    of today. A client has to speak with each in its own way; this package's does.
+    ``chat_ui`` is its version: "0.3" to "0.6", the chat-ui of 2023, "0.9.6" to "0.10.0", that of
+    2025 and 2026, or "latest", today's, where an answer whose connection broke can be taken up
+    again. A client has to speak with each in its own way; this package's does.
 
     ``answers`` is what `as_engine` takes: ``serve("Hello")``, ``serve(["one", "two"])``,
     ``serve(lambda prompt: prompt.upper())``, ``serve(ScriptedEngine.from_file(path))``,

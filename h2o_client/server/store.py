@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -20,7 +20,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How much is kept: conversations of one session and of all, shared pages, sessions'
     settings, and characters of text altogether, files and settings included.
     ``messages_per_minute`` is a session's; None is no limit. Up to chat-ui v0.6 one more than
-    that is answered, as its RATE_LIMIT counts them."""
+    that is answered, as its RATE_LIMIT counts them. Of the newest chat-ui: ``logs``, the bytes of
+    the logs of runs that have ended, of which the eldest expire; and ``log_seconds``, for which a
+    log is read before its reader has to ask again."""
 
     conversations: int = 500
     conversations_in_all: int = 10_000
@@ -28,6 +30,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     settings: int = 10_000
     text: int = 64 * 1024 * 1024
     messages_per_minute: int | None = None
+    logs: int = 16 * 1024 * 1024
+    log_seconds: float = 300.0
 
 
 class Full(Exception):
@@ -37,11 +41,13 @@ class Full(Exception):
 class Store:
     """Keeps everything within ``limits``; safe to use from several threads.
 
-    Where all are too many, conversations that nobody has touched for a day make room.
+    Where all are too many, conversations that nobody has touched for a day make room. ``forgotten``
+    is called with the id of each conversation that is deleted.
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
+        self.forgotten: Callable[[str], None] = _ignore
         self._lock = threading.RLock()
         self._conversations: dict[str, Conversation] = {}
         self._settings: dict[str, Settings] = {}
@@ -49,6 +55,11 @@ class Store:
         self._links: dict[tuple[str, tuple[Message, ...]], str] = {}
         self._asked: dict[str, list[datetime]] = {}
         self._text = 0
+
+    @property
+    def limits(self) -> Limits:
+        """How much is kept."""
+        return self._limits
 
     def settings(self, session: str) -> Settings:
         """The session's settings; the defaults before any were saved."""
@@ -254,6 +265,7 @@ class Store:
     def _forget(self, conversation: Conversation) -> None:
         del self._conversations[conversation.id]
         self._text -= _size(conversation.messages)
+        self.forgotten(conversation.id)
 
     def _make_room(self) -> None:
         old = now() - timedelta(days=1)
@@ -269,6 +281,10 @@ _TOO_OFTEN = "You are sending too many messages. Try again later."
 _MINUTE = timedelta(minutes=1)
 _NO_ROOM = "This server keeps as much as it can. Delete some conversations, or try again later."
 _MOST_SEARCHES = 100
+
+
+def _ignore(conversation_id: str) -> None:
+    return None
 
 
 def _size(messages: Sequence[Message]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import ClassVar
 
 import msgspec
 from msgspec import UNSET
@@ -25,6 +26,8 @@ _PAGE = 30
 
 class Api:
     """What the pages of a chat-ui v0.10.0 show, and a client reads."""
+
+    preferences: ClassVar[type[Preferences]] = Preferences
 
     def __init__(self, store: Store, *, model: str, parameters: Mapping[str, object]) -> None:
         self._store = store
@@ -53,10 +56,10 @@ class Api:
     # Models and users
 
     async def models(self, request: Request) -> Response:
-        return _plain([documents.model(self._model)])
+        return _plain([self._model_entry()])
 
     async def models_v2(self, request: Request) -> Response:
-        return _super([documents.model_in_full(self._model, self._parameters)])
+        return _super([self._model_in_full()])
 
     async def old_models_v2(self, request: Request) -> Response:
         return _super([])
@@ -64,7 +67,7 @@ class Api:
     async def model_v2(self, request: Request) -> Response:
         if request.path_params["model"] != self._model:
             raise Refusal(404, "Model not found")
-        return _super(documents.model_in_full(self._model, self._parameters))
+        return _super(self._model_in_full())
 
     async def flags(self, request: Request) -> Response:
         flags = ("enableAssistants", "loginEnabled", "isAdmin", "transcriptionEnabled")
@@ -76,16 +79,22 @@ class Api:
     async def user_v2(self, request: Request) -> Response:
         return _super(None)
 
+    def _model_entry(self) -> documents.Document:
+        return documents.model(self._model)
+
+    def _model_in_full(self) -> documents.Document:
+        return documents.model_in_full(self._model, self._parameters)
+
     # Settings
 
     async def settings_v2(self, request: Request) -> Response:
         if request.method == "POST":
             return await self.save_settings(request)
         kept = self._store.settings(request.state.session)
-        return _super(settings.shown(kept, model=self._model))
+        return _super(settings.shown(kept, self.preferences, model=self._model))
 
     async def save_settings(self, request: Request) -> Response:
-        asked = await read_json(request, Preferences)
+        asked = await read_json(request, self.preferences)
         self._store.save_settings(
             request.state.session,
             share=asked.share_conversations_with_model_authors,
@@ -120,13 +129,17 @@ class Api:
 
     async def conversation_v2(self, request: Request) -> Response:
         if request.method in ("GET", "HEAD"):
-            return _super(documents.conversation_tree(self._shown(request)))
+            return _super(self.tree(self._shown(request)))
         if request.method == "PATCH":
             await self.change(request, v2=True)
         else:
             found = conversations.own(self._store, request, malformed=_malformed())
             self._store.delete(found.session, found.id)
         return _super({"success": True})
+
+    def tree(self, found: Conversation | Shared) -> documents.Document:
+        """The document of a conversation."""
+        return documents.conversation_tree(found)
 
     async def change(self, request: Request, *, v2: bool = False) -> None:
         """Give the conversation of the path another title. Raises `Refusal`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -48,11 +48,14 @@ class Question(msgspec.Struct):
         return "" if isinstance(self.inputs, UnsetType) else self.inputs.replace("\r\n", "\n")
 
 
-def read_question(form: Form) -> Question:
+_Question = TypeVar("_Question", bound=Question)
+
+
+def read_question(form: Form, shape: type[_Question]) -> _Question:
     """The question in a message's form. Raises `Refusal` where there is none."""
     if not form.fields.get("data"):
         raise Refusal(400, "Invalid request")
     try:
-        return msgspec.json.decode(form.fields["data"].encode(), type=Question)
+        return msgspec.json.decode(form.fields["data"].encode(), type=shape)
     except (msgspec.DecodeError, UnicodeError):
         raise Refusal() from None

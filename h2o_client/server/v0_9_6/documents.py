@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from h2o_client.server.records import Conversation, Message, Shared, Update
+from h2o_client.server.records import Conversation, Message, Shared, Streamed, Update
 from h2o_client.wire import updates
-from h2o_client.wire.events import Token
 from h2o_client.wire.pagedata import UNDEFINED
 
 Document = dict[str, object]
@@ -41,7 +40,10 @@ def conversation_tree(found: Conversation | Shared) -> Document:
     """A conversation as ``/api/v2`` has it, where its messages say what they hang on."""
     places = _places(found.messages)
     return {
-        "messages": [{**each, **places[str(each["id"])]} for each in _messages(found.messages)],
+        "messages": [
+            {**document, **places[each.id], **_run(each)}
+            for document, each in zip(_messages(found.messages), found.messages, strict=True)
+        ],
         "title": found.title,
         "model": found.model,
         "preprompt": found.preprompt,
@@ -122,8 +124,14 @@ def _places(messages: Sequence[Message]) -> dict[str, dict[str, list[str]]]:
     return places
 
 
+def _run(message: Message) -> Document:
+    # Only the newest chat-ui has any, and tells of them nowhere else.
+    run = {"generationId": message.generation_id, "materializedSeq": message.materialized_seq}
+    return {name: value for name, value in run.items() if value is not None}
+
+
 def _update(update: Update) -> object:
-    if isinstance(update, Token):
+    if isinstance(update, Streamed):
         # The text stands in the message's content.
-        return {"type": "stream", "token": "", "len": len(update.text)}
+        return {"type": "stream", "token": "", "len": update.length}
     return msgspec.json.decode(updates.write(update))

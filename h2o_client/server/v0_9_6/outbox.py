@@ -9,15 +9,16 @@ _PATIENCE = 10.0
 
 
 class Outbox:
-    """Bytes for one client, who may leave. It is ``neglected`` if it stays and does not read."""
+    """Bytes for one client: ``left`` is set when it has gone, ``neglected`` before that if it stays
+    and does not read."""
 
     def __init__(self) -> None:
         self.neglected = asyncio.Event()
+        self.left = asyncio.Event()
         self._pieces: list[bytes] = []
         self._size = 0
         self._told = asyncio.Event()
         self._taken = asyncio.Event()
-        self._listened_to = True
         self._closed = False
 
     @property
@@ -27,7 +28,7 @@ class Outbox:
 
     def put(self, data: bytes) -> None:
         """Tell the client, if it is still there."""
-        if self._listened_to:
+        if not self.left.is_set():
             self._pieces.append(data)
             self._size += len(data)
             self._taken.clear()
@@ -58,7 +59,7 @@ class Outbox:
 
     def leave(self) -> None:
         """The client has gone: what it was told and will be told is thrown away."""
-        self._listened_to = False
+        self.left.set()
         self._forget()
 
     def _forget(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 from urllib.parse import quote
 
 import msgspec
@@ -22,15 +23,20 @@ from h2o_client.server.records import Conversation, Message, Shared, Update, now
 from h2o_client.server.replies import Refusal
 from h2o_client.server.store import Store
 from h2o_client.server.v0_9_6 import conversations, files, tree
+from h2o_client.server.v0_9_6.account import Account
 from h2o_client.server.v0_9_6.answer import Answer
 from h2o_client.server.v0_9_6.api import Api
 from h2o_client.server.v0_9_6.bodies import Creation, Question, read_question
-from h2o_client.server.v0_9_6.runs import Runs
+from h2o_client.server.v0_9_6.runs import Run, Runs
 from h2o_client.wire.pagedata import Skipped
 
 
 class Routes:
     """Every route of a chat-ui v0.10.0 that a client can use."""
+
+    api: ClassVar[type[Api]] = Api
+    question: ClassVar[type[Question]] = Question
+    kept_every: ClassVar[float | None] = None
 
     def __init__(
         self,
@@ -43,11 +49,11 @@ class Routes:
     ) -> None:
         self._store = store
         self._generations = generations
-        self._runs = Runs(generations)
+        self._runs = Runs(generations, kept_every=self.kept_every)
         self._engine = engine
         self._model = model
         self._parameters = dict(parameters)
-        self._api = Api(store, model=model, parameters=parameters)
+        self._api = self.api(store, model=model, parameters=parameters)
 
     def table(self) -> list[BaseRoute]:
         """Which path is whose."""
@@ -105,7 +111,7 @@ class Routes:
             made = conversations.created(self._store, session, asked)
         else:
             made = conversations.copied(self._store, session, str(asked.from_share))
-        return JSONResponse({"conversationId": made.id})
+        return JSONResponse({"conversationId": made.id, **self._also_created(made)})
 
     async def conversation(self, request: Request) -> ASGIApp:
         if request.method == "POST":
@@ -148,6 +154,10 @@ class Routes:
             return conversations.shared(self._store, request.path_params["id"])
         return conversations.own(self._store, request)
 
+    def _also_created(self, made: Conversation) -> Mapping[str, object]:
+        """What else a creation answers."""
+        return {}
+
     # Messages
 
     async def _answer(self, request: Request) -> ASGIApp:
@@ -157,23 +167,36 @@ class Routes:
             form = await read_form(request)
         except ValueError:
             raise Refusal() from None
-        asked = read_question(form)
+        asked = read_question(form, self.question)
         # Read again: what has been said meanwhile is part of it.
         conversation = conversations.own(self._store, request)
-        branch = _branch(conversation.messages, asked, form)
+        branch = self._branch(conversation, asked, form)
         title = self._title(conversation, branch)
-        outbox = self._runs.begin(
+        run = self._begin(conversation, branch, title)
+        # In time: nothing of the answer is told before this coroutine waits for something.
+        self._store.add_messages(conversation.session, conversation.id, branch.added)
+        if title:
+            self._store.rename(conversation.session, conversation.id, title)
+        return Answer(run.outbox)
+
+    def _branch(self, conversation: Conversation, asked: Question, form: Form) -> tree.Branch:
+        """What the question adds to the conversation. Raises `Refusal`."""
+        return _branch(conversation.messages, asked, form)
+
+    def _begin(self, conversation: Conversation, branch: tree.Branch, title: str) -> Run:
+        """Begin the answer. May raise `Overloaded`."""
+        return self._runs.begin(
             conversation.id,
             _turns(branch.history),
             self._parameters,
             title=title,
             keep=_Keeper(self._store, conversation, branch.added[-1]),
+            account=self._account(branch.added[-1]),
         )
-        # In time: nothing of the answer is told before this coroutine waits for something.
-        self._store.add_messages(conversation.session, conversation.id, branch.added)
-        if title:
-            self._store.rename(conversation.session, conversation.id, title)
-        return Answer(outbox)
+
+    def _account(self, answer: Message) -> Account:
+        """Where it is noted how the answer comes about."""
+        return Account()
 
     def _title(self, conversation: Conversation, branch: tree.Branch) -> str:
         # The first message's title, or none.
@@ -190,7 +213,7 @@ _INVALID = "Invalid request"
 
 
 class _Keeper:
-    """Keeps an answer that has ended."""
+    """Keeps an answer that has ended, or what there is of it."""
 
     def __init__(self, store: Store, conversation: Conversation, answer: Message) -> None:
         self._store = store
@@ -203,6 +226,7 @@ class _Keeper:
             content=text,
             updates=tuple(updates),
             interrupted=interrupted,
+            materialized_seq=len(updates) if self._answer.generation_id else None,
             updated_at=now(),
         )
         self._store.save_message(self._conversation.session, self._conversation.id, answer)

@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 from h2o_client.server.engine import Turn
 from h2o_client.server.generation import Cut, Generation, Generations, Refused, logger
 from h2o_client.server.race import Overtaken, unless
 from h2o_client.server.records import Update
+from h2o_client.server.v0_9_6.account import Account
 from h2o_client.server.v0_9_6.outbox import Outbox
 from h2o_client.wire import updates
 from h2o_client.wire.events import Failure, Final, Status, Title, Token
 
 Keep = Callable[[str, Sequence[Update], bool | None], None]
 """Gets an answer's text, how it came about, and whether that was interrupted; None where the answer
-has no final one."""
+has no final one, or none yet."""
 
 _LONGEST = 1_000_000  # characters; there it ends as where the model's own limit ends it
 
 
 class Runs:
-    """All that runs; `close` when the server ends."""
+    """All that runs; `close` when the server ends.
 
-    def __init__(self, generations: Generations) -> None:
+    What has come of an answer is kept every ``kept_every`` seconds, and when its client leaves;
+    without, only at its end.
+    """
+
+    def __init__(self, generations: Generations, *, kept_every: float | None = None) -> None:
         self._generations = generations
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._kept_every = kept_every
+        self._running: dict[asyncio.Task[None], Run] = {}
 
     def begin(
         self,
@@ -36,50 +43,85 @@ class Runs:
         *,
         title: str,
         keep: Keep,
-    ) -> Outbox:
-        """Begin an answer to ``turns``; what its client is to be told comes into the outbox.
+        account: Account,
+    ) -> Run:
+        """Begin an answer to ``turns``; what its client is to be told comes into its outbox.
 
-        `Generations.stop` finds it by its ``name``. May raise `Overloaded`.
+        `Generations.stop` and `of` find it by its ``name``. May raise `Overloaded`.
         """
-        outbox = Outbox()
         with ExitStack() as stack:
             generation = stack.enter_context(self._generations.begin(name, turns, parameters))
-            run = Run(generation, outbox, title=title, keep=keep)
+            run = Run(
+                name, generation, account, title=title, keep=keep, kept_every=self._kept_every
+            )
             task = asyncio.get_running_loop().create_task(_go(run, stack.pop_all()))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return outbox
+        self._running[task] = run
+        task.add_done_callback(self._running.pop)
+        return run
+
+    def of(self, name: str) -> list[Run]:
+        """What runs under that name."""
+        return [run for run in self._running.values() if run.name == name]
 
     async def close(self) -> None:
         """Wait for what has been stopped."""
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if self._running:
+            await asyncio.wait(self._running)
 
 
 class Run:
     """One answer: a generation's events come in, updates go out, the text is kept."""
 
-    def __init__(self, generation: Generation, outbox: Outbox, *, title: str, keep: Keep) -> None:
+    def __init__(
+        self,
+        name: str,
+        generation: Generation,
+        account: Account,
+        *,
+        title: str,
+        keep: Keep,
+        kept_every: float | None,
+    ) -> None:
+        self.name = name
+        self.account = account
+        self.outbox = Outbox()
         self._generation = generation
-        self._outbox = outbox
         self._title = title
         self._keep = keep
-        self._kept: list[Update] = []
+        self._kept_every = kept_every
+        self._cut: Callable[[str], str] = str
         self._texts: list[str] = []
         self._length = 0
 
+    @property
+    def going(self) -> bool:
+        """Whether it has neither ended nor been stopped."""
+        return not self._generation.stopped.is_set()
+
+    def abort(self) -> None:
+        """End it here."""
+        self._generation.stopped.set()
+
+    async def stop(self, cut: Callable[[str], str]) -> None:
+        """End it here, and wait until it is kept: what ``cut`` leaves of its text."""
+        self._cut = cut
+        self.abort()
+        await self._generation.ended.wait()
+
     async def go(self) -> None:
         """Until the answer has ended, in whichever way."""
-        alive = asyncio.ensure_future(self._stay_alive())
+        meanwhile = [asyncio.ensure_future(each) for each in self._meanwhile()]
         try:
             self._tell(Status("started"))
-            self._outbox.put(_KEEP_ALIVE)
+            self.outbox.put(_KEEP_ALIVE)
             if self._title:
                 self._tell(Title(self._title))
             self._end(await self._until_stopped())
         finally:
-            alive.cancel()
-            self._outbox.close()
+            for each in meanwhile:
+                each.cancel()
+            self.account.close()
+            self.outbox.close()
 
     @property
     def _text(self) -> str:
@@ -95,7 +137,7 @@ class Run:
             return Failure("An error occurred")
         # An engine that is stopped may end before this is noticed, in silence or with an error.
         if not isinstance(end, Final) and self._generation.stopped.is_set():
-            return Final(self._text, interrupted=True)
+            return Final(self._cut(self._text), interrupted=True)
         if not self._text.strip() and not isinstance(end, Failure):
             return Failure("No output was generated. Something went wrong.")
         return end
@@ -104,10 +146,11 @@ class Run:
         while isinstance(event := await self._generation.next(), Token):
             if event.special or not event.text:
                 continue
-            self._outbox.put(updates.write(event))
+            self.outbox.put(updates.write(event))
+            self.account.say(event.text)
             self._texts.append(event.text)
             self._length += len(event.text)
-            await self._outbox.room()
+            await self.outbox.room()
             if self._length > _LONGEST:
                 event = Final()
                 break
@@ -129,24 +172,39 @@ class Run:
         text = (end.text or "") if isinstance(end, Final) else self._text
         closing = () if isinstance(end, Failure) else (Status("finished"),)
         last = () if end is None else (end,)
-        interrupted = end.interrupted if isinstance(end, Final) else None
-        streamed = (Token(text),) if text else ()
+        for each in (*last, *closing):
+            self.account.tell(each)
         # Kept before the client can know of the end, so that it reads back what it was told.
-        self._keep(text, (*self._kept, *streamed, *last, *closing), interrupted)
+        interrupted = end.interrupted if isinstance(end, Final) else None
+        self._keep(text, self.account.so_far(), interrupted)
         padding = updates.ANSWER_PADDING if isinstance(end, Final) else b""
         lines = [updates.write(each) for each in (*last, *closing)]
         lines.insert(len(last), padding)
-        self._outbox.put(b"".join(lines))
+        self.outbox.put(b"".join(lines))
 
     def _tell(self, update: Status | Title) -> None:
-        self._kept.append(update)
-        self._outbox.put(updates.write(update))
+        self.account.tell(update)
+        self.outbox.put(updates.write(update))
+
+    def _meanwhile(self) -> list[Coroutine[Any, Any, None]]:
+        if self._kept_every is None:
+            return [self._stay_alive()]
+        return [self._stay_alive(), self._keep_every(self._kept_every), self._keep_when_left()]
 
     async def _stay_alive(self) -> None:
         while True:
             await asyncio.sleep(_ALIVE_EVERY)
-            if self._outbox.empty:
-                self._outbox.put(_KEEP_ALIVE)
+            if self.outbox.empty:
+                self.outbox.put(_KEEP_ALIVE)
+
+    async def _keep_every(self, seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            self._keep(self._text, self.account.so_far(), None)
+
+    async def _keep_when_left(self) -> None:
+        await self.outbox.left.wait()
+        self._keep(self._text, self.account.so_far(), None)
 
 
 _KEEP_ALIVE = updates.write(Status("keepAlive"))

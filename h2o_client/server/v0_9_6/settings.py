@@ -31,9 +31,9 @@ class Preferences(msgspec.Struct, rename="camel", kw_only=True):
     billing_organization: str | UnsetType = UNSET
 
 
-def shown(settings: Settings, *, model: str) -> dict[str, object]:
+def shown(settings: Settings, shape: type[Preferences], *, model: str) -> dict[str, object]:
     """The document that is shown; another model than the server's own counts for nothing."""
-    kept = msgspec.json.decode(settings.document or b"{}", type=Preferences)
+    kept = msgspec.json.decode(settings.document or b"{}", type=shape)
     document: dict[str, object] = msgspec.to_builtins(kept)
     return {
         "billingOrganization": UNDEFINED,

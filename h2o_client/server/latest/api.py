@@ -1,0 +1,35 @@
+"""The routes under ``/api``, where they say more than those of v0.10.0."""
+
+from __future__ import annotations
+
+import msgspec
+
+from h2o_client.server.records import Conversation, Shared
+from h2o_client.server.v0_9_6 import api
+from h2o_client.server.v0_9_6.documents import Document
+from h2o_client.server.v0_9_6.settings import Preferences
+from h2o_client.wire.pagedata import UNDEFINED
+
+
+class LatestPreferences(Preferences):
+    """A session's settings, which know of artifacts."""
+
+    artifacts_overrides: dict[str, bool] = msgspec.field(default_factory=dict)
+
+
+class Api(api.Api):
+    """As v0.10.0's, with what came later."""
+
+    preferences = LatestPreferences
+
+    def tree(self, found: Conversation | Shared) -> Document:
+        return {**super().tree(found), "deployedSpaces": UNDEFINED}
+
+    def _model_entry(self) -> Document:
+        return {**super()._model_entry(), **_ARTIFACTS}
+
+    def _model_in_full(self) -> Document:
+        return {**super()._model_in_full(), **_ARTIFACTS}
+
+
+_ARTIFACTS: Document = {"supportsArtifacts": False}

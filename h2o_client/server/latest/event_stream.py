@@ -1,0 +1,55 @@
+"""Server-sent events for a client who comes to listen to what goes on, as an ASGI response."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from starlette.types import Receive, Scope, Send
+
+from h2o_client.server import connection
+from h2o_client.server.race import Overtaken, unless
+
+Frames = AsyncGenerator[bytes, None]
+
+
+class EventStream:
+    """Sends ``frames`` until they end, their client leaves, or ``seconds`` are over.
+
+    Then the body ends as if that were all: whoever wants more asks again. None is made before the
+    one before it has been sent, so that a client that does not read takes no memory.
+    """
+
+    def __init__(self, frames: Frames, *, seconds: float) -> None:
+        self._frames = frames
+        self._seconds = seconds
+        self._sending = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await unless(
+                self._write(send, body=scope["method"] != "HEAD"),
+                connection.until_gone(receive),
+                asyncio.sleep(self._seconds),
+            )
+        except Overtaken as exc:
+            if exc.by != _TIME:
+                return
+            if self._sending:
+                await connection.drop(scope, receive)
+            else:
+                await send(connection.body(b"", more=False))
+
+    async def _write(self, send: Send, *, body: bool) -> None:
+        await send(connection.head(200, "text/event-stream", _HEADERS))
+        async with aclosing(self._frames) as frames:
+            while body and (frame := await anext(frames, None)) is not None:
+                self._sending = True
+                await send(connection.body(frame, more=True))
+                self._sending = False
+        await send(connection.body(b"", more=False))
+
+
+_TIME = 1  # the place of the time's end among what comes first
+_HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}

@@ -1,0 +1,91 @@
+"""What the two event streams say: the log of a run, and what runs in a session's conversations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from h2o_client.server.latest.event_stream import Frames
+from h2o_client.server.latest.log import Log
+from h2o_client.server.latest.logs import Logs
+from h2o_client.server.store import Store
+from h2o_client.wire.sse import write_comment, write_event
+
+_HEARTBEAT = write_comment(" heartbeat")
+_HEARTBEAT_EVERY = 0.26
+_TICK = 2.0
+_IDLE = 2
+
+
+async def of_log(log: Log, after: int) -> Frames:
+    """The updates behind the number ``after`` as they come, heartbeats in silence, the end."""
+    number = after + 1
+    while True:
+        while (document := log.document(number)) is not None:
+            yield _written("update", document, id=str(number))
+            number += 1
+        if log.status is not None:
+            break
+        if not await log.more(_HEARTBEAT_EVERY):
+            yield _HEARTBEAT
+    yield _end(log.status)
+
+
+async def of_no_log(status: str) -> Frames:
+    """The end alone."""
+    yield _end(status)
+
+
+async def of_all(store: Store, logs: Logs, session: str) -> Frames:
+    """What runs in the session's conversations, and what has ended since, again and again.
+
+    It ends once nothing has run for two times in a row.
+    """
+    before: list[tuple[str, Log]] = []
+    idle = 0
+    while True:
+        running = [
+            (conversation_id, log)
+            for conversation_id, log in logs.running()
+            if store.conversation(session, conversation_id) is not None
+        ]
+        ended = [each for each in before if each[1].status is not None]
+        yield _json(
+            "sync",
+            {"running": _told(store, session, running), "ended": _told(store, session, ended)},
+        )
+        before = running
+        idle = 0 if running else idle + 1
+        if idle == _IDLE:
+            break
+        await asyncio.sleep(_TICK)
+    yield _json("idle", {})
+
+
+def _told(store: Store, session: str, runs: Sequence[tuple[str, Log]]) -> list[Mapping[str, str]]:
+    # Without those whose conversations have been deleted.
+    found = [(store.conversation(session, each), log.status) for each, log in runs]
+    return [
+        {
+            "conversationId": conversation.id,
+            **({} if status is None else {"status": status}),
+            "title": conversation.title,
+        }
+        for conversation, status in found
+        if conversation is not None
+    ]
+
+
+def _end(status: str) -> bytes:
+    return _json("end", {"status": status})
+
+
+def _json(event: str, document: Mapping[str, object]) -> bytes:
+    return _written(event, msgspec.json.encode(document))
+
+
+def _written(event: str, document: bytes, *, id: str = "") -> bytes:
+    # chat-ui has a blank there, which readers pass over.
+    return write_event(b" " + document, event=event, id=id)

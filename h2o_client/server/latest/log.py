@@ -1,0 +1,102 @@
+"""The log of one run: what its client is told goes in, numbered updates for any reader come out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from h2o_client.server.records import Streamed, Update
+from h2o_client.server.v0_9_6.account import Account, units
+from h2o_client.wire import updates
+from h2o_client.wire.events import Failure, Final, Status
+
+_JOINED = 0.2  # seconds of tokens that make one update,
+_MUCH = 64 * 1024  # unless they have so many characters before that
+
+
+class Log(Account):
+    """The updates of a run, from 1 on. ``status`` is how it ended, None while it runs.
+
+    ``closed`` is called at the end.
+    """
+
+    def __init__(self, generation_id: str) -> None:
+        super().__init__(generation_id)
+        self.status: str | None = None
+        self.size = 0
+        self.closed: Callable[[], None] = _ignore
+        self._documents: list[bytes] = []
+        self._said: list[str] = []
+        self._length = 0
+        self._due: asyncio.TimerHandle | None = None
+        self._grown = asyncio.Event()
+
+    def say(self, text: str) -> None:
+        if self._due is None:
+            self._due = asyncio.get_running_loop().call_later(_JOINED, self._write_said)
+        self._said.append(text)
+        self._length += len(text)
+        if self._length >= _MUCH:
+            self._write_said()
+
+    def tell(self, update: Update) -> None:
+        self._write_said()
+        assert not isinstance(update, Streamed)
+        self._write(update, updates.write(update).rstrip(b"\n"))
+
+    def so_far(self) -> tuple[Update, ...]:
+        self._write_said()
+        return super().so_far()
+
+    def close(self) -> None:
+        self._write_said()
+        self.status = _status(self._updates)
+        self.closed()
+        self._notify()
+
+    def document(self, number: int) -> bytes | None:
+        """The update of that number, as JSON; None where there is none yet."""
+        return self._documents[number - 1] if 0 < number <= len(self._documents) else None
+
+    async def more(self, seconds: float) -> bool:
+        """Wait for another update, or for the end; False if none has come in that time."""
+        try:
+            await asyncio.wait_for(self._grown.wait(), seconds)
+        except asyncio.TimeoutError:
+            return False
+        return True
+
+    def _write_said(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+            text = "".join(self._said)
+            self._said.clear()
+            self._length = 0
+            # Not padded, as on the way to the run's own client.
+            document = msgspec.json.encode({"type": "stream", "token": text})
+            self._write(Streamed(units(text)), document)
+
+    def _write(self, update: Update, document: bytes) -> None:
+        super().tell(update)
+        self._documents.append(document)
+        self.size += len(document)
+        self._notify()
+
+    def _notify(self) -> None:
+        self._grown.set()
+        self._grown = asyncio.Event()
+
+
+def _status(told: list[Update]) -> str:
+    if any(isinstance(each, Failure) for each in told):
+        return "error"
+    if any(isinstance(each, Final) and each.interrupted for each in told):
+        return "interrupted"
+    return "completed" if Status("finished") in told else "interrupted"
+
+
+def _ignore() -> None:
+    return None

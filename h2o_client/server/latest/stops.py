@@ -1,0 +1,63 @@
+"""Stopping runs: those that go on, and by a mark the one that begins next."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+
+from msgspec import UNSET
+
+from h2o_client.server.latest.bodies import Stop
+from h2o_client.server.v0_9_6.runs import Run
+
+_LIVES = 5.0
+_SEEN_AFTER = 0.3
+
+
+class Stops:
+    """Stops runs. A stop that finds none leaves a mark in its conversation for five seconds: what
+    begins there meanwhile is stopped 0.3 s later, which uses the mark up."""
+
+    def __init__(self) -> None:
+        self._marks: dict[str, float] = {}
+
+    async def stop(self, conversation_id: str, runs: Sequence[Run], asked: Stop) -> None:
+        """Stop those of the conversation's ``runs`` that go on, and wait until they are kept."""
+        going = [run for run in runs if run.going]
+        if not going:
+            self._mark(conversation_id)
+        for run in going:
+            await run.stop(partial(_seen, run, asked))
+
+    def meet(self, run: Run) -> None:
+        """A run has begun."""
+        if run.name in self._marks and self._marks[run.name] > _now():
+            loop = asyncio.get_running_loop()
+            loop.call_later(_SEEN_AFTER, self._see, run)
+
+    def forget(self, conversation_id: str) -> None:
+        """The conversation has been deleted."""
+        self._marks.pop(conversation_id, None)
+
+    def _mark(self, conversation_id: str) -> None:
+        moment = _now()
+        self._marks = {name: ends for name, ends in self._marks.items() if ends > moment}
+        self._marks[conversation_id] = moment + _LIVES
+
+    def _see(self, run: Run) -> None:
+        if run.going and self._marks.pop(run.name, None) is not None:
+            run.abort()
+
+
+def _seen(run: Run, asked: Stop, text: str) -> str:
+    # What the reader saw of it; of another run it means nothing.
+    if asked.generation_id != run.account.generation_id or asked.seen is UNSET:
+        return text
+    units = text.encode("utf-16-le", "surrogatepass")[: 2 * max(0, int(asked.seen))]
+    # "ignore" drops the half of a pair at its end.
+    return units.decode("utf-16-le", "ignore")
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
