@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 
+import msgspec
+
 from h2o_client.wire import updates
 from h2o_client.wire.decoder import Format
 from h2o_client.wire.events import Event
@@ -106,7 +108,7 @@ def write_update(number: int, update: bytes) -> bytes:
 
 def write_end(status: str) -> bytes:
     """The end of a log."""
-    return b"event: end\ndata: " + json.dumps({"status": status}).encode() + b"\n\n"
+    return b"event: end\ndata: " + msgspec.json.encode({"status": status}) + b"\n\n"
 
 
 def _status(document: bytes) -> str:

@@ -11,6 +11,7 @@ from h2o_client.server.latest.event_stream import Frames
 from h2o_client.server.latest.log import Log
 from h2o_client.server.latest.logs import Logs
 from h2o_client.server.store import Store
+from h2o_client.wire.runlog import write_end, write_update
 from h2o_client.wire.sse import write_comment, write_event
 
 _HEARTBEAT = write_comment(" heartbeat")
@@ -24,18 +25,18 @@ async def of_log(log: Log, after: int) -> Frames:
     number = after + 1
     while True:
         while (document := log.document(number)) is not None:
-            yield _written("update", document, id=str(number))
+            yield write_update(number, document)
             number += 1
         if log.status is not None:
             break
         if not await log.more(_HEARTBEAT_EVERY):
             yield _HEARTBEAT
-    yield _end(log.status)
+    yield write_end(log.status)
 
 
 async def of_no_log(status: str) -> Frames:
     """The end alone."""
-    yield _end(status)
+    yield write_end(status)
 
 
 async def of_all(store: Store, logs: Logs, session: str) -> Frames:
@@ -78,14 +79,6 @@ def _told(store: Store, session: str, runs: Sequence[tuple[str, Log]]) -> list[M
     ]
 
 
-def _end(status: str) -> bytes:
-    return _json("end", {"status": status})
-
-
 def _json(event: str, document: Mapping[str, object]) -> bytes:
-    return _written(event, msgspec.json.encode(document))
-
-
-def _written(event: str, document: bytes, *, id: str = "") -> bytes:
     # chat-ui has a blank there, which readers pass over.
-    return write_event(b" " + document, event=event, id=id)
+    return write_event(b" " + msgspec.json.encode(document), event=event)
