@@ -49,10 +49,11 @@ def of_reply(reply: Reply | AsyncReply, *, note: str = "") -> Bundle:
 
 def of_conversation(conversation: Conversation) -> Bundle:
     """The conversation's title, its id, and how to get at what was said in it."""
+    state = f"at {conversation._upstream.transport.base_url}"
     if conversation.id is None:
-        state = "Nothing has been said in it yet."
+        state += " · nothing has been said yet"
     else:
-        state = f"{shown(conversation.id)} · messages() gives what was said in it."
+        state += f" · {shown(conversation.id)} · messages() gives what was said"
     title = shown(conversation.title or "") or "Conversation"
     html = f'<div><strong>{escape(title)}</strong><div style="{_SMALL}">{escape(state)}</div></div>'
     return {"text/html": html, "text/plain": repr(conversation)}

@@ -39,11 +39,13 @@ _HINT = (
 
 def show(reply: Reply) -> None:
     """Displays a reply, as the last expression of a cell, until it has ended."""
+    if reply.finish_reason is not None:
+        display(card.of_reply(reply), raw=True)
+        return
     try:
         follow(reply)
     except H2oError as error:
-        _fail_the_cell(error)
-        raise in_a_sentence(error) from None
+        _fail_the_cell(in_a_sentence(error))
 
 
 def follow(reply: Reply) -> None:
@@ -184,7 +186,12 @@ def _can_update() -> bool:
 
 
 def _fail_the_cell(error: H2oError) -> None:
-    # IPython shows what a display raises, but takes the cell for a good one: the next would run.
-    result = getattr(getattr(get_ipython(), "displayhook", None), "exec_result", None)
+    # Of an error that a display raises, IPython shows the traceback, and the object's repr as well;
+    # and then it takes the cell for a good one, and the next would run.
+    shell = get_ipython()
+    if shell is None:
+        raise error
+    shell.showtraceback((type(error), error, error.__traceback__))
+    result = getattr(shell.displayhook, "exec_result", None)
     if result is not None:
         result.error_in_exec = error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import re
 from typing import TYPE_CHECKING
 
 from h2o_client.conversation import Conversation
@@ -21,6 +22,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     unload_ipython_extension(shell)
     _desks[id(shell)] = desk = _Desk(shell)
     shell.magics_manager.register_function(desk.h2o, magic_kind="line_cell", magic_name="h2o")
+    shell.input_transformers_cleanup.append(_as_calls)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
@@ -30,9 +32,28 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
         desk.close()
         for magics in shell.magics_manager.magics.values():
             magics.pop("h2o", None)
+        shell.input_transformers_cleanup.remove(_as_calls)
 
 
 _desks: dict[int, _Desk] = {}
+_LINE = re.compile(r"([ \t]*)%h2o[ \t]+(.*?)\s*$")
+
+
+def _as_calls(lines: list[str]) -> list[str]:
+    """Makes calls of ``%h2o`` lines, before IPython takes one that ends in "?" for a call for help.
+
+    An apostrophe in a question would trouble it, too.
+    """
+    if lines and lines[0].startswith("%%"):
+        return lines
+    return [_as_call(line) for line in lines]
+
+
+def _as_call(line: str) -> str:
+    found = _LINE.match(line)
+    if found is None:
+        return line
+    return f"{found[1]}get_ipython().run_line_magic('h2o', {found[2]!r})\n"
 
 
 class _Desk:
@@ -102,7 +123,8 @@ class _Desk:
 
     def _conversation_for(self, order: Order) -> Conversation:
         former = self._conversation
-        if self._note(order) or order.new or former is None:
+        begins = former is None or (former.id is None and order.keep)
+        if self._note(order) or order.new or former is None or begins:
             if former is not None:
                 self._conversation = None
                 former.close()

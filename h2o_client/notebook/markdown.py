@@ -13,6 +13,7 @@ from functools import lru_cache
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from h2o_client.log import log
 from h2o_client.notebook.formulas import find_formulas
 from h2o_client.notebook.text import shown
 
@@ -29,9 +30,8 @@ _ALLOWED = re.compile(r"(?:https?://|mailto:)", re.IGNORECASE)
 def to_html(text: str) -> str:
     """The Markdown ``text`` as HTML; as plain text without markdown-it-py (extra "notebook")."""
     text = shown(text)
-    parser = _parser() if len(text) <= _LONGEST else None
+    inside = _rendered(text) if len(text) <= _LONGEST else preformatted(text)
     # Typesetters of formulas have links and styles of their own: only what was looked at is theirs.
-    inside = preformatted(text) if parser is None else parser.render(text)
     return f'<div class="tex2jax_ignore mathjax_ignore" dir="auto">{inside}</div>'
 
 
@@ -48,13 +48,25 @@ def link_to(url: str, text: str) -> str:
     return f'<a href="{escape(url)}" target="_blank" rel="noopener noreferrer">{escape(text)}</a>'
 
 
+def _rendered(text: str) -> str:
+    parser = _parser()
+    try:
+        return preformatted(text) if parser is None else parser.render(text)
+    except Exception as exc:
+        # A text that its parser cannot take is still an answer, and to be read.
+        log.info("an answer is shown as it is, for its Markdown cannot be read: %r", exc)
+        return preformatted(text)
+
+
 @lru_cache(maxsize=1)
 def _parser() -> MarkdownIt | None:
     try:
         from markdown_it import MarkdownIt
     except ImportError:
         return None
-    parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": 60}).enable(
+        ["table", "strikethrough"]
+    )
     parser.validateLink = _is_allowed  # type: ignore[method-assign]
     parser.add_render_rule("link_open", _link)
     parser.add_render_rule("image", _image)
