@@ -26,19 +26,22 @@ from h2o_client.server import ScriptedAnswer
 from h2o_client.wire.events import Final, Token
 
 
-class Shell(InteractiveShell):  # type: ignore[misc]
-    """An IPython whose displays are kept, and its answers to what is run."""
+class Shell(InteractiveShell):
+    """An IPython whose displays are kept. With a ``kernel`` it passes for one that can update."""
+
+    kernel: object
 
     @property
     def displays(self) -> list[dict[str, Any]]:
-        return self.display_pub.outputs  # type: ignore[no-any-return]
+        assert isinstance(self.display_pub, CapturingDisplayPublisher)
+        return self.display_pub.outputs
 
     @property
     def last(self) -> dict[str, str]:
-        return self.displays[-1]["data"]  # type: ignore[no-any-return]
+        return dict(self.displays[-1]["data"])
 
     def run(self, code: str) -> Any:
-        return self.run_cell(code, store_history=True)
+        return self.run_cell(code, store_history=True)  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture
@@ -348,7 +351,7 @@ def magic(shell: Shell, client: H2oSession) -> Iterator[Shell]:
     """A shell with the extension, and the server named."""
     shell.run("%load_ext h2o_client")
     assert shell.run("%h2o --url $url").success
-    shell.display_pub.outputs.clear()
+    shell.displays.clear()
     yield shell
     h2o_client.unload_ipython_extension(shell)  # while the server is there
 

@@ -44,7 +44,11 @@ def show(reply: Reply) -> None:
         return
     try:
         follow(reply)
+    except KeyboardInterrupt:
+        _leave_displayhook()
+        raise
     except H2oError as error:
+        _leave_displayhook()
         _fail_the_cell(in_a_sentence(error))
 
 
@@ -183,6 +187,14 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 def _can_update() -> bool:
     """Whether there is a kernel, and so a front end that draws over what it has shown."""
     return hasattr(get_ipython(), "kernel")
+
+
+def _leave_displayhook() -> None:
+    # ipykernel takes a display that it does not see the end of for one that goes on, and errors of
+    # later cells for the display's.
+    hook = getattr(get_ipython(), "displayhook", None)
+    if hook is not None and getattr(hook, "msg", None) is not None:
+        hook.finish_displayhook()
 
 
 def _fail_the_cell(error: H2oError) -> None:
