@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,13 @@ from h2o_client.pytest_plugin import H2oServer
 from h2o_client.wire.events import Final, Token
 from kernels import Kernel, Ran
 
-QUICKSTART = Path(__file__).parents[1] / "examples" / "quickstart.ipynb"
+ROOT = Path(__file__).parents[1]
+QUICKSTART = ROOT / "examples" / "quickstart.ipynb"
+PAGE = (ROOT / "docs" / "notebooks.rst").read_text(encoding="utf-8")
+CELLS = [
+    textwrap.dedent(block).strip()
+    for block in re.findall(r"code-block:: (?:python|text)\n\n((?:    .*\n|\n)+)", PAGE)
+]
 
 
 class Endless:
@@ -191,6 +198,16 @@ def test_the_end_of_the_kernel_deletes_the_conversation(h2o_server: H2oServer) -
         assert (created(h2o_server), deleted(h2o_server)) == (1, 0)
         kernel.close()
     assert deleted(h2o_server) == 1
+
+
+def test_what_the_page_on_notebooks_shows_runs(h2o_server: H2oServer) -> None:
+    assert len(CELLS) >= 9
+    with Kernel() as kernel:
+        for cell in CELLS:
+            ran = kernel.run(cell.replace("http://localhost:3000", h2o_server.url))
+            assert (ran.status, ran.error) == ("ok", []), cell
+    assert created(h2o_server) == deleted(h2o_server) == 5
+    assert "You are a pirate." in h2o_server.prompts[-1]
 
 
 def test_the_quickstart_is_committed_without_outputs() -> None:
