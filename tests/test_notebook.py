@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import pickle
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,10 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 import h2o_client
+from fake_checks import talking, versions
+from fake_model import Says
 from h2o_client import Answer, AsyncH2oSession, H2oSession, Source
-from h2o_client.notebook import live, of_answer
+from h2o_client.notebook import live, of_answer, unload_ipython_extension
 from h2o_client.notebook.order import Order
 from h2o_client.notebook.sentence import in_a_sentence
 from h2o_client.pytest_plugin import H2oServer
@@ -53,7 +57,7 @@ def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]
     shell = Shell.instance(config=config, display_pub_class=CapturingDisplayPublisher)
     shell.colors = "nocolor"
     yield shell
-    h2o_client.unload_ipython_extension(shell)
+    unload_ipython_extension(shell)
     shell.user_ns.clear()
     Shell.clear_instance()
 
@@ -153,6 +157,20 @@ def test_a_reply_that_has_ended_is_shown_as_it_is(shell: Shell, client: H2oSessi
     assert [each["data"]["text/plain"] for each in shell.displays] == ["Hello from h2o_server."]
 
 
+@versions("F")
+def test_an_answer_that_asks_the_user_goes_on_in_the_next_display(
+    version: str, shell: Shell
+) -> None:
+    says = [Says(("Let me look. ",), asks=True), Says(("Done", "."))]
+    with talking(version, answer=says) as (_, client):
+        shell.user_ns["reply"] = reply = client.stream("delete all")
+        assert shell.run("reply").success
+        assert shell.last["text/plain"].startswith("Let me look. \n\n[Really?")
+        reply.answer_elicitation("accept", {"confirm": "DELETE"})
+        assert shell.run("reply").success
+        assert shell.last["text/plain"].endswith("Done.")
+
+
 def test_an_error_in_mid_stream_fails_the_cell_in_a_sentence(
     shell: Shell,
     client: H2oSession,
@@ -201,14 +219,15 @@ def test_an_interrupt_stops_the_answer_and_keeps_its_text(
 
 @pytest.mark.usefixtures("client")
 def test_a_terminal_prints_tokens_and_stops_at_an_interrupt(
-    terminal: Shell, h2o_server: H2oServer, capsys: pytest.CaptureFixture[str]
+    terminal: Shell, h2o_server: H2oServer
 ) -> None:
-    paced = Paced()
-    h2o_server.answers(paced)
-    interrupting = when(paced.said.is_set, interrupt)
-    assert not terminal.run("client.stream('Count')").success
+    h2o_server.answers(Paced())
+    out = io.StringIO()
+    interrupting = when(lambda: "One" in out.getvalue(), interrupt)
+    with redirect_stdout(out):
+        assert not terminal.run("client.stream('Count')").success
     interrupting.join()
-    assert capsys.readouterr().out.endswith(f"One \nKeyboardInterrupt: {live.STOPPED}\n")
+    assert out.getvalue().endswith(f"One \nKeyboardInterrupt: {live.STOPPED}\n")
     assert len(deleted(h2o_server)) == 1
     assert terminal.displays == []
 
@@ -353,7 +372,7 @@ def magic(shell: Shell, client: H2oSession) -> Iterator[Shell]:
     assert shell.run("%h2o --url $url").success
     shell.displays.clear()
     yield shell
-    h2o_client.unload_ipython_extension(shell)  # while the server is there
+    unload_ipython_extension(shell)  # while the server is there
 
 
 def test_cells_are_one_conversation_until_a_new_one(magic: Shell, h2o_server: H2oServer) -> None:
