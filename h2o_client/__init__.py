@@ -148,6 +148,10 @@ _MODULES = {
         "Message",
         "Messages",
     ),
+    "h2o_client.notebook": (
+        "load_ipython_extension",
+        "unload_ipython_extension",
+    ),
     "h2o_client.options": ("Options",),
     "h2o_client.provider": (
         "AsyncGeneratorProvider",

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
@@ -194,6 +195,9 @@ class Conversation:
 
     def __repr__(self) -> str:
         return f"<Conversation {self.id or 'not begun'}>"
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return import_module("h2o_client.notebook").of_conversation(self)  # type: ignore[no-any-return]
 
     def __reduce__(self) -> str:
         raise TypeError("a Conversation cannot be pickled: open it by its id instead")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
+from importlib import import_module
 
 import msgspec
 
@@ -38,6 +39,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
     def __str__(self) -> str:
         return self.text
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return import_module("h2o_client.notebook").of_answer(self)  # type: ignore[no-any-return]
 
 
 class Reply:
@@ -181,6 +185,9 @@ class Reply:
     def __repr__(self) -> str:
         state = self.finish_reason or "unfinished"
         return f"<Reply {state}, {len(self.text)} characters>"
+
+    def _ipython_display_(self) -> None:
+        import_module("h2o_client.notebook").show(self)
 
     def __reduce__(self) -> str:
         raise TypeError("a Reply cannot be pickled: it holds a connection")

@@ -29,6 +29,7 @@ STAIR = (
     ("session",),
     ("server",),
     ("calls", "cli", "pytest_plugin", "aio"),
+    ("notebook",),
     ("provider",),
     ("__main__",),
 )
@@ -109,8 +110,8 @@ def test_the_server_shares_only_the_wire_with_the_client() -> None:
 def test_importing_the_package_loads_no_extra() -> None:
     code = (
         "import sys, h2o_client; "
-        "print([name for name in ('anyio', 'asyncio', 'starlette', 'uvicorn', 'click', 'rich') "
-        "if name in sys.modules])"
+        "print([name for name in ('anyio', 'asyncio', 'starlette', 'uvicorn', 'click', 'rich', "
+        "'IPython', 'markdown_it') if name in sys.modules])"
     )
     shown = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import anyio.lowlevel
@@ -169,6 +170,9 @@ class AsyncReply:
 
     def __repr__(self) -> str:
         return "<AsyncReply not sent>" if self._reply is None else f"<Async{repr(self._reply)[1:]}"
+
+    def _ipython_display_(self) -> None:
+        import_module("h2o_client.notebook").show_async(self)
 
     def __reduce__(self) -> str:
         raise TypeError("a Reply cannot be pickled: it holds a connection")

@@ -1,0 +1,17 @@
+"""The package in IPython and Jupyter: answers that grow in place, and ``%load_ext h2o_client``.
+
+Loaded when something is displayed or the extension is, and not before: the extra ``notebook``.
+"""
+
+from h2o_client.notebook.card import of_answer, of_conversation
+from h2o_client.notebook.live import show, show_async
+from h2o_client.notebook.magics import load_ipython_extension, unload_ipython_extension
+
+__all__ = [
+    "load_ipython_extension",
+    "of_answer",
+    "of_conversation",
+    "show",
+    "show_async",
+    "unload_ipython_extension",
+]

@@ -1,0 +1,94 @@
+"""A server's Markdown, as HTML that is harmless wherever a notebook is shown.
+
+Front ends disagree on what is code in a Markdown text and not all of them sanitize it, so none of
+them is given any: this is rendered once, here. No tag of the text's own survives, links lead to
+http, https and mailto only, and nothing is loaded: an image is a link to it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from h2o_client.log import log
+from h2o_client.notebook.formulas import find_formulas
+from h2o_client.notebook.text import shown
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.renderer import RendererHTML
+    from markdown_it.token import Token
+    from markdown_it.utils import EnvType, OptionsDict
+
+_LONGEST = 200_000  # characters; what is longer is shown as it is
+_ALLOWED = re.compile(r"(?:https?://|mailto:)", re.IGNORECASE)
+
+
+def to_html(text: str) -> str:
+    """The Markdown ``text`` as HTML; as plain text without markdown-it-py (extra "notebook")."""
+    text = shown(text)
+    inside = _rendered(text) if len(text) <= _LONGEST else preformatted(text)
+    # Typesetters of formulas have links and styles of their own: only what was looked at is theirs.
+    return f'<div class="tex2jax_ignore mathjax_ignore" dir="auto">{inside}</div>'
+
+
+def preformatted(text: str) -> str:
+    """The text as it is, line by line."""
+    return f'<pre style="white-space:pre-wrap">{escape(text)}</pre>'
+
+
+def link_to(url: str, text: str) -> str:
+    """A link, if it may be one; else both as text."""
+    url, text = shown(url), shown(text) or shown(url)
+    if not _ALLOWED.match(url):
+        return escape(text if text == url else f"{text} ({url})")
+    return f'<a href="{escape(url)}" target="_blank" rel="noopener noreferrer">{escape(text)}</a>'
+
+
+def _rendered(text: str) -> str:
+    parser = _parser()
+    try:
+        return preformatted(text) if parser is None else parser.render(text)
+    except Exception as exc:
+        # A text that its parser cannot take is still an answer, and to be read.
+        log.info("an answer is shown as it is, for its Markdown cannot be read: %r", exc)
+        return preformatted(text)
+
+
+@lru_cache(maxsize=1)
+def _parser() -> MarkdownIt | None:
+    try:
+        from markdown_it import MarkdownIt
+    except ImportError:
+        return None
+    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": 60}).enable(
+        ["table", "strikethrough"]
+    )
+    parser.validateLink = _is_allowed  # type: ignore[method-assign]
+    parser.add_render_rule("link_open", _link)
+    parser.add_render_rule("image", _image)
+    find_formulas(parser)
+    return parser
+
+
+def _is_allowed(url: str) -> bool:
+    return _ALLOWED.match(url) is not None
+
+
+def _link(
+    renderer: RendererHTML, tokens: Sequence[Token], place: int, options: OptionsDict, env: EnvType
+) -> str:
+    tokens[place].attrs.update({"target": "_blank", "rel": "noopener noreferrer"})
+    return renderer.renderToken(tokens, place, options, env)
+
+
+def _image(
+    renderer: RendererHTML, tokens: Sequence[Token], place: int, options: OptionsDict, env: Any
+) -> str:
+    token = tokens[place]
+    says = renderer.renderInlineAsText(token.children, options, env)
+    url = str(token.attrs["src"])
+    return link_to(url, f"image: {says or url}")

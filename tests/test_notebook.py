@@ -1,0 +1,500 @@
+"""Displays and ``%h2o`` in an IPython of this process; in a kernel: test_notebook_kernel.py."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import pickle
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from IPython.core.displaypub import CapturingDisplayPublisher
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+import h2o_client
+from fake_checks import talking, versions
+from fake_model import Says
+from h2o_client import Answer, AsyncH2oSession, H2oSession, Source
+from h2o_client.notebook import live, of_answer, unload_ipython_extension
+from h2o_client.notebook.order import Order
+from h2o_client.notebook.sentence import in_a_sentence
+from h2o_client.pytest_plugin import H2oServer
+from h2o_client.server import ScriptedAnswer
+from h2o_client.wire.events import Final, Token
+
+
+class Shell(InteractiveShell):
+    """An IPython whose displays are kept. With a ``kernel`` it passes for one that can update."""
+
+    kernel: object
+
+    @property
+    def displays(self) -> list[dict[str, Any]]:
+        assert isinstance(self.display_pub, CapturingDisplayPublisher)
+        return self.display_pub.outputs
+
+    @property
+    def last(self) -> dict[str, str]:
+        return dict(self.displays[-1]["data"])
+
+    def run(self, code: str) -> Any:
+        return self.run_cell(code, store_history=True)  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
+    """A shell without a kernel: it can print, and not update."""
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    config = Config()
+    config.HistoryManager.enabled = False
+    shell = Shell.instance(config=config, display_pub_class=CapturingDisplayPublisher)
+    shell.colors = "nocolor"
+    yield shell
+    unload_ipython_extension(shell)
+    shell.user_ns.clear()
+    Shell.clear_instance()
+
+
+@pytest.fixture
+def shell(terminal: Shell) -> Shell:
+    """A shell that passes for a kernel's."""
+    terminal.kernel = object()
+    return terminal
+
+
+@pytest.fixture
+def client(h2o_server: H2oServer, terminal: Shell) -> Iterator[H2oSession]:
+    with H2oSession(h2o_server.url) as session:
+        terminal.user_ns.update(client=session, url=h2o_server.url)
+        yield session
+
+
+@dataclass
+class Paced:
+    """An engine that says a word, and the next when it is told to."""
+
+    said: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(
+        self, turns: object, parameters: object, stopped: Callable[[], bool]
+    ) -> Iterator[Token | Final]:
+        yield Token("One ")
+        self.said.set()
+        while not self.go_on.wait(0.01):
+            if stopped():
+                self.stopped.set()
+                return
+        yield Token("two.")
+        yield Final()
+
+
+def deleted(server: H2oServer) -> list[str]:
+    return [each.path for each in server.requests if each.method == "DELETE"]
+
+
+def when(true: Callable[[], object], then: Callable[[], object]) -> threading.Thread:
+    """Does ``then`` in a thread as soon as ``true()`` is, within ten seconds."""
+
+    def run() -> None:
+        waiter = threading.Event()
+        for _ in range(1000):
+            if true():
+                then()
+                return
+            waiter.wait(0.01)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+def interrupt() -> None:
+    # To the thread that runs the cell, as Jupyter's own comes: it may be waiting for a socket.
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+def test_a_stream_grows_in_one_display(
+    shell: Shell, client: H2oSession, h2o_server: H2oServer
+) -> None:
+    paced = Paced()
+    h2o_server.answers(paced)
+    telling = when(
+        lambda: shell.displays and "One" in shell.last["text/plain"], lambda: paced.go_on.set()
+    )
+    assert shell.run("client.stream('Count')").success
+    telling.join()
+    ids = {each["transient"]["display_id"] for each in shell.displays}
+    updates = [bool(each["update"]) for each in shell.displays]
+    assert len(ids) == 1
+    assert updates == [False] + [True] * (len(updates) - 1)
+    texts = [each["data"]["text/plain"] for each in shell.displays]
+    assert texts[-2:] == ["One \n\n[answering …]", "One two."]
+    assert "<p>One two.</p>" in shell.last["text/html"]
+    assert shell.user_ns["_"].answer.text == "One two."
+
+
+def test_the_html_of_a_stream_is_escaped(
+    shell: Shell, client: H2oSession, h2o_server: H2oServer
+) -> None:
+    h2o_server.answers("<script>alert(1)</script>")
+    shell.run("client.stream('x')")
+    assert all("<script" not in each["data"]["text/html"] for each in shell.displays)
+
+
+def test_a_reply_that_has_ended_is_shown_as_it_is(shell: Shell, client: H2oSession) -> None:
+    shell.user_ns["reply"] = reply = client.stream("x")
+    reply.read()
+    assert shell.run("reply").success
+    assert [each["data"]["text/plain"] for each in shell.displays] == ["Hello from h2o_server."]
+
+
+@versions("F")
+def test_an_answer_that_asks_the_user_goes_on_in_the_next_display(
+    version: str, shell: Shell
+) -> None:
+    says = [Says(("Let me look. ",), asks=True), Says(("Done", "."))]
+    with talking(version, answer=says) as (_, client):
+        shell.user_ns["reply"] = reply = client.stream("delete all")
+        assert shell.run("reply").success
+        assert shell.last["text/plain"].startswith("Let me look. \n\n[Really?")
+        reply.answer_elicitation("accept", {"confirm": "DELETE"})
+        assert shell.run("reply").success
+        assert shell.last["text/plain"].endswith("Done.")
+
+
+def test_an_error_in_mid_stream_fails_the_cell_in_a_sentence(
+    shell: Shell,
+    client: H2oSession,
+    h2o_server: H2oServer,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    h2o_server.fails(after="Half of it", error="It fell \x1b[2J over")
+    result = shell.run("client.stream('x')")
+    assert not result.success
+    assert result.error_in_exec.partial == "Half of it"
+    assert shell.last["text/plain"] == "Half of it\n\n[broken off by an error]"
+    out = capsys.readouterr().out
+    assert "It fell \ufffd[2J over" in out
+    assert "Traceback" not in out
+    assert "<Reply" not in out
+
+
+def test_a_display_outside_of_a_shell_raises(
+    h2o_server: H2oServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    h2o_server.fails(after="Half")
+    with H2oSession(h2o_server.url) as session, pytest.raises(h2o_client.GenerationError):
+        session.stream("x")._ipython_display_()
+    assert capsys.readouterr().out == "Half\n"
+
+
+@pytest.mark.usefixtures("client")
+def test_an_interrupt_stops_the_answer_and_keeps_its_text(
+    shell: Shell, h2o_server: H2oServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paced = Paced()
+    h2o_server.answers(paced)
+    interrupting = when(
+        lambda: shell.displays and "One" in shell.last["text/plain"],
+        interrupt,
+    )
+    result = shell.run("client.stream('Count')")
+    interrupting.join()
+    assert isinstance(result.error_in_exec, KeyboardInterrupt)
+    assert shell.last["text/plain"] == "One \n\n[stopped]"
+    assert capsys.readouterr().out == f"Out[1]: KeyboardInterrupt: {live.STOPPED}\n"
+    assert paced.stopped.wait(5)
+    assert len(deleted(h2o_server)) == 1
+    assert [each.path[-16:] for each in h2o_server.requests].count("/stop-generating") == 1
+
+
+@pytest.mark.usefixtures("client")
+def test_a_terminal_prints_tokens_and_stops_at_an_interrupt(
+    terminal: Shell, h2o_server: H2oServer
+) -> None:
+    h2o_server.answers(Paced())
+    out = io.StringIO()
+    interrupting = when(lambda: "One" in out.getvalue(), interrupt)
+    with redirect_stdout(out):
+        assert not terminal.run("client.stream('Count')").success
+    interrupting.join()
+    assert out.getvalue().endswith(f"One \nKeyboardInterrupt: {live.STOPPED}\n")
+    assert len(deleted(h2o_server)) == 1
+    assert terminal.displays == []
+
+
+@pytest.mark.usefixtures("client")
+def test_a_terminal_gets_no_control_characters(
+    terminal: Shell, h2o_server: H2oServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    h2o_server.answers("a\x1b]0;title\x07")
+    terminal.run("client.stream('x')")
+    assert capsys.readouterr().out.endswith("a\ufffd]0;title\ufffd\n")
+
+
+def test_whatever_ends_the_drawing_ends_the_answer(
+    shell: Shell,
+    client: H2oSession,
+    h2o_server: H2oServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paced = Paced()
+    h2o_server.answers(paced)
+
+    def broken(*_: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(live.Drawing, "draw", broken)
+    with pytest.raises(SystemExit):
+        live.show(client.stream("Count"))
+    assert paced.stopped.wait(5)
+    assert len(deleted(h2o_server)) == 1
+
+
+def test_long_answers_are_drawn_less_often(shell: Shell, client: H2oSession) -> None:
+    drawing = live.Drawing()
+    reply = client.stream("x")
+    reply.read()
+    drawing.draw(reply)
+    assert drawing.pause == 0.1
+    long = client.stream("x")
+    long.read()
+    assert long.answer is not None
+    long.answer = Answer(
+        text="x" * 150_000, finish_reason="stop", model="m", conversation_id="0" * 24
+    )
+    drawing.draw(long)
+    assert drawing.pause > 0.9
+
+
+def test_an_async_reply_is_read_by_a_task(shell: Shell, h2o_server: H2oServer) -> None:
+    async def main() -> None:
+        async with AsyncH2oSession(h2o_server.url) as client:
+            client.stream("x")._ipython_display_()
+            (task,) = live._tasks
+            await asyncio.wait_for(task, 10)
+
+    asyncio.run(main())
+    assert shell.last["text/plain"] == "Hello from h2o_server."
+    assert len(deleted(h2o_server)) == 1
+
+
+def test_an_async_error_is_told_in_the_display(shell: Shell, h2o_server: H2oServer) -> None:
+    h2o_server.fails(after="Half", error="It fell over")
+
+    async def main() -> None:
+        async with AsyncH2oSession(h2o_server.url) as client:
+            reply = client.stream("x")
+            reply._ipython_display_()
+            await asyncio.wait_for(next(iter(live._tasks)), 10)
+            reply._ipython_display_()
+
+    asyncio.run(main())
+    assert "It fell over" in shell.displays[-2]["data"]["text/html"]
+    assert shell.last["text/plain"] == "Half\n\n[broken off by an error]"
+
+
+def test_a_task_that_is_cancelled_leaves_nothing(shell: Shell, h2o_server: H2oServer) -> None:
+    paced = Paced()
+    h2o_server.answers(paced)
+
+    async def main() -> None:
+        async with AsyncH2oSession(h2o_server.url) as client:
+            client.stream("x")._ipython_display_()
+            (task,) = live._tasks
+            await asyncio.to_thread(paced.said.wait, 5)
+            task.cancel()
+            await asyncio.wait([task], timeout=10)
+
+    asyncio.run(main())
+    assert paced.stopped.wait(5)
+    assert len(deleted(h2o_server)) == 1
+
+
+def test_without_a_loop_an_async_reply_says_how_to_read_it(
+    shell: Shell, h2o_server: H2oServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reply = AsyncH2oSession(h2o_server.url).stream("x")
+    reply._ipython_display_()
+    assert "async for token in reply" in shell.last["text/plain"]
+    assert h2o_server.requests == []
+
+
+@pytest.mark.usefixtures("client")
+def test_an_answer_is_shown_with_what_it_stands_on(shell: Shell) -> None:
+    answer = Answer(
+        text="*Yes*",
+        finish_reason="length",
+        model="m<1>",
+        conversation_id="0" * 24,
+        title="A <title>",
+        sources=(Source("T<", "https://a.example/"), Source("", "javascript:alert(1)")),
+    )
+    bundle = of_answer(answer)
+    assert answer._repr_mimebundle_(include=None, exclude=None) == bundle
+    html = bundle["text/html"]
+    assert "<em>Yes</em>" in html
+    assert "A &lt;title&gt; · m&lt;1&gt; · cut off at the length allowed" in html
+    assert 'href="https://a.example/"' in html
+    assert ">T&lt;</a>" in html
+    assert "<li>javascript:alert(1)</li>" in html
+    assert bundle["text/plain"] == "*Yes*\n\n[cut off at the length allowed]"
+
+
+def test_a_conversation_is_shown_without_asking(
+    shell: Shell, client: H2oSession, h2o_server: H2oServer
+) -> None:
+    with client.conversation() as chat:
+        assert "nothing has been said yet" in chat._repr_mimebundle_()["text/html"]
+        chat.chat("Hello")
+        chat.title = "<b>T</b>"
+        asked = len(h2o_server.requests)
+        bundle = chat._repr_mimebundle_()
+        assert "&lt;b&gt;T&lt;/b&gt;" in bundle["text/html"]
+        assert str(chat.id) in bundle["text/html"]
+        assert bundle["text/plain"] == repr(chat)
+        assert len(h2o_server.requests) == asked
+
+
+@pytest.fixture
+def magic(shell: Shell, client: H2oSession) -> Iterator[Shell]:
+    """A shell with the extension, and the server named."""
+    shell.run("%load_ext h2o_client")
+    assert shell.run("%h2o --url $url").success
+    shell.displays.clear()
+    yield shell
+    unload_ipython_extension(shell)  # while the server is there
+
+
+def test_cells_are_one_conversation_until_a_new_one(magic: Shell, h2o_server: H2oServer) -> None:
+    magic.run("%%h2o\nMy name is Ada,\nand that's {that}?\n")
+    magic.run("%h2o What's my name?")
+    assert h2o_server.prompts == ["My name is Ada,\nand that's {that}?", "What's my name?"]
+    assert len(h2o_server.asked[1].turns) == 3
+    magic.run("%h2o --new Who am I?")
+    assert len(h2o_server.asked[2].turns) == 1
+    assert len(deleted(h2o_server)) == 1
+    magic.run("%unload_ext h2o_client")
+    assert len(deleted(h2o_server)) == 2
+    assert not magic.run("%h2o Hello").success
+
+
+def test_an_answer_goes_into_a_variable(magic: Shell) -> None:
+    magic.run("%%h2o --into answer\nHello\n")
+    assert magic.user_ns["answer"].text == "Hello from h2o_server."
+    assert magic.displays[-1]["data"]["text/plain"] == "Hello from h2o_server."
+
+
+def test_a_stopped_answer_goes_into_it_too(magic: Shell, h2o_server: H2oServer) -> None:
+    h2o_server.answers(Paced())
+    interrupting = when(
+        lambda: magic.displays and "One" in magic.last["text/plain"],
+        interrupt,
+    )
+    assert not magic.run("%h2o --into answer Count").success
+    interrupting.join()
+    assert magic.user_ns["answer"].text == "One "
+    h2o_server.answers("Still here.")
+    assert magic.run("%h2o Go on").success
+    assert len(h2o_server.asked[-1].turns) == 3
+
+
+def test_an_interrupt_before_the_first_word_is_a_sentence(
+    magic: Shell, h2o_server: H2oServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    h2o_server.answers(ScriptedAnswer("Late", delay=20))
+    interrupting = when(lambda: h2o_server.asked, interrupt)
+    assert not magic.run("%h2o Hello").success
+    interrupting.join()
+    assert capsys.readouterr().out.endswith(f"KeyboardInterrupt: {live.STOPPED}\n")
+
+
+def test_options_reach_the_server(magic: Shell, h2o_server: H2oServer) -> None:
+    magic.run("%h2o --system 'Be brief' -p temperature=0.5 -p max_new_tokens=7 -p x=y Hello")
+    asked = h2o_server.asked[-1]
+    assert asked.parameters["temperature"] == 0.5
+    assert asked.parameters["max_new_tokens"] == 7
+    assert "Be brief" in asked.prompt
+    magic.run("%h2o Again")
+    assert h2o_server.asked[-1].parameters.get("temperature") != 0.5
+    assert len(h2o_server.asked[-1].turns) == 3
+    magic.run("%h2o --system '' Without")
+    assert h2o_server.asked[-1].prompt == "Without"
+    assert len(h2o_server.asked[-1].turns) == 1
+
+
+def test_a_conversation_that_is_kept_stays(magic: Shell, h2o_server: H2oServer) -> None:
+    magic.run("%h2o --keep Hello")
+    assert magic.run("%h2o --keep Again").success
+    magic.run("%h2o --new Other")
+    assert not magic.run("%h2o --keep Late").success
+    magic.run("%unload_ext h2o_client")
+    assert len(deleted(h2o_server)) == 1
+
+
+def test_another_server_begins_another_conversation(magic: Shell, h2o_server: H2oServer) -> None:
+    magic.run("%h2o Hello")
+    with H2oServer() as other:
+        magic.user_ns["other"] = other.url
+        magic.run("%h2o --url $other Hello")
+        magic.run("%h2o --model h2o_server Hello")
+        assert [len(each.turns) for each in other.asked] == [1, 1]
+        assert len(deleted(h2o_server)) == 1
+        magic.run("%unload_ext h2o_client")
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("%h2o --frob x", "option --frob not recognized. It takes --url URL"),
+        ("%h2o --url", "option --url requires argument"),
+        ("%h2o -p x Hello", "a parameter is given as NAME=VALUE"),
+        ("%h2o --into 1x Hello", "no name of a variable"),
+        ("%h2o --url ftp://x Hello", "ftp"),
+        ("%%h2o\n\n", "There is no prompt"),
+        ("%h2o --model nobody Hello", "nobody"),
+        ("%h2o --url http://127.0.0.1:9 Hello", "Is the server running?"),
+    ],
+)
+def test_errors_are_a_sentence(
+    magic: Shell, line: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    result = magic.run(line)
+    assert isinstance(result.error_in_exec, h2o_client.H2oError)
+    out = capsys.readouterr().out
+    assert says in out
+    assert "Traceback" not in out
+    assert len(out.splitlines()) == 1
+
+
+def test_loading_it_twice_is_loading_it_anew(magic: Shell) -> None:
+    assert magic.run("%reload_ext h2o_client").success
+    assert magic.input_transformers_cleanup.count(magic.input_transformers_cleanup[-1]) == 1
+    assert magic.run("%h2o?").success
+
+
+def test_a_prompt_stands_as_it_was_typed() -> None:
+    order = Order.of("""--model "a b" --new  What's "this"  --keep?""", None)
+    assert (order.prompt, order.model, order.new, order.keep) == (
+        """What's "this"  --keep?""",
+        "a b",
+        True,
+        False,
+    )
+    assert Order.of("", None).prompt is None
+    assert Order.of("", "").prompt == ""
+
+
+def test_an_error_told_in_a_sentence_is_still_pickled() -> None:
+    error = in_a_sentence(h2o_client.RateLimitError(429, "http://a.example"))
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
