@@ -57,8 +57,10 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    # Late, so that importing this package needs neither starlette nor uvicorn nor xllamacpp.
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a checker would take any name for one of ours
+
+    def __getattr__(name: str) -> object:
+        # Late, so that importing this package needs neither starlette nor uvicorn nor xllamacpp.
+        if name in _HOMES:
+            return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

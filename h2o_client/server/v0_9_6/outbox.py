@@ -12,7 +12,7 @@ class Outbox:
     """Bytes for one client, who may leave. It is ``neglected`` if it stays and does not read."""
 
     def __init__(self) -> None:
-        self.neglected = asyncio.Event()
+        self.neglected: asyncio.Event = asyncio.Event()
         self._pieces: list[bytes] = []
         self._size = 0
         self._told = asyncio.Event()
