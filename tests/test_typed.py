@@ -36,7 +36,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_mypy_understands_a_users_programs() -> None:
-    done = run("mypy", "--no-error-summary", *map(str, PROGRAMS))
+    done = run("mypy", "--no-error-summary", "--follow-imports=silent", *map(str, PROGRAMS))
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
 
 
