@@ -29,7 +29,7 @@ from h2o_client.turn import Turn, Words
 from h2o_client.upstream import Upstream
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing_extensions import Self, Unpack
 
 _LONGEST_TITLE = 100
 
@@ -187,7 +187,7 @@ class Conversation:
             litter = self._upstream.litter
             completed(lambda: litter.discard(conversation_id), pending=litter.ending)
 
-    def __enter__(self) -> Conversation:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:

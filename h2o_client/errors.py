@@ -18,7 +18,7 @@
     ├── IncompleteAnswerError       the stream ended without its terminal event
     └── ProtocolError               what came cannot be understood
 
-The classes carry the facts in fields; `str()` makes the sentence and says what to do next.
+The classes carry the facts in fields; ``str()`` makes the sentence and says what to do next.
 """
 
 from __future__ import annotations

@@ -61,8 +61,8 @@ class Exchange:
         ours: bool,
         on_end: Callable[[Exchange], None],
     ) -> None:
-        self.call = Call(timeouts)
-        self.conversation_id = ""
+        self.call: Call = Call(timeouts)
+        self.conversation_id: str = ""
         self.answer_id: str | None = None  # where the client chooses it
         self.former_answer: str | None = None  # the last one before, where that was read
         self.generation: Generation | None = None
@@ -71,12 +71,12 @@ class Exchange:
         self.passed_over = 0  # characters at the beginning that the caller has had before
         self.learned: Callable[[], str | None] | None = None
         self.resumed: Callable[[str], Request] | None = None
-        self.transcript = Transcript()
-        self.stopping = False
-        self.sent_at = 0.0
+        self.transcript: Transcript = Transcript()
+        self.stopping: bool = False
+        self.sent_at: float = 0.0
         self.first_token_at: float | None = None
         # Whether the model may be at work on the prompt: if so, an early end has to stop it.
-        self.running = False
+        self.running: bool = False
         self.stopped_at: float | None = None
         self.afterwards: Callable[[], None] | None = None
         self._upstream = upstream

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 
-log = logging.getLogger("h2o_client")
+log: logging.Logger = logging.getLogger("h2o_client")
 log.addHandler(logging.NullHandler())
 
 

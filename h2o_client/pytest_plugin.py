@@ -24,7 +24,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import pytest
 
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from h2o_client.server import Access, Turn
+    from h2o_client.server import Access, ScriptedAnswer, Turn
+    from h2o_client.server.scripted import Answers
     from h2o_client.wire.events import Final, Token
 
 __all__ = ["Asked", "H2oServer", "h2o_server", "pytest_configure"]
@@ -82,8 +83,12 @@ class H2oServer:
         self.answers("Hello from h2o_server.")
         settings = {"model": "h2o_server", "parameters": {}, "on_access": self.requests.append}
         self._server = serve(self._answer, **{**settings, **options})
-        self.url = self._server.url
+        self.url: str = self._server.url
 
+    @overload
+    def answers(self, answer: Answers, /) -> None: ...
+    @overload
+    def answers(self, *answers: str | ScriptedAnswer) -> None: ...
     def answers(self, *answers: Any) -> None:
         """From now on it says these in turn, and the last one again and again.
 
@@ -149,7 +154,7 @@ class H2oServer:
     ) -> None:
         self.close()
 
-    def _say(self, answer: Any, times: int | None) -> None:
+    def _say(self, answer: Answers, times: int | None) -> None:
         with self._changed:
             before = self._engine
         left = times

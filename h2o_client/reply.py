@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -21,6 +22,9 @@ from h2o_client.log import log
 from h2o_client.wire.events import Elicitation, Event, Final, Malformed, Source, Token
 from h2o_client.wire.refusal import login_wall
 from h2o_client.wire.transcript import Transcript
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _ACTIONS = ("accept", "decline", "cancel")
 
@@ -108,7 +112,7 @@ class Reply:
         first = self._exchange.first_token_at
         return None if first is None else first - self._exchange.sent_at
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> str:
@@ -176,7 +180,7 @@ class Reply:
         """Has ``afterwards`` called when all is cleaned up."""
         self._exchange.afterwards = afterwards
 
-    def __enter__(self) -> Reply:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:

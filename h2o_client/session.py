@@ -24,7 +24,7 @@ from h2o_client.transport import Cookies, Transport
 from h2o_client.upstream import DEFAULT_URL, Upstream
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing_extensions import Self, Unpack
 
 _MOST_PAGES = 10_000
 
@@ -302,7 +302,7 @@ class H2oSession:
         """Stops what is unfinished, deletes what was made for it, closes connections."""
         completed(self._upstream.close)
 
-    def __enter__(self) -> H2oSession:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:

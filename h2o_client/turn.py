@@ -77,7 +77,7 @@ class Turn:
     def __init__(
         self, upstream: Upstream, settling: Settling, words: Words, options: Options
     ) -> None:
-        self.model = Model(id="", name="")
+        self.model: Model = Model(id="", name="")
         self.answer_id: str | None = None
         self.preprompt: str | None = None
         self.former_answer: str | None = None  # the last one before this, where that was read

@@ -68,7 +68,7 @@ class Upstream:
     ) -> None:
         self.transport = transport
         self.timeouts = timeouts
-        self.asking = Asking(transport, timeouts)
+        self.asking: Asking = Asking(transport, timeouts)
         self.web_search = web_search
         self.server_samples = True  # whether the server's own sampling counts before the ancestor's
         self.warned = False  # that sampling parameters have no effect here
@@ -81,7 +81,7 @@ class Upstream:
         self._ready = False
         self._has_settings = False  # of this session's making: not to be made anew
         self._preparing = threading.Lock()
-        self.litter = Litter(transport)
+        self.litter: Litter = Litter(transport)
         self.live: set[Closing] = set()
         # For sessions that nobody closes: when the last user of this is gone, or at exit.
         weakref.finalize(self, self.litter.sweep)

@@ -29,7 +29,7 @@ def test_a_server_listens_when_serve_returns_and_is_gone_afterwards() -> None:
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", server.url)
         assert str(server) == server.url
         assert requests.get(f"{server.url}/__data.json", timeout=10).status_code == 200
-    assert threading.active_count() == before
+    assert threading.active_count() <= before  # an idle thread of an earlier test may have ended
     with pytest.raises(requests.ConnectionError):
         requests.get(f"{server.url}/__data.json", timeout=10)
 
@@ -171,7 +171,7 @@ def test_all_that_is_public_is_there_and_nothing_else() -> None:
     for name in h2o_client.server.__all__:
         assert getattr(h2o_client.server, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        h2o_client.server.nonsense  # noqa: B018
+        h2o_client.server.nonsense  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_the_server_imports_only_what_it_may() -> None:

@@ -53,7 +53,7 @@ class AsyncH2oSession:
 
     @_takes(H2oSession)
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.wrapped = H2oSession(*args, **kwargs)
+        self.wrapped: H2oSession = H2oSession(*args, **kwargs)
 
     @property
     def base_url(self) -> str:

@@ -28,7 +28,7 @@ class V0_9_2(V0_8):  # noqa: N801 - named as the version
 
     def __init__(self, *, version: Version = (), api: bool = True) -> None:
         super().__init__(version=version, api=api)
-        self.stops = version >= _STOPS_SINCE
+        self.stops: bool = version >= _STOPS_SINCE
 
     def message(self, conversation_id: str, prompt: Prompt) -> Request:
         parts = [Part("data", msgspec.json.encode(self.message_document(prompt)))]

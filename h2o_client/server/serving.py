@@ -97,7 +97,7 @@ class Server:
     """A running server; ``url`` is its base URL."""
 
     def __init__(self, app: Starlette, listener: socket.socket, *, owned: ExitStack) -> None:
-        self.url = _url(listener)
+        self.url: str = _url(listener)
         self._running = _Uvicorn(app)
         self._owned = owned
         self._thread = threading.Thread(

@@ -21,7 +21,7 @@ from h2o_client.wire import sse
 from h2o_client.wire.events import Final, Token
 from h2o_client.wire.lines import LineSplitter
 
-logger = logging.getLogger("h2o_client.server")
+logger: logging.Logger = logging.getLogger("h2o_client.server")
 
 KEYS = ("H2O_UPSTREAM_KEY", "OPENAI_API_KEY")
 """The environment variables the key is looked for in; the first that is set counts."""
@@ -59,7 +59,7 @@ class UpstreamEngine:
         found = (os.environ.get(name) for name in KEYS)
         self._key = key if key is not None else next(filter(None, found), "")
         self._timeout = timeout
-        self.model = model or self._first_model()
+        self.model: str = model or self._first_model()
 
     def __call__(
         self, turns: Sequence[Turn], parameters: Mapping[str, object], stopped: Callable[[], bool]

@@ -68,11 +68,11 @@ class Call:
 
     def __init__(self, timeouts: Timeouts, *, clock: Clock | None = None) -> None:
         self.timeouts = timeouts
-        self.clock = clock or Clock(timeouts.total)
-        self.sent = False
+        self.clock: Clock = clock or Clock(timeouts.total)
+        self.sent: bool = False
         # Whether a read waits for bytes that are not there yet; if not, `starved` tells of them.
         self.patient = True
-        self.starved = False
+        self.starved: bool = False
         self._woken = False
         self._alarms: list[threading.Event] = []
         self._followers: list[Callable[[], None]] = []

@@ -50,7 +50,7 @@ class _UnderWay(threading.local):
     call: Call | None = None
 
 
-under_way = _UnderWay()
+under_way: _UnderWay = _UnderWay()
 
 
 class _PacedReader(io.RawIOBase):

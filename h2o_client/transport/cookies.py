@@ -51,11 +51,11 @@ class SessionJar:
 
     def __init__(self, base_url: str, given: Cookies | None, *, insecure: bool | None) -> None:
         parts = urlsplit(base_url)
-        self.jar = CookieJar(_Policy())
+        self.jar: CookieJar = CookieJar(_Policy())
         self._host = parts.hostname or ""
         self._plain = parts.scheme == "http" and not is_loopback(self._host)
         self._insecure = insecure
-        self.given = given is not None
+        self.given: bool = given is not None
         if given is None:
             return
         if self._plain and not insecure:

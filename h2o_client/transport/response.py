@@ -36,11 +36,11 @@ class Response:
     def __init__(
         self, raw: urllib3.BaseHTTPResponse, call: Call, url: str, referer: str = ""
     ) -> None:
-        self.status = raw.status
-        self.headers = {name.lower(): value for name, value in raw.headers.items()}
-        self.url = url.partition("?")[0]  # the query of a web search is the prompt
+        self.status: int = raw.status
+        self.headers: dict[str, str] = {name.lower(): value for name, value in raw.headers.items()}
+        self.url: str = url.partition("?")[0]  # the query of a web search is the prompt
         self.referer = referer
-        self.finished = False
+        self.finished: bool = False
         self._raw = raw
         self._call = call
         self._open = True

@@ -41,6 +41,8 @@ _ENVIRONMENT = (
 class Transport:
     """The way to one server: its base URL, its cookies, its connections. Threads may share it."""
 
+    base_url: str
+
     def __init__(
         self,
         base_url: str,
@@ -60,7 +62,7 @@ class Transport:
             del given[name]
         if credentials:
             given.setdefault("Authorization", credentials)
-        self.cookies = SessionJar(self.base_url, cookies, insecure=insecure_cookies)
+        self.cookies: SessionJar = SessionJar(self.base_url, cookies, insecure=insecure_cookies)
         self._headers = given
         self._proxies = parse_proxy(proxy)
         self._verify = check_verify(verify)

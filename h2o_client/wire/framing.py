@@ -45,8 +45,8 @@ class Chunked:
     """``Transfer-Encoding: chunked``. Many chunks are undone at once."""
 
     def __init__(self) -> None:
-        self.done = False
-        self.excess = b""
+        self.done: bool = False
+        self.excess: bytes = b""
         self._held = b""  # the beginning of a size line, a chunk's end or a trailer
         self._left = 0  # bytes of the current chunk that are still to come
         self._ending = False  # the chunk's data are complete, its CRLF is to come
@@ -165,9 +165,9 @@ class Length:
     """``Content-Length``."""
 
     def __init__(self, length: int) -> None:
-        self.excess = b""
+        self.excess: bytes = b""
         self._left = length
-        self.done = length == 0
+        self.done: bool = length == 0
 
     def feed(self, data: bytes) -> bytes:
         payload = data[: self._left]
@@ -184,8 +184,8 @@ class UntilClose:
     """Neither of them: the body ends with the connection, and a cut cannot be told from the end."""
 
     def __init__(self) -> None:
-        self.done = False
-        self.excess = b""
+        self.done: bool = False
+        self.excess: bytes = b""
 
     def feed(self, data: bytes) -> bytes:
         return data

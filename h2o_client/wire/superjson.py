@@ -92,7 +92,10 @@ def _key(holder: object, step: str) -> int | str:
 
 
 def _read_date(written: object) -> datetime:
-    return msgspec.convert(written, datetime)
+    try:
+        return msgspec.convert(written, datetime)
+    except msgspec.ValidationError as exc:  # a ValueError by itself from msgspec 0.21 on
+        raise ValueError(str(exc)) from exc
 
 
 _READERS: Mapping[str, Callable[[Any], object]] = {

@@ -29,14 +29,14 @@ class Transcript:
     """The text, as far as it has come, and the events that decide how the answer ends."""
 
     def __init__(self) -> None:
-        self.text_bytes = 0
-        self.characters = 0
+        self.text_bytes: int = 0
+        self.characters: int = 0
         self.final: Final | None = None
         self.failure: Failure | None = None
         self.malformed: Malformed | None = None
         self.title: str | None = None
-        self.has_updates = False  # chat-ui's own, and not the model server's events
-        self.finished = False  # so the newest servers say, last of all
+        self.has_updates: bool = False  # chat-ui's own, and not the model server's events
+        self.finished: bool = False  # so the newest servers say, last of all
         self.sources: tuple[Source, ...] = ()
         self.files: tuple[str, ...] = ()
         # What a tool has asked the user and nobody has answered yet: a stream may end waiting.

@@ -13,8 +13,8 @@ class Outbox:
     and does not read."""
 
     def __init__(self) -> None:
-        self.neglected = asyncio.Event()
-        self.left = asyncio.Event()
+        self.neglected: asyncio.Event = asyncio.Event()
+        self.left: asyncio.Event = asyncio.Event()
         self._pieces: list[bytes] = []
         self._size = 0
         self._told = asyncio.Event()

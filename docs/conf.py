@@ -1,0 +1,100 @@
+"""How Sphinx builds these pages: ``make docs``."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from docutils.nodes import Element
+    from sphinx.addnodes import pending_xref
+    from sphinx.application import Sphinx
+    from sphinx.environment import BuildEnvironment
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from h2o_client import __version__
+
+project = "h2o-chat"
+author = "the h2o-chat authors"
+copyright = "the h2o-chat authors, under the MIT licence"
+release = version = __version__
+
+extensions = ["sphinx.ext.autodoc", "myst_parser"]
+source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
+default_role = "py:obj"
+pygments_style = "default"
+nitpicky = True
+# What signatures name and these pages do not explain: Python's own, and others' packages.
+nitpick_ignore_regex = [
+    (
+        r"py:.*",
+        r"(argparse|asyncio|collections|contextlib|datetime|http|os|pathlib|socket|ssl|threading|typing"
+        r"|typing_extensions)\..*",
+    ),
+    (r"py:.*", r"(pytest|starlette|uvicorn|msgspec)\..*"),
+    (
+        r"py:.*",
+        r"Cookies|Answers|as_engine|PromptFormat|Unpack|Event|.*\bFinal|.*\bMalformed",
+    ),  # described where they are taken
+]
+
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 88
+
+html_theme = "furo"
+html_title = f"h2o-chat {version}"
+html_show_sphinx = False
+html_copy_source = False
+html_theme_options = {"navigation_with_keys": True}
+
+
+def show_arguments(
+    app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
+    """The docstrings list arguments as ``name: what it is``; here they become a list of fields."""
+    begins = True
+    for place, line in enumerate(lines):
+        argument = re.match(r"(\w+): (?=\S)", line)
+        if argument and begins:
+            lines[place] = f":param {line}"
+        begins = not line.strip() or (begins and (bool(argument) or line.startswith(" ")))
+
+
+def shorten_signature(
+    app: Sphinx,
+    what: str,
+    name: str,
+    obj: object,
+    options: object,
+    signature: str | None,
+    returns: str | None,
+) -> tuple[str, str | None] | None:
+    """What every method takes is shown once, as `Options`."""
+    if signature is None:
+        return None
+    signature = re.sub(r"temperature=None, .*web_search=None", "**options: Options", signature)
+    return re.sub(r"= ?<factory>", "= {}", signature), returns
+
+
+def find_elsewhere(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, shown: Element
+) -> Element | None:
+    """A docstring names what is public without its module, from whichever module it is in."""
+    domain = env.domains.python_domain
+    for module in ("h2o_client", "h2o_client.server", "h2o_client.pytest_plugin"):
+        name = f"{module}.{node['reftarget']}"
+        found = domain.resolve_xref(env, node["refdoc"], app.builder, "obj", name, node, shown)
+        if found is not None:
+            return found
+    return None
+
+
+def setup(app: Sphinx) -> None:
+    """Told by Sphinx to set up."""
+    app.connect("autodoc-process-docstring", show_arguments)
+    app.connect("autodoc-process-signature", shorten_signature)
+    app.connect("missing-reference", find_elsewhere)
