@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from h2o_client.timeouts import Timeouts
     from h2o_client.wire.events import (
         Elicitation,
+        Event,
         Failure,
         File,
         Notice,
@@ -69,6 +70,7 @@ __all__ = [
     "ConfigurationError",
     "Conversation",
     "Elicitation",
+    "Event",
     "Failure",
     "File",
     "GenerationError",
@@ -170,6 +172,7 @@ _MODULES = {
     "h2o_client.timeouts": ("Timeouts",),
     "h2o_client.wire.events": (
         "Elicitation",
+        "Event",
         "Failure",
         "File",
         "Notice",

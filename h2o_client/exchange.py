@@ -68,7 +68,7 @@ class Exchange:
         self.generation: Generation | None = None
         self.resumption: Resumption | None = None  # where the server keeps runs
         self.stored: Callable[[Exchange, Call], Stored] | None = None
-        self.passed_over = 0  # characters at the beginning that the caller has had before
+        self.passed_over: int = 0  # characters at the beginning that the caller has had before
         self.learned: Callable[[], str | None] | None = None
         self.resumed: Callable[[str], Request] | None = None
         self.transcript: Transcript = Transcript()

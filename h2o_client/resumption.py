@@ -64,8 +64,8 @@ class Resumption:
     """
 
     def __init__(self, reading: Reading, run: Run, *, most: int) -> None:
-        self.count = 0
-        self.over = False
+        self.count: int = 0
+        self.over: bool = False
         self.run = run
         self._reading = reading
         self._most = most

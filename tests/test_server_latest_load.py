@@ -16,6 +16,7 @@ from h2o_client.server import Limits, connection, serve
 from h2o_client.server.latest import frames
 from h2o_client.server.v0_9_6 import runs
 from h2o_client.wire.events import Final
+from h2o_client.wire.runlog import write_update
 from test_server_answer import FedEngine
 from test_server_latest_stream import COMPLETED, Asked, Reader, log_of, numbers, read, text
 from test_server_v0_9_6_answer import eventually
@@ -67,11 +68,10 @@ def test_a_reader_that_does_not_read_holds_nothing_up(
         await drop(*given)
 
     monkeypatch.setattr(connection, "drop", noted)
-    written = frames._written
 
-    def counted(event: str, document: bytes, *, id: str = "") -> bytes:
-        sent.append(len(document))
-        return written(event, document, id=id)
+    def counted(number: int, update: bytes) -> bytes:
+        sent.append(len(update))
+        return write_update(number, update)
 
     limits = Limits(log_seconds=2.0, logs=10**9)
     with serve(engine, chat_ui="latest", limits=limits) as server:
@@ -80,7 +80,7 @@ def test_a_reader_that_does_not_read_holds_nothing_up(
         asked = Asked(guest, made)
         asked.listener.next()
         asked.leave()
-        monkeypatch.setattr(frames, "_written", counted)
+        monkeypatch.setattr(frames, "write_update", counted)
         host = urlsplit(guest.url)
         with socket.create_connection((str(host.hostname), host.port or 0), timeout=10) as client:
             head = f"GET {log_of(made)} HTTP/1.1\r\nHost: {host.netloc}\r\n"

@@ -85,7 +85,7 @@ class Drawing:
     """One display, drawn again and again. ``pause``: how long to wait until the next time."""
 
     def __init__(self) -> None:
-        self.pause = _PACE
+        self.pause: float = _PACE
         first = {"text/html": "<div>…</div>", "text/plain": _NO_UPDATES}
         self._drawn: card.Bundle = {}
         handle = display(first, raw=True, display_id=True)

@@ -29,7 +29,7 @@ class RunLog(Format):
     def __init__(self, overlap: Overlap) -> None:
         super().__init__()
         self.text_bytes = 0
-        self.last = 0
+        self.last: int = 0
         self.end_status: str | None = None
         self._overlap = overlap
         self._number = 0

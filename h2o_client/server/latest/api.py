@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import msgspec
 
 from h2o_client.server.records import Conversation, Shared
@@ -20,7 +22,7 @@ class LatestPreferences(Preferences):
 class Api(api.Api):
     """As v0.10.0's, with what came later."""
 
-    preferences = LatestPreferences
+    preferences: ClassVar[type[Preferences]] = LatestPreferences
 
     def tree(self, found: Conversation | Shared) -> Document:
         return {**super().tree(found), "deployedSpaces": UNDEFINED}

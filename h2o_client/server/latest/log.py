@@ -25,7 +25,7 @@ class Log(Account):
     def __init__(self, generation_id: str) -> None:
         super().__init__(generation_id)
         self.status: str | None = None
-        self.size = 0
+        self.size: int = 0
         self.closed: Callable[[], None] = _ignore
         self._documents: list[bytes] = []
         self._said: list[str] = []

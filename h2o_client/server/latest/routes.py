@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Mapping
+from typing import ClassVar
 
 import msgspec
 from msgspec import UNSET
@@ -27,6 +28,7 @@ from h2o_client.server.latest.stops import Stops
 from h2o_client.server.records import Conversation, Message
 from h2o_client.server.replies import Refusal
 from h2o_client.server.store import Store
+from h2o_client.server.v0_9_6 import api as v0_9_6_api
 from h2o_client.server.v0_9_6 import bodies, conversations, tree
 from h2o_client.server.v0_9_6.runs import Run
 from h2o_client.wire import superjson
@@ -35,9 +37,9 @@ from h2o_client.wire import superjson
 class Routes(v0_9_6.Routes):
     """Every route of the newest chat-ui that a client can use."""
 
-    api = Api
-    question = Question
-    kept_every = 3.0
+    api: ClassVar[type[v0_9_6_api.Api]] = Api
+    question: ClassVar[type[bodies.Question]] = Question
+    kept_every: ClassVar[float | None] = 3.0
 
     def __init__(
         self,

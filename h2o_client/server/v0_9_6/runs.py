@@ -84,7 +84,7 @@ class Run:
     ) -> None:
         self.name = name
         self.account = account
-        self.outbox = Outbox()
+        self.outbox: Outbox = Outbox()
         self._generation = generation
         self._title = title
         self._keep = keep
