@@ -42,6 +42,7 @@ _MOST_READ_IN_A_LOOP = 1 << 16  # bytes that say nothing, before an event loop s
 _LETS_GO_WITHIN = 1.0  # seconds that a closing connection waits for who watches it
 _TAKEN_WITHIN = 0.3  # seconds that a stop gives the message, so as not to overtake it
 _READING_BACK = Timeouts(connect=1, first_token=2, idle=2, total=3)
+_LOG_WITHIN = 5.0  # seconds until a log begins, which has nothing to wait for
 _LATE_END = 0.1  # seconds that the end of a body is waited for once all has been said
 
 
@@ -187,7 +188,11 @@ class Exchange:
         self._decoder = decoder
         self._drained = False
         self._heard_at = time.monotonic()
-        self._open(request, is_message=is_message)
+        self.call.at_most = None if is_message else _LOG_WITHIN
+        try:
+            self._open(request, is_message=is_message)
+        finally:
+            self.call.at_most = None
         self._awaits_first = self.first_token_at is None
         self._allow_for_elicitation()
 

@@ -34,6 +34,7 @@ _FIRST_PAUSE = 1.0  # seconds before the second try; each is three times as long
 _LONGEST_PAUSE = 30.0
 _LIVED = 10.0  # seconds after which a body that just ends is no failure: the server ends it at 300
 _GONE_PAUSES = (0.5, 1.0)  # before a run that the server does not know is asked for again
+_SILENCES = 2  # a server that so often has not even begun to answer is not waited for any more
 _STORED_WITHIN = 10.0
 _RAREST_LOOK = 0.5
 _ALIVE = 3.0  # seconds within which a connection that stands has brought at least a keepAlive
@@ -76,6 +77,7 @@ class Resumption:
         self._opened_at = time.monotonic()
         self._planned = False  # a body that ended as the server ends it after five minutes
         self._breaks = 0  # that nothing was read after yet
+        self._silences = 0
         self._asked_gone = 0
         self._began_at = 0  # characters of text there were before this run
         self._kinds: Counter[str] = Counter()
@@ -135,7 +137,11 @@ class Resumption:
                     raise broken from exc
                 why: H2oError = exc
             except (TransportError, ProtocolError) as exc:
-                if not self._is_a_break(exc):
+                if isinstance(exc, TransportTimeout) and exc.which in ("first_token", "idle"):
+                    self._silences += 1
+                    if self._silences == _SILENCES:
+                        raise broken from exc
+                elif not self._is_a_break(exc):
                     raise
                 why = exc
             self._count_try(broken, why)
@@ -158,6 +164,7 @@ class Resumption:
         reached = (self._log.last if self._log else 0, self._reading.transcript.characters)
         if self._planned or reached != self._reached:
             self._tries, self._reached, self._planned = 0, reached, False
+            self._silences = 0
         if self._tries > self._most:
             raise broken from why
         log.info("an answer is taken up again (%s)", type(why or broken).__name__)

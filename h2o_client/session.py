@@ -59,7 +59,8 @@ class H2oSession:
         cookie file. What its user has set in the browser stays as it was.
     headers: sent with every request, as for a proxy that asks for credentials.
     timeout: `Timeouts`, or seconds for all but the total.
-    max_retries: how often a request that cannot have been taken is sent again.
+    max_retries: how often a request that cannot have been taken is sent again, and how often an
+        answer that broke off is looked for in vain before it is given up (newest servers).
     insecure_cookies: True lets the session's cookies cross the network in the clear; without it
         that is an error, but for loopback.
     verify: False, a file or folder of trusted authorities, or an `ssl.SSLContext`.

@@ -319,6 +319,25 @@ def test_keep_alives_without_a_word_are_the_models_silence_and_no_break() -> Non
         assert (caught.value.which, server.resumed) == ("idle", [])
 
 
+def test_a_server_that_answers_nothing_any_more_is_not_waited_for_again_and_again() -> None:
+    silent = threading.Event()
+
+    def way(request: Request) -> Cut | None:
+        if MESSAGE.fullmatch(request.path) and request.method == "POST":
+            silent.set()
+        return Cut(0, "stall") if silent.is_set() else None
+
+    with (
+        FakeChatUi("head", answer=[Says(TOKENS)]) as server,
+        BreakingPath(server.port, way) as path,
+    ):
+        client = H2oSession(path.url, server_version="latest", timeout=Timeouts(first_token=0.3))
+        with client, pytest.raises(TransportTimeout) as caught:
+            client.stream("Hello", keep=True)
+        assert (caught.value.which, caught.value.seconds) == ("first_token", 0.3)
+        assert sum(bool(LOG.fullmatch(each.path)) for each in path.log) == 2
+
+
 def test_the_total_time_holds_while_an_answer_is_taken_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resumption, "_FIRST_PAUSE", 60.0)
     monkeypatch.setattr(fake_model, "GOES_ON", 60.0)

@@ -70,6 +70,8 @@ class Call:
         self.timeouts = timeouts
         self.clock: Clock = clock or Clock(timeouts.total)
         self.sent: bool = False
+        # Seconds within which an answer has to begin, whatever its budget; None for no such bound.
+        self.at_most: float | None = None
         # Whether a read waits for bytes that are not there yet; if not, `starved` tells of them.
         self.patient = True
         self.starved: bool = False
@@ -156,7 +158,10 @@ class Call:
     def connected(self, sock: Any) -> None:
         """The request goes over ``sock``, which `wake` can reach from here on."""
         self.reaches(sock)
-        self.clock.allow(self._budget, getattr(self.timeouts, self._budget))
+        seconds: float | None = getattr(self.timeouts, self._budget)
+        if self.at_most is not None:
+            seconds = self.at_most if seconds is None else min(seconds, self.at_most)
+        self.clock.allow(self._budget, seconds)
 
     def reaches(self, sock: Any) -> None:
         """``sock`` is this call's."""
