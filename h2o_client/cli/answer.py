@@ -12,22 +12,28 @@ import msgspec
 from h2o_client.cli.output import is_plain, put, put_json, shown
 from h2o_client.errors import IncompleteAnswerError
 from h2o_client.reply import Reply
+from h2o_client.wire.events import Token
 
 Manner = Literal["plain", "raw", "json", "markdown"]
+Note = Callable[[str], None]
 
 _HUMP = re.compile("(?<=[a-z])(?=[A-Z])")
 
 
-def write(reply: Reply, manner: Manner, note: Callable[[], None] = lambda: None) -> None:
-    """Writes what comes, as it comes, and calls ``note`` each time. Raises what breaks it off."""
+def write(reply: Reply, manner: Manner, note: Note = lambda text: None) -> None:
+    """Writes what comes, as it comes. Raises what breaks it off.
+
+    ``note`` is told of each piece of the answer that was written.
+    """
     if manner == "raw":
         for token in reply:
             put(token)
-            note()
+            note(token)
     elif manner == "json":
         for event in reply.events():
             put_json(document_of(event))
-            note()
+            if isinstance(event, Token) and not event.special:
+                note(event.text)
     elif manner == "markdown" and not is_plain(sys.stdout):
         from h2o_client.cli.markdown import write_markdown
 
@@ -37,14 +43,14 @@ def write(reply: Reply, manner: Manner, note: Callable[[], None] = lambda: None)
     _check_questions(reply)
 
 
-def write_plain(tokens: Iterable[str], note: Callable[[], None] = lambda: None) -> None:
+def write_plain(tokens: Iterable[str], note: Note = lambda text: None) -> None:
     """Writes text, harmless to a terminal, and the end of its last line."""
     last = ""
     try:
         for token in tokens:
-            last = shown(token, sys.stdout) or last
-            put(last)
-            note()
+            last = token or last
+            put(shown(token, sys.stdout))
+            note(token)
     finally:
         if last and not last.endswith("\n"):
             put("\n")

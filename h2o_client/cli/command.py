@@ -23,7 +23,6 @@ _COMMANDS = (
     "models",
     "conversations",
     "export",
-    "resume",
     "doctor",
     "serve",
     "completion",

@@ -37,12 +37,12 @@ class _Parser(MarkdownIt):
 _PARSER = _Parser()
 
 
-def write_markdown(tokens: Iterable[str], note: Callable[[], None]) -> None:
+def write_markdown(tokens: Iterable[str], note: Callable[[str], None]) -> None:
     """Writes the tokens to stdout, a terminal, as they come; calls ``note`` for each."""
     with Growing(Console(file=sys.stdout, highlight=False)) as answer:
         for token in tokens:
             answer.add(token)
-            note()
+            note(token)
 
 
 class Growing:

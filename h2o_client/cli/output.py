@@ -24,8 +24,9 @@ def put(text: str) -> None:
     """Writes to stdout at once. Ends the command if nobody reads it any more."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     try:
-        # Half a surrogate pair, which v0.8 can send, is no reason to lose an answer.
-        click.echo(text.encode(encoding, "replace").decode(encoding), nl=False)
+        # What the terminal's alphabet lacks is no reason to lose an answer; and click would take
+        # out of a file what it holds for colours.
+        click.echo(text.encode(encoding, "replace").decode(encoding), nl=False, color=True)
     except BrokenPipeError:
         # Python would write what is left at its exit, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

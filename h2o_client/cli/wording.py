@@ -7,7 +7,7 @@ import re
 _WORDS = tuple(
     (re.compile(pattern), words)
     for pattern, words in (
-        (r" \d+ characters of the answer are on \.partial\.", ""),
+        (r" \S+ characters of the answer are on \.partial\.", ""),
         (r"timeout=Timeouts\(\w+=\.\.\.\)", "--timeout SECONDS"),
         (r"timeout=(\S+): give seconds above 0, .*", r"--timeout=\1: give seconds above 0."),
         (r'pass cookies="name=value"', "give --cookie name=value"),
@@ -26,9 +26,11 @@ _WORDS = tuple(
         (r"give H2oSession the address", "use the address"),
         (r"python -m h2o_client\.server", "h2o-chat serve"),
         (r"server_version=\.", "--chat-ui VERSION."),
-        (r"\bserver_version=", "--chat-ui "),
+        (r"\bserver_version=(?=\S)", "--chat-ui "),
+        (r"\bserver_version=", "--chat-ui"),
         (r"\binsecure_cookies=True", "--insecure-cookies"),
         (r"\bverify='(\S+)'", r"--ca \1"),
+        (r"\bverify=(?=\S)", "--ca "),
         (r"\bproxy=", "--proxy"),
         (r"\bsystem=", "--system"),
         (r"\bparameters=", "-p"),
