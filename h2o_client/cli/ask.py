@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import cast
 
 import click
 
@@ -28,9 +29,9 @@ from h2o_client.options import Options
     type=click.Path(exists=True, dir_okay=False),
     help="A file that goes with the prompt; may be repeated.",
 )
-@click.option("--markdown", "manners", flag_value="markdown", multiple=True, help="Render it live.")
-@click.option("--json", "manners", flag_value="json", multiple=True, help="An event a line.")
-@click.option("--raw", "manners", flag_value="raw", multiple=True, help="Byte for byte.")
+@click.option("--markdown", is_flag=True, help="Show the answer as Markdown, as it grows.")
+@click.option("--json", "as_json", is_flag=True, help="What the server says, an event a line.")
+@click.option("--raw", is_flag=True, help="The answer byte for byte.")
 def command(
     connection: Connection,
     prompt: tuple[str, ...],
@@ -39,7 +40,9 @@ def command(
     parameters: tuple[str, ...],
     keep: bool,
     files: tuple[str, ...],
-    manners: tuple[Manner, ...],
+    markdown: bool,
+    as_json: bool,
+    raw: bool,
 ) -> int:
     """Asks a chat-ui server. The answer goes to stdout as it comes.
 
@@ -52,14 +55,13 @@ def command(
       h2o-chat --url http://localhost:3000 -p temperature=0.7 "Tell me a joke"
       cat report.txt | h2o-chat "Summarise this"
     """
-    if len(set(manners)) > 1:
-        raise click.UsageError("--markdown, --json and --raw: it is one of them.")
+    manner = _manner(markdown=markdown, json=as_json, raw=raw)
     options = options_of(parameters, files)
-    if not (prompt or manners or files) and sys.stdin.isatty() and sys.stdout.isatty():
+    is_bare = not (prompt or files) and manner == "plain"
+    if is_bare and sys.stdin.isatty() and sys.stdout.isatty():
         from h2o_client.cli.chat import chat
 
         return chat(connection, model=model, system=system, keep=keep, options=options)
-    manner = manners[0] if manners else "plain"
     question = _question(prompt)
     try:
         _answer(connection, question, manner, model, system, keep, options)
@@ -86,6 +88,13 @@ def _answer(
         client.stream(question, system=system, keep=keep, **options) as reply,
     ):
         write(reply, manner)
+
+
+def _manner(**wanted: bool) -> Manner:
+    chosen = [cast(Manner, name) for name, is_wanted in wanted.items() if is_wanted]
+    if len(chosen) > 1:
+        raise click.UsageError("--markdown, --json and --raw: it is one of them.")
+    return chosen[0] if chosen else "plain"
 
 
 def _question(prompt: tuple[str, ...]) -> str:

@@ -152,4 +152,4 @@ def _parted(text: str) -> tuple[str, str]:
     if not begins or begins[-1] == 0:
         return "", text
     lines = text.split("\n")  # and nothing else that Python takes for the end of a line
-    return "\n".join(lines[: begins[-1]]), "\n".join(lines[begins[-1] :])
+    return "\n".join(lines[: begins[-1]]) + "\n", "\n".join(lines[begins[-1] :])
