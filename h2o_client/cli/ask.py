@@ -10,6 +10,7 @@ import click
 from h2o_client.cli.answer import Manner, write
 from h2o_client.cli.asking import asks, options_of
 from h2o_client.cli.connecting import Connection, connects
+from h2o_client.cli.last import kept
 from h2o_client.cli.output import put_json
 from h2o_client.cli.statuses import EPILOG, status_of
 from h2o_client.cli.wording import in_shell
@@ -86,8 +87,9 @@ def _answer(
     with (
         connection.open(model=model) as client,
         client.stream(question, system=system, keep=keep, **options) as reply,
+        kept(client, reply) as note,
     ):
-        write(reply, manner)
+        write(reply, manner, note)
 
 
 def _manner(**wanted: bool) -> Manner:

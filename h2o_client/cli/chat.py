@@ -15,6 +15,7 @@ from h2o_client.cli.answer import write
 from h2o_client.cli.asking import asks, options_of
 from h2o_client.cli.connecting import Connection, connects
 from h2o_client.cli.editor import Editor, open_editor
+from h2o_client.cli.last import kept
 from h2o_client.cli.output import put, say, say_error
 from h2o_client.cli.slash import COMMANDS, Left, obey
 from h2o_client.cli.statuses import BAD_CALL, EPILOG, status_of
@@ -60,7 +61,14 @@ def chat(
 ) -> int:
     """Converses until the user has enough. With piped lines, the first error is the status."""
     with connection.open(model=model) as client:
-        talk = Chat(client, open_editor(COMMANDS), system=system, keep=keep, options=options)
+        talk = Chat(
+            client,
+            open_editor(COMMANDS),
+            connection,
+            system=system,
+            keep=keep,
+            options=options,
+        )
         if sys.stdin.isatty():
             say(f"A chat with {client.base_url}. /help shows what can be done, Ctrl-D leaves.")
         try:
@@ -77,6 +85,7 @@ class Chat:
         self,
         client: H2oSession,
         editor: Editor,
+        connection: Connection,
         *,
         system: str | None,
         keep: bool,
@@ -84,6 +93,7 @@ class Chat:
     ) -> None:
         self.client = client
         self.editor = editor
+        self.connection = connection
         self.options = options
         self.system = system
         self.model: str | None = None  # another one than the session's
@@ -129,8 +139,12 @@ class Chat:
     def answer(self, send: Callable[[], Reply]) -> None:
         """Sends what is to be sent and shows the answer; Ctrl-C stops it."""
         try:
-            with _ctrl_c(self.conversation.stop), send() as reply:
-                write(reply, "markdown")
+            with (
+                _ctrl_c(self.conversation.stop),
+                send() as reply,
+                kept(self.client, reply) as note,
+            ):
+                write(reply, "markdown", note)
         except H2oError as exc:
             self.is_taken = exc.resendable is False
             raise

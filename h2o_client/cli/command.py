@@ -23,6 +23,7 @@ _COMMANDS = (
     "models",
     "conversations",
     "export",
+    "resume",
     "doctor",
     "serve",
     "completion",

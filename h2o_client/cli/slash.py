@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from h2o_client.cli.output import harmless, put_line, say
+from h2o_client.cli.resume import resume
 from h2o_client.cli.transcript import branch, document, format_of, write_file
 
 if TYPE_CHECKING:
@@ -107,6 +108,11 @@ def _save(chat: Chat, rest: str) -> None:
     say(f"Saved to {rest}.")
 
 
+def _resume(chat: Chat, rest: str) -> None:
+    """Goes on with the last answer that was cut short, here or elsewhere."""
+    resume(chat.connection, rest=False)
+
+
 def _help(chat: Chat, rest: str) -> None:
     """Shows this."""
     for name, deed in _DEEDS.items():
@@ -131,6 +137,7 @@ _DEEDS: dict[str, Deed] = {
     "/title": _title,
     "/share": _share,
     "/save": _save,
+    "/resume": _resume,
     "/help": _help,
     "/quit": _quit,
 }

@@ -8,6 +8,7 @@ _WORDS = tuple(
     (re.compile(pattern), words)
     for pattern, words in (
         (r" \S+ characters of the answer are on \.partial\.", ""),
+        (r" What the server has stored of it is on \.stored\.", ""),
         (r"timeout=Timeouts\(\w+=\.\.\.\)", "--timeout SECONDS"),
         (r"timeout=(\S+): give seconds above 0, .*", r"--timeout=\1: give seconds above 0."),
         (r'pass cookies="name=value"', "give --cookie name=value"),
