@@ -50,7 +50,7 @@ class Terminal:
     def type(self, *keys: str) -> None:
         """Texts as they are, and keys by tmux's names, as "Enter" or "C-c"."""
         for key in keys:
-            is_name = re.fullmatch(r"Enter|Escape|Up|C-\w", key) is not None
+            is_name = re.fullmatch(r"Enter|Escape|Tab|Up|C-\w", key) is not None
             self._tmux("send-keys", *(() if is_name else ("-l",)), key)
 
     def resize(self, width: int, height: int) -> None:
@@ -234,6 +234,14 @@ def test_the_window_may_change_its_size(chat: Open) -> None:
         terminal.resize(100, 30)
         terminal.type("Go on", "Enter")
         terminal.until("The next", PROMPT)
+
+
+def test_tab_completes_a_slash_command(chat: Open) -> None:
+    terminal = chat("http://localhost:1")
+    terminal.type("/he", "Tab")
+    terminal.until("> /help")
+    terminal.type("Enter")
+    terminal.until("/save FILE", "Ctrl-C stops an answer", PROMPT)
 
 
 def test_edit_offers_the_last_message(chat: Open) -> None:
