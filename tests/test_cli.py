@@ -183,6 +183,20 @@ def test_markdown_into_a_file_is_the_text_itself(
     assert capsys.readouterr().out == "# A\n*b*\n"
 
 
+@pytest.mark.parametrize("manner", ["--raw", "--json", "--markdown"])
+def test_what_a_tool_asks_is_turned_down_and_the_answer_goes_on(
+    no_stdin: None, capsys: pytest.CaptureFixture[str], manner: str
+) -> None:
+    says = Says(("one",), asks=True, rest=(" two",))
+    with FakeChatUi("head", answer=[says]) as server:
+        assert run(["--url", server.url, manner, "Hi"]) == 0
+        posted = [each.json() for each in server.requests if "/elicitation" in each.path]
+    assert [document["action"] for document in posted] == ["cancel"]
+    shown = capsys.readouterr()
+    assert shown.err.startswith("(A tool asks: Really? Nobody can answer that here")
+    assert "two" in shown.out
+
+
 def test_an_alphabet_that_lacks_a_letter_loses_no_answer() -> None:
     with ScriptedServer(chat_ui(streams(tokens("caf\xe9", " noir")))) as server:
         done = command("--url", server.url, "Hi", env={"PYTHONIOENCODING": "ascii"})

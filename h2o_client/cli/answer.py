@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal
 
 import msgspec
 
-from h2o_client.cli.output import is_plain, put, put_json, shown
-from h2o_client.errors import IncompleteAnswerError
-from h2o_client.reply import Reply
-from h2o_client.wire.events import Token
+from h2o_client.cli.output import is_plain, put, put_json, say, shown
+from h2o_client.reply import Answer, Reply
+from h2o_client.wire.events import Elicitation, Event, Token
 
 Manner = Literal["plain", "raw", "json", "markdown"]
 Note = Callable[[str], None]
@@ -26,21 +25,20 @@ def write(reply: Reply, manner: Manner, note: Note = lambda text: None) -> None:
     ``note`` is told of each piece of the answer that was written.
     """
     if manner == "raw":
-        for token in reply:
+        for token in _texts(reply):
             put(token)
             note(token)
     elif manner == "json":
-        for event in reply.events():
+        for event in _events(reply):
             put_json(document_of(event))
             if isinstance(event, Token) and not event.special:
                 note(event.text)
     elif manner == "markdown" and not is_plain(sys.stdout):
         from h2o_client.cli.markdown import write_markdown
 
-        write_markdown(reply, note)
+        write_markdown(_texts(reply), note)
     else:
-        write_plain(reply, note)
-    _check_questions(reply)
+        write_plain(_texts(reply), note)
 
 
 def write_plain(tokens: Iterable[str], note: Note = lambda text: None) -> None:
@@ -63,9 +61,16 @@ def document_of(event: object) -> dict[str, object]:
     return {"type": kind, **{name: each for name, each in fields.items() if each is not None}}
 
 
-def _check_questions(reply: Reply) -> None:
-    asked = reply.elicitation
-    if reply.answer is None and asked is not None:
-        raise IncompleteAnswerError(
-            f"A tool asks something that this command cannot answer: {asked.message}"
-        )
+def _texts(reply: Reply) -> Iterator[str]:
+    for event in _events(reply):
+        if isinstance(event, Token) and event.text and not event.special:
+            yield event.text
+
+
+def _events(reply: Reply) -> Iterator[Event | Answer]:
+    """What the server says. What a tool asks the user is turned down: nobody can answer here."""
+    for event in reply.events():
+        yield event
+        if isinstance(event, Elicitation) and event.state == "request":
+            say(f"(A tool asks: {event.message} Nobody can answer that here: it is turned down.)")
+            reply.answer_elicitation("cancel", elicitation_id=event.id)
