@@ -20,7 +20,7 @@ from h2o_client.session import H2oSession
 _NONE = "There are no conversations. Those of a browser need its --cookie."
 
 
-@click.group("conversations", invoke_without_command=True)
+@click.group("conversations", invoke_without_command=True, subcommand_metavar="[COMMAND] [ARGS]...")
 @connects
 @click.option("--json", "as_json", is_flag=True, help="An object a line.")
 @click.pass_context
