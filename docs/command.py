@@ -32,11 +32,11 @@ def chapter() -> str:
     context = click.Context(command, info_name=NAME)
     ask = command.get_command(context, "ask")
     assert ask is not None
-    parts += _section(ask, NAME, context)
+    parts += _section(ask, NAME)
     for name in command.list_commands(context):
         found = command.get_command(context, name)
         if found is not None and not found.hidden:
-            parts += _section(found, f"{NAME} {name}", context)
+            parts += _section(found, f"{NAME} {name}")
     options = [each for each in ask.params if each.name in _OF_SERVERS]
     title = "The options that say which server is meant"
     parts += [f"{title}\n{'-' * len(title)}"]
@@ -44,7 +44,7 @@ def chapter() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _section(found: click.Command, name: str, above: click.Context) -> Iterator[str]:
+def _section(found: click.Command, name: str) -> Iterator[str]:
     context = click.Context(found, info_name=name)
     yield f"{name}\n{'-' * len(name)}"
     usage = " ".join([name, *found.collect_usage_pieces(context)])
@@ -62,7 +62,7 @@ def _section(found: click.Command, name: str, above: click.Context) -> Iterator[
         for each in found.list_commands(context):
             inner = found.get_command(context, each)
             assert inner is not None
-            yield from _section(inner, f"{name} {each}", context)
+            yield from _section(inner, f"{name} {each}")
 
 
 def _options(context: click.Context, options: Iterable[click.Option]) -> Iterator[str]:
