@@ -98,10 +98,10 @@ class Chat:
         self.system = system
         self.model: str | None = None  # another one than the session's
         self.prompt: str | None = None  # the last one
-        self.is_taken = False  # whether the server has that prompt
-        self.status = 0
+        self.is_taken: bool = False  # whether the server has that prompt
+        self.status: int = 0
         self._keep = keep
-        self.conversation = self._new()
+        self.conversation: Conversation = self._new()
 
     def run(self) -> None:
         """Asks and answers until the end of what is typed."""
