@@ -16,7 +16,7 @@ from h2o_client.cli.wording import in_shell
 PACKAGE = Path(h2o_client.__file__).parent
 
 # Code that the command does not call with what a person says, or whose sentences are its own.
-ELSEWHERE = {"aio", "cli", "server", "pytest_plugin.py", "__init__.py", "provider.py"}
+ELSEWHERE = {"aio", "cli", "notebook", "server", "pytest_plugin.py", "__init__.py", "provider.py"}
 # Said to a programmer: the command never makes these mistakes.
 NOT_FROM_A_SHELL = (
     "A vote is",
