@@ -17,6 +17,7 @@ from h2o_client.version import __version__
 if TYPE_CHECKING:
     from h2o_client.aio import AsyncConversation, AsyncH2oSession, AsyncReply
     from h2o_client.calls import chat, stream
+    from h2o_client.check import Check
     from h2o_client.conversation import Conversation
     from h2o_client.errors import (
         AuthenticationError,
@@ -67,6 +68,7 @@ __all__ = [
     "AsyncReply",
     "AsyncResult",
     "AuthenticationError",
+    "Check",
     "ConfigurationError",
     "Conversation",
     "Elicitation",
@@ -123,6 +125,7 @@ _MODULES = {
         "chat",
         "stream",
     ),
+    "h2o_client.check": ("Check",),
     "h2o_client.conversation": ("Conversation",),
     "h2o_client.errors": (
         "AuthenticationError",

@@ -26,6 +26,8 @@ from h2o_client.upstream import DEFAULT_URL, Upstream
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
+    from h2o_client.check import Check
+
 _MOST_PAGES = 10_000
 
 
@@ -95,7 +97,7 @@ class H2oSession:
         named = os.environ.get("H2O_CLIENT_URL") if base_url is None else base_url
         model = model or os.environ.get("H2O_CLIENT_MODEL")
         # What a pickled session is made of again; its cookies travel as they are then.
-        self._arguments = {
+        self._arguments: dict[str, Any] = {
             "base_url": named,
             "model": model,
             "server_version": server_version,
@@ -299,6 +301,24 @@ class H2oSession:
             found_by=found.why,
         )
 
+    def check(self) -> Iterator[Check]:
+        """What is found at the address, step by step; never raises for what a server does.
+
+        From the address over the network, what answers, its version, the session's cookie, terms,
+        login and models to a conversation that is made, asked something, and deleted. A `Check`
+        comes as soon as its step is done; what fails says its likely cause and what to do.
+        """
+        from h2o_client.check import Said, checks
+
+        arguments = self._arguments
+        said = Said(
+            named=bool(arguments["base_url"]),
+            model=arguments["model"],
+            server_version=arguments["server_version"],
+            accept_terms=arguments["accept_terms"],
+        )
+        return checks(self._upstream, said, self._server_at)
+
     def close(self) -> None:
         """Stops what is unfinished, deletes what was made for it, closes connections."""
         completed(self._upstream.close)
@@ -340,6 +360,12 @@ class H2oSession:
         conversation = Conversation(self._upstream, id=token.conversation_id)
         timeouts = self._upstream.timeouts if timeout is None else Timeouts.of(timeout)
         return conversation._take_up(token, timeouts, begun)
+
+    def _server_at(self, base_url: str) -> Server:
+        """What answers at another address, asked as this session asks."""
+        others = {"base_url": base_url, "server_version": None, "max_retries": 0}
+        with H2oSession(**{**self._arguments, **others}) as other:
+            return other.server()
 
     def _entries(self) -> Iterator[Entry]:
         seen: set[str] = set()

@@ -17,8 +17,15 @@ from h2o_client import H2oSession
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session")
+def own_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the command keeps what it keeps, in the place of the developer's own folder."""
+    return tmp_path_factory.mktemp("config")
+
+
 @pytest.fixture(autouse=True)
-def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_environment(monkeypatch: pytest.MonkeyPatch, own_home: Path) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(own_home))
     for name in list(os.environ):
         if name.startswith("H2O_CLIENT_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)

@@ -16,6 +16,8 @@ from typing import IO
 import pytest
 
 from chatui import ID, chat_ui, refuses, streams, tokens
+from fake_chatui import FakeChatUi
+from fake_model import Says
 from h2o_client import __version__
 from h2o_client.cli import run
 from scripted import Exchange, ScriptedServer, refusing_port
@@ -78,6 +80,142 @@ def test_what_is_piped_in_follows_the_prompt(arguments: list[str], piped: str, p
         assert asked(server)["inputs"] == prompt
 
 
+@pytest.mark.parametrize(
+    ("arguments", "piped", "prompt"),
+    [
+        (["-"], "only the text", "only the text"),
+        (["Summarise", "-", "in", "one line"], "the text", "Summarise\n\nthe text\n\nin one line"),
+        (["-", "Summarise"], "the text", "the text\n\nSummarise"),
+    ],
+)
+def test_what_is_piped_in_stands_where_the_prompt_says_so(
+    arguments: list[str], piped: str, prompt: str
+) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        done = command("--url", server.url, *arguments, piped=piped)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert asked(server)["inputs"] == prompt
+
+
+def test_words_that_are_commands_are_a_prompt_behind_two_dashes(no_stdin: None) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        assert run(["--url", server.url, "--", "models", "--json"]) == 0
+        assert asked(server)["inputs"] == "models --json"
+
+
+def test_files_go_with_the_prompt(no_stdin: None, tmp_path: Path) -> None:
+    picture, text = tmp_path / "cat.png", tmp_path / "cat.txt"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n")
+    text.write_text("A cat.")
+    with FakeChatUi("0.9.4") as server:
+        given = ["--file", str(picture), "--file", str(text)]
+        assert run(["--url", server.url, *given, "What is this?"]) == 0
+        assert server.prompts[0].files == (picture.read_bytes(), b"A cat.")
+
+
+def test_files_that_a_server_cannot_take_are_status_2(
+    no_stdin: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "cat.txt"
+    path.write_text("A cat.")
+    with FakeChatUi("0.4") as server:
+        assert run(["--url", server.url, "--file", str(path), "What is this?"]) == 2
+        assert server.prompts == []
+    assert "is not something chat-ui v0.3 to v0.6 can do" in capsys.readouterr().err
+
+
+def test_the_servers_version_can_be_said(no_stdin: None) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        assert run(["--url", server.url, "--chat-ui", "0.4", "Hi"]) == 0
+        assert "GET /api/models" not in server.paths()
+
+
+def test_events_are_lines_of_json(no_stdin: None, capsys: pytest.CaptureFixture[str]) -> None:
+    says = Says(("Hel", "lo\x1b[2J"), title="Greetings")
+    with FakeChatUi("0.9.4", answer=[says]) as server:
+        assert run(["--url", server.url, "--json", "Hi"]) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    events = [json.loads(line) for line in out.splitlines()]
+    texts = [event["text"] for event in events if event["type"] == "token"]
+    assert "".join(texts) == "Hello\x1b[2J"
+    assert {"type": "title", "title": "Greetings"} in events
+    assert events[-1]["type"] == "answer"
+    assert events[-1]["text"] == "Hello\x1b[2J"
+    assert events[-1]["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize(
+    ("message", "status", "kind", "partial"),
+    [
+        (refuses(429, {"message": "Too many"}), 3, "RateLimitError", ""),
+        (streams(tokens("Hel", end=False)), 5, "IncompleteAnswerError", "Hel"),
+    ],
+)
+def test_in_json_the_last_line_tells_what_went_wrong(
+    no_stdin: None,
+    capsys: pytest.CaptureFixture[str],
+    message: Callable[[Exchange], None],
+    status: int,
+    kind: str,
+    partial: str,
+) -> None:
+    with ScriptedServer(chat_ui(message)) as server:
+        assert run(["--url", server.url, "--json", "Hi"]) == status
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    last = json.loads(shown.out.splitlines()[-1])
+    assert (last["type"], last["kind"], last["partial"]) == ("error", kind, partial)
+    assert ".partial" not in last["message"]
+
+
+def test_a_raw_answer_is_byte_for_byte(no_stdin: None, capsys: pytest.CaptureFixture[str]) -> None:
+    with ScriptedServer(chat_ui(streams(tokens("a\x1b[1m", "b")))) as server:
+        assert run(["--url", server.url, "--raw", "Hi"]) == 0
+    assert capsys.readouterr().out == "a\x1b[1mb"
+
+
+def test_markdown_into_a_file_is_the_text_itself(
+    no_stdin: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ScriptedServer(chat_ui(streams(tokens("# A", "\n*b*")))) as server:
+        assert run(["--url", server.url, "--markdown", "Hi"]) == 0
+    assert capsys.readouterr().out == "# A\n*b*\n"
+
+
+@pytest.mark.parametrize("manner", ["--raw", "--json", "--markdown"])
+def test_what_a_tool_asks_is_turned_down_and_the_answer_goes_on(
+    no_stdin: None, capsys: pytest.CaptureFixture[str], manner: str
+) -> None:
+    says = Says(("one",), asks=True, rest=(" two",))
+    with FakeChatUi("head", answer=[says]) as server:
+        assert run(["--url", server.url, manner, "Hi"]) == 0
+        posted = [each.json() for each in server.requests if "/elicitation" in each.path]
+    assert [document["action"] for document in posted] == ["cancel"]
+    shown = capsys.readouterr()
+    assert shown.err.startswith("(A tool asks: Really? Nobody can answer that here")
+    assert "two" in shown.out
+
+
+def test_an_alphabet_that_lacks_a_letter_loses_no_answer() -> None:
+    with ScriptedServer(chat_ui(streams(tokens("caf\xe9", " noir")))) as server:
+        done = command("--url", server.url, "Hi", env={"PYTHONIOENCODING": "ascii"})
+        assert (done.returncode, done.stdout, done.stderr) == (0, "caf? noir\n", "")
+
+
+def test_what_goes_into_a_file_is_what_came() -> None:
+    with ScriptedServer(chat_ui(streams(tokens("a\x1b[1m", "b\n")))) as server:
+        assert command("--url", server.url, "Hi").stdout == "a\x1b[1mb\n"
+
+
+def test_a_warning_is_a_sentence(no_stdin: None, capsys: pytest.CaptureFixture[str]) -> None:
+    with FakeChatUi("0.9.4") as server:
+        done = command("--url", server.url, "-p", "temperature=0.7", "Hi")
+    assert done.returncode == 0
+    assert done.stderr.startswith("Warning: chat-ui v0.9.2 to v0.9.5 does not hand sampling")
+    assert done.stderr.count("\n") == 1
+
+
 def test_options_say_how_to_answer(no_stdin: None, capsys: pytest.CaptureFixture[str]) -> None:
     with ScriptedServer(chat_ui()) as server:
         arguments = ["--url", server.url, "-m", "other", "-s", "Be brief", "--keep"]
@@ -103,6 +241,11 @@ def test_options_say_how_to_answer(no_stdin: None, capsys: pytest.CaptureFixture
         (["--temperature", "1", "Hi"], "No such option"),
         (["--timeout", "-1", "--url", "http://localhost:1", "Hi"], "timeout="),
         (["Hi"], "No server was named"),
+        (["--json", "--raw", "Hi"], "it is one of them"),
+        (["--json"], "There is no prompt"),
+        (["--file", "/nowhere/at/all", "Hi"], "does not exist"),
+        (["--url", "http://localhost", "--chat-ui", "0.9", "Hi"], '--chat-ui "0.9" could be'),
+        (["--url", "http://chat.example", "--cookie", "a=b", "Hi"], "--insecure-cookies"),
     ],
 )
 def test_a_bad_call_says_what_is_wrong_and_is_status_2(

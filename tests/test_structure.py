@@ -26,6 +26,7 @@ STAIR = (
     ("reply", "settling"),
     ("turn",),
     ("conversation",),
+    ("check",),
     ("session",),
     ("server",),
     ("calls", "cli", "pytest_plugin", "aio"),
@@ -108,11 +109,11 @@ def test_the_server_shares_only_the_wire_with_the_client() -> None:
 
 
 def test_importing_the_package_loads_no_extra() -> None:
-    code = (
-        "import sys, h2o_client; "
-        "print([name for name in ('anyio', 'asyncio', 'starlette', 'uvicorn', 'click', 'rich', "
-        "'IPython', 'markdown_it') if name in sys.modules])"
+    extras = (
+        *("anyio", "asyncio", "starlette", "uvicorn", "click", "rich", "prompt_toolkit"),
+        *("IPython", "markdown_it"),
     )
+    code = f"import sys, h2o_client; print([name for name in {extras} if name in sys.modules])"
     shown = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
     )

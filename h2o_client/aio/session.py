@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from h2o_client.aio.conversation import AsyncConversation
 from h2o_client.aio.offload import called, finished, is_cancelled
@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
+    from h2o_client.check import Check
+
 P = ParamSpec("P")
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 def _takes(
@@ -136,7 +140,7 @@ class AsyncH2oSession:
 
     def conversations(self) -> AsyncIterator[AsyncConversation]:
         """The conversations of this session or user, latest first: `H2oSession.conversations`."""
-        return _Conversations(self.wrapped)
+        return _Items(self.wrapped.conversations(), AsyncConversation)
 
     async def delete_conversations(self) -> None:
         """Deletes all conversations of this session, or of the user whose cookie it has."""
@@ -173,6 +177,10 @@ class AsyncH2oSession:
         """Which chat-ui this is, and how that was found out. Accepts no terms."""
         return await called(self.wrapped.server)
 
+    def check(self) -> AsyncIterator[Check]:
+        """What is found at the address, step by step: see `H2oSession.check`."""
+        return _Items(self.wrapped.check(), lambda check: check)
+
     async def aclose(self) -> None:
         """Stops what is unfinished, deletes what was made for it, closes connections."""
         await finished(self.wrapped.close)
@@ -189,18 +197,19 @@ class AsyncH2oSession:
         return f"<AsyncH2oSession {self.base_url}>"
 
 
-class _Conversations:
-    """`AsyncH2oSession.conversations`: the next is asked for in a thread."""
+class _Items(Generic[T, U]):
+    """What an iterator of the blocking session gives: the next is asked for in a thread."""
 
-    def __init__(self, session: H2oSession) -> None:
-        self._found = session.conversations()
+    def __init__(self, found: Iterator[T], made: Callable[[T], U]) -> None:
+        self._found = found
+        self._made = made
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> AsyncConversation:
+    async def __anext__(self) -> U:
         # A StopIteration would not cross the thread.
         found = await called(lambda: next(self._found, None))
         if found is None:
             raise StopAsyncIteration
-        return AsyncConversation(found)
+        return self._made(found)

@@ -113,6 +113,11 @@ class Transport:
             if self._closed:
                 self._session.close()
 
+    def proxies(self) -> dict[str, str]:
+        """The proxies of requests made now, by their scheme."""
+        found = self._settings(self._open_session(), self.base_url)["proxies"]
+        return dict(found)
+
     def close(self) -> None:
         """Closes the idle connections; those in use close with their answers. Idempotent."""
         self._closed = True

@@ -1,0 +1,392 @@
+"""`checks`: what is found at an address, step by step, and the likely cause of what fails."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+
+from h2o_client.conversation import Conversation
+from h2o_client.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    GenerationError,
+    H2oError,
+    ModelUnavailableError,
+    StatusError,
+    TermsNotAcceptedError,
+    TransportError,
+    TransportTimeout,
+)
+from h2o_client.generations import detect
+from h2o_client.options import Options
+from h2o_client.timeouts import Timeouts
+from h2o_client.transport import Call
+from h2o_client.transport.probe import goes_directly, speaks_http, speaks_tls
+from h2o_client.upstream import Upstream
+
+_PATIENCE = 15.0  # seconds for an answer that needs no model
+_PROBE = 3.0  # seconds for a look at what else a port may speak
+_ENOUGH = 40  # tokens of the test message's answer
+_PROMPT = "Say hello in one word."
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One step of `H2oSession.check`. ``status`` is "ok", "failed" or "skipped".
+
+    ``name`` is "address", "network", "TLS", "server", "version", "cookie", "terms", "login",
+    "models", "conversation", "answer" or "deletion"; ``detail`` says what was found, and ``hint``
+    what to do about a failure.
+    """
+
+    name: str
+    status: str
+    detail: str = ""
+    hint: str = ""
+
+
+class Seen(Protocol):
+    """What `H2oSession.server` tells, as far as it matters here."""
+
+    @property
+    def generation(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+
+class Said(msgspec.Struct, frozen=True):
+    """What the session was told: its address is named, its model, its version, its consent."""
+
+    named: bool
+    model: str | None
+    server_version: str | None
+    accept_terms: bool
+
+
+def checks(upstream: Upstream, said: Said, server_at: Callable[[str], Seen]) -> Iterator[Check]:
+    """The steps, each as soon as it is done. Raises nothing for what a server does.
+
+    ``server_at`` says what chat-ui answers at another address, or raises an `H2oError`.
+    """
+    steps = _Steps(upstream, said, server_at)
+    names = [name for name, _ in steps.all()]
+    failure: _Failed | None = None
+    for place, (name, step) in enumerate(steps.all()):
+        outcome: Check | _Failed = Check(name, "skipped")
+        if failure is None or (name == "deletion" and steps.conversation is not None):
+            outcome = steps.tried(name, step)
+        elif failure.step == name:
+            outcome = failure
+        if isinstance(outcome, _Failed):
+            if outcome.step not in names[place:]:
+                outcome.step = name
+            failure = failure or outcome
+            outcome = outcome.as_check() if outcome.step == name else Check(name, "skipped")
+        yield outcome
+
+
+class _Skipped(Exception):
+    """A step that does not apply, and why."""
+
+
+class _Failed(Exception):
+    """A step that failed; ``step`` names another one that is to blame."""
+
+    def __init__(self, detail: str, hint: str = "", *, step: str = "") -> None:
+        super().__init__(detail)
+        self.detail = detail.rstrip(".")
+        self.hint = hint
+        self.step = step
+
+    def as_check(self) -> Check:
+        return Check(self.step, "failed", self.detail, self.hint)
+
+
+class _Steps:
+    """The steps; what one has found, the next ones use."""
+
+    def __init__(self, upstream: Upstream, said: Said, server_at: Callable[[str], Seen]) -> None:
+        self.conversation: Conversation | None = None
+        self._upstream = upstream
+        self._said = said
+        self._transport = upstream.transport
+        self._server_at = server_at
+        # Nothing may go past a proxy.
+        self._direct = goes_directly(self._transport)
+        self._first_error: H2oError | None = None
+        self._answers = False  # that a chat-ui does
+        own = upstream.timeouts
+        self._timeouts = Timeouts(
+            connect=_least(own.connect), first_token=_least(own.first_token), idle=_least(own.idle)
+        )
+        parts = urlsplit(self._transport.base_url)
+        self._tls = parts.scheme == "https"
+        self._path = parts.path
+        self._root = f"{parts.scheme}://{parts.netloc}"
+        self._place = parts.hostname or "", parts.port or (443 if self._tls else 80)
+
+    def all(self) -> list[tuple[str, Callable[[], str]]]:
+        """Their names and what each does, in their order."""
+        return [
+            ("address", self._address),
+            ("network", self._network),
+            ("TLS", self._encryption),
+            ("server", self._server),
+            ("version", self._version),
+            ("cookie", self._cookie),
+            ("terms", self._terms),
+            ("login", self._login),
+            ("models", self._models),
+            ("conversation", self._creation),
+            ("answer", self._answer),
+            ("deletion", self._deletion),
+        ]
+
+    def tried(self, name: str, step: Callable[[], str]) -> Check | _Failed:
+        """What comes of a step."""
+        try:
+            return Check(name, "ok", step())
+        except _Skipped as exc:
+            return Check(name, "skipped", str(exc))
+        except _Failed as exc:
+            return exc
+        except H2oError as exc:
+            return self._explained(exc)
+
+    def _explained(self, exc: H2oError) -> _Failed:
+        """What an error amounts to: which step it is about, what happened, and what to do."""
+        if self._is_cookie_insecure():
+            return _Failed(*_sentences(exc), step="cookie")
+        if isinstance(exc, GenerationError):
+            return _Failed(
+                f"The model failed while it was answering: {exc.said}",
+                "The chat-ui is fine; who runs it has to look at the model server behind it.",
+            )
+        if isinstance(exc, StatusError):
+            is_tls = exc.status == 400 and self._is_tls_spoken()
+            hint = self._https_hint() if is_tls else exc.hint
+            step = next((step for kind, step in _STEP_OF if isinstance(exc, kind)), "")
+            return _Failed(f"The server answered {exc.status}: {exc.said}", hint, step=step)
+        if not _is_no_connection(exc) and self._is_tls_spoken():
+            return _Failed(*_sentences(exc)[:1], hint=self._https_hint())
+        return _Failed(*_sentences(exc))
+
+    def _address(self) -> str:
+        if not self._said.named:
+            raise _Failed(
+                "No server was named, and the default one has not spoken this protocol since "
+                "October 2023",
+                'Name yours: H2oSession("http://localhost:3000"), or set H2O_CLIENT_URL.',
+            )
+        return self._transport.base_url
+
+    def _network(self) -> str:
+        """Whether a connection stands; the other steps tell what came over it."""
+        try:
+            self._transport.ask(detect.first_request(), self._call(), enough=detect.is_enough)
+        except H2oError as exc:
+            self._first_error = exc
+            if _is_no_connection(exc):
+                raise
+        if not self._direct:
+            return "the proxy takes connections"
+        host, port = self._place
+        return f"{host} takes connections at port {port}"
+
+    def _encryption(self) -> str:
+        if not self._tls:
+            raise _Skipped("the address is http")
+        error = self._first_error
+        if isinstance(error, TransportError) and not isinstance(error, TransportTimeout):
+            if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+                raise error
+            if self._direct and speaks_http(*self._place, _PROBE):
+                url = f"http://{self._transport.base_url.partition('://')[2]}"
+                raise _Failed("What answers there speaks plain http", f"Use {url}.")
+            if isinstance(error.__cause__, ssl.SSLError):
+                raise error
+        return "the certificate is trusted"
+
+    def _server(self) -> str:
+        if self._first_error is not None:
+            raise self._first_error
+        try:
+            found = self._upstream.found(self._call())
+        except ConfigurationError as exc:
+            if self._is_cookie_insecure():
+                raise
+            raise self._nothing_here(exc) from None
+        self._answers = True
+        return f"a chat-ui: {found.why}"
+
+    def _nothing_here(self, exc: ConfigurationError) -> _Failed:
+        """No chat-ui answers: it may be at another path of the same host."""
+        for path in _other_paths(self._path):
+            try:
+                self._server_at(self._root + path)
+            except H2oError:
+                continue
+            return _Failed(
+                f"No chat-ui answers at {self._transport.base_url}",
+                f"One does at {self._root}{path}: use that address.",
+            )
+        detail, _ = _sentences(exc)
+        return _Failed(detail, "Is the address right, with its port and its path? " + _SAY_VERSION)
+
+    def _version(self) -> str:
+        found = self._upstream.found(self._call())
+        said = f"{found.generation.name} (generation {found.generation.letter})"
+        if found.version and found.version not in said:
+            said += f", {found.version}"
+        if self._said.server_version:
+            seen = self._server_at(self._transport.base_url)
+            if seen.generation != found.generation.letter:
+                raise _Failed(f"It is said to be {said}, but {seen.name} answers", _LEAVE_OUT)
+        return said
+
+    def _cookie(self) -> str:
+        """Makes the settings, which gives the session its cookie, and reads them with it."""
+        try:
+            self._upstream.prepared(self._call())
+        except ConfigurationError as exc:
+            if self._is_cookie_insecure():
+                raise
+            # The settings of v0.3 to v0.6 name a model.
+            raise _no_models() from exc
+        jar = self._transport.cookies.jar
+        if not len(jar):
+            raise _Failed(
+                "The server gave no session cookie that could be sent back",
+                "Does a proxy on the way take the Set-Cookie header off, or set it for another "
+                "host?",
+            )
+        names = ", ".join(sorted({cookie.name for cookie in jar}))
+        if self._said.accept_terms and not self._settings_accepted():
+            raise _Failed(
+                f"The server does not know its own cookie ({names}) again",
+                "Does a proxy on the way take the Cookie header off, or are there several servers "
+                "without a common database?",
+            )
+        return f"{names} comes back"
+
+    def _terms(self) -> str:
+        if self._said.accept_terms or self._settings_accepted():
+            return "accepted"
+        # Whether the server insists is only told by what needs it.
+        self._create()
+        return "not accepted, and not needed"
+
+    def _login(self) -> str:
+        user = self._upstream.asking.fetch(self._upstream.prepared().user(), self._call())
+        return f"logged in as {user.name}" if user is not None else "nobody is logged in"
+
+    def _models(self) -> str:
+        offered = self._upstream.models(self._call())
+        wanted = self._said.model
+        names = [model.id for model in offered]
+        if not offered and not wanted:
+            raise _no_models()
+        if wanted and offered and wanted not in names:
+            raise _Failed(
+                f"The model {wanted!r} is not served here", f"Choose one of: {', '.join(names)}."
+            )
+        return f"{len(offered)}, {wanted or names[0]} is asked"
+
+    def _creation(self) -> str:
+        self._create()
+        return "made"
+
+    def _create(self) -> None:
+        if self.conversation is None:
+            call = self._call()
+            model = self._upstream.model(None, call)
+            created = self._upstream.create(model.id, None, call)
+            self.conversation = Conversation(self._upstream, id=created.id)
+
+    def _answer(self) -> str:
+        assert self.conversation is not None
+        # Others warn that they do not hand it on.
+        samples = self._upstream.prepared().samples
+        options: Options = {"max_new_tokens": _ENOUGH} if samples else {}
+        with self.conversation.stream(_PROMPT, **options) as reply:
+            for number, _ in enumerate(reply):
+                if number >= _ENOUGH:
+                    reply.stop()
+            first = reply.time_to_first_token
+        if first is None:
+            raise _Failed("The answer is empty", "Who runs the server has to look at its model.")
+        return f"the first token after {first:.1f} s"
+
+    def _deletion(self) -> str:
+        assert self.conversation is not None
+        self.conversation.delete()
+        return "the conversation is gone"
+
+    def _settings_accepted(self) -> bool:
+        return self._upstream.settings(self._call()).accepted
+
+    def _call(self) -> Call:
+        return Call(self._timeouts)
+
+    def _is_cookie_insecure(self) -> bool:
+        try:
+            self._transport.cookies.check()
+        except ConfigurationError:
+            return True
+        return False
+
+    def _is_tls_spoken(self) -> bool:
+        """Whether it would be, in the place of the http that failed."""
+        unknown = not self._tls and not self._answers and self._direct
+        return unknown and speaks_tls(*self._place, _PROBE)
+
+    def _https_hint(self) -> str:
+        return f"It speaks TLS: use https://{self._transport.base_url.partition('://')[2]}."
+
+
+_SAY_VERSION = "If it is a chat-ui none the less, say which: server_version=."
+_LEAVE_OUT = "Leave server_version= out: it is then found out."
+_STEP_OF: tuple[tuple[type[StatusError], str], ...] = (
+    (AuthenticationError, "login"),
+    (TermsNotAcceptedError, "terms"),
+    (ModelUnavailableError, "models"),
+)
+
+
+def _no_models() -> _Failed:
+    return _Failed(
+        "The server lists no models",
+        "Who runs it has to configure one (MODELS, or OPENAI_BASE_URL on newer servers).",
+        step="models",
+    )
+
+
+def _sentences(exc: H2oError) -> tuple[str, str]:
+    """What happened, and what to do next."""
+    detail, _, hint = exc.message.partition(". ")
+    return detail, hint
+
+
+def _is_no_connection(exc: H2oError) -> bool:
+    if isinstance(exc, TransportTimeout):
+        return exc.which == "connect"
+    causes = (ConnectionRefusedError, socket.gaierror)
+    return isinstance(exc, TransportError) and (
+        isinstance(exc.__cause__, causes) or exc.message.startswith("The proxy")
+    )
+
+
+def _other_paths(path: str) -> list[str]:
+    """Where a chat-ui may be instead: above, and where its own examples put it."""
+    parts = path.strip("/").split("/") if path else []
+    above = ["/" + "/".join(parts[:number]) if number else "" for number in range(len(parts))]
+    return [each for each in (*reversed(above), f"{path}/chat", "/chat") if each != path]
+
+
+def _least(seconds: float | None) -> float:
+    return _PATIENCE if seconds is None else min(seconds, _PATIENCE)

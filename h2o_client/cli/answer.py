@@ -1,0 +1,76 @@
+"""An answer on its way to stdout: plain, raw, as events in JSON, or as Markdown that grows."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
+
+import msgspec
+
+from h2o_client.cli.output import is_plain, put, put_json, say, shown
+from h2o_client.reply import Answer, Reply
+from h2o_client.wire.events import Elicitation, Event, Token
+
+Manner = Literal["plain", "raw", "json", "markdown"]
+Note = Callable[[str], None]
+
+_HUMP = re.compile("(?<=[a-z])(?=[A-Z])")
+
+
+def write(reply: Reply, manner: Manner, note: Note = lambda text: None) -> None:
+    """Writes what comes, as it comes. Raises what breaks it off.
+
+    ``note`` is told of each piece of the answer that was written.
+    """
+    if manner == "raw":
+        for token in _texts(reply):
+            put(token)
+            note(token)
+    elif manner == "json":
+        for event in _events(reply):
+            put_json(document_of(event))
+            if isinstance(event, Token) and not event.special:
+                note(event.text)
+    elif manner == "markdown" and not is_plain(sys.stdout):
+        from h2o_client.cli.markdown import write_markdown
+
+        write_markdown(_texts(reply), note)
+    else:
+        write_plain(_texts(reply), note)
+
+
+def write_plain(tokens: Iterable[str], note: Note = lambda text: None) -> None:
+    """Writes text, harmless to a terminal, and the end of its last line."""
+    last = ""
+    try:
+        for token in tokens:
+            last = token or last
+            put(shown(token, sys.stdout))
+            note(token)
+    finally:
+        if last and not last.endswith("\n"):
+            put("\n")
+
+
+def document_of(event: object) -> dict[str, object]:
+    """An event or a record as JSON has it: its class is its ``type``; what is None is left out."""
+    kind = _HUMP.sub("_", type(event).__name__).lower()
+    fields = msgspec.to_builtins(event, enc_hook=str)
+    return {"type": kind, **{name: each for name, each in fields.items() if each is not None}}
+
+
+def _texts(reply: Reply) -> Iterator[str]:
+    for event in _events(reply):
+        if isinstance(event, Token) and event.text and not event.special:
+            yield event.text
+
+
+def _events(reply: Reply) -> Iterator[Event | Answer]:
+    """What the server says. What a tool asks the user is turned down: nobody can answer here."""
+    for event in reply.events():
+        yield event
+        if isinstance(event, Elicitation) and event.state == "request":
+            say(f"(A tool asks: {event.message} Nobody can answer that here: it is turned down.)")
+            reply.answer_elicitation("cancel", elicitation_id=event.id)

@@ -1,0 +1,185 @@
+"""``h2o-chat chat``: a conversation on a terminal, or with the lines that are piped in."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import click
+
+from h2o_client.cli.answer import write
+from h2o_client.cli.asking import asks, options_of
+from h2o_client.cli.connecting import Connection, connects
+from h2o_client.cli.editor import Editor, open_editor
+from h2o_client.cli.last import kept
+from h2o_client.cli.output import put, say, say_error
+from h2o_client.cli.slash import COMMANDS, Left, obey
+from h2o_client.cli.statuses import BAD_CALL, EPILOG, status_of
+from h2o_client.conversation import Conversation
+from h2o_client.errors import H2oError
+from h2o_client.options import Options
+from h2o_client.reply import Reply
+from h2o_client.session import H2oSession
+
+
+@click.command("chat", epilog=EPILOG)
+@connects
+@asks
+def command(
+    connection: Connection,
+    model: str | None,
+    system: str | None,
+    parameters: tuple[str, ...],
+    keep: bool,
+) -> int:
+    """A conversation, whose answers are shown as Markdown. /help in it shows what can be done.
+
+    Enter sends; Esc-Enter, or a backslash at the end of a line, begins another line. Ctrl-C stops
+    an answer and keeps what came of it, Ctrl-D leaves. Without a terminal, each line that is piped
+    in is a message.
+
+    \b
+    Examples:
+      h2o-chat chat --url http://localhost:3000 -s "You are a pirate."
+      h2o-chat chat --local < questions.txt
+    """
+    options = options_of(parameters)
+    return chat(connection, model=model, system=system, keep=keep, options=options)
+
+
+def chat(
+    connection: Connection,
+    *,
+    model: str | None,
+    system: str | None,
+    keep: bool,
+    options: Options,
+) -> int:
+    """Converses until the user has enough. With piped lines, the first error is the status."""
+    with connection.open(model=model) as client:
+        talk = Chat(
+            client,
+            open_editor(COMMANDS),
+            connection,
+            system=system,
+            keep=keep,
+            options=options,
+        )
+        if sys.stdin.isatty():
+            say(f"A chat with {client.base_url}. /help shows what can be done, Ctrl-D leaves.")
+        try:
+            talk.run()
+        finally:
+            talk.conversation.close()
+    return 0 if sys.stdin.isatty() else talk.status
+
+
+class Chat:
+    """One conversation at a time, what was said in it last, and how to go on."""
+
+    def __init__(
+        self,
+        client: H2oSession,
+        editor: Editor,
+        connection: Connection,
+        *,
+        system: str | None,
+        keep: bool,
+        options: Options,
+    ) -> None:
+        self.client = client
+        self.editor = editor
+        self.connection = connection
+        self.options = options
+        self.system = system
+        self.model: str | None = None  # another one than the session's
+        self.prompt: str | None = None  # the last one
+        self.is_taken: bool = False  # whether the server has that prompt
+        self.status: int = 0
+        self._keep = keep
+        self.conversation: Conversation = self._new()
+
+    def run(self) -> None:
+        """Asks and answers until the end of what is typed."""
+        while True:
+            try:
+                typed = self.editor.ask()
+            except EOFError:
+                return
+            except KeyboardInterrupt:
+                continue
+            try:
+                self._do(typed)
+            except Left:
+                return
+            except H2oError as exc:
+                say_error(exc)
+                self.status = self.status or status_of(exc)
+            except click.ClickException as exc:
+                say(f"Error: {exc.format_message()}")
+                self.status = self.status or BAD_CALL
+            except (KeyboardInterrupt, EOFError):
+                pass  # of a second Ctrl-C, or of an editor that a command has opened
+
+    def begin(self) -> None:
+        """Begins another conversation; the one before is left as ``--keep`` says."""
+        self.conversation.close()
+        self.conversation = self._new()
+        self.prompt, self.is_taken = None, False
+
+    def say(self, text: str) -> None:
+        """Sends a message and shows the answer."""
+        self.prompt, self.is_taken = text, False
+        self.answer(lambda: self.conversation.stream(text, **self.options))
+
+    def answer(self, send: Callable[[], Reply]) -> None:
+        """Sends what is to be sent and shows the answer; Ctrl-C stops it."""
+        try:
+            with (
+                _ctrl_c(self.conversation.stop),
+                send() as reply,
+                kept(self.client, reply) as note,
+            ):
+                write(reply, "markdown", note)
+        except H2oError as exc:
+            self.is_taken = exc.resendable is False
+            raise
+        self.is_taken = True
+        if sys.stdout.isatty():
+            put("\n")
+        if reply.finish_reason == "stopped":
+            say("(Stopped. /retry asks again.)")
+        elif reply.finish_reason == "length":
+            say("(The answer ended at the length allowed.)")
+
+    def _do(self, typed: str) -> None:
+        if typed.startswith("/"):
+            obey(self, typed)
+        elif typed.strip():
+            self.say(typed)
+
+    def _new(self) -> Conversation:
+        return self.client.conversation(system=self.system, model=self.model, keep=self._keep)
+
+
+@contextmanager
+def _ctrl_c(stop: Callable[[], None]) -> Iterator[None]:
+    """The first Ctrl-C calls ``stop``, and what still comes is shown; a second one interrupts."""
+    pressed = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+        pressed.set()
+        # Not here: what was interrupted may hold the lock that a stop needs.
+        threading.Thread(target=stop, daemon=True).start()
+
+    former = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)

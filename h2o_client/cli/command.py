@@ -1,0 +1,112 @@
+"""`run()`: the command as a whole. Sub-commands load when they are called."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import TextIO
+
+import click
+from click.shell_completion import CompletionItem
+
+from h2o_client.cli.output import say, say_error
+from h2o_client.cli.statuses import BAD_CALL, INTERRUPTED, status_of
+from h2o_client.errors import H2oError
+from h2o_client.version import __version__
+
+NAME = "h2o-chat"
+_COMMANDS = (
+    "ask",
+    "chat",
+    "models",
+    "conversations",
+    "export",
+    "resume",
+    "doctor",
+    "serve",
+    "completion",
+)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; gives its exit status and never raises what a person could cause."""
+    try:
+        with _warnings_on_a_line():
+            return int(command.main(arguments, prog_name=NAME, standalone_mode=False) or 0)
+    except click.exceptions.Exit as exc:
+        return exc.exit_code
+    except click.ClickException as exc:
+        exc.show()
+        return BAD_CALL
+    except H2oError as exc:
+        say_error(exc)
+        return status_of(exc)
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+
+
+class PromptOrCommand(click.Group):
+    """What is no command is a prompt."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        found: click.Command = import_module(f"h2o_client.cli.{cmd_name}").command
+        return found
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        is_prompt = not args or args[0] not in (*_COMMANDS, "--help", "--version")
+        # While a shell completes, nothing more may be said yet than the beginning of a command.
+        if is_prompt and (args or not ctx.resilient_parsing):
+            args = ["ask", *args]
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        ask = self._ask(ctx)
+        context = click.Context(ask, info_name=ctx.info_name)
+        ask.format_usage(context, formatter)
+        ask.format_help_text(context, formatter)
+        ask.format_options(context, formatter)
+        self.format_commands(ctx, formatter)
+        ask.format_epilog(context, formatter)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        context = click.Context(self._ask(ctx), info_name=ctx.info_name)
+        return super().shell_complete(ctx, incomplete) + self._ask(ctx).shell_complete(
+            context, incomplete
+        )
+
+    def _ask(self, ctx: click.Context) -> click.Command:
+        ask = self.get_command(ctx, "ask")
+        assert ask is not None
+        return ask
+
+
+@click.group(cls=PromptOrCommand)
+@click.version_option(__version__, prog_name=NAME)
+def command() -> None:
+    """Asks a chat-ui server, or is one."""
+
+
+@contextmanager
+def _warnings_on_a_line() -> Iterator[None]:
+    """What the library warns of is a sentence, and not where in Python it comes from."""
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        say(f"Warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield

@@ -1,0 +1,73 @@
+"""``h2o-chat doctor``: what is found at an address, and what to do about what fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+
+import click
+
+from h2o_client.check import Check
+from h2o_client.cli.answer import document_of
+from h2o_client.cli.connecting import Connection, connects
+from h2o_client.cli.output import put_json, put_line
+from h2o_client.cli.progress import waiting
+from h2o_client.cli.statuses import BAD_CALL, BROKEN_OFF, NETWORK, REFUSED
+from h2o_client.cli.wording import in_shell
+from h2o_client.errors import ConfigurationError
+
+_PATIENCE = 120.0  # seconds for the first token of the test message, unless told otherwise
+_WIDEST = len("conversation")
+_STATUSES = {
+    "address": BAD_CALL,
+    "network": NETWORK,
+    "TLS": NETWORK,
+    "answer": BROKEN_OFF,
+}
+
+
+@click.command("doctor")
+@connects
+@click.option("-m", "--model", metavar="NAME", help="The model, else the server's first.")
+@click.option("--json", "as_json", is_flag=True, help="An object a line.")
+def command(connection: Connection, model: str | None, as_json: bool) -> int:
+    """Looks at a server step by step, and says what is wrong with what fails.
+
+    The last steps make a conversation, ask something in it and delete it. The exit status is 0 if
+    nothing failed.
+
+    \b
+    Examples:
+      h2o-chat doctor --url http://localhost:3000
+      h2o-chat doctor --local
+    """
+    if connection.timeout is None:
+        connection = replace(connection, timeout=_PATIENCE)
+    with ExitStack() as stack:
+        try:
+            checks = stack.enter_context(connection.open(model=model)).check()
+        except ConfigurationError as exc:
+            detail, _, hint = exc.message.partition(". ")
+            checks = iter([Check("address", "failed", detail.rstrip("."), hint)])
+        failed = [check.name for check in _shown(checks, as_json)]
+    return _STATUSES.get(failed[0], REFUSED) if failed else 0
+
+
+def _shown(checks: Iterator[Check], as_json: bool) -> Iterator[Check]:
+    """Shows them as they come; gives those that failed."""
+    while True:
+        with waiting("Looking"):
+            check = next(checks, None)
+        if check is None:
+            return
+        if as_json:
+            said = {"detail": in_shell(check.detail), "hint": in_shell(check.hint)}
+            put_json({**document_of(check), **said})
+        else:
+            mark = check.status.ljust(7)
+            put_line(f"{mark} {check.name.ljust(_WIDEST)} {in_shell(check.detail)}".rstrip())
+            if check.hint:
+                put_line(f"{' ' * 8}{in_shell(check.hint)}")
+        if check.status == "failed":
+            yield check

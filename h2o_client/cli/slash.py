@@ -1,0 +1,145 @@
+"""What can be done in a chat beside talking: lines that begin with a slash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from h2o_client.cli.output import harmless, put_line, say
+from h2o_client.cli.resume import resume
+from h2o_client.cli.transcript import branch, document, format_of, write_file
+
+if TYPE_CHECKING:
+    from h2o_client.cli.chat import Chat
+
+    Deed = Callable[[Chat, str], None]
+
+
+class Left(Exception):
+    """The user has enough."""
+
+
+def obey(chat: Chat, line: str) -> None:
+    """Does what the line says; one that says nothing known is told so, and nothing is sent."""
+    name, _, rest = line.partition(" ")
+    deed = _DEEDS.get(name.strip())
+    if deed is None:
+        say(f"There is no {harmless(name)}: /help shows what there is. Nothing was sent.")
+        return
+    deed(chat, rest.strip())
+
+
+def _retry(chat: Chat, rest: str) -> None:
+    """Another answer to the last message."""
+    if chat.prompt is None:
+        say("Nothing has been asked yet.")
+    elif chat.is_taken:
+        chat.answer(lambda: chat.conversation.retry(**chat.options))
+    else:
+        chat.say(chat.prompt)
+
+
+def _edit(chat: Chat, rest: str) -> None:
+    """[TEXT]: another wording of the last message, in its place."""
+    if chat.prompt is None:
+        say("Nothing has been asked yet.")
+        return
+    text = rest or chat.editor.ask(default=chat.prompt)
+    if not text.strip():
+        return
+    asked = [each for each in branch(chat.conversation.messages()) if each.role == "user"]
+    if not chat.is_taken or not asked or asked[-1].id is None:
+        chat.say(text)
+        return
+    message_id = asked[-1].id
+    chat.prompt = text
+    chat.answer(lambda: chat.conversation.edit(message_id, text, **chat.options))
+
+
+def _system(chat: Chat, rest: str) -> None:
+    """[TEXT]: how the model is to behave, in a new conversation."""
+    if not rest:
+        say(chat.system or "The model was told nothing about how to behave.")
+        return
+    chat.system = rest
+    _begin(chat, "")
+
+
+def _model(chat: Chat, rest: str) -> None:
+    """[NAME]: another model, in a new conversation; without a name, those that there are."""
+    names = [model.id for model in chat.client.models()]
+    if not rest:
+        for name in names:
+            put_line(name)
+    elif names and rest not in names:
+        say(f"There is no model {rest}: /model shows those that there are.")
+    else:
+        chat.model = rest
+        _begin(chat, "")
+
+
+def _begin(chat: Chat, rest: str) -> None:
+    """Begins a new conversation."""
+    chat.begin()
+    say("(A new conversation.)")
+
+
+def _title(chat: Chat, rest: str) -> None:
+    """[TEXT]: shows the conversation's title, or gives it another."""
+    if rest:
+        chat.conversation.rename(rest)
+        return
+    if chat.conversation.title is None:
+        chat.conversation.messages()
+    put_line(chat.conversation.title or "The conversation has no title yet.")
+
+
+def _share(chat: Chat, rest: str) -> None:
+    """Makes a page that shows the conversation to anybody."""
+    put_line(chat.conversation.share())
+
+
+def _save(chat: Chat, rest: str) -> None:
+    """FILE: writes the conversation into a file, as JSON if its name ends so, else as Markdown."""
+    if not rest:
+        say("Into which file? /save chat.md, or /save chat.json")
+        return
+    write_file(rest, document(chat.conversation, format_of(rest)))
+    say(f"Saved to {rest}.")
+
+
+def _resume(chat: Chat, rest: str) -> None:
+    """Goes on with the last answer that was cut short, here or elsewhere."""
+    resume(chat.connection, rest=False)
+
+
+def _help(chat: Chat, rest: str) -> None:
+    """Shows this."""
+    for name, deed in _DEEDS.items():
+        words, colon, what = (deed.__doc__ or "").partition(": ")
+        usage = f"{name} {words}" if colon else name
+        say(f"  {usage.ljust(16)} {what if colon else words}")
+    say("  Enter sends; Esc-Enter, or a backslash at the end, begins another line.")
+    say("  Ctrl-C stops an answer, Ctrl-D leaves.")
+
+
+def _quit(chat: Chat, rest: str) -> None:
+    """Leaves."""
+    raise Left
+
+
+_DEEDS: dict[str, Deed] = {
+    "/retry": _retry,
+    "/edit": _edit,
+    "/system": _system,
+    "/model": _model,
+    "/new": _begin,
+    "/title": _title,
+    "/share": _share,
+    "/save": _save,
+    "/resume": _resume,
+    "/help": _help,
+    "/quit": _quit,
+}
+
+COMMANDS = tuple(_DEEDS)

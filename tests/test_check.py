@@ -1,0 +1,386 @@
+"""`H2oSession.check`: each broken set-up is told by its cause, at its step, with what to do."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from chatui import LAYOUT, MODEL, chat_ui, layout, refuses
+from fake_chatui import FakeChatUi
+from fake_model import Says
+from fake_store import VERSIONS
+from h2o_client import AsyncH2oSession, Check, H2oSession, Timeouts
+from h2o_client.server import serve
+from h2o_client.wire import pagedata
+from h2o_client.wire.pagedata import Data
+from local_service import LocalService, Wire, read_request
+from proxies import LoggingProxy
+from scripted import (
+    Exchange,
+    Routes,
+    Script,
+    ScriptedServer,
+    certificates,
+    hang_up,
+    refusing_port,
+    say_nothing,
+)
+
+STEPS = [
+    "address",
+    "network",
+    "TLS",
+    "server",
+    "version",
+    "cookie",
+    "terms",
+    "login",
+    "models",
+    "conversation",
+    "answer",
+    "deletion",
+]
+NOON = datetime(2023, 6, 1, 12, tzinfo=timezone.utc)
+ACCEPTED = {**LAYOUT, "settings": {"activeModel": MODEL, "ethicsModalAcceptedAt": NOON}}
+
+
+def checked(url: str | None, **arguments: Any) -> list[Check]:
+    with H2oSession(url, max_retries=0, **arguments) as client:
+        found = list(client.check())
+    assert [check.name for check in found] == STEPS
+    return found
+
+
+def failure(found: list[Check]) -> Check:
+    (failed,) = [check for check in found if check.status == "failed"]
+    behind = found[found.index(failed) + 1 :]
+    assert all(check.status == "skipped" for check in behind if check.name != "deletion")
+    return failed
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_server_that_works_passes_and_keeps_nothing(version: str) -> None:
+    with FakeChatUi(version, terms=True) as server:
+        found = checked(server.url)
+        assert {check.status for check in found if check.name != "TLS"} == {"ok"}
+        assert (server.conversations, server.violations) == ({}, [])
+
+
+def test_steps_come_one_by_one() -> None:
+    with FakeChatUi("0.9.4") as server, H2oSession(server.url) as client:
+        steps = client.check()
+        assert next(steps) == Check("address", "ok", server.url)
+        assert server.requests == []
+        assert next(steps).name == "network"
+        assert server.paths() == ["GET /api/models"]
+
+
+def test_what_is_left_in_the_middle_is_cleaned_up_by_the_session() -> None:
+    with FakeChatUi("0.9.4") as server:
+        with H2oSession(server.url) as client:
+            steps = client.check()
+            while next(steps).name != "conversation":
+                pass
+            assert len(server.conversations) == 1
+        assert server.conversations == {}
+
+
+def test_a_browsers_cookie_is_told_and_its_settings_stay() -> None:
+    with FakeChatUi("0.9.4", login="302") as server:
+        cookie = server.browser()
+        found = {check.name: check for check in checked(server.url, cookies=cookie)}
+        assert found["login"].detail == "logged in as ada"
+        assert found["cookie"] == Check("cookie", "ok", "hf-chat comes back")
+        assert found["answer"].status == "ok"
+
+
+def test_nothing_listens() -> None:
+    with refusing_port() as port:
+        failed = failure(checked(f"http://127.0.0.1:{port}"))
+    assert failed.name == "network"
+    assert "refused the connection" in failed.detail
+    assert failed.hint == "Is the server running?"
+
+
+def test_a_name_that_does_not_resolve() -> None:
+    failed = failure(checked("http://no-such-host.invalid"))
+    assert (failed.name, failed.status) == ("network", "failed")
+    assert "no-such-host.invalid cannot be looked up" in failed.detail
+    assert "Is the address right" in failed.hint
+
+
+def test_https_to_a_port_that_speaks_http() -> None:
+    with serve("Hello") as server:
+        failed = failure(checked(server.url.replace("http:", "https:")))
+        assert failed == Check(
+            "TLS", "failed", "What answers there speaks plain http", f"Use {server.url}."
+        )
+
+
+def test_http_to_a_port_that_speaks_tls() -> None:
+    with ScriptedServer(refuses(404, {}), tls=certificates().server, patience=3) as server:
+        failed = failure(checked(server.url.replace("https:", "http:")))
+        assert failed.name == "server"
+        assert failed.hint == f"It speaks TLS: use {server.url}."
+
+
+class BothServer(LocalService):
+    """Understands TLS and plain http on one port, as nginx does, and refuses the latter."""
+
+    def serve(self, wire: Wire, number: int) -> None:
+        if wire.sock.recv(1, socket.MSG_PEEK) == b"\x16":
+            wire.start_tls(certificates().server)
+        elif read_request(wire, number, self.patience):
+            said = b"The plain HTTP request was sent to HTTPS port"
+            wire.send(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n" + said)
+        wire.fin()
+
+
+def test_http_to_a_port_that_says_that_it_speaks_tls() -> None:
+    with BothServer() as server:
+        failed = failure(checked(f"http://127.0.0.1:{server.port}"))
+    assert failed.name == "server"
+    assert "plain HTTP request" in failed.detail
+    assert failed.hint == f"It speaks TLS: use https://127.0.0.1:{server.port}."
+
+
+@pytest.mark.parametrize(
+    ("context", "reason"),
+    [("untrusted", "self-signed certificate"), ("other_host", "certificate is not valid for")],
+)
+def test_a_certificate_that_is_not_trusted(context: str, reason: str) -> None:
+    found: ssl.SSLContext = getattr(certificates(), context)
+    with ScriptedServer(refuses(404, {}), tls=found, patience=3) as server:
+        verify = certificates().ca if context == "other_host" else True
+        failed = failure(checked(server.url, verify=verify))
+    assert failed.name == "TLS"
+    assert "is not trusted" in failed.detail
+    assert "verify='/path/to/ca.pem'" in failed.hint
+
+
+def test_tls_that_is_trusted_passes() -> None:
+    with ScriptedServer(chat_ui(root=layout(ACCEPTED)), tls=certificates().server) as server:
+        found = checked(server.url, verify=certificates().ca)
+    assert [check.name for check in found if check.status != "ok"] == []
+    assert found[2].detail == "the certificate is trusted"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        lambda exchange: exchange.answer(200, b"<html>Welcome to nginx!</html>", "text/html"),
+        refuses(404, {"detail": "Not Found"}),
+        lambda exchange: exchange.json([1, 2, 3]),
+    ],
+)
+def test_a_web_server_that_is_no_chat_ui(script: Script) -> None:
+    with ScriptedServer(script) as server:
+        failed = failure(checked(server.url))
+        assert failed.name == "server"
+        assert "does not look like a chat-ui server" in failed.detail
+        assert "Is the address right" in failed.hint
+
+
+class SshServer(LocalService):
+    """Greets as sshd does."""
+
+    def serve(self, wire: Wire, number: int) -> None:
+        wire.send(b"SSH-2.0-OpenSSH_9.2\r\n")
+        wire.fin()
+
+
+def test_something_that_speaks_no_http() -> None:
+    with SshServer() as server:
+        failed = failure(checked(f"http://127.0.0.1:{server.port}"))
+        assert failed.name == "server"
+        assert failed.detail.startswith(("Cannot understand", f"127.0.0.1:{server.port}"))
+
+
+def test_something_that_hangs_up() -> None:
+    with ScriptedServer(hang_up) as server:
+        failed = failure(checked(server.url))
+        assert failed.name == "server"
+        assert "closed the connection without an answer" in failed.detail
+        assert failed.hint == "Is it http or https?"
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.9.4", "head"])
+@pytest.mark.parametrize("login", ["401", "302", "redirect"])
+def test_a_login_wall(version: str, login: Any) -> None:
+    with FakeChatUi(version, login=login) as server:
+        failed = failure(checked(server.url))
+        assert failed.name == "login"
+        assert "logged in" in failed.detail or "id.example.org" in failed.detail
+        assert "session cookie of a logged-in browser" in failed.hint
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.7", "0.9.4"])
+def test_terms_that_were_not_accepted(version: str) -> None:
+    with FakeChatUi(version, terms=True) as server:
+        failed = failure(checked(server.url, accept_terms=False))
+        assert failed.name == "terms"
+        assert "welcome modal" in failed.detail
+        assert "accept_terms=True" in failed.hint
+
+
+def test_terms_that_nobody_insists_on() -> None:
+    with FakeChatUi("0.9.6") as server:
+        found = {check.name: check for check in checked(server.url, accept_terms=False)}
+        assert found["terms"] == Check("terms", "ok", "not accepted, and not needed")
+        assert server.conversations == {}
+
+
+def test_a_secure_cookie_over_http() -> None:
+    with ScriptedServer(chat_ui()) as server:
+        with LoggingProxy(hosts={"chat.example": server.port}) as proxy:
+            failed = failure(checked(f"http://chat.example:{server.port}", proxy=proxy.url))
+        assert failed.name == "cookie"
+        assert "in the clear" in failed.detail
+        assert "Use https, or accept it with insecure_cookies=True" in failed.hint
+
+
+def test_a_cookie_that_is_taken_off_on_the_way_back() -> None:
+    def settings(exchange: Exchange) -> None:
+        exchange.json({"type": "redirect", "location": exchange.request.headers["Referer"]})
+
+    def root(exchange: Exchange) -> None:
+        exchange.answer(200, pagedata.write([Data(LAYOUT), None]), "application/json")
+
+    routes = Routes({("POST", "/settings"): settings, ("GET", "/__data.json"): root})
+    with ScriptedServer(routes) as server:
+        failed = failure(checked(server.url))
+        assert failed.name == "cookie"
+        assert "no session cookie" in failed.detail
+        assert "Set-Cookie" in failed.hint
+
+
+def test_a_cookie_that_does_not_reach_the_server() -> None:
+    # Whatever the session does, the page is that of one that has accepted nothing.
+    with ScriptedServer(chat_ui()) as server:
+        failed = failure(checked(server.url))
+        assert failed.name == "cookie"
+        assert failed.detail == "The server does not know its own cookie (hf-chat) again"
+        assert "take the Cookie header off" in failed.hint
+
+
+def test_no_models() -> None:
+    with ScriptedServer(chat_ui(root=layout({**ACCEPTED, "models": []}))) as server:
+        failed = failure(checked(server.url))
+        assert (failed.name, failed.detail) == ("models", "The server lists no models")
+        assert "MODELS" in failed.hint
+
+
+def test_an_unknown_model() -> None:
+    with FakeChatUi("0.9.4") as server:
+        failed = failure(checked(server.url, model="nobody/nothing"))
+        assert failed.name == "models"
+        assert "'nobody/nothing' is not served here" in failed.detail
+        assert failed.hint.startswith("Choose one of: ")
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.9.4", "0.10.0"])
+def test_the_model_server_behind_is_down(version: str) -> None:
+    with FakeChatUi(version, answer=[Says((), end="error")]) as server:
+        found = checked(server.url)
+        failed = failure(found)
+        assert failed.name == "answer"
+        assert "The model failed" in failed.detail
+        assert "the model server behind it" in failed.hint
+        assert found[-1] == Check("deletion", "ok", "the conversation is gone")
+        assert server.conversations == {}
+
+
+def test_a_model_that_says_nothing() -> None:
+    with FakeChatUi("0.9.4", answer=[Says(())]) as server:
+        failed = failure(checked(server.url))
+        assert (failed.name, failed.detail) == ("answer", "The answer is empty")
+
+
+def test_a_model_that_is_silent_for_too_long() -> None:
+    with FakeChatUi("0.9.4", answer=[Says((), holds=True)]) as server:
+        failed = failure(checked(server.url, timeout=Timeouts(first_token=0.3)))
+        assert failed.name == "answer"
+        assert "no first token within 0.3 s" in failed.detail
+
+
+def test_a_proxy_that_refuses() -> None:
+    with FakeChatUi("0.9.4") as server, refusing_port() as port:
+        failed = failure(checked(server.url, proxy=f"http://127.0.0.1:{port}"))
+        assert failed.name == "network"
+        assert "The proxy" in failed.detail
+        assert "proxy=" in failed.hint
+
+
+def test_a_proxy_that_wants_credentials() -> None:
+    with FakeChatUi("0.9.4") as server, LoggingProxy(login=("ada", "secret")) as proxy:
+        failed = failure(checked(server.url, proxy=proxy.url))
+        assert failed.name == "network"
+        assert "wants credentials" in failed.detail
+
+
+def test_a_proxy_that_cannot_reach_the_server() -> None:
+    with FakeChatUi("0.9.4") as server, LoggingProxy(failing=True) as proxy:
+        failed = failure(checked(server.url, proxy=proxy.url))
+        assert failed.name == "server"
+        assert "502" in failed.detail
+
+
+def test_a_server_that_is_silent() -> None:
+    with ScriptedServer(say_nothing) as server:
+        failed = failure(checked(server.url, timeout=0.3))
+        assert failed.name == "server"
+        assert "nothing more within 0.3 s" in failed.detail
+        assert "timeout=" in failed.hint
+
+
+@pytest.mark.parametrize(
+    ("base", "asked", "found"),
+    [
+        ("/chat", "", "/chat"),
+        ("", "/chat", ""),
+        ("/ai/chat", "/ai", "/ai/chat"),
+        ("/a", "/a/b/c", "/a"),
+    ],
+)
+def test_a_wrong_base_path(base: str, asked: str, found: str) -> None:
+    with FakeChatUi("0.9.4", base=base) as server:
+        root = f"http://127.0.0.1:{server.port}"
+        failed = failure(checked(root + asked))
+        assert failed == Check(
+            "server",
+            "failed",
+            f"No chat-ui answers at {root}{asked}",
+            f"One does at {root}{found}: use that address.",
+        )
+
+
+def test_a_version_that_is_said_and_not_found() -> None:
+    with FakeChatUi("0.9.4") as server:
+        failed = failure(checked(server.url, server_version="0.4"))
+        assert failed.name == "version"
+        assert "It is said to be" in failed.detail
+        assert failed.hint == "Leave server_version= out: it is then found out."
+
+
+def test_no_server_was_named() -> None:
+    failed = failure(checked(None))
+    assert failed.name == "address"
+    assert "H2O_CLIENT_URL" in failed.hint
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.mark.anyio
+async def test_the_async_face_gives_the_same() -> None:
+    with FakeChatUi("0.9.4") as server:
+        async with AsyncH2oSession(server.url) as client:
+            found = [check async for check in client.check()]
+        assert [check.name for check in found] == STEPS
+        assert server.conversations == {}

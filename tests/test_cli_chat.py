@@ -1,0 +1,207 @@
+"""``h2o-chat chat`` with piped lines: what is said, what a slash does, what goes wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from chatui import chat_ui, refuses, streams, tokens
+from fake_chatui import FakeChatUi
+from fake_model import Says
+from fake_store import MODELS
+from h2o_client.cli import run
+from scripted import ScriptedServer
+
+Talk = Callable[..., "Talked"]
+
+
+class Talked:
+    """What came of a chat."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+
+@pytest.fixture
+def talk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Talk:
+    def talk(url: str, *lines: str, arguments: tuple[str, ...] = ()) -> Talked:
+        monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+        status = run(["chat", "--url", url, *arguments])
+        return Talked(status, *capsys.readouterr())
+
+    return talk
+
+
+def test_each_line_is_a_message_of_one_conversation(talk: Talk) -> None:
+    with FakeChatUi("0.9.4") as server:
+        talked = talk(server.url, "One", "", "Two")
+        assert (talked.status, talked.err) == (0, "")
+        assert talked.out == "1 turns, the last: One\n3 turns, the last: Two\n"
+        assert server.conversations == {}
+
+
+def test_a_conversation_can_be_kept(talk: Talk) -> None:
+    with FakeChatUi("0.9.4") as server:
+        talk(server.url, "One", arguments=("--keep", "-s", "Be brief."))
+        assert len(server.conversations) == 1
+        assert server.prompts[0].turns == (("system", "Be brief."), ("user", "One"))
+
+
+def test_a_backslash_goes_on_with_the_next_line(talk: Talk) -> None:
+    with FakeChatUi("0.9.4") as server:
+        talk(server.url, "One\\", "two", "three\\")
+        assert [prompt.last for prompt in server.prompts] == ["One\ntwo", "three"]
+
+
+def test_an_error_is_a_sentence_and_the_chat_goes_on(talk: Talk) -> None:
+    answers = [refuses(429, {"message": "Too many"}), streams(tokens("Hello"))]
+    with ScriptedServer(chat_ui(answers)) as server:
+        talked = talk(server.url, "One", "Two")
+    assert talked.status == 3
+    assert talked.err.startswith("Error: The server answered 429: Too many")
+    assert talked.err.count("\n") == 1
+    assert talked.out == "Hello\n"
+
+
+def test_what_came_before_an_error_stays(talk: Talk) -> None:
+    with ScriptedServer(chat_ui(streams(tokens("Hel", end=False)))) as server:
+        talked = talk(server.url, "One")
+    assert (talked.status, talked.out) == (5, "Hel\n")
+
+
+def test_an_unknown_slash_command_sends_nothing(talk: Talk) -> None:
+    with FakeChatUi("0.9.4") as server:
+        talked = talk(server.url, "/foo bar", "/", "/etc/passwd")
+        assert server.requests == []
+    assert (talked.status, talked.out) == (0, "")
+    assert "There is no /foo: /help shows what there is. Nothing was sent." in talked.err
+
+
+def test_help_shows_every_command(talk: Talk) -> None:
+    talked = talk("http://localhost:1", "/help")
+    for name in ("/retry", "/edit [TEXT]", "/save FILE", "/quit"):
+        assert re.search(rf"^  {re.escape(name)}  +[A-Za-z]", talked.err, re.MULTILINE), name
+
+
+def test_quit_leaves(talk: Talk) -> None:
+    with FakeChatUi("0.9.4") as server:
+        assert talk(server.url, "/quit", "One").out == ""
+        assert server.requests == []
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.9.4", "head"])
+def test_retry_asks_again(talk: Talk, version: str) -> None:
+    answers = [Says.words("first"), Says.words("second")]
+    with FakeChatUi(version, answer=answers) as server:
+        talked = talk(server.url, "One", "/retry")
+        assert (talked.status, talked.out, talked.err) == (0, "first\nsecond\n", "")
+        assert [prompt.last for prompt in server.prompts] == ["One", "One"]
+
+
+def test_retry_sends_what_was_not_taken(talk: Talk) -> None:
+    answers = [refuses(429, {"message": "Too many"}), streams(tokens("Hello"))]
+    with ScriptedServer(chat_ui(answers)) as server:
+        talked = talk(server.url, "One", "/retry")
+        sent = [each.json() for each in server.requests if b'"inputs"' in each.body]
+    assert talked.out == "Hello\n"
+    assert [message["inputs"] for message in sent] == ["One", "One"]
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.9.4", "head"])
+def test_edit_says_it_otherwise(talk: Talk, version: str) -> None:
+    with FakeChatUi(version) as server:
+        talked = talk(server.url, "One", "Two", "/edit Three")
+        assert (talked.status, talked.err) == (0, "")
+        assert talked.out.endswith("3 turns, the last: Three\n")
+
+
+def test_edit_without_a_text_takes_the_next_line(talk: Talk) -> None:
+    with FakeChatUi("0.9.4") as server:
+        talked = talk(server.url, "One", "/edit", "Two")
+        assert talked.out.endswith("1 turns, the last: Two\n")
+
+
+@pytest.mark.parametrize("line", ["/retry", "/edit", "/edit Two"])
+def test_before_the_first_message_there_is_nothing_to_do_again(talk: Talk, line: str) -> None:
+    with FakeChatUi("0.9.4") as server:
+        assert talk(server.url, line).err == "Nothing has been asked yet.\n"
+        assert server.requests == []
+
+
+def test_another_system_prompt_begins_a_new_conversation(talk: Talk) -> None:
+    with FakeChatUi("0.9.4") as server:
+        talked = talk(server.url, "/system", "One", "/system Be brief.", "/system", "Two")
+        assert server.prompts[1].turns == (("system", "Be brief."), ("user", "Two"))
+        assert server.conversations == {}
+    assert talked.err == (
+        "The model was told nothing about how to behave.\n(A new conversation.)\nBe brief.\n"
+    )
+
+
+def test_a_new_conversation_knows_nothing_of_the_last(talk: Talk) -> None:
+    with FakeChatUi("0.9.4") as server:
+        talked = talk(server.url, "One", "/new", "Two", "/new", "/retry")
+    assert talked.out == "1 turns, the last: One\n1 turns, the last: Two\n"
+    assert talked.err.endswith("Nothing has been asked yet.\n")
+
+
+def test_another_model_is_asked(talk: Talk) -> None:
+    with FakeChatUi("0.9.4") as server:
+        talked = talk(
+            server.url,
+            "/model",
+            f"/model {MODELS[1]}",
+            "One",
+            "/model nobody",
+            arguments=("--keep",),
+        )
+        (conversation,) = server.conversations.values()
+        assert conversation.model == MODELS[1]
+    assert talked.out.splitlines()[: len(MODELS)] == list(MODELS)
+    assert "There is no model nobody" in talked.err
+
+
+def test_a_title_is_shown_and_changed(talk: Talk) -> None:
+    with FakeChatUi("0.9.4", answer=[Says(title="Greetings")]) as server:
+        talked = talk(server.url, "One", "/title", "/title Other", "/title")
+    assert talked.out == "Hello there\nGreetings\nOther\n"
+
+
+def test_a_conversation_is_shared(talk: Talk) -> None:
+    with FakeChatUi("0.9.4") as server:
+        talked = talk(server.url, "One", "/share")
+        assert talked.out.splitlines()[1].startswith(f"{server.url}/r/")
+
+
+def test_what_needs_a_conversation_says_so(talk: Talk) -> None:
+    talked = talk("http://localhost:1", "/share", "/title x")
+    assert talked.status == 2
+    assert talked.err.count("This conversation has not begun: send a message first.") == 2
+
+
+def test_a_conversation_is_saved(talk: Talk, tmp_path: Path) -> None:
+    text, data = tmp_path / "a.md", tmp_path / "a.json"
+    with FakeChatUi("0.9.4", answer=[Says(title="Greetings")]) as server:
+        talked = talk(server.url, "One", f"/save {text}", f"/save {data}", "/save")
+    assert text.read_text() == "# Greetings\n\n## User\n\nOne\n\n## Assistant\n\nHello there\n"
+    assert json.loads(data.read_text())["title"] == "Greetings"
+    assert talked.err.startswith(f"Saved to {text}.\nSaved to {data}.\nInto which file?")
+
+
+def test_a_file_that_cannot_be_written_ends_no_chat(talk: Talk, tmp_path: Path) -> None:
+    with FakeChatUi("0.9.4") as server:
+        talked = talk(server.url, "One", f"/save {tmp_path}/no/such/a.md", "Two")
+    assert talked.status == 2
+    assert "cannot be written: No such file or directory." in talked.err
+    assert talked.out.endswith("3 turns, the last: Two\n")
+
+
+def test_an_answer_that_was_cut_off_says_so(talk: Talk) -> None:
+    with FakeChatUi("0.4", answer=[Says(end="length")]) as server:
+        talked = talk(server.url, "One")
+    assert talked.err == "(The answer ended at the length allowed.)\n"

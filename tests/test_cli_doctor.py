@@ -1,0 +1,97 @@
+"""``h2o-chat doctor``: steps as lines, a status for each failure, hints in the shell's words."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fake_chatui import FakeChatUi
+from fake_model import Says
+from h2o_client.cli import run
+from scripted import Exchange, ScriptedServer, certificates, hang_up, refusing_port
+
+
+def says_nothing(exchange: Exchange) -> None:
+    exchange.json({})
+
+
+def test_a_server_that_works(capsys: pytest.CaptureFixture[str]) -> None:
+    with FakeChatUi("0.9.4") as server:
+        assert run(["doctor", "--url", server.url]) == 0
+        assert server.conversations == {}
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"ok      address      {server.url}"
+    assert "skipped TLS          the address is http" in lines
+    assert any(line.startswith("ok      answer       the first token after ") for line in lines)
+    assert len(lines) == 12
+
+
+def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    with FakeChatUi("0.9.4", login="401") as server:
+        assert run(["doctor", "--url", server.url, "--json"]) == 3
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    (failed,) = [each for each in found if each["status"] == "failed"]
+    assert failed["name"] == "login"
+    assert failed["hint"].startswith("Chatting behind a login")
+    assert "give --cookie name=value" in failed["hint"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--url", "localhost:3000"], "no address of a server"),
+        (["--url", "http://localhost", "--timeout", "-1"], "--timeout=-1"),
+        ([], "Name yours: --url http://localhost:3000, or set H2O_CLIENT_URL."),
+        (["--url", "http://localhost", "--chat-ui", "ten"], "--chat-ui 'ten': it looks like"),
+    ],
+)
+def test_an_address_that_is_none_is_a_failed_step(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["doctor", *arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.out.startswith("failed  address      ")
+    assert said in shown.out
+    assert shown.err == ""
+
+
+def test_the_network_is_status_4(capsys: pytest.CaptureFixture[str]) -> None:
+    with refusing_port() as port:
+        assert run(["doctor", "--url", f"http://127.0.0.1:{port}"]) == 4
+    assert "        Is the server running?" in capsys.readouterr().out.splitlines()
+
+
+def test_a_server_that_is_none_is_status_3(capsys: pytest.CaptureFixture[str]) -> None:
+    with ScriptedServer(hang_up) as server:
+        assert run(["doctor", "--url", server.url]) == 3
+    assert "failed  server" in capsys.readouterr().out
+
+
+def test_a_broken_answer_is_status_5(capsys: pytest.CaptureFixture[str]) -> None:
+    with FakeChatUi("0.9.4", answer=[Says((), end="error")]) as server:
+        assert run(["doctor", "--url", server.url]) == 5
+    out = capsys.readouterr().out
+    assert "failed  answer       The model failed while it was answering" in out
+    assert "ok      deletion     the conversation is gone" in out
+
+
+def test_an_authority_can_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with ScriptedServer(says_nothing, tls=certificates().untrusted, patience=3) as server:
+        assert run(["doctor", "--url", server.url]) == 4
+        assert "give --ca /path/to/ca.pem" in capsys.readouterr().out
+    with ScriptedServer(says_nothing, tls=certificates().server) as server:
+        assert run(["doctor", "--url", server.url, "--ca", certificates().ca]) == 3
+        assert "ok      TLS          the certificate is trusted" in capsys.readouterr().out
+
+
+def test_terms_are_not_accepted_if_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with FakeChatUi("0.9.4", terms=True) as server:
+        assert run(["doctor", "--url", server.url, "--no-terms"]) == 3
+    assert "Accept them: leave --no-terms out." in capsys.readouterr().out
+
+
+def test_a_model_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    with FakeChatUi("0.9.4") as server:
+        assert run(["doctor", "--url", server.url, "-m", "x\x1b[2J"]) == 3
+    assert "failed  models" in capsys.readouterr().out

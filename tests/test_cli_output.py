@@ -1,0 +1,161 @@
+"""What a terminal gets and a file does not: tables, signs of life, a line editor."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.input import PipeInput, create_pipe_input
+from prompt_toolkit.output import DummyOutput
+
+from fake_chatui import FakeChatUi
+from fake_store import MODELS
+from h2o_client.cli import editor, run
+from h2o_client.cli.editor import Editor, open_editor
+from h2o_client.cli.output import put_json
+from h2o_client.cli.progress import counted, waiting
+
+
+class Screen(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Screen]:
+    """Makes stdin, stdout and stderr one terminal; in the test, for pytest sets them before it."""
+
+    def made() -> Screen:
+        for name, value in (("TERM", "xterm"), ("COLUMNS", "100")):
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        screen = Screen()
+        for stream in ("stdin", "stdout", "stderr"):
+            monkeypatch.setattr(sys, stream, screen)
+        return screen
+
+    return made
+
+
+def test_lists_are_tables_on_a_terminal(terminal: Callable[[], Screen]) -> None:
+    screen = terminal()
+    with FakeChatUi("0.9.4") as server:
+        cookie = server.browser()
+        stored = server.seed(cookie, "[bold]Skies\x1b[2J", ("user", "Hi"), ("assistant", "So"))
+        assert run(["models", "--url", server.url]) == 0
+        assert run(["conversations", "--url", server.url, "--cookie", cookie]) == 0
+    shown = screen.getvalue()
+    for words in ("NAME", *MODELS, "ID", stored.id, "[bold]Skies\ufffd[2J"):
+        assert words in shown
+    assert "\x1b[2J" not in shown
+
+
+def test_an_empty_list_says_what_may_be_missing(terminal: Callable[[], Screen]) -> None:
+    screen = terminal()
+    with FakeChatUi("0.9.4") as server:
+        assert run(["conversations", "--url", server.url]) == 0
+        assert run(["conversations", "delete", "--all", "--url", server.url]) == 0
+        assert run(["export", "--all", "--url", server.url]) == 0
+    assert screen.getvalue().count("There are no conversations. Those of a browser need") == 3
+
+
+def test_what_is_waited_for_is_said_on_a_terminal(terminal: Callable[[], Screen]) -> None:
+    screen = terminal()
+    with waiting("Loading [bold]the model"):
+        pass
+    assert "Loading [bold]the model ..." in screen.getvalue()
+    assert list(counted([1, 2, 3], "Exporting", total=3)) == [1, 2, 3]
+    assert "Exporting" in screen.getvalue()
+
+
+def test_a_dumb_terminal_gets_a_line(
+    terminal: Callable[[], Screen], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = terminal()
+    monkeypatch.setenv("TERM", "dumb")
+    with waiting("Loading the model"):
+        assert screen.getvalue() == "Loading the model ...\n"
+    assert list(counted([1, 2], "Exporting")) == [1, 2]
+    assert screen.getvalue() == "Loading the model ...\n"
+
+
+def test_a_file_gets_no_signs_of_life(capsys: pytest.CaptureFixture[str]) -> None:
+    with waiting("Loading the model"):
+        assert list(counted([1, 2], "Exporting")) == [1, 2]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_json_is_a_line_and_steers_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    document = {"text": "\x1b[2J\x9b2J\u2028\x7f\ud83d \xe9\n"}
+    put_json(document)
+    out = capsys.readouterr().out
+    assert out.count("\n") == len(out.splitlines()) == 1
+    assert "\xe9" in out
+    assert not any(each in out for each in "\x1b\x9b\x7f")
+    assert json.loads(out) == document
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_completion_script_is_printed(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["completion", shell]) == 0
+    assert f"_H2O_CHAT_COMPLETE={shell}_complete" in capsys.readouterr().out
+
+
+Typing = Callable[[str], Editor]
+
+
+@pytest.fixture
+def typing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Typing]:
+    """Makes editors that these keys are typed into."""
+    monkeypatch.setattr("prompt_toolkit.output.create_output", lambda **given: DummyOutput())
+    piped: AbstractContextManager[PipeInput] = create_pipe_input()
+    with piped as keys, create_app_session(input=keys, output=DummyOutput()):
+
+        def typed(text: str) -> Editor:
+            monkeypatch.setattr(sys, "stdin", Screen())
+            keys.send_text(text)
+            return open_editor(["/help", "/quit"])
+
+        yield typed
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ("one\r", "one"),
+        ("one\x1b\rtwo\r", "one\ntwo"),
+        ("one\\\rtwo\r", "one\ntwo"),
+        ("one\\\x1b[Dx\r", "onex\\"),
+        ("wrong\x15right\r", "right"),
+    ],
+)
+def test_what_is_typed_is_a_message(typing: Typing, keys: str, message: str) -> None:
+    assert typing(keys).ask() == message
+
+
+def test_a_message_may_be_begun(typing: Typing) -> None:
+    assert typing(" and two\r").ask(default="one") == "one and two"
+
+
+@pytest.mark.parametrize(("key", "error"), [("\x03", KeyboardInterrupt), ("\x04", EOFError)])
+def test_keys_that_end_it(typing: Typing, key: str, error: type[BaseException]) -> None:
+    with pytest.raises(error):
+        typing(key).ask()
+
+
+def test_without_a_folder_there_is_no_history_and_a_chat_all_the_same(
+    typing: Typing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(in_the_way))
+    assert typing("one\r").ask() == "one"
+    assert editor.TerminalEditor is type(typing("two\r"))

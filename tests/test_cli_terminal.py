@@ -1,0 +1,284 @@
+"""The chat in a real terminal: tmux types, and tells what is on the screen."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from chatui import ID, chat_ui, refuses, streams, tokens
+from fake_chatui import FakeChatUi
+from fake_model import Says
+from scripted import Exchange, ScriptedServer
+
+pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
+
+ROOT = Path(__file__).parents[1]
+PATIENCE = 20.0
+PROMPT = "\n>"
+
+
+class Terminal:
+    """A window of tmux in which a command runs."""
+
+    def __init__(self, folder: Path, *command: str, **environment: str) -> None:
+        self._server = ["tmux", "-L", f"h2o-chat-{uuid.uuid4().hex}"]
+        self._home = folder
+        words = " ".join(map(shlex.quote, command))
+        given = {"XDG_CONFIG_HOME": str(folder), "HOME": str(folder), **environment}
+        said = " ".join(f"{name}={shlex.quote(value)}" for name, value in given.items())
+        # It lives on until the screen has been looked at.
+        line = f"cd {shlex.quote(str(ROOT))}; {said} {words}; echo status $?; sleep 1000"
+        start = ["new-session", "-d", "-x", "80", "-y", "24", line]
+        subprocess.run(
+            [*self._server, "-f", "/dev/null", *start],
+            check=True,
+            env={**os.environ, "LC_ALL": "C.UTF-8", "TERM": "xterm-256color"},
+        )
+
+    def type(self, *keys: str) -> None:
+        """Texts as they are, and keys by tmux's names, as "Enter" or "C-c"."""
+        for key in keys:
+            is_name = re.fullmatch(r"Enter|Escape|Tab|Up|C-\w", key) is not None
+            self._tmux("send-keys", *(() if is_name else ("-l",)), key)
+
+    def resize(self, width: int, height: int) -> None:
+        self._tmux("resize-window", "-x", str(width), "-y", str(height))
+
+    def screen(self) -> str:
+        """What is there, with what has scrolled away."""
+        return self._tmux("capture-pane", "-p", "-J", "-S", "-1000")
+
+    def until(self, *texts: str, gone: str | None = None) -> str:
+        """The screen, once these texts are on it, in that order."""
+        pattern = re.compile(".*".join(map(re.escape, texts)), re.DOTALL)
+        end = time.monotonic() + PATIENCE
+        pause = threading.Event()
+        while True:
+            shown = self.screen()
+            if pattern.search(shown) and (gone is None or gone not in shown):
+                return shown
+            assert time.monotonic() < end, f"{texts} not on the screen:\n{shown}"
+            pause.wait(0.05)
+
+    def close(self) -> None:
+        self._tmux("kill-server")
+
+    def _tmux(self, *words: str) -> str:
+        done = subprocess.run([*self._server, *words], capture_output=True, text=True, check=True)
+        return done.stdout
+
+
+Open = Callable[..., Terminal]
+
+
+@pytest.fixture
+def chat(tmp_path: Path) -> Iterator[Open]:
+    """Opens terminals with a chat in them."""
+    opened: list[Terminal] = []
+
+    def open_chat(url: str, *arguments: str, **environment: str) -> Terminal:
+        command = [sys.executable, "-m", "h2o_client", *(arguments or ("chat",)), "--url", url]
+        opened.append(Terminal(tmp_path, *command, **environment))
+        opened[-1].until("Ctrl-D leaves.", PROMPT)
+        return opened[-1]
+
+    yield open_chat
+    for terminal in opened:
+        terminal.close()
+
+
+class Held:
+    """An answer that stops in the middle until the test lets it go on."""
+
+    def __init__(self, *rest: str) -> None:
+        self.go_on = threading.Event()
+        self._rest = rest
+
+    def __call__(self, exchange: Exchange) -> None:
+        exchange.head(200)
+        exchange.write(tokens("Some **words**", end=False)[0])
+        end = time.monotonic() + PATIENCE
+        while not self.go_on.is_set() and not exchange.gone(0.02):
+            assert time.monotonic() < end
+        if not exchange.gone(0):
+            for token in tokens(*self._rest):
+                exchange.write(token)
+            exchange.end()
+
+
+def test_an_answer_is_shown_while_it_comes(chat: Open) -> None:
+    held = Held(" and *more*\n\n- one\n- two\n")
+    with ScriptedServer(chat_ui(held)) as server:
+        terminal = chat(server.url)
+        terminal.type("Hello", "Enter")
+        shown = terminal.until("> Hello", "Some words")
+        assert "more" not in shown
+        held.go_on.set()
+        shown = terminal.until("Some words and more", " • one", " • two", PROMPT)
+        assert shown.count("Some words") == 1
+        assert "**" not in shown
+        terminal.type("C-d")
+        terminal.until("status 0")
+
+
+def test_no_prompt_on_a_terminal_is_a_chat(chat: Open) -> None:
+    with FakeChatUi("0.9.4") as server:
+        terminal = chat(server.url, "--keep")
+        terminal.type("One", "Enter")
+        terminal.until("1 turns, the last: One", PROMPT)
+        terminal.type("Two", "Enter")
+        terminal.until("3 turns, the last: Two", PROMPT)
+        terminal.type("/quit", "Enter")
+        terminal.until("status 0")
+        assert len(server.conversations) == 1
+
+
+def test_ctrl_c_stops_the_answer_and_keeps_what_came(chat: Open) -> None:
+    with ScriptedServer(chat_ui([Held(), streams(tokens("The next"))])) as server:
+        terminal = chat(server.url)
+        terminal.type("Hello", "Enter")
+        terminal.until("Some words")
+        terminal.type("C-c")
+        terminal.until("Some words", "(Stopped. /retry asks again.)", PROMPT)
+        assert server.count("POST", f"/conversation/{ID}/stop-generating") == 1
+        terminal.type("Go on", "Enter")
+        terminal.until("Some words", "Go on", "The next", PROMPT)
+        terminal.type("C-d")
+        terminal.until("status 0")
+        assert server.paths()[-1] == f"DELETE /conversation/{ID}"
+
+
+def test_ctrl_c_before_the_first_word_stops_it_too(chat: Open) -> None:
+    begun = threading.Event()
+
+    def silent(exchange: Exchange) -> None:
+        begun.set()
+        exchange.stall(PATIENCE, until_gone=True)
+
+    with ScriptedServer(chat_ui([silent, streams(tokens("The next"))])) as server:
+        terminal = chat(server.url)
+        terminal.type("Hello", "Enter")
+        assert begun.wait(PATIENCE)
+        terminal.type("C-c")
+        terminal.until("(Stopped.", PROMPT)
+        terminal.type("Go on", "Enter")
+        terminal.until("The next", PROMPT)
+
+
+def test_ctrl_c_at_the_prompt_clears_the_line(chat: Open) -> None:
+    with FakeChatUi("0.9.4") as server:
+        terminal = chat(server.url)
+        terminal.type("wrong")
+        terminal.until("> wrong")
+        terminal.type("C-c", "right", "Enter")
+        terminal.until("1 turns, the last: right", PROMPT)
+        assert [prompt.last for prompt in server.prompts] == ["right"]
+
+
+def test_ctrl_d_leaves(chat: Open) -> None:
+    with FakeChatUi("0.9.4") as server:
+        chat(server.url).type("C-d")
+        assert server.requests == []
+
+
+@pytest.mark.parametrize("keys", [("One", "Escape", "Enter"), ("One\\", "Enter")])
+def test_a_message_may_have_several_lines(chat: Open, keys: tuple[str, ...]) -> None:
+    with FakeChatUi("0.9.4") as server:
+        terminal = chat(server.url)
+        terminal.type(*keys)
+        terminal.until("> One", gone="\\")
+        terminal.type("Two", "Enter")
+        terminal.until("> One", "Two", "turns, the last")
+        assert [prompt.last for prompt in server.prompts] == ["One\nTwo"]
+
+
+def test_a_history_is_kept_for_its_user_only(chat: Open, tmp_path: Path) -> None:
+    with FakeChatUi("0.9.4") as server:
+        terminal = chat(server.url)
+        terminal.type("First", "Enter")
+        terminal.until("the last: First", PROMPT)
+        terminal.type("C-d")
+        terminal.until("status 0")
+        again = chat(server.url)
+        again.type("Up")
+        again.until("> First")
+        again.type("Enter")
+        again.until("the last: First", PROMPT)
+    (history,) = tmp_path.rglob("history")
+    assert stat.S_IMODE(history.stat().st_mode) == 0o600
+    assert stat.S_IMODE(history.parent.stat().st_mode) == 0o700
+    assert history.read_text().count("+First") == 1
+
+
+def test_the_window_may_change_its_size(chat: Open) -> None:
+    held = Held(*(f" word{number}" for number in range(60)))
+    with ScriptedServer(chat_ui([held, streams(tokens("The next"))])) as server:
+        terminal = chat(server.url)
+        terminal.type("Hello", "Enter")
+        terminal.until("Some words")
+        terminal.resize(40, 12)
+        held.go_on.set()
+        terminal.until("Some words word0 word1", "word59", PROMPT)
+        terminal.resize(100, 30)
+        terminal.type("Go on", "Enter")
+        terminal.until("The next", PROMPT)
+
+
+def test_tab_completes_a_slash_command(chat: Open) -> None:
+    terminal = chat("http://localhost:1")
+    terminal.type("/he", "Tab")
+    terminal.until("> /help")
+    terminal.type("Enter")
+    terminal.until("/save FILE", "Ctrl-C stops an answer", PROMPT)
+
+
+def test_edit_offers_the_last_message(chat: Open) -> None:
+    with FakeChatUi("0.9.4") as server:
+        terminal = chat(server.url)
+        terminal.type("One", "Enter")
+        terminal.until("the last: One", PROMPT)
+        terminal.type("/edit", "Enter")
+        terminal.until("/edit", "> One")
+        terminal.type(" and two", "Enter")
+        terminal.until("1 turns, the last: One and two", PROMPT)
+
+
+def test_an_error_is_shown_and_the_chat_goes_on(chat: Open) -> None:
+    says = {"message": "no \x1b]0;title\x07[red]markup[/red]"}
+    with ScriptedServer(chat_ui([refuses(429, says), streams(tokens("Hello"))])) as server:
+        terminal = chat(server.url)
+        terminal.type("One", "Enter")
+        terminal.until("Error: The server answered 429: no \ufffd]0;title\ufffd[red]markup", PROMPT)
+        terminal.type("/retry", "Enter")
+        terminal.until("Hello", PROMPT)
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_a_plain_terminal_gets_plain_text(chat: Open, environment: dict[str, str]) -> None:
+    with ScriptedServer(chat_ui(streams(tokens("Some **words**", "\x1b[2J\n- one")))) as server:
+        terminal = chat(server.url, "chat", **environment)
+        terminal.type("Hello", "Enter")
+        terminal.until("Some **words**\ufffd[2J\n- one", PROMPT)
+
+
+def test_one_answer_can_be_shown_as_markdown(chat: Open, tmp_path: Path) -> None:
+    with FakeChatUi("0.9.4", answer=[Says(("Some ", "**words**"))]) as server:
+        words = [sys.executable, "-m", "h2o_client", "--markdown", "--url", server.url, "Hi"]
+        terminal = Terminal(tmp_path, "sh", "-c", f"{shlex.join(words)} < /dev/null")
+        try:
+            shown = terminal.until("Some words", "status 0")
+        finally:
+            terminal.close()
+    assert "**" not in shown
