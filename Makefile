@@ -23,7 +23,7 @@ test: .venv-test/installed
 	.venv-test/bin/coverage report
 
 soak: .venv-test/installed
-	SOAK=full .venv-test/bin/python -m pytest tests/soak
+	SOAK=full .venv-test/bin/python -m pytest tests/soak tests/test_resumption.py
 
 # pyenv's Pythons are found without being made global; ARGS="-e py313 -- tests/test_reply.py" runs a part.
 matrix: .venv-matrix/installed

@@ -84,3 +84,14 @@ def test_the_server_starts_as_a_command() -> None:
         cwd=ROOT,
     )
     assert "--port" in shown.stdout
+
+
+def test_it_is_shown_without_an_error_where_packages_are_listed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "docutils", "--report=1", "--halt=5", ROOT / "README.rst"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert done.stdout.count("<table") >= 3

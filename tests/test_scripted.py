@@ -86,7 +86,9 @@ def nothing_left_behind() -> Iterator[None]:
     before = threading.active_count(), descriptors()
     yield
     gc.collect()
-    assert (threading.active_count(), descriptors()) == before
+    # Threads of tests before may have ended meanwhile.
+    assert threading.active_count() <= before[0]
+    assert descriptors() <= before[1]
 
 
 def took(action: Callable[[], object]) -> float:
