@@ -291,14 +291,15 @@ class Conversation:
         stored = self._upstream.conversation(token.conversation_id, exchange.call)
         run = Run(self._upstream, generation, token.conversation_id, id=token.run_id)
         exchange.generation = generation
-        exchange.passed_over = token.position
+        exchange.passed_over = exchange.resumed_from = token.position
         exchange.resumption = self._resumption_of(exchange, run)
         exchange.learned = partial(_answer_of, run)
         exchange.stored = self._settling.read_back
         if token.ours:
             self._upstream.litter.add(token.conversation_id)
         exchange.begin_in(token.conversation_id)
-        exchange.take_up()
+        answer_id = stored.runs.get(token.run_id)
+        exchange.take_up(may_run=answer_id is None or answer_id in stored.unfinished)
         return stored.model
 
     def _end_after(self, exc: BaseException, exchange: Exchange) -> None:
@@ -321,7 +322,11 @@ class Conversation:
                     "the session, or one conversation each."
                 )
             self._exchange = Exchange(
-                self._upstream, timeouts=timeouts, ours=once, on_end=self._note_end
+                self._upstream,
+                timeouts=timeouts,
+                ours=once,
+                kept=self._kept and not once,
+                on_end=self._note_end,
             )
             return self._exchange
 

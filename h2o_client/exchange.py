@@ -16,6 +16,7 @@ from h2o_client.errors import (
     H2oError,
     IncompleteAnswerError,
     ProtocolError,
+    ServerError,
     StatusError,
     TransportError,
     TransportTimeout,
@@ -25,7 +26,7 @@ from h2o_client.generations.records import Stored
 from h2o_client.litter import CLEAN_UP
 from h2o_client.log import log
 from h2o_client.messages import Message
-from h2o_client.resumption import Resumption
+from h2o_client.resumption import GATEWAY_FAILED, Resumption
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport import Call, Response, Woken
 from h2o_client.upstream import Upstream
@@ -41,8 +42,9 @@ _MOST_LOOKED_AT = 1 << 20  # bytes
 _MOST_READ_IN_A_LOOP = 1 << 16  # bytes that say nothing, before an event loop sees to others
 _LETS_GO_WITHIN = 1.0  # seconds that a closing connection waits for who watches it
 _TAKEN_WITHIN = 0.3  # seconds that a stop gives the message, so as not to overtake it
-_READING_BACK = Timeouts(connect=1, first_token=2, idle=2, total=3)
 _LOG_WITHIN = 5.0  # seconds until a log begins, which has nothing to wait for
+_NOTICED_WITHIN = 130.0  # seconds, at least, in which a server that was killed is missed
+_READ_BACK_WITHIN = 2.0  # seconds
 _LATE_END = 0.1  # seconds that the end of a body is waited for once all has been said
 
 
@@ -60,6 +62,7 @@ class Exchange:
         *,
         timeouts: Timeouts,
         ours: bool,
+        kept: bool,
         on_end: Callable[[Exchange], None],
     ) -> None:
         self.call: Call = Call(timeouts)
@@ -69,6 +72,7 @@ class Exchange:
         self.generation: Generation | None = None
         self.resumption: Resumption | None = None  # where the server keeps runs
         self.stored: Callable[[Exchange, Call], Stored] | None = None
+        self.resumed_from: int = 0  # characters that another process has had
         self.passed_over: int = 0  # characters at the beginning that the caller has had before
         self.learned: Callable[[], str | None] | None = None
         self.resumed: Callable[[str], Request] | None = None
@@ -84,10 +88,13 @@ class Exchange:
         self._litter = upstream.litter
         self._timeouts = timeouts
         self.ours = ours
+        self._kept = kept
         self._on_end = on_end
         self._decoder: Decoder | RunLog = Decoder()
         self._sending = self._delivered = False
         self._left_running = False
+        self._may_run = True  # unless it is known that the answer had ended
+        self._idle = timeouts.idle
         self._broken: H2oError | None = None  # to be seen to by who reads next
         self._heard_at = 0.0
         self._awaits_first = True  # of each response
@@ -135,6 +142,11 @@ class Exchange:
         )
 
     @property
+    def left_running(self) -> bool:
+        """Whether the model is left at work, since the conversation is kept: it ends by itself."""
+        return self._left_running and self.at_work
+
+    @property
     def looked_at(self) -> list[Event]:
         """What was read and not handed over yet."""
         return self._early
@@ -165,17 +177,18 @@ class Exchange:
         self.sent_at = self._heard_at = time.monotonic()
         try:
             self._open(request)
-        except (TransportError, ProtocolError) as exc:
+        except (TransportError, ProtocolError, ServerError) as exc:
             if not self._sent or not self._can_go_on(exc):
                 raise
             self._early = self._resumed_after(exc)
         finally:
             self.call.clock.hold()
 
-    def take_up(self) -> None:
+    def take_up(self, *, may_run: bool) -> None:
         """Reads an answer that another process has asked for, from its log."""
         assert self.resumption is not None
-        self._delivered = self.running = True
+        self._delivered = True
+        self._may_run = self.running = may_run
         self.sent_at = time.monotonic()
         self._taken.set()
         try:
@@ -183,8 +196,19 @@ class Exchange:
         finally:
             self.call.clock.hold()
 
-    def reopen(self, request: Request, decoder: Decoder | RunLog, *, is_message: bool) -> None:
-        """Reads on in the answer to ``request``: the log of a run, or its message once more."""
+    def reopen(
+        self,
+        request: Request,
+        decoder: Decoder | RunLog,
+        *,
+        is_message: bool = False,
+        goes_on: bool = False,
+    ) -> None:
+        """Reads on in the answer to ``request``: the log of a run, or its message once more.
+
+        Where the silence before ``goes_on``, it counts on.
+        """
+        spent = self.call.clock.spent if goes_on else 0.0
         self._decoder = decoder
         self._drained = False
         self._heard_at = time.monotonic()
@@ -194,7 +218,22 @@ class Exchange:
         finally:
             self.call.at_most = None
         self._awaits_first = self.first_token_at is None
-        self._allow_for_elicitation()
+        if not is_message:
+            self._allow_for_log(spent)
+
+    def _allow_for_log(self, spent: float) -> None:
+        # A log is written by others than who makes the answer: that somebody was killed is noticed
+        # within two minutes, and told by the log's end.
+        idle = self._timeouts.idle
+        self._idle = max(idle, _NOTICED_WITHIN) if idle is not None and idle >= 60 else idle
+        first = self._timeouts.first_token
+        if self._awaits_first and first is not None:
+            waited = min(time.monotonic() - self.sent_at, first - min(first, _LOG_WITHIN))
+            self.call.clock.allow("first_token", first, spent=waited)
+        elif not self._awaits_first:
+            self.call.clock.allow("idle", self._idle, spent=spent)
+        if self.transcript.elicitation is not None:
+            self._allow_for_elicitation()
 
     def pause(self, seconds: float) -> None:
         """Waits. Raises `TransportTimeout` if the time is over, `Woken` if this was ended."""
@@ -398,7 +437,7 @@ class Exchange:
             if not isinstance(exc, ConfigurationError) and exc.resendable is None:
                 exc.resendable = not self._sent or _is_refusal(exc)
             if _is_a_break(exc) and self._sent and not self._ended:
-                self._left_running = self.resumption is not None and not self.ours
+                self._left_running = self._kept
                 # A caller whose time is over does not wait for this.
                 exc.stored = () if isinstance(exc, TransportTimeout) else self._read_back()
 
@@ -408,8 +447,10 @@ class Exchange:
             return ()
         if self._response is not None:
             self._response.close()  # some servers store what there is when their reader hangs up
+        self.call.at_most = _READ_BACK_WITHIN
+        self.call.clock = self.call.clock.within(_READ_BACK_WITHIN)
         try:
-            stored = self.stored(self, Call(_READING_BACK))
+            stored = self.stored(self, self.call)
         except (H2oError, Woken) as exc:
             log.info("what is stored of an answer is not known: %s", type(exc).__name__)
             return ()
@@ -425,7 +466,7 @@ class Exchange:
 
     def _resumed_after(self, broken: H2oError | None) -> list[Event]:
         assert self.resumption is not None
-        self.running = True
+        self.running = self._may_run
         return self._note(self.resumption.go_on(broken))
 
     def _received(self) -> list[Event]:
@@ -457,9 +498,11 @@ class Exchange:
             self._response = self._upstream.open(
                 request, self.call, passes_model_on=self.generation.passes_model_on
             )
-        except StatusError:
+        except StatusError as exc:
             self._taken.set()
             self._delivered = True
+            if is_message:
+                self.running = exc.status in GATEWAY_FAILED and exc.origin == "server"
             raise
         except BaseException as exc:
             self._delivered = self._delivered or (is_message and self.call.sent)
@@ -468,7 +511,7 @@ class Exchange:
             if not (self.stopping and isinstance(exc, Woken | TransportError)):
                 raise
         else:
-            self.running = self._delivered = True
+            self._delivered, self.running = True, self._may_run
             self._taken.set()
             if self._ended:  # while it was opened: whoever did it has found nothing to close
                 self._response.close()
@@ -482,6 +525,7 @@ class Exchange:
             self._resumption = ""
             self._decoder = Decoder()
             self._drained = False
+            self.transcript.finished = False  # that was the run before
             if self.resumption is not None:
                 self.resumption.renew()
             self._open(request)
@@ -517,7 +561,7 @@ class Exchange:
             if has_tokens:
                 self._awaits_first = False
                 self.first_token_at = self.first_token_at or time.monotonic()
-                self.call.clock.allow("idle", self._timeouts.idle)
+                self.call.clock.allow("idle", self._idle)
         elif has_tokens or not all(map(_is_keep_alive, others)):
             self.call.clock.renew()
         if others and any(type(event) is Elicitation for event in others):
@@ -542,7 +586,7 @@ class Exchange:
         elif self._awaits_first:
             self.call.clock.allow("first_token", self._timeouts.first_token)
         else:
-            self.call.clock.allow("idle", self._timeouts.idle)
+            self.call.clock.allow("idle", self._idle)
 
     def _last_words_over(self) -> None:
         self.call.wake()

@@ -104,7 +104,8 @@ class Reply:
         resumption = self._exchange.resumption
         if resumption is None or not self.conversation_id:
             return None
-        return resumption.run.token(self._position, ours=self._exchange.ours)
+        position = max(0, self._position - resumption.began_at)
+        return resumption.run.token(position, ours=self._exchange.ours)
 
     @property
     def time_to_first_token(self) -> float | None:
@@ -202,7 +203,8 @@ class Reply:
         waiting = [*copy(self._batch), *self._exchange.looked_at]
         tokens = [event for event in waiting if isinstance(event, Token) and not event.special]
         untaken = sum(len(token.text) for token in tokens)
-        return max(0, self._exchange.transcript.characters - untaken)
+        taken = self._exchange.transcript.characters - untaken
+        return max(self._exchange.resumed_from, taken)
 
     def _advance(self) -> bool:
         """Gets the next batch of events; False when there will be none. Raises what went wrong."""

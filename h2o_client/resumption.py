@@ -30,13 +30,16 @@ from h2o_client.wire.request import Request
 from h2o_client.wire.runlog import RunLog
 from h2o_client.wire.transcript import Transcript
 
-_FIRST_PAUSE = 1.0  # seconds before the second try; each is three times as long as the one before
+_FIRST_PAUSE = 2.0  # seconds before the second try; each is three times as long as the one before
 _LONGEST_PAUSE = 30.0
 _LIVED = 10.0  # seconds after which a body that just ends is no failure: the server ends it at 300
 _GONE_PAUSES = (0.5, 1.0)  # before a run that the server does not know is asked for again
 _SILENCES = 2  # a server that so often has not even begun to answer is not waited for any more
 _STORED_WITHIN = 10.0
 _RAREST_LOOK = 0.5
+GATEWAY_FAILED = (502, 504)
+"""What a gateway answers for a server that may be at work on the message."""
+
 _ALIVE = 3.0  # seconds within which a connection that stands has brought at least a keepAlive
 
 
@@ -48,8 +51,15 @@ class Reading(Protocol):
     stopping: bool
     first_token_at: float | None
 
-    def reopen(self, request: Request, decoder: Decoder | RunLog, *, is_message: bool) -> None:
-        """Reads on in the answer to ``request``. Raises as `Asking.open`."""
+    def reopen(
+        self,
+        request: Request,
+        decoder: Decoder | RunLog,
+        *,
+        is_message: bool = False,
+        goes_on: bool = False,
+    ) -> None:
+        """Reads on in the answer to ``request``; a silence may ``go on``. As `Asking.open`."""
 
     def pause(self, seconds: float) -> None:
         """Waits. Raises `TransportTimeout` if the time is over, `Woken` if it was ended."""
@@ -75,11 +85,12 @@ class Resumption:
         self._tries = 0
         self._reached = (0, 0)  # the last update and the text when tries were counted from 0
         self._opened_at = time.monotonic()
-        self._planned = False  # a body that ended as the server ends it after five minutes
+        self.began_at: int = 0  # characters of text there were before this run
+        self._goes_on = False  # a body has ended as the server ends it after five minutes
         self._breaks = 0  # that nothing was read after yet
         self._silences = 0
         self._asked_gone = 0
-        self._began_at = 0  # characters of text there were before this run
+        self._sent_again = 0
         self._kinds: Counter[str] = Counter()
 
     def begin(self) -> None:
@@ -92,11 +103,9 @@ class Resumption:
 
     def renew(self) -> None:
         """Another run goes on with the answer."""
-        self._log = None
-        self._next = self._read_log
-        self._asked_gone = self._tries = 0
-        self._began_at = self._reading.transcript.characters
-        self._kinds.clear()
+        self.began_at = self._reading.transcript.characters
+        self._tries = self._sent_again = 0
+        self._forget_log()
 
     def can_go_on(self, broken: H2oError | None) -> bool:
         """Whether there is more to be had after ``broken``, or after an end without an end."""
@@ -114,14 +123,15 @@ class Resumption:
 
         Raises ``broken``, or what an end without an end amounts to, where it cannot go on.
         """
+        lived = time.monotonic() - self._opened_at > _LIVED
+        self._goes_on = False
         if broken is None and self._log is not None and self._log.end_status is not None:
-            if not self._has_next(self._log.end_status):
-                return []
+            self._choose_next(self._log.end_status)
+        elif broken is None and self._log is not None and lived:
+            self._next, self._goes_on = self._read_log, True
         else:
             self._next = self._read_log
-            lived = time.monotonic() - self._opened_at > _LIVED
-            self._planned = broken is None and self._log is not None and lived
-            self._breaks += not self._planned
+            self._breaks += 1
             self._count_try(broken or IncompleteAnswerError(), None)
         events = self._tried(broken or IncompleteAnswerError())
         if self._breaks:
@@ -150,21 +160,18 @@ class Resumption:
         if isinstance(error, TransportTimeout) and error.which != "connect":
             # A connection that brings keepAlives stands: it is the model that is silent.
             stalled = self._reading.silent_for() > 0.9 * min(error.seconds, _ALIVE)
-            return (
-                stalled
-                if error.which == "first_token"
-                else (error.which == "idle" and (stalled or self._log is not None))
-            )
+            return stalled and error.which != "total"
         if isinstance(error, TransportError):
             return not error.permanent
+        if isinstance(error, StatusError):
+            return error.status in GATEWAY_FAILED
         return isinstance(error, ProtocolError | IncompleteAnswerError)
 
     def _count_try(self, broken: H2oError, why: H2oError | None) -> None:
         """Waits before the next try; raises ``broken`` if there were enough without a success."""
         reached = (self._log.last if self._log else 0, self._reading.transcript.characters)
-        if self._planned or reached != self._reached:
-            self._tries, self._reached, self._planned = 0, reached, False
-            self._silences = 0
+        if reached != self._reached:
+            self._tries, self._reached, self._silences = 0, reached, 0
         if self._tries > self._most:
             raise broken from why
         log.info("an answer is taken up again (%s)", type(why or broken).__name__)
@@ -173,27 +180,24 @@ class Resumption:
             self._reading.pause(longest * random.uniform(0.75, 1.0))
         self._tries += 1
 
-    def _has_next(self, status: str) -> bool:
-        """Chooses what to do after the log's end; False if there is nothing to do."""
-        if status != "gone":
-            self._next = self._read_store
-        elif self._asked_gone < len(_GONE_PAUSES):
+    def _choose_next(self, status: str) -> None:
+        """What to do after the log's end."""
+        if status == "gone" and self._asked_gone < len(_GONE_PAUSES):
             self._reading.pause(_GONE_PAUSES[self._asked_gone])
             self._asked_gone += 1
             self._next = self._read_log
         else:
             self._next = self._read_store
-        return True
 
     def _read_log(self) -> list[Event]:
         reading = self._reading
         if self._log is None:
-            given = reading.transcript.joined[self._began_at :]
+            given = reading.transcript.joined[self.began_at :]
             self._log = RunLog(Overlap(given, self._kinds))
         self._log.again()
         budget = "first_token" if reading.first_token_at is None else "idle"
         request = self.run.log(after=self._log.last, budget=budget)
-        reading.reopen(request, self._log, is_message=False)
+        reading.reopen(request, self._log, goes_on=self._goes_on)
         self._opened_at = time.monotonic()
         return []
 
@@ -204,7 +208,7 @@ class Resumption:
         self.over = True
         if stored is None:
             return []
-        given = self._reading.transcript.joined[self._began_at :]
+        given = self._reading.transcript.joined[self.began_at :]
         rest = Overlap(given).rest_of(stored.text)
         events: list[Event] = [Token(rest)] if rest else []
         return [*events, stored.end] if stored.end is not None else events
@@ -221,14 +225,21 @@ class Resumption:
             pause = min(2 * pause, _RAREST_LOOK)
 
     def _send_again(self) -> list[Event]:
-        self._next = self._send_again
-        if self.run.again is None:
+        if self.run.again is None or self._sent_again == self._most:
             never = IncompleteAnswerError("The server has no such answer: its prompt never arrived")
             never.resendable = True
             raise never
-        log.info("a message that never arrived is sent once more")
+        self._next = self._send_again
+        self._sent_again += 1
+        log.info("a message that never arrived is sent again")
         request = self.run.again()
-        self.renew()
+        self._forget_log()
         self._reading.reopen(request, Decoder(), is_message=True)
         self._opened_at = time.monotonic()
         return []
+
+    def _forget_log(self) -> None:
+        self._log = None
+        self._next = self._read_log
+        self._asked_gone = 0
+        self._kinds.clear()

@@ -40,13 +40,13 @@ class ResumeToken(msgspec.Struct, frozen=True, array_like=True):
     def read(cls, text: str) -> ResumeToken:
         """The token in a text. Raises `ConfigurationError` for any other text."""
         try:
-            if not text.startswith(_PREFIX):
+            if not isinstance(text, str) or not text.startswith(_PREFIX):
                 raise ValueError("another beginning")
             coded = text.removeprefix(_PREFIX)
             coded += "=" * (-len(coded) % 4)
             found = msgspec.json.decode(urlsafe_b64decode(coded.encode("ascii")), type=cls)
-            if not is_id(found.conversation_id) or found.position < 0:
-                raise ValueError("no conversation")
+            if not (is_id(found.conversation_id) and is_id(found.run_id)) or found.position < 0:
+                raise ValueError("no conversation and run")
         except (ValueError, AttributeError, msgspec.MsgspecError) as exc:
             raise ConfigurationError(
                 "This is no resume token: give one that Reply.resume_token gave, as it was."

@@ -26,12 +26,16 @@ _RAREST_LOOK = 0.5
 
 
 class _Unsettled(msgspec.Struct, frozen=True):
-    """``answer_id`` is None where the server chooses it: the last one is meant, not ``former``."""
+    """``answer_id`` is None where the server chooses it: the last one is meant, not ``former``.
+
+    ``left``: the model may be at work on it still.
+    """
 
     answer_id: str | None
     seconds: float
     marked_until: float = 0.0
     former: str | None = None
+    left: bool = False
 
 
 class Settling:
@@ -51,32 +55,58 @@ class Settling:
         heeded = final is not None and final.interrupted
         if generation.late_stops_abort and exchange.stopped_at is not None and not heeded:
             marked_until = exchange.stopped_at + _MARK_LASTS
+            self._upstream.marks[exchange.conversation_id] = marked_until
         failed = exchange.transcript.failure is not None and not generation.keeps_failed
         if generation.chooses_ids:
             if (final is not None or exchange.at_work) and not failed:
                 seconds = _STORED_WITHIN if final is not None else _STOPPED_WITHIN
-                self._unsettled = _Unsettled(exchange.answer_id, seconds)
+                left = exchange.left_running
+                self._unsettled = _Unsettled(exchange.answer_id, seconds, left=left)
         elif not exchange.read_to_its_end and (exchange.at_work or final is not None):
             seconds = _STORED_WITHIN if final is not None else _STOPPED_WITHIN
-            self._unsettled = _Unsettled(None, seconds, marked_until, exchange.former_answer)
+            self._unsettled = _Unsettled(
+                None, seconds, marked_until, exchange.former_answer, exchange.left_running
+            )
         elif marked_until:
             self._unsettled = _Unsettled(None, 0.0, marked_until)
 
-    def wait(self, conversation_id: str, call: Call) -> None:
+    def wait(self, conversation_id: str, call: Call, *, before_message: bool = False) -> None:
         """Asks the server only if there is something to be waited for."""
-        if self._unsettled is not None:
-            self.settled(conversation_id, call)
+        if self._still_unsettled(conversation_id) is not None:
+            self.settled(conversation_id, call, before_message=before_message)
 
-    def settled(self, conversation_id: str, call: Call) -> Stored:
-        """The conversation, once what was said last is stored, or time is over."""
-        unsettled = self._unsettled
+    def settled(self, conversation_id: str, call: Call, *, before_message: bool = False) -> Stored:
+        """The conversation, once what was said last is stored, or time is over.
+
+        ``before_message``: what the model is still at work on is stopped, so as not to meet it.
+        """
+        unsettled = self._still_unsettled(conversation_id)
         if unsettled is None:
             return self._upstream.conversation(conversation_id, call)
+        if unsettled.left and before_message:
+            unsettled = self._stopped(conversation_id, unsettled, call)
         stored, is_settled = self._awaited(conversation_id, unsettled, call)
         if not is_settled:
             log.warning("the last answer in %s is not stored yet", conversation_id)
-        self._unsettled = None  # and not before: a wait that was broken off is owed still
+        if is_settled or before_message or not unsettled.left:
+            self._unsettled = None  # and not before: a wait that was broken off is owed still
         return stored
+
+    def _still_unsettled(self, conversation_id: str) -> _Unsettled | None:
+        """What is to be waited for; a late stop's mark also if it is another object's."""
+        if self._unsettled is not None:
+            return self._unsettled
+        marked_until = self._upstream.marks.get(conversation_id, 0.0)
+        return _Unsettled(None, 0.0, marked_until) if marked_until > time.monotonic() else None
+
+    def _stopped(self, conversation_id: str, unsettled: _Unsettled, call: Call) -> _Unsettled:
+        at_once = msgspec.structs.replace(unsettled, seconds=0.0, marked_until=0.0)
+        if self._awaited(conversation_id, at_once, call)[1]:
+            return unsettled
+        self._upstream.litter.stop(conversation_id)
+        late = self._upstream.prepared(call).late_stops_abort
+        marked_until = time.monotonic() + _MARK_LASTS if late else 0.0
+        return msgspec.structs.replace(unsettled, marked_until=marked_until)
 
     def read_back(self, exchange: Exchange, call: Call) -> Stored:
         """The conversation after a break; what still runs then is soon stopped, to be stored."""

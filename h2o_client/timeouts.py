@@ -75,11 +75,17 @@ class Clock:
         self._end = None if total is None else time.monotonic() + total
         self._binding = ("connect", 0.0)
 
-    def allow(self, which: str, seconds: float | None) -> None:
-        """Begins a new budget of ``seconds`` for ``which``."""
+    @property
+    def spent(self) -> float:
+        """What is used up of the budget, in seconds."""
+        return self._used + (0.0 if self._since is None else time.monotonic() - self._since)
+
+    def allow(self, which: str, seconds: float | None, *, spent: float = 0.0) -> None:
+        """Begins a new budget of ``seconds`` for ``which``, or one that is partly spent."""
         self._which = which
         self._seconds = seconds
         self.renew()
+        self._used = spent
 
     def renew(self) -> None:
         """Begins the same budget anew: the server gave a sign of life."""
@@ -96,6 +102,12 @@ class Clock:
         """The server is awaited again."""
         if self._since is None:
             self._since = time.monotonic()
+
+    def within(self, seconds: float) -> Clock:
+        """A clock that ends in so many seconds, and not after this one."""
+        if self._end is None:
+            return Clock(seconds)
+        return Clock(max(0.001, min(seconds, self._end - time.monotonic())))
 
     def left(self) -> float | None:
         """How long the next wait may last. Raises `Expired`."""

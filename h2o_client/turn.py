@@ -147,15 +147,16 @@ class Turn:
         prompt = Prompt(id=answer_id, resumes=elicitation_id)
         if self.run is not None:
             self.run.id = _uuid()
+            self.run.again = partial(self.resumption, conversation_id, elicitation_id)
             prompt = replace(prompt, run_id=self.run.id)
         return generation.message(conversation_id, prompt)
 
     def _by_own_ids(self, conversation_id: str, call: Call) -> Prompt:
         words = self._words
         if words.kind == "said":
-            self._settling.wait(conversation_id, call)
+            self._settling.wait(conversation_id, call, before_message=True)
             return Prompt(id=_uuid(), text=self._text())
-        stored = self._settling.settled(conversation_id, call)
+        stored = self._settling.settled(conversation_id, call, before_message=True)
         asked = _asked_in(stored, words.message_id)
         text = asked.content
         if words.kind == "edit":
@@ -168,7 +169,7 @@ class Turn:
         words = self._words
         if leaf is not None and words.kind == "said":
             return Prompt(id=leaf, text=self._text())
-        stored = self._settling.settled(conversation_id, call)
+        stored = self._settling.settled(conversation_id, call, before_message=True)
         if stored.model:
             self.model = Model(id=stored.model, name=stored.model)
         last = stored.last("assistant")

@@ -83,6 +83,8 @@ class Upstream:
         self._preparing = threading.Lock()
         self.litter: Litter = Litter(transport)
         self.live: set[Closing] = set()
+        # Until when, by conversation, a stop that came late may end the next answer.
+        self.marks: dict[str, float] = {}
         # For sessions that nobody closes: when the last user of this is gone, or at exit.
         weakref.finalize(self, self.litter.sweep)
         _living.add(self)

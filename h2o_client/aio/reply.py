@@ -211,11 +211,23 @@ class AsyncReply:
             if isinstance(exc, H2oError):
                 raise
             return await in_thread(reply._advance)  # which says which time has run out
+        except H2oError as exc:
+            self._readiness.close()
+            await self._failed(reply, exc)
+            raise
         except BaseException as exc:
             self._readiness.close()
-            await finished(partial(reply._fail, exc), quickly=not isinstance(exc, H2oError))
+            await finished(partial(reply._fail, exc), quickly=True)
             raise
         return True
+
+    async def _failed(self, reply: Reply, exc: H2oError) -> None:
+        """What is stored is read back meanwhile, which a caller who is cancelled does not await."""
+        try:
+            await in_thread(partial(reply._fail, exc))
+        except BaseException:
+            await finished(reply._exchange.end, quickly=True)
+            raise
 
 
 class _Opening:

@@ -81,19 +81,22 @@ class SessionJar:
         """Writes a Netscape cookie file that only its owner can read; whole, or not at all."""
         if not len(self.jar):
             raise ConfigurationError("There is no cookie yet: ask the server something first.")
-        target = Path(path)
         saved = MozillaCookieJar()
         for cookie in self.jar:
             saved.set_cookie(cookie)
-        # mkstemp's file is its owner's alone, from the beginning.
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        os.close(handle)
         try:
-            saved.save(name, ignore_discard=True, ignore_expires=True)
-            os.replace(name, target)
-        except BaseException:
-            os.unlink(name)
-            raise
+            target = Path(path).resolve()
+            # mkstemp's file is its owner's alone, from the beginning.
+            handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+            os.close(handle)
+            try:
+                saved.save(name, ignore_discard=True, ignore_expires=True)
+                os.replace(name, target)
+            except BaseException:
+                os.unlink(name)
+                raise
+        except (OSError, ValueError, TypeError) as exc:
+            raise ConfigurationError(f"Cookies cannot be written to {path!r}: {exc}.") from exc
 
     def __len__(self) -> int:
         return len(self.jar)

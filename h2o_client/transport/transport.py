@@ -134,7 +134,8 @@ class Transport:
     ) -> Response:
         flipped = False
         for attempt in range(self.max_retries + 2):
-            last = attempt >= self.max_retries
+            # What is asked for in a hurry is not asked for again and again.
+            last = attempt >= self.max_retries or call.at_most is not None
             if limited and self._slots is not None:
                 call.sent = False
                 with self.translating(call):
