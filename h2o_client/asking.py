@@ -89,7 +89,7 @@ class Asking:
                 _check_no_page(form, response.whole())
                 return
             location = str(document.get("location", ""))
-        place = urljoin(response.referer, location).rstrip("/")
+        place = _joined(response.referer, location).rstrip("/")
         home = (response.referer, self.transport.base_url, self.transport.referer)
         if place not in [each.rstrip("/") for each in home]:
             raise login_wall(response.status, location, url=response.url)
@@ -127,7 +127,7 @@ class Asking:
         """Raises for an answer that is no success."""
         if 300 <= response.status < 400:
             location = response.headers.get("location", "")
-            self._check_moved(urljoin(response.url, location))
+            self._check_moved(_joined(response.url, location))
             raise login_wall(response.status, location, url=response.url)
         if response.status >= 400:
             raise refusal(
@@ -144,6 +144,13 @@ class Asking:
                 f"The server at {self.transport.base_url} says that it is at another address: "
                 f"use {location.removesuffix(pages.ROOT)}."
             )
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        return location  # no address at all, as "http://["
 
 
 def plain(body: bytes) -> dict[str, object]:

@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 
 from h2o_client import options as opts
 from h2o_client.background import completed
-from h2o_client.errors import ConfigurationError
+from h2o_client.errors import ConfigurationError, ProtocolError
 from h2o_client.exchange import Exchange
 from h2o_client.generations.generation import Generation
 from h2o_client.generations.records import is_id
@@ -381,6 +381,10 @@ def _as_seen_from(base_url: str, shared: str) -> str:
 
     Without its ORIGIN setting a server believes that it is https.
     """
-    if urlsplit(urljoin(base_url, shared)).netloc == urlsplit(base_url).netloc:
+    try:
+        host = urlsplit(urljoin(base_url, shared)).netloc
+    except ValueError as exc:
+        raise ProtocolError("the address of a shared page", shared[:80]) from exc
+    if host == urlsplit(base_url).netloc:
         return f"{base_url}/r/{shared.rstrip('/').rpartition('/')[2]}"
     return shared

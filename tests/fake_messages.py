@@ -127,6 +127,7 @@ class MessageRoutes(ConversationRoutes):
 
     def _log(self, exchange: Exchange, run: Run, place: int, last: int | None) -> bool:
         """True if the body is over before the run is: after five minutes, say."""
+        began = time.monotonic()
         while True:
             while place < len(run.log):
                 if place == last:
@@ -136,6 +137,8 @@ class MessageRoutes(ConversationRoutes):
                 exchange.write(f"id: {place}\nevent: update\ndata: {update}\n\n".encode())
             if not run.pending and not run.dying:
                 return False
+            if self.log_seconds and time.monotonic() - began > self.log_seconds:
+                return True
             exchange.stall(0.01)
             exchange.write(b": heartbeat\n\n")
 

@@ -102,6 +102,7 @@ class FakeServer(ScriptedServer):
         self.resumed: list[str] = []  # the runs whose log was asked for
         self.logs_expire = False  # a log that is asked for is not there any more
         self.log_length = 0  # updates after which a body of the log just ends
+        self.log_seconds = 0.0  # the same by time
         self.unnoticed = 0.05  # seconds until somebody sees that the server of a run was killed
         self.goes_missing = 0  # so often the server says that it knows no such run
         self.released = threading.Event()  # lets go of models that hold

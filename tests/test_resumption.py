@@ -483,3 +483,122 @@ async def test_many_async_answers_break_at_once_and_none_is_lost() -> None:
             assert found == [ANSWER] * 20
         assert len(server.prompts) == 20
         check(server)
+
+
+# What it may cost.
+
+
+def test_a_way_that_lets_no_message_through_is_given_up() -> None:
+    way = Way([Cut(0, "lost")] * 99)
+    with talking(way, client={"max_retries": 1}) as (server, path, client):
+        with pytest.raises((TransportError, IncompleteAnswerError)) as caught:
+            client.chat("Hello")
+        assert server.prompts == []
+        messages = [
+            each for each in path.log if each.method == "POST" and MESSAGE.fullmatch(each.path)
+        ]
+        assert len(messages) == 2  # the message, and once more
+        assert caught.value.partial == ""
+
+
+def test_a_silence_is_counted_from_one_body_of_the_log_to_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resumption, "_LIVED", 0.0)
+    monkeypatch.setattr(fake_model, "GOES_ON", 60.0)
+    says = Says(TOKENS, holds=True)
+    with talking(Way([Cut(500, "reset")]), answer=[says]) as (server, _, client):
+        server.log_seconds = 0.1
+        began = time.monotonic()
+        with pytest.raises(TransportTimeout) as caught:
+            client.chat("Hello")
+        assert (caught.value.which, caught.value.seconds) == ("idle", 0.3)
+        assert time.monotonic() - began < 5
+        assert len(server.resumed) > 2
+
+
+def test_heartbeats_without_a_word_are_the_models_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fake_model, "GOES_ON", 60.0)
+    says = Says(TOKENS, holds=True)
+    with talking(Way([Cut(500, "reset")]), answer=[says]) as (server, _, client):
+        with pytest.raises(TransportTimeout) as caught:
+            client.chat("Hello")
+        assert (caught.value.which, len(server.resumed)) == ("idle", 1)
+
+
+def test_a_gateway_that_gave_the_message_up_does_not_lose_its_answer() -> None:
+    def before(exchange: Any) -> bool:
+        if exchange.request.method != "POST" or not MESSAGE.fullmatch(exchange.request.path):
+            return False
+        cookie = exchange.request.cookies["hf-chat"]
+        unheard: Any = Unheard(exchange)
+        server.message(unheard, cookie, exchange.request.path.rpartition("/")[2])
+        exchange.answer(504, b"<html>Gateway Time-out</html>", "text/html")
+        return True
+
+    with FakeChatUi("head", answer=[Says(TOKENS)], before=before) as server:
+        with H2oSession(server.url, server_version="latest") as client:
+            assert client.chat("Hello").text == ANSWER
+        assert (len(server.prompts), len(server.resumed)) == (1, 1)
+
+
+class Unheard:
+    """An exchange whose answer nobody gets."""
+
+    def __init__(self, exchange: Any) -> None:
+        self.request, self.server = exchange.request, exchange.server
+
+    def __getattr__(self, name: str) -> Callable[..., bool]:
+        return lambda *args, **kwargs: False
+
+
+def test_a_conversation_that_will_be_deleted_has_its_model_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fake_model, "GOES_ON", 60.0)
+    says = Says(TOKENS, holds=True)
+    with talking(Way([Cut(500, "reset")]), answer=[says], client={"max_retries": 0}) as (
+        server,
+        _,
+        client,
+    ):
+        with client.conversation() as chat, pytest.raises(TransportError):
+            chat.chat("Hello")
+        assert len(server.stops) == 1
+
+
+def test_what_is_read_back_keeps_nobody_who_closes_or_has_no_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fake_model, "GOES_ON", 60.0)
+    stored = re.compile(r"/api/(v2/)?conversations?/[^/]+")
+
+    def way(request: Request) -> Cut | None:
+        if request.method == "GET" and stored.fullmatch(request.path):
+            return Cut(0, "stall")
+        return (
+            Cut(500, "reset")
+            if MESSAGE.fullmatch(request.path) and request.method == "POST"
+            else None
+        )
+
+    for closes in (False, True):
+        options = {"max_retries": 0, "timeout": Timeouts(total=None if closes else 0.6)}
+        says = [Says(TOKENS, holds=True)]
+        with talking(way, answer=says, client=options) as (_, path, client):
+            reply = client.stream("Hello")
+
+            def close(reply: Reply = reply, path: BreakingPath = path) -> None:
+                path.wait_for(lambda path: any(stored.fullmatch(each.path) for each in path.log))
+                reply.close()
+
+            thread = threading.Thread(target=close)
+            if closes:
+                thread.start()
+            began = time.monotonic()
+            with pytest.raises(TransportError) as caught:
+                reply.read()
+            assert time.monotonic() - began < 1.5
+            assert caught.value.stored == ()
+            if closes:
+                thread.join()

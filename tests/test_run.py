@@ -218,7 +218,7 @@ def test_a_token_is_short_and_holds_no_secret(open_session: Open) -> None:
 
 
 @pytest.mark.parametrize(
-    "token", ["", "x", "h2o1.", "h2o1.!!!", "h2o1.e30", "h2o1.W10", 5, None, "h2o1.é"]
+    "token", ["", "x", "h2o1.", "h2o1.!!!", "h2o1.e30", "h2o1.W10", 5, None, "h2o1.é", b"h2o1.x"]
 )
 def test_what_is_no_token_is_refused_by_name(token: object, open_session: Open) -> None:
     with pytest.raises(ConfigurationError, match="no resume token"):
@@ -265,5 +265,69 @@ def test_saved_cookies_are_their_owners_alone(tmp_path: Path, open_session: Open
         assert [each.id for each in open_session(server.url, cookies=path).conversations()] == [
             chat.id
         ]
-    with pytest.raises(OSError, match="nowhere"):
+    with pytest.raises(ConfigurationError, match="cannot be written"):
         client.save_cookies(tmp_path / "nowhere" / "cookies")
+
+
+def test_a_third_process_goes_on_where_the_second_began(tmp_path: Path, open_session: Open) -> None:
+    with FakeChatUi("head", answer=[HOLDS]) as server:
+        token = left(server, tmp_path)
+        second = open_session(server.url, cookies=tmp_path / "cookies").resume(token)
+        assert second.resume_token is not None
+        assert ResumeToken.read(second.resume_token).position == len("One")
+        assert next(second) == " two"
+        assert ResumeToken.read(second.resume_token).position == len("One two")
+        server.released.set()
+        third = open_session(server.url, cookies=tmp_path / "cookies").resume(second.resume_token)
+        assert "".join(third) == " three four"
+        second.close()
+
+
+def test_a_token_taken_after_the_user_was_asked_is_the_second_runs(open_session: Open) -> None:
+    asks = Says(("One",), asks=True)
+    with FakeChatUi("head", answer=[asks, Says((" two", " three"))]) as server:
+        client = open_session(server.url)
+        reply = client.stream("Hello", keep=True)
+        assert "".join(reply) == "One"
+        reply.answer_elicitation("accept", {"confirm": "DELETE"})
+        assert next(reply) == " two"
+        token = reply.resume_token
+        assert token is not None
+        assert "".join(reply) == " three"
+        assert "".join(client.resume(token)) == " three"
+
+
+def test_an_answer_that_had_ended_is_not_stopped_by_who_leaves_it(open_session: Open) -> None:
+    with FakeChatUi("head", answer=[HOLDS, Says(("Yes", " indeed"))]) as server:
+        client = open_session(server.url)
+        server.released.set()
+        done = client.stream("Hello", keep=True)
+        token = done.resume_token
+        done.read()
+        assert token is not None
+        for end in ("close", "stop"):
+            getattr(client.resume(token), end)()
+        assert server.stops == []
+        with client.conversation(done.conversation_id) as chat:
+            assert chat.chat("next").text == "Yes indeed"
+
+
+@pytest.mark.parametrize("path", ["", "\0", None, 5])
+def test_cookies_that_cannot_be_saved_say_so(path: object, open_session: Open) -> None:
+    with FakeChatUi("head") as server:
+        client = open_session(server.url)
+        client.chat("Hello")
+        with pytest.raises(ConfigurationError, match="cannot be written"):
+            client.save_cookies(path)  # type: ignore[arg-type]
+
+
+def test_cookies_are_saved_behind_a_link(tmp_path: Path, open_session: Open) -> None:
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("old")
+    link.symlink_to(target)
+    with FakeChatUi("head") as server:
+        client = open_session(server.url)
+        client.chat("Hello")
+        client.save_cookies(link)
+    assert link.is_symlink()
+    assert "hf-chat" in target.read_text()
