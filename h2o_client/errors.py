@@ -225,7 +225,12 @@ class GenerationError(H2oError):
     def __init__(
         self, said: str, *, error_type: str | None = None, status: int | None = None
     ) -> None:
-        super().__init__(_join(f"The model failed while it was answering: {said}", "Ask again."))
+        hint = "Ask again."
+        if status in _WRONG_REQUESTS:
+            hint = "The same would fail again: change the prompt, or make it shorter."
+        elif status == 429:
+            hint = "Wait before you ask again."
+        super().__init__(_join(f"The model failed while it was answering: {said}", hint))
         self.said = said
         self.error_type = error_type
         self.status = status

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import warnings
 from collections.abc import Sequence
 from functools import partial
 
@@ -24,10 +21,9 @@ from h2o_client.settling import Settling
 from h2o_client.transport import Call
 from h2o_client.uploads import read_uploads
 from h2o_client.upstream import Upstream
+from h2o_client.warning import warn
 from h2o_client.wire.events import Source
 from h2o_client.wire.request import Request
-
-_PACKAGE = os.path.join(os.path.dirname(__file__), "")
 
 
 class Words(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,19 +208,10 @@ class Turn:
     def _warn_of_sampling(self, generation: Generation) -> None:
         if opts.sampling_given(self._options) and not self._upstream.warned:
             self._upstream.warned = True
-            warnings.warn(
+            warn(
                 f"{generation.name} does not hand sampling parameters to its model: "
-                f"{', '.join(opts.sampling_given(self._options))} will have no effect.",
-                stacklevel=_levels_to_the_caller(),
+                f"{', '.join(opts.sampling_given(self._options))} will have no effect."
             )
-
-
-def _levels_to_the_caller() -> int:
-    """The ``stacklevel`` of the first frame that is not this package's: the caller's own line."""
-    frame, level = sys._getframe(1), 1
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
-        frame, level = frame.f_back, level + 1  # type: ignore[assignment]
-    return level
 
 
 def _uuid() -> str:

@@ -184,6 +184,11 @@ def test_a_conversation_without_a_list_of_messages_is_a_value_error(
         read_stored(document, has_ended)
 
 
+# A run that ends because a tool asks the user, and what the next one begins with.
+ASKED = ({"type": "status", "status": "started"}, {"type": "elicitation", "subtype": "request"})
+RESOLVED = {"type": "elicitation", "subtype": "resolved"}
+
+
 @pytest.mark.parametrize(
     ("message", "ended"),
     [
@@ -196,6 +201,9 @@ def test_a_conversation_without_a_list_of_messages_is_a_value_error(
         ({"updates": [{"type": "status", "status": "finished"}]}, True),
         ({"updates": [{"type": "status", "status": "error"}]}, True),
         ({"updates": "x"}, False),
+        ({"updates": [*ASKED, {"type": "status", "status": "finished"}]}, True),
+        ({"updates": [*ASKED, {"type": "status", "status": "finished"}, RESOLVED]}, False),
+        ({"updates": [{"type": "finalAnswer", "text": "x"}, *ASKED]}, False),
     ],
 )
 def test_a_stored_answer_says_whether_it_has_ended(message: dict[str, object], ended: bool) -> None:

@@ -22,6 +22,7 @@ from h2o_client.exchange import Exchange
 from h2o_client.options import Options
 from h2o_client.reply import Answer, Reply
 from h2o_client.turn import Words
+from h2o_client.warning import kept_back, warn
 from h2o_client.wire.events import Elicitation, Event
 
 if TYPE_CHECKING:
@@ -182,13 +183,23 @@ class AsyncReply:
             raise ConfigurationError("This reply is being asked for, or is closed.")
         self._opening.taken = True
         await _openings.keep()
+        warnings: list[str] = []
         try:
-            self._reply = await in_thread(partial(self._ask, self._opening.begun))
+            reply = await in_thread(partial(self._asked, warnings))
+            for message in warnings:
+                warn(message)
         except BaseException as exc:
             if not isinstance(exc, H2oError):
                 await finished(self._opening.end, quickly=True)
             raise
-        return self._reply
+        self._reply = reply
+        return reply
+
+    def _asked(self, warnings: list[str]) -> Reply:
+        with kept_back() as kept:
+            reply = self._ask(self._opening.begun)
+        warnings += kept
+        return reply
 
     async def _advanced(self, reply: Reply) -> bool:
         """Gets the next batch of events; False when there will be none. Raises what went wrong."""

@@ -228,14 +228,26 @@ def has_ended(message: Mapping[str, object]) -> bool:
     return any(
         update.get("type") in _TERMINAL
         or (update.get("type") == "status" and update.get("status") in _TERMINAL_STATUS)
-        for update in mappings(message.get("updates"))
+        for update in _last_updates(message)
     )
+
+
+def _last_updates(message: Mapping[str, object]) -> list[Mapping[str, object]]:
+    """Those of the run that is the answer's last: one that waits for the user ends, too."""
+    updates = mappings(message.get("updates"))
+    begins = [
+        place
+        for place, update in enumerate(updates)
+        if (update.get("type"), update.get("status")) == ("status", "started")
+        or (update.get("type"), update.get("subtype")) == ("elicitation", "resolved")
+    ]
+    return updates[begins[-1] :] if begins else updates
 
 
 def _end_of(message: Mapping[str, object]) -> Final | Failure | None:
     """An error wins over a final answer."""
     end: Final | Failure | None = None
-    for update in mappings(message.get("updates")):
+    for update in _last_updates(message):
         if update.get("type") == "finalAnswer":
             said = text(update.get("text")) or text(message.get("content"))
             end = Final(said, interrupted=message.get("interrupted") is True)
