@@ -36,6 +36,7 @@ _LIVED = 10.0  # seconds after which a body that just ends is no failure: the se
 _GONE_PAUSES = (0.5, 1.0)  # before a run that the server does not know is asked for again
 _SILENCES = 2  # a server that so often has not even begun to answer is not waited for any more
 _STORED_WITHIN = 10.0
+_STORE_ANSWERS_WITHIN = 5.0
 _RAREST_LOOK = 0.5
 GATEWAY_FAILED = (502, 504)
 """What a gateway answers for a server that may be at work on the message."""
@@ -132,7 +133,7 @@ class Resumption:
         else:
             self._next = self._read_log
             self._breaks += 1
-            self._count_try(broken or IncompleteAnswerError(), None)
+            self._count_try(broken or IncompleteAnswerError())
         events = self._tried(broken or IncompleteAnswerError())
         if self._breaks:
             self.count, self._breaks = self.count + 1, 0
@@ -140,21 +141,27 @@ class Resumption:
 
     def _tried(self, broken: H2oError) -> list[Event]:
         while True:
+            last = self._next == self._give_up
             try:
                 return self._next()
-            except StatusError as exc:
-                if exc.status != 429 and exc.status < 500:
+            except H2oError as exc:
+                if last and not (isinstance(exc, TransportTimeout) and exc.which == "total"):
                     raise broken from exc
-                why: H2oError = exc
-            except (TransportError, ProtocolError) as exc:
-                if isinstance(exc, TransportTimeout) and exc.which in ("first_token", "idle"):
-                    self._silences += 1
-                    if self._silences == _SILENCES:
-                        raise broken from exc
-                elif not self._is_a_break(exc):
+                if not self._is_worth_another_try(exc, broken):
                     raise
-                why = exc
-            self._count_try(broken, why)
+                self._count_try(exc)
+
+    def _is_worth_another_try(self, error: H2oError, broken: H2oError) -> bool:
+        if isinstance(error, StatusError):
+            if error.status == 429 or error.status >= 500:
+                return True
+            raise broken from error
+        if isinstance(error, TransportTimeout) and error.which in ("first_token", "idle"):
+            self._silences += 1
+            if self._silences == _SILENCES:
+                raise broken from error
+            return True
+        return isinstance(error, TransportError | ProtocolError) and self._is_a_break(error)
 
     def _is_a_break(self, error: H2oError) -> bool:
         if isinstance(error, TransportTimeout) and error.which != "connect":
@@ -167,14 +174,15 @@ class Resumption:
             return error.status in GATEWAY_FAILED
         return isinstance(error, ProtocolError | IncompleteAnswerError)
 
-    def _count_try(self, broken: H2oError, why: H2oError | None) -> None:
-        """Waits before the next try; raises ``broken`` if there were enough without a success."""
+    def _count_try(self, why: H2oError) -> None:
+        """Waits before the next try; after enough without a success, the last is the store."""
         reached = (self._log.last if self._log else 0, self._reading.transcript.characters)
         if reached != self._reached:
             self._tries, self._reached, self._silences = 0, reached, 0
         if self._tries > self._most:
-            raise broken from why
-        log.info("an answer is taken up again (%s)", type(why or broken).__name__)
+            self._next = self._give_up
+            return
+        log.info("an answer is taken up again (%s)", type(why).__name__)
         if self._tries:
             longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 3 ** (self._tries - 1))
             self._reading.pause(longest * random.uniform(0.75, 1.0))
@@ -213,12 +221,27 @@ class Resumption:
         events: list[Event] = [Token(rest)] if rest else []
         return [*events, stored.end] if stored.end is not None else events
 
+    def _give_up(self) -> list[Event]:
+        """The whole answer, if the server has stored it meanwhile."""
+        stored = self._asked_store()
+        if stored is None or not stored.ended or stored.end is None:
+            raise IncompleteAnswerError
+        return self._read_store()
+
+    def _asked_store(self) -> StoredAnswer | None:
+        call = self._reading.call
+        call.at_most = _STORE_ANSWERS_WITHIN
+        try:
+            return self.run.stored(call)
+        finally:
+            call.at_most = None
+
     def _stored(self) -> StoredAnswer | None:
         """What is stored, once it is the whole, or time is over."""
         end = time.monotonic() + _STORED_WITHIN
         pause = 0.05
         while True:
-            stored = self.run.stored(self._reading.call)
+            stored = self._asked_store()
             if stored is None or stored.ended or time.monotonic() + pause > end:
                 return stored
             self._reading.pause(pause)
