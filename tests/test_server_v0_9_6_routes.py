@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import re
-import uuid
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -660,7 +659,7 @@ def test_a_file_that_is_not_base64_fails(guest: Guest) -> None:
         ({"id": "LEAF", "inputs": "x", "selectedMcpServerNames": "y"}, 500),
         ({"inputs": "no parent"}, 500),
         ({"inputs": "no parent", "is_retry": True}, 500),
-        ({"inputs": "x", "id": str(uuid.uuid4())}, 500),
+        ({"inputs": "x", "id": "f308394d-42a6-460e-9ac7-0e4581c4a554"}, 500),
         ({"inputs": "x", "id": "not-a-uuid"}, 500),
         ("", 400),
     ],
