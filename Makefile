@@ -17,10 +17,7 @@ test: .venv-test/installed
 	.venv-test/bin/ruff check .
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/mypy
-	.venv-test/bin/coverage erase
-	.venv-test/bin/coverage run -m pytest
-	.venv-test/bin/coverage combine --quiet
-	.venv-test/bin/coverage report
+	.venv-test/bin/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report term
 
 soak: .venv-test/installed
 	SOAK=full .venv-test/bin/python -m pytest tests/soak tests/test_resumption.py

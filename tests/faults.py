@@ -420,7 +420,11 @@ FAULTS: dict[str, Fault] = {
     "429 until some day": _refused(429, RateLimitError, wait="soon"),
     "500": _refused(500, ServerError, taken=True),
     "502 as a page": Fault(
-        play=answers(502, _HTML, "text/html"), error=ServerError, stops=0, facts={"status": 502}
+        # A gateway's: the server behind it may be at work.
+        play=answers(502, _HTML, "text/html"),
+        error=ServerError,
+        stops=1,
+        facts={"status": 502},
     ),
     "503": _refused(503, ServerError, taken=True),
     "301": _wall(301),
