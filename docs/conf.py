@@ -46,6 +46,7 @@ autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 88
 
 html_theme = "furo"
+smartquotes = False  # options begin with two dashes
 html_title = f"h2o-chat {version}"
 html_show_sphinx = False
 html_copy_source = False
