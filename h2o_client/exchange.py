@@ -143,8 +143,9 @@ class Exchange:
 
     @property
     def left_running(self) -> bool:
-        """Whether the model is left at work, since the conversation is kept: it ends by itself."""
-        return self._left_running and self.at_work
+        """Whether the model is left at work, since the conversation is kept, and can be stopped."""
+        can_be = self.generation is not None and self.generation.stops
+        return self._left_running and self.at_work and can_be
 
     @property
     def looked_at(self) -> list[Event]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+import fake_model
 from fake_chatui import FakeChatUi
 from fake_checks import (
     MESSAGE,
@@ -265,6 +266,25 @@ def test_what_the_server_keeps_of_an_answer_that_broke_is_on_the_error(version: 
         whole = version not in ("0.7", "0.8.4")
         assert answer.content == ("One two three" if whole else "One two")
         assert "on .stored" in str(caught.value)
+
+
+@every_version
+def test_the_next_message_in_a_conversation_that_is_kept_stops_what_was_left_at_work(
+    version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake_model, "GOES_ON", 60.0)
+    fresh = {"max_retries": 0}
+    with talking(version, client=fresh, answer=[BREAKS, Says(("Yes",))]) as (server, client):
+        with client.conversation(keep=True) as chat:
+            with pytest.raises(TransportError):
+                chat.chat("one")
+            assert server.stops == []
+            chat.messages()
+            assert server.stops == []  # who only reads stops nothing
+            assert chat.chat("two").text == "Yes"
+            chat.delete()
+        assert len(server.stops) == (1 if stops(version) else 0)
+        assert server.prompts[1].turns[-1] == ("user", "two")
 
 
 def refuses(words: str, status: int, message: str) -> Callable[[Exchange], bool]:
