@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from fake_checks import talking, versions
 from fake_model import Says
 from h2o_client import Answer, AsyncH2oSession, H2oSession, Source
 from h2o_client.notebook import live, of_answer, unload_ipython_extension
+from h2o_client.notebook.card import of_reply
 from h2o_client.notebook.order import Order
 from h2o_client.notebook.sentence import in_a_sentence
 from h2o_client.pytest_plugin import H2oServer
@@ -363,6 +365,66 @@ def test_a_conversation_is_shown_without_asking(
         assert str(chat.id) in bundle["text/html"]
         assert bundle["text/plain"] == repr(chat)
         assert len(h2o_server.requests) == asked
+
+
+class Typeset(HTMLParser):
+    """The text that a typesetter of formulas would take."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.taken = ""
+        self._ignored = [False]
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        classes = (dict(attrs).get("class") or "").split()
+        ignored = self._ignored[-1] or {"tex2jax_ignore", "mathjax_ignore"} <= set(classes)
+        self._ignored.append(ignored and "mathjax_process" not in classes)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._ignored.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not self._ignored[-1]:
+            self.taken += data
+
+
+@pytest.mark.usefixtures("shell")
+def test_no_words_of_the_servers_are_a_formula_but_those_looked_at(client: H2oSession) -> None:
+    evil = r"$\href{javascript:alert(1)}{click}$"
+    source = Source(evil, "https://a.example/")
+    answer = Answer(
+        text=f"{evil} $x$",
+        finish_reason="stop",
+        model=evil,
+        conversation_id="0" * 24,
+        title=evil,
+        sources=(source, Source(evil, evil)),
+    )
+    assert Typeset(of_answer(answer)["text/html"]).taken == r"\(x\)"
+    reply = client.stream("x")
+    assert Typeset(of_reply(reply, note=evil)["text/html"]).taken == ""
+    reply.close()
+    with client.conversation() as chat:
+        chat.chat("Hello")
+        chat.title = evil
+        assert "click" in chat._repr_mimebundle_()["text/html"]
+        assert Typeset(chat._repr_mimebundle_()["text/html"]).taken == ""
+
+
+def test_titles_and_sources_turn_no_direction() -> None:
+    answer = Answer(
+        text="",
+        finish_reason="stop",
+        model="m",
+        conversation_id="0" * 24,
+        title="a\u202eb",
+        sources=(Source("c\u2067d", "https://a.example/"),),
+    )
+    html = of_answer(answer)["text/html"]
+    assert "a\ufffdb" in html
+    assert "c\ufffdd" in html
 
 
 @pytest.fixture

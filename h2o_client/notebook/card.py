@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from h2o_client.notebook.markdown import link_to, to_html
+from h2o_client.notebook.markdown import guarded, link_to, to_html
 from h2o_client.notebook.text import shown
 
 if TYPE_CHECKING:
@@ -53,20 +53,20 @@ def of_conversation(conversation: Conversation) -> Bundle:
     if conversation.id is None:
         state += " · nothing has been said yet"
     else:
-        state += f" · {shown(conversation.id)} · messages() gives what was said"
+        state += f" · {conversation.id} · messages() gives what was said"
     title = shown(conversation.title or "") or "Conversation"
-    html = f'<div><strong>{escape(title)}</strong><div style="{_SMALL}">{escape(state)}</div></div>'
-    return {"text/html": html, "text/plain": repr(conversation)}
+    html = f'<strong>{escape(title)}</strong><div style="{_SMALL}">{escape(shown(state))}</div>'
+    return {"text/html": guarded(html), "text/plain": shown(repr(conversation))}
 
 
 def _bundle(text: str, says: Sequence[str], note: str, sources: Sequence[Source] = ()) -> Bundle:
     html = to_html(text) if text else ""
     caption = " · ".join(shown(each) for each in says if each)
     if caption:
-        html += f'<div style="{_SMALL}">{escape(caption)}</div>'
+        html += guarded(f'<div style="{_SMALL}">{escape(caption)}</div>')
     if sources:
         links = "".join(f"<li>{link_to(each.link, each.title)}</li>" for each in sources)
-        html += f'<ol style="{_SMALL}">{links}</ol>'
+        html += guarded(f'<ol style="{_SMALL}">{links}</ol>')
     plain = shown(text)
     if note:
         plain = f"{plain}\n\n[{shown(note)}]".lstrip()
