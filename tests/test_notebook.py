@@ -25,8 +25,9 @@ from fake_model import Says
 from h2o_client import Answer, AsyncH2oSession, H2oSession, Source
 from h2o_client.notebook import live, of_answer, unload_ipython_extension
 from h2o_client.notebook.card import of_reply
+from h2o_client.notebook.lines import PromptLine
 from h2o_client.notebook.order import Order
-from h2o_client.notebook.sentence import in_a_sentence
+from h2o_client.notebook.sentence import in_a_sentence, in_options
 from h2o_client.pytest_plugin import H2oServer
 from h2o_client.server import ScriptedAnswer
 from h2o_client.wire.events import Final, Token
@@ -521,6 +522,7 @@ def test_another_server_begins_another_conversation(magic: Shell, h2o_server: H2
         ("%h2o --url", "option --url requires argument"),
         ("%h2o -p x Hello", "a parameter is given as NAME=VALUE"),
         ("%h2o --into 1x Hello", "no name of a variable"),
+        ("%h2o --into class Hello", "--into class: that is no name of a variable"),
         ("%h2o --url ftp://x Hello", "ftp"),
         ("%%h2o\n\n", "There is no prompt"),
         ("%h2o --model nobody Hello", "nobody"),
@@ -539,10 +541,118 @@ def test_errors_are_a_sentence(
     assert len(out.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "failing",
+    ["--model nosuch", "--url http://127.0.0.1:9", "--url http://[", "--system x --model nosuch"],
+)
+def test_what_has_failed_is_not_kept(magic: Shell, h2o_server: H2oServer, failing: str) -> None:
+    magic.run("%h2o Hello")
+    assert not magic.run(f"%h2o {failing} q").success
+    assert magic.run("%h2o plain").success
+    assert [len(each.turns) for each in h2o_server.asked] == [1, 3]
+    assert h2o_server.prompts[-1] == "plain"
+    magic.run("%unload_ext h2o_client")
+    said = [(each.path, each.status) for each in h2o_server.requests]
+    assert said.count(("/conversation", 200)) == len(deleted(h2o_server))
+
+
+def test_nothing_takes_back_what_was_noted(magic: Shell, h2o_server: H2oServer) -> None:
+    assert magic.run("%h2o --model nosuch --system 'Be brief'").success
+    assert not magic.run("%h2o q").success
+    assert magic.run('%h2o --model "" plain').success
+    assert "Be brief" in h2o_server.asked[-1].prompt
+    assert magic.run('%h2o --model "" --system "" plain').success
+    assert h2o_server.asked[-1].prompt == "plain"
+
+
+def test_an_empty_url_is_the_environments(
+    magic: Shell, h2o_server: H2oServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with H2oServer() as other:
+        monkeypatch.setenv("H2O_CLIENT_URL", other.url)
+        assert magic.run("%h2o one").success
+        assert magic.run('%h2o --url "" two').success
+        assert (h2o_server.prompts, other.prompts) == (["one"], ["two"])
+        magic.run("%unload_ext h2o_client")
+
+
+@pytest.mark.usefixtures("client")
+def test_a_first_server_that_is_not_up_yet_is_the_one_none_the_less(
+    shell: Shell, h2o_server: H2oServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("H2O_CLIENT_URL", h2o_server.url)
+    shell.run("%load_ext h2o_client")
+    assert not shell.run("%h2o --url http://127.0.0.1:9 Private").success
+    assert not shell.run("%h2o Private").success
+    assert h2o_server.requests == []
+    assert shell.run('%h2o --url "" Public').success
+
+
+def test_hints_speak_of_options() -> None:
+    said = 'Name yours: H2oSession("http://localhost:3000"), or set H2O_CLIENT_URL.'
+    assert in_options(said) == "Name yours: --url http://localhost:3000, or set H2O_CLIENT_URL."
+    assert in_options("name one with H2oSession(..., model=...).") == "name one with --model NAME."
+
+
+def test_an_error_in_mid_stream_of_a_prompt_says_nothing_of_pythons_attributes(
+    magic: Shell, h2o_server: H2oServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    h2o_server.fails(after="Half of it", error="It fell over")
+    capsys.readouterr()
+    assert not magic.run("%h2o x").success
+    out = capsys.readouterr().out
+    assert "It fell over" in out
+    assert ".partial" not in out
+
+
+@pytest.mark.parametrize("options", ["--new", "--model nosuch"])
+def test_without_an_answer_the_variable_is_none(
+    magic: Shell, h2o_server: H2oServer, options: str
+) -> None:
+    magic.run("%h2o --into answer Hello")
+    assert magic.user_ns["answer"].text
+    h2o_server.fails(after="Half of it", error="It fell over")
+    assert not magic.run(f"%h2o {options} --into answer Hello").success
+    assert magic.user_ns["answer"] is None
+
+
+LINES = {
+    "%h2o What's the (matter?": "What's the (matter?",
+    'if True:\n    %h2o say """ or {x}?\nx = 5': 'say """ or 5?',
+    "%h2o one \\\ntwo": "one  two",
+    "x = [\n  1,\n]\n%h2o Hello  # there?": "Hello  # there?",
+}
+
+
+@pytest.mark.parametrize(("cell", "prompt"), LINES.items())
+def test_lines_are_prompts(magic: Shell, h2o_server: H2oServer, cell: str, prompt: str) -> None:
+    magic.user_ns["x"] = 5
+    assert magic.run(cell).success
+    assert h2o_server.prompts == [prompt]
+
+
+def test_lines_in_strings_and_expressions_are_none(magic: Shell, h2o_server: H2oServer) -> None:
+    code = "h2o = 2\ndoc = \"\"\"\n%h2o hello\n\"\"\"\nx = (5\n  %h2o )\nf = f'''\n  %h2o {x}'''"
+    assert magic.run(code).success
+    assert magic.user_ns["doc"] == "\n%h2o hello\n"
+    assert magic.user_ns["x"] == 1
+    assert magic.user_ns["f"] == "\n  %h2o 1"
+    assert h2o_server.prompts == []
+
+
+def test_several_lines_are_several_prompts(magic: Shell, h2o_server: H2oServer) -> None:
+    assert magic.run("%h2o what's (one?\n\n%h2o two \"?\ny = 1").success
+    assert h2o_server.prompts == ["what's (one?", 'two "?']
+    assert magic.user_ns["y"] == 1
+
+
 def test_loading_it_twice_is_loading_it_anew(magic: Shell) -> None:
     assert magic.run("%reload_ext h2o_client").success
-    assert magic.input_transformers_cleanup.count(magic.input_transformers_cleanup[-1]) == 1
+    transformers = magic.input_transformer_manager.token_transformers
+    assert transformers.count(PromptLine) == 1
     assert magic.run("%h2o?").success
+    magic.run("%unload_ext h2o_client")
+    assert PromptLine not in transformers
 
 
 def test_a_prompt_stands_as_it_was_typed() -> None:
