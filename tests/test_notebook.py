@@ -22,9 +22,10 @@ from traitlets.config import Config
 import h2o_client
 from fake_checks import talking, versions
 from fake_model import Says
-from h2o_client import Answer, AsyncH2oSession, H2oSession, Source
+from h2o_client import Answer, AsyncH2oSession, H2oSession, Reply, Source
 from h2o_client.notebook import live, of_answer, unload_ipython_extension
 from h2o_client.notebook.card import of_reply
+from h2o_client.notebook.interrupts import interrupts_noted
 from h2o_client.notebook.lines import PromptLine
 from h2o_client.notebook.order import Order
 from h2o_client.notebook.sentence import in_a_sentence, in_options
@@ -218,6 +219,49 @@ def test_an_interrupt_stops_the_answer_and_keeps_its_text(
     assert paced.stopped.wait(5)
     assert len(deleted(h2o_server)) == 1
     assert [each.path[-16:] for each in h2o_server.requests].count("/stop-generating") == 1
+
+
+@pytest.mark.parametrize("code", ["client.stream('Count')", "%h2o --into answer Count"])
+def test_a_second_interrupt_while_the_first_is_seen_to_is_a_sentence_too(
+    magic: Shell,
+    h2o_server: H2oServer,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+) -> None:
+    h2o_server.answers(Paced())
+    handler = signal.getsignal(signal.SIGINT)
+    stop = Reply.stop
+
+    def interrupted_stop(reply: Reply) -> None:
+        stop(reply)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Reply, "stop", interrupted_stop)
+    capsys.readouterr()
+    first = when(lambda: magic.displays and "One" in magic.last["text/plain"], interrupt)
+    result = magic.run(code)
+    first.join()
+    assert isinstance(result.error_in_exec, KeyboardInterrupt)
+    out = capsys.readouterr().out.removeprefix("Out[3]: ")
+    assert out == f"KeyboardInterrupt: {live.STOPPED}\n"
+    assert magic.last["text/plain"] == "One \n\n[stopped]"
+    assert signal.getsignal(signal.SIGINT) is handler
+    magic.run("%unload_ext h2o_client")
+    assert len(deleted(h2o_server)) == 1
+
+
+def test_outside_the_main_thread_no_interrupt_comes() -> None:
+    noted = []
+
+    def run() -> None:
+        with interrupts_noted() as again:
+            noted.append(again.is_set())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert noted == [False]
 
 
 @pytest.mark.usefixtures("client")

@@ -16,6 +16,7 @@ from IPython.display import DisplayHandle, display
 
 from h2o_client.errors import H2oError
 from h2o_client.notebook import card
+from h2o_client.notebook.interrupts import interrupts_noted
 from h2o_client.notebook.sentence import in_a_sentence
 from h2o_client.notebook.text import shown
 
@@ -44,9 +45,9 @@ def show(reply: Reply) -> None:
         return
     try:
         follow(reply)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         _leave_displayhook()
-        raise
+        raise in_a_sentence(interrupt) from None
     except H2oError as error:
         _leave_displayhook()
         _fail_the_cell(in_a_sentence(error))
@@ -124,13 +125,23 @@ class _Reading:
             self.over.set()
 
     def stop(self) -> None:
-        """Ends the answer as `Reply.stop` does; nothing of it is left on the server then."""
-        try:
-            self._reply.stop()
-            self.over.wait(_LAST_WORDS)
-        finally:
-            self._reply.close()
-        self.over.wait(_LAST_WORDS)
+        """Ends the answer as `Reply.stop` does; nothing of it is left on the server then.
+
+        Interrupts that come meanwhile leave out the wait for its last words.
+        """
+        with interrupts_noted() as again:
+            try:
+                self._reply.stop()
+                self._wait(again)
+            finally:
+                self._reply.close()
+            self._wait(again)
+
+    def _wait(self, again: threading.Event) -> None:
+        end = time.monotonic() + _LAST_WORDS
+        while not again.is_set() and time.monotonic() < end:
+            if self.over.wait(_PACE):
+                break
 
 
 def _draw(reply: Reply) -> None:
@@ -140,8 +151,9 @@ def _draw(reply: Reply) -> None:
         while not reading.over.wait(drawing.pause):
             drawing.draw(reply, "answering …")
     except KeyboardInterrupt:
-        reading.stop()
-        drawing.draw(reply)
+        with interrupts_noted():
+            reading.stop()
+            drawing.draw(reply)
         raise in_a_sentence(KeyboardInterrupt(STOPPED)) from None
     except BaseException:
         reply.close()
@@ -158,7 +170,8 @@ def _print(reply: Reply) -> None:
             last = shown(token)
             print(last, end="", flush=True)
     except KeyboardInterrupt:
-        reply.close()
+        with interrupts_noted():
+            reply.close()
         raise in_a_sentence(KeyboardInterrupt(STOPPED)) from None
     finally:
         if not last.endswith("\n"):
