@@ -412,6 +412,21 @@ def test_a_conversation_is_shown_without_asking(
         assert len(h2o_server.requests) == asked
 
 
+@pytest.mark.usefixtures("shell")
+def test_an_async_conversation_is_shown_too(h2o_server: H2oServer) -> None:
+    async def main() -> None:
+        async with AsyncH2oSession(h2o_server.url) as client:
+            chat = client.conversation()
+            assert "nothing has been said yet" in chat._repr_mimebundle_()["text/html"]
+            await chat.chat("Hello")
+            bundle = chat._repr_mimebundle_(include=None, exclude=None)
+            assert f"at {h2o_server.url} · {chat.id}" in bundle["text/html"]
+            assert bundle["text/plain"] == repr(chat)
+            await chat.aclose()
+
+    asyncio.run(main())
+
+
 class Typeset(HTMLParser):
     """The text that a typesetter of formulas would take."""
 

@@ -13,6 +13,7 @@ from h2o_client.notebook.markdown import guarded, link_to, to_html
 from h2o_client.notebook.text import shown
 
 if TYPE_CHECKING:
+    from h2o_client.aio.conversation import AsyncConversation
     from h2o_client.aio.reply import AsyncReply
     from h2o_client.conversation import Conversation
     from h2o_client.reply import Answer, Reply
@@ -47,9 +48,10 @@ def of_reply(reply: Reply | AsyncReply, *, note: str = "") -> Bundle:
     return _bundle(reply.text, [reason, note], ", ".join(each for each in (reason, note) if each))
 
 
-def of_conversation(conversation: Conversation) -> Bundle:
+def of_conversation(conversation: Conversation | AsyncConversation) -> Bundle:
     """The conversation's title, its id, and how to get at what was said in it."""
-    state = f"at {conversation._upstream.transport.base_url}"
+    wrapped: Conversation = getattr(conversation, "wrapped", conversation)
+    state = f"at {wrapped._upstream.transport.base_url}"
     if conversation.id is None:
         state += " · nothing has been said yet"
     else:
