@@ -12,6 +12,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -321,6 +322,28 @@ def test_long_answers_are_drawn_less_often(shell: Shell, client: H2oSession) -> 
     )
     drawing.draw(long)
     assert drawing.pause > 0.9
+
+
+@pytest.mark.usefixtures("shell")
+def test_drawing_takes_a_tenth_of_the_time_at_most(
+    client: H2oSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def of_reply(reply: Reply, *, note: str = "") -> dict[str, str]:
+        nonlocal now
+        now += 2.0
+        return {"text/html": note, "text/plain": note}
+
+    drawing = live.Drawing()
+    reply = client.stream("x")
+    with monkeypatch.context() as patch:
+        patch.setattr("h2o_client.notebook.card.of_reply", of_reply)
+        clock = SimpleNamespace(monotonic=lambda: now)
+        patch.setattr("h2o_client.notebook.live.time", clock)
+        drawing.draw(reply, "drawn")
+    assert drawing.pause == 18
+    reply.close()
 
 
 def test_an_async_reply_is_read_by_a_task(shell: Shell, h2o_server: H2oServer) -> None:

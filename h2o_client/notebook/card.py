@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+from h2o_client.conversation import Conversation
 from h2o_client.notebook.markdown import guarded, link_to, to_html
 from h2o_client.notebook.text import shown
 
 if TYPE_CHECKING:
     from h2o_client.aio.conversation import AsyncConversation
     from h2o_client.aio.reply import AsyncReply
-    from h2o_client.conversation import Conversation
     from h2o_client.reply import Answer, Reply
     from h2o_client.wire.events import Source
 
@@ -50,7 +50,7 @@ def of_reply(reply: Reply | AsyncReply, *, note: str = "") -> Bundle:
 
 def of_conversation(conversation: Conversation | AsyncConversation) -> Bundle:
     """The conversation's title, its id, and how to get at what was said in it."""
-    wrapped: Conversation = getattr(conversation, "wrapped", conversation)
+    wrapped = conversation if isinstance(conversation, Conversation) else conversation.wrapped
     state = f"at {wrapped._upstream.transport.base_url}"
     if conversation.id is None:
         state += " · nothing has been said yet"

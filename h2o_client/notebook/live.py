@@ -7,6 +7,7 @@ the reading, and the last words of an answer that pauses are drawn too.
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -25,10 +26,13 @@ if TYPE_CHECKING:
     from h2o_client.reply import Reply
 
 _PACE = 0.1  # seconds from one drawing to the next,
-_SHARE = 4  # times as long as it takes at least,
+_SHARE = 9  # times as long as it takes at least,
 _MOST_SENT = 300_000  # and not more than these characters a second: servers drop what exceeds 1 MB
 _LAST_WORDS = 2.0  # seconds that an answer is given to end after a stop; it takes 1.5 at most
 
+# Jupyter's console and the Qt console take no updates. A kernel is not told who shows what it
+# sends, but they name the file that it connects by after their process, and servers after a UUID.
+_OF_A_CONSOLE = re.compile(r"\bkernel-\d+\.json$")
 STOPPED = "The answer was stopped; what had come of it is kept."
 _NO_UPDATES = "The answer is being shown here. Where it is not, print(_.text) shows it."
 _HINT = (
@@ -199,7 +203,11 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 def _can_update() -> bool:
     """Whether there is a kernel, and so a front end that draws over what it has shown."""
-    return hasattr(get_ipython(), "kernel")
+    shell = get_ipython()
+    if shell is None or not hasattr(shell, "kernel"):
+        return False
+    connection = str(shell.config.get("IPKernelApp", {}).get("connection_file", ""))
+    return _OF_A_CONSOLE.search(connection) is None
 
 
 def _leave_displayhook() -> None:
