@@ -252,6 +252,26 @@ def test_a_second_interrupt_while_the_first_is_seen_to_is_a_sentence_too(
     assert len(deleted(h2o_server)) == 1
 
 
+@pytest.mark.usefixtures("client")
+def test_an_interrupt_while_the_display_is_finished_is_none(
+    shell: Shell, h2o_server: H2oServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    h2o_server.answers(Paced())
+    finished = []
+
+    def finish() -> None:
+        signal.raise_signal(signal.SIGINT)
+        finished.append(True)
+
+    monkeypatch.setattr(shell.displayhook, "msg", {}, raising=False)
+    monkeypatch.setattr(shell.displayhook, "finish_displayhook", finish)
+    first = when(lambda: shell.displays and "One" in shell.last["text/plain"], interrupt)
+    result = shell.run("client.stream('Count')")
+    first.join()
+    assert str(result.error_in_exec) == live.STOPPED
+    assert finished == [True]
+
+
 def test_outside_the_main_thread_no_interrupt_comes() -> None:
     noted = []
 

@@ -215,7 +215,8 @@ def _leave_displayhook() -> None:
     # later cells for the display's.
     hook = getattr(get_ipython(), "displayhook", None)
     if hook is not None and getattr(hook, "msg", None) is not None:
-        hook.finish_displayhook()
+        with interrupts_noted():  # it waits for the outputs to be sent
+            hook.finish_displayhook()
 
 
 def _fail_the_cell(error: H2oError) -> None:
