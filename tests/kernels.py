@@ -52,10 +52,16 @@ class _Outputs:
 
 
 class Kernel:
-    """Runs cells. ``watch`` is called with what is shown, whenever that changes."""
+    """Runs cells. ``watch`` is called with what is shown, whenever that changes.
+
+    ``connection_file``: as a front end names it; else one of no front end's.
+    """
+
+    def __init__(self, connection_file: str = "") -> None:
+        self._connection_file = connection_file
 
     def __enter__(self) -> Self:
-        self._manager = KernelManager(kernel_name="python3")
+        self._manager = KernelManager(kernel_name="python3", connection_file=self._connection_file)
         self._manager.start_kernel(env={**os.environ, "IPYTHON_SUPPRESS_CONFIG_ERRORS": "1"})
         self._client = self._manager.blocking_client()
         self._client.start_channels()

@@ -10,7 +10,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,10 +23,13 @@ from traitlets.config import Config
 import h2o_client
 from fake_checks import talking, versions
 from fake_model import Says
-from h2o_client import Answer, AsyncH2oSession, H2oSession, Source
+from h2o_client import Answer, AsyncH2oSession, H2oSession, Reply, Source
 from h2o_client.notebook import live, of_answer, unload_ipython_extension
+from h2o_client.notebook.card import of_reply
+from h2o_client.notebook.interrupts import interrupts_noted
+from h2o_client.notebook.lines import PromptLine
 from h2o_client.notebook.order import Order
-from h2o_client.notebook.sentence import in_a_sentence
+from h2o_client.notebook.sentence import in_a_sentence, in_options
 from h2o_client.pytest_plugin import H2oServer
 from h2o_client.server import ScriptedAnswer
 from h2o_client.wire.events import Final, Token
@@ -217,6 +222,69 @@ def test_an_interrupt_stops_the_answer_and_keeps_its_text(
     assert [each.path[-16:] for each in h2o_server.requests].count("/stop-generating") == 1
 
 
+@pytest.mark.parametrize("code", ["client.stream('Count')", "%h2o --into answer Count"])
+def test_a_second_interrupt_while_the_first_is_seen_to_is_a_sentence_too(
+    magic: Shell,
+    h2o_server: H2oServer,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+) -> None:
+    h2o_server.answers(Paced())
+    handler = signal.getsignal(signal.SIGINT)
+    stop = Reply.stop
+
+    def interrupted_stop(reply: Reply) -> None:
+        stop(reply)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Reply, "stop", interrupted_stop)
+    capsys.readouterr()
+    first = when(lambda: magic.displays and "One" in magic.last["text/plain"], interrupt)
+    result = magic.run(code)
+    first.join()
+    assert isinstance(result.error_in_exec, KeyboardInterrupt)
+    out = capsys.readouterr().out.removeprefix("Out[3]: ")
+    assert out == f"KeyboardInterrupt: {live.STOPPED}\n"
+    assert magic.last["text/plain"] == "One \n\n[stopped]"
+    assert signal.getsignal(signal.SIGINT) is handler
+    magic.run("%unload_ext h2o_client")
+    assert len(deleted(h2o_server)) == 1
+
+
+@pytest.mark.usefixtures("client")
+def test_an_interrupt_while_the_display_is_finished_is_none(
+    shell: Shell, h2o_server: H2oServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    h2o_server.answers(Paced())
+    finished = []
+
+    def finish() -> None:
+        signal.raise_signal(signal.SIGINT)
+        finished.append(True)
+
+    monkeypatch.setattr(shell.displayhook, "msg", {}, raising=False)
+    monkeypatch.setattr(shell.displayhook, "finish_displayhook", finish)
+    first = when(lambda: shell.displays and "One" in shell.last["text/plain"], interrupt)
+    result = shell.run("client.stream('Count')")
+    first.join()
+    assert str(result.error_in_exec) == live.STOPPED
+    assert finished == [True]
+
+
+def test_outside_the_main_thread_no_interrupt_comes() -> None:
+    noted = []
+
+    def run() -> None:
+        with interrupts_noted() as again:
+            noted.append(again.is_set())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert noted == [False]
+
+
 @pytest.mark.usefixtures("client")
 def test_a_terminal_prints_tokens_and_stops_at_an_interrupt(
     terminal: Shell, h2o_server: H2oServer
@@ -274,6 +342,28 @@ def test_long_answers_are_drawn_less_often(shell: Shell, client: H2oSession) -> 
     )
     drawing.draw(long)
     assert drawing.pause > 0.9
+
+
+@pytest.mark.usefixtures("shell")
+def test_drawing_takes_a_tenth_of_the_time_at_most(
+    client: H2oSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def of_reply(reply: Reply, *, note: str = "") -> dict[str, str]:
+        nonlocal now
+        now += 2.0
+        return {"text/html": note, "text/plain": note}
+
+    drawing = live.Drawing()
+    reply = client.stream("x")
+    with monkeypatch.context() as patch:
+        patch.setattr("h2o_client.notebook.card.of_reply", of_reply)
+        clock = SimpleNamespace(monotonic=lambda: now)
+        patch.setattr("h2o_client.notebook.live.time", clock)
+        drawing.draw(reply, "drawn")
+    assert drawing.pause == 18
+    reply.close()
 
 
 def test_an_async_reply_is_read_by_a_task(shell: Shell, h2o_server: H2oServer) -> None:
@@ -363,6 +453,81 @@ def test_a_conversation_is_shown_without_asking(
         assert str(chat.id) in bundle["text/html"]
         assert bundle["text/plain"] == repr(chat)
         assert len(h2o_server.requests) == asked
+
+
+@pytest.mark.usefixtures("shell")
+def test_an_async_conversation_is_shown_too(h2o_server: H2oServer) -> None:
+    async def main() -> None:
+        async with AsyncH2oSession(h2o_server.url) as client:
+            chat = client.conversation()
+            assert "nothing has been said yet" in chat._repr_mimebundle_()["text/html"]
+            await chat.chat("Hello")
+            bundle = chat._repr_mimebundle_(include=None, exclude=None)
+            assert f"at {h2o_server.url} · {chat.id}" in bundle["text/html"]
+            assert bundle["text/plain"] == repr(chat)
+            await chat.aclose()
+
+    asyncio.run(main())
+
+
+class Typeset(HTMLParser):
+    """The text that a typesetter of formulas would take."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.taken = ""
+        self._ignored = [False]
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        classes = (dict(attrs).get("class") or "").split()
+        ignored = self._ignored[-1] or {"tex2jax_ignore", "mathjax_ignore"} <= set(classes)
+        self._ignored.append(ignored and "mathjax_process" not in classes)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._ignored.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not self._ignored[-1]:
+            self.taken += data
+
+
+@pytest.mark.usefixtures("shell")
+def test_no_words_of_the_servers_are_a_formula_but_those_looked_at(client: H2oSession) -> None:
+    evil = r"$\href{javascript:alert(1)}{click}$"
+    source = Source(evil, "https://a.example/")
+    answer = Answer(
+        text=f"{evil} $x$",
+        finish_reason="stop",
+        model=evil,
+        conversation_id="0" * 24,
+        title=evil,
+        sources=(source, Source(evil, evil)),
+    )
+    assert Typeset(of_answer(answer)["text/html"]).taken == r"\(x\)"
+    reply = client.stream("x")
+    assert Typeset(of_reply(reply, note=evil)["text/html"]).taken == ""
+    reply.close()
+    with client.conversation() as chat:
+        chat.chat("Hello")
+        chat.title = evil
+        assert "click" in chat._repr_mimebundle_()["text/html"]
+        assert Typeset(chat._repr_mimebundle_()["text/html"]).taken == ""
+
+
+def test_titles_and_sources_turn_no_direction() -> None:
+    answer = Answer(
+        text="",
+        finish_reason="stop",
+        model="m",
+        conversation_id="0" * 24,
+        title="a\u202eb",
+        sources=(Source("c\u2067d", "https://a.example/"),),
+    )
+    html = of_answer(answer)["text/html"]
+    assert "a\ufffdb" in html
+    assert "c\ufffdd" in html
 
 
 @pytest.fixture
@@ -459,6 +624,7 @@ def test_another_server_begins_another_conversation(magic: Shell, h2o_server: H2
         ("%h2o --url", "option --url requires argument"),
         ("%h2o -p x Hello", "a parameter is given as NAME=VALUE"),
         ("%h2o --into 1x Hello", "no name of a variable"),
+        ("%h2o --into class Hello", "--into class: that is no name of a variable"),
         ("%h2o --url ftp://x Hello", "ftp"),
         ("%%h2o\n\n", "There is no prompt"),
         ("%h2o --model nobody Hello", "nobody"),
@@ -477,10 +643,118 @@ def test_errors_are_a_sentence(
     assert len(out.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "failing",
+    ["--model nosuch", "--url http://127.0.0.1:9", "--url http://[", "--system x --model nosuch"],
+)
+def test_what_has_failed_is_not_kept(magic: Shell, h2o_server: H2oServer, failing: str) -> None:
+    magic.run("%h2o Hello")
+    assert not magic.run(f"%h2o {failing} q").success
+    assert magic.run("%h2o plain").success
+    assert [len(each.turns) for each in h2o_server.asked] == [1, 3]
+    assert h2o_server.prompts[-1] == "plain"
+    magic.run("%unload_ext h2o_client")
+    said = [(each.path, each.status) for each in h2o_server.requests]
+    assert said.count(("/conversation", 200)) == len(deleted(h2o_server))
+
+
+def test_nothing_takes_back_what_was_noted(magic: Shell, h2o_server: H2oServer) -> None:
+    assert magic.run("%h2o --model nosuch --system 'Be brief'").success
+    assert not magic.run("%h2o q").success
+    assert magic.run('%h2o --model "" plain').success
+    assert "Be brief" in h2o_server.asked[-1].prompt
+    assert magic.run('%h2o --model "" --system "" plain').success
+    assert h2o_server.asked[-1].prompt == "plain"
+
+
+def test_an_empty_url_is_the_environments(
+    magic: Shell, h2o_server: H2oServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with H2oServer() as other:
+        monkeypatch.setenv("H2O_CLIENT_URL", other.url)
+        assert magic.run("%h2o one").success
+        assert magic.run('%h2o --url "" two').success
+        assert (h2o_server.prompts, other.prompts) == (["one"], ["two"])
+        magic.run("%unload_ext h2o_client")
+
+
+@pytest.mark.usefixtures("client")
+def test_a_first_server_that_is_not_up_yet_is_the_one_none_the_less(
+    shell: Shell, h2o_server: H2oServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("H2O_CLIENT_URL", h2o_server.url)
+    shell.run("%load_ext h2o_client")
+    assert not shell.run("%h2o --url http://127.0.0.1:9 Private").success
+    assert not shell.run("%h2o Private").success
+    assert h2o_server.requests == []
+    assert shell.run('%h2o --url "" Public').success
+
+
+def test_hints_speak_of_options() -> None:
+    said = 'Name yours: H2oSession("http://localhost:3000"), or set H2O_CLIENT_URL.'
+    assert in_options(said) == "Name yours: --url http://localhost:3000, or set H2O_CLIENT_URL."
+    assert in_options("name one with H2oSession(..., model=...).") == "name one with --model NAME."
+
+
+def test_an_error_in_mid_stream_of_a_prompt_says_nothing_of_pythons_attributes(
+    magic: Shell, h2o_server: H2oServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    h2o_server.fails(after="Half of it", error="It fell over")
+    capsys.readouterr()
+    assert not magic.run("%h2o x").success
+    out = capsys.readouterr().out
+    assert "It fell over" in out
+    assert ".partial" not in out
+
+
+@pytest.mark.parametrize("options", ["--new", "--model nosuch"])
+def test_without_an_answer_the_variable_is_none(
+    magic: Shell, h2o_server: H2oServer, options: str
+) -> None:
+    magic.run("%h2o --into answer Hello")
+    assert magic.user_ns["answer"].text
+    h2o_server.fails(after="Half of it", error="It fell over")
+    assert not magic.run(f"%h2o {options} --into answer Hello").success
+    assert magic.user_ns["answer"] is None
+
+
+LINES = {
+    "%h2o What's the (matter?": "What's the (matter?",
+    'if True:\n    %h2o say """ or {x}?\nx = 5': 'say """ or 5?',
+    "%h2o one \\\ntwo": "one  two",
+    "x = [\n  1,\n]\n%h2o Hello  # there?": "Hello  # there?",
+}
+
+
+@pytest.mark.parametrize(("cell", "prompt"), LINES.items())
+def test_lines_are_prompts(magic: Shell, h2o_server: H2oServer, cell: str, prompt: str) -> None:
+    magic.user_ns["x"] = 5
+    assert magic.run(cell).success
+    assert h2o_server.prompts == [prompt]
+
+
+def test_lines_in_strings_and_expressions_are_none(magic: Shell, h2o_server: H2oServer) -> None:
+    code = "h2o = 2\ndoc = \"\"\"\n%h2o hello\n\"\"\"\nx = (5\n  %h2o )\nf = f'''\n  %h2o {x}'''"
+    assert magic.run(code).success
+    assert magic.user_ns["doc"] == "\n%h2o hello\n"
+    assert magic.user_ns["x"] == 1
+    assert magic.user_ns["f"] == "\n  %h2o 1"
+    assert h2o_server.prompts == []
+
+
+def test_several_lines_are_several_prompts(magic: Shell, h2o_server: H2oServer) -> None:
+    assert magic.run("%h2o what's (one?\n\n%h2o two \"?\ny = 1").success
+    assert h2o_server.prompts == ["what's (one?", 'two "?']
+    assert magic.user_ns["y"] == 1
+
+
 def test_loading_it_twice_is_loading_it_anew(magic: Shell) -> None:
     assert magic.run("%reload_ext h2o_client").success
-    assert magic.input_transformers_cleanup.count(magic.input_transformers_cleanup[-1]) == 1
+    transformers = magic.input_transformer_manager.token_transformers
+    assert transformers.count(PromptLine) == 1
     assert magic.run("%h2o?").success
+    magic.run("%unload_ext h2o_client")
+    assert PromptLine not in transformers
 
 
 def test_a_prompt_stands_as_it_was_typed() -> None:

@@ -103,6 +103,26 @@ def test_an_answer_grows_in_one_display(kernel: Kernel, h2o_server: H2oServer) -
     assert ran.printed == ""
 
 
+def test_a_console_of_jupyters_gets_tokens(h2o_server: H2oServer, tmp_path: Path) -> None:
+    with Kernel(str(tmp_path / "kernel-4711.json")) as kernel:
+        kernel.run(f"import h2o_client; client = h2o_client.H2oSession({h2o_server.url!r})")
+        ran = kernel.run("client.stream('x')")
+        assert (ran.status, ran.printed, ran.shown) == ("ok", "Hello from h2o_server.\n", [])
+        kernel.run("%load_ext h2o_client")
+        ran = kernel.run(f"%h2o --url {h2o_server.url} x")
+        assert (ran.status, ran.printed, ran.shown) == ("ok", "Hello from h2o_server.\n", [])
+        assert kernel.run("client.close()").status == "ok"
+
+
+def test_a_servers_kernel_is_drawn_in(h2o_server: H2oServer, tmp_path: Path) -> None:
+    name = "kernel-3f2504e0-4f89-41d3-9a0c-0305e82c3301.json"
+    with Kernel(str(tmp_path / name)) as kernel:
+        ran = kernel.run(
+            f"import h2o_client\nh2o_client.H2oSession({h2o_server.url!r}).stream('x')"
+        )
+        assert [each["text/plain"] for each in ran.shown] == ["Hello from h2o_server."]
+
+
 @pytest.mark.parametrize("code", ["client.stream('Go on')", "%h2o Go on"])
 def test_an_interrupt_stops_it_and_leaves_nothing(
     kernel: Kernel, h2o_server: H2oServer, code: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from html.parser import HTMLParser
 
 import pytest
@@ -197,6 +198,7 @@ def test_formulas_are_left_to_the_typesetter(text: str, formula: str) -> None:
         "$" + "x" * 5000 + "$",
         r"$\href{https://a.example}{x}$",
         "$$\n\\def\\x{y}\n$$",
+        r"$\unicode[a;color:red]{x202e}$",
         r"\(\bbox[border:1px]{x}\)",
     ],
 )
@@ -211,8 +213,74 @@ def test_a_very_long_text_is_shown_as_it_is() -> None:
     assert "<em>" not in to_html(text)
 
 
-def test_deep_nesting_is_shown() -> None:
-    assert "deep" in to_html("> " * 40 + "deep")
+@pytest.mark.parametrize("depth", [40, 60, 70, 127, 128, 129, 130, 131, 2000])
+def test_nothing_is_too_deep_to_be_shown(depth: int) -> None:
+    assert "deep" in to_html("> " * depth + "deep")
+    assert "deep" in to_html("- " * depth + "deep")
+    items = "\n".join("  " * each + f"- deep{each}" for each in range(depth // 4))
+    assert to_html(items).count("deep") == depth // 4
+
+
+def test_what_nests_within_reason_is_rendered() -> None:
+    assert to_html("> " * 70 + "deep").count("<blockquote>") == 70
+    assert to_html("\n".join("  " * each + "- deep" for each in range(60))).count("<li>") == 60
+
+
+SLOW = (
+    "$$ a\n" * 30_000,
+    "\\[ a\n" * 20_000,
+    "$$\n" * 60_000,
+    "![" * 60_000,
+    "[" * 100_000,
+    "|a|b|\n|-|-|\n" * 12_000 + "|1|2|3|\n",
+)
+
+
+@pytest.mark.parametrize("text", SLOW, ids=lambda text: str(text[:5]))
+def test_no_text_takes_more_than_its_share_of_steps(text: str) -> None:
+    """Counted in calls, which a slow machine makes no more of."""
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    markdown._rendered.cache_clear()
+    sys.setprofile(count)
+    try:
+        html = to_html(text)
+    finally:
+        sys.setprofile(None)
+    assert calls < 8_000_000
+    assert Seen(html).text.count("a") == text.count("a")
+
+
+def test_a_text_is_rendered_once() -> None:
+    markdown._rendered.cache_clear()
+    assert to_html("*a*") == to_html("*a*")
+    assert markdown._rendered.cache_info().misses == 1
+
+
+def test_a_definition_is_shown_whether_or_not_it_is_used() -> None:
+    assert "<p>[Ada]: Hello</p>" in to_html("[Ada]: Hello\n\nHow are you?")
+    seen = check(to_html("See [1].\n\n> [1]: https://a.example '<b>'"))
+    assert seen.links == ["https://a.example"]
+    assert "[1]: https://a.example '<b>'" in seen.text
+
+
+def test_a_table_that_would_lose_cells_is_shown_as_text() -> None:
+    head = "> |a|b|\n> |-|-|\n"
+    assert Seen(to_html(head + "> |1|2|3|\n")).text.split() == ["|a|b|", "|-|-|", "|1|2|3|"]
+    for row in ("|1|2|", "1|2", "|1|", "|1\\|2|3|"):
+        assert "<table>" in to_html(f"{head}> {row}\n")
+
+
+def test_no_character_turns_the_direction_of_the_words_around_it() -> None:
+    controls = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    assert shown(f"a{controls}b\u200f") == "a" + "\ufffd" * 9 + "b\u200f"
+    written = "".join(f"&#x{ord(each):x};" for each in controls)
+    assert Seen(to_html(f"a{written}b")).text == "a" + "\ufffd" * 9 + "b\n"
+    assert Seen(to_html("`&#13;` &#13;")).text == "&#13; \ufffd\n"
 
 
 def test_without_the_extra_the_text_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

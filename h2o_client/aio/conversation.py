@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from h2o_client import options as opts
@@ -104,6 +105,9 @@ class AsyncConversation:
 
     def __repr__(self) -> str:
         return f"<Async{repr(self.wrapped)[1:]}"
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return import_module("h2o_client.notebook").of_conversation(self)  # type: ignore[no-any-return]
 
     def __reduce__(self) -> str:
         raise TypeError("a Conversation cannot be pickled: open it by its id instead")

@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from h2o_client.notebook.markdown import link_to, to_html
+from h2o_client.conversation import Conversation
+from h2o_client.notebook.markdown import guarded, link_to, to_html
 from h2o_client.notebook.text import shown
 
 if TYPE_CHECKING:
+    from h2o_client.aio.conversation import AsyncConversation
     from h2o_client.aio.reply import AsyncReply
-    from h2o_client.conversation import Conversation
     from h2o_client.reply import Answer, Reply
     from h2o_client.wire.events import Source
 
@@ -47,26 +48,27 @@ def of_reply(reply: Reply | AsyncReply, *, note: str = "") -> Bundle:
     return _bundle(reply.text, [reason, note], ", ".join(each for each in (reason, note) if each))
 
 
-def of_conversation(conversation: Conversation) -> Bundle:
+def of_conversation(conversation: Conversation | AsyncConversation) -> Bundle:
     """The conversation's title, its id, and how to get at what was said in it."""
-    state = f"at {conversation._upstream.transport.base_url}"
+    wrapped = conversation if isinstance(conversation, Conversation) else conversation.wrapped
+    state = f"at {wrapped._upstream.transport.base_url}"
     if conversation.id is None:
         state += " · nothing has been said yet"
     else:
-        state += f" · {shown(conversation.id)} · messages() gives what was said"
+        state += f" · {conversation.id} · messages() gives what was said"
     title = shown(conversation.title or "") or "Conversation"
-    html = f'<div><strong>{escape(title)}</strong><div style="{_SMALL}">{escape(state)}</div></div>'
-    return {"text/html": html, "text/plain": repr(conversation)}
+    html = f'<strong>{escape(title)}</strong><div style="{_SMALL}">{escape(shown(state))}</div>'
+    return {"text/html": guarded(html), "text/plain": shown(repr(conversation))}
 
 
 def _bundle(text: str, says: Sequence[str], note: str, sources: Sequence[Source] = ()) -> Bundle:
     html = to_html(text) if text else ""
     caption = " · ".join(shown(each) for each in says if each)
     if caption:
-        html += f'<div style="{_SMALL}">{escape(caption)}</div>'
+        html += guarded(f'<div style="{_SMALL}">{escape(caption)}</div>')
     if sources:
         links = "".join(f"<li>{link_to(each.link, each.title)}</li>" for each in sources)
-        html += f'<ol style="{_SMALL}">{links}</ol>'
+        html += guarded(f'<ol style="{_SMALL}">{links}</ol>')
     plain = shown(text)
     if note:
         plain = f"{plain}\n\n[{shown(note)}]".lstrip()

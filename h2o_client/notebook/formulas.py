@@ -7,6 +7,7 @@ styles, or defines others: such a one is shown as text.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ _DELIMITERS = (*_DISPLAYED, ("\\(", "\\)"), ("$", "$"))
 _REFUSED = re.compile(
     r"\\(?:href|url|html\w*|class|style|cssId|data|bbox|require|g?def|[ex]def|let|futurelet|global"
     r"|(?:re)?newcommand|providecommand|(?:re)?newenvironment|DeclareMathOperator|csname|catcode"
-    r"|includegraphics|input|include|mmlToken|enclose|toggle|mathtip|texttip|tip|action)(?![A-Za-z])"
+    r"|includegraphics|input|include|mmlToken|enclose|unicode|char|U|toggle|mathtip|texttip|tip|action)(?![A-Za-z])"
 )
 
 
@@ -66,24 +67,40 @@ def _block(state: StateBlock, first: int, last: int, silent: bool) -> bool:
     start = state.bMarks[first] + state.tShift[first]
     for opens, closes in _DISPLAYED:
         if state.src.startswith(opens, start) and not state.is_code_block(first):
-            lines = range(first, min(last, first + _MOST_LINES))
-            return _take_lines(state, lines, opens, closes, silent)
-    return False
-
-
-def _take_lines(state: StateBlock, lines: range, opens: str, closes: str, silent: bool) -> bool:
-    for line in lines:
-        if line > lines.start and state.sCount[line] < state.blkIndent:
-            return False
-        said = state.getLines(lines.start, line + 1, state.blkIndent, False).strip()[len(opens) :]
-        if said.endswith(closes) and said[: -len(closes)].strip():
+            end = _closing_line(state, range(first, min(last, first + _MOST_LINES)), opens, closes)
+            if end is None:
+                return False
             if not silent:
                 token = state.push("formula", "", 0)
-                token.content, token.markup = said[: -len(closes)], opens
+                said = _said(state, first, end)
+                token.content, token.markup = said[len(opens) : -len(closes)], opens
                 token.block = True
-                state.line = line + 1
+                state.line = end + 1
             return True
     return False
+
+
+def _closing_line(state: StateBlock, lines: range, opens: str, closes: str) -> int | None:
+    ends = _lines_with_end(state, closes)
+    for end in ends[bisect_left(ends, lines.start) : bisect_left(ends, lines.stop)]:
+        said = _said(state, lines.start, end)[len(opens) :]
+        if said.endswith(closes) and said[: -len(closes)].strip():
+            inner = state.sCount[lines.start + 1 : end + 1]
+            return end if all(each >= state.blkIndent for each in inner) else None
+    return None
+
+
+def _lines_with_end(state: StateBlock, closes: str) -> list[int]:
+    # Found once: looking for them at each line takes minutes with long texts that close nothing.
+    found: dict[str, list[int]] = state.env.setdefault("formula ends", {})
+    if closes not in found:
+        lines = state.src.split("\n")
+        found[closes] = [at for at, line in enumerate(lines) if line.rstrip().endswith(closes)]
+    return found[closes]
+
+
+def _said(state: StateBlock, first: int, last: int) -> str:
+    return state.getLines(first, last + 1, state.blkIndent, False).strip()
 
 
 def _render(

@@ -7,6 +7,7 @@ the reading, and the last words of an answer that pauses are drawn too.
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from IPython.display import DisplayHandle, display
 
 from h2o_client.errors import H2oError
 from h2o_client.notebook import card
+from h2o_client.notebook.interrupts import interrupts_noted
 from h2o_client.notebook.sentence import in_a_sentence
 from h2o_client.notebook.text import shown
 
@@ -24,10 +26,13 @@ if TYPE_CHECKING:
     from h2o_client.reply import Reply
 
 _PACE = 0.1  # seconds from one drawing to the next,
-_SHARE = 4  # times as long as it takes at least,
+_SHARE = 9  # times as long as it takes at least,
 _MOST_SENT = 300_000  # and not more than these characters a second: servers drop what exceeds 1 MB
 _LAST_WORDS = 2.0  # seconds that an answer is given to end after a stop; it takes 1.5 at most
 
+# Jupyter's console and the Qt console take no updates. A kernel is not told who shows what it
+# sends, but they name the file that it connects by after their process, and servers after a UUID.
+_OF_A_CONSOLE = re.compile(r"\bkernel-\d+\.json$")
 STOPPED = "The answer was stopped; what had come of it is kept."
 _NO_UPDATES = "The answer is being shown here. Where it is not, print(_.text) shows it."
 _HINT = (
@@ -44,9 +49,9 @@ def show(reply: Reply) -> None:
         return
     try:
         follow(reply)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         _leave_displayhook()
-        raise
+        raise in_a_sentence(interrupt) from None
     except H2oError as error:
         _leave_displayhook()
         _fail_the_cell(in_a_sentence(error))
@@ -124,13 +129,23 @@ class _Reading:
             self.over.set()
 
     def stop(self) -> None:
-        """Ends the answer as `Reply.stop` does; nothing of it is left on the server then."""
-        try:
-            self._reply.stop()
-            self.over.wait(_LAST_WORDS)
-        finally:
-            self._reply.close()
-        self.over.wait(_LAST_WORDS)
+        """Ends the answer as `Reply.stop` does; nothing of it is left on the server then.
+
+        Interrupts that come meanwhile leave out the wait for its last words.
+        """
+        with interrupts_noted() as again:
+            try:
+                self._reply.stop()
+                self._wait(again)
+            finally:
+                self._reply.close()
+            self._wait(again)
+
+    def _wait(self, again: threading.Event) -> None:
+        end = time.monotonic() + _LAST_WORDS
+        while not again.is_set() and time.monotonic() < end:
+            if self.over.wait(_PACE):
+                break
 
 
 def _draw(reply: Reply) -> None:
@@ -140,8 +155,9 @@ def _draw(reply: Reply) -> None:
         while not reading.over.wait(drawing.pause):
             drawing.draw(reply, "answering …")
     except KeyboardInterrupt:
-        reading.stop()
-        drawing.draw(reply)
+        with interrupts_noted():
+            reading.stop()
+            drawing.draw(reply)
         raise in_a_sentence(KeyboardInterrupt(STOPPED)) from None
     except BaseException:
         reply.close()
@@ -158,7 +174,8 @@ def _print(reply: Reply) -> None:
             last = shown(token)
             print(last, end="", flush=True)
     except KeyboardInterrupt:
-        reply.close()
+        with interrupts_noted():
+            reply.close()
         raise in_a_sentence(KeyboardInterrupt(STOPPED)) from None
     finally:
         if not last.endswith("\n"):
@@ -186,7 +203,11 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 def _can_update() -> bool:
     """Whether there is a kernel, and so a front end that draws over what it has shown."""
-    return hasattr(get_ipython(), "kernel")
+    shell = get_ipython()
+    if shell is None or not hasattr(shell, "kernel"):
+        return False
+    connection = str(shell.config.get("IPKernelApp", {}).get("connection_file", ""))
+    return _OF_A_CONSOLE.search(connection) is None
 
 
 def _leave_displayhook() -> None:
@@ -194,7 +215,8 @@ def _leave_displayhook() -> None:
     # later cells for the display's.
     hook = getattr(get_ipython(), "displayhook", None)
     if hook is not None and getattr(hook, "msg", None) is not None:
-        hook.finish_displayhook()
+        with interrupts_noted():  # it waits for the outputs to be sent
+            hook.finish_displayhook()
 
 
 def _fail_the_cell(error: H2oError) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import atexit
-import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from h2o_client.conversation import Conversation
 from h2o_client.errors import ConfigurationError, H2oError
+from h2o_client.notebook.lines import PromptLine
 from h2o_client.notebook.live import STOPPED, follow
 from h2o_client.notebook.order import Order
-from h2o_client.notebook.sentence import in_a_sentence
+from h2o_client.notebook.sentence import in_a_sentence, in_options
 from h2o_client.session import H2oSession
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
+
+    from h2o_client.reply import Reply
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
@@ -22,7 +25,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     unload_ipython_extension(shell)
     _desks[id(shell)] = desk = _Desk(shell)
     shell.magics_manager.register_function(desk.h2o, magic_kind="line_cell", magic_name="h2o")
-    shell.input_transformers_cleanup.append(_as_calls)
+    shell.input_transformer_manager.token_transformers.append(PromptLine)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
@@ -32,28 +35,25 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
         desk.close()
         for magics in shell.magics_manager.magics.values():
             magics.pop("h2o", None)
-        shell.input_transformers_cleanup.remove(_as_calls)
+        shell.input_transformer_manager.token_transformers.remove(PromptLine)
 
 
 _desks: dict[int, _Desk] = {}
-_LINE = re.compile(r"([ \t]*)%h2o[ \t]+(.*?)\s*$")
 
 
-def _as_calls(lines: list[str]) -> list[str]:
-    """Makes calls of ``%h2o`` lines, before IPython takes one that ends in "?" for a call for help.
+@dataclass(frozen=True)
+class _Said:
+    """What holds for more than one prompt. None: nothing was said about it."""
 
-    An apostrophe in a question would trouble it, too.
-    """
-    if lines and lines[0].startswith("%%"):
-        return lines
-    return [_as_call(line) for line in lines]
+    url: str | None = None
+    model: str | None = None
+    system: str | None = None
 
-
-def _as_call(line: str) -> str:
-    found = _LINE.match(line)
-    if found is None:
-        return line
-    return f"{found[1]}get_ipython().run_line_magic('h2o', {found[2]!r})\n"
+    def followed_by(self, order: Order) -> _Said:
+        said = {"url": order.url, "model": order.model, "system": order.system}
+        return replace(
+            self, **{name: text or None for name, text in said.items() if text is not None}
+        )
 
 
 class _Desk:
@@ -61,9 +61,7 @@ class _Desk:
 
     def __init__(self, shell: InteractiveShell) -> None:
         self._shell = shell
-        self._url: str | None = None
-        self._model: str | None = None
-        self._system: str | None = None
+        self._said = _Said()
         self._session: H2oSession | None = None
         self._conversation: Conversation | None = None
         self._keep = False
@@ -81,14 +79,15 @@ class _Desk:
 
         --url URL         the server; else H2O_CLIENT_URL
         --model NAME      the model; else the server's first
-        --system TEXT     how the model is to behave
+        --system TEXT     how the model is to behave; "" takes any of the three back
         --new             a new conversation
 
         A server, a model or a system prompt holds for the cells after it as well, and begins a
-        new conversation when it is another one than before. For this cell or line alone:
+        new conversation when it is another one than before; what fails is not kept. For this cell
+        or line alone:
 
         -p NAME=VALUE     a sampling parameter, as temperature=0.7; several are several -p
-        --into VARIABLE   keeps the Answer in a variable
+        --into VARIABLE   keeps the Answer in a variable; None if there is none
 
         Conversations are deleted when the next begins or the kernel ends, but for those that
         began with --keep. Without a prompt the options are noted, and the conversation is shown.
@@ -96,7 +95,7 @@ class _Desk:
         try:
             return self._do(Order.of(line, cell))
         except H2oError as error:
-            raise in_a_sentence(error) from None
+            raise in_a_sentence(error, in_options(str(error))) from None
         except KeyboardInterrupt:
             raise in_a_sentence(KeyboardInterrupt(STOPPED)) from None
 
@@ -110,47 +109,66 @@ class _Desk:
         self._session = self._conversation = None
 
     def _do(self, order: Order) -> Conversation | None:
-        conversation = self._conversation_for(order)
-        if order.prompt is None:
-            return conversation
-        with conversation.stream(order.prompt, **order.options) as reply:
-            try:
-                follow(reply)
-            finally:
-                if order.into is not None and reply.answer is not None:
-                    self._shell.user_ns[order.into] = reply.answer
-        return None
-
-    def _conversation_for(self, order: Order) -> Conversation:
-        former = self._conversation
-        begins = former is None or (former.id is None and order.keep)
-        if self._note(order) or order.new or former is None or begins:
-            if former is not None:
-                self._conversation = None
-                former.close()
-            self._keep = order.keep
-            self._conversation = self._opened().conversation(
-                model=self._model, system=self._system, keep=self._keep
-            )
-            return self._conversation
+        if order.into is not None and order.prompt is not None:
+            # Until there is an answer: one of an earlier cell must not pass for this one's.
+            self._shell.user_ns[order.into] = None
+        said = self._said.followed_by(order)
+        if said != self._said or order.new or self._has_to_begin(order):
+            return self._begin(said, order)
         if order.keep and not self._keep:
             raise ConfigurationError(
                 "--keep is for a conversation that begins: say it with --new, or in its first cell."
             )
-        return former
+        assert self._conversation is not None
+        if order.prompt is None:
+            return self._conversation
+        with self._conversation.stream(order.prompt, **order.options) as reply:
+            self._follow(reply, order)
+        return None
 
-    def _note(self, order: Order) -> bool:
-        """Notes what the order says for good; whether that is something else than before."""
-        before = self._url, self._model, self._system
-        if order.url is not None and order.url != self._url:
-            self.close()
-            self._url = order.url
-            atexit.register(self.close)
-        self._model = order.model or self._model
-        self._system = self._system if order.system is None else order.system or None
-        return (self._url, self._model, self._system) != before
+    def _has_to_begin(self, order: Order) -> bool:
+        conversation = self._conversation
+        return conversation is None or (conversation.id is None and order.keep)
 
-    def _opened(self) -> H2oSession:
-        if self._session is None:
-            self._session = H2oSession(self._url)
-        return self._session
+    def _begin(self, said: _Said, order: Order) -> Conversation | None:
+        """Another conversation, in the place of the one before if the server takes it."""
+        same = self._session if said.url == self._said.url else None
+        session = same or H2oSession(said.url)
+        conversation = session.conversation(model=said.model, system=said.system, keep=order.keep)
+        taken = False
+        try:
+            if order.prompt is None:
+                taken = True
+                self._take(said, session, conversation, keep=order.keep)
+                return conversation
+            with conversation.stream(order.prompt, **order.options) as reply:
+                taken = True
+                self._take(said, session, conversation, keep=order.keep)
+                self._follow(reply, order)
+            return None
+        finally:
+            if not taken:
+                conversation.close()
+                if session is not self._session:
+                    session.close()
+                if self._session is None:
+                    # It may not be up yet; the next prompt is not meant for another server.
+                    self._said = replace(self._said, url=said.url)
+
+    def _take(
+        self, said: _Said, session: H2oSession, conversation: Conversation, *, keep: bool
+    ) -> None:
+        former, former_session = self._conversation, self._session
+        self._said, self._keep = said, keep
+        self._session, self._conversation = session, conversation
+        if former is not None:
+            former.close()
+        if former_session is not None and former_session is not session:
+            former_session.close()
+
+    def _follow(self, reply: Reply, order: Order) -> None:
+        try:
+            follow(reply)
+        finally:
+            if order.into is not None:
+                self._shell.user_ns[order.into] = reply.answer

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from h2o_client.log import log
 from h2o_client.notebook.formulas import find_formulas
+from h2o_client.notebook.limits import DEEPEST, set_limits
 from h2o_client.notebook.text import shown
 
 if TYPE_CHECKING:
@@ -30,9 +31,15 @@ _ALLOWED = re.compile(r"(?:https?://|mailto:)", re.IGNORECASE)
 def to_html(text: str) -> str:
     """The Markdown ``text`` as HTML; as plain text without markdown-it-py (extra "notebook")."""
     text = shown(text)
-    inside = _rendered(text) if len(text) <= _LONGEST else preformatted(text)
-    # Typesetters of formulas have links and styles of their own: only what was looked at is theirs.
-    return f'<div class="tex2jax_ignore mathjax_ignore" dir="auto">{inside}</div>'
+    return guarded(_rendered(text) if len(text) <= _LONGEST else preformatted(text))
+
+
+def guarded(html: str) -> str:
+    """The ``html``, out of bounds for typesetters but for the formulas marked in it.
+
+    They have links and styles of their own: only what was looked at is theirs.
+    """
+    return f'<div class="tex2jax_ignore mathjax_ignore" dir="auto">{html}</div>'
 
 
 def preformatted(text: str) -> str:
@@ -48,10 +55,12 @@ def link_to(url: str, text: str) -> str:
     return f'<a href="{escape(url)}" target="_blank" rel="noopener noreferrer">{escape(text)}</a>'
 
 
+@lru_cache(maxsize=4)
 def _rendered(text: str) -> str:
     parser = _parser()
     try:
-        return preformatted(text) if parser is None else parser.render(text)
+        # References to characters may have brought in what must not be shown.
+        return preformatted(text) if parser is None else shown(parser.render(text))
     except Exception as exc:
         # A text that its parser cannot take is still an answer, and to be read.
         log.info("an answer is shown as it is, for its Markdown cannot be read: %r", exc)
@@ -62,15 +71,19 @@ def _rendered(text: str) -> str:
 def _parser() -> MarkdownIt | None:
     try:
         from markdown_it import MarkdownIt
+
+        from h2o_client.notebook.leftovers import keep_leftovers
     except ImportError:
         return None
-    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": 60}).enable(
+    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": DEEPEST}).enable(
         ["table", "strikethrough"]
     )
     parser.validateLink = _is_allowed  # type: ignore[method-assign]
     parser.add_render_rule("link_open", _link)
     parser.add_render_rule("image", _image)
+    set_limits(parser)
     find_formulas(parser)
+    keep_leftovers(parser)
     return parser
 
 

@@ -6,6 +6,7 @@ import getopt
 import json
 import re
 from dataclasses import dataclass, field
+from keyword import iskeyword
 from typing import cast
 
 from h2o_client.errors import ConfigurationError
@@ -43,7 +44,7 @@ class Order:
             behind = "\n".join(each for each in (behind, cell.strip("\n")) if each)
         said = {name: value for name, value in found if name in _TAKING}
         into = said.get("into")
-        if into is not None and not into.isidentifier():
+        if into is not None and (not into.isidentifier() or iskeyword(into)):
             raise ConfigurationError(f"--into {into}: that is no name of a variable.")
         names = {name for name, _ in found}
         return cls(
