@@ -12,6 +12,7 @@ from h2o_client.cli.asking import asks, options_of
 from h2o_client.cli.connecting import Connection, connects
 from h2o_client.cli.last import kept
 from h2o_client.cli.output import put_json
+from h2o_client.cli.piped import piped
 from h2o_client.cli.statuses import EPILOG, status_of
 from h2o_client.cli.wording import in_shell
 from h2o_client.errors import H2oError
@@ -103,11 +104,11 @@ def _question(prompt: tuple[str, ...]) -> str:
     """The prompt of the arguments, with what is piped in behind it or in the place of its "-"."""
     if "-" in prompt:
         parts = [each for each in _split(prompt) if each]
-        question = "\n\n".join(_piped() if part == "-" else part for part in parts)
+        question = "\n\n".join(piped() if part == "-" else part for part in parts)
     else:
         parts = [" ".join(prompt)]
         if not sys.stdin.isatty():
-            parts.append(_piped())
+            parts.append(piped())
         question = "\n\n".join(part for part in parts if part.strip())
     if not question.strip():
         raise click.UsageError('There is no prompt: h2o-chat "Why is the sky blue?"')
@@ -118,7 +119,3 @@ def _split(prompt: tuple[str, ...]) -> list[str]:
     """The words before the first "-", that, and those behind it."""
     place = prompt.index("-")
     return [" ".join(prompt[:place]), "-", " ".join(prompt[place + 1 :])]
-
-
-def _piped() -> str:
-    return sys.stdin.buffer.read().decode("utf-8", "replace")
