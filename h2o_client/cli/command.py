@@ -54,8 +54,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except Terminated as exc:
         return int(exc.code or 0)
-    except SystemExit:
-        return NOBODY_READS  # click and rich leave so if their pipe is closed
+    except SystemExit as exc:  # of click and rich, whose pipe was closed if it is not 0
+        return NOBODY_READS if exc.code else 0
     except OSError as exc:
         say(f"Error: {exc.strerror or exc}.")
         return UNWRITTEN
