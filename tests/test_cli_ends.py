@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -84,6 +86,43 @@ def test_a_signal_leaves_nothing_on_the_server(
     assert signalled(held, number, *arguments) == (status, "")
     assert held.conversations == {}
     assert held.stops
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "kind"),
+    [(signal.SIGINT, 130, "KeyboardInterrupt"), (signal.SIGTERM, 143, "Terminated")],
+)
+def test_in_json_the_last_line_tells_of_a_signal(
+    held: FakeChatUi, number: int, status: int, kind: str
+) -> None:
+    program = subprocess.Popen(
+        [*COMMAND, "--json", "--url", held.url, "Hi"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    assert program.stdout is not None
+    with program.stdout as stdout:
+        while '" there"' not in stdout.readline():
+            assert program.poll() is None
+        program.send_signal(number)
+        last = json.loads(stdout.read().splitlines()[-1])
+    assert program.wait(20) == status
+    message = "It was interrupted."
+    assert last == {"type": "error", "kind": kind, "message": message, "partial": "Hello there"}
+
+
+def test_a_server_that_cannot_start_is_the_status_that_its_help_says(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        words = ["serve", "--port", port, "--upstream", "http://127.0.0.1:1", "--model", "x"]
+        assert run(words) == 1
+    assert capsys.readouterr().err.startswith("Error: ")
+    assert run(["serve", "--help"]) == 0
+    assert "1 it could not start" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
