@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ from h2o_client.errors import (
 )
 from h2o_client.generations import detect
 from h2o_client.options import Options
+from h2o_client.reply import Reply
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport import Call
 from h2o_client.transport.probe import goes_directly, speaks_http, speaks_tls
@@ -35,6 +37,7 @@ _PATIENCE = 15.0  # seconds for an answer that needs no model
 _PROBE = 3.0  # seconds for a look at what else a port may speak
 _ENOUGH = 40  # tokens of the test message's answer
 _LONGEST = 30.0  # seconds from the first of them to the last
+_SILENT = 15.0  # seconds of them, at the end, that mean that nothing more will come
 _PROMPT = "Say hello in one word."
 
 
@@ -325,23 +328,16 @@ class _Steps:
         # Others warn that they do not hand it on.
         samples = self._upstream.prepared().samples
         options: Options = {"max_new_tokens": _ENOUGH} if samples else {}
-        own = self._upstream.timeouts
-        options["timeout"] = Timeouts(
-            connect=own.connect, first_token=own.first_token, idle=_least(own.idle)
-        )
         with self.conversation.stream(_PROMPT, **options) as reply:
-            end = threading.Timer(_LONGEST, reply.stop)
-            try:
-                for number, _ in enumerate(reply):
-                    if number == 0:
-                        end.start()
-                    elif number >= _ENOUGH:
-                        reply.stop()
-            finally:
-                end.cancel()
+            silence = _read_some(reply)
             first = reply.time_to_first_token
         if first is None:
             raise _Failed("The answer is empty", "Who runs the server has to look at its model.")
+        if silence >= _SILENT:
+            raise _Failed(
+                f"The answer stopped in the middle: nothing came for {silence:.0f} s",
+                "Who runs the server has to look at its model.",
+            )
         return f"the first token after {first:.1f} s"
 
     def _deletion(self) -> str:
@@ -396,6 +392,29 @@ _STEP_OF: tuple[tuple[type[StatusError], str], ...] = (
     (TermsNotAcceptedError, "terms"),
     (ModelUnavailableError, "models"),
 )
+
+
+def _read_some(reply: Reply) -> float:
+    """Reads an answer, bounded altogether; for how many seconds nothing came when time was up."""
+    silence = 0.0
+    last = time.monotonic()
+
+    def stop() -> None:
+        nonlocal silence
+        silence = time.monotonic() - last
+        reply.stop()
+
+    end = threading.Timer(_LONGEST, stop)
+    try:
+        for number, _ in enumerate(reply):
+            last = time.monotonic()
+            if number == 0:
+                end.start()
+            elif number >= _ENOUGH:
+                reply.stop()
+    finally:
+        end.cancel()
+    return silence
 
 
 def _no_models() -> _Failed:

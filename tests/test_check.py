@@ -353,6 +353,18 @@ def test_a_model_that_is_silent_in_the_middle() -> None:
         assert server.conversations == {}
 
 
+def test_an_answer_that_hangs_is_not_waited_for_as_long_as_it_may(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("h2o_client.check._LONGEST", 0.3)
+    monkeypatch.setattr("h2o_client.check._SILENT", 0.2)
+    with FakeChatUi("head", answer=[Says(("Hello",), holds=True)]) as server:
+        failed = failure(checked(server.url))
+        assert failed.name == "answer"
+        assert failed.detail == "The answer stopped in the middle: nothing came for 0 s"
+        assert server.conversations == {}
+
+
 class Dripping(tuple[str, ...]):
     """Tokens without an end, one after the other is asked for."""
 

@@ -212,6 +212,7 @@ def test_a_folder_that_cannot_be_written_is_no_reason_to_lose_an_answer(
         b"{",
         b"{}",
         b'{"url":"http://localhost:3000","token":"t"}',
+        b'{"url":"http://localhost:3001","token":"%s"}' % token().encode(),
         b'{"url":"http://localhost:3000","token":"%s","printed":-5}' % token().encode(),
         b'{"url":"http://localhost:3000","token":"%s","printed":%d}' % (token().encode(), 10**30),
     ],

@@ -166,8 +166,9 @@ def _latest() -> Kept | None:
                 continue
             try:
                 last = msgspec.json.decode(file.read(), type=Last)
-                ResumeToken.read(last.token)
-                return Kept(path, last, file)
+                if ResumeToken.read(last.token).base_url == last.url:
+                    return Kept(path, last, file)
             except (msgspec.MsgspecError, ConfigurationError):
-                file.close()  # damaged
+                pass
+            file.close()  # it is damaged
     return None

@@ -21,7 +21,7 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 # JSON leaves these as they are, a terminal or a reader of lines does not; and what is no character.
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 # All that anything takes for the end of a line.
-_ENDS = re.compile("[\n\x0b-\r\x1c-\x1e\x85\u2028\u2029]+[ \t]*")
+_ENDS = re.compile("[\n\x0b-\r\x1c-\x1e\x85\u2028\u2029][ \t\n\x0b-\r\x1c-\x1e\x85\u2028\u2029]*")
 
 
 def put(text: str) -> None:
