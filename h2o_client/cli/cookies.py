@@ -5,7 +5,6 @@ from __future__ import annotations
 from http.cookiejar import Cookie, CookieJar
 
 import msgspec
-from requests.cookies import create_cookie
 
 from h2o_client.session import H2oSession
 
@@ -40,13 +39,26 @@ def jar_of(cookies: tuple[Saved, ...]) -> CookieJar:
     """A jar with them, as of a browser."""
     jar = CookieJar()
     for each in cookies:
-        made: Cookie = create_cookie(  # type: ignore[no-untyped-call]
-            each.name,
-            each.value,
-            domain=each.domain,
-            path=each.path,
-            secure=each.secure,
-            expires=each.expires,
-        )
-        jar.set_cookie(made)
+        jar.set_cookie(_cookie(each))
     return jar
+
+
+def _cookie(each: Saved) -> Cookie:
+    return Cookie(
+        version=0,
+        name=each.name,
+        value=each.value,
+        port=None,
+        port_specified=False,
+        domain=each.domain,
+        domain_specified=bool(each.domain),
+        domain_initial_dot=each.domain.startswith("."),
+        path=each.path,
+        path_specified=bool(each.path),
+        secure=each.secure,
+        expires=each.expires,
+        discard=each.expires is None,
+        comment=None,
+        comment_url=None,
+        rest={},
+    )

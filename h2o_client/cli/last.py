@@ -51,7 +51,7 @@ class Kept:
     """A file with an answer. Nobody else goes on with it before it is let go."""
 
     def __init__(self, path: Path | None, last: Last, file: IO[bytes] | None = None) -> None:
-        self.last = last
+        self.last: Last = last
         self._path = path
         self._file = file
 
@@ -120,7 +120,7 @@ def kept(
 
 class _Keeper:
     def __init__(self, last: Last, at: Kept | None) -> None:
-        self.kept = at or Kept(_new_path(), last)
+        self.kept: Kept = at or Kept(_new_path(), last)
         self._last = last
         self._written_at = 0.0
         self.write()
