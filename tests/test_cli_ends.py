@@ -204,8 +204,10 @@ def test_another_thread_can_run_the_command(capsys: pytest.CaptureFixture[str]) 
         ("H2O Hi > /dev/full", 1, "", "Error: The output cannot be written: No space left on"),
         ("H2O models > /dev/full", 1, "", "Error: The output cannot be written: No space left on"),
         ("H2O doctor > /dev/full", 1, "", "Error: The output cannot be written: No space left on"),
-        ("H2O --help > /dev/full", 1, "", "Error: No space left on device."),
+        ("H2O --help > /dev/full", 1, "", "Error: The output cannot be written: No space left on"),
         ("H2O Hi >&-", 1, "", "Error: The output cannot be written: Bad file descriptor."),
+        ("H2O --version >&-", 1, "", "Error: The output cannot be written: Bad file descriptor."),
+        ("H2O --help >&-", 1, "", "Error: The output cannot be written: Bad file descriptor."),
         ("H2O Hi <&-", 0, "1 turns, the last: Hi\n", ""),
         ("H2O chat <&-", 0, "", ""),
         ("H2O Hi 2>&-", 0, "1 turns, the last: Hi\n", ""),
@@ -238,6 +240,13 @@ def test_input_without_an_end_is_not_read_for_ever() -> None:
     done = shell("H2O --url http://127.0.0.1:1 Hi < /dev/zero")
     assert done.returncode == 2
     assert "More than 16 MiB are piped in for one message: send a --file" in done.stderr
+
+
+@pytest.mark.parametrize("words", ["Hi", "chat"])
+def test_input_that_cannot_be_read_is_a_bad_call(words: str) -> None:
+    done = shell(f"H2O {words} --url http://127.0.0.1:1 < /proc/self/mem")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "What is piped in cannot be read: Input/output error." in done.stderr
 
 
 def test_ctrl_c_while_it_starts_is_130_without_a_traceback() -> None:
@@ -277,3 +286,14 @@ def test_a_parameter_that_is_nested_for_ever_is_a_text(value: str) -> None:
         )
         assert server.prompts[0].parameters["a"] == value
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ctrl_c_is_130_even_if_its_line_cannot_be_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*given: object, **named: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise OSError("the terminal is gone")  # noqa: B904 - as click has it
+
+    monkeypatch.setattr(whole, "main", interrupted)
+    assert run(["--help"]) == 130

@@ -11,7 +11,7 @@ from typing import TextIO
 import click
 from click.shell_completion import CompletionItem
 
-from h2o_client.cli.output import say, say_error, say_usage
+from h2o_client.cli.output import say, say_error, say_unwritten, say_usage
 from h2o_client.cli.signals import Terminated, orderly_ends
 from h2o_client.cli.statuses import (
     BAD_CALL,
@@ -57,7 +57,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as exc:  # of click and rich, whose pipe was closed if it is not 0
         return NOBODY_READS if exc.code else 0
     except OSError as exc:
-        say(f"Error: {exc.strerror or exc}.")
+        if isinstance(exc.__context__, KeyboardInterrupt):
+            return INTERRUPTED  # click wanted to end the line of ^C
+        say_unwritten(exc)
         return UNWRITTEN
 
 

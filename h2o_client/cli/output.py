@@ -35,8 +35,7 @@ def put(text: str) -> None:
         _silence(sys.stdout)
         raise click.exceptions.Exit(NOBODY_READS) from None
     except OSError as exc:
-        _silence(sys.stdout)
-        say(f"Error: The output cannot be written: {exc.strerror or exc}.")
+        say_unwritten(exc)
         raise click.exceptions.Exit(UNWRITTEN) from None
 
 
@@ -80,6 +79,12 @@ def say_usage(error: click.ClickException) -> None:
         error.show()
     except OSError:
         _silence(sys.stderr)
+
+
+def say_unwritten(error: OSError) -> None:
+    """Writes to stderr that stdout cannot be written to; nothing goes there any more."""
+    _silence(sys.stdout)
+    say(f"Error: The output cannot be written: {error.strerror or error}.")
 
 
 def shown(text: str, stream: TextIO) -> str:
@@ -132,4 +137,7 @@ def is_plain(stream: TextIO) -> bool:
 def _silence(stream: TextIO) -> None:
     """What still goes there goes nowhere: Python would try again at its exit, and complain."""
     with suppress(OSError, ValueError):  # it may be no file
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        number = stream.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, number)
+        os.close(nowhere)
