@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import signal
@@ -242,11 +244,20 @@ def test_input_without_an_end_is_not_read_for_ever() -> None:
     assert "More than 16 MiB are piped in for one message: send a --file" in done.stderr
 
 
-@pytest.mark.parametrize("words", ["Hi", "chat"])
-def test_input_that_cannot_be_read_is_a_bad_call(words: str) -> None:
-    done = shell(f"H2O {words} --url http://127.0.0.1:1 < /proc/self/mem")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "What is piped in cannot be read: Input/output error." in done.stderr
+@pytest.mark.parametrize("word", ["Hi", "chat"])
+def test_input_that_cannot_be_read_is_a_bad_call(
+    word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Broken(io.RawIOBase):
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: object) -> int:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(Broken())))
+    assert run([word, "--url", "http://127.0.0.1:1"]) == 2
+    assert "What is piped in cannot be read: Input/output error." in capsys.readouterr().err
 
 
 def test_ctrl_c_while_it_starts_is_130_without_a_traceback() -> None:
