@@ -62,20 +62,18 @@ def signalled(server: FakeChatUi, number: int, *arguments: str, piped: str = "")
     )
     assert program.stdin is not None
     program.stdin.write(piped)
-    program.stdin.flush() if "chat" in arguments else program.stdin.close()
+    program.stdin.flush()
+    if "chat" not in arguments:
+        program.stdin.close()
+        program.stdin = None
     end, pause = time.monotonic() + 20, threading.Event()
     while not server.prompts:
         assert time.monotonic() < end
         pause.wait(0.02)
     program.send_signal(number)
-    assert program.stdout is not None
-    assert program.stderr is not None
-    program.stdout.close()
-    with program.stderr:
-        err = program.stderr.read().strip()
-    status = program.wait(20)
-    program.stdin.close()
-    return status, err
+    # stdin has no end before that: only the signal ends a chat.
+    _, err = program.communicate(timeout=20)
+    return program.returncode, err.strip()
 
 
 @pytest.mark.parametrize("arguments", [["Hi"], ["--json", "Hi"], ["--markdown", "Hi"], ["doctor"]])
