@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 from urllib.parse import urlsplit
 
 import msgspec
 
+from h2o_client.background import later
 from h2o_client.conversation import Conversation
 from h2o_client.errors import (
     AuthenticationError,
@@ -24,6 +27,7 @@ from h2o_client.errors import (
 )
 from h2o_client.generations import detect
 from h2o_client.options import Options
+from h2o_client.reply import Reply
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport import Call
 from h2o_client.transport.probe import goes_directly, speaks_http, speaks_tls
@@ -32,6 +36,8 @@ from h2o_client.upstream import Upstream
 _PATIENCE = 15.0  # seconds for an answer that needs no model
 _PROBE = 3.0  # seconds for a look at what else a port may speak
 _ENOUGH = 40  # tokens of the test message's answer
+_LONGEST = 30.0  # seconds from the first of them to the last
+_SILENT = 15.0  # seconds of them, at the end, that mean that nothing more will come
 _PROMPT = "Say hello in one word."
 
 
@@ -74,6 +80,13 @@ def checks(upstream: Upstream, said: Said, server_at: Callable[[str], Seen]) -> 
     ``server_at`` says what chat-ui answers at another address, or raises an `H2oError`.
     """
     steps = _Steps(upstream, said, server_at)
+    try:
+        yield from _outcomes(steps)
+    finally:
+        steps.leave()
+
+
+def _outcomes(steps: _Steps) -> Iterator[Check]:
     names = [name for name, _ in steps.all()]
     failure: _Failed | None = None
     for place, (name, step) in enumerate(steps.all()):
@@ -112,6 +125,7 @@ class _Steps:
 
     def __init__(self, upstream: Upstream, said: Said, server_at: Callable[[str], Seen]) -> None:
         self.conversation: Conversation | None = None
+        self._left = ""  # its id, until it is deleted
         self._upstream = upstream
         self._said = said
         self._transport = upstream.transport
@@ -307,6 +321,7 @@ class _Steps:
             model = self._upstream.model(None, call)
             created = self._upstream.create(model.id, None, call)
             self.conversation = Conversation(self._upstream, id=created.id)
+            self._left = created.id
 
     def _answer(self) -> str:
         assert self.conversation is not None
@@ -314,18 +329,39 @@ class _Steps:
         samples = self._upstream.prepared().samples
         options: Options = {"max_new_tokens": _ENOUGH} if samples else {}
         with self.conversation.stream(_PROMPT, **options) as reply:
-            for number, _ in enumerate(reply):
-                if number >= _ENOUGH:
-                    reply.stop()
+            silence = _read_some(reply)
             first = reply.time_to_first_token
         if first is None:
             raise _Failed("The answer is empty", "Who runs the server has to look at its model.")
+        if silence >= _SILENT:
+            raise _Failed(
+                f"The answer stopped in the middle: nothing came for {silence:.0f} s",
+                "Who runs the server has to look at its model.",
+            )
         return f"the first token after {first:.1f} s"
 
     def _deletion(self) -> str:
         assert self.conversation is not None
+        self._left = ""
         self.conversation.delete()
         return "the conversation is gone"
+
+    def leave(self) -> None:
+        """Deletes what is left by a caller who has seen enough, as soon as that can be."""
+        conversation_id, self._left = self._left, ""
+        litter = self._upstream.litter
+        if conversation_id in litter._conversations:  # and not deleted with its session
+            token = object()
+            litter.ending.add(token)
+
+            def discard() -> None:
+                try:
+                    litter.discard(conversation_id)
+                finally:
+                    litter.ending.discard(token)
+
+            # The garbage collector may have come here, wherever it was.
+            later(discard)
 
     def _settings_accepted(self) -> bool:
         return self._upstream.settings(self._call()).accepted
@@ -358,6 +394,29 @@ _STEP_OF: tuple[tuple[type[StatusError], str], ...] = (
 )
 
 
+def _read_some(reply: Reply) -> float:
+    """Reads an answer, bounded altogether; for how many seconds nothing came when time was up."""
+    silence = 0.0
+    last = time.monotonic()
+
+    def stop() -> None:
+        nonlocal silence
+        silence = time.monotonic() - last
+        reply.stop()
+
+    end = threading.Timer(_LONGEST, stop)
+    try:
+        for number, _ in enumerate(reply):
+            last = time.monotonic()
+            if number == 0:
+                end.start()
+            elif number >= _ENOUGH:
+                reply.stop()
+    finally:
+        end.cancel()
+    return silence
+
+
 def _no_models() -> _Failed:
     return _Failed(
         "The server lists no models",
@@ -377,7 +436,8 @@ def _is_no_connection(exc: H2oError) -> bool:
         return exc.which == "connect"
     causes = (ConnectionRefusedError, socket.gaierror)
     return isinstance(exc, TransportError) and (
-        isinstance(exc.__cause__, causes) or exc.message.startswith("The proxy")
+        # A name with a label of more than 63 characters is not even looked up.
+        isinstance(exc.__cause__, causes) or exc.message.startswith(("The proxy", "The name of"))
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import ssl
+import threading
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
 
@@ -13,7 +15,8 @@ from chatui import LAYOUT, MODEL, chat_ui, layout, refuses
 from fake_chatui import FakeChatUi
 from fake_model import Says
 from fake_store import VERSIONS
-from h2o_client import AsyncH2oSession, Check, H2oSession, Timeouts
+from h2o_client import AsyncH2oSession, Check, H2oSession, Timeouts, background
+from h2o_client.background import wait_until_empty
 from h2o_client.server import serve
 from h2o_client.wire import pagedata
 from h2o_client.wire.pagedata import Data
@@ -89,6 +92,34 @@ def test_what_is_left_in_the_middle_is_cleaned_up_by_the_session() -> None:
         assert server.conversations == {}
 
 
+@pytest.mark.parametrize("last", ["terms", "conversation", "answer"])
+def test_what_is_dropped_in_the_middle_is_cleaned_up_at_once(last: str) -> None:
+    with FakeChatUi("0.9.4") as server, H2oSession(server.url, accept_terms=False) as client:
+        for check in client.check():
+            if check.name == last:
+                break
+        # Behind what is being cleaned up just now.
+        wait_until_empty(client._upstream.litter.ending)
+        assert server.count("DELETE") == 1
+        assert server.conversations == {}
+        assert client.chat("Hello").text
+        assert server.conversations == {}
+
+
+def test_what_is_dropped_after_its_session_is_not_cleaned_up_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with FakeChatUi("0.9.4") as server:
+        with H2oSession(server.url) as client:
+            steps = client.check()
+            while next(steps).name != "conversation":
+                pass
+        del steps
+        wait_until_empty(background._pending)
+        assert server.count("DELETE") == 1
+    assert caplog.records == []
+
+
 def test_a_browsers_cookie_is_told_and_its_settings_stay() -> None:
     with FakeChatUi("0.9.4", login="302") as server:
         cookie = server.browser()
@@ -111,6 +142,13 @@ def test_a_name_that_does_not_resolve() -> None:
     assert (failed.name, failed.status) == ("network", "failed")
     assert "no-such-host.invalid cannot be looked up" in failed.detail
     assert "Is the address right" in failed.hint
+
+
+@pytest.mark.parametrize("host", ["a" * 70 + ".example", "a..b"])
+def test_a_name_that_no_host_can_have(host: str) -> None:
+    failed = failure(checked(f"http://{host}/"))
+    assert failed.name == "network"
+    assert "cannot be looked up" in failed.detail
 
 
 def test_https_to_a_port_that_speaks_http() -> None:
@@ -305,6 +343,54 @@ def test_a_model_that_is_silent_for_too_long() -> None:
         failed = failure(checked(server.url, timeout=Timeouts(first_token=0.3)))
         assert failed.name == "answer"
         assert "no first token within 0.3 s" in failed.detail
+
+
+def test_a_model_that_is_silent_in_the_middle() -> None:
+    with FakeChatUi("head", answer=[Says(("Hello",), holds=True)]) as server:
+        failed = failure(checked(server.url, timeout=Timeouts(idle=0.3)))
+        assert failed.name == "answer"
+        assert "nothing more within 0.3 s" in failed.detail
+        assert server.conversations == {}
+
+
+def test_an_answer_that_hangs_is_not_waited_for_as_long_as_it_may(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("h2o_client.check._LONGEST", 0.3)
+    monkeypatch.setattr("h2o_client.check._SILENT", 0.2)
+    with FakeChatUi("head", answer=[Says(("Hello",), holds=True)]) as server:
+        failed = failure(checked(server.url))
+        assert failed.name == "answer"
+        assert failed.detail == "The answer stopped in the middle: nothing came for 0 s"
+        assert server.conversations == {}
+
+
+class Dripping(tuple[str, ...]):
+    """Tokens without an end, one after the other is asked for."""
+
+    def __init__(self, given: tuple[str, ...]) -> None:
+        self.over = threading.Event()
+        self.given = 0
+
+    def __iter__(self) -> Iterator[str]:
+        while not self.over.wait(0.02):
+            self.given += 1
+            yield "word "
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.9.4", "head"])
+def test_an_answer_that_drips_is_stopped_after_a_while(
+    version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("h2o_client.check._ENOUGH", 10**9)
+    monkeypatch.setattr("h2o_client.check._LONGEST", 0.2)
+    tokens = Dripping(("word ",))
+    with FakeChatUi(version, answer=[Says(tokens)]) as server:
+        found = {check.name: check for check in checked(server.url)}
+        tokens.over.set()
+        assert found["answer"].status == "ok"
+        assert found["deletion"].status == "ok"
+        assert server.conversations == {}
 
 
 def test_a_proxy_that_refuses() -> None:

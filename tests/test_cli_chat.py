@@ -30,7 +30,8 @@ class Talked:
 @pytest.fixture
 def talk(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Talk:
     def talk(url: str, *lines: str, arguments: tuple[str, ...] = ()) -> Talked:
-        monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+        typed = "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(typed)))
         status = run(["chat", "--url", url, *arguments])
         return Talked(status, *capsys.readouterr())
 
@@ -205,3 +206,32 @@ def test_an_answer_that_was_cut_off_says_so(talk: Talk) -> None:
     with FakeChatUi("0.4", answer=[Says(end="length")]) as server:
         talked = talk(server.url, "One")
     assert talked.err == "(The answer ended at the length allowed.)\n"
+
+
+def test_bytes_that_are_no_text_end_no_chat(talk: Talk) -> None:
+    with FakeChatUi("0.9.4") as server:
+        talked = talk(server.url, "caf\udce9", "Two\r")
+        assert [prompt.last for prompt in server.prompts] == ["caf\ufffd", "Two"]
+    assert talked.status == 0
+
+
+@pytest.mark.parametrize("name", ["~nosuch/x", "a\0b", "/"])
+def test_a_name_that_no_file_can_have_ends_no_chat(talk: Talk, name: str) -> None:
+    with FakeChatUi("0.9.4") as server:
+        talked = talk(server.url, "One", f"/save {name}", "Two")
+    assert talked.status == 2
+    assert "cannot be written: " in talked.err
+    assert talked.err.count("\n") == 1
+    assert talked.out.endswith("3 turns, the last: Two\n")
+
+
+def test_a_line_without_an_end_is_not_read_for_ever(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("h2o_client.cli.piped._MOST", 10)
+    with FakeChatUi("0.9.4") as server:
+        talked = talk(server.url, "One", "x" * 10)
+        assert [prompt.last for prompt in server.prompts] == ["One"]
+        assert server.conversations == {}
+    assert talked.status == 2
+    assert "MiB are piped in for one message" in talked.err

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+from typing import Any
 
 import pytest
 
 from fake_chatui import FakeChatUi
 from fake_model import Says
 from h2o_client.cli import run
-from scripted import Exchange, ScriptedServer, certificates, hang_up, refusing_port
+from scripted import (
+    Exchange,
+    ScriptedServer,
+    certificates,
+    hang_up,
+    refusing_port,
+)
 
 
 def says_nothing(exchange: Exchange) -> None:
@@ -74,6 +83,31 @@ def test_a_broken_answer_is_status_5(capsys: pytest.CaptureFixture[str]) -> None
     out = capsys.readouterr().out
     assert "failed  answer       The model failed while it was answering" in out
     assert "ok      deletion     the conversation is gone" in out
+
+
+FORGED = "no\nok      deletion     gone\r\n\u2028ok\x85fine"
+
+
+def forging(exchange: Any) -> bool:
+    """Refuses to make a conversation, with words that look like more steps of the doctor's."""
+    if exchange.request.method != "POST" or exchange.request.path != "/conversation":
+        return False
+    exchange.json({"message": FORGED}, status=500)
+    return True
+
+
+def test_what_a_server_says_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FakeChatUi("0.9.4", before=forging) as server:
+        assert run(["doctor", "--url", server.url]) == 3
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 13
+        assert "500: no ok      deletion     gone ok fine" in lines[9]
+        with open(os.devnull) as nothing:
+            monkeypatch.setattr(sys, "stdin", nothing)
+            assert run(["--url", server.url, "Hi"]) == 3
+        assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_an_authority_can_be_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,118 +1,227 @@
-"""The answer that is kept to be gone on with: when, where, and for how long."""
+"""The answers that are kept to be gone on with: when, where, and for how long."""
 
 from __future__ import annotations
 
+import os
 import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from h2o_client import GenerationError, H2oError, IncompleteAnswerError, TransportError
+from h2o_client import GenerationError, H2oError, H2oSession, IncompleteAnswerError, TransportError
 from h2o_client.cli import last
-from h2o_client.cli.last import Last, kept, load
+from h2o_client.cli.cookies import Saved
+from h2o_client.cli.last import Last, kept, latest
+from h2o_client.run import ResumeToken
+
+URL = "http://localhost:3000"
+ROOT = Path(__file__).parents[1]
 
 
-class Client:
-    """A session that has a cookie to save."""
-
-    base_url = "http://localhost:3000"
-
-    def save_cookies(self, path: str) -> None:
-        Path(path).write_text("# Netscape HTTP Cookie File\n")
+def token(number: int = 1) -> str:
+    return str(ResumeToken(URL, f"{number:024}", f"{number:024}"))
 
 
 class Answering:
-    def __init__(self, token: str | None = "token") -> None:
+    def __init__(self, token: str | None) -> None:
         self.resume_token = token
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setattr("click.get_app_dir", lambda name: str(tmp_path / name))
     return tmp_path / "h2o-chat"
 
 
-def test_while_it_comes_it_is_kept_for_its_user_only(folder: Path) -> None:
-    with kept(Client(), Answering()):
-        found = load()
-        assert found == Last("http://localhost:3000", "token", 0)
-        assert Path(found.cookies).read_text().startswith("# Netscape")
+@pytest.fixture
+def client() -> Iterator[H2oSession]:
+    with H2oSession(URL, cookies="hf-chat=secret") as client:
+        yield client
+
+
+def load() -> Last | None:
+    with latest() as found:
+        return None if found is None else found.last
+
+
+def broken_off(client: H2oSession, number: int = 1) -> None:
+    """An answer that the network broke off."""
+    with pytest.raises(TransportError), kept(client, Answering(token(number))):
+        raise TransportError("reset")
+
+
+def texts(folder: Path) -> list[Last]:
+    return [msgspec.json.decode(path.read_bytes(), type=Last) for path in sorted(folder.iterdir())]
+
+
+def test_while_it_comes_it_is_kept_for_its_user_only(client: H2oSession, folder: Path) -> None:
+    with kept(client, Answering(token())):
+        (found,) = texts(folder)
+        domain = found.cookies[0].domain
+        cookies = (Saved("hf-chat", "secret", domain, "/"),)
+        assert found == Last(URL, token(), 0, cookies, given=True)
         assert {stat.S_IMODE(each.stat().st_mode) for each in folder.iterdir()} == {0o600}
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_nothing_is_left_of_one_that_ended_well(folder: Path) -> None:
-    with kept(Client(), Answering()) as note:
+def test_while_it_comes_nobody_else_goes_on_with_it(client: H2oSession, folder: Path) -> None:
+    code = (
+        "import click, sys; click.get_app_dir = lambda name: sys.argv[1]\n"
+        "from h2o_client.cli.last import latest\n"
+        "with latest() as found: print(found and found.last.token)"
+    )
+
+    def elsewhere() -> str:
+        words = [sys.executable, "-c", code, str(folder)]
+        return subprocess.run(
+            words, capture_output=True, text=True, check=True, cwd=ROOT
+        ).stdout.strip()
+
+    broken_off(client, 1)
+    with kept(client, Answering(token(2))) as note:
+        note("words")
+        assert elsewhere() == token(1)
+        found = load()
+        assert found is not None
+        assert found.token == token(1)
+        with latest():
+            assert elsewhere() == "None"
+    assert elsewhere() == token(1)
+
+
+def test_nothing_is_left_of_one_that_ended_well(client: H2oSession, folder: Path) -> None:
+    with kept(client, Answering(token())) as note:
         note("Hello")
     assert load() is None
     assert list(folder.iterdir()) == []
 
 
-def test_what_was_printed_is_noted_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_printed_is_noted_now_and_then(
+    client: H2oSession, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(last, "_NOTED_EVERY", 0.0)
-    with kept(Client(), Answering()) as note:
+    with kept(client, Answering(token())) as note:
         note("Hello")
         note(" there")
-        found = load()
-        assert found is not None
-        assert found.printed == len("Hello there")
+        assert [each.printed for each in texts(folder)] == [len("Hello there")]
 
 
-def test_between_those_moments_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_between_those_moments_nothing_is_written(
+    client: H2oSession, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(last, "_NOTED_EVERY", 1000.0)
-    with kept(Client(), Answering()) as note:
+    with kept(client, Answering(token())) as note:
         note("Hello")
-        found = load()
-        assert found is not None
-        assert found.printed == 0
+        assert [each.printed for each in texts(folder)] == [0]
 
 
 @pytest.mark.parametrize("error", [TransportError("reset"), IncompleteAnswerError()])
-def test_one_that_the_network_broke_off_is_kept(error: H2oError) -> None:
-    with pytest.raises(type(error)), kept(Client(), Answering(), printed=3) as note:
+def test_one_that_the_network_broke_off_is_kept(client: H2oSession, error: H2oError) -> None:
+    with pytest.raises(type(error)), kept(client, Answering(token()), printed=3) as note:
         note("lo")
         raise error
-    assert load() == Last("http://localhost:3000", "token", 5)
+    found = load()
+    assert found is not None
+    assert (found.token, found.printed) == (token(), 5)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), GenerationError("out of memory")])
-def test_one_that_was_stopped_or_failed_is_not(error: BaseException) -> None:
-    with pytest.raises(type(error)), kept(Client(), Answering()):
+def test_one_that_was_stopped_or_failed_is_not(client: H2oSession, error: BaseException) -> None:
+    with pytest.raises(type(error)), kept(client, Answering(token())):
         raise error
     assert load() is None
 
 
-def test_one_that_another_window_began_meanwhile_stays() -> None:
+def test_each_has_a_place_of_its_own_and_removes_no_other(client: H2oSession, folder: Path) -> None:
+    with ExitStack() as stack:
+        stack.enter_context(kept(client, Answering(token(1))))
+        with H2oSession(URL, cookies="hf-chat=other") as other:
+            broken_off(other, 2)
+        assert [each.cookies[0].value for each in texts(folder)] == ["secret", "other"]
+    assert [each.token for each in texts(folder)] == [token(2)]
+
+
+def test_the_one_that_was_begun_last_comes_first(client: H2oSession, folder: Path) -> None:
+    for number in (1, 2, 3):
+        broken_off(client, number)
+    for number in (3, 2, 1):
+        with latest() as found:
+            assert found is not None
+            assert found.last.token == token(number)
+            found.forget()
+    assert list(folder.iterdir()) == []
+
+
+def test_one_that_is_gone_on_with_stays_where_it_is(client: H2oSession, folder: Path) -> None:
+    broken_off(client)
+    (path,) = folder.iterdir()
     with (
-        kept(Client(), Answering("first")),
+        latest() as found,
         pytest.raises(TransportError),
-        kept(Client(), Answering("second")),
+        kept(client, Answering(token(2)), at=found),
     ):
-        raise TransportError("reset")
-    found = load()
-    assert found is not None
-    assert found.token == "second"
-
-
-def test_without_a_token_nothing_is_kept(folder: Path) -> None:
-    with kept(Client(), Answering(None)) as note:
-        note("Hello")
         assert load() is None
+        raise TransportError("reset again")
+    assert list(folder.iterdir()) == [path]
+    assert [each.token for each in texts(folder)] == [token(2)]
+
+
+def test_what_is_older_than_a_week_is_removed(client: H2oSession, folder: Path) -> None:
+    broken_off(client, 1)
+    broken_off(client, 2)
+    old, young = sorted(folder.iterdir())
+    torn = folder / f".{old.name}.xyz"  # of a program that was killed while it wrote
+    torn.touch()
+    for path in (old, torn):
+        os.utime(path, times=(time.time() - 8 * 86400,) * 2)
+    with kept(client, Answering(token(3))):
+        assert not old.exists()
+        assert not torn.exists()
+        assert young.exists()
+
+
+def test_without_a_token_nothing_is_kept(client: H2oSession, folder: Path) -> None:
+    with kept(client, Answering(None)) as note:
+        note("Hello")
+        assert not folder.exists()
 
 
 def test_a_folder_that_cannot_be_written_is_no_reason_to_lose_an_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    client: H2oSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_the_way = tmp_path / "file"
     in_the_way.write_text("")
     monkeypatch.setattr("click.get_app_dir", lambda name: str(in_the_way / name))
-    with kept(Client(), Answering()) as note:
+    monkeypatch.chdir(tmp_path)
+    with kept(client, Answering(token())) as note:
         note("Hello")
     assert load() is None
+    assert list(tmp_path.iterdir()) == [in_the_way]
 
 
-def test_a_file_that_is_damaged_counts_as_none(folder: Path) -> None:
-    folder.mkdir()
-    (folder / "last.json").write_text("{")
-    assert load() is None
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\xff\x00",
+        b"{",
+        b"{}",
+        b'{"url":"http://localhost:3000","token":"t"}',
+        b'{"url":"http://localhost:3001","token":"%s"}' % token().encode(),
+        b'{"url":"http://localhost:3000","token":"%s","printed":-5}' % token().encode(),
+        b'{"url":"http://localhost:3000","token":"%s","printed":%d}' % (token().encode(), 10**30),
+    ],
+)
+def test_a_file_that_is_damaged_counts_as_none(
+    client: H2oSession, folder: Path, text: bytes
+) -> None:
+    broken_off(client)
+    (folder / "answer-9.json").write_bytes(text)
+    found = load()
+    assert found is not None
+    assert found.token == token()

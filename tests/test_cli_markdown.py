@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import re
+import threading
+import time
 
 import pytest
 from rich.console import Console
 
-from h2o_client.cli.markdown import Growing, Tame, _parted
+from h2o_client.cli import growing, markdown
+from h2o_client.cli.growing import Growing
+from h2o_client.cli.markdown import Tame, blocks_of
 
 STYLES = re.compile(r"\x1b\[[\d;]*m")
 # What draws a growing text over itself: erase a line, go up, show and hide the cursor.
@@ -23,7 +27,7 @@ def console(width: int = 60) -> Console:
 
 def rendered(text: str, width: int = 60) -> str:
     screen = console(width)
-    screen.print(Tame(text))
+    screen.print(Tame(text), crop=False)
     assert isinstance(screen.file, io.StringIO)
     return STYLES.sub("", screen.file.getvalue())
 
@@ -47,6 +51,10 @@ def grown(*tokens: str) -> str:
         ("[name](http://x.example/)", "name (http://x.example/)\n"),
         ("<think>words</think> more", "<think>words</think> more\n"),
         ("<div>\nwords\n</div>", "<div> words </div>\n"),
+        ("a ![plot](http://x/p.png) b", "a plot (http://x/p.png) b\n"),
+        ("![](http://x/p.png)", "(http://x/p.png)\n"),
+        ("[x][r]\n\n[r]: http://x/", "[x][r]\n\n[r]: http://x/\n"),
+        ("a\r\nb\r\n\r\nc", "a b\n\nc\n"),
     ],
 )
 def test_what_it_shows(text: str, shown: str) -> None:
@@ -67,11 +75,12 @@ def test_what_it_shows(text: str, shown: str) -> None:
         "| \x1b[2J |\n|---|\n| &#27;[2J |",
         "# \x1b]0;title\x07",
         "[x]\n\n[x]: http://x/%1b[2J",
+        "a\u202eb\u2066c &#x202e; <http://x/%E2%80%AE>",
     ],
 )
 def test_no_spelling_of_an_escape_reaches_the_terminal(text: str) -> None:
     for shown in (rendered(text), DRAWING.sub("", STYLES.sub("", grown(text, "\n\n", "end")))):
-        assert re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", shown) is None
+        assert re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", shown) is None
 
 
 def test_no_link_is_hidden_behind_another_address() -> None:
@@ -100,25 +109,141 @@ def test_a_block_that_does_not_fit_shows_its_end_while_it_grows() -> None:
     screen = console()
     answer = Growing(screen)
     answer.add("\n".join(f"- item {number}" for number in range(50)))
-    with screen.capture() as capture:
-        screen.print(answer, end="")
-    lines = STYLES.sub("", capture.get()).splitlines()
+    lines = drawn(answer, screen)
     assert len(lines) <= 8
     assert lines[-1].strip() == "• item 49"
 
 
+def drawn(answer: Growing, screen: Console) -> list[str]:
+    """What is on the screen of what came so far."""
+    answer._refresh()
+    with screen.capture() as capture:
+        screen.print(answer, end="")
+    return STYLES.sub("", capture.get()).splitlines()
+
+
+def test_a_long_block_is_plain_while_it_grows_and_looked_at_when_it_has_doubled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parsed: list[int] = []
+
+    def counted(text: str) -> list[str]:
+        parsed.append(len(text))
+        return blocks_of(text)
+
+    monkeypatch.setattr(growing, "blocks_of", counted)
+    monkeypatch.setattr(growing, "lines_of", lambda *given: pytest.fail("rendered"))
+    screen = console()
+    answer = Growing(screen)
+    line = f"| *{'x' * 195}* |\n"
+    for _ in range(1000):
+        answer.add(line * 5)
+        answer._gather()
+        if len(answer._block) > growing._MOST_DRAWN:
+            lines = drawn(answer, screen)
+            assert len(lines) <= 8
+            assert "x*" in "".join(lines)
+    assert sum(parsed) <= 3 * len(answer._block)
+
+
+def test_what_adds_waits_for_no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawing, added = threading.Event(), threading.Event()
+
+    def slow(text: str) -> list[str]:
+        drawing.set()
+        assert added.wait(20)
+        return blocks_of(text)
+
+    monkeypatch.setattr(growing, "blocks_of", slow)
+    screen = console()
+    with Growing(screen) as answer:
+        answer.add("one\n\n")
+        assert drawing.wait(20)
+        answer.add("two\n\nthree")
+        added.set()
+    assert isinstance(screen.file, io.StringIO)
+    shown = DRAWING.sub("", STYLES.sub("", screen.file.getvalue()))
+    assert re.search("one\n+two\n+three\n$", shown)
+
+
+def test_drawing_rests_ten_times_as_long_as_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    rests: list[float] = []
+    clock = iter([0.0, 0.001, 10.0, 13.0])
+
+    class Over(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            assert timeout is not None
+            rests.append(timeout)
+            return len(rests) == 3
+
+    monkeypatch.setattr(time, "thread_time", lambda: next(clock))
+    answer = Growing(console())
+    answer._over = Over()
+    answer._draw()
+    assert rests == [growing._PAUSE, growing._PAUSE, pytest.approx(30.0)]
+    assert answer._failure is None
+
+
+def test_what_keeps_it_from_being_drawn_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: Growing) -> bool:
+        raise OSError("the terminal is gone")
+
+    answer = Growing(console())
+    monkeypatch.setattr(Growing, "_gather", fails)
+    answer._draw()
+    with pytest.raises(OSError, match="the terminal is gone"):
+        answer.add("one")
+
+
+def test_a_million_characters_in_one_block_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "| a | b |\n|---|---|\n" + "| x | y |\n" * 100_000 + "the end"
+    assert rendered(text) == f"{text}\n"
+
+
 @pytest.mark.parametrize(
-    ("text", "complete", "pending"),
+    "text",
     [
-        ("one", "", "one"),
-        ("one\n\n", "", "one\n\n"),
-        ("one\n\ntwo", "one\n\n", "two"),
-        ("```\na\n\nb", "", "```\na\n\nb"),
-        ("- a\n\n- b\n", "", "- a\n\n- b\n"),
-        ("- a\n\nb", "- a\n\n", "b"),
-        ("a\u2028b\n\nc", "a\u2028b\n\n", "c"),
-        ("", "", ""),
+        "> " * 30 + "word",
+        "> " * 3000 + "word",
+        "\n".join(f"{'  ' * depth}- deep{depth}." for depth in range(60)),
+        f"| a | {'b' * 200} |\n|---|---|\n| {'c' * 99} | 2 |\n",
+        f"|{'word|' * 80}\n|{'---|' * 80}\n|{'text|' * 80}\n",
+        "[" * 3000 + "word",
     ],
 )
-def test_only_the_last_block_is_pending(text: str, complete: str, pending: str) -> None:
-    assert _parted(text) == (complete, pending)
+def test_nothing_is_lost_however_deep_or_wide_it_is(text: str) -> None:
+    shown = rendered(text)
+    for letter in set(filter(str.isalnum, text.replace("---", ""))):
+        assert shown.count(letter) >= text.count(letter), letter
+
+
+def test_what_cannot_be_rendered_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumbles(*given: object) -> None:
+        raise KeyError("unknown")
+
+    monkeypatch.setattr(markdown, "_rendered", stumbles)
+    assert rendered("a **b**") == "a **b**\n"
+
+
+def test_an_end_of_a_line_may_be_torn() -> None:
+    shown = DRAWING.sub("", STYLES.sub("", grown("one\r", "\n\r", "\ntwo\r", "x\r")))
+    assert re.search("one\n\ntwo\ufffdx\ufffd\n$", shown)
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        ["one"],
+        ["one\n\n"],
+        ["one\n\n", "two"],
+        ["one\n\n", "two\n\n", "# three\n", "four"],
+        ["```\na\n\nb"],
+        ["- a\n\n- b\n"],
+        ["- a\n\n", "b"],
+        ["a\u2028b\n\n", "c"],
+        ["\n\none\n\n", "two"],
+        [""],
+    ],
+)
+def test_only_the_last_block_is_pending(blocks: list[str]) -> None:
+    assert blocks_of("".join(blocks)) == blocks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -17,8 +18,9 @@ from prompt_toolkit.output import DummyOutput
 from fake_chatui import FakeChatUi
 from fake_store import MODELS
 from h2o_client.cli import editor, run
+from h2o_client.cli.answer import write_plain
 from h2o_client.cli.editor import Editor, open_editor
-from h2o_client.cli.output import put_json
+from h2o_client.cli.output import put_json, put_line, say
 from h2o_client.cli.progress import counted, waiting
 
 
@@ -159,3 +161,57 @@ def test_without_a_folder_there_is_no_history_and_a_chat_all_the_same(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(in_the_way))
     assert typing("one\r").ask() == "one"
     assert editor.TerminalEditor is type(typing("two\r"))
+
+
+def test_a_history_that_breaks_is_in_memory_from_then_on(
+    typing: Typing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    asked = typing("one\rtwo\r")
+    assert isinstance(asked, editor.TerminalEditor)
+    assert asked.ask() == "one"
+    (history,) = tmp_path.rglob("history")
+    history.unlink()
+    history.mkdir()
+    assert asked.ask() == "two"
+    assert list(asked._session.history.load_history_strings()) == []
+    assert asked._session.history.get_strings() == ["one", "two"]
+
+
+def test_a_history_that_was_removed_is_begun_anew_for_its_user_only(
+    typing: Typing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    asked = typing("one\rtwo\r")
+    assert asked.ask() == "one"
+    (history,) = tmp_path.rglob("history")
+    history.unlink()
+    assert asked.ask() == "two"
+    assert "+two" in history.read_text()
+    assert stat.S_IMODE(history.stat().st_mode) == 0o600
+
+
+def test_an_end_of_a_line_is_one_on_a_terminal_even_if_it_is_torn(
+    terminal: Callable[[], Screen],
+) -> None:
+    screen = terminal()
+    noted: list[str] = []
+    write_plain(["one\r\ntwo\r", "\nthree\rfour", "\u202efive\r"], noted.append)
+    assert screen.getvalue() == "one\ntwo\nthree\ufffdfour\ufffdfive\ufffd\n"
+    assert noted == ["one\r\ntwo\r", "\nthree\rfour", "\u202efive\r"]
+
+
+def test_a_file_gets_the_ends_of_lines_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    write_plain(["one\r\ntwo\r", "\nthree"])
+    assert capsys.readouterr().out == "one\r\ntwo\r\nthree\n"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\v", "\f", "\x85", "\u2028", "\n \n"])
+def test_lines_of_words_of_a_server_are_one_line(
+    capsys: pytest.CaptureFixture[str], end: str
+) -> None:
+    put_line(f"one{end}two{end}")
+    say(f"one{end}two{end}three")
+    out, err = capsys.readouterr()
+    assert (out.rstrip(), err) == ("one two", "one two three\n")
+    assert out.count("\n") == 1

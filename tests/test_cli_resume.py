@@ -7,14 +7,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
+import fake_model
+import fake_server
 from fake_chatui import FakeChatUi
 from fake_model import Says
 from h2o_client.cli import run
-from h2o_client.cli.last import load
+from h2o_client.cli.last import Last
 from h2o_client.cli.resume import command
+from h2o_client.run import ResumeToken
+from proxies import LoggingProxy
 from scripted import refusing_port
 
 ROOT = Path(__file__).parents[1]
@@ -32,19 +38,33 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def server() -> Iterator[FakeChatUi]:
     """A server on which an answer goes on whose reader was killed."""
     with FakeChatUi("head", answer=[ANSWER]) as server:
-        program = subprocess.Popen(
-            [sys.executable, "-m", "h2o_client", "--url", server.url, "Count"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            cwd=ROOT,
-        )
-        assert program.stdout is not None
-        with program.stdout:
-            assert program.stdout.read(13) == b"one two three"
-            program.kill()
-            program.wait()
+        asking(server)
         server.released.set()
         yield server
+
+
+def asking(server: FakeChatUi, *, killed: bool = True) -> subprocess.Popen[bytes]:
+    """A program that has printed the beginning of an answer."""
+    program = subprocess.Popen(
+        [sys.executable, "-m", "h2o_client", "--url", server.url, "Count"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    assert program.stdout is not None
+    assert program.stdout.read(13) == b"one two three"
+    if killed:
+        program.kill()
+        program.wait()
+        program.stdout.close()
+    return program
+
+
+def change(folder: Path, **changes: Any) -> None:
+    """Has something else be kept."""
+    (path,) = folder.iterdir()
+    found = msgspec.json.decode(path.read_bytes(), type=Last)
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(found, **changes)))
 
 
 def examples() -> list[str]:
@@ -69,9 +89,6 @@ def test_an_example_works(server: FakeChatUi, example: str, tmp_path: Path) -> N
 def test_the_whole_answer_is_printed_and_nothing_is_left(
     server: FakeChatUi, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = load()
-    assert found is not None
-    assert found.url == server.url
     assert run(["resume"]) == 0
     assert capsys.readouterr().out == "one two three four five\n"
     assert list(folder.iterdir()) == []
@@ -81,8 +98,7 @@ def test_the_whole_answer_is_printed_and_nothing_is_left(
 def test_the_rest_is_what_was_not_printed(
     server: FakeChatUi, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    kept = (folder / "last.json").read_text().partition('"printed":')[0]
-    (folder / "last.json").write_text(f'{kept}"printed":7}}')
+    change(folder, printed=7)
     assert run(["resume", "--rest"]) == 0
     assert capsys.readouterr().out == " three four five\n"
 
@@ -147,3 +163,100 @@ def test_a_server_that_keeps_no_answers_leaves_no_trace(folder: Path) -> None:
             timeout=60,
         )
     assert not folder.exists()
+
+
+def test_two_that_are_cut_short_are_gone_on_with_one_after_the_other(
+    server: FakeChatUi, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FakeChatUi("head", answer=[ANSWER]) as other:
+        program = asking(other)
+        other.released.set()
+        assert run(["resume"]) == 0
+        assert other.conversations == {}
+        assert len(server.conversations) == 1
+        assert run(["resume"]) == 0
+        program.wait()
+    assert capsys.readouterr().out == "one two three four five\n" * 2
+    assert list(folder.iterdir()) == []
+    assert server.conversations == {}
+
+
+def test_one_that_another_program_prints_is_left_to_it(
+    server: FakeChatUi, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FakeChatUi("head", answer=[ANSWER]) as other:
+        program = asking(other, killed=False)
+        assert run(["resume"]) == 0
+        assert server.conversations == {}
+        assert run(["resume"]) == 2
+        assert len(list(folder.iterdir())) == 1
+        other.released.set()
+        assert program.stdout is not None
+        with program.stdout:
+            assert program.stdout.read() == b" four five\n"
+        assert program.wait(20) == 0
+    assert list(folder.iterdir()) == []
+
+
+def test_without_its_cookie_it_says_so(
+    server: FakeChatUi, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (path,) = folder.iterdir()
+    cookies = msgspec.json.decode(path.read_bytes(), type=Last).cookies
+    change(folder, cookies=())
+    assert run(["resume"]) == 2
+    said = capsys.readouterr().err
+    assert f"cookie was not kept with the answer at {server.url}" in said
+    assert "--cookie NAME=VALUE" in said
+    assert run(["resume", "--cookie", f"{cookies[0].name}={cookies[0].value}"]) == 0
+    assert capsys.readouterr().out == "one two three four five\n"
+
+
+def in_the_network(folder: Path, port: int, *, given: bool) -> None:
+    """Has the answer be that of a server in the network, which spoke http and set its cookie so."""
+    (path,) = folder.iterdir()
+    found = msgspec.json.decode(path.read_bytes(), type=Last)
+    url = f"http://chat.example:{port}"
+    token = ResumeToken.read(found.token)
+    cookies = tuple(
+        msgspec.structs.replace(each, domain="chat.example", secure=False) for each in found.cookies
+    )
+    token = msgspec.structs.replace(token, base_url=url)
+    change(folder, url=url, token=str(token), cookies=cookies, given=given)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_http_in_the_network_needs_consent_for_a_browsers_cookie_only(
+    server: FakeChatUi,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    given: bool,
+) -> None:
+    lasts = fake_model.COOKIE_LASTS.replace("Secure; ", "")
+    monkeypatch.setattr(fake_server, "COOKIE_LASTS", lasts)
+    in_the_network(folder, server.port, given=given)
+    with LoggingProxy(hosts={"chat.example": server.port}) as proxy:
+        words = ["resume", "--proxy", proxy.url]
+        if given:
+            assert run(words) == 2
+            assert "--insecure-cookies" in capsys.readouterr().err
+            words.append("--insecure-cookies")
+        assert run(words) == 0
+    assert capsys.readouterr().out == "one two three four five\n"
+
+
+def test_the_cookie_of_a_chat_is_not_for_another_server(
+    server: FakeChatUi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FakeChatUi("head") as other:
+        done = subprocess.run(
+            [sys.executable, "-m", "h2o_client", "chat", "--url", other.url, "--cookie", "a=mine"],
+            input="/resume\n",
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=ROOT,
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "one two three four five\n", "")
+    assert not any("mine" in str(each.cookies) for each in server.requests)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import stat
 import subprocess
 import sys
@@ -15,9 +16,10 @@ import pytest
 
 from fake_chatui import FakeChatUi
 from fake_store import MODELS, Conversation
-from h2o_client import Message
+from h2o_client import H2oSession, Message
 from h2o_client.cli import run
-from h2o_client.cli.transcript import branch, write_file
+from h2o_client.cli.transcript import branch
+from h2o_client.cli.written import write_file
 
 ROOT = Path(__file__).parents[1]
 
@@ -169,7 +171,16 @@ def test_one_that_is_not_there_does_not_keep_the_others(
 ) -> None:
     assert one.run("conversations", "delete", "0" * 24, one.second.id) == 3
     assert list(one.server.conversations) == [one.first.id]
-    assert capsys.readouterr().err.startswith("Error: The server answered 404")
+    assert capsys.readouterr().err.startswith(f"Error: {'0' * 24}: The server answered 404")
+
+
+def test_an_id_that_is_none_does_not_keep_the_others_either(
+    one: Stored, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert one.run("conversations", "delete", "no/id", one.first.id, "0" * 24) == 2
+    assert list(one.server.conversations) == [one.second.id]
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[:2] for line in lines] == [["Error", "no/id"], ["Error", "0" * 24]]
 
 
 def test_all_are_deleted_when_that_is_sure(stored: Stored) -> None:
@@ -221,6 +232,19 @@ def test_an_export_goes_to_stdout(one: Stored, capsys: pytest.CaptureFixture[str
     assert out.startswith("# On [bold]skies[/]\n\n## User\n\nWhy blue?")
     assert "*So.*\n\n---\n\n# On seas\x1b[2J\n\n## User" in out
     assert out.endswith("Because.\n")
+
+
+@pytest.mark.parametrize("form", ["markdown", "json"])
+def test_on_a_terminal_an_export_steers_nothing(one: Stored, form: str) -> None:
+    words = "\u202eb\u2066\x1b]0;t\x07\rc\r\nd"
+    added = one.add("T", ("user", "q\x1b[31m\x9b2J"), ("assistant", words))
+    for arguments in ((), ("-o", "/dev/stdout")):
+        status, shown = one.on_terminal("export", added.id, "--format", form, *arguments)
+        assert status == 0
+        assert "q" in shown
+        assert not re.search("[\x07\x1b\x9b\u202e\u2066]|\r(?!\n)", shown)
+        if form == "json":
+            assert json.loads(shown)["messages"][-1]["content"] == words
 
 
 def test_all_are_exported_as_lines_of_json(
@@ -285,9 +309,7 @@ def test_a_file_is_written_whole_or_not_at_all(
 ) -> None:
     path = tmp_path / "a.md"
     write_file(str(path), "before")
-    umask = os.umask(0)
-    os.umask(umask)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
     def breaks(self: Path, target: Path) -> None:
         raise KeyboardInterrupt
@@ -297,3 +319,85 @@ def test_a_file_is_written_whole_or_not_at_all(
         write_file(str(path), "after")
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_is_there_keeps_its_mode_and_its_links(tmp_path: Path) -> None:
+    path, link, dangling = tmp_path / "a.md", tmp_path / "link", tmp_path / "dangling"
+    path.write_text("before")
+    path.chmod(0o640)
+    link.symlink_to("a.md")
+    dangling.symlink_to("b.md")
+    write_file(str(link), "after")
+    write_file(str(dangling), "new")
+    assert link.is_symlink()
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("after", 0o640)
+    assert dangling.is_symlink()
+    assert (tmp_path / "b.md").read_text() == "new"
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_a_pipe_is_written_into(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_file(str(path), "words")
+        assert os.read(reader, 100) == b"words"
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(path.stat().st_mode)
+
+
+def test_what_stdout_has_already_stays(one: Stored, tmp_path: Path) -> None:
+    path = tmp_path / "all.md"
+    path.write_text("before\n")
+    with path.open("ab") as file:
+        words = ["export", one.first.id, "-o", "/dev/stdout", "--url", one.server.url]
+        subprocess.run(
+            [sys.executable, "-m", "h2o_client", *words, "--cookie", one.cookie],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            check=True,
+            cwd=ROOT,
+        )
+    assert path.read_text().startswith("before\n# On [bold]skies[/]")
+
+
+def test_a_name_as_long_as_a_name_can_be(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 250)
+    write_file(str(path), "words")
+    assert path.read_text() == "words"
+
+
+def test_a_folder_is_made(one: Stored, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert one.run("export", "--all", "-o", f"{tmp_path}/new/one/") == 0
+    assert len(list((tmp_path / "new" / "one").iterdir())) == 2
+    (tmp_path / "file").write_text("")
+    assert one.run("export", "--all", "-o", f"{tmp_path}/file/") == 2
+    assert "file/ cannot be made: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("to_file", [True, False])
+def test_one_that_was_deleted_meanwhile_does_not_keep_the_others(
+    to_file: bool,
+    one: Stored,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    listed = H2oSession.conversations
+
+    def deleting(self: H2oSession) -> list[object]:
+        found: list[object] = list(listed(self))
+        del one.server.conversations[one.second.id]
+        return found
+
+    monkeypatch.setattr(H2oSession, "conversations", deleting)
+    where = ["-o", str(tmp_path / "all.md")] if to_file else []
+    assert one.run("export", "--all", *where) == 0
+    shown = capsys.readouterr()
+    assert shown.err == f"Not exported, for the server has them no more: {one.second.id}.\n"
+    text = (tmp_path / "all.md").read_text() if to_file else shown.out
+    assert text.startswith("# On [bold]skies[/]")
+    assert one.run("export", one.second.id, one.first.id) == 3
+    assert capsys.readouterr().out == text

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Literal
 
+import click
 import msgspec
 
-from h2o_client.cli.output import is_plain, put, put_json, say, shown
+from h2o_client.cli.output import harmless_pieces, is_plain, put, put_json, say
 from h2o_client.reply import Answer, Reply
 from h2o_client.wire.events import Elicitation, Event, Token
 
@@ -34,7 +36,7 @@ def write(reply: Reply, manner: Manner, note: Note = lambda text: None) -> None:
             if isinstance(event, Token) and not event.special:
                 note(event.text)
     elif manner == "markdown" and not is_plain(sys.stdout):
-        from h2o_client.cli.markdown import write_markdown
+        from h2o_client.cli.growing import write_markdown
 
         write_markdown(_texts(reply), note)
     else:
@@ -43,14 +45,37 @@ def write(reply: Reply, manner: Manner, note: Note = lambda text: None) -> None:
 
 def write_plain(tokens: Iterable[str], note: Note = lambda text: None) -> None:
     """Writes text, harmless to a terminal, and the end of its last line."""
-    last = ""
+    written = _Lines()
     try:
-        for token in tokens:
-            last = token or last
-            put(shown(token, sys.stdout))
-            note(token)
-    finally:
-        if last and not last.endswith("\n"):
+        noted = _noted(tokens, note)
+        for text in harmless_pieces(noted) if sys.stdout.isatty() else noted:
+            written.put(text)
+    except BaseException:
+        with suppress(click.exceptions.Exit):  # that would hide what has happened
+            written.end()
+        raise
+    written.end()
+
+
+def _noted(tokens: Iterable[str], note: Note) -> Iterator[str]:
+    """The tokens; each is noted when the next one is asked for."""
+    for token in tokens:
+        yield token
+        note(token)
+
+
+class _Lines:
+    """Texts on their way to stdout, and whether the last line has an end."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def put(self, text: str) -> None:
+        self._last = text or self._last
+        put(text)
+
+    def end(self) -> None:
+        if self._last and not self._last.endswith("\n"):
             put("\n")
 
 

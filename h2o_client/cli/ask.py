@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import cast
 
 import click
@@ -12,10 +14,12 @@ from h2o_client.cli.asking import asks, options_of
 from h2o_client.cli.connecting import Connection, connects
 from h2o_client.cli.last import kept
 from h2o_client.cli.output import put_json
+from h2o_client.cli.piped import piped
+from h2o_client.cli.signals import Terminated
 from h2o_client.cli.statuses import EPILOG, status_of
 from h2o_client.cli.wording import in_shell
 from h2o_client.errors import H2oError
-from h2o_client.options import Options
+from h2o_client.reply import Reply
 
 
 @click.command("ask", hidden=True, epilog=EPILOG)
@@ -64,32 +68,38 @@ def command(
 
         return chat(connection, model=model, system=system, keep=keep, options=options)
     question = _question(prompt)
-    try:
-        _answer(connection, question, manner, model, system, keep, options)
-    except H2oError as exc:
-        if manner != "json":
-            raise
-        document = {"kind": type(exc).__name__, "message": in_shell(str(exc))}
-        put_json({"type": "error", **document, "partial": exc.partial})
-        return status_of(exc)
-    return 0
-
-
-def _answer(
-    connection: Connection,
-    question: str,
-    manner: Manner,
-    model: str | None,
-    system: str | None,
-    keep: bool,
-    options: Options,
-) -> None:
     with (
+        _last_words(manner) as replies,
         connection.open(model=model) as client,
         client.stream(question, system=system, keep=keep, **options) as reply,
         kept(client, reply) as note,
     ):
+        replies.append(reply)
         write(reply, manner, note)
+    return 0
+
+
+@contextmanager
+def _last_words(manner: Manner) -> Iterator[list[Reply]]:
+    """In JSON the last line tells what went wrong, and what came before of the reply, if any."""
+    replies: list[Reply] = []
+    try:
+        yield replies
+    except H2oError as exc:
+        if manner == "json":
+            _put_error(type(exc).__name__, in_shell(str(exc)), exc.partial)
+            raise click.exceptions.Exit(status_of(exc)) from None
+        raise
+    except (KeyboardInterrupt, Terminated) as exc:
+        if manner == "json":
+            partial = "".join(reply.text for reply in replies)
+            _put_error(type(exc).__name__, "It was interrupted.", partial)
+        raise
+
+
+def _put_error(kind: str, message: str, partial: str) -> None:
+    with suppress(click.exceptions.Exit):  # nobody reads it: the error's own status tells more
+        put_json({"type": "error", "kind": kind, "message": message, "partial": partial})
 
 
 def _manner(**wanted: bool) -> Manner:
@@ -103,11 +113,11 @@ def _question(prompt: tuple[str, ...]) -> str:
     """The prompt of the arguments, with what is piped in behind it or in the place of its "-"."""
     if "-" in prompt:
         parts = [each for each in _split(prompt) if each]
-        question = "\n\n".join(_piped() if part == "-" else part for part in parts)
+        question = "\n\n".join(piped() if part == "-" else part for part in parts)
     else:
         parts = [" ".join(prompt)]
         if not sys.stdin.isatty():
-            parts.append(_piped())
+            parts.append(piped())
         question = "\n\n".join(part for part in parts if part.strip())
     if not question.strip():
         raise click.UsageError('There is no prompt: h2o-chat "Why is the sky blue?"')
@@ -118,7 +128,3 @@ def _split(prompt: tuple[str, ...]) -> list[str]:
     """The words before the first "-", that, and those behind it."""
     place = prompt.index("-")
     return [" ".join(prompt[:place]), "-", " ".join(prompt[place + 1 :])]
-
-
-def _piped() -> str:
-    return sys.stdin.buffer.read().decode("utf-8", "replace")

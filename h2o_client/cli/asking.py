@@ -53,5 +53,5 @@ def _value(text: str) -> object:
     """A number, true, false, a list: what JSON knows; else the text itself."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text

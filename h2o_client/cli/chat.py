@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 
 import click
@@ -40,7 +40,7 @@ def command(
 
     Enter sends; Esc-Enter, or a backslash at the end of a line, begins another line. Ctrl-C stops
     an answer and keeps what came of it, Ctrl-D leaves. Without a terminal, each line that is piped
-    in is a message.
+    in is a message, and Ctrl-C ends it all.
 
     \b
     Examples:
@@ -101,6 +101,7 @@ class Chat:
         self.is_taken: bool = False  # whether the server has that prompt
         self.status: int = 0
         self._keep = keep
+        self._is_typed = sys.stdin.isatty()  # Ctrl-C ends a message then, and not the chat
         self.conversation: Conversation = self._new()
 
     def run(self) -> None:
@@ -111,6 +112,8 @@ class Chat:
             except EOFError:
                 return
             except KeyboardInterrupt:
+                if not self._is_typed:
+                    raise
                 continue
             try:
                 self._do(typed)
@@ -122,8 +125,10 @@ class Chat:
             except click.ClickException as exc:
                 say(f"Error: {exc.format_message()}")
                 self.status = self.status or BAD_CALL
-            except (KeyboardInterrupt, EOFError):
-                pass  # of a second Ctrl-C, or of an editor that a command has opened
+            except (KeyboardInterrupt, EOFError) as exc:
+                # Of a second Ctrl-C, or of an editor that a command has opened.
+                if isinstance(exc, KeyboardInterrupt) and not self._is_typed:
+                    raise
 
     def begin(self) -> None:
         """Begins another conversation; the one before is left as ``--keep`` says."""
@@ -140,7 +145,7 @@ class Chat:
         """Sends what is to be sent and shows the answer; Ctrl-C stops it."""
         try:
             with (
-                _ctrl_c(self.conversation.stop),
+                _ctrl_c(self.conversation.stop) if self._is_typed else nullcontext(),
                 send() as reply,
                 kept(self.client, reply) as note,
             ):

@@ -11,8 +11,15 @@ from typing import TextIO
 import click
 from click.shell_completion import CompletionItem
 
-from h2o_client.cli.output import say, say_error
-from h2o_client.cli.statuses import BAD_CALL, INTERRUPTED, status_of
+from h2o_client.cli.output import say, say_error, say_unwritten, say_usage
+from h2o_client.cli.signals import Terminated, orderly_ends
+from h2o_client.cli.statuses import (
+    BAD_CALL,
+    INTERRUPTED,
+    NOBODY_READS,
+    UNWRITTEN,
+    status_of,
+)
 from h2o_client.errors import H2oError
 from h2o_client.version import __version__
 
@@ -33,18 +40,27 @@ _COMMANDS = (
 def run(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; gives its exit status and never raises what a person could cause."""
     try:
-        with _warnings_on_a_line():
+        with orderly_ends(), _warnings_on_a_line():
             return int(command.main(arguments, prog_name=NAME, standalone_mode=False) or 0)
     except click.exceptions.Exit as exc:
         return exc.exit_code
     except click.ClickException as exc:
-        exc.show()
+        say_usage(exc)
         return BAD_CALL
     except H2oError as exc:
         say_error(exc)
         return status_of(exc)
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
+    except Terminated as exc:
+        return int(exc.code or 0)
+    except SystemExit as exc:  # of click and rich, whose pipe was closed if it is not 0
+        return NOBODY_READS if exc.code else 0
+    except OSError as exc:
+        if isinstance(exc.__context__, KeyboardInterrupt):
+            return INTERRUPTED  # click wanted to end the line of ^C
+        say_unwritten(exc)
+        return UNWRITTEN
 
 
 class PromptOrCommand(click.Group):

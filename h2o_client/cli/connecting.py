@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from http.cookiejar import CookieJar
 from typing import Any
 
 import click
@@ -31,19 +32,23 @@ class Connection:
     no_terms: bool = False
 
     @contextmanager
-    def open(self, *, model: str | None = None) -> Iterator[H2oSession]:
-        """A session with the server; with ``--local`` one that is started for it."""
-        with self._address() as address, self.session(address, model=model) as client:
+    def open(
+        self, *, model: str | None = None, jar: CookieJar | None = None
+    ) -> Iterator[H2oSession]:
+        """A session with the server; with ``--local`` one that is started for it.
+
+        ``jar`` has the cookies if none were said.
+        """
+        with self._address() as address, self._session(address, model, jar) as client:
             yield client
 
-    def session(self, address: str | None, *, model: str | None = None) -> H2oSession:
-        """A session with the server at ``address``."""
+    def _session(self, address: str | None, model: str | None, jar: CookieJar | None) -> H2oSession:
         return H2oSession(
             address,
             model=model,
             server_version=self.chat_ui,
             proxy=self.proxy,
-            cookies=self.cookie,
+            cookies=jar if self.cookie is None else self.cookie,
             timeout=Timeouts() if self.timeout is None else self.timeout,
             accept_terms=not self.no_terms,
             insecure_cookies=self.insecure_cookies or None,

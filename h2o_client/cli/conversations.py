@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 import click
 
 from h2o_client.cli.connecting import Connection, connects
-from h2o_client.cli.output import put, put_json, put_line, say, say_error, shown
+from h2o_client.cli.output import put_json, put_line, put_text, say, say_error
 from h2o_client.cli.progress import waiting
 from h2o_client.cli.statuses import status_of
 from h2o_client.cli.table import in_a_line, show_table
@@ -53,7 +52,7 @@ def _show(connection: Connection, id: str, as_json: bool) -> int:
     """
     with connection.open() as client:
         text = document(client.conversation(id), "json" if as_json else "markdown")
-    put(shown(text, sys.stdout))
+    put_text(text)
     return 0
 
 
@@ -109,7 +108,7 @@ def _delete(connection: Connection, ids: tuple[str, ...], everything: bool, yes:
         if everything:
             return _delete_all(client, yes)
         # One that is not there is no reason to keep the others.
-        tried = [_done(client.conversation(each).delete) for each in ids]
+        tried = [_deleted(client, each, ids) for each in ids]
     return next((status for status in tried if status), 0)
 
 
@@ -146,10 +145,11 @@ def _delete_all(client: H2oSession, yes: bool) -> int:
     return 0
 
 
-def _done(work: Callable[[], None]) -> int:
+def _deleted(client: H2oSession, id: str, ids: tuple[str, ...]) -> int:
+    """The status of deleting one of them; what goes wrong is said."""
     try:
-        work()
+        client.conversation(id).delete()
     except H2oError as exc:
-        say_error(exc)
+        say_error(exc, about=id if len(ids) > 1 else "")
         return status_of(exc)
     return 0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from h2o_client.cli.folder import private_file
+from h2o_client.cli.piped import piped_line
 
 if TYPE_CHECKING:
     from prompt_toolkit.history import History
@@ -55,8 +57,8 @@ class PipedLines:
 
     def ask(self, default: str = "") -> str:
         lines: list[str] = []
-        while line := sys.stdin.readline():
-            line = line.rstrip("\n")
+        while line := piped_line():
+            line = line.removesuffix("\n").removesuffix("\r")
             if not line.endswith("\\"):
                 return "\n".join([*lines, line])
             lines.append(line[:-1])
@@ -66,12 +68,24 @@ class PipedLines:
 
 
 def _history() -> History:
+    """One that is in memory only where there is no home, or none that can be written (any more)."""
     from prompt_toolkit.history import FileHistory, InMemoryHistory
 
+    class PrivateHistory(FileHistory):
+        def load_history_strings(self) -> list[str]:
+            try:
+                return list(super().load_history_strings())
+            except OSError:
+                return []
+
+        def store_string(self, string: str) -> None:
+            with suppress(OSError):
+                private_file("history")  # it may have been removed meanwhile
+                super().store_string(string)
+
     try:
-        return FileHistory(str(private_file("history")))
+        return PrivateHistory(str(private_file("history")))
     except OSError:
-        # No home, or one that cannot be written: nothing that a chat could not do without.
         return InMemoryHistory()
 
 

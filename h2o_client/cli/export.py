@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
 
 from h2o_client.cli.connecting import Connection, connects
-from h2o_client.cli.output import put, say
+from h2o_client.cli.output import put_text, say
 from h2o_client.cli.progress import counted, waiting
-from h2o_client.cli.transcript import Format, document, format_of, write_file
+from h2o_client.cli.statuses import REFUSED
+from h2o_client.cli.transcript import Format, document, format_of
+from h2o_client.cli.written import make_folder, write_file
 from h2o_client.conversation import Conversation
+from h2o_client.errors import NotFoundError
 from h2o_client.session import H2oSession
 
 _SUFFIXES = {"markdown": "md", "json": "json"}
@@ -21,7 +24,12 @@ _SUFFIXES = {"markdown": "md", "json": "json"}
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @connects
 @click.option("--all", "everything", is_flag=True, help="All conversations of the session.")
-@click.option("-o", "--output", metavar="PATH", help="A file; or a folder, which gets a file each.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="PATH",
+    help="A file; or a folder, which gets a file each (DIR/ makes it).",
+)
 @click.option(
     "--format",
     "form",
@@ -48,8 +56,13 @@ def command(
         raise click.UsageError("Say which conversations: their IDs, or --all.")
     form = form or format_of(output or "")
     with connection.open() as client:
-        _export(_found(client, ids), form, output)
-    return 0
+        gone: list[str] = []
+        _export(_found(client, ids), form, output, gone)
+    if not gone:
+        return 0
+    say(f"Not exported, for the server has them no more: {', '.join(gone)}.")
+    # Of all that there are, one that is not there is none.
+    return REFUSED if ids else 0
 
 
 def _found(client: H2oSession, ids: tuple[str, ...]) -> list[Conversation]:
@@ -59,23 +72,35 @@ def _found(client: H2oSession, ids: tuple[str, ...]) -> list[Conversation]:
         return list(client.conversations())
 
 
-def _export(found: list[Conversation], form: Format, output: str | None) -> None:
+def _export(found: list[Conversation], form: Format, output: str | None, gone: list[str]) -> None:
+    if not found:
+        say("There are no conversations. Those of a browser need its --cookie.")
+    texts = _documents(found, form, gone)
+    if output is not None and (output.endswith("/") or Path(output).is_dir()):
+        make_folder(output)
+        for conversation, text in texts:
+            # A title is a server's word: it names no file.
+            write_file(str(Path(output) / f"{conversation.id}.{_SUFFIXES[form]}"), text)
+        return
+    between = "" if form == "json" else "\n---\n\n"
+    if output is not None:
+        write_file(output, between.join(text for _, text in texts))
+        return
+    for place, (_, text) in enumerate(texts):
+        put_text(between + text if place else text)
+
+
+def _documents(
+    found: list[Conversation], form: Format, gone: list[str]
+) -> Iterator[tuple[Conversation, str]]:
+    """Each with its document. Those that are not there any more are told to ``gone``."""
     steps: Iterable[Conversation] = found
     if len(found) > 1:
         steps = counted(found, "Exporting", total=len(found))
-    if output is not None and (output.endswith("/") or Path(output).is_dir()):
-        folder = Path(output)
-        for conversation in steps:
+    for conversation in steps:
+        try:
             text = document(conversation, form)
-            # A title is a server's word: it names no file.
-            write_file(str(folder / f"{conversation.id}.{_SUFFIXES[form]}"), text)
-        return
-    if not found:
-        say("There are no conversations. Those of a browser need its --cookie.")
-    between = "" if form == "json" else "\n---\n\n"
-    texts = (document(conversation, form) for conversation in steps)
-    if output is not None:
-        write_file(output, between.join(texts))
-        return
-    for place, text in enumerate(texts):
-        put(between + text if place else text)
+        except NotFoundError:
+            gone.append(str(conversation.id))
+        else:
+            yield conversation, text

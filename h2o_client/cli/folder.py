@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import IO
 
 import click
 
@@ -26,14 +27,47 @@ def private_file(name: str) -> Path:
     return path
 
 
-def write_private(name: str, text: str) -> None:
-    """Writes such a file whole or not at all. Raises OSError."""
-    folder = own_folder()
-    handle, written = tempfile.mkstemp(dir=folder, prefix=f".{name}.")
+def replace_held(path: Path, data: bytes) -> IO[bytes]:
+    """Writes such a file whole or not at all; it is held until what is given is closed.
+
+    Raises OSError.
+    """
+    handle, written = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    file = open(handle, "wb")  # noqa: SIM115
     try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(written).replace(folder / name)
+        file.write(data)
+        file.flush()
+        hold(file)
+        Path(written).replace(path)
     except BaseException:
+        file.close()
         Path(written).unlink()
         raise
+    return file
+
+
+def open_held(path: Path) -> IO[bytes] | None:
+    """A file that no living process holds, and that is held from now on. Raises OSError."""
+    file = open(path, "rb")  # noqa: SIM115
+    try:
+        # It may have been replaced before it could be held.
+        if hold(file) and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return file
+    except OSError:
+        file.close()
+        raise
+    file.close()
+    return None
+
+
+def hold(file: IO[bytes]) -> bool:
+    """Holds a file for as long as it is open, and this process lives; False if another one does."""
+    try:
+        import fcntl
+    except ImportError:
+        return True  # Windows: two programs at once are not told apart
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

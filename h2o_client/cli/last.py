@@ -1,34 +1,30 @@
-"""The answer that was begun last and has not ended: kept so that it can be gone on with.
+"""The answers that were begun and have not ended: kept so that they can be gone on with.
 
-In the command's folder lie its address, its token and what was printed of it, and beside them the
-session's cookies. All is removed once the answer has ended, or was stopped.
+Each is a file in the command's folder: its address, its token, what was printed of it, and the
+session's cookies. It is held while its program lives, and removed once the answer has ended, or
+was stopped; what nobody has gone on with for a week is removed by those that follow.
 """
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Annotated, Protocol
 
 import msgspec
 
-from h2o_client.cli.folder import own_folder, private_file, write_private
-from h2o_client.errors import IncompleteAnswerError, TransportError
+from h2o_client.cli.cookies import Saved, saved
+from h2o_client.cli.folder import open_held, own_folder, replace_held
+from h2o_client.errors import ConfigurationError, IncompleteAnswerError, TransportError
+from h2o_client.run import ResumeToken
+from h2o_client.session import H2oSession
 
-_FILE = "last.json"
-_COOKIES = "last-cookies.txt"
+_FILES = "answer-*.json"
 _NOTED_EVERY = 0.5  # seconds
-
-
-class Client(Protocol):
-    """What is needed of a session."""
-
-    @property
-    def base_url(self) -> str: ...
-
-    def save_cookies(self, path: str) -> None: ...
+_KEPT_FOR = 7 * 86400.0  # seconds
 
 
 class Answering(Protocol):
@@ -39,37 +35,66 @@ class Answering(Protocol):
 
 
 class Last(msgspec.Struct, frozen=True):
-    """Where the answer is, and how many characters of it were printed."""
+    """Where an answer is, how many characters of it were printed, and the session's cookies.
+
+    ``given``: they are a browser's.
+    """
 
     url: str
     token: str
-    printed: int = 0
-
-    @property
-    def cookies(self) -> str:
-        """The path of the file with the cookies of its session."""
-        return str(own_folder() / _COOKIES)
+    printed: Annotated[int, msgspec.Meta(ge=0)] = 0
+    cookies: tuple[Saved, ...] = ()
+    given: bool = False
 
 
-def load() -> Last | None:
-    """The answer that was kept, if there is one."""
-    try:
-        return msgspec.json.decode((own_folder() / _FILE).read_bytes(), type=Last)
-    except (OSError, msgspec.MsgspecError):
-        return None
+class Kept:
+    """A file with an answer. Nobody else goes on with it before it is let go."""
 
+    def __init__(self, path: Path | None, last: Last, file: IO[bytes] | None = None) -> None:
+        self.last: Last = last
+        self._path = path
+        self._file = file
 
-def forget() -> None:
-    """Removes what was kept."""
-    with suppress(OSError):
-        folder = own_folder()
-        for name in (_FILE, _COOKIES):
-            Path(folder / name).unlink(missing_ok=True)
+    def write(self, last: Last) -> None:
+        """Keeps ``last`` instead. Where nothing can be written, nothing is kept."""
+        self.last = last
+        if self._path is None:
+            return
+        with suppress(OSError):
+            file = replace_held(self._path, msgspec.json.encode(last))
+            self.let_go()
+            self._file = file
+
+    def forget(self) -> None:
+        """Removes it."""
+        if self._path is not None:
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Others may go on with it."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 @contextmanager
-def kept(client: Client, reply: Answering, *, printed: int = 0) -> Iterator[Callable[[str], None]]:
-    """Keeps an answer while it is written, and after a failure of the network.
+def latest() -> Iterator[Kept | None]:
+    """The answer that was begun last of those that no living program gives, if there is one."""
+    found = _latest()
+    try:
+        yield found
+    finally:
+        if found is not None:
+            found.let_go()
+
+
+@contextmanager
+def kept(
+    client: H2oSession, reply: Answering, *, printed: int = 0, at: Kept | None = None
+) -> Iterator[Callable[[str], None]]:
+    """Keeps an answer while it is written, and after a failure of the network; ``at`` its place.
 
     What is given takes note of each text that was printed. Where servers keep no answers, and where
     nothing can be written, nothing is kept.
@@ -78,25 +103,26 @@ def kept(client: Client, reply: Answering, *, printed: int = 0) -> Iterator[Call
     if token is None:
         yield lambda text: None
         return
-    keeper = _Keeper(client, token, printed)
+    cookies, given = saved(client)
+    keeper = _Keeper(Last(client.base_url, token, printed, cookies, given), at)
     try:
         yield keeper.note
     except (TransportError, IncompleteAnswerError):
         keeper.write()
+        keeper.kept.let_go()
         raise
     except BaseException:
         # It was stopped, or has failed for good.
-        keeper.forget()
+        keeper.kept.forget()
         raise
-    keeper.forget()
+    keeper.kept.forget()
 
 
 class _Keeper:
-    def __init__(self, client: Client, token: str, printed: int) -> None:
-        self._last = Last(client.base_url, token, printed)
+    def __init__(self, last: Last, at: Kept | None) -> None:
+        self.kept: Kept = at or Kept(_new_path(), last)
+        self._last = last
         self._written_at = 0.0
-        with suppress(OSError):
-            client.save_cookies(str(private_file(_COOKIES)))
         self.write()
 
     def note(self, text: str) -> None:
@@ -107,11 +133,42 @@ class _Keeper:
 
     def write(self) -> None:
         self._written_at = time.monotonic()
-        with suppress(OSError):
-            write_private(_FILE, msgspec.json.encode(self._last).decode())
+        self.kept.write(self._last)
 
-    def forget(self) -> None:
-        # Another answer may have been begun in another window meanwhile.
-        found = load()
-        if found is not None and found.token == self._last.token:
-            forget()
+
+def _new_path() -> Path | None:
+    """A place of its own, whose name tells when it was begun. The very old ones are removed."""
+    try:
+        folder = own_folder()
+        _sweep(folder)
+    except OSError:
+        return None
+    return folder / f"answer-{time.time_ns():020}-{secrets.token_hex(4)}.json"
+
+
+def _sweep(folder: Path) -> None:
+    for path in (*folder.glob(_FILES), *folder.glob(f".{_FILES}.*")):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _KEPT_FOR and (file := open_held(path)):
+                path.unlink()
+                file.close()
+
+
+def _latest() -> Kept | None:
+    try:
+        paths = sorted(own_folder().glob(_FILES), reverse=True)
+    except OSError:
+        return None
+    for path in paths:
+        with suppress(OSError):
+            file = open_held(path)
+            if file is None:
+                continue
+            try:
+                last = msgspec.json.decode(file.read(), type=Last)
+                if ResumeToken.read(last.token).base_url == last.url:
+                    return Kept(path, last, file)
+            except (msgspec.MsgspecError, ConfigurationError):
+                pass
+            file.close()  # it is damaged
+    return None

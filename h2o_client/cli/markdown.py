@@ -1,126 +1,120 @@
-"""An answer as Markdown on a terminal, while it grows.
-
-Blocks that are complete are written once and for all; only the last one, which may still change,
-is drawn again and again, a few times a second.
-"""
+"""Markdown of a server as lines on a terminal: nothing of it is lost, and nothing steers."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from types import TracebackType
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import ClassVar
 
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.live import Live
-from rich.markdown import Markdown
+from rich.markdown import Markdown, MarkdownElement, TableElement
 from rich.segment import Segment
-from rich.spinner import Spinner
+from rich.table import Table
 
 from h2o_client.cli.output import harmless
 
-_DRAWN_PER_SECOND = 8
+Lines = list[list[Segment]]
+
+_MOST_RENDERED = 200_000  # characters of a block: a larger one would take longer than seconds
+_MOST_PARSED = 500_000  # characters altogether
+_DEEPEST = 40  # what is nested in lists and quotes; rich needs a dozen of Python's frames a level
 
 
 class _Parser(MarkdownIt):
-    """CommonMark with tables. HTML is text, for what stands in tags would be dropped."""
+    """CommonMark with tables, of which nothing may be dropped.
+
+    HTML is text, and so are definitions of links: they may come long after what refers to them.
+    """
 
     def __init__(self) -> None:
-        super().__init__("commonmark", {"html": False})
+        super().__init__("commonmark", {"html": False, "maxNesting": _DEEPEST})
         self.enable(["strikethrough", "table"])
+        self.disable("reference")
 
     def normalizeLinkText(self, link: str) -> str:  # noqa: N802
         # It decodes: <http://x/%1b> would have an escape in it.
         return harmless(super().normalizeLinkText(link))
 
 
+class _Table(TableElement):
+    """What a cell has no room for goes on in the next line."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for each in super().__rich_console__(console, options):
+            if isinstance(each, Table):
+                for column in each.columns:
+                    column.overflow = "fold"
+            yield each
+
+
+class _Markdown(Markdown):
+    elements: ClassVar[dict[str, type[MarkdownElement]]] = {
+        **Markdown.elements,
+        "table_open": _Table,
+    }
+
+
 _PARSER = _Parser()
 
 
-def write_markdown(tokens: Iterable[str], note: Callable[[str], None]) -> None:
-    """Writes the tokens to stdout, a terminal, as they come; calls ``note`` for each."""
-    with Growing(Console(file=sys.stdout, highlight=False)) as answer:
-        for token in tokens:
-            answer.add(token)
-            note(token)
-
-
-class Growing:
-    """A text that grows on the screen. What came is there whole when the ``with`` block ends."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._pending = ""  # the block that is not complete
-        self._written = False
-        self._spinner = Spinner("dots")
-        self._live = Live(
-            self,
-            console=console,
-            refresh_per_second=_DRAWN_PER_SECOND,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-            vertical_overflow="visible",
-        )
-
-    def add(self, token: str) -> None:
-        """More text. It is drawn soon, not at once."""
-        self._pending += harmless(token)
-        if "\n" in token:
-            complete, pending = _parted(self._pending)
-            if complete:
-                # First, so that what draws meanwhile draws no block twice.
-                self._pending = pending
-                self._write(complete)
-
-    def __enter__(self) -> Growing:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        rest, self._pending = self._pending, ""
-        self._live.stop()
-        if rest.strip():
-            self._write(rest)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        if not self._pending.strip():
-            if not self._written:
-                yield self._spinner
-            return
-        # What does not fit on the screen could not be drawn over.
-        lines = _lines_of(self._pending, console, options)[-max(1, options.max_height - 2) :]
-        if self._written:
-            yield Segment.line()
-        yield from _joined(lines)
-
-    def _write(self, text: str) -> None:
-        if self._written:
-            self._console.print()
-        self._written = True
-        self._console.print(Tame(text))
-
-
 class Tame:
-    """Markdown of a server: no control character reaches the terminal, however it was spelt."""
+    """Markdown of a server: no control character reaches the terminal, however it was spelt.
+
+    It is to be printed with ``crop=False``, for what is plain is broken by the terminal.
+    """
 
     def __init__(self, text: str) -> None:
         self._text = text
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from _joined(_lines_of(self._text, console, options))
+        yield from joined(lines_of(self._text, console, options))
         yield Segment.line()
 
 
-def _lines_of(text: str, console: Console, options: ConsoleOptions) -> list[list[Segment]]:
-    """The lines of a block, without the blank ones around it."""
-    markdown = Markdown("", code_theme="ansi_dark", hyperlinks=False)
-    markdown.parsed = _PARSER.parse(text)
+def blocks_of(text: str) -> list[str]:
+    """The blocks of a text. All but the last one are complete; that may go on."""
+    if len(text) > _MOST_PARSED:
+        return [text]
+    begins = [token.map[0] for token in _PARSER.parse(text) if token.level == 0 and token.map]
+    lines = text.split("\n")  # and nothing else that Python takes for the end of a line
+    places = [0, *sorted({begin for begin in begins[1:] if begin}), len(lines)]
+    blocks = ["\n".join(lines[place:end]) for place, end in pairwise(places)]
+    return [f"{block}\n" for block in blocks[:-1]] + blocks[-1:]
+
+
+def lines_of(text: str, console: Console, options: ConsoleOptions) -> Lines:
+    """The lines of blocks, without the blank ones around them; plain ones where all else fails."""
+    if len(text) > _MOST_RENDERED:
+        return plain_lines_of(text)
+    try:
+        tokens = _PARSER.parse(text)
+        lines = _rendered(tokens, console, options)
+    except Exception:  # of one that stumbles over what it has never seen: no answer is lost by that
+        return plain_lines_of(text)
+    if _is_cut(tokens) or _words_of(tokens) - Counter(_text_of(lines)):
+        return plain_lines_of(text)
+    return lines
+
+
+def plain_lines_of(text: str) -> Lines:
+    """The lines of a text as it is, however long they are."""
+    return [[Segment(line)] if line else [] for line in harmless(text).strip("\n").split("\n")]
+
+
+def joined(lines: Lines) -> Iterator[Segment]:
+    """The lines with what is between them."""
+    for place, line in enumerate(lines):
+        if place:
+            yield Segment.line()
+        yield from line
+
+
+def _rendered(tokens: list[Token], console: Console, options: ConsoleOptions) -> Lines:
+    markdown = _Markdown("", code_theme="ansi_dark", hyperlinks=False)
+    markdown.parsed = _with_addresses(tokens)
     lines = [_stripped(line) for line in console.render_lines(markdown, options, pad=False)]
     while lines and not lines[0]:
         del lines[0]
@@ -139,17 +133,33 @@ def _stripped(line: list[Segment]) -> list[Segment]:
     return kept
 
 
-def _joined(lines: list[list[Segment]]) -> Iterator[Segment]:
-    for place, line in enumerate(lines):
-        if place:
-            yield Segment.line()
-        yield from line
+def _with_addresses(tokens: list[Token]) -> list[Token]:
+    """The tokens with the text "what is on it (address)" in the place of each image."""
+    for token in tokens:
+        for image in token.children or ():
+            if image.type == "image":
+                said = f"{image.content} " if image.content else ""
+                address = _PARSER.normalizeLinkText(str(image.attrs.get("src", "")))
+                image.type, image.content = "text", f"{said}({address})"
+                image.children = None
+    return tokens
 
 
-def _parted(text: str) -> tuple[str, str]:
-    """The blocks that are complete, and the last one, which may go on."""
-    begins = [token.map[0] for token in _PARSER.parse(text) if token.level == 0 and token.map]
-    if not begins or begins[-1] == 0:
-        return "", text
-    lines = text.split("\n")  # and nothing else that Python takes for the end of a line
-    return "\n".join(lines[: begins[-1]]) + "\n", "\n".join(lines[begins[-1] :])
+def _is_cut(tokens: Sequence[Token]) -> bool:
+    """Whether the parser may have left out what is nested too deeply."""
+    return any(token.level >= _DEEPEST - 1 for token in tokens)
+
+
+def _words_of(tokens: Sequence[Token]) -> Counter[str]:
+    """Each letter and figure that must be on the screen, and how often."""
+    found: Counter[str] = Counter()
+    for token in tokens:
+        if token.children is not None:
+            found.update(_words_of(token.children))
+        else:
+            found.update(filter(str.isalnum, token.content))
+    return found
+
+
+def _text_of(lines: Lines) -> str:
+    return "".join(segment.text for line in lines for segment in line)

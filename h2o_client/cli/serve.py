@@ -9,6 +9,11 @@ import click
 from h2o_client.errors import ConfigurationError
 from h2o_client.server.chat_ui import DEFAULT, generation_of
 
+_EPILOG = """\b
+Exit status: 0 Ctrl-C or SIGTERM, 1 it could not start (as when its port is
+taken), 2 a bad call, 129 the terminal was closed.
+"""
+
 
 def _check_version(context: click.Context, option: click.Parameter, chat_ui: str) -> str:
     try:
@@ -18,7 +23,7 @@ def _check_version(context: click.Context, option: click.Parameter, chat_ui: str
     return chat_ui
 
 
-@click.command("serve")
+@click.command("serve", epilog=_EPILOG)
 @click.option(
     "--chat-ui",
     metavar="VERSION",

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from h2o_client.cli.output import harmless, put_line, say
 from h2o_client.cli.resume import resume
-from h2o_client.cli.transcript import branch, document, format_of, write_file
+from h2o_client.cli.transcript import branch, document, format_of
+from h2o_client.cli.written import write_file
 
 if TYPE_CHECKING:
     from h2o_client.cli.chat import Chat

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import click
 import msgspec
 
+from h2o_client.cli.output import safe_json
 from h2o_client.conversation import Conversation
 from h2o_client.messages import Message
 
@@ -44,24 +41,6 @@ def branch(messages: Sequence[Message]) -> list[Message]:
     return found[::-1]
 
 
-def write_file(path: str, text: str) -> None:
-    """Writes the file whole or not at all. Raises a click error if it cannot be written."""
-    target = Path(path).expanduser()
-    try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with open(handle, "w", encoding="utf-8", errors="replace", newline="") as file:
-                file.write(text)
-            Path(name).chmod(0o666 & ~_umask())
-            Path(name).replace(target)
-        except BaseException:
-            Path(name).unlink()
-            raise
-    except OSError as exc:
-        reason = exc.strerror or str(exc)
-        raise click.ClickException(f"{path} cannot be written: {reason}.") from exc
-
-
 def _as_json(conversation: Conversation, messages: Sequence[Message]) -> str:
     whole = {
         "id": conversation.id,
@@ -71,7 +50,7 @@ def _as_json(conversation: Conversation, messages: Sequence[Message]) -> str:
             for message in messages
         ],
     }
-    return json.dumps(whole, ensure_ascii=False) + "\n"
+    return safe_json(whole)
 
 
 def _as_markdown(conversation: Conversation, messages: Sequence[Message]) -> str:
@@ -83,9 +62,3 @@ def _as_markdown(conversation: Conversation, messages: Sequence[Message]) -> str
             parts.append(message.content.strip())
             parts += [f"- {each}" for each in (*message.files, *message.sources)]
     return "\n\n".join(parts) + "\n"
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
