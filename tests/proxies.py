@@ -10,6 +10,7 @@ import base64
 import ipaddress
 import socket
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -105,6 +106,12 @@ class Proxy(LocalService, Generic[Entry]):
                 return self.wire(socket.create_connection((host.strip("[]"), port), self.patience))
         return None
 
+    def wait_until(self, event: threading.Event) -> None:
+        """Not longer than the proxy lives."""
+        end = time.monotonic() + self.patience
+        while not event.wait(0.02) and not self.stopping.is_set() and time.monotonic() < end:
+            pass
+
     def tunnel(self, client: Wire, target: Wire) -> None:
         back = OneWay(self, target, client)
         try:
@@ -112,7 +119,7 @@ class Proxy(LocalService, Generic[Entry]):
                 pass
         finally:
             pass_on_end(client, target)
-            back.over.wait(self.patience)
+            self.wait_until(back.over)
 
 
 class LoggingProxy(Proxy[Request]):
@@ -160,7 +167,7 @@ class LoggingProxy(Proxy[Request]):
         finally:
             if upstream and back:
                 pass_on_end(wire, upstream)
-                back.over.wait(self.patience)
+                self.wait_until(back.over)
 
     def _admits(self, headers: HTTPMessage) -> bool:
         wanted = base64.b64encode(":".join(self.login or ()).encode()).decode()
