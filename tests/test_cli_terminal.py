@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+import fake_model
 from chatui import ID, chat_ui, refuses, streams, tokens
 from fake_chatui import FakeChatUi
 from fake_model import Says
@@ -271,6 +272,36 @@ def test_a_plain_terminal_gets_plain_text(chat: Open, environment: dict[str, str
         terminal = chat(server.url, "chat", **environment)
         terminal.type("Hello", "Enter")
         terminal.until("Some **words**\ufffd[2J\n- one", PROMPT)
+
+
+def test_ctrl_c_leaves_a_resumed_answer_for_another_resume(
+    chat: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake_model, "GOES_ON", 1000.0)
+    slow = Says(("Some ", "**words**"), holds=True, rest=(" and more",))
+    with FakeChatUi("head", answer=[slow]) as server:
+        words = [sys.executable, "-m", "h2o_client", "--url", server.url, "Hi"]
+        program = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            env={**os.environ, "XDG_CONFIG_HOME": str(tmp_path)},
+        )
+        assert program.stdout is not None
+        with program.stdout:
+            assert program.stdout.read(14) == b"Some **words**"
+            program.kill()
+            program.wait()
+        terminal = chat(server.url)
+        terminal.type("/resume", "Enter")
+        terminal.until("Some words")
+        terminal.type("C-c")
+        terminal.until("Some words", "(Stopped. /resume", PROMPT)
+        server.released.set()
+        terminal.type("/resume", "Enter")
+        terminal.until("(Stopped. /resume", "Some words and more", PROMPT)
+        assert server.conversations == {}
 
 
 def test_one_answer_can_be_shown_as_markdown(chat: Open, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ class Chat:
         self.is_taken: bool = False  # whether the server has that prompt
         self.status: int = 0
         self._keep = keep
-        self._is_typed = sys.stdin.isatty()  # Ctrl-C ends a message then, and not the chat
+        self.is_typed: bool = sys.stdin.isatty()  # Ctrl-C ends a message then, and not the chat
         self.conversation: Conversation = self._new()
 
     def run(self) -> None:
@@ -112,7 +112,7 @@ class Chat:
             except EOFError:
                 return
             except KeyboardInterrupt:
-                if not self._is_typed:
+                if not self.is_typed:
                     raise
                 continue
             try:
@@ -127,7 +127,7 @@ class Chat:
                 self.status = self.status or BAD_CALL
             except (KeyboardInterrupt, EOFError) as exc:
                 # Of a second Ctrl-C, or of an editor that a command has opened.
-                if isinstance(exc, KeyboardInterrupt) and not self._is_typed:
+                if isinstance(exc, KeyboardInterrupt) and not self.is_typed:
                     raise
 
     def begin(self) -> None:
@@ -145,7 +145,7 @@ class Chat:
         """Sends what is to be sent and shows the answer; Ctrl-C stops it."""
         try:
             with (
-                _ctrl_c(self.conversation.stop) if self._is_typed else nullcontext(),
+                _ctrl_c(self.conversation.stop) if self.is_typed else nullcontext(),
                 send() as reply,
                 kept(self.client, reply) as note,
             ):

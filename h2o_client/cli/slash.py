@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from h2o_client.cli.output import harmless, put_line, say
+from h2o_client.cli.output import harmless, put, put_line, say
 from h2o_client.cli.resume import resume
 from h2o_client.cli.transcript import branch, document, format_of
 from h2o_client.cli.written import write_file
@@ -110,8 +111,15 @@ def _save(chat: Chat, rest: str) -> None:
 
 
 def _resume(chat: Chat, rest: str) -> None:
-    """Goes on with the last answer that was cut short, here or elsewhere."""
-    resume(chat.connection, rest=False)
+    """Goes on with the last answer that was cut short; this conversation stays as it is."""
+    try:
+        resume(chat.connection, rest=False, manner="markdown")
+    except KeyboardInterrupt:
+        if not chat.is_typed:
+            raise
+        say("(Stopped. /resume shows it again, and goes on.)")
+    if sys.stdout.isatty():
+        put("\n")
 
 
 def _help(chat: Chat, rest: str) -> None:
