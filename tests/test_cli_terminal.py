@@ -57,9 +57,10 @@ class Terminal:
     def resize(self, width: int, height: int) -> None:
         self._tmux("resize-window", "-x", str(width), "-y", str(height))
 
-    def screen(self) -> str:
+    def screen(self, *, styles: bool = False) -> str:
         """What is there, with what has scrolled away."""
-        return self._tmux("capture-pane", "-p", "-J", "-S", "-1000")
+        more = ["-e"] if styles else []
+        return self._tmux("capture-pane", "-p", "-J", "-S", "-1000", *more)
 
     def until(self, *texts: str, gone: str | None = None) -> str:
         """The screen, once these texts are on it, in that order."""
@@ -266,12 +267,35 @@ def test_an_error_is_shown_and_the_chat_goes_on(chat: Open) -> None:
         terminal.until("Hello", PROMPT)
 
 
-@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_a_plain_terminal_gets_plain_text(chat: Open, environment: dict[str, str]) -> None:
+def test_a_plain_terminal_gets_plain_text(chat: Open) -> None:
     with ScriptedServer(chat_ui(streams(tokens("Some **words**", "\x1b[2J\n- one")))) as server:
-        terminal = chat(server.url, "chat", **environment)
+        terminal = chat(server.url, "chat", TERM="dumb")
         terminal.type("Hello", "Enter")
         terminal.until("Some **words**\ufffd[2J\n- one", PROMPT)
+
+
+def test_without_colour_the_layout_stays(chat: Open) -> None:
+    answer = tokens("Some **words**\n\n```python\nx = 1\n```\n\n- one")
+    with ScriptedServer(chat_ui(streams(answer))) as server:
+        terminal = chat(server.url, "chat", NO_COLOR="1")
+        terminal.type("Hello", "Enter")
+        terminal.until("Some words", "x = 1", " • one", PROMPT)
+        shown = terminal.screen(styles=True)
+    assert "\x1b[1mwords" in shown
+    assert re.search(r"\x1b\[(?:\d+;)*(?:3|4|9|10)\d", shown) is None
+
+
+def test_lines_break_at_words_and_an_error_stands_apart(chat: Open) -> None:
+    with ScriptedServer(chat_ui(refuses(429, {"message": "Too many of them"}))) as server:
+        terminal = chat(server.url)
+        terminal.resize(50, 40)
+        terminal.type("/help", "Enter")
+        terminal.until("/resume", "\n" + " " * 19 + "short;", "Ctrl-D leaves.", PROMPT)
+        terminal.type("One", "Enter")
+        shown = terminal.until("Error: The server answered 429", "\n\n>")
+    said = shown[shown.index("Error:") :].split("\n\n")[0].splitlines()
+    assert len(said) > 1
+    assert all(len(line) < 50 for line in said)
 
 
 def test_ctrl_c_leaves_a_resumed_answer_for_another_resume(

@@ -12,7 +12,7 @@ from types import FrameType
 import click
 
 from h2o_client.cli.answer import write
-from h2o_client.cli.asking import asks, options_of
+from h2o_client.cli.asking import asks, options_of, save_cookies, tell_kept
 from h2o_client.cli.connecting import Connection, connects
 from h2o_client.cli.editor import Editor, open_editor
 from h2o_client.cli.last import kept
@@ -35,6 +35,7 @@ def command(
     system: str | None,
     parameters: tuple[str, ...],
     keep: bool,
+    cookies_into: str | None,
 ) -> int:
     """A conversation, whose answers are shown as Markdown. /help in it shows what can be done.
 
@@ -48,7 +49,14 @@ def command(
       h2o-chat chat --local < questions.txt
     """
     options = options_of(parameters)
-    return chat(connection, model=model, system=system, keep=keep, options=options)
+    return chat(
+        connection,
+        model=model,
+        system=system,
+        keep=keep,
+        options=options,
+        cookies_into=cookies_into,
+    )
 
 
 def chat(
@@ -58,6 +66,7 @@ def chat(
     system: str | None,
     keep: bool,
     options: Options,
+    cookies_into: str | None = None,
 ) -> int:
     """Converses until the user has enough. With piped lines, the first error is the status."""
     with connection.open(model=model) as client:
@@ -75,6 +84,9 @@ def chat(
             talk.run()
         finally:
             talk.conversation.close()
+            save_cookies(client, cookies_into)
+        if keep:
+            tell_kept(connection, talk.conversation.id, cookies_into)
     return 0 if sys.stdin.isatty() else talk.status
 
 
@@ -120,10 +132,12 @@ class Chat:
             except Left:
                 return
             except H2oError as exc:
-                say_error(exc)
+                say_error(exc, in_chat=True)
+                self._end_of_error()
                 self.status = self.status or status_of(exc)
             except click.ClickException as exc:
                 say(f"Error: {exc.format_message()}")
+                self._end_of_error()
                 self.status = self.status or BAD_CALL
             except (KeyboardInterrupt, EOFError) as exc:
                 # Of a second Ctrl-C, or of an editor that a command has opened.
@@ -160,6 +174,10 @@ class Chat:
             say("(Stopped. /retry asks again.)")
         elif reply.finish_reason == "length":
             say("(The answer ended at the length allowed.)")
+
+    def _end_of_error(self) -> None:
+        if self.is_typed and sys.stderr.isatty():
+            say("")
 
     def _do(self, typed: str) -> None:
         if typed.startswith("/"):

@@ -100,8 +100,9 @@ def _delete(client: H2oSession, token: ResumeToken) -> None:
 @contextmanager
 def _session(connection: Connection, last: Last) -> Iterator[H2oSession]:
     """The session that asked, or one with the cookie that was said for this server."""
-    cookie = connection.cookie if connection.url in (None, last.url) else None
-    there = replace(connection, url=last.url, local=False, cookie=cookie)
+    is_same = connection.url in (None, last.url)
+    cookie, header = (connection.cookie, connection.header) if is_same else (None, ())
+    there = replace(connection, url=last.url, local=False, cookie=cookie, header=header)
     if cookie is None and not last.cookies and not os.environ.get("H2O_CLIENT_COOKIE"):
         raise click.UsageError(
             f"The session's cookie was not kept with the answer at {last.url}, which is given to "

@@ -127,7 +127,7 @@ def _help(chat: Chat, rest: str) -> None:
     for name, deed in _DEEDS.items():
         words, colon, what = (deed.__doc__ or "").partition(": ")
         usage = f"{name} {words}" if colon else name
-        say(f"  {usage.ljust(16)} {what if colon else words}")
+        say(f"  {usage.ljust(16)} {what if colon else words}", indent=19)
     say("  Enter sends; Esc-Enter, or a backslash at the end, begins another line.")
     say("  Ctrl-C stops an answer, Ctrl-D leaves.")
 
