@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import msgspec
-from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
 
 from h2o_client.background import later
 from h2o_client.conversation import Conversation
@@ -34,7 +31,13 @@ from h2o_client.options import Options
 from h2o_client.reply import Reply
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport import Call
-from h2o_client.transport.probe import goes_directly, speaks_http, speaks_tls
+from h2o_client.transport.probe import (
+    goes_directly,
+    names_of,
+    proxy_of,
+    speaks_http,
+    speaks_tls,
+)
 from h2o_client.upstream import Upstream
 
 _PATIENCE = 15.0  # seconds for an answer that needs no model
@@ -406,7 +409,7 @@ class _Steps:
 
     def _proxy_failed(self, exc: H2oError) -> _Failed:
         """Which proxy it is; nothing of its credentials."""
-        proxy = select_proxy(self._transport.base_url, self._transport.proxies()) or ""
+        proxy = proxy_of(self._transport) or ""
         scheme, _, rest = proxy.rpartition("://")
         shown = f"{scheme or 'http'}://{rest.rpartition('@')[2]}"
         detail, hint = _sentences(exc)
@@ -416,7 +419,7 @@ class _Steps:
 
     def _named_otherwise(self) -> _Failed:
         host, port = self._place
-        names = _names_of(host, port, self._transport._verify)
+        names = names_of(host, port, self._transport._verify, _PROBE)
         whose = ", ".join(names) or "another name"
         return _Failed(
             f"The certificate is not for {host}, but for {whose}",
@@ -490,29 +493,6 @@ def _is_for_another_name(exc: H2oError) -> bool:
     cause = exc.__cause__
     mismatches = (62, 64)  # of OpenSSL: X509_V_ERR_HOSTNAME_MISMATCH and IP_ADDRESS_MISMATCH
     return isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in mismatches
-
-
-def _names_of(host: str, port: int, verify: object) -> list[str]:
-    """Whose certificate is shown there, if its authority is trusted; nothing is sent."""
-    if isinstance(verify, ssl.SSLContext):
-        return []  # one of the caller's own, which is not ours to change
-    path = verify if isinstance(verify, str) else DEFAULT_CA_BUNDLE_PATH
-    with suppress(OSError, ValueError):
-        context = ssl.create_default_context()
-        context.load_verify_locations(**{"capath" if os.path.isdir(path) else "cafile": path})
-        context.check_hostname = False
-        with (
-            socket.create_connection((host, port), _PROBE) as sock,
-            context.wrap_socket(sock, server_hostname=host) as tls,
-        ):
-            shown = tls.getpeercert() or {}
-            return [str(name) for name in _texts_of(shown.get("subjectAltName"))]
-    return []
-
-
-def _texts_of(pairs: Any) -> list[object]:
-    """The second of each: mypy knows a certificate's fields as anything."""
-    return [pair[1] for pair in pairs or ()]
 
 
 def _other_paths(path: str) -> list[str]:

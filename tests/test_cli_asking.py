@@ -12,6 +12,7 @@ import pytest
 
 from fake_chatui import FakeChatUi
 from h2o_client.cli import run
+from scripted import refusing_port
 
 
 def pipe(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
@@ -47,6 +48,26 @@ def test_other_parameters_are_the_servers(capsys: pytest.CaptureFixture[str]) ->
         assert run(["--url", server.url, *words, "Hi"]) == 0
         sent = [each.json() for each in server.requests if b"parameters" in each.body]
     assert set(names) <= set(sent[0]["parameters"])
+
+
+def test_an_error_of_the_network_names_the_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    with refusing_port() as port:
+        assert run(["--url", f"http://127.0.0.1:{port}", "Hi"]) == 4
+        said = capsys.readouterr().err
+        assert said.endswith(" h2o-chat doctor looks for the cause.\n")
+        assert run(["--url", f"http://127.0.0.1:{port}", "--json", "Hi"]) == 4
+    shown = capsys.readouterr()
+    assert (shown.err, "doctor" in shown.out) == ("", False)
+
+
+def test_a_folder_that_is_not_there_is_told_before_anything_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "nowhere" / "cookies.txt"
+    with FakeChatUi("0.9.4") as server:
+        assert run(["--url", server.url, "--save-cookies", str(path), "Hi"]) == 2
+        assert server.requests == []
+    assert "is its folder there?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [[], ["chat"]])

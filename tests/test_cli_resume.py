@@ -208,7 +208,9 @@ def test_a_server_that_cannot_be_reached_just_now_leaves_it_for_later(
 
 def test_without_an_answer_there_is_nothing_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["resume"]) == 2
-    assert "There is no answer that could be gone on with." in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("Error: There is no answer that could be gone on with. One is kept")
+    assert "Usage" not in said
 
 
 def test_nothing_is_kept_of_an_answer_that_ended(folder: Path) -> None:
@@ -261,6 +263,7 @@ def test_one_that_another_program_prints_is_left_to_it(
         assert run(["resume"]) == 0
         assert server.conversations == {}
         assert run(["resume"]) == 2
+        assert "is just being given to another program" in capsys.readouterr().err
         assert len(list(folder.iterdir())) == 1
         other.released.set()
         assert program.stdout is not None

@@ -243,7 +243,7 @@ def test_tab_completes_a_slash_command(chat: Open) -> None:
     terminal.type("/he", "Tab")
     terminal.until("> /help")
     terminal.type("Enter")
-    terminal.until("/save FILE", "Ctrl-C stops an answer", PROMPT)
+    terminal.until("/save [FILE]", "Ctrl-C stops an answer", PROMPT)
 
 
 def test_edit_offers_the_last_message(chat: Open) -> None:
@@ -255,6 +255,29 @@ def test_edit_offers_the_last_message(chat: Open) -> None:
         terminal.until("/edit", "> One")
         terminal.type(" and two", "Enter")
         terminal.until("1 turns, the last: One and two", PROMPT)
+
+
+def test_save_proposes_a_name_and_asks_before_it_replaces(chat: Open, tmp_path: Path) -> None:
+    path = tmp_path / "chat.md"
+    path.write_text("precious")
+    with FakeChatUi("0.9.4") as server:
+        terminal = chat(server.url)
+        terminal.type("One", "Enter")
+        terminal.until("the last: One", PROMPT)
+        terminal.type("/save", "Enter")
+        terminal.until("Into which file?", ".md")
+        terminal.type("C-c")
+        terminal.until("Into which file?", ".md", PROMPT)
+        terminal.type(f"/save {path}", "Enter")
+        terminal.until("is there already. Replace it? [y/N]:")
+        terminal.type("n", "Enter")
+        terminal.until("Not saved.", PROMPT)
+        assert path.read_text() == "precious"
+        terminal.type(f"/save {path}", "Enter")
+        terminal.until("Not saved.", "Replace it? [y/N]:")
+        terminal.type("y", "Enter")
+        terminal.until("Saved to", PROMPT)
+    assert "the last: One" in path.read_text()
 
 
 def test_an_error_is_shown_and_the_chat_goes_on(chat: Open) -> None:
@@ -282,7 +305,7 @@ def test_without_colour_the_layout_stays(chat: Open) -> None:
         terminal.until("Some words", "x = 1", " • one", PROMPT)
         shown = terminal.screen(styles=True)
     assert "\x1b[1mwords" in shown
-    assert re.search(r"\x1b\[(?:\d+;)*(?:3|4|9|10)\d", shown) is None
+    assert re.search(r"\x1b\[(?:\d+;)*(?:3|4|9|10)[0-7]", shown) is None
 
 
 def test_lines_break_at_words_and_an_error_stands_apart(chat: Open) -> None:
@@ -290,12 +313,12 @@ def test_lines_break_at_words_and_an_error_stands_apart(chat: Open) -> None:
         terminal = chat(server.url)
         terminal.resize(50, 40)
         terminal.type("/help", "Enter")
-        terminal.until("/resume", "\n" + " " * 19 + "short;", "Ctrl-D leaves.", PROMPT)
+        terminal.until("/resume", "\n" + " " * 19 + "that was cut short;", "Ctrl-D leaves.", PROMPT)
         terminal.type("One", "Enter")
         shown = terminal.until("Error: The server answered 429", "\n\n>")
     said = shown[shown.index("Error:") :].split("\n\n")[0].splitlines()
     assert len(said) > 1
-    assert all(len(line) < 50 for line in said)
+    assert all(len(line) <= 50 for line in said)
 
 
 def test_ctrl_c_leaves_a_resumed_answer_for_another_resume(

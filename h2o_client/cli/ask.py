@@ -22,8 +22,20 @@ from h2o_client.errors import H2oError
 from h2o_client.reply import Reply
 
 
-@click.command("ask", hidden=True, epilog=EPILOG)
-@click.argument("prompt", nargs=-1)
+class _Nameless(click.Context):
+    """What is no command has no name: usage and hints show the command's alone."""
+
+    @property
+    def command_path(self) -> str:
+        return self.parent.command_path if self.parent is not None else super().command_path
+
+
+class _Asking(click.Command):
+    context_class = _Nameless
+
+
+@click.command("ask", cls=_Asking, hidden=True, epilog=EPILOG)
+@click.argument("prompt", nargs=-1, metavar="PROMPT...")
 @connects
 @asks
 @click.option(

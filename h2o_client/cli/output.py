@@ -148,11 +148,11 @@ def is_plain(stream: TextIO) -> bool:
 
 def _wrapped(text: str, indent: str) -> str:
     width = shutil.get_terminal_size().columns
-    if len(text) < width:
+    if len(text) <= width:
         return text
     return textwrap.fill(
         text,
-        width - 1,
+        width,
         subsequent_indent=indent,
         break_long_words=False,  # an address stays whole, to be copied
         break_on_hyphens=False,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import click
 
 from h2o_client.cli.output import harmless, put, put_line, say
 from h2o_client.cli.resume import resume
@@ -102,12 +106,36 @@ def _share(chat: Chat, rest: str) -> None:
 
 
 def _save(chat: Chat, rest: str) -> None:
-    """FILE: writes the conversation into a file, as JSON if its name ends so, else as Markdown."""
+    """[FILE]: writes the conversation into a file: as JSON if its name ends so."""
+    if chat.conversation.id is None:
+        say("Nothing has been said in this conversation yet: there is nothing to save.")
+        return
     if not rest:
         say("Into which file? /save chat.md, or /save chat.json")
+        if not chat.is_typed:
+            return
+        rest = chat.editor.ask(default=_name_for(chat.conversation.title)).strip()
+    if not rest or not _may_write(chat, rest):
+        say("Not saved.")
         return
     write_file(rest, document(chat.conversation, format_of(rest)))
     say(f"Saved to {rest}.")
+
+
+def _name_for(title: str | None) -> str:
+    """A file's name of nothing but letters, figures and hyphens."""
+    words = re.findall(r"[^\W_]+", (title or "").lower())
+    return f"{'-'.join(words)[:40].strip('-') or 'chat'}.md"
+
+
+def _may_write(chat: Chat, path: str) -> bool:
+    """Whether a file is new, or its reader would have it replaced, or nobody can be asked."""
+    if not chat.is_typed or not Path(path).expanduser().is_file():
+        return True
+    try:
+        return click.confirm(f"{harmless(path)} is there already. Replace it?", err=True)
+    except click.Abort:
+        return False
 
 
 def _resume(chat: Chat, rest: str) -> None:
