@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import threading
@@ -30,7 +31,13 @@ from h2o_client.options import Options
 from h2o_client.reply import Reply
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport import Call
-from h2o_client.transport.probe import goes_directly, speaks_http, speaks_tls
+from h2o_client.transport.probe import (
+    goes_directly,
+    names_of,
+    proxy_of,
+    speaks_http,
+    speaks_tls,
+)
 from h2o_client.upstream import Upstream
 
 _PATIENCE = 15.0  # seconds for an answer that needs no model
@@ -134,6 +141,7 @@ class _Steps:
         self._direct = goes_directly(self._transport)
         self._first_error: H2oError | None = None
         self._answers = False  # that a chat-ui does
+        self._wants_password = False  # as a proxy in front of it may
         own = upstream.timeouts
         self._timeouts = Timeouts(
             connect=_least(own.connect), first_token=_least(own.first_token), idle=_least(own.idle)
@@ -176,6 +184,8 @@ class _Steps:
         """What an error amounts to: which step it is about, what happened, and what to do."""
         if self._is_cookie_insecure():
             return _Failed(*_sentences(exc), step="cookie")
+        if isinstance(exc, AuthenticationError) and exc.status == 401 and self._wants_password:
+            return _Failed(f"The server wants a password: {exc.said}", _PASSWORD, step="login")
         if isinstance(exc, GenerationError):
             return _Failed(
                 f"The model failed while it was answering: {exc.said}",
@@ -186,6 +196,10 @@ class _Steps:
             hint = self._https_hint() if is_tls else exc.hint
             step = next((step for kind, step in _STEP_OF if isinstance(exc, kind)), "")
             return _Failed(f"The server answered {exc.status}: {exc.said}", hint, step=step)
+        if exc.message.startswith("The proxy on the way") and " failed: " in exc.message:
+            return self._proxy_failed(exc)
+        if self._direct and _is_for_another_name(exc):
+            return self._named_otherwise()
         if not _is_no_connection(exc) and self._is_tls_spoken():
             return _Failed(*_sentences(exc)[:1], hint=self._https_hint())
         return _Failed(*_sentences(exc))
@@ -202,7 +216,10 @@ class _Steps:
     def _network(self) -> str:
         """Whether a connection stands; the other steps tell what came over it."""
         try:
-            self._transport.ask(detect.first_request(), self._call(), enough=detect.is_enough)
+            enough = detect.is_enough
+            first = self._transport.ask(detect.first_request(), self._call(), enough=enough)
+            challenge = first.headers.get("www-authenticate", "")
+            self._wants_password = challenge.lower().startswith("basic")
         except H2oError as exc:
             self._first_error = exc
             if _is_no_connection(exc):
@@ -240,6 +257,8 @@ class _Steps:
 
     def _nothing_here(self, exc: ConfigurationError) -> _Failed:
         """No chat-ui answers: it may be at another path of the same host."""
+        if "says that it is at another address" in exc.message:
+            return _Failed(exc.message)
         for path in _other_paths(self._path):
             try:
                 self._server_at(self._root + path)
@@ -297,7 +316,14 @@ class _Steps:
 
     def _login(self) -> str:
         user = self._upstream.asking.fetch(self._upstream.prepared().user(), self._call())
-        return f"logged in as {user.name}" if user is not None else "nobody is logged in"
+        if user is not None:
+            return f"logged in as {user.name}"
+        if self._transport.cookies.given:
+            return (
+                "nobody is logged in with this cookie: it is that of a session without a login, "
+                "has expired, or is another server's"
+            )
+        return "nobody is logged in"
 
     def _models(self) -> str:
         offered = self._upstream.models(self._call())
@@ -381,11 +407,33 @@ class _Steps:
         unknown = not self._tls and not self._answers and self._direct
         return unknown and speaks_tls(*self._place, _PROBE)
 
+    def _proxy_failed(self, exc: H2oError) -> _Failed:
+        """Which proxy it is; nothing of its credentials."""
+        proxy = proxy_of(self._transport) or ""
+        scheme, _, rest = proxy.rpartition("://")
+        shown = f"{scheme or 'http'}://{rest.rpartition('@')[2]}"
+        detail, hint = _sentences(exc)
+        _, _, reason = detail.partition(" failed: ")
+        reason = re.sub(r"^\[Errno -?\d+\] ", "", reason)
+        return _Failed(f"The proxy {shown} failed: {reason}", hint)
+
+    def _named_otherwise(self) -> _Failed:
+        host, port = self._place
+        names = names_of(host, port, self._transport._verify, _PROBE)
+        whose = ", ".join(names) or "another name"
+        return _Failed(
+            f"The certificate is not for {host}, but for {whose}",
+            "Use the name that it is for, or have the server get a certificate for this one.",
+        )
+
     def _https_hint(self) -> str:
         return f"It speaks TLS: use https://{self._transport.base_url.partition('://')[2]}."
 
 
 _SAY_VERSION = "If it is a chat-ui none the less, say which: server_version=."
+_PASSWORD = (
+    "It may be a proxy's in front of the chat-ui: give https://user:password@host as the address."
+)
 _LEAVE_OUT = "Leave server_version= out: it is then found out."
 _STEP_OF: tuple[tuple[type[StatusError], str], ...] = (
     (AuthenticationError, "login"),
@@ -439,6 +487,12 @@ def _is_no_connection(exc: H2oError) -> bool:
         # A name with a label of more than 63 characters is not even looked up.
         isinstance(exc.__cause__, causes) or exc.message.startswith(("The proxy", "The name of"))
     )
+
+
+def _is_for_another_name(exc: H2oError) -> bool:
+    cause = exc.__cause__
+    mismatches = (62, 64)  # of OpenSSL: X509_V_ERR_HOSTNAME_MISMATCH and IP_ADDRESS_MISMATCH
+    return isinstance(cause, ssl.SSLCertVerificationError) and cause.verify_code in mismatches
 
 
 def _other_paths(path: str) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import threading
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -186,18 +185,49 @@ def test_http_to_a_port_that_says_that_it_speaks_tls() -> None:
     assert failed.hint == f"It speaks TLS: use https://127.0.0.1:{server.port}."
 
 
-@pytest.mark.parametrize(
-    ("context", "reason"),
-    [("untrusted", "self-signed certificate"), ("other_host", "certificate is not valid for")],
-)
-def test_a_certificate_that_is_not_trusted(context: str, reason: str) -> None:
-    found: ssl.SSLContext = getattr(certificates(), context)
-    with ScriptedServer(refuses(404, {}), tls=found, patience=3) as server:
-        verify = certificates().ca if context == "other_host" else True
-        failed = failure(checked(server.url, verify=verify))
+def test_a_certificate_that_is_not_trusted() -> None:
+    with ScriptedServer(refuses(404, {}), tls=certificates().untrusted, patience=3) as server:
+        failed = failure(checked(server.url))
     assert failed.name == "TLS"
     assert "is not trusted" in failed.detail
     assert "verify='/path/to/ca.pem'" in failed.hint
+
+
+def test_a_certificate_for_another_name_tells_which() -> None:
+    with ScriptedServer(refuses(404, {}), tls=certificates().other_host, patience=3) as server:
+        failed = failure(checked(server.url, verify=certificates().ca))
+    assert failed.name == "TLS"
+    assert failed.detail == "The certificate is not for 127.0.0.1, but for chat.example"
+    assert "verify=" not in failed.hint
+
+
+def test_a_proxy_that_wants_a_password_for_the_server() -> None:
+    def wall(exchange: Exchange) -> None:
+        exchange.json({}, status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+
+    with ScriptedServer(wall) as server:
+        failed = failure(checked(server.url))
+    assert failed.name == "login"
+    assert "user:password@host" in failed.hint
+
+
+def test_a_server_that_has_moved_is_one_line() -> None:
+    def moved(exchange: Exchange) -> None:
+        there = f"https://chat.example{exchange.request.path}"
+        exchange.json({}, status=301, headers={"Location": there})
+
+    with ScriptedServer(moved) as server:
+        failed = failure(checked(server.url))
+    assert failed.detail.endswith("is at another address: use https://chat.example")
+    assert failed.hint == ""
+
+
+def test_a_cookie_of_nobody_is_told() -> None:
+    with FakeChatUi("0.9.4") as server:
+        found = checked(server.url, cookies="hf-chat=nobodys")
+    (login,) = [check for check in found if check.name == "login"]
+    assert login.status == "ok"
+    assert login.detail.startswith("nobody is logged in with this cookie")
 
 
 def test_tls_that_is_trusted_passes() -> None:
@@ -397,7 +427,7 @@ def test_a_proxy_that_refuses() -> None:
     with FakeChatUi("0.9.4") as server, refusing_port() as port:
         failed = failure(checked(server.url, proxy=f"http://127.0.0.1:{port}"))
         assert failed.name == "network"
-        assert "The proxy" in failed.detail
+        assert failed.detail == f"The proxy http://127.0.0.1:{port} failed: Connection refused"
         assert "proxy=" in failed.hint
 
 

@@ -83,9 +83,24 @@ def test_an_unknown_slash_command_sends_nothing(talk: Talk) -> None:
     assert "There is no /foo: /help shows what there is. Nothing was sent." in talked.err
 
 
+def test_a_conversation_that_has_not_begun_is_not_saved(talk: Talk, tmp_path: Path) -> None:
+    with FakeChatUi("0.9.4") as server:
+        talked = talk(server.url, f"/save {tmp_path}/chat.md")
+        assert server.requests == []
+    assert talked.err.endswith("there is nothing to save.\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_answer_that_broke_off_can_be_asked_for_with_a_slash(talk: Talk) -> None:
+    with ScriptedServer(chat_ui(streams(tokens("Hel", end=False)))) as server:
+        talked = talk(server.url, "One")
+    assert "/retry asks again" in talked.err
+    assert "Ask again" not in talked.err
+
+
 def test_help_shows_every_command(talk: Talk) -> None:
     talked = talk("http://localhost:1", "/help")
-    for name in ("/retry", "/edit [TEXT]", "/save FILE", "/quit"):
+    for name in ("/retry", "/edit [TEXT]", "/save [FILE]", "/quit"):
         assert re.search(rf"^  {re.escape(name)}  +[A-Za-z]", talked.err, re.MULTILINE), name
 
 

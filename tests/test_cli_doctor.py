@@ -49,7 +49,12 @@ def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--url", "localhost:3000"], "no address of a server"),
+        (["localhost:3171"], "no address of a server\n        Did you mean http://localhost:3171?"),
+        (["chat.example.org/chat"], "Did you mean https://chat.example.org/chat?"),
+        (["http://h/conversation/64f0c1"], "not the server's address\n        Use http://h."),
+        (["https://a:b@h/chat/r/a1B2c3D"], "Use https://h/chat."),
+        (["http://h:3000/settings/application"], "Use http://h:3000."),
+        (["http://"], "no address of a server"),
         (["--url", "http://localhost", "--timeout", "-1"], "--timeout=-1"),
         ([], "Name yours: --url http://localhost:3000, or set H2O_CLIENT_URL."),
         (["--url", "http://localhost", "--chat-ui", "ten"], "--chat-ui 'ten': it looks like"),
@@ -63,6 +68,35 @@ def test_an_address_that_is_none_is_a_failed_step(
     assert shown.out.startswith("failed  address      ")
     assert said in shown.out
     assert shown.err == ""
+
+
+def test_a_cookie_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", "http://localhost", "--cookie", "/nowhere/nope.txt"]) == 2
+    assert capsys.readouterr().out.startswith(
+        "failed  cookie       There is no cookie file /nowhere/nope.txt\n"
+    )
+
+
+def test_what_may_be_a_cookies_value_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", "http://localhost", "--cookie", "c2VjcmV0/x"]) == 2
+    out = capsys.readouterr().out
+    assert out.startswith("failed  cookie")
+    assert "c2VjcmV0" not in out
+
+
+def test_the_address_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", "http://localhost", "--url", "http://localhost"]) == 2
+    assert "say it once" in capsys.readouterr().err
+
+
+def test_headers_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
+    with FakeChatUi("0.9.4") as server:
+        words = ["models", server.url, "--header", "X-One: 1", "--header", "X-Two: a:b"]
+        assert run(words) == 0
+        sent = server.requests[0].headers
+        assert (sent["x-one"], sent["x-two"]) == ("1", "a:b")
+        assert run(["models", server.url, "--header", "secret"]) == 2
+    assert capsys.readouterr().err == 'Error: A header is given as --header "Name: value".\n'
 
 
 def test_the_network_is_status_4(capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,7 +136,8 @@ def test_what_a_server_says_is_one_line(
     with FakeChatUi("0.9.4", before=forging) as server:
         assert run(["doctor", "--url", server.url]) == 3
         lines = capsys.readouterr().out.splitlines()
-        assert len(lines) == 13
+        assert len(lines) == 12
+        assert lines[-1] == "(the rest was not tried)"
         assert "500: no ok      deletion     gone ok fine" in lines[9]
         with open(os.devnull) as nothing:
             monkeypatch.setattr(sys, "stdin", nothing)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -107,6 +109,73 @@ def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> Non
     context = click.Context(command, info_name="h2o-chat")
     for name in command.list_commands(context):
         assert name == "ask" or re.search(rf"^  {name} ", shown, re.MULTILINE), name
+
+
+@pytest.mark.parametrize("arguments", [["-h"], ["models", "-h"], ["conversations", "show", "-h"]])
+def test_a_short_option_shows_it_too(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 0
+    assert capsys.readouterr().out.startswith("Usage: h2o-chat ")
+
+
+def test_the_usage_is_what_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("Usage: h2o-chat [OPTIONS] PROMPT...\n")
+    assert re.search("^  --version ", shown, re.MULTILINE)
+    assert run(["--bogus", "Hi"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("Usage: h2o-chat [OPTIONS] PROMPT...\nTry 'h2o-chat ")
+    assert " ask " not in shown
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("help", "--help"),
+        ("conversation", "conversations"),
+        ("model", "models"),
+        ("exports", "export"),
+    ],
+)
+def test_a_word_that_is_nearly_a_command_is_no_prompt(
+    word: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([word]) == 2
+    said = f"Error: {word}: did you mean h2o-chat {meant}? As a prompt: h2o-chat -- {word}\n"
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("words", [["--", "model"], ["model", "trains"], ["hello"]])
+def test_other_words_are_a_prompt(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+    with FakeChatUi("0.9.4") as server:
+        monkeypatch.setenv("H2O_CLIENT_URL", server.url)
+        assert run(words) == 0
+        assert [prompt.last for prompt in server.prompts] == [" ".join(words).removeprefix("-- ")]
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port on which somebody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        yield other.getsockname()[1]
+
+
+def test_a_port_that_is_taken(taken: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["serve", "--port", str(taken)]) == 1
+    said = f"Error: Port {taken} of 127.0.0.1 is taken: is another one running? --port 0 takes"
+    assert capsys.readouterr().err.startswith(said)
+
+
+def test_a_file_that_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "model.gguf"
+    assert run(["serve", "--port", "0", "--model-file", str(path)]) == 2
+    assert "No such file" in capsys.readouterr().err
+    path.write_bytes(b"GG")
+    assert run(["serve", "--port", "0", "--model-file", str(path)]) == 2
+    assert f"{path}: that is no model, which is a GGUF file." in capsys.readouterr().err
 
 
 def test_the_chapter_is_what_the_help_says() -> None:

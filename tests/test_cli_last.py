@@ -102,20 +102,18 @@ def test_nothing_is_left_of_one_that_ended_well(client: H2oSession, folder: Path
     assert list(folder.iterdir()) == []
 
 
-def test_what_was_printed_is_noted_now_and_then(
-    client: H2oSession, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(last, "_NOTED_EVERY", 0.0)
+def test_what_was_printed_into_a_file_is_noted_at_once(client: H2oSession, folder: Path) -> None:
     with kept(client, Answering(token())) as note:
         note("Hello")
         note(" there")
         assert [each.printed for each in texts(folder)] == [len("Hello there")]
 
 
-def test_between_those_moments_nothing_is_written(
+def test_on_a_terminal_it_is_noted_now_and_then(
     client: H2oSession, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(last, "_NOTED_EVERY", 1000.0)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     with kept(client, Answering(token())) as note:
         note("Hello")
         assert [each.printed for each in texts(folder)] == [0]
@@ -136,6 +134,23 @@ def test_one_that_was_stopped_or_failed_is_not(client: H2oSession, error: BaseEx
     with pytest.raises(type(error)), kept(client, Answering(token())):
         raise error
     assert load() is None
+
+
+@pytest.mark.parametrize(
+    ("error", "stays"), [(KeyboardInterrupt(), True), (GenerationError("x"), False)]
+)
+def test_one_that_is_gone_on_with_outlives_an_interrupt(
+    client: H2oSession, error: BaseException, stays: bool
+) -> None:
+    broken_off(client)
+    with latest() as found:
+        assert found is not None
+        with pytest.raises(type(error)), kept(client, Answering(token()), at=found) as note:
+            note("Hel")
+            raise error
+        assert found.is_there() == stays
+    again = load()
+    assert (None if again is None else again.printed) == (3 if stays else None)
 
 
 def test_each_has_a_place_of_its_own_and_removes_no_other(client: H2oSession, folder: Path) -> None:

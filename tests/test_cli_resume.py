@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,8 +45,12 @@ def server() -> Iterator[FakeChatUi]:
         yield server
 
 
-def asking(server: FakeChatUi, *, killed: bool = True) -> subprocess.Popen[bytes]:
+def asking(
+    server: FakeChatUi, *, killed: bool = True, into: Path | None = None
+) -> subprocess.Popen[bytes]:
     """A program that has printed the beginning of an answer."""
+    if into is not None:
+        return _writing(server, into)
     program = subprocess.Popen(
         [sys.executable, "-m", "h2o_client", "--url", server.url, "Count"],
         stdin=subprocess.DEVNULL,
@@ -58,6 +64,30 @@ def asking(server: FakeChatUi, *, killed: bool = True) -> subprocess.Popen[bytes
         program.wait()
         program.stdout.close()
     return program
+
+
+def _writing(server: FakeChatUi, path: Path) -> subprocess.Popen[bytes]:
+    """The same into a file; the program is killed once that and its note of it are there."""
+    with open(path, "wb") as file:
+        program = subprocess.Popen(
+            [sys.executable, "-m", "h2o_client", "--url", server.url, "Count"],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            cwd=ROOT,
+        )
+    end = time.monotonic() + 20
+    while path.read_bytes() != b"one two three" or not _is_noted(path.parent, 13):
+        assert time.monotonic() < end
+    program.kill()
+    program.wait()
+    return program
+
+
+def _is_noted(home: Path, printed: int) -> bool:
+    return any(
+        msgspec.json.decode(path.read_bytes(), type=Last).printed == printed
+        for path in (home / "h2o-chat").glob("answer-*.json")
+    )
 
 
 def change(folder: Path, **changes: Any) -> None:
@@ -103,6 +133,48 @@ def test_the_rest_is_what_was_not_printed(
     assert capsys.readouterr().out == " three four five\n"
 
 
+def test_a_file_that_a_killed_program_wrote_gets_the_rest_and_no_word_twice(
+    folder: Path, tmp_path: Path
+) -> None:
+    written = tmp_path / "answer.txt"
+    with FakeChatUi("head", answer=[ANSWER]) as server:
+        program = asking(server, into=written)
+        server.released.set()
+        done = subprocess.run(
+            [sys.executable, "-m", "h2o_client", "resume", "--rest"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=True,
+            cwd=ROOT,
+            timeout=60,
+        )
+    assert program.returncode == -9
+    assert done.stdout == b" four five\n"
+    assert written.read_bytes() + done.stdout == b"one two three four five\n"
+
+
+def test_an_interrupt_leaves_it_at_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fake_model, "GOES_ON", 1000.0)
+    with FakeChatUi("head", answer=[ANSWER]) as server:
+        asking(server)
+        program = subprocess.Popen(
+            [sys.executable, "-m", "h2o_client", "resume"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+        )
+        assert program.stdout is not None
+        with program.stdout:
+            assert program.stdout.read(13) == b"one two three"
+            program.send_signal(signal.SIGINT)
+            assert program.wait(20) == 130
+        assert len(server.conversations) == 1
+        server.released.set()
+        assert run(["resume"]) == 0
+        assert server.conversations == {}
+    assert list(folder.iterdir()) == []
+
+
 def test_in_a_chat_it_is_a_slash_command(server: FakeChatUi) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "h2o_client", "chat", "--url", server.url],
@@ -136,7 +208,9 @@ def test_a_server_that_cannot_be_reached_just_now_leaves_it_for_later(
 
 def test_without_an_answer_there_is_nothing_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["resume"]) == 2
-    assert "There is no answer that could be gone on with." in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("Error: There is no answer that could be gone on with. One is kept")
+    assert "Usage" not in said
 
 
 def test_nothing_is_kept_of_an_answer_that_ended(folder: Path) -> None:
@@ -189,6 +263,7 @@ def test_one_that_another_program_prints_is_left_to_it(
         assert run(["resume"]) == 0
         assert server.conversations == {}
         assert run(["resume"]) == 2
+        assert "is just being given to another program" in capsys.readouterr().err
         assert len(list(folder.iterdir())) == 1
         other.released.set()
         assert program.stdout is not None

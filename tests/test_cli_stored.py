@@ -122,6 +122,16 @@ def test_on_a_terminal_titles_are_neither_markup_nor_escapes(one: Stored) -> Non
     assert "\x1b[2J" not in shown
 
 
+@pytest.mark.parametrize("words", [["list", "--json"], ["--json", "list"]])
+def test_list_is_the_same_as_nothing(
+    one: Stored, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert one.run("conversations", "--json") == 0
+    shown = capsys.readouterr().out
+    assert one.run("conversations", *words) == 0
+    assert capsys.readouterr().out == shown
+
+
 def test_a_session_without_conversations_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     with FakeChatUi("0.9.4") as server:
         assert run(["conversations", "--url", server.url]) == 0

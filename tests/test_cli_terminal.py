@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+import fake_model
 from chatui import ID, chat_ui, refuses, streams, tokens
 from fake_chatui import FakeChatUi
 from fake_model import Says
@@ -56,9 +57,10 @@ class Terminal:
     def resize(self, width: int, height: int) -> None:
         self._tmux("resize-window", "-x", str(width), "-y", str(height))
 
-    def screen(self) -> str:
+    def screen(self, *, styles: bool = False) -> str:
         """What is there, with what has scrolled away."""
-        return self._tmux("capture-pane", "-p", "-J", "-S", "-1000")
+        more = ["-e"] if styles else []
+        return self._tmux("capture-pane", "-p", "-J", "-S", "-1000", *more)
 
     def until(self, *texts: str, gone: str | None = None) -> str:
         """The screen, once these texts are on it, in that order."""
@@ -241,7 +243,7 @@ def test_tab_completes_a_slash_command(chat: Open) -> None:
     terminal.type("/he", "Tab")
     terminal.until("> /help")
     terminal.type("Enter")
-    terminal.until("/save FILE", "Ctrl-C stops an answer", PROMPT)
+    terminal.until("/save [FILE]", "Ctrl-C stops an answer", PROMPT)
 
 
 def test_edit_offers_the_last_message(chat: Open) -> None:
@@ -255,6 +257,29 @@ def test_edit_offers_the_last_message(chat: Open) -> None:
         terminal.until("1 turns, the last: One and two", PROMPT)
 
 
+def test_save_proposes_a_name_and_asks_before_it_replaces(chat: Open, tmp_path: Path) -> None:
+    path = tmp_path / "chat.md"
+    path.write_text("precious")
+    with FakeChatUi("0.9.4") as server:
+        terminal = chat(server.url)
+        terminal.type("One", "Enter")
+        terminal.until("the last: One", PROMPT)
+        terminal.type("/save", "Enter")
+        terminal.until("Into which file?", ".md")
+        terminal.type("C-c")
+        terminal.until("Into which file?", ".md", PROMPT)
+        terminal.type(f"/save {path}", "Enter")
+        terminal.until("is there already. Replace it? [y/N]:")
+        terminal.type("n", "Enter")
+        terminal.until("Not saved.", PROMPT)
+        assert path.read_text() == "precious"
+        terminal.type(f"/save {path}", "Enter")
+        terminal.until("Not saved.", "Replace it? [y/N]:")
+        terminal.type("y", "Enter")
+        terminal.until("Saved to", PROMPT)
+    assert "the last: One" in path.read_text()
+
+
 def test_an_error_is_shown_and_the_chat_goes_on(chat: Open) -> None:
     says = {"message": "no \x1b]0;title\x07[red]markup[/red]"}
     with ScriptedServer(chat_ui([refuses(429, says), streams(tokens("Hello"))])) as server:
@@ -265,12 +290,65 @@ def test_an_error_is_shown_and_the_chat_goes_on(chat: Open) -> None:
         terminal.until("Hello", PROMPT)
 
 
-@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_a_plain_terminal_gets_plain_text(chat: Open, environment: dict[str, str]) -> None:
+def test_a_plain_terminal_gets_plain_text(chat: Open) -> None:
     with ScriptedServer(chat_ui(streams(tokens("Some **words**", "\x1b[2J\n- one")))) as server:
-        terminal = chat(server.url, "chat", **environment)
+        terminal = chat(server.url, "chat", TERM="dumb")
         terminal.type("Hello", "Enter")
         terminal.until("Some **words**\ufffd[2J\n- one", PROMPT)
+
+
+def test_without_colour_the_layout_stays(chat: Open) -> None:
+    answer = tokens("Some **words**\n\n```python\nx = 1\n```\n\n- one")
+    with ScriptedServer(chat_ui(streams(answer))) as server:
+        terminal = chat(server.url, "chat", NO_COLOR="1")
+        terminal.type("Hello", "Enter")
+        terminal.until("Some words", "x = 1", " • one", PROMPT)
+        shown = terminal.screen(styles=True)
+    assert "\x1b[1mwords" in shown
+    assert re.search(r"\x1b\[(?:\d+;)*(?:3|4|9|10)[0-7]", shown) is None
+
+
+def test_lines_break_at_words_and_an_error_stands_apart(chat: Open) -> None:
+    with ScriptedServer(chat_ui(refuses(429, {"message": "Too many of them"}))) as server:
+        terminal = chat(server.url)
+        terminal.resize(50, 40)
+        terminal.type("/help", "Enter")
+        terminal.until("/resume", "\n" + " " * 19 + "that was cut short;", "Ctrl-D leaves.", PROMPT)
+        terminal.type("One", "Enter")
+        shown = terminal.until("Error: The server answered 429", "\n\n>")
+    said = shown[shown.index("Error:") :].split("\n\n")[0].splitlines()
+    assert len(said) > 1
+    assert all(len(line) <= 50 for line in said)
+
+
+def test_ctrl_c_leaves_a_resumed_answer_for_another_resume(
+    chat: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fake_model, "GOES_ON", 1000.0)
+    slow = Says(("Some ", "**words**"), holds=True, rest=(" and more",))
+    with FakeChatUi("head", answer=[slow]) as server:
+        words = [sys.executable, "-m", "h2o_client", "--url", server.url, "Hi"]
+        program = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+            env={**os.environ, "XDG_CONFIG_HOME": str(tmp_path)},
+        )
+        assert program.stdout is not None
+        with program.stdout:
+            assert program.stdout.read(14) == b"Some **words**"
+            program.kill()
+            program.wait()
+        terminal = chat(server.url)
+        terminal.type("/resume", "Enter")
+        terminal.until("Some words")
+        terminal.type("C-c")
+        terminal.until("Some words", "(Stopped. /resume", PROMPT)
+        server.released.set()
+        terminal.type("/resume", "Enter")
+        terminal.until("(Stopped. /resume", "Some words and more", PROMPT)
+        assert server.conversations == {}
 
 
 def test_one_answer_can_be_shown_as_markdown(chat: Open, tmp_path: Path) -> None:

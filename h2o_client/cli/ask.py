@@ -10,7 +10,7 @@ from typing import cast
 import click
 
 from h2o_client.cli.answer import Manner, write
-from h2o_client.cli.asking import asks, options_of
+from h2o_client.cli.asking import asks, options_of, save_cookies, tell_kept
 from h2o_client.cli.connecting import Connection, connects
 from h2o_client.cli.last import kept
 from h2o_client.cli.output import put_json
@@ -22,8 +22,20 @@ from h2o_client.errors import H2oError
 from h2o_client.reply import Reply
 
 
-@click.command("ask", hidden=True, epilog=EPILOG)
-@click.argument("prompt", nargs=-1)
+class _Nameless(click.Context):
+    """What is no command has no name: usage and hints show the command's alone."""
+
+    @property
+    def command_path(self) -> str:
+        return self.parent.command_path if self.parent is not None else super().command_path
+
+
+class _Asking(click.Command):
+    context_class = _Nameless
+
+
+@click.command("ask", cls=_Asking, hidden=True, epilog=EPILOG)
+@click.argument("prompt", nargs=-1, metavar="PROMPT...")
 @connects
 @asks
 @click.option(
@@ -44,6 +56,7 @@ def command(
     system: str | None,
     parameters: tuple[str, ...],
     keep: bool,
+    cookies_into: str | None,
     files: tuple[str, ...],
     markdown: bool,
     as_json: bool,
@@ -66,7 +79,14 @@ def command(
     if is_bare and sys.stdin.isatty() and sys.stdout.isatty():
         from h2o_client.cli.chat import chat
 
-        return chat(connection, model=model, system=system, keep=keep, options=options)
+        return chat(
+            connection,
+            model=model,
+            system=system,
+            keep=keep,
+            options=options,
+            cookies_into=cookies_into,
+        )
     question = _question(prompt)
     with (
         _last_words(manner) as replies,
@@ -75,6 +95,9 @@ def command(
         kept(client, reply) as note,
     ):
         replies.append(reply)
+        save_cookies(client, cookies_into)
+        if keep:
+            tell_kept(connection, reply.conversation_id, cookies_into)
         write(reply, manner, note)
     return 0
 

@@ -12,7 +12,7 @@ from types import FrameType
 import click
 
 from h2o_client.cli.answer import write
-from h2o_client.cli.asking import asks, options_of
+from h2o_client.cli.asking import asks, options_of, save_cookies, tell_kept
 from h2o_client.cli.connecting import Connection, connects
 from h2o_client.cli.editor import Editor, open_editor
 from h2o_client.cli.last import kept
@@ -35,6 +35,7 @@ def command(
     system: str | None,
     parameters: tuple[str, ...],
     keep: bool,
+    cookies_into: str | None,
 ) -> int:
     """A conversation, whose answers are shown as Markdown. /help in it shows what can be done.
 
@@ -48,7 +49,14 @@ def command(
       h2o-chat chat --local < questions.txt
     """
     options = options_of(parameters)
-    return chat(connection, model=model, system=system, keep=keep, options=options)
+    return chat(
+        connection,
+        model=model,
+        system=system,
+        keep=keep,
+        options=options,
+        cookies_into=cookies_into,
+    )
 
 
 def chat(
@@ -58,6 +66,7 @@ def chat(
     system: str | None,
     keep: bool,
     options: Options,
+    cookies_into: str | None = None,
 ) -> int:
     """Converses until the user has enough. With piped lines, the first error is the status."""
     with connection.open(model=model) as client:
@@ -75,6 +84,9 @@ def chat(
             talk.run()
         finally:
             talk.conversation.close()
+            save_cookies(client, cookies_into)
+        if keep:
+            tell_kept(connection, talk.conversation.id, cookies_into)
     return 0 if sys.stdin.isatty() else talk.status
 
 
@@ -101,7 +113,7 @@ class Chat:
         self.is_taken: bool = False  # whether the server has that prompt
         self.status: int = 0
         self._keep = keep
-        self._is_typed = sys.stdin.isatty()  # Ctrl-C ends a message then, and not the chat
+        self.is_typed: bool = sys.stdin.isatty()  # Ctrl-C ends a message then, and not the chat
         self.conversation: Conversation = self._new()
 
     def run(self) -> None:
@@ -112,7 +124,7 @@ class Chat:
             except EOFError:
                 return
             except KeyboardInterrupt:
-                if not self._is_typed:
+                if not self.is_typed:
                     raise
                 continue
             try:
@@ -120,14 +132,16 @@ class Chat:
             except Left:
                 return
             except H2oError as exc:
-                say_error(exc)
+                say_error(exc, in_chat=True)
+                self._end_of_error()
                 self.status = self.status or status_of(exc)
             except click.ClickException as exc:
                 say(f"Error: {exc.format_message()}")
+                self._end_of_error()
                 self.status = self.status or BAD_CALL
             except (KeyboardInterrupt, EOFError) as exc:
                 # Of a second Ctrl-C, or of an editor that a command has opened.
-                if isinstance(exc, KeyboardInterrupt) and not self._is_typed:
+                if isinstance(exc, KeyboardInterrupt) and not self.is_typed:
                     raise
 
     def begin(self) -> None:
@@ -145,7 +159,7 @@ class Chat:
         """Sends what is to be sent and shows the answer; Ctrl-C stops it."""
         try:
             with (
-                _ctrl_c(self.conversation.stop) if self._is_typed else nullcontext(),
+                _ctrl_c(self.conversation.stop) if self.is_typed else nullcontext(),
                 send() as reply,
                 kept(self.client, reply) as note,
             ):
@@ -160,6 +174,10 @@ class Chat:
             say("(Stopped. /retry asks again.)")
         elif reply.finish_reason == "length":
             say("(The answer ended at the length allowed.)")
+
+    def _end_of_error(self) -> None:
+        if self.is_typed and sys.stderr.isatty():
+            say("")
 
     def _do(self, typed: str) -> None:
         if typed.startswith("/"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from importlib import import_module
 from typing import TextIO
 
@@ -76,7 +77,9 @@ class PromptOrCommand(click.Group):
         return found
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        is_prompt = not args or args[0] not in (*_COMMANDS, "--help", "--version")
+        is_prompt = not args or args[0] not in (*_COMMANDS, *ctx.help_option_names, "--version")
+        if len(args) == 1 and is_prompt and not ctx.resilient_parsing:
+            _check_word(args[0])
         # While a shell completes, nothing more may be said yet than the beginning of a command.
         if is_prompt and (args or not ctx.resilient_parsing):
             args = ["ask", *args]
@@ -84,10 +87,17 @@ class PromptOrCommand(click.Group):
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         ask = self._ask(ctx)
-        context = click.Context(ask, info_name=ctx.info_name)
+        context = click.Context(
+            ask, info_name=ctx.info_name, help_option_names=ctx.help_option_names
+        )
         ask.format_usage(context, formatter)
         ask.format_help_text(context, formatter)
-        ask.format_options(context, formatter)
+        options = [*ask.get_params(context)[:-1], *self.get_params(ctx)]
+        records = [
+            each.get_help_record(context) for each in options if isinstance(each, click.Option)
+        ]
+        with formatter.section("Options"):
+            formatter.write_dl([record for record in records if record is not None])
         self.format_commands(ctx, formatter)
         ask.format_epilog(context, formatter)
 
@@ -103,7 +113,16 @@ class PromptOrCommand(click.Group):
         return ask
 
 
-@click.group(cls=PromptOrCommand)
+def _check_word(word: str) -> None:
+    """Raises a click error for a word that is nearly a command, and nothing else is said."""
+    near = get_close_matches(word, _COMMANDS[1:], n=1, cutoff=0.8)
+    if meant := "--help" if word == "help" else "".join(near):
+        raise click.ClickException(
+            f"{word}: did you mean {NAME} {meant}? As a prompt: {NAME} -- {word}"
+        )
+
+
+@click.group(cls=PromptOrCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name=NAME)
 def command() -> None:
     """Asks a chat-ui server, or is one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -12,6 +13,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from h2o_client.cli.address import check_address, check_cookie, headers_of
 from h2o_client.cli.progress import waiting
 from h2o_client.session import H2oSession
 from h2o_client.timeouts import Timeouts
@@ -24,6 +26,7 @@ class Connection:
     url: str | None = None
     local: bool = False
     cookie: str | None = None
+    header: tuple[str, ...] = ()
     proxy: str | None = None
     timeout: float | None = None
     insecure_cookies: bool = False
@@ -42,12 +45,23 @@ class Connection:
         with self._address() as address, self._session(address, model, jar) as client:
             yield client
 
+    def at(self, address: str | None) -> Connection:
+        """The same, with the address that was said as an argument, if one was."""
+        if address is None:
+            return self
+        if self.url is not None or self.local:
+            raise click.UsageError("The address: say it once, as an argument or with --url.")
+        return replace(self, url=address)
+
     def _session(self, address: str | None, model: str | None, jar: CookieJar | None) -> H2oSession:
+        check_address(os.environ.get("H2O_CLIENT_URL") if address is None else address)
+        check_cookie(self.cookie)
         return H2oSession(
             address,
             model=model,
             server_version=self.chat_ui,
             proxy=self.proxy,
+            headers=headers_of(self.header),
             cookies=jar if self.cookie is None else self.cookie,
             timeout=Timeouts() if self.timeout is None else self.timeout,
             accept_terms=not self.no_terms,
@@ -79,6 +93,12 @@ _OPTIONS = (
     click.option("--url", metavar="URL", help="The server's address [H2O_CLIENT_URL]."),
     click.option("--local", is_flag=True, help="Ask a small model on this machine instead."),
     click.option("--cookie", metavar="NAME=VALUE|FILE", help="A browser's [H2O_CLIENT_COOKIE]."),
+    click.option(
+        "--header",
+        multiple=True,
+        metavar='"NAME: VALUE"',
+        help="Sent with every request; may be repeated.",
+    ),
     click.option("--proxy", metavar="URL", help="An http, https or socks proxy."),
     click.option("--timeout", type=float, metavar="SECONDS", help="For every wait."),
     click.option(

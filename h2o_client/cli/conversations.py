@@ -39,6 +39,23 @@ def command(context: click.Context, connection: Connection, as_json: bool) -> in
     return 0
 
 
+@command.command("list")
+@connects
+@click.option("--json", "as_json", is_flag=True, help="An object a line.")
+@click.pass_context
+def _listed(context: click.Context, connection: Connection, as_json: bool) -> int:
+    """The same as no command: the conversations, latest first.
+
+    \b
+    Examples:
+      h2o-chat conversations list
+    """
+    assert context.parent is not None
+    with connection.open() as client:
+        _list(client, as_json or context.parent.params["as_json"])
+    return 0
+
+
 @command.command("show")
 @click.argument("id")
 @connects

@@ -28,10 +28,11 @@ _STATUSES = {
 
 
 @click.command("doctor")
+@click.argument("address", metavar="[URL]", required=False)
 @connects
 @click.option("-m", "--model", metavar="NAME", help="The model, else the server's first.")
 @click.option("--json", "as_json", is_flag=True, help="An object a line.")
-def command(connection: Connection, model: str | None, as_json: bool) -> int:
+def command(connection: Connection, address: str | None, model: str | None, as_json: bool) -> int:
     """Looks at a server step by step, and says what is wrong with what fails.
 
     The last steps make a conversation, ask something in it and delete it. The exit status is 0 if
@@ -39,31 +40,45 @@ def command(connection: Connection, model: str | None, as_json: bool) -> int:
 
     \b
     Examples:
-      h2o-chat doctor --url http://localhost:3000
+      h2o-chat doctor http://localhost:3000
       h2o-chat doctor --local
     """
+    connection = connection.at(address)
     if connection.timeout is None:
         connection = replace(connection, timeout=_PATIENCE)
     with ExitStack() as stack:
         try:
             checks = stack.enter_context(connection.open(model=model)).check()
         except ConfigurationError as exc:
-            detail, _, hint = exc.message.partition(". ")
-            checks = iter([Check("address", "failed", detail.rstrip("."), hint)])
+            list(_shown(iter([_refused(exc)]), as_json))
+            return BAD_CALL
         failed = [check.name for check in _shown(checks, as_json)]
     return _STATUSES.get(failed[0], REFUSED) if failed else 0
 
 
+def _refused(exc: ConfigurationError) -> Check:
+    """The step that an error is about which comes before all steps."""
+    detail, _, hint = exc.message.partition(". ")
+    step = next((step for step in ("cookie", "proxy", "header") if step in detail.lower()), "")
+    step = {"proxy": "network", "header": "login"}.get(step, step) or "address"
+    return Check(step, "failed", detail.rstrip("."), hint)
+
+
 def _shown(checks: Iterator[Check], as_json: bool) -> Iterator[Check]:
-    """Shows them as they come; gives those that failed."""
+    """Shows them as they come; gives those that failed. A person sees none that was not tried."""
+    untried = False
     while True:
         with waiting("Looking"):
             check = next(checks, None)
         if check is None:
+            if untried:
+                put_line("(the rest was not tried)")
             return
         if as_json:
             said = {"detail": in_shell(check.detail), "hint": in_shell(check.hint)}
             put_json({**document_of(check), **said})
+        elif check.status == "skipped" and not check.detail:
+            untried = True
         else:
             mark = check.status.ljust(7)
             put_line(f"{mark} {check.name.ljust(_WIDEST)} {in_shell(check.detail)}".rstrip())

@@ -46,6 +46,18 @@ def replace_held(path: Path, data: bytes) -> IO[bytes]:
     return file
 
 
+def rewrite(file: IO[bytes], data: bytes) -> None:
+    """Writes JSON that is as long as what is there, or longer, or has spaces at its end instead.
+
+    In one go, and with no other file: a program that is killed leaves the one or the other text.
+    Raises OSError.
+    """
+    length = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    file.write(data.ljust(length))
+    file.flush()
+
+
 def open_held(path: Path) -> IO[bytes] | None:
     """A file that no living process holds, and that is held from now on. Raises OSError."""
     file = open(path, "rb")  # noqa: SIM115

@@ -8,6 +8,7 @@ was stopped; what nobody has gone on with for a week is removed by those that fo
 from __future__ import annotations
 
 import secrets
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,14 +18,20 @@ from typing import IO, Annotated, Protocol
 import msgspec
 
 from h2o_client.cli.cookies import Saved, saved
-from h2o_client.cli.folder import open_held, own_folder, replace_held
-from h2o_client.errors import ConfigurationError, IncompleteAnswerError, TransportError
+from h2o_client.cli.folder import open_held, own_folder, replace_held, rewrite
+from h2o_client.errors import (
+    ConfigurationError,
+    H2oError,
+    IncompleteAnswerError,
+    TransportError,
+)
 from h2o_client.run import ResumeToken
 from h2o_client.session import H2oSession
 
 _FILES = "answer-*.json"
-_NOTED_EVERY = 0.5  # seconds
+_NOTED_EVERY = 0.5  # seconds, on a terminal
 _KEPT_FOR = 7 * 86400.0  # seconds
+_BREAKS = (TransportError, IncompleteAnswerError)
 
 
 class Answering(Protocol):
@@ -60,8 +67,12 @@ class Kept:
         self.last = last
         if self._path is None:
             return
+        data = msgspec.json.encode(last)
         with suppress(OSError):
-            file = replace_held(self._path, msgspec.json.encode(last))
+            if self._file is not None and self._file.writable():
+                rewrite(self._file, data)
+                return
+            file = replace_held(self._path, data)
             self.let_go()
             self._file = file
 
@@ -71,6 +82,10 @@ class Kept:
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)
         self.let_go()
+
+    def is_there(self) -> bool:
+        """Whether it was not forgotten."""
+        return self._path is not None and self._path.exists()
 
     def let_go(self) -> None:
         """Others may go on with it."""
@@ -97,7 +112,8 @@ def kept(
     """Keeps an answer while it is written, and after a failure of the network; ``at`` its place.
 
     What is given takes note of each text that was printed. Where servers keep no answers, and where
-    nothing can be written, nothing is kept.
+    nothing can be written, nothing is kept. One that had a place before keeps it when it is
+    interrupted.
     """
     token = reply.resume_token
     if token is None:
@@ -107,13 +123,12 @@ def kept(
     keeper = _Keeper(Last(client.base_url, token, printed, cookies, given), at)
     try:
         yield keeper.note
-    except (TransportError, IncompleteAnswerError):
-        keeper.write()
-        keeper.kept.let_go()
-        raise
-    except BaseException:
-        # It was stopped, or has failed for good.
-        keeper.kept.forget()
+    except BaseException as exc:
+        if isinstance(exc, _BREAKS) or (at is not None and not isinstance(exc, H2oError)):
+            keeper.write()
+            keeper.kept.let_go()
+        else:  # it was stopped, or has failed for good
+            keeper.kept.forget()
         raise
     keeper.kept.forget()
 
@@ -123,17 +138,30 @@ class _Keeper:
         self.kept: Kept = at or Kept(_new_path(), last)
         self._last = last
         self._written_at = 0.0
+        # Whoever goes on with a file must not find words in it twice; on a screen that is no harm.
+        self._pause = _NOTED_EVERY if sys.stdout.isatty() else 0.0
         self.write()
 
     def note(self, text: str) -> None:
-        """``text`` was printed. It is on disk within a moment, should the program be killed."""
+        """``text`` was printed. It is on disk at once, or soon, should the program be killed."""
         self._last = msgspec.structs.replace(self._last, printed=self._last.printed + len(text))
-        if time.monotonic() - self._written_at >= _NOTED_EVERY:
+        if time.monotonic() - self._written_at >= self._pause:
             self.write()
 
     def write(self) -> None:
         self._written_at = time.monotonic()
         self.kept.write(self._last)
+
+
+def is_one_held() -> bool:
+    """Whether another program gives an answer just now."""
+    with suppress(OSError):
+        for path in own_folder().glob(_FILES):
+            file = open_held(path)
+            if file is None:
+                return True
+            file.close()
+    return False
 
 
 def _new_path() -> Path | None:

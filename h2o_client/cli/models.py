@@ -14,17 +14,18 @@ from h2o_client.generations.records import Model
 
 
 @click.command("models")
+@click.argument("address", metavar="[URL]", required=False)
 @connects
 @click.option("--json", "as_json", is_flag=True, help="An object a line.")
-def command(connection: Connection, as_json: bool) -> int:
+def command(connection: Connection, address: str | None, as_json: bool) -> int:
     """The models of the server, its first choice first.
 
     \b
     Examples:
-      h2o-chat models --url http://localhost:3000
+      h2o-chat models http://localhost:3000
       h2o-chat models --json
     """
-    with connection.open() as client:
+    with connection.at(address).open() as client:
         models = client.models()
     if as_json:
         for model in models:

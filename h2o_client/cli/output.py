@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TextIO
@@ -13,8 +15,9 @@ from typing import TextIO
 import click
 
 from h2o_client.cli.statuses import NOBODY_READS, UNWRITTEN
+from h2o_client.cli.wording import in_chat as in_chat_words
 from h2o_client.cli.wording import in_shell
-from h2o_client.errors import H2oError
+from h2o_client.errors import H2oError, TransportError
 
 # With those that turn the direction of what follows, behind which an address can hide.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -60,17 +63,26 @@ def safe_json(document: Mapping[str, object]) -> str:
     return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
-def say(sentence: str) -> None:
-    """Writes one line to stderr, if anybody can read it."""
+def say(sentence: str, *, indent: int = 0) -> None:
+    """Writes one line to stderr, if anybody can read it; on a terminal it is broken at words.
+
+    ``indent``: where the lines that follow begin then.
+    """
+    text = shown(one_line(sentence), sys.stderr)
     try:
-        click.echo(shown(one_line(sentence), sys.stderr), err=True)
+        if sys.stderr.isatty():
+            text = _wrapped(text, " " * indent)
+        click.echo(text, err=True)
     except OSError:
         _silence(sys.stderr)
 
 
-def say_error(error: H2oError, about: str = "") -> None:
+def say_error(error: H2oError, about: str = "", *, in_chat: bool = False) -> None:
     """Writes to stderr what went wrong, ``about`` what, and what to do next."""
-    say(f"Error: {about}{': ' if about else ''}{in_shell(str(error))}")
+    sentence = in_chat_words(str(error)) if in_chat else in_shell(str(error))
+    if isinstance(error, TransportError):
+        sentence += " h2o-chat doctor looks for the cause."
+    say(f"Error: {about}{': ' if about else ''}{sentence}")
 
 
 def say_usage(error: click.ClickException) -> None:
@@ -130,8 +142,23 @@ def one_line(text: str) -> str:
 
 def is_plain(stream: TextIO) -> bool:
     """Whether nothing but lines of text is to be written to ``stream``."""
-    dumb = os.environ.get("TERM", "") in ("dumb", "unknown")
-    return dumb or bool(os.environ.get("NO_COLOR")) or not stream.isatty()
+    # Colour is another matter: rich leaves it out where NO_COLOR says so.
+    return os.environ.get("TERM", "") in ("dumb", "unknown") or not stream.isatty()
+
+
+def _wrapped(text: str, indent: str) -> str:
+    width = shutil.get_terminal_size().columns
+    if len(text) <= width:
+        return text
+    return textwrap.fill(
+        text,
+        width,
+        subsequent_indent=indent,
+        break_long_words=False,  # an address stays whole, to be copied
+        break_on_hyphens=False,
+        replace_whitespace=False,
+        drop_whitespace=True,
+    )
 
 
 def _silence(stream: TextIO) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 
 import click
+import msgspec
 
-from h2o_client.cli.answer import write
+from h2o_client.cli.answer import Manner, write
 from h2o_client.cli.connecting import Connection, connects
 from h2o_client.cli.cookies import jar_of, restore
-from h2o_client.cli.last import Kept, Last, kept, latest
+from h2o_client.cli.last import Kept, Last, is_one_held, kept, latest
 from h2o_client.cli.statuses import EPILOG
-from h2o_client.errors import NotFoundError, UnsupportedError
+from h2o_client.errors import H2oError, NotFoundError, UnsupportedError
+from h2o_client.run import ResumeToken
 from h2o_client.session import H2oSession
 
 
@@ -27,6 +29,7 @@ def command(connection: Connection, rest: bool) -> int:
     The server gives it to its end, whoever listens: after a broken connection, or in another
     terminal. The whole answer is printed, of several the one that was begun last. Its address and
     its session's cookie were kept for that, for a week at most; they are removed once it has ended.
+    Ctrl-C leaves it at work, for another resume.
 
     \b
     Examples:
@@ -37,32 +40,69 @@ def command(connection: Connection, rest: bool) -> int:
     return 0
 
 
-def resume(connection: Connection, *, rest: bool) -> None:
-    """Prints the answer that was kept. Raises a usage error if there is none."""
+def resume(connection: Connection, *, rest: bool, manner: Manner = "plain") -> None:
+    """Prints the answer that was kept. Raises a click error if there is none."""
     with latest() as found:
         if found is None:
-            raise click.UsageError("There is no answer that could be gone on with.")
+            why = _HELD if is_one_held() else _NONE
+            raise click.ClickException(f"There is no answer that could be gone on with. {why}")
         try:
-            _print(connection, found, found.last.printed if rest else 0)
+            _print(connection, found, found.last.printed if rest else 0, manner)
         except (NotFoundError, UnsupportedError):
             found.forget()
             raise
 
 
-def _print(connection: Connection, found: Kept, position: int) -> None:
-    with (
-        _session(connection, found.last) as client,
-        client.resume(found.last.token, position=position) as reply,
-        kept(client, reply, printed=position, at=found) as note,
-    ):
-        write(reply, "plain", note)
+_HELD = "The one that there is, is just being given to another program."
+_NONE = (
+    "One is kept while it comes, by servers since July 2026, until it has ended or was stopped, "
+    "and for a week at most."
+)
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """The answer as it was kept, whoever's the conversation is meanwhile."""
+
+    resume_token: str
+
+
+def _print(connection: Connection, found: Kept, position: int, manner: Manner) -> None:
+    """Prints it, and deletes what was made for it. An interrupt leaves the model at work."""
+    token = ResumeToken.read(found.last.token)
+    taken = _Taken(found.last.token)
+    with _session(connection, found.last) as client:
+        try:
+            with (
+                client.resume(str(_not_ours(token)), position=position) as reply,
+                kept(client, taken, printed=position, at=found) as note,
+            ):
+                # Who only looks on must not stop it by looking away.
+                reply._exchange._left_running = True
+                write(reply, manner, note)
+        except H2oError:
+            if token.ours and not found.is_there():
+                _delete(client, token)
+            raise
+        if token.ours:
+            _delete(client, token)
+
+
+def _not_ours(token: ResumeToken) -> ResumeToken:
+    return msgspec.structs.replace(token, ours=False)
+
+
+def _delete(client: H2oSession, token: ResumeToken) -> None:
+    with suppress(H2oError):  # the answer is there
+        client.conversation(token.conversation_id).delete()
 
 
 @contextmanager
 def _session(connection: Connection, last: Last) -> Iterator[H2oSession]:
     """The session that asked, or one with the cookie that was said for this server."""
-    cookie = connection.cookie if connection.url in (None, last.url) else None
-    there = replace(connection, url=last.url, local=False, cookie=cookie)
+    is_same = connection.url in (None, last.url)
+    cookie, header = (connection.cookie, connection.header) if is_same else (None, ())
+    there = replace(connection, url=last.url, local=False, cookie=cookie, header=header)
     if cookie is None and not last.cookies and not os.environ.get("H2O_CLIENT_COOKIE"):
         raise click.UsageError(
             f"The session's cookie was not kept with the answer at {last.url}, which is given to "

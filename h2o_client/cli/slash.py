@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from h2o_client.cli.output import harmless, put_line, say
+import click
+
+from h2o_client.cli.output import harmless, put, put_line, say
 from h2o_client.cli.resume import resume
 from h2o_client.cli.transcript import branch, document, format_of
 from h2o_client.cli.written import write_file
@@ -101,17 +106,48 @@ def _share(chat: Chat, rest: str) -> None:
 
 
 def _save(chat: Chat, rest: str) -> None:
-    """FILE: writes the conversation into a file, as JSON if its name ends so, else as Markdown."""
+    """[FILE]: writes the conversation into a file: as JSON if its name ends so."""
+    if chat.conversation.id is None:
+        say("Nothing has been said in this conversation yet: there is nothing to save.")
+        return
     if not rest:
         say("Into which file? /save chat.md, or /save chat.json")
+        if not chat.is_typed:
+            return
+        rest = chat.editor.ask(default=_name_for(chat.conversation.title)).strip()
+    if not rest or not _may_write(chat, rest):
+        say("Not saved.")
         return
     write_file(rest, document(chat.conversation, format_of(rest)))
     say(f"Saved to {rest}.")
 
 
+def _name_for(title: str | None) -> str:
+    """A file's name of nothing but letters, figures and hyphens."""
+    words = re.findall(r"[^\W_]+", (title or "").lower())
+    return f"{'-'.join(words)[:40].strip('-') or 'chat'}.md"
+
+
+def _may_write(chat: Chat, path: str) -> bool:
+    """Whether a file is new, or its reader would have it replaced, or nobody can be asked."""
+    if not chat.is_typed or not Path(path).expanduser().is_file():
+        return True
+    try:
+        return click.confirm(f"{harmless(path)} is there already. Replace it?", err=True)
+    except click.Abort:
+        return False
+
+
 def _resume(chat: Chat, rest: str) -> None:
-    """Goes on with the last answer that was cut short, here or elsewhere."""
-    resume(chat.connection, rest=False)
+    """Goes on with the last answer that was cut short; this conversation stays as it is."""
+    try:
+        resume(chat.connection, rest=False, manner="markdown")
+    except KeyboardInterrupt:
+        if not chat.is_typed:
+            raise
+        say("(Stopped. /resume shows it again, and goes on.)")
+    if sys.stdout.isatty():
+        put("\n")
 
 
 def _help(chat: Chat, rest: str) -> None:
@@ -119,7 +155,7 @@ def _help(chat: Chat, rest: str) -> None:
     for name, deed in _DEEDS.items():
         words, colon, what = (deed.__doc__ or "").partition(": ")
         usage = f"{name} {words}" if colon else name
-        say(f"  {usage.ljust(16)} {what if colon else words}")
+        say(f"  {usage.ljust(16)} {what if colon else words}", indent=19)
     say("  Enter sends; Esc-Enter, or a backslash at the end, begins another line.")
     say("  Ctrl-C stops an answer, Ctrl-D leaves.")
 

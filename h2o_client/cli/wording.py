@@ -10,13 +10,14 @@ _WORDS = tuple(
         (r" \S+ characters of the answer are on \.partial\.", ""),
         (r" What the server has stored of it is on \.stored\.", ""),
         (r"timeout=Timeouts\(\w+=\.\.\.\)", "--timeout SECONDS"),
+        (r"\[Errno -?\d+\] ", ""),
         (r"timeout=(\S+): give seconds above 0, .*", r"--timeout=\1: give seconds above 0."),
         (r'pass cookies="name=value"', "give --cookie name=value"),
         (
             r'cookies= is "name=value", a mapping of names to values, a jar,',
             "--cookie is name=value",
         ),
-        (r"headers=, cookies=, proxy=", "--cookie, --proxy"),
+        (r"headers=, cookies=, proxy=", "--header, --cookie, --proxy"),
         (
             r"Let the session accept the terms: H2oSession\(\.\.\., accept_terms=True\)",
             "Accept them: leave --no-terms out",
@@ -40,6 +41,7 @@ _WORDS = tuple(
         (r" Give a text, or messages like \[\{.*\}\]\.", ""),
     )
 )
+_ASK_AGAIN = re.compile(r"\bAsk again\b")
 
 
 def in_shell(sentence: str) -> str:
@@ -47,3 +49,8 @@ def in_shell(sentence: str) -> str:
     for pattern, words in _WORDS:
         sentence = pattern.sub(words, sentence)
     return sentence
+
+
+def in_chat(sentence: str) -> str:
+    """The same, where a line that begins with a slash is a command."""
+    return _ASK_AGAIN.sub("/retry asks again", in_shell(sentence), count=1)

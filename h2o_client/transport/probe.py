@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from contextlib import suppress
+from typing import Any
 
-from requests.utils import select_proxy
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, select_proxy
 
 from h2o_client.transport.transport import Transport
 
@@ -36,4 +38,32 @@ def speaks_http(host: str, port: int, seconds: float) -> bool:
 
 def goes_directly(transport: Transport) -> bool:
     """Whether no proxy is on the way, of the caller's or of the environment's."""
-    return select_proxy(transport.base_url, transport.proxies()) is None
+    return proxy_of(transport) is None
+
+
+def proxy_of(transport: Transport) -> str | None:
+    """The proxy on the way, with the credentials in its address."""
+    return select_proxy(transport.base_url, transport.proxies())
+
+
+def names_of(host: str, port: int, verify: object, seconds: float) -> list[str]:
+    """Whose certificate is shown there, if its authority is trusted; nothing is sent."""
+    if isinstance(verify, ssl.SSLContext):
+        return []  # one of the caller's own, which is not ours to change
+    path = verify if isinstance(verify, str) else DEFAULT_CA_BUNDLE_PATH
+    with suppress(OSError, ValueError):
+        context = ssl.create_default_context()
+        context.load_verify_locations(**{"capath" if os.path.isdir(path) else "cafile": path})
+        context.check_hostname = False
+        with (
+            socket.create_connection((host, port), seconds) as sock,
+            context.wrap_socket(sock, server_hostname=host) as tls,
+        ):
+            shown = tls.getpeercert() or {}
+            return [str(name) for name in _texts_of(shown.get("subjectAltName"))]
+    return []
+
+
+def _texts_of(pairs: Any) -> list[object]:
+    """The second of each: mypy knows a certificate's fields as anything."""
+    return [pair[1] for pair in pairs or ()]

@@ -1,0 +1,108 @@
+"""The options that say how a prompt is answered: parameters, and what is kept."""
+
+from __future__ import annotations
+
+import io
+import json
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from fake_chatui import FakeChatUi
+from h2o_client.cli import run
+from scripted import refusing_port
+
+
+def pipe(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+
+
+@pytest.fixture(autouse=True)
+def nothing_piped(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe(monkeypatch, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("temprature", "temperature"),
+        ("Temperature", "temperature"),
+        ("top-p", "top_p"),
+        ("topk", "top_k"),
+        ("max_new_token", "max_new_tokens"),
+    ],
+)
+def test_a_misspelt_parameter_is_refused(
+    name: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["--url", "http://localhost:1", "-p", f"{name}=1", "Hi"]) == 2
+    assert f"-p {name}: did you mean {meant}?" in capsys.readouterr().err
+
+
+def test_other_parameters_are_the_servers(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ("min_p", "top_a", "max_tokens", "repeat_penalty", "mirostat")
+    words = [word for name in names for word in ("-p", f"{name}=1")]
+    with FakeChatUi("0.4") as server:
+        assert run(["--url", server.url, *words, "Hi"]) == 0
+        sent = [each.json() for each in server.requests if b"parameters" in each.body]
+    assert set(names) <= set(sent[0]["parameters"])
+
+
+def test_an_error_of_the_network_names_the_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    with refusing_port() as port:
+        assert run(["--url", f"http://127.0.0.1:{port}", "Hi"]) == 4
+        said = capsys.readouterr().err
+        assert said.endswith(" h2o-chat doctor looks for the cause.\n")
+        assert run(["--url", f"http://127.0.0.1:{port}", "--json", "Hi"]) == 4
+    shown = capsys.readouterr()
+    assert (shown.err, "doctor" in shown.out) == ("", False)
+
+
+def test_a_folder_that_is_not_there_is_told_before_anything_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "nowhere" / "cookies.txt"
+    with FakeChatUi("0.9.4") as server:
+        assert run(["--url", server.url, "--save-cookies", str(path), "Hi"]) == 2
+        assert server.requests == []
+    assert "is its folder there?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], ["chat"]])
+def test_a_kept_conversation_is_found_again(
+    command: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pipe(monkeypatch, "Hello\n")
+    cookies = tmp_path / "cookies.txt"
+    with FakeChatUi("0.9.4") as server:
+        words = [*command, "--url", server.url, "--keep", "--save-cookies", str(cookies)]
+        assert run(words) == 0
+        assert capsys.readouterr().err == ""
+        assert stat.S_IMODE(cookies.stat().st_mode) == 0o600
+        (id,) = server.conversations
+        assert run(["conversations", "--url", server.url, "--cookie", str(cookies), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["id"] == id
+
+
+@pytest.mark.parametrize("command", [[], ["chat"]])
+def test_one_that_nothing_opens_any_more_is_told(
+    command: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pipe(monkeypatch, "Hello\n")
+    with FakeChatUi("0.9.4") as server:
+        assert run([*command, "--url", server.url, "--keep"]) == 0
+        (id,) = server.conversations
+        said = capsys.readouterr().err
+        assert id in said
+        assert "--save-cookies FILE" in said
+        pipe(monkeypatch, "Hello\n")
+        words = ["--url", server.url, "--keep", "--cookie", server.browser()]
+        assert run([*command, *words]) == 0
+    assert capsys.readouterr().err == ""
