@@ -141,6 +141,10 @@ class Exchange:
             and self.read_to_its_end
         )
 
+    def leave_running(self) -> None:
+        """The model is not stopped when this ends: the answer is for another reader."""
+        self._left_running = True
+
     @property
     def left_running(self) -> bool:
         """Whether the model is left at work, since the conversation is kept, and can be stopped."""

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,11 @@ PATIENCE = 20.0
 PROMPT = "\n>"
 
 
+def _own_size(environment: Mapping[str, str]) -> dict[str, str]:
+    """Without the size of another terminal, as pytest's workers have it."""
+    return {name: value for name, value in environment.items() if name not in ("COLUMNS", "LINES")}
+
+
 class Terminal:
     """A window of tmux in which a command runs."""
 
@@ -45,7 +50,7 @@ class Terminal:
         subprocess.run(
             [*self._server, "-f", "/dev/null", *start],
             check=True,
-            env={**os.environ, "LC_ALL": "C.UTF-8", "TERM": "xterm-256color"},
+            env={**_own_size(os.environ), "LC_ALL": "C.UTF-8", "TERM": "xterm-256color"},
         )
 
     def type(self, *keys: str) -> None:
@@ -56,6 +61,13 @@ class Terminal:
 
     def resize(self, width: int, height: int) -> None:
         self._tmux("resize-window", "-x", str(width), "-y", str(height))
+        # The program's own terminal is told a moment later.
+        place = self._tmux("display-message", "-p", "#{pane_tty}").strip()
+        end = time.monotonic() + PATIENCE
+        with open(place, "rb", buffering=0) as terminal:
+            while os.get_terminal_size(terminal.fileno()).columns != width:
+                assert time.monotonic() < end, "the window has another size"
+                time.sleep(0.01)
 
     def screen(self, *, styles: bool = False) -> str:
         """What is there, with what has scrolled away."""

@@ -31,7 +31,9 @@ class _Nameless(click.Context):
 
 
 class _Asking(click.Command):
-    context_class = _Nameless
+    """A prompt, which is no command to who types it."""
+
+    context_class: type[click.Context] = _Nameless
 
 
 @click.command("ask", cls=_Asking, hidden=True, epilog=EPILOG)

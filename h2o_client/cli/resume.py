@@ -78,7 +78,7 @@ def _print(connection: Connection, found: Kept, position: int, manner: Manner) -
                 kept(client, taken, printed=position, at=found) as note,
             ):
                 # Who only looks on must not stop it by looking away.
-                reply._exchange._left_running = True
+                reply._exchange.leave_running()
                 write(reply, manner, note)
         except H2oError:
             if token.ours and not found.is_there():
