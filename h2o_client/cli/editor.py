@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from h2o_client.cli.folder import private_file
 from h2o_client.cli.piped import piped_line
+from h2o_client.cli.signals import Terminated, leaving
 
 if TYPE_CHECKING:
     from prompt_toolkit.history import History
@@ -49,7 +50,21 @@ class TerminalEditor:
         )
 
     def ask(self, default: str = "") -> str:
-        return self._session.prompt(default=default)
+        with leaving(self._leave):
+            return self._session.prompt(default=default)
+
+    def _leave(self, terminated: Terminated) -> bool:
+        """Has the prompt end with that, if it is there."""
+        app = self._session.app
+        if app.loop is None or not app.is_running:
+            return False
+
+        def leave() -> None:
+            if app.future is not None and not app.future.done():
+                app.exit(exception=terminated)
+
+        app.loop.call_soon_threadsafe(leave)
+        return True
 
 
 class PipedLines:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -16,6 +17,23 @@ class Terminated(SystemExit):
 
     It is a SystemExit, for event loops let that through and no other exception.
     """
+
+
+_AT_LAST = 20.0  # seconds; cleaning up takes five at most
+_asked_to_leave: list[Callable[[Terminated], bool]] = []
+
+
+@contextmanager
+def leaving(leave: Callable[[Terminated], bool]) -> Iterator[None]:
+    """``leave`` is asked, and tells whether it ends what goes on; else `Terminated` is raised.
+
+    For an event loop that would not survive the exception in the middle of it.
+    """
+    _asked_to_leave.append(leave)
+    try:
+        yield
+    finally:
+        _asked_to_leave.remove(leave)
 
 
 @contextmanager
@@ -30,16 +48,26 @@ def orderly_ends() -> Iterator[None]:
     numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
     former = {number: signal.getsignal(number) for number in numbers}
     heeded = [number for number in numbers if former[number] == signal.SIG_DFL]
+    lasts: list[threading.Timer] = []
 
     def end(number: int, frame: FrameType | None) -> None:
         for each in heeded:
             signal.signal(each, signal.SIG_IGN)
-        raise Terminated(128 + number)
+        # Nobody is there to see a program that hangs: it must not stay for ever.
+        last = threading.Timer(_AT_LAST, os._exit, (128 + number,))
+        last.daemon = True
+        lasts.append(last)
+        last.start()
+        terminated = Terminated(128 + number)
+        if not any(leave(terminated) for leave in _asked_to_leave):
+            raise terminated
 
     for number in heeded:
         signal.signal(number, end)
     try:
         yield
     finally:
+        for last in lasts:
+            last.cancel()
         for number in heeded:
             signal.signal(number, former[number])
