@@ -20,6 +20,7 @@ from h2o_client.generations import pages
 from h2o_client.generations.generation import Ask, Moved, Refused
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport import Call, Response, Transport
+from h2o_client.wire import json
 from h2o_client.wire.refusal import login_wall, refusal
 from h2o_client.wire.request import Request
 
@@ -55,7 +56,7 @@ class Asking:
             raise refusal(exc.status, {}, said, url=url) from None
         except Moved as exc:
             raise login_wall(exc.status, exc.location, url=url) from None
-        except (ValueError, RecursionError, msgspec.MsgspecError) as exc:
+        except ValueError as exc:
             raise ProtocolError(f"the answer to {ask.request}", excerpt(body)) from exc
 
     def do(self, request: Request, call: Call | None = None, *, feature: str = "") -> None:
@@ -107,7 +108,7 @@ class Asking:
             for line in response.iter_lines():
                 try:
                     found = read(line)
-                except (ValueError, RecursionError) as exc:
+                except json.InvalidJson as exc:
                     raise ProtocolError(f"the answer to {request}", excerpt(line)) from exc
                 if found is not None:
                     return found
@@ -158,8 +159,8 @@ def plain(body: bytes) -> dict[str, object]:
     if body[:1] != b"{":
         return {}
     try:
-        document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+        document = json.read(body)
+    except json.InvalidJson:
         return {}
     return document if isinstance(document, dict) else {}
 

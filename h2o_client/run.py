@@ -13,6 +13,7 @@ from h2o_client.generations.generation import Generation
 from h2o_client.generations.records import is_id
 from h2o_client.transport import Call
 from h2o_client.upstream import Upstream
+from h2o_client.wire import json
 from h2o_client.wire.events import Failure, Final
 from h2o_client.wire.request import Request
 from h2o_client.wire.runlog import read_running
@@ -44,10 +45,10 @@ class ResumeToken(msgspec.Struct, frozen=True, array_like=True):
                 raise ValueError("another beginning")
             coded = text.removeprefix(_PREFIX)
             coded += "=" * (-len(coded) % 4)
-            found = msgspec.json.decode(urlsafe_b64decode(coded.encode("ascii")), type=cls)
+            found = json.read_as(urlsafe_b64decode(coded.encode("ascii")), cls)
             if not (is_id(found.conversation_id) and is_id(found.run_id)) or found.position < 0:
                 raise ValueError("no conversation and run")
-        except (ValueError, AttributeError, msgspec.MsgspecError) as exc:
+        except ValueError as exc:
             raise ConfigurationError(
                 "This is no resume token: give one that Reply.resume_token gave, as it was."
             ) from exc

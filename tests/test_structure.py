@@ -97,6 +97,14 @@ def test_only_the_transport_knows_requests_and_urllib3() -> None:
             assert not roots & {"requests", "urllib3"}, path
 
 
+def test_only_wire_json_decodes_with_msgspec() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        if path != PACKAGE / "wire" / "json.py":
+            code = ast.unparse(ast.parse(path.read_text(encoding="utf-8")))
+            for name in ("json.decode", "json.Decoder", "convert", "DecodeError", "MsgspecError"):
+                assert f"msgspec.{name}" not in code, (path, name)
+
+
 def test_only_the_async_face_knows_anyio() -> None:
     for path in PACKAGE.rglob("*.py"):
         if path.parent.name != "aio" and "server" not in path.parts:

@@ -27,6 +27,7 @@ from h2o_client.errors import (
 )
 from h2o_client.run import ResumeToken
 from h2o_client.session import H2oSession
+from h2o_client.wire import json
 
 _FILES = "answer-*.json"
 _NOTED_EVERY = 0.5  # seconds, on a terminal
@@ -193,10 +194,10 @@ def _latest() -> Kept | None:
             if file is None:
                 continue
             try:
-                last = msgspec.json.decode(file.read(), type=Last)
+                last = json.read_as(file.read(), Last)
                 if ResumeToken.read(last.token).base_url == last.url:
                     return Kept(path, last, file)
-            except (msgspec.MsgspecError, ConfigurationError):
+            except (json.InvalidJson, ConfigurationError):
                 pass
             file.close()  # it is damaged
     return None

@@ -6,7 +6,6 @@ page. Bytes come in; who sends the requests is another's business.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 
@@ -29,6 +28,7 @@ from h2o_client.generations.v0_7 import V0_7
 from h2o_client.generations.v0_8 import MODELS, V0_8
 from h2o_client.generations.v0_9_2 import V0_9_2
 from h2o_client.generations.v0_9_6 import V0_9_6
+from h2o_client.wire import json
 from h2o_client.wire.request import Request, get
 
 GENERATIONS: tuple[type[Generation], ...] = (V0_3, V0_7, V0_8, V0_9_2, V0_9_6, Latest)
@@ -89,8 +89,8 @@ def is_enough(body: bytes) -> bool:
 def by_models(body: bytes) -> Found | None:
     """By the first answer, whatever its status; None if the root page has to tell."""
     try:
-        models = json.loads(body)
-    except (ValueError, RecursionError):
+        models = json.read(body)
+    except json.InvalidJson:
         return None
     entries = mappings(models)
     if not isinstance(models, list) or not entries or len(entries) != len(models):

@@ -7,7 +7,6 @@ name. No input or output happens here: others send the requests and hand the ans
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import ClassVar, Generic, TypeVar
 from urllib.parse import quote
@@ -27,6 +26,7 @@ from h2o_client.generations.records import (
     mapping,
     text,
 )
+from h2o_client.wire import json
 from h2o_client.wire.request import Request, delete, patch_json, post, post_form, post_json
 
 T = TypeVar("T")
@@ -186,7 +186,7 @@ class Generation:
 
     def read_created(self, body: bytes) -> Created:
         """The answer to create."""
-        found = mapping(json.loads(body)).get("conversationId")
+        found = mapping(json.read(body)).get("conversationId")
         if not isinstance(found, str) or not is_id(found):
             raise ValueError("no conversationId")
         return Created(found)
@@ -227,7 +227,7 @@ class Generation:
 
     def read_shared(self, body: bytes) -> str:
         """The answer to share."""
-        document = mapping(json.loads(body))
+        document = mapping(json.read(body))
         shared = text(document.get("url"))
         if not shared and text(document.get("shareId")):
             shared = "/r/" + quote(text(document["shareId"]), safe="")

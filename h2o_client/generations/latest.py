@@ -6,7 +6,6 @@ late ends the next answer, and an unfinished answer has content. Measured on the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import ClassVar
 from urllib.parse import quote
@@ -19,6 +18,7 @@ from h2o_client.generations.records import (
     mapping,
 )
 from h2o_client.generations.v0_9_6 import V0_9_6
+from h2o_client.wire import json
 from h2o_client.wire.request import Request, get, post_json
 
 _NO_CONVERSATION = "000000000000000000000000"
@@ -49,7 +49,7 @@ class Latest(V0_9_6):
         if content is not None:
             document["content"] = dict(content)
         request = post_json(conversation_path(conversation_id) + "/elicitation", document)
-        return Ask(request, lambda body: mapping(json.loads(body)).get("resume") is True)
+        return Ask(request, lambda body: mapping(json.read(body)).get("resume") is True)
 
     def run_log(self, conversation_id: str, run_id: str, *, after: int, budget: str) -> Request:
         """Server-sent events: see `wire.runlog`. As fromSeq, for some proxies drop the header."""

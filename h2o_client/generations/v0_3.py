@@ -36,6 +36,7 @@ from h2o_client.generations.records import (
     searched,
     text,
 )
+from h2o_client.wire.json import read as read_json
 from h2o_client.wire.request import Request, get, post, post_form, post_json
 
 SAMPLING: Mapping[str, object] = {
@@ -157,7 +158,7 @@ def read_web_search(body: bytes) -> WebSearched:
 
 
 def _read_title(body: bytes) -> str:
-    title = mapping(json.loads(body)).get("title")
+    title = mapping(read_json(body)).get("title")
     if not isinstance(title, str):
         raise ValueError("no title")
     return title

@@ -5,7 +5,6 @@ A message says which one it hangs on. Measured on v0.8.4 and v0.9.1.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -21,6 +20,7 @@ from h2o_client.generations.records import (
     read_stored,
 )
 from h2o_client.generations.v0_7 import V0_7
+from h2o_client.wire import json
 from h2o_client.wire.request import Request, get, post_json
 
 MODELS = "/api/models"
@@ -80,7 +80,7 @@ class V0_8(V0_7):  # noqa: N801 - named as the version
 
     def read_api_conversation(self, body: bytes) -> Stored:
         """The document that the API gives, without branches."""
-        return read_stored(mapping(json.loads(body)), self.is_finished)
+        return read_stored(mapping(json.read(body)), self.is_finished)
 
     def is_finished(self, message: Mapping[str, object]) -> bool:
         """The content is stored at the end of the response, in one go."""
@@ -100,7 +100,7 @@ def read_model_list(body: bytes) -> tuple[Model, ...]:
 
 
 def _array(body: bytes) -> list[object]:
-    found = json.loads(body)
+    found = json.read(body)
     if not isinstance(found, list):
         raise ValueError("no list")
     return found

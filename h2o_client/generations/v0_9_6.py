@@ -5,7 +5,6 @@ Measured on v0.9.6 and v0.10.0.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import ClassVar
 from urllib.parse import quote
@@ -26,7 +25,7 @@ from h2o_client.generations.records import (
 )
 from h2o_client.generations.v0_8 import MODELS, read_model_list
 from h2o_client.generations.v0_9_2 import V0_9_2
-from h2o_client.wire import superjson
+from h2o_client.wire import json, superjson
 from h2o_client.wire.request import Request, delete, get
 
 _USER = "/api/v2/user"
@@ -72,7 +71,7 @@ class V0_9_6(V0_9_2):  # noqa: N801 - named as the version
     def read_created(self, body: bytes) -> Created:
         """On the newest servers the conversation comes with it: nothing is read for its leaf."""
         created = super().read_created(body)
-        found = mapping(json.loads(body)).get("conversation")
+        found = mapping(json.read(body)).get("conversation")
         if not isinstance(found, str):
             return created
         stored = read_stored(mapping(superjson.read(found)), self.is_finished)

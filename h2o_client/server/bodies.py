@@ -8,6 +8,7 @@ import msgspec
 from starlette.requests import Request
 
 from h2o_client.server.replies import Refusal
+from h2o_client.wire import json
 
 Uuid = Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")]
 
@@ -22,8 +23,8 @@ async def read_json(request: Request, shape: type[_Body], *, unfit: str | None =
     # A body without Content-Type is dropped on the way, as by chat-ui's own server.
     body = await request.body() if "content-type" in request.headers else b""
     try:
-        return msgspec.json.decode(body, type=shape)
-    except msgspec.DecodeError as exc:
-        if unfit and isinstance(exc, msgspec.ValidationError):
+        return json.read_as(body, shape)
+    except json.InvalidJson as exc:
+        if unfit and isinstance(exc, json.UnexpectedShape):
             raise Refusal(400, unfit) from None
         raise Refusal() from None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from h2o_client.server.engine import EngineFailure
+from h2o_client.wire import json
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,7 +47,7 @@ def read_sampling(parameters: Mapping[str, object]) -> Sampling:
         value = parameters.get(name)
         if value is not None:
             given[name] = read(name, value)
-    return msgspec.convert(given, Sampling)
+    return json.convert(given, Sampling)
 
 
 def refused(said: str) -> EngineFailure:

@@ -18,6 +18,7 @@ import msgspec
 
 from h2o_client.errors import ConfigurationError
 from h2o_client.server.engine import AnswerCut, Engine, EngineFailure, Turn
+from h2o_client.wire import json
 from h2o_client.wire.events import Final, Token
 
 
@@ -197,6 +198,7 @@ def _phrase(status: int | None) -> str:
 
 
 _One = str | ScriptedAnswer
+_ONE: json.Shape[_One] = json.Shape(_One)
 
 
 def _read_file(path: Path) -> list[_One]:
@@ -207,11 +209,11 @@ def _read_file(path: Path) -> list[_One]:
     try:
         if path.suffix == ".jsonl":
             lines = [line for line in data.split(b"\n") if line.strip()]
-            return [msgspec.json.decode(line, type=_One) for line in lines]
+            return [_ONE.read(line) for line in lines]
         if data.lstrip().startswith(b"{"):
-            return _of_prompts(msgspec.json.decode(data, type=dict[str, _One | list[_One]]))
-        return msgspec.json.decode(data, type=list[_One])
-    except msgspec.DecodeError as exc:
+            return _of_prompts(json.read_as(data, dict[str, _One | list[_One]]))
+        return json.read_as(data, list[_One])
+    except json.InvalidJson as exc:
         raise ConfigurationError(f"The answers in {path} cannot be read: {exc}") from exc
 
 

@@ -9,12 +9,11 @@ nothing follows it.
 
 from __future__ import annotations
 
-import json
 import re
 
 from msgspec.structs import replace
 
-from h2o_client.wire import tgi, updates
+from h2o_client.wire import json, tgi, updates
 from h2o_client.wire.events import Event, Failure, Final, Malformed, Notice, Title, Token
 from h2o_client.wire.lines import LineSplitter
 from h2o_client.wire.sse import field
@@ -223,7 +222,7 @@ class _ServerSentEvents(Format):
     def _read_data(self, data: bytes, events: list[Event]) -> bool:
         try:
             found = tgi.read(data)
-        except (ValueError, RecursionError):
+        except json.InvalidJson:
             return False
         for event in found:
             self.give(event, events)
@@ -239,7 +238,7 @@ class _JsonLines(Format):
     def read_line(self, line: bytes, events: list[Event]) -> None:
         try:
             event = updates.read(line)
-        except (ValueError, RecursionError):
+        except json.InvalidJson:
             if line.strip(_BLANK):
                 events.append(self.malformed(line.strip(_BLANK), "no JSON document"))
             return
@@ -250,8 +249,8 @@ class _JsonLines(Format):
 
     def read_rest(self, rest: bytes, events: list[Event]) -> None:
         try:
-            json.loads(rest)
-        except (ValueError, RecursionError):
+            json.read(rest)
+        except json.InvalidJson:
             return  # a cut in mid-line, or blanks
         self.read_line(rest, events)
 
@@ -274,8 +273,8 @@ class _WholeDocument(Format):
 
     def read_rest(self, rest: bytes, events: list[Event]) -> None:
         try:
-            document = json.loads(rest)
-        except (ValueError, RecursionError):
+            document = json.read(rest)
+        except json.InvalidJson:
             return
         for event in tgi.read_whole(document):
             self.give(event, events)

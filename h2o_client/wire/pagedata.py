@@ -15,6 +15,8 @@ from datetime import datetime, timezone
 
 import msgspec
 
+from h2o_client.wire.json import read as read_json
+
 UNDEFINED = msgspec.UNSET
 """JavaScript's undefined, which devalue writes as -1."""
 
@@ -58,10 +60,7 @@ _SPECIAL = {
 
 def read(document: bytes) -> list[Node] | Redirected:
     """A document's nodes, or where it sends its reader. Raises ValueError for anything else."""
-    try:
-        lines = [json.loads(line) for line in document.split(b"\n") if line.strip()]
-    except RecursionError as exc:
-        raise ValueError("page data nested too deeply") from exc
+    lines = [read_json(line) for line in document.split(b"\n") if line.strip()]
     if not lines or not isinstance(lines[0], dict):
         raise ValueError("no page data")
     head = lines[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -16,6 +15,7 @@ from h2o_client.errors import (
     StatusError,
     TermsNotAcceptedError,
 )
+from h2o_client.wire import json
 
 _CLASSES: dict[int, type[StatusError]] = {
     401: AuthenticationError,
@@ -113,8 +113,8 @@ def _class_of(
 
 def _document(body: bytes) -> dict[str, object]:
     try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
+        document = json.read(body)
+    except json.InvalidJson:
         return {}
     return document if isinstance(document, dict) else {}
 

@@ -7,11 +7,9 @@ without an ``end`` is to be asked for again, behind the last number.
 
 from __future__ import annotations
 
-import json
-
 import msgspec
 
-from h2o_client.wire import updates
+from h2o_client.wire import json, updates
 from h2o_client.wire.decoder import Format
 from h2o_client.wire.events import Event
 from h2o_client.wire.overlap import Overlap
@@ -74,7 +72,7 @@ class RunLog(Format):
     def _read_update(self, document: bytes, events: list[Event]) -> None:
         try:
             event = updates.read_logged(document)
-        except (ValueError, RecursionError):
+        except json.InvalidJson:
             events.append(self.malformed(document, "no JSON document"))
         else:
             self.give(event, events)
@@ -90,7 +88,7 @@ def read_running(line: bytes) -> list[tuple[str, str]] | None:
     ``line`` is one of the live list, which the server tells at once and again every two seconds.
     """
     name, value = field(line)
-    found = json.loads(value) if name == b"data" else None
+    found = json.read(value) if name == b"data" else None
     running = found.get("running") if isinstance(found, dict) else None
     if not isinstance(running, list):
         return None
@@ -113,8 +111,8 @@ def write_end(status: str) -> bytes:
 
 def _status(document: bytes) -> str:
     try:
-        found = json.loads(document)
-    except (ValueError, RecursionError):
+        found = json.read(document)
+    except json.InvalidJson:
         return ""
     status = found.get("status") if isinstance(found, dict) else None
     return status if isinstance(status, str) else ""

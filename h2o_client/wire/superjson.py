@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
+from h2o_client.wire.json import convert
+from h2o_client.wire.json import read as read_json
 from h2o_client.wire.pagedata import UNDEFINED, write_date
 
 
@@ -24,7 +24,7 @@ def read(document: bytes | str) -> object:
     Set, ...) stay what JSON has them as. Raises ValueError for anything else.
     """
     try:
-        whole = json.loads(document)
+        whole = read_json(document)
         if not isinstance(whole, dict) or "json" not in whole:
             raise ValueError("no superjson")
         meta = whole.get("meta") or {}
@@ -92,10 +92,7 @@ def _key(holder: object, step: str) -> int | str:
 
 
 def _read_date(written: object) -> datetime:
-    try:
-        return msgspec.convert(written, datetime)
-    except msgspec.ValidationError as exc:  # a ValueError by itself from msgspec 0.21 on
-        raise ValueError(str(exc)) from exc
+    return convert(written, datetime)
 
 
 _READERS: Mapping[str, Callable[[Any], object]] = {

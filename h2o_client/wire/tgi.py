@@ -7,10 +7,9 @@ prompt). Measured on chat-ui v0.3 to v0.6.
 
 from __future__ import annotations
 
-import json
-
 import msgspec
 
+from h2o_client.wire import json
 from h2o_client.wire.events import Event, Failure, Final, Notice, Token
 from h2o_client.wire.sse import write_event
 
@@ -38,16 +37,16 @@ class _TokenEvent(msgspec.Struct, gc=False):
     error: None = None
 
 
-_decode = msgspec.json.Decoder(_Generation).decode
-_decode_tokens = msgspec.json.Decoder(_TokenEvent).decode_lines
+_GENERATION = json.Shape[_Generation](_Generation)
+_TOKEN_EVENT = json.Shape[_TokenEvent](_TokenEvent)
 _encode = msgspec.json.Encoder().encode
 
 
 def read(data: bytes) -> tuple[Event, ...]:
-    """The events in one event's data. Raises ValueError or RecursionError for no JSON."""
+    """The events in one event's data. Raises `InvalidJson`."""
     try:
-        generation = _decode(data)
-    except msgspec.DecodeError:
+        generation = _GENERATION.read(data)
+    except json.InvalidJson:
         return _read_leniently(data)
     token = generation.token
     if token is not None and generation.generated_text == _NULL and not generation.error:
@@ -57,14 +56,14 @@ def read(data: bytes) -> tuple[Event, ...]:
     if generation.generated_text != _NULL:
         final = Final(finish_reason=_finish_reason(generation.details))
         return (token, final) if token is not None else (final,)
-    return (Notice(json.loads(data)),)
+    return (Notice(json.read(data)),)
 
 
 def read_tokens(documents: list[bytes]) -> list[Token] | None:
     """The tokens of several events' data, read in one go; None if any of them is something else."""
     try:
-        events = _decode_tokens(b"\n".join(documents))
-    except (msgspec.DecodeError, ValueError):
+        events = _TOKEN_EVENT.read_lines(documents)
+    except json.InvalidJson:
         return None
     return [event.token for event in events] if len(events) == len(documents) else None
 
@@ -101,7 +100,7 @@ def failure(error: object, error_type: object) -> Failure:
 
 def _read_leniently(data: bytes) -> tuple[Event, ...]:
     # json takes what msgspec refuses: lone surrogates, NaN, a field of another type.
-    return _from_plain(json.loads(data))
+    return _from_plain(json.read(data))
 
 
 def _from_plain(document: object) -> tuple[Event, ...]:

@@ -6,11 +6,11 @@ without a name here become a `Notice`: they must not fail.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 import msgspec
 
+from h2o_client.wire import json
 from h2o_client.wire.events import (
     Elicitation,
     Event,
@@ -56,17 +56,18 @@ class _Title(msgspec.Struct, tag="title"):
     title: str = ""
 
 
-_decoder = msgspec.json.Decoder(_Stream | _FinalAnswer | _Status | _Title)
-_decode = _decoder.decode
+_SHAPE: json.Shape[_Stream | _FinalAnswer | _Status | _Title] = json.Shape(
+    _Stream | _FinalAnswer | _Status | _Title
+)
 _encode = msgspec.json.Encoder().encode
 
 
 def read(line: bytes) -> Event:
-    """The event in one line. Raises ValueError or RecursionError for no JSON."""
+    """The event in one line. Raises `InvalidJson`."""
     try:
-        update = _decode(line)
-    except msgspec.DecodeError:
-        return _from_plain(json.loads(line))
+        update = _SHAPE.read(line)
+    except json.InvalidJson:
+        return _from_plain(json.read(line))
     return _event(update)
 
 
@@ -74,7 +75,8 @@ def read_logged(document: bytes) -> Event:
     """The event in one update of a run's log, where tokens are not padded. Raises as `read`."""
     event = read(document)
     if type(event) is Token and b"\\u0000" in document:
-        update = json.loads(document)
+        update = json.read(document)
+        assert isinstance(update, dict)
         return Token(str(update["token"]))
     return event
 
@@ -82,8 +84,8 @@ def read_logged(document: bytes) -> Event:
 def read_several(lines: list[bytes]) -> list[Event] | None:
     """The events in several lines, read in one go; None if any of them needs another look."""
     try:
-        updates = _decoder.decode_lines(b"\n".join(lines))
-    except (msgspec.DecodeError, ValueError):
+        updates = _SHAPE.read_lines(lines)
+    except json.InvalidJson:
         return None
     if len(updates) < len(lines):
         return None  # blanks, or several documents in a line

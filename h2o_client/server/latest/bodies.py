@@ -11,6 +11,7 @@ from starlette.requests import Request
 from h2o_client.server.bodies import Uuid
 from h2o_client.server.replies import Refusal
 from h2o_client.server.v0_9_6 import bodies
+from h2o_client.wire import json
 
 
 class Question(bodies.Question):
@@ -38,14 +39,14 @@ class Elicited(msgspec.Struct, rename="camel"):
 async def read_stop(request: Request) -> Stop:
     """The body of a stop, which may say nothing, or something else."""
     try:
-        return msgspec.json.decode(await request.body(), type=Stop)
-    except msgspec.DecodeError:
+        return json.read_as(await request.body(), Stop)
+    except json.InvalidJson:
         return Stop()
 
 
 async def expect_elicited(request: Request) -> None:
     """Raises `Refusal` where the body is no answer to what was asked."""
     try:
-        msgspec.json.decode(await request.body(), type=Elicited)
-    except msgspec.DecodeError:
+        json.read_as(await request.body(), Elicited)
+    except json.InvalidJson:
         raise Refusal(400, "Invalid elicitation response") from None

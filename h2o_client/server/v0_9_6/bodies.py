@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 from h2o_client.server.bodies import Uuid
 from h2o_client.server.forms import Form
 from h2o_client.server.replies import Refusal
+from h2o_client.wire import json
 
 
 class Creation(msgspec.Struct, rename="camel"):
@@ -56,6 +57,6 @@ def read_question(form: Form, shape: type[_Question]) -> _Question:
     if not form.fields.get("data"):
         raise Refusal(400, "Invalid request")
     try:
-        return msgspec.json.decode(form.fields["data"].encode(), type=shape)
-    except (msgspec.DecodeError, UnicodeError):
+        return json.read_as(form.fields["data"].encode(), shape)
+    except ValueError:
         raise Refusal() from None

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import msgspec
-
 from h2o_client.server.records import Conversation, Message, Shared, Streamed, Update
-from h2o_client.wire import updates
+from h2o_client.wire import json, updates
 from h2o_client.wire.pagedata import UNDEFINED
 
 Document = dict[str, object]
@@ -134,4 +132,4 @@ def _update(update: Update) -> object:
     if isinstance(update, Streamed):
         # The text stands in the message's content.
         return {"type": "stream", "token": "", "len": update.length}
-    return msgspec.json.decode(updates.write(update))
+    return json.read(updates.write(update))

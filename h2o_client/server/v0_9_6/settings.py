@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from h2o_client.server.records import Settings
+from h2o_client.wire import json
 from h2o_client.wire.pagedata import UNDEFINED
 
 
@@ -33,7 +34,7 @@ class Preferences(msgspec.Struct, rename="camel", kw_only=True):
 
 def shown(settings: Settings, shape: type[Preferences], *, model: str) -> dict[str, object]:
     """The document that is shown; another model than the server's own counts for nothing."""
-    kept = msgspec.json.decode(settings.document or b"{}", type=shape)
+    kept = json.read_as(settings.document or b"{}", shape)
     document: dict[str, object] = msgspec.to_builtins(kept)
     return {
         "billingOrganization": UNDEFINED,
