@@ -517,6 +517,9 @@ class Exchange:
                 raise
         else:
             self._delivered, self.running = True, self._may_run
+            if is_message:
+                kind = self._response.headers.get("content-type", "")
+                self.generation = self._upstream.heard(self.generation, kind)
             self._taken.set()
             if self._ended:  # while it was opened: whoever did it has found nothing to close
                 self._response.close()

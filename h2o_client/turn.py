@@ -90,7 +90,7 @@ class Turn:
 
     def prepare(self, model: str | None, call: Call, *, begun: bool) -> Generation:
         """The server's generation, once it is sure that it can do what is asked."""
-        generation = self._upstream.prepared(call)
+        generation = self._upstream.exact(call) if self._files else self._upstream.prepared(call)
         generation.check(files=self._files, web_search=self._web_search)
         if self._words.kind == "continue":
             generation.check_continue()

@@ -109,11 +109,30 @@ class Upstream:
         with _Held(self._preparing, call or Call(self.timeouts)) as held:
             found = self._found or self._told or self._find(held.call)
             if not found.settled:
-                response = self.transport.ask(resume_probe(), held.call)
-                kind = response.headers.get("content-type", "")
-                found = _settled(found, latest=detect.is_latest(response.status, kind))
+                found = self._told_apart(found, held.call)
             self._found = found
             return found
+
+    def exact(self, call: Call | None = None) -> Generation:
+        """As `prepared`, with the version told where pages tell it and the answers before did not.
+
+        It is not, where the page is refused.
+        """
+        generation = self.prepared(call)
+        return self.found(call).generation if generation.has_pages else generation
+
+    def heard(self, generation: Generation, content_type: str) -> Generation:
+        """A message was answered with that type, which tells the version of some generations."""
+        told = generation.told_by_answer(content_type)
+        if told is generation or self._told is not None:
+            return generation
+        with self._preparing:
+            found = self._found
+            if found is not None and type(found.generation) is type(told):
+                self._found = msgspec.structs.replace(
+                    found, generation=told, version=told.span, settled=True
+                )
+        return told
 
     def steady(self, work: Callable[[], T], call: Call | None = None) -> T:
         """What ``work`` gives; done again if the server turns out to be of another generation.
@@ -200,7 +219,7 @@ class Upstream:
 
     def delete_all(self) -> None:
         """Deletes all conversations of the session or user."""
-        request = self.prepared().delete_all()
+        request = self.exact().delete_all()
         if request.method == "POST":
             self.asking.submit(request)
         else:
@@ -262,6 +281,20 @@ class Upstream:
             f"{pages.ROOT} gave {seen}. If it is one, say which: server_version=."
         )
 
+    def _told_apart(self, found: Found, call: Call) -> Found:
+        """Between versions that differ and have answered alike so far."""
+        generation = found.generation
+        if generation.has_pages:
+            try:
+                layout = found.layout or self.asking.fetch(generation.layout(), call)
+            except (StatusError, ProtocolError) as exc:
+                log.info("which %s it is, is not known: %s", generation.name, exc)
+                return found
+            return detect.by_layout(found, layout)
+        response = self.transport.ask(resume_probe(), call)
+        kind = response.headers.get("content-type", "")
+        return _settled(found, latest=detect.is_latest(response.status, kind))
+
     def look_again(self) -> None:
         """Has the next request find out again what the server is: it spoke another language."""
         if self._told is None:
@@ -279,6 +312,8 @@ class Upstream:
                 except H2oError:
                     return False
                 if _is_same(found, before):
+                    if before.generation.spans:
+                        self._found = found  # it may be another of its versions
                     return False
                 log.warning("the server has become %s", found.generation.name)
                 self._found, self._ready = found, False
@@ -314,8 +349,7 @@ class Upstream:
         stored: Settings | None = None
         if self._has_others_settings() or generation.samples:
             if found.layout is None and generation.has_pages:
-                layout = self.asking.fetch(generation.layout(), call)
-                found = msgspec.structs.replace(found, layout=layout)
+                found = detect.by_layout(found, self.asking.fetch(generation.layout(), call))
             if found.layout is not None:
                 stored = found.layout.settings
             else:

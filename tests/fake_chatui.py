@@ -79,13 +79,17 @@ class FakeChatUi(MessageRoutes):
         user = self.sessions.get(value, Session()).user
         exchange.answer(200, documents.wrapped(user), "application/json")
 
+    def feature_flags(self, exchange: Exchange, value: str) -> None:
+        flags = {"enableAssistants": False, "loginEnabled": bool(self.login), "isAdmin": False}
+        exchange.answer(200, documents.wrapped(flags), "application/json")
+
 
 _C = "/conversation/([^/]+)"
 FakeChatUi.routes = (
     Route("GET", r"/__data\.json", FakeChatUi.root),
     Route("POST", "/settings", FakeChatUi.post_settings),
     Route("POST", "/conversation", FakeChatUi.create),
-    Route("POST", "/conversations", FakeChatUi.delete_all, "ABCD"),
+    Route("POST", "/conversations", FakeChatUi.delete_all, "ABCD", lambda v: v.deletes_by_form),
     Route("POST", _C, FakeChatUi.message),
     Route("PATCH", _C, FakeChatUi.rename),
     Route("DELETE", _C, FakeChatUi.delete),
@@ -101,9 +105,16 @@ FakeChatUi.routes = (
     Route("GET", "/api/models", FakeChatUi.models, "CDEF"),
     Route("GET", "/api/user", FakeChatUi.api_user, "CDEF"),
     Route("GET", "/api/conversations", FakeChatUi.listed, "CDEF"),
-    Route("DELETE", "/api/conversations", FakeChatUi.delete_all, "EF"),
+    Route(
+        "DELETE",
+        "/api/conversations",
+        FakeChatUi.delete_all,
+        "DEF",
+        lambda v: not v.deletes_by_form,
+    ),
     Route("GET", "/api/conversation/([^/]+)", FakeChatUi.api_conversation, "CDEF"),
     Route("GET", "/api/v2/user", FakeChatUi.v2_user, "EF"),
+    Route("GET", "/api/v2/feature-flags", FakeChatUi.feature_flags, "EF"),
     Route("GET", "/api/v2/user/settings", FakeChatUi.get_settings, "EF"),
     Route("POST", "/api/v2/user/settings", FakeChatUi.post_settings, "EF"),
     Route("GET", "/api/v2/conversations", FakeChatUi.v2_listed, "EF"),

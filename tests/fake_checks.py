@@ -14,6 +14,12 @@ from fake_store import VERSIONS
 from h2o_client import H2oSession
 
 ALL = tuple(VERSIONS)
+PNG = (
+    b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01\x08\0\0\0\0:~\x9bU"
+    b"\0\0\0\nIDATx\x9cc`\0\0\0\x02\0\x01H\xaf\xa4q\0\0\0\0IEND\xaeB`\x82"
+)
+"""An image of one pixel: v0.7 and v0.8 take nothing but images."""
+
 MESSAGE = re.compile(r"(/chat)?/conversation/[^/]+")
 
 # One of each generation, for what does not differ within one.
@@ -37,8 +43,8 @@ def letter(version: str) -> str:
 
 
 def stops(version: str) -> bool:
-    """Whether stops work, and clients can know: v0.9.5 looks like v0.9.4, where they do not."""
-    return VERSIONS[version].stops and version != "0.9.5"
+    """Whether stops work."""
+    return VERSIONS[version].stops
 
 
 @contextmanager

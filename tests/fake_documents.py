@@ -112,8 +112,10 @@ def v2_settings(version: Version, session: Session) -> Document:
     return {"welcomeModalSeen": session.accepted, "welcomeModalSeenAt": moment, **settings}
 
 
-def layout(version: Version, session: Session, conversations: list[Conversation]) -> Document:
-    """Node 0 of every page, up to v0.9.5."""
+def layout(
+    version: Version, session: Session, conversations: list[Conversation], *, login: bool = False
+) -> Document:
+    """Node 0 of every page, up to v0.9.5; with a ``login``, guests have no conversations."""
     listed = [entry(version, each) for each in conversations]
     user = session.user if session.user is not None else UNDEFINED
     node: Document = {
@@ -124,16 +126,22 @@ def layout(version: Version, session: Session, conversations: list[Conversation]
         "user": user,
     }
     if version.letter == "A":
-        node["requiresLogin"] = False
+        node["requiresLogin"] = login
         if version.number >= (0, 4):
             node["messagesBeforeLogin"] = 0
         return node
+    if version.letter == "C" and version.number >= (0, 9):
+        node["tools"] = []
     if version.letter == "D":
         node = {"nConversations": len(conversations), **node, "communityToolCount": 0}
         node["tools"] = [{"_id": "0" * 24, "name": "calculator", "isOnByDefault": True}]
     if version.letter >= "C":
         node |= {"assistants": [], "assistant": None, "enableAssistants": False}
-    return node | {"loginRequired": False, "loginEnabled": False, "guestMode": False}
+    if version.number >= (0, 9, 5):
+        node |= {"isAdmin": False, "publicConfig": {"PUBLIC_APP_NAME": "ChatUI"}}
+    # v0.7 says so only of guests who had a number of messages free.
+    required = login and session.user is None and version.letter > "B"
+    return node | {"loginRequired": required, "loginEnabled": login, "guestMode": False}
 
 
 def entry(version: Version, conversation: Conversation) -> Document:
@@ -152,12 +160,12 @@ def entry(version: Version, conversation: Conversation) -> Document:
 
 def api_entry(version: Version, conversation: Conversation) -> Document:
     """A conversation in the list of the API."""
-    found: Document = {"_id": conversation.id} if version.number >= (0, 10) else {}
+    found: Document = {"_id": conversation.id} if version.number >= (0, 9, 5) else {}
     found |= {"id": conversation.id, "title": conversation.title}
     found |= {"updatedAt": conversation.updated, "modelId": conversation.model}
-    if version.letter >= "E":
+    if version.number >= (0, 9, 5):
         found["model"] = conversation.model
-    else:
+    if version.letter < "E":
         found["assistantId"] = None
     if version.letter == "D":
         found["modelTools"] = False

@@ -213,10 +213,8 @@ class MessageRoutes(ConversationRoutes):
         )
         if not isinstance(inputs, str) or not inputs.strip() or not isinstance(searches, bool):
             raise Refusal(500)
-        if not isinstance(files, list) or not all(isinstance(each, str) for each in files):
-            raise Refusal(500)
+        contents = _images(files)
         run = self._run_of(conversation, inputs, body)
-        contents = [base64.b64decode(each) for each in files]
         run.user.files = [hashlib.sha256(each).hexdigest() for each in contents]
         run.answer.sources = SOURCES if searches else []
         return run, contents, searches
@@ -269,10 +267,13 @@ class MessageRoutes(ConversationRoutes):
         if run_id and version.letter == "F":
             run.answer.run_id = run_id
             conversation.runs[run_id] = run
-        run.user.files = [
-            {"type": "hash", "name": name, "value": hashlib.sha256(content).hexdigest()}
-            for name, content in zip(names, contents, strict=True)
-        ]
+        hashes = [hashlib.sha256(content).hexdigest() for content in contents]
+        run.user.files = list(hashes)
+        if version.takes_files_as != "texts":
+            run.user.files = [
+                {"type": "hash", "name": name, "value": value}
+                for name, value in zip(names, hashes, strict=True)
+            ]
         searches = bool(body.get("web_search")) and version.letter <= "D"
         run.answer.sources = SOURCES if searches else []
         return run, contents, searches
@@ -322,7 +323,11 @@ class MessageRoutes(ConversationRoutes):
 
     def _parsed(self, exchange: Exchange) -> tuple[Document, list[bytes], list[str]]:
         if not self.version.multipart:
-            return _object(self.body(exchange)), [], []
+            body = _object(self.body(exchange))
+            if self.version.takes_files_as == "texts":
+                contents = _images(body.get("files", []))
+                return body, contents, [""] * len(contents)
+            return body, *_objects(body.get("files", []))
         kind = exchange.request.headers.get("content-type", "").partition(";")[0]
         if kind != "multipart/form-data":
             raise Refusal(500)
@@ -347,6 +352,27 @@ def _place_asked_for(exchange: Exchange) -> int:
     if given is None:
         given = parse_qs(exchange.request.query).get("fromSeq", ["0"])[0]
     return int(given) if given.isdigit() else 0
+
+
+def _images(files: Any) -> list[bytes]:
+    """Texts in base64, up to v0.8.4, which measures them as images."""
+    if not isinstance(files, list) or not all(isinstance(each, str) for each in files):
+        raise Refusal(500)
+    contents = [base64.b64decode(each) for each in files]
+    if not all(each.startswith((b"\x89PNG\r\n", b"GIF8", b"\xff\xd8\xff")) for each in contents):
+        raise Refusal(500)
+    return contents
+
+
+def _objects(files: Any) -> tuple[list[bytes], list[str]]:
+    """Contents and names, as v0.9.0 and v0.9.1 take them."""
+    if not isinstance(files, list):
+        raise Refusal(500)
+    for each in files:
+        named = isinstance(each, dict) and each.get("type") in ("base64", "hash")
+        if not named or not all(isinstance(each.get(k), str) for k in ("name", "value", "mime")):
+            raise Refusal(500)
+    return [base64.b64decode(each["value"]) for each in files], [each["name"] for each in files]
 
 
 def _object(value: Any) -> Document:

@@ -254,8 +254,8 @@ class LineStream(Stream):
             self.update({"type": "title", "title": says.title})
 
     def give(self, says: Says) -> None:
-        kind = {"B": "", "C": "text/event-stream", "D": "text/event-stream"}
-        self.head(kind.get(self.version.letter, "application/jsonl"))
+        lines = "application/jsonl" if self.version.number >= (0, 9, 5) else "text/event-stream"
+        self.head("" if self.version.letter == "B" else lines)
         if self.run.resolves:
             words = {"elicitationId": self.run.resolves, "action": "accept", "resolution": "user"}
             self.update({"type": "elicitation", "subtype": "resolved", **words})

@@ -26,6 +26,7 @@ from fake_store import (
     Refusal,
     Run,
     Session,
+    Version,
     new_id,
     now,
 )
@@ -50,12 +51,16 @@ class Hook(Exception):
 
 @dataclass(frozen=True)
 class Route:
-    """What answers to a method and a path, in the generations of these letters."""
+    """What answers to a method and a path, in the generations of these letters.
+
+    ``there``: in which of their versions.
+    """
 
     method: str
     pattern: str
     handler: Callable[..., None]
     letters: str = "ABCDEF"
+    there: Callable[[Version], bool] = lambda version: True
 
 
 class FakeServer(ScriptedServer):
@@ -259,7 +264,8 @@ class FakeServer(ScriptedServer):
             return False
         path = request.path.removeprefix(self.base)
         if self.login == "401" or request.method in ("DELETE", "PATCH"):
-            if request.method != "GET":
+            opened = self.version.opens_settings and path.startswith("/settings")
+            if request.method != "GET" and not opened:
                 raise Hook(401, "You have to be logged in.")
             return False
         if path.startswith("/api/"):
@@ -302,7 +308,7 @@ class FakeServer(ScriptedServer):
         allowed = []
         for route in self.routes if request.path.startswith(self.base + "/") else ():
             found = re.fullmatch(route.pattern, path)
-            if found is None or letter not in route.letters:
+            if found is None or letter not in route.letters or not route.there(self.version):
                 continue
             if route.method == request.method:
                 route.handler(self, exchange, value, *found.groups())
@@ -360,7 +366,7 @@ class FakeServer(ScriptedServer):
         with self.changed:
             session = self.sessions.get(value, Session())
             mine = self.mine(value)
-            node = documents.layout(self.version, session, mine)
+            node = documents.layout(self.version, session, mine, login=bool(self.login))
             if self.version.letter < "D":
                 return node, None
             return node, [documents.entry(self.version, each) for each in mine]

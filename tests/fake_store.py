@@ -60,6 +60,25 @@ class Version:
         return self.number >= (0, 8, 4)
 
     @property
+    def takes_files_as(self) -> str:
+        """Texts in base64 (images only), objects in the JSON, parts of a form, or nothing."""
+        if self.number >= (0, 9, 2):
+            return "parts"
+        if self.number >= (0, 9):
+            return "objects"
+        return "texts" if self.letter > "A" else ""
+
+    @property
+    def opens_settings(self) -> bool:
+        """Whether guests may change settings where a login is needed."""
+        return self.number >= (0, 9, 3)
+
+    @property
+    def deletes_by_form(self) -> bool:
+        """Whether all conversations are deleted by a form, or else by DELETE."""
+        return self.number < (0, 9, 5)
+
+    @property
     def stops(self) -> bool:
         return self.letter in "ABEF" or self.number >= (0, 9, 5)
 

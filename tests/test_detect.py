@@ -11,6 +11,12 @@ from h2o_client.errors import ConfigurationError, UnsupportedError
 from h2o_client.generations import detect
 from h2o_client.generations.detect import Found
 from h2o_client.generations.generation import Refused
+from h2o_client.generations.latest import Latest
+from h2o_client.generations.records import Layout, Settings
+from h2o_client.generations.v0_7 import V0_7
+from h2o_client.generations.v0_8 import V0_8
+from h2o_client.generations.v0_9_2 import V0_9_2
+from h2o_client.generations.v0_9_6 import V0_9_6
 from h2o_client.wire import pagedata
 from h2o_client.wire.pagedata import Data, Failed
 from recordings import recording
@@ -36,8 +42,8 @@ def by_page(
 @pytest.mark.parametrize(
     ("name", "letter", "settled"),
     [
-        ("v0.9.1-models", "C", True),
-        ("v0.9.4-models", "D", True),
+        ("v0.9.1-models", "C", False),
+        ("v0.9.4-models", "D", False),
         ("v0.10.0-models", "E", True),
         ("HEAD-models", "F", False),
     ],
@@ -92,20 +98,21 @@ def test_real_pages_tell_the_generation(name: str, letter: str, version: str) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "letter"),
+    ("name", "kind", "letter", "version"),
     [
-        ("v0.9.1-settings-read-back", "application/json", "C"),
-        ("v0.9.4-settings-read-back", "text/sveltekit-data", "D"),
+        ("v0.9.1-settings-read-back", "application/json", "C", "0.9.0 to 0.9.1"),
+        ("v0.9.4-settings-read-back", "text/sveltekit-data", "D", "0.9.2 to 0.9.4"),
     ],
 )
 @pytest.mark.parametrize("first", [API_OFF, b"API is disabled"])
 def test_with_the_api_off_the_pages_type_tells(
-    name: str, kind: str, letter: str, first: bytes
+    name: str, kind: str, letter: str, version: str, first: bytes
 ) -> None:
     found = detect.by_page(first, 403, kind, recording(name).payload)
     assert found.generation.letter == letter
     assert not found.generation.api
     assert "switched off" in found.why
+    assert (found.version, found.settled) == (version, True)
 
 
 @pytest.mark.parametrize(
@@ -157,12 +164,45 @@ def test_a_version_that_is_said_is_of_a_generation(version: str, letter: str) ->
     assert version in found.why
 
 
-def test_only_a_version_that_is_said_tells_that_v0_9_5_heeds_a_stop() -> None:
-    assert detect.by_version("0.9.5").generation.stops
-    assert not detect.by_version("0.9.4").generation.stops
-    found = detect.by_models(json.dumps([{"id": "m", "tools": False}]).encode())
+@pytest.mark.parametrize(
+    ("signs", "names", "version", "number"),
+    [
+        ({}, {"settings"}, "0.8 to 0.8.4", (0, 8)),
+        ({}, {"settings", "tools"}, "0.9.0 to 0.9.1", (0, 9)),
+        ({"tools": False}, {"settings", "tools"}, "0.9.2 to 0.9.4", (0, 9, 2)),
+        ({"tools": False}, {"settings", "tools", "publicConfig"}, "0.9.5", (0, 9, 5)),
+    ],
+)
+def test_the_page_tells_versions_that_list_models_alike(
+    signs: dict[str, object], names: set[str], version: str, number: tuple[int, ...]
+) -> None:
+    found = detect.by_models(json.dumps([{"id": "m", **signs}]).encode())
     assert found is not None
-    assert not found.generation.stops
+    assert (found.generation.version, found.settled) == ((), False)
+    layout = Layout(settings=Settings(), models=(), names=frozenset(names))
+    told = detect.by_layout(found, layout)
+    assert (told.version, told.generation.version, told.settled) == (version, number, True)
+    assert told.generation.stops == (version == "0.9.5")
+
+
+def test_a_version_that_is_said_is_told_by_no_page() -> None:
+    layout = Layout(settings=Settings(), models=(), names=frozenset({"tools", "publicConfig"}))
+    said = detect.by_version("0.9.4")
+    told = detect.by_layout(said, layout)
+    assert (told.generation.version, told.version) == ((0, 9, 4), "0.9.4")
+    assert told.layout is layout
+
+
+def test_v0_9_5_is_told_by_the_type_of_an_answer() -> None:
+    unsure = V0_9_2(api=False)
+    assert not unsure.stops
+    later = unsure.told_by_answer("application/jsonl")
+    assert (later.stops, later.span, later.api) == (True, "0.9.5", False)
+    assert later.told_by_answer("application/jsonl") is later
+    earlier = unsure.told_by_answer("text/event-stream")
+    assert (earlier.stops, earlier.span) == (False, "0.9.2 to 0.9.4")
+    for another in (V0_7(), V0_8(), V0_9_6(), Latest()):
+        assert another.told_by_answer("application/jsonl") is another
 
 
 @pytest.mark.parametrize("version", ["", "new", "0", "0.9", "v0.9", "1.x"])

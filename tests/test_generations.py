@@ -17,12 +17,14 @@ from h2o_client.generations.detect import GENERATIONS, by_version
 from h2o_client.generations.generation import Generation, Prompt, Upload
 from h2o_client.generations.latest import resume_probe
 from h2o_client.generations.records import Created, Settings
+from h2o_client.generations.v0_8 import V0_8
 from h2o_client.wire.request import Request
 from recordings import recording
 
 ID = "6b02c9d11306e1473508e3f3"
 PATH = f"/conversation/{ID}"
 VERSIONS = {"A": "0.4", "B": "0.7", "C": "0.9.1", "D": "0.9.4", "E": "0.10.0", "F": "latest"}
+IMAGE = Upload("dot.gif", b"GIF8", "image/gif")
 TEXT = Upload("notes.txt", b"Gr\xc3\xbc\xc3\x9fe", "text/plain")
 PROMPT = Prompt(id="i", answer_id="a", run_id="r", text="Hi\u2028ü", parameters={"top_k": 1})
 
@@ -108,12 +110,44 @@ def test_files_are_parts_in_base64_whose_names_say_so(letter: str) -> None:
     assert second.get_payload() == "iVBORwA="
 
 
-def test_files_are_base64_in_the_json_of_v0_7() -> None:
-    ours = generation("B")
+@pytest.mark.parametrize("version", ["0.7", "0.8", "0.8.4"])
+def test_files_are_base64_in_the_json_of_v0_7_and_v0_8(version: str) -> None:
+    ours = by_version(version).generation
+    ours.check(files=[IMAGE])
+    said = document(ours.message(ID, Prompt(id="i", text="x", files=(IMAGE,))))
+    assert said["files"] == ["R0lGOA=="]
+    with pytest.raises(UnsupportedError, match="no images"):
+        ours.check(files=[IMAGE, TEXT])
+
+
+@pytest.mark.parametrize("version", ["0.9.0", "0.9.1"])
+def test_files_are_objects_in_the_json_of_v0_9_1(version: str) -> None:
+    ours = by_version(version).generation
     ours.check(files=[TEXT])
     assert document(ours.message(ID, Prompt(id="i", text="x", files=(TEXT,))))["files"] == [
-        "R3LDvMOfZQ=="
+        {"type": "base64", "name": "notes.txt", "value": "R3LDvMOfZQ==", "mime": "text/plain"}
     ]
+
+
+def test_without_the_version_of_v0_8_to_v0_9_1_no_file_is_sent() -> None:
+    with pytest.raises(UnsupportedError, match=r'server_version="0\.8\.4"'):
+        V0_8().check(files=[IMAGE])
+    V0_8().check(web_search=True)
+
+
+@pytest.mark.parametrize(
+    ("upload", "is_image"),
+    [
+        (Upload("a.png", b"", "image/png"), True),
+        (Upload("file-1", b"\x89PNG\r\n\x1a\n", "application/octet-stream"), True),
+        (Upload("file-1", b"\xff\xd8\xff\xe0", "application/octet-stream"), True),
+        (Upload("file-1", b"RIFF\1\0\0\0WEBPVP8", "application/octet-stream"), True),
+        (Upload("file-1", b"\0\1", "application/octet-stream"), False),
+        (Upload("a.pdf", b"%PDF", "application/pdf"), False),
+    ],
+)
+def test_an_image_is_known_by_its_name_or_its_first_bytes(upload: Upload, is_image: bool) -> None:
+    assert upload.is_image == is_image
 
 
 @pytest.mark.parametrize(
@@ -213,15 +247,16 @@ def test_a_real_list_of_v0_10_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("letter", "method", "path"),
+    ("version", "method", "path"),
     [
-        ("A", "POST", "/conversations?/delete"), ("B", "POST", "/conversations?/delete"),
-        ("C", "POST", "/conversations?/delete"), ("D", "POST", "/conversations?/delete"),
-        ("E", "DELETE", "/api/conversations"), ("F", "DELETE", "/api/conversations"),
+        ("0.4", "POST", "/conversations?/delete"), ("0.7", "POST", "/conversations?/delete"),
+        ("0.9.1", "POST", "/conversations?/delete"), ("0.9.4", "POST", "/conversations?/delete"),
+        ("0.9.5", "DELETE", "/api/conversations"),
+        ("0.10.0", "DELETE", "/api/conversations"), ("latest", "DELETE", "/api/conversations"),
     ],
 )  # fmt: skip
-def test_all_conversations_are_deleted_there(letter: str, method: str, path: str) -> None:
-    request = generation(letter).delete_all()
+def test_all_conversations_are_deleted_there(version: str, method: str, path: str) -> None:
+    request = by_version(version).generation.delete_all()
     assert (request.method, request.path, request.safe) == (method, path, True)
 
 
@@ -284,7 +319,7 @@ def test_what_a_generation_cannot_do_is_refused_by_name() -> None:
         "continue": [letter for letter in VERSIONS if letter not in "CD"],
         "summarize": list("BCDEF"),
         "vote": list("EF"),
-        "files": list("AC"),
+        "files": list("AB"),
         "web search": list("EF"),
         "elicitation": list("ABCDE"),
     }

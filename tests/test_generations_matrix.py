@@ -5,13 +5,25 @@ Each claim holds on all of chat-ui v0.3 to the newest, or raises `UnsupportedErr
 
 from __future__ import annotations
 
+import re
 import threading
 from itertools import product
 
 import pytest
 
 from fake_chatui import FakeChatUi
-from fake_checks import ALL, SIX, every_generation, every_version, letter, stops, talking, versions
+from fake_checks import (
+    ALL,
+    PNG,
+    SIX,
+    every_generation,
+    every_version,
+    letter,
+    of,
+    stops,
+    talking,
+    versions,
+)
 from fake_model import Says
 from h2o_client import H2oSession, IncompleteAnswerError, UnsupportedError
 from h2o_client.wire.events import Elicitation
@@ -313,12 +325,39 @@ def test_sampling_reaches_the_model_or_a_warning_says_that_it_does_not(version: 
 @every_version
 def test_a_files_content_reaches_the_model(version: str) -> None:
     with talking(version) as (server, client):
-        if letter(version) in "AC":
+        if letter(version) == "A":
             with pytest.raises(UnsupportedError):
-                client.chat("look", files=[b"\x89PNG"])
+                client.chat("look", files=[PNG])
         else:
-            client.chat("look", files=[b"\x89PNG"])
-            assert server.prompts[0].files == (b"\x89PNG",)
+            client.chat("look", files=[PNG])
+            assert server.prompts[0].files == (PNG,)
+
+
+@every_version
+def test_a_file_that_is_no_image_is_sent_where_it_is_taken(version: str) -> None:
+    with talking(version) as (server, client):
+        if version in (*of("AB"), "0.8.4"):
+            with pytest.raises(UnsupportedError, match="files"):
+                client.chat("read", files=[b"some text"])
+            assert server.prompts == []
+        else:
+            client.chat("read", files=[b"some text"])
+            assert server.prompts[0].files == (b"some text",)
+
+
+@pytest.mark.parametrize("version", ["0.8.4", "0.9.1"])
+def test_the_shape_of_files_is_known_from_the_page_or_from_the_caller(version: str) -> None:
+    pages = re.compile(r"/__data\.json")
+    with talking(version) as (server, client):
+        for _ in range(2):
+            client.chat("look", files=[PNG])
+        assert server.count("GET", pages) == 1
+    with talking(version, client={"server_version": version}) as (server, client):
+        client.chat("look", files=[PNG])
+        assert server.count("GET", pages) == 0
+    with talking(version) as (server, client):
+        client.chat("no file, no page")
+        assert server.count("GET", pages) == 0
 
 
 @every_version

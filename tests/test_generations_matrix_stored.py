@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from fake_chatui import FakeChatUi
-from fake_checks import MESSAGE, check, every_generation, every_version, letter, talking
+from fake_checks import MESSAGE, PNG, check, every_generation, every_version, letter, talking
 from fake_model import Says
 from h2o_client import Conversation, H2oSession, NotFoundError, UnsupportedError
 from scripted import Exchange
@@ -71,8 +71,8 @@ def test_what_is_stored_is_read_with_ids_roles_times_and_the_tree(version: str) 
 @every_version
 def test_the_files_of_a_message_are_read(version: str) -> None:
     with talking(version) as (_, client), client.conversation() as chat:
-        if letter(version) not in "AC":
-            chat.chat("look", files=[b"\x89PNG"])
+        if letter(version) != "A":
+            chat.chat("look", files=[PNG])
             asked = next(each for each in chat.messages() if each.role == "user")
             assert len(asked.files) == 1
 
@@ -155,8 +155,18 @@ def test_a_conversation_is_deleted_once(version: str) -> None:
     assert server.count("DELETE") == 2
 
 
+@every_version
+def test_all_conversations_of_a_session_are_deleted(version: str) -> None:
+    with talking(version) as (server, client):
+        for number in range(2):
+            client.chat(f"number {number}", keep=True)
+        assert len(server.conversations) == 2
+        client.delete_conversations()
+        assert server.conversations == {}
+
+
 @pytest.mark.parametrize("base", ["", "/chat"])
-@every_generation
+@every_version
 def test_all_conversations_of_a_user_are_deleted(version: str, base: str) -> None:
     with FakeChatUi(version, base=base) as server:
         cookie = server.browser()
@@ -221,3 +231,14 @@ def test_a_message_left_before_its_answer_began_is_waited_for_by_the_next(versio
         leaver.join()
         assert chat.chat("third").text == "three"
         assert server.violations == []
+
+
+def test_a_server_that_becomes_v0_9_5_is_known_by_its_next_answer() -> None:
+    with talking("0.9.4") as (server, client):
+        client.chat("Hello")
+        assert client.server().version == "0.9.2 to 0.9.4"
+        server.become("0.9.5")
+        client.chat("Hello", keep=True)
+        assert client.server().version == "0.9.5"
+        client.delete_conversations()
+        assert server.conversations == {}

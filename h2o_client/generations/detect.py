@@ -40,7 +40,8 @@ _STREAMED_PAGE = "text/sveltekit-data"
 class Found(msgspec.Struct, frozen=True):
     """The generation, and what else the answers told.
 
-    ``settled``: whether v0.9.6 and the servers since July 2026 have been told apart.
+    ``settled``: whether versions that differ have been told apart, as v0.8.4 and v0.9.1, v0.9.4 and
+    v0.9.5, v0.9.6 and the servers since July 2026.
     """
 
     generation: Generation
@@ -112,7 +113,7 @@ def by_page(first_answer: bytes, status: int, content_type: str, body: bytes) ->
     if status == 403 and _API_OFF in first_answer:
         kind = V0_9_2 if _STREAMED_PAGE in content_type else V0_8
         why = f"{MODELS} is switched off, {pages.ROOT} is {content_type or 'without a type'}"
-        return Found(kind(api=False), _span(kind), why, layout=layout)
+        return by_layout(Found(kind(api=False), _span(kind), why, settled=False), layout)
     if "requiresLogin" in node:
         why = f"{pages.ROOT} has requiresLogin"
         return Found(V0_3(), _of_2023(node), why, layout=layout)
@@ -122,8 +123,19 @@ def by_page(first_answer: bytes, status: int, content_type: str, body: bytes) ->
     if "loginRequired" in node:
         later = V0_9_2 if _STREAMED_PAGE in content_type else V0_8
         why = f"{pages.ROOT} has assistants, and {MODELS} is not to be had"
-        return Found(later(api=False), _span(later), why, layout=layout)
+        return by_layout(Found(later(api=False), _span(later), why, settled=False), layout)
     raise ValueError("a page of something else")
+
+
+def by_layout(found: Found, layout: Layout) -> Found:
+    """The same, with its version as the root page tells it."""
+    if found.settled:
+        return msgspec.structs.replace(found, layout=layout)
+    generation = found.generation.told_by(layout.names)
+    version = generation.span or found.version
+    return msgspec.structs.replace(
+        found, generation=generation, version=version, layout=layout, settled=True
+    )
 
 
 def is_latest(status: int, content_type: str) -> bool:
@@ -141,8 +153,8 @@ def _by_entries(
     if "supportsTools" in signs:
         return V0_9_6, _span(V0_9_6), "with supportsTools", True
     if "tools" in signs:
-        return V0_9_2, _span(V0_9_2), "with tools", True
-    return V0_8, _span(V0_8), "without tools", True
+        return V0_9_2, _span(V0_9_2), "with tools", False
+    return V0_8, _span(V0_8), "without tools", False
 
 
 def _of_2023(node: Mapping[str, object]) -> str:

@@ -7,7 +7,7 @@ name. No input or output happens here: others send the requests and hand the ans
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import ClassVar, Generic, TypeVar
 from urllib.parse import quote
 
@@ -74,6 +74,27 @@ class Upload(msgspec.Struct, frozen=True):
     content: bytes
     mime: str
 
+    @property
+    def is_image(self) -> bool:
+        """Whether its name or its first bytes say so."""
+        begin = self.content[:12]
+        is_webp = begin.startswith(b"RIFF") and begin.endswith(b"WEBP")
+        return self.mime.startswith("image/") or is_webp or begin.startswith(_IMAGES)
+
+
+_IMAGES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+
+
+class Span(msgspec.Struct, frozen=True):
+    """Some versions of a generation, from ``first`` on, which differ from its others.
+
+    ``sign`` is a name in the root page that the versions before do not have ("" for the first).
+    """
+
+    first: Version
+    sign: str
+    name: str
+
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     """What one message says, in whichever words a generation has for it.
@@ -105,6 +126,8 @@ class Generation:
     name: ClassVar[str]
     first: ClassVar[Version]
     last: ClassVar[Version]
+    spans: ClassVar[tuple[Span, ...]] = ()
+    """Its versions where they differ, oldest first; none if detection tells all that matters."""
 
     samples: ClassVar[bool] = False
     """Whether sampling parameters of a request reach the model."""
@@ -128,8 +151,23 @@ class Generation:
     """Whether an answer goes on without its reader, in a log that can be read again."""
 
     def __init__(self, *, version: Version = (), api: bool = True) -> None:
-        self.version = version
+        self.version = version  # () if it is not known, where versions differ
         self.api = api
+
+    @property
+    def span(self) -> str:
+        """The versions that it may be, as far as that is known; "" for all of the generation."""
+        names = [span.name for span in self.spans if span.first <= self.version]
+        return names[-1] if names else ""
+
+    def told_by(self, names: Collection[str]) -> Generation:
+        """The same, with the version that the ``names`` in the root page tell."""
+        firsts = [span.first for span in self.spans if not span.sign or span.sign in names]
+        return type(self)(version=firsts[-1], api=self.api) if firsts else self
+
+    def told_by_answer(self, content_type: str) -> Generation:
+        """The same, with the version that the type of the answer to a message tells."""
+        return self
 
     # The session
 
@@ -166,6 +204,10 @@ class Generation:
     def user(self) -> Ask[User | None]:
         """Who is logged in."""
         raise self.cannot("Telling who is logged in")
+
+    def needs_login(self) -> Ask[bool]:
+        """Whether nothing but a login lets a session without one chat here."""
+        raise self.cannot("Telling whether a login is needed")
 
     def conversations(self, page: int) -> Ask[Entries]:
         """A page of the list of conversations, counted from 0; the latest come first."""

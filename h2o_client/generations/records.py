@@ -116,12 +116,18 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """What every page of the server tells, up to v0.9.5: node 0 of its page data."""
+    """What every page of the server tells, up to v0.9.5: node 0 of its page data.
+
+    ``needs_login``: whether this session can do nothing before it has one. ``names`` are those of
+    the node's fields: they tell versions.
+    """
 
     settings: Settings
     models: tuple[Model, ...]
     user: User | None = None
     entries: tuple[Entry, ...] = ()
+    needs_login: bool = False
+    names: frozenset[str] = frozenset()
 
 
 def is_id(value: str) -> bool:
@@ -136,7 +142,20 @@ def read_layout(node: Mapping[str, object]) -> Layout:
         models=read_models(node.get("models")),
         user=read_user(node.get("user")),
         entries=read_entries(node.get("conversations")),
+        needs_login=_needs_login(node),
+        names=frozenset(node),
     )
+
+
+def _needs_login(node: Mapping[str, object]) -> bool:
+    """Guests may have some messages free: ``messagesBeforeLogin``, later ``guestMode``."""
+    if read_user(node.get("user")) is not None:
+        return False
+    if node.get("requiresLogin") is True:  # v0.3 to v0.6
+        return not given(node.get("messagesBeforeLogin"))
+    # v0.7 requires it only of those who have used up what was free.
+    enabled = node.get("loginEnabled") is True and node.get("guestMode") is not True
+    return enabled or node.get("loginRequired") is True
 
 
 def read_models(models: object) -> tuple[Model, ...]:

@@ -79,6 +79,9 @@ class V0_3(Generation):  # noqa: N801 - named as the version
     def user(self) -> Ask[User | None]:
         return self.layout().then(lambda layout: layout.user)
 
+    def needs_login(self) -> Ask[bool]:
+        return self.layout().then(lambda layout: layout.needs_login)
+
     def conversations(self, page: int) -> Ask[Entries]:
         return self.layout().then(lambda layout: Entries(layout.entries, more=False))
 

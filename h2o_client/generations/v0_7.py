@@ -52,15 +52,21 @@ class V0_7(V0_3):  # noqa: N801 - named as the version
             "web_search": prompt.web_search,
         }
         if prompt.files:
-            document["files"] = [b64encode(each.content).decode() for each in prompt.files]
+            document["files"] = self.file_texts(prompt.files)
         path = conversation_path(conversation_id)
         return post_json(path, document, accept="*/*", budget="first_token")
 
     def web_search(self, conversation_id: str, prompt: str) -> Ask[WebSearched] | None:
         return None
 
+    def file_texts(self, files: Sequence[Upload]) -> list[str]:
+        """Files as this version takes them, in base64 (its limits: 2 MB, 224 x 224)."""
+        return [b64encode(each.content).decode() for each in files]
+
     def check(self, *, files: Sequence[Upload] = (), web_search: bool = False) -> None:
-        """Files and web searches are part of a message here."""
+        """Images are all that a message can have here, and a web search."""
+        if not all(each.is_image for each in files):
+            raise self.cannot("Sending files that are no images")
 
     def summarize(self, conversation_id: str) -> Ask[str]:
         return Generation.summarize(self, conversation_id)

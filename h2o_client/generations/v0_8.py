@@ -5,10 +5,18 @@ A message says which one it hangs on. Measured on v0.8.4 and v0.9.1.
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from h2o_client.generations.generation import Ask, Prompt, Upload, Version, conversation_path
+from h2o_client.generations.generation import (
+    Ask,
+    Prompt,
+    Span,
+    Upload,
+    Version,
+    conversation_path,
+)
 from h2o_client.generations.records import (
     Entries,
     Model,
@@ -25,6 +33,8 @@ from h2o_client.wire.request import Request, get, post_json
 
 MODELS = "/api/models"
 
+_FILES_ARE_OBJECTS = (0, 9)
+
 
 class V0_8(V0_7):  # noqa: N801 - named as the version
     """As v0.7, with a tree of messages and ``/api``, which can be switched off (EXPOSE_API)."""
@@ -33,6 +43,10 @@ class V0_8(V0_7):  # noqa: N801 - named as the version
     name = "chat-ui v0.8 to v0.9.1"
     first: ClassVar[Version] = (0, 8)
     last: ClassVar[Version] = (0, 9, 1)
+    spans: ClassVar[tuple[Span, ...]] = (
+        Span((0, 8), "", "0.8 to 0.8.4"),
+        Span(_FILES_ARE_OBJECTS, "tools", "0.9.0 to 0.9.1"),
+    )
     chooses_ids = False
     stops = False
 
@@ -51,6 +65,10 @@ class V0_8(V0_7):  # noqa: N801 - named as the version
 
     def message(self, conversation_id: str, prompt: Prompt) -> Request:
         document = self.message_document(prompt)
+        if prompt.files and self.version < _FILES_ARE_OBJECTS:
+            document["files"] = self.file_texts(prompt.files)
+        elif prompt.files:
+            document["files"] = [_as_object(each) for each in prompt.files]
         path = conversation_path(conversation_id)
         return post_json(path, document, accept="*/*", budget="first_token")
 
@@ -87,11 +105,22 @@ class V0_8(V0_7):  # noqa: N801 - named as the version
         return bool(message.get("content")) or has_ended(message)
 
     def check(self, *, files: Sequence[Upload] = (), web_search: bool = False) -> None:
-        if files:
-            raise self.cannot("Sending files")
+        """v0.8 takes images only; it refuses the files of v0.9, and v0.9 those of v0.8."""
+        if files and not self.version:
+            raise self.cannot(
+                "Sending files", 'Say which of them it is: server_version="0.8.4", or "0.9.1".'
+            )
+        if self.version < _FILES_ARE_OBJECTS:
+            super().check(files=files, web_search=web_search)
 
     def check_continue(self) -> None:
         """The last answer can be continued."""
+
+
+def _as_object(upload: Upload) -> dict[str, str]:
+    """A file as v0.9.0 and v0.9.1 take it (their limit: 10 MB)."""
+    value = b64encode(upload.content).decode()
+    return {"type": "base64", "name": upload.name, "value": value, "mime": upload.mime}
 
 
 def read_model_list(body: bytes) -> tuple[Model, ...]:

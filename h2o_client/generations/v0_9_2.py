@@ -1,6 +1,6 @@
 """Generation D, chat-ui v0.9.2 to v0.9.5 (late 2024 to 2025): messages as multipart forms.
 
-Measured on v0.9.4; that v0.9.5 heeds a stop is read in its source.
+Measured on v0.9.4 and v0.9.5, which heeds a stop and deletes as v0.9.6 does.
 """
 
 from __future__ import annotations
@@ -11,11 +11,18 @@ from typing import ClassVar
 
 import msgspec
 
-from h2o_client.generations.generation import Prompt, Upload, Version, conversation_path
+from h2o_client.generations.generation import (
+    Generation,
+    Prompt,
+    Span,
+    Upload,
+    Version,
+    conversation_path,
+)
 from h2o_client.generations.v0_8 import V0_8
-from h2o_client.wire.request import Part, Request, post_multipart
+from h2o_client.wire.request import Part, Request, delete, post_multipart
 
-_STOPS_SINCE = (0, 9, 5)
+_LAST = (0, 9, 5)
 
 
 class V0_9_2(V0_8):  # noqa: N801 - named as the version
@@ -24,11 +31,23 @@ class V0_9_2(V0_8):  # noqa: N801 - named as the version
     letter = "D"
     name = "chat-ui v0.9.2 to v0.9.5"
     first: ClassVar[Version] = (0, 9, 2)
-    last: ClassVar[Version] = (0, 9, 5)
+    last: ClassVar[Version] = _LAST
+    spans: ClassVar[tuple[Span, ...]] = (
+        Span((0, 9, 2), "", "0.9.2 to 0.9.4"),
+        Span(_LAST, "publicConfig", "0.9.5"),
+    )
 
     def __init__(self, *, version: Version = (), api: bool = True) -> None:
         super().__init__(version=version, api=api)
-        self.stops: bool = version >= _STOPS_SINCE
+        self.stops: bool = version >= _LAST
+
+    def told_by_answer(self, content_type: str) -> Generation:
+        """v0.9.5 calls its lines what they are."""
+        found = _LAST if "jsonl" in content_type else self.spans[0].first
+        return self if self.version == found else V0_9_2(version=found, api=self.api)
+
+    def delete_all(self) -> Request:
+        return delete("/api/conversations") if self.version >= _LAST else super().delete_all()
 
     def message(self, conversation_id: str, prompt: Prompt) -> Request:
         parts = [Part("data", msgspec.json.encode(self.message_document(prompt)))]

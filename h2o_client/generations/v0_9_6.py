@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 from urllib.parse import quote
 
-from h2o_client.generations.generation import Ask, Prompt, Upload, Version
+from h2o_client.generations.generation import Ask, Generation, Prompt, Upload, Version
 from h2o_client.generations.records import (
     Created,
     Entries,
@@ -39,11 +39,15 @@ class V0_9_6(V0_9_2):  # noqa: N801 - named as the version
     name = "chat-ui v0.9.6 to v0.10.0"
     first: ClassVar[Version] = (0, 9, 6)
     last: ClassVar[Version] = (0, 10, 0)
+    spans = ()
     has_pages = False
 
     def __init__(self, *, version: Version = (), api: bool = True) -> None:
         super().__init__(version=version, api=api)
         self.stops = True
+
+    def told_by_answer(self, content_type: str) -> Generation:
+        return self
 
     def models(self) -> Ask[tuple[Model, ...]]:
         return Ask(get(MODELS), read_model_list)
@@ -61,6 +65,12 @@ class V0_9_6(V0_9_2):  # noqa: N801 - named as the version
 
     def user(self) -> Ask[User | None]:
         return Ask(get(_USER), lambda body: read_user(superjson.read(body)))
+
+    def needs_login(self) -> Ask[bool]:
+        return Ask(
+            get("/api/v2/feature-flags"),
+            lambda body: _document(superjson.read(body)).get("loginEnabled") is True,
+        )
 
     def conversations(self, page: int) -> Ask[Entries]:
         return Ask(get(f"{_CONVERSATIONS}?p={page}"), _read_entries)
