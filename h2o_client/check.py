@@ -315,9 +315,10 @@ class _Steps:
         return "not accepted, and not needed"
 
     def _login(self) -> str:
-        user = self._upstream.asking.fetch(self._upstream.prepared().user(), self._call())
+        user = self._upstream.user(self._call())
         if user is not None:
             return f"logged in as {user.name}"
+        self._upstream.check_login(self._call())
         if self._transport.cookies.given:
             return (
                 "nobody is logged in with this cookie: it is that of a session without a login, "

@@ -76,7 +76,10 @@ def running(upstream: Upstream) -> list[Running]:
     """The runs of the session that are under way. Raises as `Asking.open`, `UnsupportedError`."""
     generation = upstream.prepared()
     found: list[Running] = []
-    for conversation_id, title in upstream.asking.first(generation.running(), read_running):
+    listed = upstream.asking.first(generation.running(), read_running)
+    if not listed:
+        upstream.check_login()
+    for conversation_id, title in listed:
         with suppress(NotFoundError):  # it was deleted meanwhile
             stored = upstream.conversation(conversation_id)
             base_url = upstream.transport.base_url

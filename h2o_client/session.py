@@ -235,14 +235,18 @@ class H2oSession:
         self._transport.cookies.save(path)
 
     def models(self) -> list[Model]:
-        """The models the server offers, its first choice first."""
+        """The models the server offers, its first choice first.
+
+        Accepts no terms, and needs no login where the server's first page is open.
+        """
         return list(self._upstream.models())
 
     def conversations(self) -> Iterator[Conversation]:
         """The conversations of this session, or of the user whose cookie it has, latest first.
 
         Each has an ``id`` and a ``title``. Pages are asked for as they are needed; conversations
-        may be deleted on the way. Nothing is asked before the first is taken.
+        may be deleted on the way. Nothing is asked before the first is taken. Raises
+        `AuthenticationError` where the server wants a login and nobody is logged in.
         """
         for entry in self._entries():
             yield Conversation(self._upstream, id=entry.id, model=entry.model, title=entry.title)
@@ -285,10 +289,8 @@ class H2oSession:
         return self._upstream.settings()
 
     def user(self) -> User | None:
-        """Who is logged in; None for a session without a login."""
-        return self._upstream.steady(
-            lambda: self._upstream.asking.fetch(self._upstream.prepared().user())
-        )
+        """Who is logged in; None for a session without a login. Accepts no terms."""
+        return self._upstream.steady(lambda: self._upstream.user())
 
     def server(self) -> Server:
         """Which chat-ui this is, and how that was found out. Accepts no terms."""
@@ -374,6 +376,8 @@ class H2oSession:
             fresh = False
             for page in range(_MOST_PAGES):
                 found = self._upstream.steady(lambda page=page: self._page(page))  # type: ignore[misc]
+                if not found.entries and not seen:
+                    self._upstream.check_login()
                 new = [entry for entry in found.entries if entry.id not in seen]
                 if not new:
                     break

@@ -27,7 +27,7 @@ from h2o_client.generations import detect, pages
 from h2o_client.generations.detect import Found
 from h2o_client.generations.generation import Ask, Generation, delete_request
 from h2o_client.generations.latest import Latest, resume_probe
-from h2o_client.generations.records import Created, Model, Settings, Stored
+from h2o_client.generations.records import Created, Model, Settings, Stored, User
 from h2o_client.generations.v0_9_6 import V0_9_6
 from h2o_client.litter import CLEAN_UP, Litter
 from h2o_client.log import log
@@ -148,10 +148,37 @@ class Upstream:
                 raise
         return work()
 
+    def seen(self, call: Call | None = None) -> Found:
+        """What the server was found to be, without the settings, and as far as needed to talk."""
+        with _Held(self._preparing, call or Call(self.timeouts)) as held:
+            self._found = self._found or self._told or self._find(held.call)
+            return self._found
+
     def models(self, call: Call | None = None) -> tuple[Model, ...]:
-        """The models on offer, the server's first choice first."""
-        self.prepared(call)
-        return self._models(call)
+        """The models on offer, the server's first choice first. Needs no settings and no login."""
+        found = self.seen(call)
+        if found.generation.has_pages and found.layout is None:
+            # /api/models leaves their parameters out.
+            layout = self.asking.fetch(found.generation.layout(), call)
+            self._found = found = detect.by_layout(found, layout)
+        return found.layout.models if found.layout is not None else self._models(call)
+
+    def user(self, call: Call | None = None) -> User | None:
+        """Who is logged in. Needs no settings and no login."""
+        return self.asking.fetch(self.seen(call).generation.user(), call)
+
+    def is_shut_out(self, call: Call | None = None) -> bool:
+        """Whether the server wants a login that this session has not.
+
+        It may show a guest, or whose cookie has expired, lists that are empty.
+        """
+        needed = self.asking.fetch(self.seen(call).generation.needs_login(), call)
+        return needed and self.user(call) is None
+
+    def check_login(self, call: Call | None = None) -> None:
+        """Raises `AuthenticationError` if the server wants a login that this session has not."""
+        if self.is_shut_out(call):
+            raise self._no_login()
 
     def model(self, asked: str | None, call: Call) -> Model:
         """The model to use: the one asked for, the session's, H2O's, or the server's first."""
@@ -165,7 +192,10 @@ class Upstream:
 
     def settings(self, call: Call | None = None) -> Settings:
         """The settings as the server has them now."""
-        return self.asking.fetch(self.prepared(call).settings(), call)
+        ask = self.prepared(call).settings()
+        if self.transport.cookies.given:
+            self.check_login(call)  # a guest's would be the defaults
+        return self.asking.fetch(ask, call)
 
     def change_settings(self, settings: Settings, call: Call | None = None) -> None:
         """Posts the whole document."""
@@ -352,6 +382,8 @@ class Upstream:
                 found = detect.by_layout(found, self.asking.fetch(generation.layout(), call))
             if found.layout is not None:
                 stored = found.layout.settings
+                if found.layout.needs_login:
+                    raise self._no_login()
             else:
                 stored = self.asking.fetch(generation.settings(), call)
         self._found = found
@@ -359,6 +391,11 @@ class Upstream:
         if wanted is not None:
             self._post_settings(generation, wanted, call)
         return self._found
+
+    def _no_login(self) -> AuthenticationError:
+        whose = " with this cookie, which may have expired" * self.transport.cookies.given
+        said = f"nobody is logged in{whose}, and it wants a login"
+        return AuthenticationError(200, said, url=self.transport.base_url)
 
     def _has_others_settings(self) -> bool:
         """Whether settings are there that must stay: a browser's, or this session's own."""

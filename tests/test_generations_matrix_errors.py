@@ -185,6 +185,47 @@ def test_a_login_wall(version: str, login: Login) -> None:
         assert server.prompts == []
 
 
+@pytest.mark.parametrize("cookies", [None, "hf-chat=expired"])
+@every_version
+def test_behind_a_login_nobody_gets_an_empty_list(version: str, cookies: str | None) -> None:
+    with FakeChatUi(version, login="401") as server:
+        others = server.browser()
+        server.seed(others, "kept")
+        calls: list[Callable[[H2oSession], object]] = [
+            lambda client: list(client.conversations()),
+            lambda client: client.delete_conversations(),
+        ]
+        if letter(version) == "F":
+            calls.append(lambda client: client.running())
+        if cookies is not None:
+            calls.append(lambda client: client.settings())
+            calls.append(lambda client: client.update_settings(model="acme/small"))
+        for call in calls:
+            client = H2oSession(server.url, cookies=cookies, share_data=True)
+            with client, pytest.raises(AuthenticationError, match="log"):
+                call(client)
+        assert len(server.conversations) == 1
+
+
+@every_version
+def test_behind_a_login_what_is_open_is_told(version: str) -> None:
+    with FakeChatUi(version, login="401") as server, H2oSession(server.url) as client:
+        assert [each.id for each in client.models()] == ["acme/large", "acme/small"]
+        assert client.user() is None
+        assert client.server().generation == letter(version)
+        assert server.count("POST") == 0
+
+
+@every_version
+def test_a_user_without_conversations_has_an_empty_list(version: str) -> None:
+    with FakeChatUi(version, login="401") as server:
+        client = H2oSession(server.url, cookies=server.browser())
+        with client:
+            assert list(client.conversations()) == []
+    with talking(version) as (_, client):
+        assert list(client.conversations()) == []
+
+
 @pytest.mark.parametrize("login", ["401", "302", "redirect"])
 @every_generation
 def test_a_browsers_cookie_opens_the_login_wall(version: str, login: Login) -> None:

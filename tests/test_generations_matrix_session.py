@@ -23,6 +23,7 @@ from fake_checks import (
     talking,
     versions,
 )
+from fake_documents import PARAMETERS
 from fake_model import Says
 from fake_server import IDENTITY
 from fake_store import Document
@@ -37,6 +38,18 @@ def test_the_models_on_offer_are_listed(version: str) -> None:
         models = client.models()
         assert [each.id for each in models] == ["acme/large", "acme/small"]
         assert models[0].display_name == "ACME/LARGE"
+        if letter(version) in "ABCD":
+            assert models[0].parameters == PARAMETERS
+        client.chat("Hello")
+        assert client.models() == models
+
+
+@versions("CD")
+def test_the_parameters_of_models_are_read_after_a_chat_too(version: str) -> None:
+    for server_version in (None, version):
+        with talking(version, client={"server_version": server_version}) as (_, client):
+            client.chat("Hello")
+            assert client.models()[0].parameters == PARAMETERS
 
 
 @every_generation

@@ -112,7 +112,7 @@ def test_settings_say_what_was_asked_for(open_session: Open) -> None:
         client = open_session(
             server.url, model="other", accept_terms=False, share_data=True, web_search=True
         )
-        client.models()
+        client.settings()
         posted = form(server)
     assert json.loads(posted.pop("customPrompts")) == prompts
     assert posted == {
