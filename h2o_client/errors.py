@@ -6,7 +6,7 @@
     ├── ConfigurationError          the caller can fix it without the server
     ├── UnsupportedError            this generation of server cannot do it
     ├── TransportError              the network: refused, reset, TLS, proxy
-    │   └── TransportTimeout        which of the four times ran out (also a builtin TimeoutError)
+    │   └── TransportTimeout        which time ran out (also a builtin TimeoutError)
     ├── StatusError                 an HTTP status that is not a success
     │   ├── AuthenticationError     401, 403, a login wall
     │   ├── NotFoundError           404
@@ -113,16 +113,28 @@ class TransportError(H2oError):
 
 
 class TransportTimeout(TransportError, TimeoutError):
-    """A time ran out: ``which`` is "connect", "first_token", "idle" or "total"."""
+    """A time ran out: ``which`` is "connect", "first_token", "idle", "total" or "silence".
+
+    "silence" is not one of `Timeouts`: servers since v0.9.6 send a sign of life ten times a second,
+    and a connection without one for several seconds is dead, or its server hangs.
+    """
 
     def __init__(self, which: str, seconds: float, *, url: str = "") -> None:
-        super().__init__(
-            f"{_TIMEOUTS[which]} within {seconds:g} s. "
-            f"Allow more with timeout=Timeouts({which}=...) if the server is merely slow.",
-            url=url,
-        )
+        super().__init__(_timeout_sentence(which, seconds), url=url)
         self.which = which
         self.seconds = seconds
+
+
+def _timeout_sentence(which: str, seconds: float) -> str:
+    if which == "silence":
+        return (
+            f"Not a byte came for {seconds:g} s, where this server sends some all the time: "
+            "the connection is dead, or the server hangs."
+        )
+    return (
+        f"{_TIMEOUTS[which]} within {seconds:g} s. "
+        f"Allow more with timeout=Timeouts({which}=...) if the server is merely slow."
+    )
 
 
 _TIMEOUTS = {

@@ -82,6 +82,7 @@ class Exchange:
         self.first_token_at: float | None = None
         # Whether the model may be at work on the prompt: if so, an early end has to stop it.
         self.running: bool = False
+        self._posted_at = 0.0  # the last message of this answer
         self.stopped_at: float | None = None
         self.afterwards: Callable[[], None] | None = None
         self._upstream = upstream
@@ -97,7 +98,7 @@ class Exchange:
         self._idle = timeouts.idle
         self._broken: H2oError | None = None  # to be seen to by who reads next
         self._heard_at = 0.0
-        self._awaits_first = True  # of each response
+        self.awaits_first: bool = True  # token, of each message
         self._taken = threading.Event()  # set when the message has an answer
         self._response: Response | None = None
         self._early: list[Event] = []  # read while looking for the end, not handed over yet
@@ -216,13 +217,11 @@ class Exchange:
         spent = self.call.clock.spent if goes_on else 0.0
         self._decoder = decoder
         self._drained = False
-        self._heard_at = time.monotonic()
         self.call.at_most = None if is_message else _LOG_WITHIN
         try:
             self._open(request, is_message=is_message)
         finally:
             self.call.at_most = None
-        self._awaits_first = self.first_token_at is None
         if not is_message:
             self._allow_for_log(spent)
 
@@ -231,11 +230,9 @@ class Exchange:
         # within two minutes, and told by the log's end.
         idle = self._timeouts.idle
         self._idle = max(idle, _NOTICED_WITHIN) if idle is not None and idle >= 60 else idle
-        first = self._timeouts.first_token
-        if self._awaits_first and first is not None:
-            waited = min(time.monotonic() - self.sent_at, first - min(first, _LOG_WITHIN))
-            self.call.clock.allow("first_token", first, spent=waited)
-        elif not self._awaits_first:
+        if self.awaits_first:
+            self.call.clock.allow("first_token", self._timeouts.first_token)
+        else:
             self.call.clock.allow("idle", self._idle, spent=spent)
         if self.transcript.elicitation is not None:
             self._allow_for_elicitation()
@@ -246,8 +243,13 @@ class Exchange:
             self.call.pause(seconds)
 
     def silent_for(self) -> float:
-        """Seconds since a byte of the answer came, or since it was asked for."""
-        return time.monotonic() - self._heard_at
+        """Seconds in which this connection was read and brought nothing."""
+        return self.call.clock.silent_for
+
+    def is_within_idle(self) -> bool:
+        """Whether the answer, over all connections, has not been silent for too long yet."""
+        idle = self._timeouts.first_token if self.awaits_first else self._timeouts.idle
+        return idle is None or time.monotonic() - self._heard_at < idle
 
     def receive(self) -> list[Event]:
         """The next events, as soon as there are any; none at the end. Raises what fails."""
@@ -472,6 +474,11 @@ class Exchange:
     def _resumed_after(self, broken: H2oError | None) -> list[Event]:
         assert self.resumption is not None
         self.running = self._may_run
+        clock = self.call.clock
+        if self.awaits_first and self.transcript.elicitation is None and not clock.is_bound:
+            # However often the connection breaks, the time for the first token is one.
+            spent = clock.spent if clock.which == "first_token" else 0.0
+            clock.bind("first_token", self._timeouts.first_token, spent=spent)
         return self._note(self.resumption.go_on(broken))
 
     def _received(self) -> list[Event]:
@@ -496,9 +503,14 @@ class Exchange:
     def _open(self, request: Request, *, is_message: bool = True) -> None:
         assert self.generation is not None
         self._response, self._descriptor, self._drained_socket = None, None, False
-        self._sending, self._awaits_first = is_message, True
+        self._sending = is_message
+        self.call.longest_silence = self.generation.longest_silence
         if is_message:
-            self._delivered = False
+            self._delivered, self.awaits_first = False, True
+            self._posted_at = time.monotonic()
+            self._taken.clear()
+            self._idle = self._timeouts.idle
+            self.call.head_within = self.generation.head_within
         try:
             self._response = self._upstream.open(
                 request, self.call, passes_model_on=self.generation.passes_model_on
@@ -525,6 +537,7 @@ class Exchange:
                 self._response.close()
         finally:
             self._sending = False
+            self.call.head_within = self.call.longest_silence = None
 
     def _go_on(self) -> list[Event]:
         """What follows once an elicitation was answered, in a response of its own."""
@@ -534,6 +547,7 @@ class Exchange:
             self._decoder = Decoder()
             self._drained = False
             self.transcript.finished = False  # that was the run before
+            self.passed_over = 0
             if self.resumption is not None:
                 self.resumption.renew()
             self._open(request)
@@ -565,10 +579,11 @@ class Exchange:
         if self.resumption is not None and others:
             self.resumption.note(counted(others))
         has_tokens = len(others) < len(events)
-        if self._awaits_first:
+        if self.awaits_first:
             if has_tokens:
-                self._awaits_first = False
+                self.awaits_first = False
                 self.first_token_at = self.first_token_at or time.monotonic()
+                self.call.clock.bind("first_token", None)
                 self.call.clock.allow("idle", self._idle)
         elif has_tokens or not all(map(_is_keep_alive, others)):
             self.call.clock.renew()
@@ -590,8 +605,9 @@ class Exchange:
     def _allow_for_elicitation(self) -> None:
         # While the user is asked, silence is the user's.
         if self.transcript.elicitation is not None:
+            self.call.clock.bind("first_token", None)
             self.call.clock.allow("idle", None)
-        elif self._awaits_first:
+        elif self.awaits_first:
             self.call.clock.allow("first_token", self._timeouts.first_token)
         else:
             self.call.clock.allow("idle", self._idle)
@@ -652,7 +668,7 @@ class Exchange:
 
     def _stop(self) -> None:
         # One that comes before the message finds nothing to stop.
-        self._taken.wait(max(0.0, self.sent_at + _TAKEN_WITHIN - time.monotonic()))
+        self._taken.wait(max(0.0, self._posted_at + _TAKEN_WITHIN - time.monotonic()))
         self._litter.stop(self.conversation_id)
         self.stopped_at = time.monotonic()
 

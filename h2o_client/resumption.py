@@ -34,14 +34,15 @@ _FIRST_PAUSE = 2.0  # seconds before the second try; each is three times as long
 _LONGEST_PAUSE = 30.0
 _LIVED = 10.0  # seconds after which a body that just ends is no failure: the server ends it at 300
 _GONE_PAUSES = (0.5, 1.0)  # before a run that the server does not know is asked for again
-_SILENCES = 2  # a server that so often has not even begun to answer is not waited for any more
+_SILENCES = 2  # a server that so often has not begun to answer may be given up
 _STORED_WITHIN = 10.0
 _STORE_ANSWERS_WITHIN = 5.0
 _RAREST_LOOK = 0.5
 GATEWAY_FAILED = (502, 504)
 """What a gateway answers for a server that may be at work on the message."""
 
-_ALIVE = 3.0  # seconds within which a connection that stands has brought at least a keepAlive
+_ALIVE = 0.5  # seconds within which a connection that stands has brought at least a keepAlive
+_MAY_STAND_STILL = ("silence", "idle")  # times that run out where a connection may be dead
 
 
 class Reading(Protocol):
@@ -50,7 +51,7 @@ class Reading(Protocol):
     call: Call
     transcript: Transcript
     stopping: bool
-    first_token_at: float | None
+    awaits_first: bool
 
     def reopen(
         self,
@@ -66,7 +67,10 @@ class Reading(Protocol):
         """Waits. Raises `TransportTimeout` if the time is over, `Woken` if it was ended."""
 
     def silent_for(self) -> float:
-        """Seconds since a byte of the answer came, or since it was asked for."""
+        """Seconds in which this connection was read and brought nothing."""
+
+    def is_within_idle(self) -> bool:
+        """Whether the answer, over all connections, has not been silent for too long yet."""
 
 
 class Resumption:
@@ -92,6 +96,7 @@ class Resumption:
         self._silences = 0
         self._asked_gone = 0
         self._sent_again = 0
+        self._may_arrive_late = False  # the message: nobody has refused its connection
         self._kinds: Counter[str] = Counter()
 
     def begin(self) -> None:
@@ -117,7 +122,8 @@ class Resumption:
             return False
         if broken is None and self._log is not None and self._log.end_status is not None:
             return True
-        return self._most > 0 and (broken is None or self._is_a_break(broken))
+        silent_for = self._reading.silent_for()
+        return self._most > 0 and (broken is None or is_a_break(broken, silent_for))
 
     def go_on(self, broken: H2oError | None) -> list[Event]:
         """Opens what is to be read next; gives events where it is clear how the answer ends.
@@ -126,6 +132,8 @@ class Resumption:
         """
         lived = time.monotonic() - self._opened_at > _LIVED
         self._goes_on = False
+        if self._log is None:
+            self._may_arrive_late = isinstance(broken, TransportTimeout)
         if broken is None and self._log is not None and self._log.end_status is not None:
             self._choose_next(self._log.end_status)
         elif broken is None and self._log is not None and lived:
@@ -145,7 +153,9 @@ class Resumption:
             try:
                 return self._next()
             except H2oError as exc:
-                if last and not (isinstance(exc, TransportTimeout) and exc.which == "total"):
+                if _is_the_callers_time(exc):
+                    raise
+                if last:
                     raise broken from exc
                 if not self._is_worth_another_try(exc, broken):
                     raise
@@ -156,30 +166,21 @@ class Resumption:
             if error.status == 429 or error.status >= 500:
                 return True
             raise broken from error
-        if isinstance(error, TransportTimeout) and error.which in ("first_token", "idle"):
+        if isinstance(error, TransportTimeout) and error.which in _MAY_STAND_STILL:
             self._silences += 1
-            if self._silences == _SILENCES:
+            if self._silences >= _SILENCES and not self._reading.is_within_idle():
                 raise broken from error
             return True
-        return isinstance(error, TransportError | ProtocolError) and self._is_a_break(error)
-
-    def _is_a_break(self, error: H2oError) -> bool:
-        if isinstance(error, TransportTimeout) and error.which != "connect":
-            # A connection that brings keepAlives stands: it is the model that is silent.
-            stalled = self._reading.silent_for() > 0.9 * min(error.seconds, _ALIVE)
-            return stalled and error.which != "total"
-        if isinstance(error, TransportError):
-            return not error.permanent
-        if isinstance(error, StatusError):
-            return error.status in GATEWAY_FAILED
-        return isinstance(error, ProtocolError | IncompleteAnswerError)
+        return isinstance(error, TransportError | ProtocolError) and is_a_break(error)
 
     def _count_try(self, why: H2oError) -> None:
         """Waits before the next try; after enough without a success, the last is the store."""
         reached = (self._log.last if self._log else 0, self._reading.transcript.characters)
         if reached != self._reached:
             self._tries, self._reached, self._silences = 0, reached, 0
-        if self._tries > self._most:
+        # A server that hangs is waited for as long as a model may be silent.
+        hangs = isinstance(why, TransportTimeout) and why.which in _MAY_STAND_STILL
+        if self._tries > self._most and not (hangs and self._reading.is_within_idle()):
             self._next = self._give_up
             return
         log.info("an answer is taken up again (%s)", type(why).__name__)
@@ -203,7 +204,7 @@ class Resumption:
             given = reading.transcript.joined[self.began_at :]
             self._log = RunLog(Overlap(given, self._kinds))
         self._log.again()
-        budget = "first_token" if reading.first_token_at is None else "idle"
+        budget = "first_token" if reading.awaits_first else "idle"
         request = self.run.log(after=self._log.last, budget=budget)
         reading.reopen(request, self._log, goes_on=self._goes_on)
         self._opened_at = time.monotonic()
@@ -252,6 +253,10 @@ class Resumption:
             never = IncompleteAnswerError("The server has no such answer: its prompt never arrived")
             never.resendable = True
             raise never
+        if self._may_arrive_late:
+            raise IncompleteAnswerError(
+                "The server has neither answered the prompt nor stored it, but may still do so"
+            )
         self._next = self._send_again
         self._sent_again += 1
         log.info("a message that never arrived is sent again")
@@ -266,3 +271,25 @@ class Resumption:
         self._next = self._read_log
         self._asked_gone = 0
         self._kinds.clear()
+
+
+def is_a_break(error: H2oError, silent_for: float = 0.0) -> bool:
+    """Whether ``error`` may have cost the connection alone, and not the answer.
+
+    ``silent_for``: seconds in which the connection was read and brought nothing.
+    """
+    if _is_the_callers_time(error):
+        return False
+    if isinstance(error, TransportTimeout) and error.which == "idle":
+        # A connection that brings keepAlives stands: it is the model that is silent.
+        return silent_for > min(_ALIVE, error.seconds / 2)
+    if isinstance(error, TransportError):
+        return not error.permanent
+    if isinstance(error, StatusError):
+        return error.status in GATEWAY_FAILED
+    return isinstance(error, ProtocolError | IncompleteAnswerError)
+
+
+def _is_the_callers_time(error: H2oError) -> bool:
+    """Whether a time has run out that holds however often a connection breaks."""
+    return isinstance(error, TransportTimeout) and error.which in ("first_token", "total")

@@ -55,22 +55,30 @@ def _is_time(seconds: object) -> bool:
 
 
 class Expired(TimeoutError):
-    """A `Clock` ran out; it says which time in its ``expired``."""
+    """A `Clock` ran out: ``which`` of its times, and how many ``seconds`` that had."""
+
+    def __init__(self, which: str, seconds: float) -> None:
+        super().__init__(which, seconds)
+        self.which = which
+        self.seconds = seconds
 
 
 class Clock:
-    """One budget of waiting at a time, and an end to it all.
+    """How long the server is waited for: one budget at a time, within others that last longer.
 
     A budget is used up while the server is awaited, however much it sends of what does not count,
     and not in the caller's own time: `hold` stops the count, `go` takes it up again.
     """
 
     def __init__(self, total: float | None = None) -> None:
-        self.expired: tuple[str, float] | None = None
-        self._which = "connect"
+        self.which: str = "connect"
         self._seconds: float | None = None
         self._used = 0.0
+        self._lasting: tuple[str, float] | None = None
+        self._lasting_used = 0.0
+        self._silence: float | None = None
         self._since: float | None = time.monotonic()
+        self._heard_at = self._since
         self._total = total
         self._end = None if total is None else time.monotonic() + total
         self._binding = ("connect", 0.0)
@@ -80,28 +88,53 @@ class Clock:
         """What is used up of the budget, in seconds."""
         return self._used + (0.0 if self._since is None else time.monotonic() - self._since)
 
+    @property
+    def silent_for(self) -> float:
+        """Seconds in which the server was awaited and not a byte came."""
+        return time.monotonic() - self._heard_at
+
     def allow(self, which: str, seconds: float | None, *, spent: float = 0.0) -> None:
         """Begins a new budget of ``seconds`` for ``which``, or one that is partly spent."""
-        self._which = which
+        self.which = which
         self._seconds = seconds
         self.renew()
         self._used = spent
 
     def renew(self) -> None:
         """Begins the same budget anew: the server gave a sign of life."""
-        self._used = 0.0
-        self._since = time.monotonic()
+        now = time.monotonic()
+        self._count(now)
+        self._used, self._since = 0.0, now
+
+    def bind(self, which: str, seconds: float | None, *, spent: float = 0.0) -> None:
+        """Begins a budget that runs on through those of `allow`; None ends it."""
+        self._count(time.monotonic())
+        self._lasting = None if seconds is None else (which, seconds)
+        self._lasting_used = spent
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether a budget of `bind` runs."""
+        return self._lasting is not None
+
+    def expect(self, seconds: float | None) -> None:
+        """From now on a byte has to come within so many seconds, and again after each."""
+        self._silence = seconds
+        self.heard()
+
+    def heard(self) -> None:
+        """Bytes have come, whatever they say."""
+        self._heard_at = time.monotonic()
 
     def hold(self) -> None:
         """The server is not awaited any more."""
-        if self._since is not None:
-            self._used += time.monotonic() - self._since
-            self._since = None
+        self._count(time.monotonic())
+        self._since = None
 
     def go(self) -> None:
         """The server is awaited again."""
         if self._since is None:
-            self._since = time.monotonic()
+            self._since = self._heard_at = time.monotonic()
 
     def within(self, seconds: float) -> Clock:
         """A clock that ends in so many seconds, and not after this one."""
@@ -112,10 +145,15 @@ class Clock:
     def left(self) -> float | None:
         """How long the next wait may last. Raises `Expired`."""
         now = time.monotonic()
+        passed = 0.0 if self._since is None else now - self._since
         left = None
-        self._binding = (self._which, self._seconds or 0.0)
+        self._binding = (self.which, self._seconds or 0.0)
         if self._seconds is not None:
-            left = self._seconds - self._used - (0.0 if self._since is None else now - self._since)
+            left = self._seconds - self._used - passed
+        if self._lasting is not None:
+            left = self._bounded(left, self._lasting, self._lasting_used + passed)
+        if self._silence is not None and self._since is not None:
+            left = self._bounded(left, ("silence", self._silence), now - self._heard_at)
         if self._end is not None and (left is None or self._end - now < left):
             left = self._end - now
             self._binding = ("total", self._total or 0.0)
@@ -125,5 +163,17 @@ class Clock:
 
     def expire(self) -> NoReturn:
         """The time that `left` gave last has passed. Raises `Expired`."""
-        self.expired = self._binding
-        raise Expired(self._binding[0])
+        raise Expired(*self._binding)
+
+    def _count(self, now: float) -> None:
+        if self._since is not None:
+            self._used += now - self._since
+            self._lasting_used += now - self._since
+            self._since = now
+
+    def _bounded(self, left: float | None, budget: tuple[str, float], used: float) -> float:
+        bound = budget[1] - used
+        if left is not None and left <= bound:
+            return left
+        self._binding = budget
+        return bound

@@ -22,6 +22,7 @@ from h2o_client import (
     Answer,
     AsyncH2oSession,
     GenerationError,
+    H2oError,
     H2oSession,
     IncompleteAnswerError,
     NotFoundError,
@@ -31,8 +32,11 @@ from h2o_client import (
     Title,
     TransportError,
     TransportTimeout,
+    exchange,
     resumption,
 )
+from h2o_client.generations.latest import Latest
+from h2o_client.generations.v0_9_6 import V0_9_6
 from h2o_client.wire.events import Elicitation, Event
 from local_service import Request
 
@@ -43,6 +47,7 @@ TEXT = "".join(TOKENS)
 ANSWER = TEXT.rstrip()
 LOG = re.compile(r"/conversation/[^/]+/stream")
 QUICK = Timeouts(first_token=0.3, idle=0.3)
+PATIENT = Timeouts(first_token=60.0, idle=60.0)
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +55,15 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits long before another try."""
     monkeypatch.setattr(resumption, "_FIRST_PAUSE", 0.01)
     monkeypatch.setattr(resumption, "_GONE_PAUSES", (0.01, 0.02))
+
+
+@pytest.fixture
+def notices_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that brings nothing is soon taken for dead."""
+    monkeypatch.setattr(Latest, "head_within", 0.3)
+    monkeypatch.setattr(Latest, "longest_silence", 0.3)
+    monkeypatch.setattr(V0_9_6, "longest_silence", 0.3)
+    monkeypatch.setattr(exchange, "_LOG_WITHIN", 0.3)
 
 
 class Way:
@@ -84,10 +98,10 @@ def talking(
 
 
 def taken(
-    cuts: Sequence[Cut | None], logs: Sequence[Cut | None] = ()
+    cuts: Sequence[Cut | None], logs: Sequence[Cut | None] = (), *, timeout: Timeouts = QUICK
 ) -> tuple[Reply, list[Event | Answer]]:
     """An answer that comes over such a way, with all that was given of it."""
-    with talking(Way(cuts, logs)) as (server, _, client):
+    with talking(Way(cuts, logs), client={"timeout": timeout}) as (server, _, client):
         reply = client.stream("Hello")
         events = list(reply.events())
         assert len(server.prompts) == 1
@@ -126,9 +140,19 @@ def test_an_answer_that_is_cut_at_any_byte_is_whole_and_given_once(how: How) -> 
         assert reply.resumed == (1 if at < end - 200 else reply.resumed), at
 
 
+@pytest.mark.usefixtures("notices_soon")
 def test_an_answer_that_stalls_at_any_byte_is_whole_and_given_once() -> None:
     for at in range(0, length(), 40 if FULL else 400):
-        whole(*taken([Cut(at, "stall")]))
+        whole(*taken([Cut(at, "stall")], timeout=PATIENT))
+
+
+@pytest.mark.parametrize("first", [Cut(700, "stall"), Cut(700, "reset")])
+def test_a_time_that_ran_out_says_nothing_of_later_breaks(first: Cut) -> None:
+    # Once the idle time had run out, every break was taken for another silence of the model.
+    later = [Cut(0, "stall"), *(Cut(at, how) for at in (300, 500, 250) for how in ("end", "reset"))]
+    reply, events = taken([first], later, timeout=Timeouts(first_token=60.0, idle=0.5))
+    whole(reply, events)
+    assert reply.resumed >= 4
 
 
 @pytest.mark.parametrize("how", ["end", "reset"])
@@ -331,11 +355,100 @@ def test_a_server_that_answers_nothing_any_more_is_not_waited_for_again_and_agai
         FakeChatUi("head", answer=[Says(TOKENS)]) as server,
         BreakingPath(server.port, way) as path,
     ):
-        client = H2oSession(path.url, server_version="latest", timeout=Timeouts(first_token=0.3))
+        client = H2oSession(path.url, server_version="latest", timeout=QUICK)
         with client, pytest.raises(TransportTimeout) as caught:
             client.stream("Hello", keep=True)
         assert (caught.value.which, caught.value.seconds) == ("first_token", 0.3)
-        assert sum(bool(LOG.fullmatch(each.path)) for each in path.log) == 2
+        assert not any(LOG.fullmatch(each.path) for each in path.log)
+
+
+@pytest.mark.usefixtures("notices_soon")
+@pytest.mark.parametrize("at", [0, 600])
+def test_the_time_for_the_first_token_is_one_however_often_a_connection_dies(
+    at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With first_token=1 an error came after 5.2 s.
+    monkeypatch.setattr(resumption, "_FIRST_PAUSE", 60.0)
+    monkeypatch.setattr(fake_model, "GOES_ON", 60.0)
+    way = Way([Cut(at, "stall")], [Cut(0, "stall"), Cut(0, "lost"), Cut(0, "stall")] * 9)
+    patience = {"timeout": Timeouts(first_token=1.0)}
+    with talking(way, answer=[Says((), holds=True)], client=patience) as (_, _, client):
+        began = time.monotonic()
+        with pytest.raises(TransportTimeout) as caught:
+            client.chat("Hello")
+        assert (caught.value.which, caught.value.seconds) == ("first_token", 1.0)
+        assert time.monotonic() - began < 20
+
+
+@pytest.mark.usefixtures("notices_soon")
+@pytest.mark.parametrize("version", ["0.9.6", "0.10.0"])
+def test_a_connection_that_dies_before_the_first_token_is_noticed_without_runs_too(
+    version: str,
+) -> None:
+    says = Says((), holds=True)
+    with (
+        FakeChatUi(version, answer=[says]) as server,
+        BreakingPath(server.port, Way([Cut(300, "stall")])) as path,
+        H2oSession(path.url, server_version=version) as client,
+        pytest.raises(TransportTimeout) as caught,
+    ):
+        client.chat("Hello")
+    assert (caught.value.which, caught.value.seconds) == ("silence", 0.3)
+    assert "the connection is dead, or the server hangs" in str(caught.value)
+    assert caught.value.resendable is False
+
+
+@pytest.mark.usefixtures("notices_soon")
+def test_a_server_that_hangs_is_waited_for_as_long_as_a_model_may_be_silent() -> None:
+    logs = [Cut(at, "stall") for at in (0, 250, 0, 0, 300, 0, 0, 0)]
+    reply, events = taken([Cut(700, "stall")], logs, timeout=PATIENT)
+    whole(reply, events)
+
+
+@pytest.mark.usefixtures("notices_soon")
+def test_a_message_that_may_still_arrive_is_not_sent_again() -> None:
+    late = threading.Event()
+
+    def before(exchange: Any) -> bool:
+        if exchange.request.method == "POST" and MESSAGE.fullmatch(exchange.request.path):
+            late.wait(20)
+        return False
+
+    with FakeChatUi("head", answer=[Says(TOKENS)], before=before) as server:
+        with H2oSession(server.url, server_version="latest", timeout=PATIENT) as client:
+            with pytest.raises(IncompleteAnswerError, match="may still do so") as caught:
+                client.stream("Hello", keep=True).read()
+            late.set()
+            assert caught.value.resendable is False
+        server.wait_for(lambda server: server.prompts)
+        assert len(server.prompts) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "silent_for", "expected"),
+    [
+        (TransportTimeout("idle", 60.0), 0.1, False),
+        (TransportTimeout("idle", 60.0), 4.0, True),
+        # A stall in a time so short was taken for the model's silence in half of the cases.
+        (TransportTimeout("idle", 3.0), 1.5, True),
+        (TransportTimeout("idle", 0.4), 0.3, True),
+        (TransportTimeout("idle", 0.4), 0.1, False),
+        (TransportTimeout("silence", 5.0), 5.0, True),
+        (TransportTimeout("connect", 10.0), 0.0, True),
+        (TransportTimeout("first_token", 1.0), 1.0, False),
+        (TransportTimeout("total", 1.0), 1.0, False),
+        (TransportError("broken"), 0.0, True),
+        (StatusError(502, ""), 0.0, True),
+        (StatusError(504, ""), 0.0, True),
+        (StatusError(404, ""), 0.0, False),
+        (IncompleteAnswerError(), 0.0, True),
+        (GenerationError("no"), 0.0, False),
+    ],
+)
+def test_what_may_have_cost_the_connection_alone(
+    error: H2oError, silent_for: float, expected: bool
+) -> None:
+    assert resumption.is_a_break(error, silent_for) is expected
 
 
 def test_the_total_time_holds_while_an_answer_is_taken_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,6 +521,20 @@ def test_an_answer_that_waits_for_the_user_is_not_taken_up_and_goes_on_after_it(
         assert len(server.prompts) == 2
 
 
+def test_an_answer_that_goes_on_after_the_user_has_all_the_time_for_its_first_token(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Taken up again, it had the time between two tokens alone, since the answer had begun before.
+    monkeypatch.setattr(fake_model, "GOES_ON", 1.0)
+    says = [Says(("One",), asks=True), Says((), holds=True, rest=(" two",))]
+    patience = {"timeout": Timeouts(first_token=60.0, idle=0.3)}
+    with talking(Way([None, Cut(450, "reset")]), answer=says, client=patience) as (_, _, client):
+        reply = client.stream("Hello")
+        assert "".join(reply) == "One"
+        reply.answer_elicitation("accept", {"confirm": "DELETE"})
+        assert ("".join(reply), reply.resumed) == (" two", 1)
+
+
 def test_the_next_message_builds_on_an_answer_that_was_taken_up() -> None:
     with talking(Way([Cut(500, "reset")]), answer=[Says(TOKENS), Says(("Yes",))]) as (
         server,
@@ -448,13 +575,14 @@ def test_a_refusal_is_not_taken_for_a_break() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("how", ["end", "reset", "stall"])
+@pytest.mark.usefixtures("notices_soon")
 async def test_async_answers_are_taken_up_too(how: How) -> None:
     with FakeChatUi("head", answer=lambda prompt: Says(TOKENS)) as server:
         end = length()
         for at in range(0, end, 7 if FULL and how != "stall" else 300):
             with BreakingPath(server.port, Way([Cut(at, how)], [Cut(at // 2, how)])) as path:
                 async with AsyncH2oSession(
-                    path.url, server_version="latest", timeout=QUICK
+                    path.url, server_version="latest", timeout=PATIENT
                 ) as client:
                     async with client.stream("Hello") as reply:
                         texts = [text async for text in reply]

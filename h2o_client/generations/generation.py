@@ -149,6 +149,11 @@ class Generation:
     """Whether a stop that finds nothing to stop ends the next answer."""
     keeps_runs: ClassVar[bool] = False
     """Whether an answer goes on without its reader, in a log that can be read again."""
+    head_within: ClassVar[float | None] = None
+    """Seconds after a message in which an answer's head has come, if the connection stands."""
+    longest_silence: ClassVar[float | None] = None
+    """Seconds without a byte after which an answer's connection is dead; None if models may be
+    silent."""
 
     def __init__(self, *, version: Version = (), api: bool = True) -> None:
         self.version = version  # () if it is not known, where versions differ

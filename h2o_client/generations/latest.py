@@ -33,6 +33,10 @@ class Latest(V0_9_6):
     last: ClassVar[Version] = (99,)
     late_stops_abort = True
     keeps_runs = True
+    # Here a connection that is taken for dead too early costs one request for the log, which is
+    # never silent either. Busy servers were seen to pause for over 2 s.
+    head_within = 30.0
+    longest_silence = 5.0
 
     def is_finished(self, message: Mapping[str, object]) -> bool:
         """What has come of an answer is stored every three seconds: content says nothing."""

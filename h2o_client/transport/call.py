@@ -72,6 +72,10 @@ class Call:
         self.sent: bool = False
         # Seconds within which an answer has to begin, whatever its budget; None for no such bound.
         self.at_most: float | None = None
+        # Seconds from the request to the head of its answer, and then from byte to byte, in servers
+        # that are never silent for longer; None where that is not known.
+        self.head_within: float | None = None
+        self.longest_silence: float | None = None
         # Whether a read waits for bytes that are not there yet; if not, `starved` tells of them.
         self.patient = True
         self.starved: bool = False
@@ -127,6 +131,7 @@ class Call:
     def pause(self, seconds: float) -> None:
         """Waits; raises `Woken` as soon as the call is ended, `Expired` if its time is over."""
         self.sent = False  # whatever was sent has been answered
+        self.clock.expect(None)
         self.clock.allow("connect", None)
         left = self.clock.left()
         with self.alarm() as alarm:
@@ -152,6 +157,7 @@ class Call:
         """A request whose answer has that ``budget`` is made: how long connecting may take."""
         self.check()
         self._budget = budget
+        self.clock.expect(None)
         self.clock.allow("connect", self.timeouts.connect)
         return self.clock.left()
 
@@ -159,9 +165,18 @@ class Call:
         """The request goes over ``sock``, which `wake` can reach from here on."""
         self.reaches(sock)
         seconds: float | None = getattr(self.timeouts, self._budget)
-        if self.at_most is not None:
-            seconds = self.at_most if seconds is None else min(seconds, self.at_most)
-        self.clock.allow(self._budget, seconds)
+        if self.at_most is not None and (seconds is None or self.at_most < seconds):
+            self.clock.allow("silence", self.at_most)
+        else:
+            self.clock.allow(self._budget, seconds)
+
+    def asked(self) -> None:
+        """The whole request is on its way."""
+        self.clock.expect(self.head_within)
+
+    def answered(self) -> None:
+        """The head of the answer is here."""
+        self.clock.expect(self.longest_silence)
 
     def reaches(self, sock: Any) -> None:
         """``sock`` is this call's."""

@@ -172,6 +172,7 @@ class _PacedConnection:
         if self.sock is not None:
             _call().connected(self.sock)
         super().request(*args, **kwargs)  # type: ignore[misc]
+        _call().asked()
 
     def send(self: Any, data: Any) -> None:
         if self.sock is None:

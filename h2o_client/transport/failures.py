@@ -18,14 +18,16 @@ from h2o_client.errors import (
     TransportError,
     TransportTimeout,
 )
+from h2o_client.timeouts import Expired
 from h2o_client.transport.call import Call
 
 
 def translated(exc: BaseException, call: Call, url: str) -> H2oError:
     """Ours for a foreign exception."""
     shown = url.partition("?")[0]
-    if call.clock.expired is not None:
-        return TransportTimeout(*call.clock.expired, url=shown)
+    for cause in _causes(exc, with_context=False):
+        if isinstance(cause, Expired):
+            return TransportTimeout(cause.which, cause.seconds, url=shown)
     causes = list(_causes(exc))
     host = urlsplit(url).netloc
     if isinstance(exc, requests.exceptions.ConnectTimeout) or (
@@ -62,8 +64,11 @@ def _at(error: H2oError, url: str) -> H2oError:
     return error
 
 
-def _causes(exc: BaseException) -> Iterator[BaseException]:
-    """``exc`` and what lies under it: requests and urllib3 wrap in several ways."""
+def _causes(exc: BaseException, *, with_context: bool = True) -> Iterator[BaseException]:
+    """``exc`` and what lies under it: requests and urllib3 wrap in several ways.
+
+    What was merely being handled when it was raised, its context, may be an earlier failure.
+    """
     seen: list[BaseException] = []
     waiting = [exc]
     while waiting:
@@ -72,7 +77,8 @@ def _causes(exc: BaseException) -> Iterator[BaseException]:
             continue
         seen.append(cause)
         yield cause
-        below = (getattr(cause, "reason", None), *cause.args, cause.__cause__, cause.__context__)
+        context = cause.__context__ if with_context else None
+        below = (getattr(cause, "reason", None), *cause.args, cause.__cause__, context)
         waiting.extend(one for one in below if isinstance(one, BaseException))
 
 

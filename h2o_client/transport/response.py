@@ -203,6 +203,8 @@ class Response:
                 data = self._raw.read1(most, decode_content=False)
             self._call.check()
             self._short = len(data) < most
+            if data:
+                self._call.clock.heard()
         except Woken:
             self.close()
             raise

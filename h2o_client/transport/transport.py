@@ -182,6 +182,7 @@ class Transport:
         call.sent = False
         prepared = self._prepared(request)
         raw = self._send(prepared, call, request.budget)
+        call.answered()
         try:
             extract_cookies_to_jar(self.cookies.jar, prepared, raw)  # type: ignore[no-untyped-call]
             self.cookies.check()
