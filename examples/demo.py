@@ -1,33 +1,63 @@
-"""Two programs on this machine: a chat-ui server with a small real model, and somebody who asks.
+"""A chat-ui server with a small real model, and a client that sends it a prompt.
 
 Run it with ``make demo``. Nothing leaves the machine.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
-COMMAND = [sys.executable, "-m", "h2o_client"]
+from h2o_client import H2oSession
+
 QUESTION = "Name the planets of our solar system, and say one thing about each."
+TOKENS = 200
+NEXT = """
+Try next, with the same model:
+
+    {command} --local "Tell me a joke"
+        sends one prompt.
+    {command} --local
+        is a chat in this terminal.
+    {command} serve
+        starts the server for programs of your own.
+
+README.rst has more. With a server that runs elsewhere, --url takes the place of --local.
+"""
 
 
 def main() -> int:
     print("$ h2o-chat serve", flush=True)
     server = subprocess.Popen(
-        [*COMMAND, "serve", "--port", "0", "--quiet"], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "h2o_client", "serve", "--port", "0", "--quiet"],
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         assert server.stderr is not None
         said = server.stderr.readline()
         print(said, flush=True)
+        if not said.startswith("Listening on "):
+            print(server.stderr.read(), end="")
+            return 1
         url = said.split()[-1]
-        print(f'$ h2o-chat --url {url} "{QUESTION}"', flush=True)
-        asked = [*COMMAND, "--url", url, "-p", "max_new_tokens=200", QUESTION]
-        return subprocess.run(asked, stdin=subprocess.DEVNULL, check=False).returncode
+        print(f">>> client = H2oSession({url!r})")
+        print(f">>> for token in client.stream({QUESTION!r}):", flush=True)
+        with H2oSession(url) as client:
+            reply = client.stream(QUESTION, max_new_tokens=TOKENS)
+            for token in reply:
+                print(token, end="", flush=True)
+        print()
+        if reply.finish_reason == "length":
+            print(f"[The answer ends here because the demo asks for {TOKENS} tokens at most.]")
     finally:
         server.terminate()
         server.communicate()
+    command = Path(sys.executable).with_name("h2o-chat")
+    print(NEXT.format(command=os.path.relpath(command)), end="")
+    return 0
 
 
 if __name__ == "__main__":

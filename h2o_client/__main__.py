@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 
+from h2o_client.errors import install_hint
+
 _INTERRUPTED = 130
 
 
@@ -21,7 +23,7 @@ def main() -> None:
     except ModuleNotFoundError as exc:
         if exc.name != "click":
             raise
-        sys.exit('The command needs the extra "cli": pip install "h2o-chat[cli]".')
+        sys.exit(f"The command needs the extra 'cli'. {install_hint('cli')}")
     except KeyboardInterrupt:
         sys.exit(_INTERRUPTED)
     sys.exit(status)

@@ -283,3 +283,8 @@ def _prompt_note(resendable: bool | None) -> str:
     if resendable:
         return " The prompt was not taken: it can be sent again."
     return " The prompt may have been taken: sending it again may ask twice."
+
+
+def install_hint(extra: str) -> str:
+    """How to install an extra, for every error about a missing one. The package is not on PyPI."""
+    return f"In the clone of h2o-chat, run: python -m pip install '.[{extra}]'"

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import pytest
 
-from h2o_client.errors import ConfigurationError
+from h2o_client.errors import ConfigurationError, install_hint
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -74,7 +74,7 @@ class H2oServer:
             from h2o_client.server.serving import serve
         except ImportError as exc:
             raise ConfigurationError(
-                'The fixture h2o_server needs the extra "local": pip install "h2o-chat[local]"'
+                f"The fixture h2o_server needs the extra 'local'. {install_hint('local')}"
             ) from exc
         self._as_engine = as_engine
         self._changed = threading.Lock()

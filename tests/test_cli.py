@@ -379,7 +379,10 @@ def test_without_click_one_line_says_what_to_install() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == 'The command needs the extra "cli": pip install "h2o-chat[cli]".\n'
+    assert done.stderr == (
+        "The command needs the extra 'cli'. "
+        "In the clone of h2o-chat, run: python -m pip install '.[cli]'\n"
+    )
 
 
 @pytest.fixture(scope="module")

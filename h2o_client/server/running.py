@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from h2o_client.errors import ConfigurationError, H2oError
+from h2o_client.errors import ConfigurationError, H2oError, install_hint
 from h2o_client.server.chat_ui import DEFAULT, generation_of
 from h2o_client.server.engine import Engine
 
@@ -72,7 +72,7 @@ def run(
             while not ended.wait(0.5):
                 pass
     except ImportError as exc:
-        return _failed(f'This needs more packages. Run: pip install "h2o-chat[local]" ({exc})')
+        return _failed(f"The server needs the extra 'local' ({exc}). {install_hint('local')}")
     except (H2oError, OSError) as exc:
         return _failed(str(exc))
     return 0

@@ -13,7 +13,7 @@ from requests import Request
 from requests.exceptions import InvalidHeader, RequestException
 from requests.utils import check_header_validity
 
-from h2o_client.errors import ConfigurationError
+from h2o_client.errors import ConfigurationError, install_hint
 
 _PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 
@@ -47,7 +47,7 @@ def parse_proxy(proxy: str | None) -> dict[str, str]:
             f"(one of {', '.join(_PROXY_SCHEMES)})."
         )
     if parts.scheme.startswith("socks") and find_spec("socks") is None:
-        raise ConfigurationError('A socks proxy needs PySocks: pip install "h2o-chat[socks]".')
+        raise ConfigurationError(f"A socks proxy needs the extra 'socks'. {install_hint('socks')}")
     return {"http": proxy, "https": proxy}
 
 
