@@ -56,8 +56,10 @@ class Settling:
         if generation.late_stops_abort and exchange.stopped_at is not None and not heeded:
             marked_until = exchange.stopped_at + _MARK_LASTS
             self._upstream.marks[exchange.conversation_id] = marked_until
-        failed = exchange.transcript.failure is not None and not generation.keeps_failed
         if generation.chooses_ids:
+            # Of an answer that failed before its first token v0.7 stores nothing either.
+            kept = generation.keeps_failed and exchange.transcript.joined
+            failed = exchange.transcript.failure is not None and not kept
             if (final is not None or exchange.at_work) and not failed:
                 seconds = _STORED_WITHIN if final is not None else _STOPPED_WITHIN
                 left = exchange.left_running

@@ -335,6 +335,8 @@ class LineStream(Stream):
         code = {"statusCode": status} if status and self.version.letter >= "E" else {}
         self.update({"type": "status", "status": "error", "message": message, **code})
         if self.version.letter == "B":
+            # Without a token there is no answer to store; the user's message is there already.
+            self.run.kept = self.run.pending = bool(self.run.content)
             self.finish(self.run.content or self.run.user.content, Says(title=""))
         elif self.version.number == (0, 8, 4):
             self.finish("", Says(title=""))

@@ -182,7 +182,9 @@ class FakeServer(ScriptedServer):
             if not self.version.has_tree:
                 # The last to finish overwrites what others have stored meanwhile.
                 history = [each for each in run.history if each.role != "system"]
-                conversation.messages = [*history, run.user, run.answer]
+                conversation.messages = [*history, run.user]
+                if run.kept:
+                    conversation.messages.append(run.answer)
             self.changed.notify_all()
 
     def save_later(self, conversation: Conversation, run: Run) -> None:

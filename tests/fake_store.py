@@ -171,6 +171,7 @@ class Run:
     unlogged: str = ""  # said, and soon in the log
     over: bool = False  # the final answer is on its way
     pending: bool = True  # what will be stored of it is not stored yet
+    kept: bool = True  # what was said is stored: not so on v0.7 where the first token failed
     prefix: str = ""  # what stood there before, where the answer is continued
     stops: int = 0
     resolves: str = ""  # the elicitation that was answered

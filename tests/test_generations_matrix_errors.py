@@ -109,6 +109,20 @@ def test_a_conversation_goes_on_after_a_failure(version: str) -> None:
         assert server.prompts[1].turns[-1] == ("user", "second")
 
 
+@versions("BCDEF")
+def test_an_answer_that_failed_without_a_word_is_not_waited_for(version: str) -> None:
+    says = [Says((), end="error"), Says(("two",)), Says((), end="reset"), Says(("four",))]
+    with talking(version, answer=says) as (server, client), client.conversation() as chat:
+        for first, second in (("one", "two"), ("three", "four")):
+            with pytest.raises(H2oError):
+                chat.chat(first)
+            before = len(server.requests)
+            asked = [each.content for each in chat.messages() if each.role == "user"]
+            assert first in asked
+            assert chat.chat(second).text == second
+            assert len(server.requests) - before <= 4
+
+
 @versions("A")
 def test_a_model_server_that_says_when_to_come_back_is_asked_again(version: str) -> None:
     says = [Says(status=503, retry_after="0"), Says(("Hi",))]

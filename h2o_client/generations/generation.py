@@ -144,7 +144,7 @@ class Generation:
     answers_in_lines: ClassVar[bool] = True
     """Whether answers are updates of chat-ui's own; else they are the model server's events."""
     keeps_failed: ClassVar[bool] = True
-    """Whether what came of an answer that failed is stored."""
+    """Whether the text that came of an answer that failed is stored."""
     late_stops_abort: ClassVar[bool] = False
     """Whether a stop that finds nothing to stop ends the next answer."""
     keeps_runs: ClassVar[bool] = False
