@@ -217,8 +217,8 @@ class Resumption:
         self.over = True
         if stored is None:
             return []
-        given = self._reading.transcript.joined[self.began_at :]
-        rest = Overlap(given).rest_of(stored.text)
+        # What is stored is the whole answer, of which this run may have been the last part.
+        rest = Overlap(self._reading.transcript.joined).rest_of(stored.text)
         events: list[Event] = [Token(rest)] if rest else []
         return [*events, stored.end] if stored.end is not None else events
 

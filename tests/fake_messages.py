@@ -290,6 +290,7 @@ class MessageRoutes(ConversationRoutes):
                 raise Refusal(400, "Elicitation is still open")
             run = self._begun(conversation, about, about)
             run.resolves, run.updates = body["resumeElicitationId"], list(about.updates)
+            run.prefix = run.content = about.content
             return run
         if body.get("is_continue") and version.letter <= "D":
             if about is not None and about.children:

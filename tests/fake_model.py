@@ -21,6 +21,8 @@ from scripted import Exchange
 
 GOES_ON = 0.3  # seconds after which a model that holds goes on, when nobody listens
 SPACES = b" " * 4096
+TOOL = {"uuid": "d3dc3b40-76cf-43ec-8faa-2aa59fe9dd9a"}
+CALL = {"name": "echo", "parameters": {"text": "hä"}}
 COOKIE_LASTS = "Path=/; Expires=Mon, 22 Nov 2027 10:54:34 GMT; HttpOnly; Secure; SameSite=None"
 
 
@@ -47,7 +49,8 @@ class Says:
     "dies" (the server itself is killed, which another notices after a while; head).
     ``status``: it refuses with that instead. ``holds``: it is silent after the tokens until it is
     stopped, `FakeChatUi.released`, or nobody is there to hear, and goes on with ``rest``.
-    ``asks``: a tool asks the user after the tokens (head). ``breaks``: the connection to the client
+    ``asks``: a tool asks the user after the tokens (head). ``tool``: the model calls one after the
+    tokens, and then says that (v0.9.6 and later). ``breaks``: the connection to the client
     breaks after the tokens, and the model goes on with ``rest``.
     """
 
@@ -60,6 +63,7 @@ class Says:
     title: str = "A title"
     late_title: bool = False
     asks: bool = False
+    tool: tuple[str, ...] = ()
     breaks: bool = False
 
     @classmethod
@@ -170,6 +174,13 @@ class Stream:
             if self.run.stopped.is_set() or silenced:
                 return
             self.token_of(text)
+        if says.tool:
+            self.call_tool()
+            for text in says.tool:
+                self.token_of(text)
+
+    def call_tool(self) -> None:
+        raise NotImplementedError
 
 
 class TgiStream(Stream):
@@ -244,6 +255,21 @@ class LineStream(Stream):
             self.run.log.append({"type": "stream", "token": self.run.unlogged})
             self.run.unlogged = ""
 
+    def call_tool(self) -> None:
+        """The updates of a tool, as real servers send them."""
+        self.begin_tool()
+        self.end_tool()
+
+    def begin_tool(self) -> None:
+        said = self.run.content
+        kept = {"originalId": "call_1", "argumentsRaw": '{"text": "h\\u00e4"}', "content": said}
+        self.update({"type": "tool", "subtype": "call", **TOOL, "call": CALL, **kept})
+        self.update({"type": "tool", "subtype": "eta", **TOOL, "eta": 10})
+
+    def end_tool(self) -> None:
+        result = {"status": "success", "call": CALL, "outputs": [{"text": "hä"}], "display": True}
+        self.update({"type": "tool", "subtype": "result", **TOOL, "result": result})
+
     def title(self, says: Says) -> None:
         if not says.title or self.conversation.title != "New Chat":
             return
@@ -259,6 +285,7 @@ class LineStream(Stream):
         if self.run.resolves:
             words = {"elicitationId": self.run.resolves, "action": "accept", "resolution": "user"}
             self.update({"type": "elicitation", "subtype": "resolved", **words})
+            self.end_tool()
         self.update({"type": "status", "status": "started"})
         if self.version.keeps_alive:
             self.update({"type": "status", "status": "keepAlive"}, log=False)
@@ -345,10 +372,12 @@ class LineStream(Stream):
 
     def finish(self, text: str, says: Says, *, interrupted: bool = False) -> None:
         run = self.run
-        if self.version.letter == "D":
-            text = text.removeprefix(run.prefix)  # where an answer is continued: the new part
+        if self.version.letter in "DF":
+            text = text.removeprefix(run.prefix)  # where an answer goes on: the new part
         if self.version.trims and not interrupted:
             text = text.rstrip()
+        if says.tool and not interrupted:  # what follows the tool, while all of it is stored
+            text = "".join(says.tool)
         run.over = True
         update: Document = {"type": "finalAnswer", "text": text}
         if self.version.number >= (0, 9):
@@ -367,8 +396,8 @@ class LineStream(Stream):
         if self.version.number >= (0, 9):
             run.interrupted = interrupted
         run.status = "interrupted" if interrupted else "completed"
-        if not interrupted:
-            run.content = run.prefix + text if self.version.letter == "D" else text
+        if not interrupted and not says.tool:
+            run.content = run.prefix + text if self.version.letter in "DF" else text
         self.close()
 
     def close(self, *, finished: bool = True) -> None:
@@ -388,6 +417,7 @@ class LineStream(Stream):
         fields = [{"kind": "string", "name": "confirm", "title": "Type DELETE", "required": True}]
         request = {"server": "mock", "mode": "form", "message": "Really?", "fields": fields}
         request["elicitationId"] = found
+        self.begin_tool()
         self.update({"type": "elicitation", "subtype": "request", "request": request})
         self.close()
 

@@ -70,6 +70,35 @@ def test_events_make_the_text_together_or_one_by_one(
         assert transcript.ended == ended
 
 
+# (the tokens joined, the final answer's text, the answer), where a tool was used
+WITH_TOOLS = [
+    ("Let me look. You said: hi", "You said: hi", "Let me look. You said: hi"),
+    ("Let me look. It is 5. ", "It is 5.", "Let me look. It is 5. "),
+    ("Let me look. It is 5.", "\n It is 5.\n", "Let me look. It is 5."),
+    ("", "It is 5.", "It is 5."),
+    ("Let me look. ", "", "Let me look. "),
+    ("Let me look. ", "Let me look. It is 5.", "Let me look. It is 5."),
+    ("Let me look.", "It is 5.", "Let me look.\n\nIt is 5."),
+    ("Let me look.\n\n", "It is 5.", "Let me look.\n\nIt is 5."),
+    ("Let me look.", "\nIt is 5.", "Let me look.\nIt is 5."),
+    # The model was asked again after the tool, and the server repeats that much.
+    ("Let me look. It is It is 5.", "It is 5.", "Let me look. It is It is 5."),
+]
+
+
+@pytest.mark.parametrize(("joined", "final", "expected"), WITH_TOOLS)
+def test_with_tools_the_answer_is_all_that_the_model_said(
+    joined: str, final: str, expected: str
+) -> None:
+    called = Tool("call", "echo", {})
+    assert transcript_of(Token(joined), called, Final(final)).text == expected
+    assert transcript_of(called, Token(joined), Final(final)).text == expected
+    assert transcript_of(Token(joined), Final(final)).text == final
+    stopped = Final(final, interrupted=True)
+    assert transcript_of(Token(joined), called, stopped).text == joined
+    assert transcript_of(called, Token(joined), Final(final), Failure("x")).text == joined
+
+
 def test_the_first_error_counts() -> None:
     assert transcript_of(Failure("first"), Failure("second")).failure == Failure("first")
 

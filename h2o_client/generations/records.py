@@ -268,7 +268,8 @@ def _end_of(message: Mapping[str, object]) -> Final | Failure | None:
     end: Final | Failure | None = None
     for update in _last_updates(message):
         if update.get("type") == "finalAnswer":
-            said = text(update.get("text")) or text(message.get("content"))
+            # With tools, the final answer is only the last part of what is stored.
+            said = text(message.get("content")) or text(update.get("text"))
             end = Final(said, interrupted=message.get("interrupted") is True)
         elif update.get("type") == "status" and update.get("status") == "error":
             code = update.get("statusCode")

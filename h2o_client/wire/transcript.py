@@ -1,8 +1,15 @@
 """What has come of an answer so far, and what it amounts to when it ends.
 
 Pure: events go in. An end without a final answer or an error leaves the answer incomplete. A final
-answer with a text of its own wins over the joined tokens (they differ where a server repeats tokens
-or trims) and loses to an error; one without ends the answer, whatever follows.
+answer loses to an error; one without a text of its own ends the answer, whatever follows.
+
+Which text is the answer: what the server stores, and shows to whoever opens the conversation.
+
+- v0.3 to v0.6: the joined tokens; their last event has no text whose word counts.
+- v0.7 and later: the final answer's text. It differs from the joined tokens where a server trims
+  (v0.8.4 and later), or repeats tokens after it has asked its model again (v0.9.6 and later).
+- With tools (v0.9.6 and later): the joined tokens, for the final answer has only what follows the
+  last tool. `answer_text` is the server's rule, with what its own browser forgives.
 """
 
 from __future__ import annotations
@@ -21,6 +28,7 @@ from h2o_client.wire.events import (
     Status,
     Title,
     Token,
+    Tool,
     WebSearch,
 )
 
@@ -39,16 +47,20 @@ class Transcript:
         self.finished: bool = False  # so the newest servers say, last of all
         self.sources: tuple[Source, ...] = ()
         self.files: tuple[str, ...] = ()
+        self.has_tools: bool = False
         # What a tool has asked the user and nobody has answered yet: a stream may end waiting.
         self.elicitation: Elicitation | None = None
         self._text = io.StringIO()
 
     @property
     def text(self) -> str:
-        """The final answer's own words, or all tokens joined."""
-        if self.final is not None and self.final.text is not None and self.failure is None:
-            return self.final.text
-        return self._text.getvalue()
+        """The answer, or what has come of it."""
+        final = self.final
+        if final is None or final.text is None or self.failure is not None:
+            return self.joined
+        if not self.has_tools:
+            return final.text
+        return self.joined if final.interrupted else answer_text(self.joined, final.text)
 
     @property
     def joined(self) -> str:
@@ -91,9 +103,24 @@ class Transcript:
             self.title = event.title
         elif isinstance(event, WebSearch):
             self.sources = event.sources or self.sources
+        elif isinstance(event, Tool):
+            self.has_tools = True
         elif isinstance(event, File):
             self.files = (*self.files, event.name)
         elif isinstance(event, Elicitation):
             self.elicitation = event if event.state == "request" else None
         elif isinstance(event, Malformed):
             self.malformed = event
+
+
+def answer_text(joined: str, final: str) -> str:
+    """The answer of a model that has used tools: all it said, of which ``final`` is the last part.
+
+    Where it is not, as the server stores it: a paragraph of its own, unless it repeats the whole.
+    """
+    if not joined or joined.rstrip().endswith(final.strip()):
+        return joined or final
+    if final.lstrip().startswith(joined.rstrip()):
+        return final
+    gap = "" if joined.endswith("\n\n") or final.startswith("\n") else "\n\n"
+    return joined + gap + final
