@@ -74,6 +74,23 @@ def test_what_is_no_form_is_a_value_error(content_type: str, body: bytes) -> Non
         read(content_type, body)
 
 
+@pytest.mark.parametrize(
+    "charset", ["punycode", '"punycode"', "idna", "unicode_escape", "utf-7", "latin-1"]
+)
+def test_a_form_is_utf_8_or_none_at_all(charset: str) -> None:
+    # Punycode's decoder is quadratic, unicode_escape's makes half surrogate pairs.
+    data = b"-".join([b"a" * 200_000, b"b" * 200_000])
+    body = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n' + data + b"\r\n--x--\r\n"
+    with pytest.raises(ValueError, match="UTF-8"):
+        read(f"multipart/form-data; Charset={charset}; boundary=x", body)
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "UTF-8", '"utf-8"'])
+def test_a_form_may_say_that_it_is_utf_8(charset: str) -> None:
+    body = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n\xc3\xbc\r\n--x--\r\n'
+    assert read(f"multipart/form-data; charset={charset}; boundary=x", body).fields == {"a": "ü"}
+
+
 def test_a_form_that_is_too_large_is_another_s_matter() -> None:
     with pytest.raises(HTTPException) as caught:
         read("application/x-www-form-urlencoded", b"", HTTPException(413))

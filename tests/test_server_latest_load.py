@@ -12,9 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from h2o_client.server import Limits, connection, serve
+from h2o_client.server import Limits, connection, generation, serve
 from h2o_client.server.latest import frames
-from h2o_client.server.v0_9_6 import runs
 from h2o_client.wire.events import Final
 from h2o_client.wire.runlog import write_update
 from test_server_answer import FedEngine
@@ -58,7 +57,7 @@ def test_50_readers_at_once_read_one_log_while_it_is_written(
 def test_a_reader_that_does_not_read_holds_nothing_up(
     engine: FedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "_LONGEST", 10**9)
+    monkeypatch.setattr(generation, "_LONGEST_ANSWER", 10**9)
     sent: list[int] = []
     dropped: list[object] = []
     drop = connection.drop

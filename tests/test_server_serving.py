@@ -175,8 +175,8 @@ def test_all_that_is_public_is_there_and_nothing_else() -> None:
 
 
 def test_the_server_imports_only_what_it_may() -> None:
-    allowed = {"starlette", "uvicorn", "msgspec", "xllamacpp", "typing_extensions"}
-    own = ("h2o_client.server", "h2o_client.wire", "h2o_client.errors")
+    allowed = {"starlette", "uvicorn", "h11", "msgspec", "xllamacpp", "typing_extensions"}
+    own = tuple(f"h2o_client.{name}" for name in ("server", "wire", "errors", "printable"))
     for file in ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []

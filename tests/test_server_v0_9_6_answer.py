@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from h2o_client.server import AnswerCut, EngineFailure, Turn, serve
-from h2o_client.server.v0_9_6 import outbox, runs
+from h2o_client.server import AnswerCut, EngineFailure, Turn, generation, serve
+from h2o_client.server.v0_9_6 import outbox
 from h2o_client.wire import updates
 from h2o_client.wire.events import Failure, Final, Status, Title, Token
 from recordings import recording
@@ -387,12 +387,24 @@ def test_a_token_that_cannot_be_written_fails_its_answer_and_no_other(
     engine: FedEngine, guest: Guest, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR, logger="h2o_client.server"):
-        told, stored = ended(guest, engine, Token("one "), Token("\ud83e"))
+        told, stored = ended(guest, engine, Token("one "), Token(b"bytes"))  # type: ignore[arg-type]
     assert told == [error("An error occurred")]
     assert stored[0] == "one "
     assert "An answer failed" in caplog.text
     assert engine.ended.wait(10)
     assert ended(guest, engine, Token("two"), Final())[1] == ["two", False, "finished"]
+
+
+def test_half_a_surrogate_pair_is_told_and_kept_as_the_replacement_character(
+    engine: FedEngine, guest: Guest
+) -> None:
+    _, stored = ended(guest, engine, Token("one "), Token("\ud83e"), Final())
+    assert stored == ["one \ufffd", False, "finished"]
+
+
+def test_the_words_of_a_failure_are_shortened(engine: FedEngine, guest: Guest) -> None:
+    told, _ = ended(guest, engine, EngineFailure("x" * 1_000_000, status=502))
+    assert told == [error("502 " + "x" * 4000, statusCode=502)]
 
 
 def test_the_conversation_goes_on_after_a_failure(engine: FedEngine, guest: Guest) -> None:
@@ -531,7 +543,7 @@ def test_a_client_that_does_not_read_is_dropped_and_its_answer_kept(
     engine: FedEngine, guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "_PATIENCE", 0.2)
-    monkeypatch.setattr(runs, "_LONGEST", 10**9)
+    monkeypatch.setattr(generation, "_LONGEST_ANSWER", 10**9)
     made = guest.create()
     host = urlsplit(guest.url)
     data = json.dumps({"inputs": "Hi", "id": guest.leaf(made)})
@@ -559,7 +571,7 @@ def test_a_client_that_does_not_read_is_dropped_and_its_answer_kept(
 def test_an_answer_without_end_is_ended(
     engine: FedEngine, guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "_LONGEST", 10)
+    monkeypatch.setattr(generation, "_LONGEST_ANSWER", 10)
     made = guest.create()
     engine.words(*["on "] * 9)
     assert b'"text":"on on on on","interrupted":false' in guest.say(made, "Hi").content

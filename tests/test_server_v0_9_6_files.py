@@ -35,6 +35,12 @@ def test_base64_is_read_as_javascript_does(content: bytes) -> None:
     assert read_files([upload("base64;a.txt", content)], []) == (KEPT,)
 
 
+@pytest.mark.parametrize(("digits", "content"), [(b"A", b""), (b"YWJjZ", b"abc"), (b"====", b"")])
+def test_a_digit_of_base64_that_fills_no_byte_is_passed_over(digits: bytes, content: bytes) -> None:
+    (file,) = read_files([upload("base64;a", digits)], [])
+    assert file.content == content
+
+
 def test_a_name_keeps_its_semicolons() -> None:
     (file,) = read_files([upload("base64;a;b.txt", b"YQ==")], [])
     assert file.name == "a;b.txt"

@@ -14,7 +14,7 @@ PACKAGE = Path(h2o_client.__file__).parent
 
 # Each step may import those before it, and itself.
 STAIR = (
-    ("version", "errors", "log", "warning"),
+    ("version", "printable", "errors", "log", "warning"),
     ("messages", "timeouts"),
     ("wire", "background", "options"),
     ("transport", "generations"),
@@ -34,7 +34,7 @@ STAIR = (
     ("provider",),
     ("__main__",),
 )
-PURE = ("wire", "generations", "messages", "errors")
+PURE = ("wire", "generations", "messages", "errors", "printable")
 NO_PLACE_IN_PURE = {"socket", "threading", "time", "os", "requests", "urllib3", "anyio", "asyncio"}
 
 
@@ -113,7 +113,7 @@ def test_only_the_async_face_knows_anyio() -> None:
 
 def test_the_server_shares_only_the_wire_with_the_client() -> None:
     for path in modules("server"):
-        assert steps_used(path) <= {"wire", "errors", "server"}, path
+        assert steps_used(path) <= {"wire", "errors", "printable", "server"}, path
 
 
 def test_importing_the_package_loads_no_extra() -> None:

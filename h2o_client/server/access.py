@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
@@ -87,11 +88,15 @@ class _Record:
 
 
 def write_to(stream: TextIO) -> Callable[[Access], None]:
-    """Writes each record as a line of JSON. A reader that has gone stops no request."""
+    """Writes each record as a line of JSON, in printable ASCII: a path steers no terminal.
+
+    A reader that has gone stops no request.
+    """
 
     def write(access: Access) -> None:
+        line = json.dumps(msgspec.to_builtins(access), separators=(",", ":"))
         try:
-            stream.write(msgspec.json.encode(access).decode() + "\n")
+            stream.write(line.replace("\x7f", "\\u007f") + "\n")
             stream.flush()
         except (OSError, ValueError):
             return

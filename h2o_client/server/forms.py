@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -36,6 +38,10 @@ async def read_form(request: Request) -> Form:
     """The request's form. Raises ValueError if it is none."""
     if media_type(request.headers.get("content-type", "")) not in (URLENCODED, MULTIPART):
         raise ValueError("neither of the two form encodings")
+    if re.search(r'charset=(?!"?utf-8)', request.headers["content-type"], re.IGNORECASE):
+        # Browsers send none. Python has decoders that take minutes, as punycode's, and some that
+        # make half surrogate pairs.
+        raise ValueError("a form is UTF-8")
     fields: dict[str, str] = {}
     files: list[Upload] = []
     try:

@@ -6,7 +6,7 @@ Generations are begun, stopped and read on the event loop; only the engine runs 
 from __future__ import annotations
 
 import asyncio
-import logging
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +16,8 @@ import msgspec
 
 from h2o_client.errors import GenerationError
 from h2o_client.server.engine import AnswerCut, Engine, Turn, prompt_of
+from h2o_client.server.log import log_failure
 from h2o_client.wire.events import Failure, Final, Token
-
-logger: logging.Logger = logging.getLogger("h2o_client.server")
 
 
 class Refused(Failure, frozen=True):
@@ -119,11 +118,11 @@ class Generation:
             self._generate()
         except GenerationError as exc:
             wait = getattr(exc, "retry_after", None)
-            self._put(Refused(exc.said, exc.error_type, exc.status, wait))
+            self._put(Refused(exc.said[:_LONGEST_REFUSAL], exc.error_type, exc.status, wait))
         except AnswerCut:
             self._put(Cut())
-        except Exception:
-            logger.exception("The engine failed")
+        except Exception as exc:
+            log_failure("The engine", exc)
             self._put(Refused("Request failed during generation", "generation", 424))
         self.over = True
         self._put(None)
@@ -131,6 +130,7 @@ class Generation:
     def _generate(self) -> None:
         if self.stopped.is_set():
             return
+        length = 0
         events = self._engine(self._turns, self._parameters, self.stopped.is_set)
         try:
             for event in events:
@@ -145,7 +145,11 @@ class Generation:
                         self.prompt = prompt_of(self._engine, self._turns, self._parameters)
                     self._put(event)
                     return
-                self._put(event)
+                length += len(event.text)
+                self._put(_encodable(event))
+                if length > _LONGEST_ANSWER:
+                    self._put(Final(finish_reason="length"))
+                    return
         finally:
             # An engine that is a generator frees what it holds here, in its own thread.
             getattr(events, "close", _nothing)()
@@ -155,6 +159,16 @@ class Generation:
 
 
 _AHEAD = 1024
+_LONGEST_ANSWER = 1_000_000  # characters; there it ends as where the model's own limit ends it
+_LONGEST_REFUSAL = 4000
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+
+
+def _encodable(token: Token) -> Token:
+    # Half a surrogate pair has no UTF-8, and so no place in an answer.
+    if token.text.isascii() or not _HALF_PAIR.search(token.text):
+        return token
+    return Token(_HALF_PAIR.sub("\ufffd", token.text), special=token.special)
 
 
 def _nothing() -> None:

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from h2o_client.server.generation import logger
+from h2o_client.server.log import log_failure
 from h2o_client.wire import pagedata
 from h2o_client.wire.pagedata import Node
 
@@ -94,7 +94,7 @@ def answer_http_exception(request: Request, error: Exception) -> Response:
 
 def answer_crash(request: Request, error: Exception) -> Response:
     """The answer where this server itself is wrong."""
-    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    log_failure(f"{request.method} {request.url.path}", error)
     return internal_error(request)
 
 
@@ -119,12 +119,17 @@ def wants_html(request: Request, *, unsaid: str) -> bool:
 def _rank(accept: str, media_type: str) -> int | None:
     # Kit's negotiate(): by quality, then exact before wildcard, then as written.
     kind, _, subtype = media_type.partition("/")
-    found = re.findall(r"([^/,\s]+)/([^;,\s]+)(?:\s*;\s*q=([0-9.]+))?", accept)
+    # At the start of each part alone: searching for a slash from everywhere is quadratic.
+    found = [match.groups() for part in accept.split(",") if (match := _MEDIA_RANGE.match(part))]
     ordered = sorted(found, key=lambda each: (-float(each[2] or 1), each[1] == "*", each[0] == "*"))
     for rank, (its_kind, its_subtype, _) in enumerate(ordered):
         if its_kind in (kind, "*") and its_subtype in (subtype, "*"):
             return rank
     return None
+
+
+# A quality that is not a number counts as none.
+_MEDIA_RANGE = re.compile(r"\s*([^/\s]+)/([^;\s]+)\s*(?:;\s*q=([0-9]*\.?[0-9]+))?")
 
 
 def _page(title: str, *lines: str, status: int) -> Response:

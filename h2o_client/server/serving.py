@@ -14,16 +14,14 @@ from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from h2o_client.errors import ConfigurationError
 from h2o_client.server.access import Access, write_to
 from h2o_client.server.app import PARAMETERS, create_app
 from h2o_client.server.chat_ui import DEFAULT, generation_of
-from h2o_client.server.connection import DROP
 from h2o_client.server.hook import is_loopback
 from h2o_client.server.llama import BUNDLED_MODEL, LlamaEngine
+from h2o_client.server.protocol import MOST_CONNECTIONS, Protocol
 from h2o_client.server.scripted import Answers, as_engine
 from h2o_client.server.store import Limits
 
@@ -127,16 +125,13 @@ class Server:
         self._owned.close()
 
 
-_MOST_CONNECTIONS = 900  # below the usual limit of 1024 file descriptors; beyond, 503
-
-
 class _Uvicorn(uvicorn.Server):
     """uvicorn without a log, that says when it listens and ends without waiting for clients."""
 
     def __init__(self, app: Starlette) -> None:
         config = uvicorn.Config(
             app,
-            http=_Protocol,
+            http=Protocol,
             ws="none",
             lifespan="on",
             loop="asyncio",
@@ -144,7 +139,7 @@ class _Uvicorn(uvicorn.Server):
             log_level=logging.CRITICAL,
             access_log=False,
             server_header=False,
-            limit_concurrency=_MOST_CONNECTIONS,
+            limit_concurrency=MOST_CONNECTIONS,
             timeout_graceful_shutdown=5,
         )
         super().__init__(config)
@@ -161,27 +156,6 @@ class _Uvicorn(uvicorn.Server):
         for connection in list(self.server_state.connections):
             connection.transport.abort()
         await super().shutdown(sockets)
-
-
-class _Protocol(H11Protocol):
-    """uvicorn's HTTP/1.1 and one thing more: the application can drop the connection."""
-
-    def connection_made(self, transport: object) -> None:
-        super().connection_made(transport)  # type: ignore[arg-type]
-        app = self.app
-
-        async def app_that_can_drop(scope: Scope, receive: Receive, send: Send) -> None:
-            scope["extensions"] = {**scope.get("extensions", {}), DROP: self._drop}
-            await app(scope, receive, send)
-
-        self.app = app_that_can_drop
-
-    def _drop(self) -> None:
-        # close() would wait for a client that does not read.
-        if self.transport.get_write_buffer_size():
-            self.transport.abort()
-        else:
-            self.transport.close()
 
 
 def _hosts(host: str, origin: str | None, allowed: Sequence[str]) -> frozenset[str] | None:

@@ -62,8 +62,10 @@ def _file(upload: Upload, messages: Sequence[Message]) -> File:
             return found
     if kind != "base64":
         raise Refusal()
-    # As JavaScript reads it: what is no base64 is passed over, and nothing need fill the end.
-    content = base64.b64decode(re.sub(rb"[^A-Za-z0-9+/]", b"", upload.content) + b"==")
+    # As JavaScript reads it: what is no base64 is passed over, and nothing need fill the end. A
+    # single character at the end has no whole byte in it.
+    digits = re.sub(rb"[^A-Za-z0-9+/]", b"", upload.content)
+    content = base64.b64decode(digits[: len(digits) - (len(digits) % 4 == 1)] + b"==")
     return File(hashlib.sha256(content).hexdigest(), name, upload.mime, content)
 
 

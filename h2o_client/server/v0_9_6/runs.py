@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from h2o_client.server.engine import Turn
-from h2o_client.server.generation import Cut, Generation, Generations, Refused, logger
+from h2o_client.server.generation import Cut, Generation, Generations, Refused
+from h2o_client.server.log import log_failure
 from h2o_client.server.race import Overtaken, unless
 from h2o_client.server.records import Update
 from h2o_client.server.v0_9_6.account import Account
@@ -19,8 +20,6 @@ from h2o_client.wire.events import Failure, Final, Status, Title, Token
 Keep = Callable[[str, Sequence[Update], bool | None], None]
 """Gets an answer's text, how it came about, and whether that was interrupted; None where the answer
 has no final one, or none yet."""
-
-_LONGEST = 1_000_000  # characters; there it ends as where the model's own limit ends it
 
 
 class Runs:
@@ -91,7 +90,6 @@ class Run:
         self._kept_every = kept_every
         self._cut: Callable[[str], str] = str
         self._texts: list[str] = []
-        self._length = 0
 
     @property
     def going(self) -> bool:
@@ -132,8 +130,8 @@ class Run:
             end = await unless(self._answer(), self._generation.stopped.wait())
         except Overtaken:
             end = None
-        except Exception:
-            logger.exception("An answer failed")
+        except Exception as exc:
+            log_failure("An answer", exc)
             return Failure("An error occurred")
         # An engine that is stopped may end before this is noticed, in silence or with an error.
         if not isinstance(end, Final) and self._generation.stopped.is_set():
@@ -149,11 +147,7 @@ class Run:
             self.outbox.put(updates.write(event))
             self.account.say(event.text)
             self._texts.append(event.text)
-            self._length += len(event.text)
             await self.outbox.room()
-            if self._length > _LONGEST:
-                event = Final()
-                break
         if isinstance(event, Final):
             return Final(self._text.rstrip(), interrupted=False)
         if isinstance(event, Refused):

@@ -1,0 +1,23 @@
+"""Text that somebody else wrote, as it may stand in a message, a title or a line of a log. Pure."""
+
+from __future__ import annotations
+
+import re
+
+# With the tab, and all that anything takes for the end of a line.
+_BLANKS = re.compile("[\t-\r\x1c-\x1e\x85\u2028\u2029]+")
+# What steers a terminal, what turns the direction of the text, and half surrogate pairs.
+_CONTROLS = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: str, *, most: int | None = None) -> str:
+    """``text`` as one line that any terminal, file or log can take.
+
+    The end of a line becomes a space; control characters, bidi marks and half surrogate pairs
+    become U+FFFD. Of a text longer than ``most`` characters the end is left out.
+    """
+    if most is not None and len(text) > most:
+        text = text[: most - 1] + "…"
+    return _CONTROLS.sub("\ufffd", _BLANKS.sub(" ", text.rstrip("\r\n")))
