@@ -25,11 +25,11 @@ from fake_checks import talking, versions
 from fake_model import Says
 from h2o_client import Answer, AsyncH2oSession, H2oSession, Reply, Source
 from h2o_client.notebook import live, of_answer, unload_ipython_extension
-from h2o_client.notebook.card import of_reply
-from h2o_client.notebook.interrupts import interrupts_noted
-from h2o_client.notebook.lines import PromptLine
-from h2o_client.notebook.order import Order
-from h2o_client.notebook.sentence import in_a_sentence, in_options
+from h2o_client.notebook.display import of_reply
+from h2o_client.notebook.live import interrupts_noted
+from h2o_client.notebook.magic_args import Order
+from h2o_client.notebook.magics import PromptLine
+from h2o_client.notebook.plain_text import in_a_sentence, in_options
 from h2o_client.pytest_plugin import H2oServer
 from h2o_client.server import ScriptedAnswer
 from h2o_client.wire.events import Final, Token
@@ -358,7 +358,7 @@ def test_drawing_takes_a_tenth_of_the_time_at_most(
     drawing = live.Drawing()
     reply = client.stream("x")
     with monkeypatch.context() as patch:
-        patch.setattr("h2o_client.notebook.card.of_reply", of_reply)
+        patch.setattr("h2o_client.notebook.display.of_reply", of_reply)
         clock = SimpleNamespace(monotonic=lambda: now)
         patch.setattr("h2o_client.notebook.live.time", clock)
         drawing.draw(reply, "drawn")

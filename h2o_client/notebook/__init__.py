@@ -3,7 +3,7 @@
 Loaded when something is displayed or the extension is, and not before: the extra ``notebook``.
 """
 
-from h2o_client.notebook.card import of_answer, of_conversation
+from h2o_client.notebook.display import of_answer, of_conversation
 from h2o_client.notebook.live import show, show_async
 from h2o_client.notebook.magics import load_ipython_extension, unload_ipython_extension
 

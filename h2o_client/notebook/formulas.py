@@ -1,16 +1,17 @@
 r"""Formulas in Markdown: between ``$``, ``$$``, ``\(`` and ``\)``, ``\[`` and ``\]``.
 
-They are marked for the front end's typesetter, unless they hold a command that makes links or
-styles, or defines others: such a one is shown as text.
+They are marked for the front end's typesetter, but for those with a command that is not known to
+draw signs only: such a formula is shown as text.
 """
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
+
+from h2o_client.notebook.tex import is_allowed
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -18,16 +19,11 @@ if TYPE_CHECKING:
     from markdown_it.rules_inline import StateInline
     from markdown_it.token import Token
 
-# Longer ones are none. This also bounds the search for the end of each.
+# Longer formulas are shown as text. This also bounds the search for the end of each.
 _LONGEST = 4000  # characters
 _MOST_LINES = 60
 _DISPLAYED = (("$$", "$$"), ("\\[", "\\]"))
 _DELIMITERS = (*_DISPLAYED, ("\\(", "\\)"), ("$", "$"))
-_REFUSED = re.compile(
-    r"\\(?:href|url|html\w*|class|style|cssId|data|bbox|require|g?def|[ex]def|let|futurelet|global"
-    r"|(?:re)?newcommand|providecommand|(?:re)?newenvironment|DeclareMathOperator|csname|catcode"
-    r"|includegraphics|input|include|mmlToken|enclose|unicode|char|U|toggle|mathtip|texttip|tip|action)(?![A-Za-z])"
-)
 
 
 def find_formulas(parser: MarkdownIt) -> None:
@@ -108,7 +104,7 @@ def _render(
 ) -> str:
     token = tokens[place]
     closes = dict(_DELIMITERS)[token.markup]
-    if _REFUSED.search(token.content):
+    if not is_allowed(token.content):
         return f"<code>{escape(token.markup + token.content + closes)}</code>"
     displayed = (token.markup, closes) in _DISPLAYED
     begin, end = ("\\[", "\\]") if displayed else ("\\(", "\\)")

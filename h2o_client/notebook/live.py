@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import re
+import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from IPython.core.getipython import get_ipython
 from IPython.display import DisplayHandle, display
 
 from h2o_client.errors import H2oError
-from h2o_client.notebook import card
-from h2o_client.notebook.interrupts import interrupts_noted
-from h2o_client.notebook.sentence import in_a_sentence
-from h2o_client.notebook.text import shown
+from h2o_client.notebook import display as rich_display
+from h2o_client.notebook.plain_text import in_a_sentence, shown
 
 if TYPE_CHECKING:
     from h2o_client.aio.reply import AsyncReply
@@ -45,7 +46,7 @@ _HINT = (
 def show(reply: Reply) -> None:
     """Displays a reply, as the last expression of a cell, until it has ended."""
     if reply.finish_reason is not None:
-        display(card.of_reply(reply), raw=True)
+        display(rich_display.of_reply(reply), raw=True)
         return
     try:
         follow(reply)
@@ -75,7 +76,11 @@ def show_async(reply: AsyncReply) -> None:
     a hint on how to read it is.
     """
     if reply.model or not _can_update() or (loop := _running_loop()) is None:
-        bundle = card.of_reply(reply) if reply.model else {"text/plain": _HINT.format(reply=reply)}
+        bundle = (
+            rich_display.of_reply(reply)
+            if reply.model
+            else {"text/plain": _HINT.format(reply=reply)}
+        )
         display(bundle, raw=True)
         return
     task = loop.create_task(_draw_async(reply, Drawing()))
@@ -92,7 +97,7 @@ class Drawing:
     def __init__(self) -> None:
         self.pause: float = _PACE
         first = {"text/html": "<div>…</div>", "text/plain": _NO_UPDATES}
-        self._drawn: card.Bundle = {}
+        self._drawn: rich_display.Bundle = {}
         handle = display(first, raw=True, display_id=True)
         assert isinstance(handle, DisplayHandle)
         self._handle = handle
@@ -100,7 +105,7 @@ class Drawing:
     def draw(self, reply: Reply | AsyncReply, note: str = "") -> None:
         """Shows what has come, if that is more than before."""
         begun = time.monotonic()
-        bundle = card.of_reply(reply, note=note)
+        bundle = rich_display.of_reply(reply, note=note)
         if bundle == self._drawn:
             return
         self._handle.update(bundle, raw=True)
@@ -229,3 +234,17 @@ def _fail_the_cell(error: H2oError) -> None:
     result = getattr(shell.displayhook, "exec_result", None)
     if result is not None:
         result.error_in_exec = error
+
+
+@contextmanager
+def interrupts_noted() -> Iterator[threading.Event]:
+    """Meanwhile an interrupt sets the event, and raises nothing: what is begun comes to its end."""
+    again = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield again  # no interrupt comes here
+        return
+    former = signal.signal(signal.SIGINT, lambda *_: again.set())
+    try:
+        yield again
+    finally:
+        signal.signal(signal.SIGINT, former or signal.default_int_handler)

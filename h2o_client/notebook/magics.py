@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import atexit
+import tokenize
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from IPython.core.inputtransformer2 import (
+    TokenTransformBase,
+    assemble_continued_line,
+    find_end_of_continued_line,
+)
+
 from h2o_client.conversation import Conversation
 from h2o_client.errors import ConfigurationError, H2oError
-from h2o_client.notebook.lines import PromptLine
 from h2o_client.notebook.live import STOPPED, follow
-from h2o_client.notebook.order import Order
-from h2o_client.notebook.sentence import in_a_sentence, in_options
+from h2o_client.notebook.magic_args import Order
+from h2o_client.notebook.plain_text import in_a_sentence, in_options
 from h2o_client.session import H2oSession
 
 if TYPE_CHECKING:
@@ -172,3 +178,36 @@ class _Desk:
         finally:
             if order.into is not None:
                 self._shell.user_ns[order.into] = reply.answer
+
+
+_NO_PROMPT = {tokenize.NEWLINE, tokenize.NL, tokenize.ENDMARKER}
+
+
+class PromptLine(TokenTransformBase):
+    """Turns a ``%h2o`` line into a call, before IPython takes a final "?" for a call for help."""
+
+    priority = 1
+
+    @classmethod
+    def find(cls, tokens_by_line: list[list[tokenize.TokenInfo]]) -> PromptLine | None:
+        """The first one with something behind ``%h2o``, in lines grouped by statements."""
+        for line in tokens_by_line:
+            tokens = [each for each in line if each.type not in {tokenize.INDENT, tokenize.DEDENT}]
+            if [each.string for each in tokens[:2]] == ["%", "h2o"] and _has_prompt(tokens[1:3]):
+                return cls(tokens[0].start)
+        return None
+
+    def transform(self, lines: list[str]) -> list[str]:
+        """The lines of the cell with the call in them."""
+        first = self.start_line
+        last = find_end_of_continued_line(lines, first)
+        said = assemble_continued_line(lines, (first, self.start_col), last)
+        _, _, behind = said.partition("h2o")
+        call = f"get_ipython().run_line_magic('h2o', {behind.strip()!r})\n"
+        return [*lines[:first], lines[first][: self.start_col] + call, *lines[last + 1 :]]
+
+
+def _has_prompt(tokens: list[tokenize.TokenInfo]) -> bool:
+    name, *behind = tokens
+    # "%h2o?" asks for help.
+    return bool(behind) and behind[0].type not in _NO_PROMPT and behind[0].start != name.end

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h2o_client.notebook import markdown
-from h2o_client.notebook.markdown import link_to, to_html
-from h2o_client.notebook.text import shown
+from h2o_client.notebook import html as html_module
+from h2o_client.notebook.html import link_to, to_html
+from h2o_client.notebook.plain_text import shown
 
 TAGS = {
     *("div", "p", "h1", "h2", "h3", "h4", "h5", "h6", "em", "strong", "s", "code", "pre", "a"),
@@ -174,6 +174,10 @@ FORMULAS = {
     "$$x_1$$": r"\[x_1\]",
     r"so \(x*y*z\) is": r"\(x*y*z\)",
     r"so \[x_1_2\] is": r"\[x_1_2\]",
+    r"$\frac{\alpha}{2} \leq \sum_{i=1}^{n} \sqrt{x_i}, \text{a b}$": (
+        r"\(\frac{\alpha}{2} \leq \sum_{i=1}^{n} \sqrt{x_i}, \text{a b}\)"
+    ),
+    r"$$\begin{pmatrix} a \\ b \end{pmatrix}$$": r"\[\begin{pmatrix} a \\ b \end{pmatrix}\]",
     "$$\n- a\n+ b\n$$": "\\[\n- a\n+ b\n\\]",
     "- one\n  \\[\n  y\n  \\]": "\\[\ny\n\\]",
 }
@@ -200,6 +204,8 @@ def test_formulas_are_left_to_the_typesetter(text: str, formula: str) -> None:
         "$$\n\\def\\x{y}\n$$",
         r"$\unicode[a;color:red]{x202e}$",
         r"\(\bbox[border:1px]{x}\)",
+        r"$\newextension{x}$",
+        r"$\begin{CD} A @>>> B \end{CD}$",
     ],
 )
 def test_what_is_no_harmless_formula_is_text(text: str) -> None:
@@ -245,7 +251,7 @@ def test_no_text_takes_more_than_its_share_of_steps(text: str) -> None:
         nonlocal calls
         calls += 1
 
-    markdown._rendered.cache_clear()
+    html_module._rendered.cache_clear()
     sys.setprofile(count)
     try:
         html = to_html(text)
@@ -256,9 +262,9 @@ def test_no_text_takes_more_than_its_share_of_steps(text: str) -> None:
 
 
 def test_a_text_is_rendered_once() -> None:
-    markdown._rendered.cache_clear()
+    html_module._rendered.cache_clear()
     assert to_html("*a*") == to_html("*a*")
-    assert markdown._rendered.cache_info().misses == 1
+    assert html_module._rendered.cache_info().misses == 1
 
 
 def test_a_definition_is_shown_whether_or_not_it_is_used() -> None:
@@ -284,11 +290,11 @@ def test_no_character_turns_the_direction_of_the_words_around_it() -> None:
 
 
 def test_without_the_extra_the_text_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    markdown._parser.cache_clear()
+    html_module._parser.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "markdown_it", None)
     assert "<pre" in to_html("*a* <b>")
     assert "*a* &lt;b&gt;" in to_html("*a* <b>")
-    markdown._parser.cache_clear()
+    html_module._parser.cache_clear()
 
 
 def test_a_text_that_breaks_the_parser_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,7 +302,7 @@ def test_a_text_that_breaks_the_parser_is_shown_as_it_is(monkeypatch: pytest.Mon
         def render(self, text: str) -> str:
             raise RecursionError
 
-    monkeypatch.setattr(markdown, "_parser", Broken)
+    monkeypatch.setattr(html_module, "_parser", Broken)
     assert "*a* &lt;b&gt;" in to_html("*a* <b>")
 
 

@@ -1,4 +1,7 @@
-"""Errors that a person is told in a sentence, with no traceback through this package."""
+"""A server's words where a notebook shows them as text: no control characters, errors in one line.
+
+Characters that turn the direction of what follows count as controls: they disguise other words.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,10 @@ import re
 from functools import partial
 from typing import TypeVar
 
-from h2o_client.notebook.text import shown
-
 E = TypeVar("E", bound=BaseException)
 
-
+# On a terminal they move the cursor; half a surrogate pair cannot be sent to a front end at all.
+_UNSHOWABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _OPTIONS = (
     (re.compile(r"H2oSession\(\.\.\., model=\.\.\.\)"), "--model NAME"),
     (re.compile(r'H2oSession\("(\S+)"\)'), r"--url \1"),
@@ -20,6 +22,11 @@ _OPTIONS = (
     (re.compile(r" \S+ characters of the answer are on \.partial\."), ""),
     (re.compile(r" What the server has stored of it is on \.stored\."), ""),
 )
+
+
+def shown(text: str) -> str:
+    """The text with a mark for each character that must not be shown."""
+    return _UNSHOWABLE.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
 def in_a_sentence(error: E, said: str = "") -> E:

@@ -10,8 +10,8 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from h2o_client.conversation import Conversation
-from h2o_client.notebook.markdown import guarded, link_to, to_html
-from h2o_client.notebook.text import shown
+from h2o_client.notebook.html import guarded, link_to, to_html
+from h2o_client.notebook.plain_text import shown
 
 if TYPE_CHECKING:
     from h2o_client.aio.conversation import AsyncConversation

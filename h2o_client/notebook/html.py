@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from h2o_client.log import log
 from h2o_client.notebook.formulas import find_formulas
-from h2o_client.notebook.limits import DEEPEST, set_limits
-from h2o_client.notebook.text import shown
+from h2o_client.notebook.plain_text import shown
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
@@ -72,7 +71,7 @@ def _parser() -> MarkdownIt | None:
     try:
         from markdown_it import MarkdownIt
 
-        from h2o_client.notebook.leftovers import keep_leftovers
+        from h2o_client.notebook.markdown_rules import DEEPEST, keep_leftovers, set_limits
     except ImportError:
         return None
     parser = MarkdownIt("commonmark", {"html": False, "maxNesting": DEEPEST}).enable(
