@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 from h2o_client.background import later, wait_until_empty
-from h2o_client.errors import ProtocolError
+from h2o_client.errors import H2oError, ProtocolError
 from h2o_client.generations.generation import delete_request, stop_request
 from h2o_client.log import log
 from h2o_client.timeouts import Timeouts
-from h2o_client.transport import Call, Transport
+from h2o_client.transport import Call, Transport, Woken
 from h2o_client.wire.refusal import refusal
 from h2o_client.wire.request import Request
 
@@ -83,7 +85,12 @@ class Litter:
                 return refusal(response.status, response.headers, response.whole())
             if response.whole().lstrip()[:1] == b"<":
                 return ProtocolError(f"the answer to {request}", "(an HTML page)")
+        except (H2oError, Woken) as exc:
+            return exc
         except Exception as exc:
+            # A signal handler's, which only the main thread meets, is not a failure to clean up.
+            if threading.current_thread() is threading.main_thread():
+                raise
             return exc
         return None
 

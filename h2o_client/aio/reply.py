@@ -21,6 +21,7 @@ from h2o_client.errors import ConfigurationError, H2oError
 from h2o_client.exchange import Exchange
 from h2o_client.options import Options
 from h2o_client.reply import Answer, Reply
+from h2o_client.timeouts import Expired
 from h2o_client.turn import Words
 from h2o_client.warning import kept_back, warn
 from h2o_client.wire.events import Elicitation, Event
@@ -217,10 +218,8 @@ class AsyncReply:
             exchange.hold()
             if not waited:
                 await anyio.lowlevel.checkpoint()
-        except TimeoutError as exc:
+        except Expired:
             self._readiness.close()
-            if isinstance(exc, H2oError):
-                raise
             return await in_thread(reply._advance)  # which says which time has run out
         except H2oError as exc:
             self._readiness.close()

@@ -27,6 +27,7 @@ from urllib3.exceptions import (
 )
 
 from h2o_client.transport.call import Call
+from h2o_client.transport.failures import raise_from_handler
 
 _BUFFER = 1 << 16
 _LONGEST_IDLE = 4.0  # seconds; servers close theirs after 5
@@ -73,7 +74,8 @@ class _PacedReader(io.RawIOBase):
             size: int | None = self._raw.readinto(buffer)
         except ssl.SSLWantReadError:
             size = None
-        except TimeoutError:
+        except TimeoutError as exc:
+            raise_from_handler(exc)
             clock.expire()
         if size is None:
             self._call.starved = True
@@ -182,7 +184,8 @@ class _PacedConnection:
         self.sock.settimeout(call.clock.left())
         try:
             super().send(data)  # type: ignore[misc]
-        except TimeoutError:
+        except TimeoutError as exc:
+            raise_from_handler(exc)
             call.clock.expire()
 
 
@@ -224,6 +227,7 @@ class _DirectConnection(_PacedConnection):
                 return sock
             except OSError as exc:
                 sock.close()
+                raise_from_handler(exc)
                 failed = exc
             except BaseException:
                 sock.close()

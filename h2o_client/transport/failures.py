@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -21,9 +22,33 @@ from h2o_client.errors import (
 from h2o_client.timeouts import Expired
 from h2o_client.transport.call import Call
 
+NETWORK_FAILURES = (
+    OSError,
+    http.client.HTTPException,
+    urllib3.exceptions.HTTPError,
+    requests.exceptions.RequestException,
+)
+"""What is translated. Whatever else passes through is the caller's: a signal handler's, mostly."""
+
+
+def raise_from_handler(exc: BaseException) -> None:
+    """Raise the exception of a signal handler that ``exc`` is or wraps, as it was raised.
+
+    Handlers often raise a TimeoutError, which failures of the network are, too: the traceback tells
+    them apart.
+    """
+    handlers = {_code_of(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
+    raised = [cause for cause in _causes(exc, with_context=False) if _came_through(cause, handlers)]
+    if raised:
+        raise raised[-1]  # urllib3 puts the traceback of what it wraps on the wrapping, too
+
 
 def translated(exc: BaseException, call: Call, url: str) -> H2oError:
-    """Ours for a foreign exception."""
+    """Translate a failure of the network to an error of this package.
+
+    Raises what a signal handler has raised: see `raise_from_handler`.
+    """
+    raise_from_handler(exc)
     shown = url.partition("?")[0]
     for cause in _causes(exc, with_context=False):
         if isinstance(cause, Expired):
@@ -56,6 +81,22 @@ def proxy_refused(url: str) -> TransportError:
     )
     error.permanent = True
     return error
+
+
+def _came_through(exc: BaseException, codes: set[object]) -> bool:
+    trace = exc.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in codes:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _code_of(handler: object) -> object:
+    called = getattr(handler, "func", handler)  # of a partial
+    if not hasattr(called, "__code__"):
+        called = getattr(type(called), "__call__", None)  # noqa: B004
+    return getattr(called, "__code__", None)
 
 
 def _at(error: H2oError, url: str) -> H2oError:

@@ -15,7 +15,7 @@ from h2o_client.errors import H2oError, ProtocolError, TransportError
 from h2o_client.log import log
 from h2o_client.timeouts import Clock
 from h2o_client.transport.call import Call, Woken
-from h2o_client.transport.failures import translated
+from h2o_client.transport.failures import NETWORK_FAILURES, translated
 from h2o_client.wire.framing import Chunked, Frame, FramingError, Length, UntilClose
 from h2o_client.wire.lines import LineSplitter
 
@@ -208,10 +208,15 @@ class Response:
         except Woken:
             self.close()
             raise
-        except Exception as exc:
+        except NETWORK_FAILURES as exc:
             self.close()
             self._call.check()
             raise translated(exc, self._call, self.url) from exc
+        except (ValueError, AttributeError):
+            # What a reader meets whose response another thread has closed.
+            self.close()
+            self._call.check()
+            raise
         return data
 
 

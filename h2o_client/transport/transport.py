@@ -17,11 +17,12 @@ from requests.cookies import extract_cookies_to_jar, get_cookie_header
 
 from h2o_client.errors import ConfigurationError, H2oError, TransportError, TransportTimeout
 from h2o_client.log import log
+from h2o_client.timeouts import Expired
 from h2o_client.transport.address import check_headers, check_verify, parse_base_url, parse_proxy
-from h2o_client.transport.call import Call, Slots, Woken
+from h2o_client.transport.call import Call, Slots
 from h2o_client.transport.connections import new_session, under_way
 from h2o_client.transport.cookies import Cookies, SessionJar
-from h2o_client.transport.failures import proxy_refused, root_of, translated
+from h2o_client.transport.failures import NETWORK_FAILURES, proxy_refused, root_of, translated
 from h2o_client.transport.response import Response
 from h2o_client.version import __version__
 from h2o_client.wire.refusal import is_referer_refusal, retry_after
@@ -109,6 +110,9 @@ class Transport:
         try:
             take = partial(Response.whole, enough=enough)
             return self._tried(request, call, urgent=urgent, take=take)
+        except BaseException:
+            call.let_go_of_socket()
+            raise
         finally:
             if self._closed:
                 self._session.close()
@@ -172,7 +176,7 @@ class Transport:
         """A time that runs out meanwhile is a `TransportTimeout`."""
         try:
             yield
-        except TimeoutError as exc:
+        except Expired as exc:
             raise translated(exc, call, self.base_url) from exc
 
     def _sent(self, request: Request, call: Call, urgent: bool) -> Response:
@@ -250,9 +254,9 @@ class Transport:
             timeout: Any = (connect, None)
             adapter = session.get_adapter(url)
             response = adapter.send(prepared, timeout=timeout, **self._settings(session, url))
-        except (Woken, H2oError):
-            raise
-        except Exception as exc:
+        except (*NETWORK_FAILURES, ValueError) as exc:
+            if isinstance(exc, H2oError):
+                raise
             call.let_go_of_socket()
             call.check()
             error = translated(exc, call, url)

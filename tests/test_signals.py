@@ -1,0 +1,187 @@
+"""What a signal handler raises reaches the caller as it is, and everything is cleaned up behind it.
+
+Task queues and timeout decorators end a job with an exception of their own out of a handler: a
+plain Exception (Celery, RQ), or a TimeoutError, which network failures are, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from h2o_client import AsyncH2oSession, H2oSession
+from h2o_client.litter import Litter
+from h2o_client.server import serve
+from h2o_client.timeouts import Timeouts
+from h2o_client.transport import Call, Transport
+from h2o_client.wire.request import get
+from scripted import AtAccept, Exchange, ScriptedServer, say_nothing
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGALRM")
+
+
+class SoftTimeLimitExceeded(Exception):
+    """As Celery's."""
+
+
+KINDS = (SoftTimeLimitExceeded, TimeoutError, ConnectionResetError)
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
+def limit(request: pytest.FixtureRequest) -> Iterator[type[Exception]]:
+    """The exception that the handler of SIGALRM raises."""
+    kind: type[Exception] = request.param
+
+    def handler(*_: object) -> None:
+        raise kind("the time limit")
+
+    former = signal.signal(signal.SIGALRM, handler)
+    yield kind
+    signal.signal(signal.SIGALRM, former)
+
+
+def ring() -> None:
+    os.kill(os.getpid(), signal.SIGALRM)
+
+
+def ring_before_the_head(exchange: Exchange) -> None:
+    ring()
+    exchange.gone(10)
+
+
+def ring_in_mid_body(exchange: Exchange) -> None:
+    exchange.head()
+    exchange.write(b"half")
+    ring()
+    exchange.gone(10)
+
+
+def asked(transport: Transport) -> object:
+    return transport.ask(get("/"), Call(Timeouts(connect=20, first_token=20, idle=20)))
+
+
+@pytest.mark.parametrize("script", [ring_before_the_head, ring_in_mid_body])
+def test_a_request_that_a_handler_interrupts_is_not_repeated(
+    limit: type[Exception], script: Callable[[Exchange], None], leaks_nothing: None
+) -> None:
+    with ScriptedServer(script) as server:
+        transport = Transport(server.url)
+        with pytest.raises(limit, match="the time limit") as caught:
+            asked(transport)
+        assert type(caught.value) is limit
+        assert server.count("GET") == 1
+        transport.close()
+
+
+def test_a_handler_interrupts_connecting(
+    limit: type[Exception], monkeypatch: pytest.MonkeyPatch, leaks_nothing: None
+) -> None:
+    class Connecting(socket.socket):
+        def connect(self, address: object) -> None:
+            signal.raise_signal(signal.SIGALRM)
+
+    with ScriptedServer([]) as server:
+        transport = Transport(server.url)
+        monkeypatch.setattr(socket, "socket", Connecting)
+        with pytest.raises(limit, match="the time limit"):
+            asked(transport)
+        monkeypatch.undo()
+        transport.close()
+
+
+# ssl leaves a socket whose handshake is interrupted to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_handler_interrupts_a_handshake(limit: type[Exception], leaks_nothing: None) -> None:
+    def listening(exchange: Exchange) -> None:
+        exchange.receive()
+        ring()
+        say_nothing(exchange)
+
+    with ScriptedServer([AtAccept(listening)]) as server:
+        transport = Transport(server.url.replace("http:", "https:"))
+        with pytest.raises(limit, match="the time limit"):
+            asked(transport)
+        transport.close()
+
+
+def test_a_handler_interrupts_a_wait_for_the_next_try(
+    limit: type[Exception], leaks_nothing: None
+) -> None:
+    def busy(exchange: Exchange) -> None:
+        exchange.answer(503, headers={"Retry-After": "30"})
+        ring()
+
+    with ScriptedServer(busy) as server:
+        transport = Transport(server.url)
+        with pytest.raises(limit, match="the time limit"):
+            asked(transport)
+        assert server.count("GET") == 1
+        transport.close()
+
+
+@pytest.fixture
+def told() -> threading.Event:
+    return threading.Event()
+
+
+def engine_that_rings(told: threading.Event) -> Callable[[str], Iterator[str]]:
+    """Gives a few words, has the signal come, and goes on until it is stopped."""
+
+    def engine(prompt: str) -> Iterator[str]:
+        yield "one "
+        ring()
+        for _ in range(600):
+            if told.wait(0.05):
+                return
+            yield "more "
+
+    return engine
+
+
+@pytest.mark.parametrize("chat_ui", ["0.4", "0.10", "latest"])
+def test_a_time_limit_ends_an_answer(
+    limit: type[Exception], chat_ui: str, told: threading.Event
+) -> None:
+    with (
+        serve(engine_that_rings(told), chat_ui=chat_ui) as server,
+        H2oSession(server.url) as client,
+    ):
+        with pytest.raises(limit, match="the time limit"):
+            for _ in client.stream("x"):
+                pass
+        assert list(client.conversations()) == []
+        told.set()
+
+
+@pytest.mark.parametrize("chat_ui", ["0.4", "latest"])
+def test_a_time_limit_ends_an_answer_in_an_event_loop(
+    limit: type[Exception], chat_ui: str, told: threading.Event
+) -> None:
+    async def job(url: str) -> None:
+        async with AsyncH2oSession(url) as client:
+            async for _ in client.stream("x"):
+                pass
+
+    with serve(engine_that_rings(told), chat_ui=chat_ui) as server:
+        with pytest.raises(limit, match="the time limit"):
+            asyncio.run(job(server.url))
+        told.set()
+        with H2oSession(server.url) as client:
+            assert list(client.conversations()) == []
+
+
+def test_a_handler_interrupts_a_stop_that_the_main_thread_waits_for(
+    limit: type[Exception],
+) -> None:
+    with ScriptedServer(ring_before_the_head) as server:
+        transport = Transport(server.url)
+        with pytest.raises(limit, match="the time limit"):
+            Litter(transport).stop("6b02c9d11306e1473508e3f3")
+        transport.close()
