@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from h2o_client.errors import (
         AuthenticationError,
         ConfigurationError,
+        ElicitationClosedError,
         GenerationError,
         H2oError,
         IncompleteAnswerError,
@@ -72,6 +73,7 @@ __all__ = [
     "ConfigurationError",
     "Conversation",
     "Elicitation",
+    "ElicitationClosedError",
     "Event",
     "Failure",
     "File",
@@ -130,6 +132,7 @@ _MODULES = {
     "h2o_client.errors": (
         "AuthenticationError",
         "ConfigurationError",
+        "ElicitationClosedError",
         "GenerationError",
         "H2oError",
         "IncompleteAnswerError",

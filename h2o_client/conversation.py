@@ -255,7 +255,6 @@ class Conversation:
         exchange.resumption = self._resumption_of(exchange, turn.run)
         exchange.transcript.sources = turn.sources
         if not generation.chooses_ids:
-            exchange.resumed = partial(turn.resumption, self.id)
             exchange.learned = None if once else partial(turn.learn, self.id)
         exchange.send(request)
         self._system_said = True

@@ -11,6 +11,7 @@
     │   ├── AuthenticationError     401, 403, a login wall
     │   ├── NotFoundError           404
     │   ├── TermsNotAcceptedError   405
+    │   ├── ElicitationClosedError  409: what a tool asked was answered before, or has expired
     │   ├── ModelUnavailableError   410, an unknown model
     │   ├── RateLimitError          429
     │   └── ServerError             5xx
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AuthenticationError",
     "ConfigurationError",
+    "ElicitationClosedError",
     "GenerationError",
     "H2oError",
     "IncompleteAnswerError",
@@ -208,6 +210,12 @@ class TermsNotAcceptedError(StatusError):
     """405: the server's terms were not accepted by this session."""
 
     hint = "Let the session accept the terms: H2oSession(..., accept_terms=True)."
+
+
+class ElicitationClosedError(StatusError):
+    """409: what a tool asked the user was answered before, or has expired."""
+
+    hint = "It cannot be answered any more: read the reply on, or ask again."
 
 
 class ModelUnavailableError(StatusError):

@@ -13,6 +13,7 @@ from functools import partial
 from h2o_client.background import begun, completed, later
 from h2o_client.errors import (
     ConfigurationError,
+    ElicitationClosedError,
     H2oError,
     IncompleteAnswerError,
     ProtocolError,
@@ -52,8 +53,7 @@ class Exchange:
     """Sends one prompt, reads what comes, and leaves nothing behind.
 
     Who begins it sets ``generation`` before it sends; ``learned`` tells the answer's id once it is
-    stored, ``stored`` what the conversation then is, and ``resumed`` makes the message that goes on
-    after an elicitation.
+    stored, ``stored`` what the conversation then is.
     """
 
     def __init__(
@@ -75,7 +75,6 @@ class Exchange:
         self.resumed_from: int = 0  # characters that another process has had
         self.passed_over: int = 0  # characters at the beginning that the caller has had before
         self.learned: Callable[[], str | None] | None = None
-        self.resumed: Callable[[str], Request] | None = None
         self.transcript: Transcript = Transcript()
         self.stopping: bool = False
         self.sent_at: float = 0.0
@@ -115,6 +114,7 @@ class Exchange:
         self._last_words: threading.Timer | None = None
         self._stop_sent: threading.Event | None = None  # set when the stop is through
         self._resumption = ""  # the elicitation that was answered, if a message has to say so
+        self._may_be_answered: set[str] = set()  # elicitations; the network failed
         upstream.live.add(self)
 
     @property
@@ -392,9 +392,23 @@ class Exchange:
             raise ConfigurationError("Nothing has been asked: there is no Elicitation to answer.")
         assert self.generation is not None
         ask = self.generation.answer_elicitation(self.conversation_id, asked, action, content)
-        if self._upstream.asking.fetch(ask, Call(self._timeouts)):
-            self._resumption = asked
-        if waiting is not None and waiting.id == asked:
+        try:
+            if self._upstream.asking.fetch(ask, Call(self._timeouts)):
+                self._resumption = asked
+        except TransportError:
+            self._may_be_answered.add(asked)
+            raise
+        except ElicitationClosedError:
+            # By an attempt of ours whose response was lost; or else in another tab.
+            if asked not in self._may_be_answered:
+                self._close_elicitation(asked)
+                raise
+            self._resumption = asked if self.read_to_its_end else ""
+        self._close_elicitation(asked)
+
+    def _close_elicitation(self, elicitation_id: str) -> None:
+        waiting = self.transcript.elicitation
+        if waiting is not None and waiting.id == elicitation_id:
             self.transcript.elicitation = None
 
     def end(self, *, wait: bool = True) -> None:
@@ -506,7 +520,7 @@ class Exchange:
         self._sending = is_message
         self.call.longest_silence = self.generation.longest_silence
         if is_message:
-            self._delivered, self.awaits_first = False, True
+            self._delivered, self.awaits_first, self._may_run = False, True, True
             self._posted_at = time.monotonic()
             self._taken.clear()
             self._idle = self._timeouts.idle
@@ -541,15 +555,15 @@ class Exchange:
 
     def _go_on(self) -> list[Event]:
         """What follows once an elicitation was answered, in a response of its own."""
-        while self._resumption and self.resumed is not None and not self.transcript.ended:
-            request = self.resumed(self._resumption)
+        resumption = self.resumption
+        while self._resumption and resumption is not None and not self.transcript.ended:
+            request = resumption.run.continuation(self._resumption)
             self._resumption = ""
             self._decoder = Decoder()
             self._drained = False
             self.transcript.finished = False  # that was the run before
             self.passed_over = 0
-            if self.resumption is not None:
-                self.resumption.renew()
+            resumption.renew()
             self._open(request)
             if self._response is not None and (events := self._read(self._response)):
                 return events

@@ -156,8 +156,8 @@ class Reply:
         elicitation_id: which one; else the one that is open.
 
         A stream that has ended because of the question goes on when it is iterated again. Raises
-        `UnsupportedError` where servers have no such questions, `NotFoundError` for one that is
-        no longer open.
+        `UnsupportedError` where servers have no such questions, `NotFoundError` for one that does
+        not exist, `ElicitationClosedError` for one that was answered before or has expired.
         """
         if action not in _ACTIONS:
             raise ConfigurationError(f"action={action!r}: it is one of {', '.join(_ACTIONS)}.")

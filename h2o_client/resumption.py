@@ -110,6 +110,7 @@ class Resumption:
     def renew(self) -> None:
         """Another run goes on with the answer."""
         self.began_at = self._reading.transcript.characters
+        self.over = False
         self._tries = self._sent_again = 0
         self._forget_log()
 

@@ -16,7 +16,7 @@ from h2o_client.generations.v0_3 import SAMPLING
 from h2o_client.litter import clean_up_call
 from h2o_client.messages import Message, PromptFormat, as_prompt, parse_messages
 from h2o_client.options import Options
-from h2o_client.run import Run
+from h2o_client.run import Run, fresh_id
 from h2o_client.settling import Settling
 from h2o_client.transport import Call
 from h2o_client.uploads import read_uploads
@@ -99,7 +99,7 @@ class Turn:
         self.model = self._upstream.model(model, call)
         self.preprompt = self._words.preprompt if generation.has_preprompt and not begun else None
         self._speaks_for_system = not generation.has_preprompt
-        self.answer_id = _uuid() if generation.chooses_ids else None
+        self.answer_id = fresh_id() if generation.chooses_ids else None
         self.run = None
         return generation
 
@@ -111,7 +111,7 @@ class Turn:
             again = partial(self.request, generation, conversation_id, leaf, call)
             self.run = Run(self._upstream, generation, conversation_id, again=again)
         if self.run is not None:
-            self.run.id = _uuid()
+            self.run.id = fresh_id()
         if generation.chooses_ids:
             prompt = self._by_own_ids(conversation_id, call)
         else:
@@ -134,24 +134,11 @@ class Turn:
         stored = self._upstream.conversation(conversation_id, clean_up_call())
         return self._answer_in(stored)
 
-    def resumption(self, conversation_id: str, elicitation_id: str) -> Request:
-        """The message that has the answer go on, now that the user has answered."""
-        generation = self._upstream.prepared()
-        answer_id = self.learn(conversation_id)
-        if answer_id is None:
-            raise ProtocolError(f"conversation {conversation_id}, which has no answer to go on")
-        prompt = Prompt(id=answer_id, resumes=elicitation_id)
-        if self.run is not None:
-            self.run.id = _uuid()
-            self.run.again = partial(self.resumption, conversation_id, elicitation_id)
-            prompt = replace(prompt, run_id=self.run.id)
-        return generation.message(conversation_id, prompt)
-
     def _by_own_ids(self, conversation_id: str, call: Call) -> Prompt:
         words = self._words
         if words.kind == "said":
             self._settling.wait(conversation_id, call, before_message=True)
-            return Prompt(id=_uuid(), text=self._text())
+            return Prompt(id=fresh_id(), text=self._text())
         stored = self._settling.settled(conversation_id, call, before_message=True)
         asked = _asked_in(stored, words.message_id)
         text = asked.content
@@ -212,14 +199,6 @@ class Turn:
                 f"{generation.name} does not hand sampling parameters to its model: "
                 f"{', '.join(opts.sampling_given(self._options))} will have no effect."
             )
-
-
-def _uuid() -> str:
-    """A fresh id for a message, an answer or a run."""
-    # Imported here, for it costs a program that only imports this package two milliseconds.
-    from uuid import uuid4
-
-    return str(uuid4())
 
 
 def _asked_in(stored: Stored, message_id: str | None) -> Message:

@@ -164,8 +164,10 @@ class MessageRoutes(ConversationRoutes):
         found = body.get("elicitationId")
         if body.get("action") not in ("accept", "decline", "cancel") or not isinstance(found, str):
             raise Refusal(400, "Invalid elicitation response")
-        if not conversation.elicitations.get(found):
+        if found not in conversation.elicitations:
             raise Refusal(404, "Unknown elicitation.")
+        if not conversation.elicitations[found]:
+            raise Refusal(409, "Already answered.")
         conversation.elicitations[found] = False
         self.reply(exchange, value, b'{"ok":true,"resume":true}')
 

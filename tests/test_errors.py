@@ -10,6 +10,7 @@ from h2o_client import errors
 from h2o_client.errors import (
     AuthenticationError,
     ConfigurationError,
+    ElicitationClosedError,
     GenerationError,
     H2oError,
     IncompleteAnswerError,
@@ -57,6 +58,7 @@ EACH: dict[str, tuple[H2oError, str]] = {
     "AuthenticationError": (status_error(AuthenticationError, 401), "H2O_CLIENT_COOKIE"),
     "NotFoundError": (status_error(NotFoundError, 404), "the session cookie was lost"),
     "TermsNotAcceptedError": (status_error(TermsNotAcceptedError, 405), "accept_terms=True"),
+    "ElicitationClosedError": (status_error(ElicitationClosedError, 409), "read the reply on"),
     "ModelUnavailableError": (status_error(ModelUnavailableError, 410), ".models()"),
     "RateLimitError": (status_error(RateLimitError, 429), "Wait before you ask again"),
     "ServerError": (status_error(ServerError, 500), "Try again later"),

@@ -46,8 +46,8 @@ TOKENS = (*WORDS, "é🧪 ", "a", "a", "a", "\u2028x", " end ")
 TEXT = "".join(TOKENS)
 ANSWER = TEXT.rstrip()
 LOG = re.compile(r"/conversation/[^/]+/stream")
-QUICK = Timeouts(first_token=0.3, idle=0.3)
 PATIENT = Timeouts(first_token=60.0, idle=60.0)
+IMPATIENT = Timeouts(first_token=60.0, idle=0.3)
 
 
 @pytest.fixture(autouse=True)
@@ -90,7 +90,7 @@ def talking(
     client: dict[str, Any] | None = None,
 ) -> Iterator[tuple[FakeChatUi, BreakingPath, H2oSession]]:
     """A server, the way to it, and a client, which leaves nothing behind."""
-    options = {"timeout": QUICK, "server_version": "latest", **(client or {})}
+    options = {"timeout": PATIENT, "server_version": "latest", **(client or {})}
     with FakeChatUi("head", answer=answer) as server, BreakingPath(server.port, way) as path:
         with H2oSession(path.url, **options) as session:
             yield server, path, session
@@ -98,7 +98,7 @@ def talking(
 
 
 def taken(
-    cuts: Sequence[Cut | None], logs: Sequence[Cut | None] = (), *, timeout: Timeouts = QUICK
+    cuts: Sequence[Cut | None], logs: Sequence[Cut | None] = (), *, timeout: Timeouts = PATIENT
 ) -> tuple[Reply, list[Event | Answer]]:
     """An answer that comes over such a way, with all that was given of it."""
     with talking(Way(cuts, logs), client={"timeout": timeout}) as (server, _, client):
@@ -143,7 +143,7 @@ def test_an_answer_that_is_cut_at_any_byte_is_whole_and_given_once(how: How) -> 
 @pytest.mark.usefixtures("notices_soon")
 def test_an_answer_that_stalls_at_any_byte_is_whole_and_given_once() -> None:
     for at in range(0, length(), 40 if FULL else 400):
-        whole(*taken([Cut(at, "stall")], timeout=PATIENT))
+        whole(*taken([Cut(at, "stall")]))
 
 
 @pytest.mark.parametrize("first", [Cut(700, "stall"), Cut(700, "reset")])
@@ -164,7 +164,7 @@ def test_a_log_that_is_cut_at_any_byte_is_read_on(how: How) -> None:
 
 
 def test_a_log_that_stalls_is_read_on() -> None:
-    reply, events = taken([Cut(700, "stall")], [Cut(400, "stall")])
+    reply, events = taken([Cut(700, "stall")], [Cut(400, "stall")], timeout=IMPATIENT)
     whole(reply, events)
     assert reply.resumed == 2
 
@@ -337,7 +337,7 @@ def test_a_gateway_that_fails_while_the_server_restarts_is_asked_again() -> None
 
 def test_keep_alives_without_a_word_are_the_models_silence_and_no_break() -> None:
     says = Says(("One",), holds=True, rest=(" two",))
-    with talking(Way(), answer=[says]) as (server, _, client):
+    with talking(Way(), answer=[says], client={"timeout": IMPATIENT}) as (server, _, client):
         with pytest.raises(TransportTimeout) as caught:
             client.chat("Hello")
         assert (caught.value.which, server.resumed) == ("idle", [])
@@ -355,7 +355,7 @@ def test_a_server_that_answers_nothing_any_more_is_not_waited_for_again_and_agai
         FakeChatUi("head", answer=[Says(TOKENS)]) as server,
         BreakingPath(server.port, way) as path,
     ):
-        client = H2oSession(path.url, server_version="latest", timeout=QUICK)
+        client = H2oSession(path.url, server_version="latest", timeout=Timeouts(first_token=0.3))
         with client, pytest.raises(TransportTimeout) as caught:
             client.stream("Hello", keep=True)
         assert (caught.value.which, caught.value.seconds) == ("first_token", 0.3)
@@ -401,7 +401,7 @@ def test_a_connection_that_dies_before_the_first_token_is_noticed_without_runs_t
 @pytest.mark.usefixtures("notices_soon")
 def test_a_server_that_hangs_is_waited_for_as_long_as_a_model_may_be_silent() -> None:
     logs = [Cut(at, "stall") for at in (0, 250, 0, 0, 300, 0, 0, 0)]
-    reply, events = taken([Cut(700, "stall")], logs, timeout=PATIENT)
+    reply, events = taken([Cut(700, "stall")], logs)
     whole(reply, events)
 
 
@@ -635,7 +635,11 @@ def test_a_silence_is_counted_from_one_body_of_the_log_to_the_next(
     monkeypatch.setattr(resumption, "_LIVED", 0.0)
     monkeypatch.setattr(fake_model, "GOES_ON", 60.0)
     says = Says(TOKENS, holds=True)
-    with talking(Way([Cut(500, "reset")]), answer=[says]) as (server, _, client):
+    with talking(Way([Cut(500, "reset")]), answer=[says], client={"timeout": IMPATIENT}) as (
+        server,
+        _,
+        client,
+    ):
         server.log_seconds = 0.1
         began = time.monotonic()
         with pytest.raises(TransportTimeout) as caught:
@@ -648,7 +652,11 @@ def test_a_silence_is_counted_from_one_body_of_the_log_to_the_next(
 def test_heartbeats_without_a_word_are_the_models_silence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fake_model, "GOES_ON", 60.0)
     says = Says(TOKENS, holds=True)
-    with talking(Way([Cut(500, "reset")]), answer=[says]) as (server, _, client):
+    with talking(Way([Cut(500, "reset")]), answer=[says], client={"timeout": IMPATIENT}) as (
+        server,
+        _,
+        client,
+    ):
         with pytest.raises(TransportTimeout) as caught:
             client.chat("Hello")
         assert (caught.value.which, len(server.resumed)) == ("idle", 1)

@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,11 +19,13 @@ from fake_model import Says
 from h2o_client import (
     AsyncH2oSession,
     ConfigurationError,
+    ElicitationClosedError,
     GenerationError,
     H2oSession,
     IncompleteAnswerError,
     NotFoundError,
     Running,
+    TransportError,
     UnsupportedError,
 )
 from h2o_client.run import ResumeToken
@@ -295,6 +298,102 @@ def test_a_token_taken_after_the_user_was_asked_is_the_second_runs(open_session:
         assert token is not None
         assert "".join(reply) == " three"
         assert "".join(client.resume(token)) == " three"
+
+
+PARKED = Says(("Let me look. ",), asks=True)
+
+
+def test_a_resumed_answer_goes_on_when_its_user_has_answered(open_session: Open) -> None:
+    # The server took the answer, and no message followed: the tool never ran.
+    with FakeChatUi("head", answer=[PARKED, Says((), tool=("It ", "is 5."))]) as server:
+        client = open_session(server.url)
+        asked = client.stream("Hello", keep=True)
+        assert "".join(asked) == "Let me look. "
+        assert asked.resume_token is not None
+        resumed = client.resume(asked.resume_token, position=0)
+        assert "".join(resumed) == "Let me look. "
+        assert resumed.elicitation is not None
+        resumed.answer_elicitation("accept", {"confirm": "DELETE"})
+        assert "".join(resumed) == "It is 5."
+        assert resumed.read().text == "Let me look. It is 5."
+        assert resumed.message_id == client.conversation(asked.conversation_id).messages()[-1].id
+
+
+def test_a_resumed_answer_goes_on_after_every_question(open_session: Open) -> None:
+    says = [PARKED, PARKED, PARKED, Says(("Done.",))]
+    with FakeChatUi("head", answer=says) as server:
+        client = open_session(server.url)
+        asked = client.stream("Hello", keep=True)
+        list(asked)
+        assert asked.resume_token is not None
+        resumed = client.resume(asked.resume_token)
+        for _ in range(3):
+            list(resumed)
+            resumed.answer_elicitation("accept", {"confirm": "DELETE"})
+        assert "".join(resumed) == "Done."
+        assert resumed.read().text == "Let me look. " * 3 + "Done."
+
+
+def test_what_goes_on_in_a_resumed_answer_can_be_stopped(open_session: Open) -> None:
+    with FakeChatUi("head", answer=[PARKED, Says(("One",), holds=True)]) as server:
+        client = open_session(server.url)
+        asked = client.stream("Hello", keep=True)
+        list(asked)
+        assert asked.resume_token is not None
+        resumed = client.resume(asked.resume_token)
+        list(resumed)
+        resumed.answer_elicitation("accept", {"confirm": "DELETE"})
+        assert next(resumed) == "One"
+        resumed.close()
+        assert len(server.stops) == 1
+
+
+@pytest.mark.anyio
+async def test_a_resumed_answer_goes_on_in_async_code(tmp_path: Path) -> None:
+    with FakeChatUi("head", answer=[PARKED, Says(("Done.",))]) as server:
+        async with AsyncH2oSession(server.url) as client:
+            asked = client.stream("Hello", keep=True)
+            assert [text async for text in asked] == ["Let me look. "]
+            assert asked.resume_token is not None
+            async with client.resume(asked.resume_token, position=0) as resumed:
+                assert [text async for text in resumed] == ["Let me look. "]
+                await resumed.answer_elicitation("accept", {"confirm": "DELETE"})
+                assert [text async for text in resumed] == ["Done."]
+
+
+def test_a_question_that_another_tab_has_answered_has_an_error_of_its_own(
+    open_session: Open,
+) -> None:
+    with FakeChatUi("head", answer=[PARKED]) as server:
+        reply = open_session(server.url).stream("Hello", keep=True)
+        list(reply)
+        (conversation,) = server.conversations.values()
+        conversation.elicitations = dict.fromkeys(conversation.elicitations, False)
+        with pytest.raises(ElicitationClosedError, match="Already answered") as caught:
+            reply.answer_elicitation("accept", {"confirm": "DELETE"})
+        assert caught.value.status == 409
+        assert reply.elicitation is None
+
+
+def test_a_users_answer_whose_response_was_lost_counts(open_session: Open) -> None:
+    lost: list[str] = []
+
+    def before(exchange: Any) -> bool:
+        if not exchange.request.path.endswith("/elicitation") or lost:
+            return False
+        lost.append(exchange.request.path)
+        (conversation,) = server.conversations.values()
+        conversation.elicitations = dict.fromkeys(conversation.elicitations, False)
+        exchange.reset()
+        return True
+
+    with FakeChatUi("head", answer=[PARKED, Says(("Done.",))], before=before) as server:
+        reply = open_session(server.url).stream("Hello")
+        list(reply)
+        with pytest.raises(TransportError):
+            reply.answer_elicitation("accept", {"confirm": "DELETE"})
+        reply.answer_elicitation("accept", {"confirm": "DELETE"})
+        assert "".join(reply) == "Done."
 
 
 def test_an_answer_that_had_ended_is_not_stopped_by_who_leaves_it(open_session: Open) -> None:

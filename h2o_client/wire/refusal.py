@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 
 from h2o_client.errors import (
     AuthenticationError,
+    ElicitationClosedError,
     ModelUnavailableError,
     NotFoundError,
     RateLimitError,
@@ -22,6 +23,7 @@ _CLASSES: dict[int, type[StatusError]] = {
     403: AuthenticationError,
     404: NotFoundError,
     405: TermsNotAcceptedError,
+    409: ElicitationClosedError,
     410: ModelUnavailableError,
     429: RateLimitError,
 }
