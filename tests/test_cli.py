@@ -197,6 +197,20 @@ def test_what_a_tool_asks_is_turned_down_and_the_answer_goes_on(
     assert "two" in shown.out
 
 
+def test_a_tool_that_asks_for_ever_is_turned_down_ten_times(
+    no_stdin: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # It asks again whatever it is told: 97 rounds were seen in 20 seconds.
+    with FakeChatUi("head", answer=lambda prompt: Says(("one ",), asks=True)) as server:
+        assert run(["--url", server.url, "Hi"]) == 5
+        posted = [each.json() for each in server.requests if "/elicitation" in each.path]
+        assert server.conversations == {}
+    assert [document["action"] for document in posted] == ["cancel"] * 10
+    shown = capsys.readouterr()
+    assert shown.out == "one " * 11 + "\n"
+    assert "A tool asks once more what was turned down 10 times" in shown.err
+
+
 def test_an_alphabet_that_lacks_a_letter_loses_no_answer() -> None:
     with ScriptedServer(chat_ui(streams(tokens("caf\xe9", " noir")))) as server:
         done = command("--url", server.url, "Hi", env={"PYTHONIOENCODING": "ascii"})

@@ -12,12 +12,14 @@ import click
 import msgspec
 
 from h2o_client.cli.output import harmless_pieces, is_plain, put, put_json, say
+from h2o_client.errors import IncompleteAnswerError
 from h2o_client.reply import Answer, Reply
 from h2o_client.wire.events import Elicitation, Event, Token
 
 Manner = Literal["plain", "raw", "json", "markdown"]
 Note = Callable[[str], None]
 
+_MOST_TURNED_DOWN = 10  # questions in one answer: a tool may ask again for ever
 _HUMP = re.compile("(?<=[a-z])(?=[A-Z])")
 
 
@@ -94,8 +96,20 @@ def _texts(reply: Reply) -> Iterator[str]:
 
 def _events(reply: Reply) -> Iterator[Event | Answer]:
     """What the server says. What a tool asks the user is turned down: nobody can answer here."""
+    turned_down = 0
     for event in reply.events():
         yield event
         if isinstance(event, Elicitation) and event.state == "request":
+            if turned_down == _MOST_TURNED_DOWN:
+                raise _asked_too_often(reply, turned_down)
+            turned_down += 1
             say(f"(A tool asks: {event.message} Nobody can answer that here: it is turned down.)")
             reply.answer_elicitation("cancel", elicitation_id=event.id)
+
+
+def _asked_too_often(reply: Reply, times: int) -> IncompleteAnswerError:
+    error = IncompleteAnswerError(
+        f"A tool asks once more what was turned down {times} times: the answer is stopped"
+    )
+    error.partial, error.conversation_id = reply.text, reply.conversation_id
+    return error
