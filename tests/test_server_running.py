@@ -60,6 +60,8 @@ def visited(monkeypatch: pytest.MonkeyPatch) -> Callable[[Visit], None]:
     def by(visit: Visit) -> None:
         def visit_and_stop(said: str, **given: Any) -> None:
             sys.stderr.write(f"{said}\n")
+            if not said.startswith("Listening"):
+                return
             visit(Visitor(said.removeprefix("Listening on ")))
             signal.raise_signal(signal.SIGTERM)
 
@@ -86,6 +88,18 @@ def test_it_serves_until_a_signal_and_ends_with_0(
     assert said.err.count("\n") == 1
     assert OwnedEngine.loaded[0].closed
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_off_loopback_it_warns_that_anybody_can_use_it(
+    visited: Callable[[Visit], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    visited(lambda visitor: None)
+    assert run(host="0.0.0.0", port=0, quiet=True) == 0
+    listening, warning = capsys.readouterr().err.splitlines()
+    assert listening.startswith("Listening on http://0.0.0.0:")
+    assert warning.startswith("Warning: Anybody on the network can use this server")
+    assert run(host="localhost", port=0, quiet=True) == 0
+    assert "Warning" not in capsys.readouterr().err
 
 
 def test_it_logs_a_line_of_json_a_request_unless_told_to_be_quiet(

@@ -3,13 +3,15 @@ from __future__ import annotations
 import re
 import threading
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import msgspec
 import pytest
 
-from h2o_client.server.records import File, Message, Settings, parse_id
+from h2o_client.server.records import File, Message, Settings, Streamed, now, parse_id
 from h2o_client.server.store import Full, Limits, Store
 from h2o_client.server.v0_3.messages import with_answer, with_question
+from h2o_client.wire.events import Failure, Status, Title
 
 
 def asked_and_answered() -> tuple[Message, ...]:
@@ -190,19 +192,93 @@ def test_messages_of_a_minute_ago_do_not_count_nor_those_of_sessions_long_forgot
     for seconds, session in ((0, "ada"), (61, "ada"), (62, "bob"), (63, "ada")):
         at = moment + timedelta(seconds=seconds)
         monkeypatch.setattr("h2o_client.server.store.now", lambda at=at: at)
-        store.expect_message(session, spare=1)
+        store.expect_message(store.create(session, model="m"), spare=1)
     with pytest.raises(Full, match="too many messages"):
-        store.expect_message("ada", spare=1)
+        store.expect_message(store.create("ada", model="m"), spare=1)
 
 
 def test_as_many_messages_a_minute_are_taken_as_the_limit_and_what_is_spared_say() -> None:
     for spare in (0, 1):
         store = Store(Limits(messages_per_minute=2))
+        ada, bob = (store.create(session, model="m") for session in ("ada", "bob"))
         for _ in range(2 + spare):
-            store.expect_message("ada", spare=spare)
+            store.expect_message(ada, spare=spare)
         with pytest.raises(Full, match="too many messages"):
-            store.expect_message("ada", spare=spare)
-        store.expect_message("bob", spare=spare)
+            store.expect_message(ada, spare=spare)
+        store.expect_message(bob, spare=spare)
+
+
+def test_a_conversation_has_so_many_messages_and_no_more() -> None:
+    store = Store(Limits(messages=4))
+    made = store.create("ada", model="m")
+    store.expect_message(made)
+    store.save_messages("ada", made.id, asked_and_answered())
+    found = store.conversation("ada", made.id)
+    assert found is not None
+    with pytest.raises(Full, match="as many messages as it can"):
+        store.expect_message(found)
+
+
+MUCH = 1000
+
+
+@pytest.mark.parametrize(
+    ("kept", "size"),
+    [
+        ({"content": "x" * MUCH}, MUCH),
+        ({"content": "\U0001f600" * MUCH}, 4 * MUCH),
+        ({"files": (File("sha", "n" * MUCH, "", b""),)}, MUCH),
+        ({"files": (File("sha", "", "text/" + "m" * MUCH, b""),)}, MUCH),
+        ({"files": (File("sha", "", "", b"x" * MUCH),)}, MUCH),
+        ({"updates": (Failure("x" * MUCH),)}, MUCH),
+        ({"updates": (Title("ä" * MUCH),)}, 4 * MUCH),
+        ({"updates": (Status("error", "x" * MUCH),)}, MUCH),
+        ({"updates": (Streamed(1),) * MUCH}, 100 * MUCH),
+    ],
+)
+def test_whatever_a_message_holds_counts_as_text_that_is_kept(
+    kept: dict[str, Any], size: int
+) -> None:
+    message = Message(id="u", sender="user", updated_at=now(), **{"content": "", **kept})
+    assert message.size >= size
+    store = Store(Limits(text=MUCH))
+    made = store.create("ada", model="m")
+    store.expect_room()
+    store.save_messages("ada", made.id, [message])
+    with pytest.raises(Full):
+        store.expect_room()
+    store.delete("ada", made.id)
+    store.expect_room()
+
+
+def test_titles_prompts_sessions_and_shared_pages_count_and_what_goes_no_longer_does() -> None:
+    store = Store(Limits(text=MUCH, settings=1))
+    cases: list[tuple[str, dict[str, Any]]] = [
+        ("s" * MUCH, {}),
+        ("ada", {"title": "t" * MUCH}),
+        ("ada", {"preprompt": "p" * MUCH}),
+    ]
+    for session, kept in cases:
+        made = store.create(session, model="m", **kept)
+        with pytest.raises(Full):
+            store.expect_room()
+        store.delete(session, made.id)
+        store.expect_room()
+    made = store.create("ada", model="m")
+    store.rename("ada", made.id, "t" * MUCH)
+    with pytest.raises(Full):
+        store.expect_room()
+    store.rename("ada", made.id, "t")
+    store.expect_room()
+    store.save_settings("s" * MUCH, share=True, active_model="m", accepted=True)
+    store.save_settings("s" * MUCH, share=True, active_model="m", accepted=True)
+    with pytest.raises(Full):
+        store.expect_room()
+    store.save_settings("ada", share=True, active_model="m", accepted=True)
+    store.expect_room()
+    store.share(made)
+    with pytest.raises(Full):
+        store.expect_room()
 
 
 def test_messages_are_added_to_those_that_are_there_by_now() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import trustme
 from h2o_client.errors import ConfigurationError
 from h2o_client.server import AnswerCut, EngineFailure, Turn, UpstreamEngine, serve
 from h2o_client.wire.events import Final, Token
+from local_service import Over
 from scripted import Exchange, Routes, ScriptedServer, refusing_port
 from test_server_app import INTERNAL_ERROR, Visitor
 
@@ -269,6 +272,184 @@ def test_an_https_upstream_must_have_a_certificate_that_is_trusted(
         authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
         assert list(engine(HI, {}, never)) == [Token("x"), Final()]
+
+
+# What is bounded
+
+
+def floods(head: dict[str, str], piece: bytes) -> Script:
+    """Sends the piece again and again, until the reader has had enough."""
+
+    def script(exchange: Exchange) -> None:
+        exchange.head(200, head)
+        with suppress(Over):
+            while True:
+                exchange.write(piece)
+        exchange.cut()
+
+    return script
+
+
+STREAM = {"Content-Type": "text/event-stream"}
+NESTED = b"[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (STREAM, b"x" * 65536),
+        (STREAM, b'data: {"choices": "' + b"x" * 65536),
+        ({"Content-Type": "application/json"}, b" " * 65536),
+    ],
+    ids=["a line", "a token", "a document"],
+)
+def test_a_line_or_a_document_without_end_fails_the_answer(
+    head: dict[str, str], piece: bytes
+) -> None:
+    assert "is too long" in fail(floods(head, piece)).said
+
+
+def test_a_list_of_models_without_end_is_none() -> None:
+    with (
+        ScriptedServer(floods({"Content-Type": "application/json"}, b" " * 65536)) as upstream,
+        pytest.raises(ConfigurationError, match="--model"),
+    ):
+        UpstreamEngine(upstream.url)
+
+
+def test_a_list_of_models_that_does_not_come_is_waited_for_in_vain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("h2o_client.server.upstream._LISTED", 0.2)
+    with (
+        ScriptedServer(floods({"Content-Type": "application/json"}, b" ")) as upstream,
+        pytest.raises(ConfigurationError, match="--model"),
+    ):
+        UpstreamEngine(upstream.url)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [b": ping\n\n", b"x", chunk(), b'data: {"choices": []}\n', b"data: [DONE]\n", b"\n"],
+    ids=["comments", "a line", "empty chunks", "no choices", "ends", "blank lines"],
+)
+def test_an_upstream_that_sends_anything_but_tokens_cuts_the_answer(piece: bytes) -> None:
+    def drips(exchange: Exchange) -> None:
+        exchange.head(200, STREAM)
+        with suppress(Over):
+            while not exchange.gone(0.02):
+                exchange.write(piece)
+        exchange.cut()
+
+    with (
+        ScriptedServer(drips) as upstream,
+        pytest.raises(AnswerCut),
+    ):
+        list(UpstreamEngine(upstream.url, model="m", timeout=0.3)(HI, {}, never))
+
+
+def test_an_upstream_that_never_comes_to_its_headers_cuts_the_answer() -> None:
+    def informs(exchange: Exchange) -> None:
+        with suppress(Over):
+            while not exchange.gone(0.02):
+                exchange.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        exchange.cut()
+
+    with ScriptedServer(informs) as upstream, pytest.raises(AnswerCut):
+        list(UpstreamEngine(upstream.url, model="m", timeout=0.3)(HI, {}, never))
+
+
+def test_reasoning_is_a_sign_of_life() -> None:
+    thought = b'data: {"choices": [{"delta": {"reasoning_content": "hm"}}]}\n\n'
+
+    def thinks(exchange: Exchange) -> None:
+        exchange.head(200, STREAM)
+        for _ in range(8):
+            exchange.write(thought)
+            assert not exchange.gone(0.2)
+        exchange.write(chunk("x", "stop"))
+        exchange.end()
+
+    with ScriptedServer(thinks) as upstream:
+        engine = UpstreamEngine(upstream.url, model="m", timeout=1.0)
+        assert list(engine(HI, {}, never)) == [Token("x"), Final()]
+
+
+@pytest.mark.parametrize("data", [NESTED, b'{"choices":' + NESTED, b'{"error":' + NESTED])
+def test_deeply_nested_json_fails_the_answer(data: bytes) -> None:
+    assert "no completion" in fail(streams(b"data: " + data + b"\n\n")).said
+    assert fail(refuses(500, data)).status == 500
+    with (
+        ScriptedServer(refuses(200, data)) as upstream,
+        pytest.raises(ConfigurationError, match="--model"),
+    ):
+        UpstreamEngine(upstream.url)
+
+
+def test_a_retry_after_beyond_measure_is_none() -> None:
+    assert fail(refuses(429, b"{}", {"Retry-After": "9" * 400})).retry_after is None
+
+
+def test_the_words_of_a_refusal_are_printable_and_short() -> None:
+    said = {"error": {"message": "\x1b[2J\n\u202e" + "x" * 50_000, "type": "y\x07" * 1000}}
+    failure = fail(refuses(500, json.dumps(said).encode()))
+    assert failure.said.startswith("\ufffd[2J \ufffdxxx")
+    assert (len(failure.said), len(failure.error_type or "")) == (2000, 100)
+
+
+def test_a_line_of_the_log_about_an_upstream_is_printable_and_short(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def garbles(exchange: Exchange) -> None:
+        exchange.send(b"\x1b]0;owned\x07\x9b" + b"x" * 60_000 + b"\r\n")
+        exchange.cut()
+
+    with ScriptedServer(garbles) as upstream, pytest.raises(AnswerCut) as caught:
+        list(UpstreamEngine(upstream.url, model="m")(HI, {}, never))
+    for said in (caplog.records[-1].getMessage(), str(caught.value)):
+        assert len(said) < 2100
+        assert not re.search("[\x00-\x1f\x7f-\x9f]", said)
+
+
+# Secrets
+
+
+@pytest.mark.parametrize("key", ["sesame\r", "\nsesame\n", " sesame\t"])
+def test_blanks_and_line_ends_around_a_key_are_left_out(key: str) -> None:
+    with ScriptedServer(streams(chunk("x", "stop"))) as upstream:
+        list(UpstreamEngine(upstream.url, model="m", key=key)(HI, {}, never))
+    assert upstream.requests[0].headers["Authorization"] == "Bearer sesame"
+
+
+@pytest.mark.parametrize("key", ["ses\rame", "ses\namé", "sesamé", "ses\x00ame", "sesame\u2028x"])
+def test_a_key_that_no_header_can_have_is_refused_and_not_shown(
+    key: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key.replace("\x00", "\r"))
+    for given in (key, None):
+        with pytest.raises(ConfigurationError, match="H2O_UPSTREAM_KEY") as caught:
+            UpstreamEngine("http://127.0.0.1:1", model="m", key=given)
+        assert "ame" not in str(caught.value).replace("name", "")
+        assert caught.value.__context__ is None
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://me:sesame@localhost/v1",
+        "http://localhost/v1?key=sesame",
+        "http://sesame:99999/",
+        "http://[sesame",
+        "sesame",
+        "http://sesame/\x1b[2J",
+        "file:///sesame",
+    ],
+)
+def test_an_address_that_may_hold_a_secret_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="OpenAI-compatible") as caught:
+        UpstreamEngine(url, model="m")
+    assert "sesame" not in str(caught.value)
 
 
 # Stops

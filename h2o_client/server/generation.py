@@ -145,8 +145,8 @@ class Generation:
                         self.prompt = prompt_of(self._engine, self._turns, self._parameters)
                     self._put(event)
                     return
+                self._put(_encodable(event, most=_LONGEST_ANSWER - length))
                 length += len(event.text)
-                self._put(_encodable(event))
                 if length > _LONGEST_ANSWER:
                     self._put(Final(finish_reason="length"))
                     return
@@ -164,11 +164,12 @@ _LONGEST_REFUSAL = 4000
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
-def _encodable(token: Token) -> Token:
+def _encodable(token: Token, *, most: int) -> Token:
     # Half a surrogate pair has no UTF-8, and so no place in an answer.
-    if token.text.isascii() or not _HALF_PAIR.search(token.text):
-        return token
-    return Token(_HALF_PAIR.sub("\ufffd", token.text), special=token.special)
+    text = token.text[:most]
+    if not text.isascii():
+        text = _HALF_PAIR.sub("\ufffd", text)
+    return Token(text, special=token.special)
 
 
 def _nothing() -> None:

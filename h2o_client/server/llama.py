@@ -99,13 +99,13 @@ class LlamaEngine:
         self.close()
 
     def _tokens(self, turns: Sequence[Turn], sampling: Sampling) -> list[int]:
-        tokens = self._tokenized(turns)
+        system = [turn for turn in turns[:1] if turn.role == "system"]
+        said = self._recent(turns[len(system) :])
+        tokens = self._tokenized([*system, *said])
         if sampling.truncate is not None:
             # A quarter of the context, at most, is kept for the answer.
             answer = min(sampling.max_new_tokens or self._room, self._room // 4)
             return tokens[-min(sampling.truncate, self._room - answer) :]
-        system = [turn for turn in turns[:1] if turn.role == "system"]
-        said = turns[len(system) :]
         while len(tokens) >= self._room:
             if len(said) < 3:
                 raise refused("`inputs` must fit into the model's context")
@@ -113,8 +113,39 @@ class LlamaEngine:
             tokens = self._tokenized([*system, *said])
         return tokens
 
+    def _recent(self, said: Sequence[Turn]) -> Sequence[Turn]:
+        # Without what is too old to fit in any case, in pairs: tokenizing all of a long
+        # conversation again for each pair that goes would be quadratic.
+        size = 0
+        for place in range(len(said) - 1, -1, -1):
+            if size >= self._room:
+                return said[place + 1 - (place + 1) % 2 :]
+            size += len(self._tokens_of(said[place].content, special=False))
+        return said
+
     def _tokenized(self, turns: Sequence[Turn]) -> list[int]:
-        said = {"content": self.prompt(turns, {}), "add_special": True, "parse_special": True}
+        if all(self._is_plain(turn.content) for turn in turns):
+            return self._tokens_of(self.prompt(turns, {}), special=True, begins=True)
+        # What somebody has written is text, whatever it looks like: <|im_start|> in a prompt is no
+        # turn of the system's. Only the template's own marks become special tokens.
+        marks = [secrets.token_hex(16) for _ in turns]
+        written = [Turn(turn.role, mark) for turn, mark in zip(turns, marks, strict=True)]
+        rest = self.prompt(written, {})
+        tokens: list[int] = []
+        for turn, mark in zip(turns, marks, strict=True):
+            before, found, after = rest.partition(mark)
+            if found:
+                tokens += self._tokens_of(before, special=True, begins=not tokens)
+                tokens += self._tokens_of(turn.content, special=False)
+                rest = after
+        return tokens + self._tokens_of(rest, special=True, begins=not tokens)
+
+    def _is_plain(self, text: str) -> bool:
+        # Whether it holds no special token, however that is spelt in this model.
+        return self._tokens_of(text, special=True) == self._tokens_of(text, special=False)
+
+    def _tokens_of(self, text: str, *, special: bool, begins: bool = False) -> list[int]:
+        said = {"content": text, "add_special": begins, "parse_special": special}
         tokens: list[int] = self._ask("/tokenize", said)["tokens"]
         return tokens
 

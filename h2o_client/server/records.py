@@ -32,6 +32,11 @@ class File(msgspec.Struct, frozen=True):
     mime: str
     content: bytes
 
+    @property
+    def size(self) -> int:
+        """About how much memory it takes, in bytes."""
+        return len(self.content) + text_size(self.name) + text_size(self.mime) + _OVERHEAD
+
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """A message as it is kept.
@@ -59,9 +64,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def size(self) -> int:
-        """About how much memory it takes, in characters."""
-        texts = len(self.content) + sum(len(each.content) for each in self.files)
-        return texts + _OVERHEAD + len(self.updates or ()) * _UPDATE
+        """About how much memory it takes, in bytes."""
+        files = sum(each.size for each in self.files)
+        updates = sum(_UPDATE + _update_size(each) for each in self.updates or ())
+        return text_size(self.content) + files + updates + _OVERHEAD
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +82,11 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     searches: tuple[str, ...] = ()
     updated_at: datetime
 
+    @property
+    def size(self) -> int:
+        """About how much memory it takes, in bytes."""
+        return text_size(self.session) + _size(self)
+
 
 class Shared(msgspec.Struct, frozen=True, kw_only=True):
     """A conversation as it was when it was shared; anybody who has the id may read it."""
@@ -88,6 +99,11 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True):
     searches: tuple[str, ...] = ()
     updated_at: datetime
 
+    @property
+    def size(self) -> int:
+        """About how much memory it takes, in bytes."""
+        return _size(self)
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """A session's settings, with chat-ui's defaults. ``document`` is the JSON of those of E."""
@@ -98,8 +114,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     document: bytes = b""
 
 
-_OVERHEAD = 200  # what a message takes besides its text,
-_UPDATE = 100  # and each of its updates, whose texts are the message's own
+_OVERHEAD = 500  # what a message, a file or a conversation takes besides its texts,
+_UPDATE = 100  # and each update
+
+
+def _size(kept: Conversation | Shared) -> int:
+    texts = text_size(kept.title) + text_size(kept.preprompt)
+    return sum(each.size for each in kept.messages) + texts + _OVERHEAD
+
+
+def text_size(text: str) -> int:
+    """At most how much memory its characters take, in bytes."""
+    return len(text) if text.isascii() else 4 * len(text)
+
+
+def _update_size(update: Update) -> int:
+    # A final text is the message's own.
+    if isinstance(update, Title):
+        return text_size(update.title)
+    return text_size(update.message) if isinstance(update, Failure | Status) else 0
 
 
 def parse_id(text: str) -> str:

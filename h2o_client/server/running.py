@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from h2o_client.errors import ConfigurationError, H2oError, install_hint
 from h2o_client.server.chat_ui import DEFAULT, generation_of
@@ -39,7 +40,8 @@ def run(
     `ScriptedEngine`) says what answers; without one it is the bundled model. ``model`` is its
     name, for an upstream the upstream's. ``rate_limit`` bounds a session's messages a minute, as
     chat-ui's RATE_LIMIT does. What is said goes to stderr: a line with the address,
-    and an access log of one JSON object a request, which ``quiet`` leaves out. The other
+    a warning where others on the network can use the server, and an access log of one JSON object
+    a request, which ``quiet`` leaves out. The other
     arguments are `serve()`'s.
     """
     try:
@@ -47,6 +49,7 @@ def run(
         # Before the model is loaded: Ctrl-C in the meantime is a clean end, too.
         with _until_signalled() as ended, ExitStack() as stack:
             engine, name, parameters = _engine(stack, model_file, upstream, answers, model)
+            from h2o_client.server.hook import is_loopback
             from h2o_client.server.serving import serve
             from h2o_client.server.store import Limits
 
@@ -68,6 +71,8 @@ def run(
             )
             stack.enter_context(server)
             print(f"Listening on {server.url}", file=sys.stderr, flush=True)
+            if not is_loopback(str(urlsplit(server.url).hostname)):
+                print(_OPEN, file=sys.stderr, flush=True)
             # In slices: on Windows a wait without end does not see Ctrl-C.
             while not ended.wait(0.5):
                 pass
@@ -113,6 +118,12 @@ def _until_signalled() -> Iterator[threading.Event]:
     finally:
         for number, handler in zip(numbers, former, strict=True):
             signal.signal(number, handler)
+
+
+_OPEN = (
+    "Warning: Anybody on the network can use this server and read its traffic: it has no login and "
+    "no TLS. Listen on 127.0.0.1, the default, to keep it to this machine."
+)
 
 
 def _failed(said: str) -> int:

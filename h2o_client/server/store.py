@@ -13,12 +13,20 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from h2o_client.server.records import Conversation, Message, Settings, Shared, now
+from h2o_client.server.records import (
+    Conversation,
+    Message,
+    Settings,
+    Shared,
+    now,
+    text_size,
+)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much is kept: conversations of one session and of all, shared pages, sessions'
-    settings, and characters of text altogether, files and settings included.
+    """How much is kept: conversations of one session and of all, the messages of one conversation,
+    shared pages, sessions' settings, and bytes of text altogether, with titles, files, their names
+    and settings; a text that is not ASCII counts four bytes a character.
     ``messages_per_minute`` is a session's; None is no limit. Up to chat-ui v0.6 one more than
     that is answered, as its RATE_LIMIT counts them. Of the newest chat-ui: ``logs``, the bytes of
     the logs of runs that have ended, of which the eldest expire; and ``log_seconds``, for which a
@@ -26,6 +34,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     conversations: int = 500
     conversations_in_all: int = 10_000
+    messages: int = 1000
     shared: int = 10_000
     settings: int = 10_000
     text: int = 64 * 1024 * 1024
@@ -76,6 +85,7 @@ class Store:
         with self._lock:
             if document:
                 self.expect_room()
+            known = session in self._settings
             # Put last again: of too many, those saved longest ago are forgotten.
             before = self._settings.pop(session, Settings())
             self._settings[session] = Settings(
@@ -85,8 +95,11 @@ class Store:
                 document=document,
             )
             self._text += len(document) - len(before.document)
+            if not known:
+                self._text += text_size(session)
             if len(self._settings) > self._limits.settings:
-                self._text -= len(self._settings.pop(next(iter(self._settings))).document)
+                eldest = next(iter(self._settings))
+                self._text -= len(self._settings.pop(eldest).document) + text_size(eldest)
 
     def conversations(self, session: str) -> list[Conversation]:
         """The session's conversations, the latest first."""
@@ -124,7 +137,7 @@ class Store:
                 updated_at=now(),
             )
             self._conversations[made.id] = made
-            self._text += _size(made.messages)
+            self._text += made.size
         return made
 
     def conversation(self, session: str, conversation_id: str) -> Conversation | None:
@@ -143,13 +156,16 @@ class Store:
         if self._text >= self._limits.text:
             raise Full(_NO_ROOM)
 
-    def expect_message(self, session: str, *, spare: int = 0) -> None:
+    def expect_message(self, conversation: Conversation, *, spare: int = 0) -> None:
         """Take note of a message that comes. Raise `Full` if there is no room, or it is early:
         the ``spare`` ones over the limit are let through."""
         self.expect_room()
+        # A tree of them is shown with every message's ancestors, which are quadratic.
+        if len(conversation.messages) >= self._limits.messages:
+            raise Full(_TOO_LONG)
         if self._limits.messages_per_minute is None:
             return
-        moment = now()
+        moment, session = now(), conversation.session
         with self._lock:
             asked = [each for each in self._asked.pop(session, ()) if each > moment - _MINUTE]
             self._asked[session] = asked
@@ -227,7 +243,7 @@ class Store:
             )
             self._shared[made.id] = made
             self._links[key] = made.id
-            self._text += _size(made.messages)
+            self._text += made.size
         return made
 
     def shared(self, shared_id: str) -> Shared | None:
@@ -258,13 +274,13 @@ class Store:
             if found is None:
                 return False
             changed = msgspec.structs.replace(found, **changes)
-            self._text += _size(changed.messages) - _size(found.messages)
+            self._text += changed.size - found.size
             self._conversations[conversation_id] = changed
             return True
 
     def _forget(self, conversation: Conversation) -> None:
         del self._conversations[conversation.id]
-        self._text -= _size(conversation.messages)
+        self._text -= conversation.size
         self.forgotten(conversation.id)
 
     def _make_room(self) -> None:
@@ -277,6 +293,7 @@ class Store:
 
 
 _TOO_MANY = "You have reached the maximum number of conversations. Delete some to continue."
+_TOO_LONG = "This conversation has as many messages as it can. Start another one."
 _TOO_OFTEN = "You are sending too many messages. Try again later."
 _MINUTE = timedelta(minutes=1)
 _NO_ROOM = "This server keeps as much as it can. Delete some conversations, or try again later."
@@ -285,7 +302,3 @@ _MOST_SEARCHES = 100
 
 def _ignore(conversation_id: str) -> None:
     return None
-
-
-def _size(messages: Sequence[Message]) -> int:
-    return sum(each.size for each in messages)

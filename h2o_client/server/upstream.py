@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import http.client
-import json
-import logging
 import os
+import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
+
+import msgspec
 
 from h2o_client.errors import ConfigurationError
+from h2o_client.printable import printable
 from h2o_client.server.engine import AnswerCut, EngineFailure, Turn
+from h2o_client.server.log import logger
 from h2o_client.server.sampling import Sampling, read_sampling
-from h2o_client.wire import sse
+from h2o_client.wire import json, sse
 from h2o_client.wire.events import Final, Token
 from h2o_client.wire.lines import LineSplitter
-
-logger: logging.Logger = logging.getLogger("h2o_client.server")
 
 KEYS = ("H2O_UPSTREAM_KEY", "OPENAI_API_KEY")
 """The environment variables the key is looked for in; the first that is set counts."""
 
 _CONNECT = 10.0  # seconds; a stop is not seen meanwhile
+_LISTED = 30.0  # seconds for the list of models, which Ctrl-C cannot interrupt
+_LONGEST_LINE = 1024 * 1024  # bytes; a line is one token
+_LONGEST_DOCUMENT = 8 * 1024 * 1024  # bytes: a whole answer, or a list of models
 _LONGEST_REFUSAL = 65536
 
 
@@ -37,7 +42,8 @@ class UpstreamEngine:
     the upstream's name for it, by default the first it lists. The key comes from the environment
     variable H2O_UPSTREAM_KEY or OPENAI_API_KEY, if there is one. Of the sampling parameters the
     API has max_new_tokens, temperature (0 where do_sample is false), top_p, stop and seed; it has
-    no word for the others. Its errors are passed on with status, error type and Retry-After.
+    no word for the others. Its errors are passed on with status, error type and Retry-After. What
+    it sends is bounded: 1 MiB a line of a stream, 8 MiB a document.
     """
 
     def __init__(
@@ -48,16 +54,13 @@ class UpstreamEngine:
         key: str | None = None,
         timeout: float = 300.0,
     ) -> None:
-        """``timeout`` is in seconds, between two signs of life. Raises `ConfigurationError`."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query:
-            raise ConfigurationError(f"{url!r} is no address of an OpenAI-compatible server.")
+        """``timeout`` is in seconds, between two tokens. Raises `ConfigurationError`."""
+        parts = _split(url)
         self._secure = parts.scheme == "https"
-        self._host, self._port = parts.hostname, parts.port
+        self._host, self._port = str(parts.hostname), parts.port
         path = parts.path.rstrip("/").removesuffix("/chat/completions")
         self._path = path or "/v1"
-        found = (os.environ.get(name) for name in KEYS)
-        self._key = key if key is not None else next(filter(None, found), "")
+        self._key = _checked_key(key)
         self._timeout = timeout
         self.model: str = model or self._first_model()
 
@@ -71,27 +74,35 @@ class UpstreamEngine:
             "messages": [{"role": turn.role, "content": turn.content} for turn in turns],
             "stream": True,
         }
-        body = json.dumps(document).encode()
-        with self._answer("POST", "/chat/completions", body, stopped) as response:
+        body = msgspec.json.encode(document)
+        deadline = _Deadline(self._timeout)
+        with self._answer("POST", "/chat/completions", body, deadline, stopped) as response:
             if response.status != 200:
                 raise _refusal(response)
             if "json" in response.headers.get("content-type", ""):
                 yield from _read_whole(response)
             else:
-                yield from _read_stream(response)
+                yield from _read_stream(response, deadline)
 
     def _first_model(self) -> str:
+        deadline = _Deadline(_LISTED)
         try:
-            with self._answer("GET", "/models", None, lambda: False) as response:
-                return str(json.loads(response.read())["data"][0]["id"])
-        except (AnswerCut, ValueError, LookupError, TypeError) as exc:
+            with self._answer("GET", "/models", None, deadline, lambda: False) as response:
+                listed = json.read_as(_read_document(response), _Models)
+            return listed.data[0].id
+        except (AnswerCut, EngineFailure, ValueError, LookupError) as exc:
             raise ConfigurationError(
                 f"{self._host} does not say which models it has: name one with --model."
             ) from exc
 
     @contextmanager
     def _answer(
-        self, method: str, path: str, body: bytes | None, stopped: Callable[[], bool]
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        deadline: _Deadline,
+        stopped: Callable[[], bool],
     ) -> Iterator[http.client.HTTPResponse]:
         connection = self._connection()
         headers = {"Content-Type": "application/json", "Accept": "text/event-stream, */*"}
@@ -99,7 +110,10 @@ class UpstreamEngine:
             headers["Authorization"] = f"Bearer {self._key}"
         done = threading.Event()
         watcher = threading.Thread(
-            target=_watch, args=(connection, stopped, done), name="h2o-upstream", daemon=True
+            target=_watch,
+            args=(connection, lambda: stopped() or deadline.passed, done),
+            name="h2o-upstream",
+            daemon=True,
         )
         try:
             connection.connect()
@@ -109,8 +123,10 @@ class UpstreamEngine:
             yield connection.getresponse()
         except (OSError, http.client.HTTPException) as exc:
             if not stopped():
-                logger.warning("The upstream %s failed: %r", self._host, exc)
-            raise AnswerCut(str(exc)) from exc
+                said = printable(repr(exc), most=_LONGEST_SAID)
+                logger.warning("The upstream %s failed: %s", self._host, said)
+            said = deadline.words if deadline.passed else printable(str(exc), most=_LONGEST_SAID)
+            raise AnswerCut(said) from exc
         finally:
             done.set()
             if watcher.is_alive():
@@ -150,57 +166,148 @@ def _watch(
             return
 
 
-def _read_stream(response: http.client.HTTPResponse) -> Iterator[Token | Final]:
+def _read_stream(
+    response: http.client.HTTPResponse, deadline: _Deadline
+) -> Iterator[Token | Final]:
     lines = LineSplitter(carriage_returns=True)
     while data := response.read1(65536):
         for line in lines.feed(data):
             name, value = sse.field(line)
             if name == b"data" and value != b"[DONE]":
-                yield from _read_chunk(value)
+                chunk = _read_chunk(value)
+                yield from chunk.events
+                if chunk.alive:
+                    deadline.extend()
+        if lines.pending > _LONGEST_LINE:
+            raise _too_long()
+    if deadline.passed:
+        raise AnswerCut(deadline.words)
+
+
+class _Deadline:
+    """When a model server has been silent for too long: comments and empty chunks do not count."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.words = f"The model server timed out: no token within {seconds:g} s"
+        self.extend()
+
+    def extend(self) -> None:
+        """Count from now."""
+        self._due = time.monotonic() + self._seconds
+
+    @property
+    def passed(self) -> bool:
+        """Whether it has been."""
+        return time.monotonic() > self._due
+
+
+class _Model(msgspec.Struct):
+    id: str
+
+
+class _Models(msgspec.Struct):
+    data: list[_Model]
+
+
+class _Chunk(msgspec.Struct):
+    """What one document says. ``alive``: a token, perhaps of reasoning, or the end."""
+
+    events: list[Token | Final]
+    alive: bool
 
 
 def _read_whole(response: http.client.HTTPResponse) -> Iterator[Token | Final]:
-    yield from _read_chunk(response.read(), part="message")
+    yield from _read_chunk(_read_document(response), part="message").events
 
 
-def _read_chunk(data: bytes, *, part: str = "delta") -> Iterator[Token | Final]:
+def _read_document(response: http.client.HTTPResponse) -> bytes:
+    document = response.read(_LONGEST_DOCUMENT + 1)
+    if len(document) > _LONGEST_DOCUMENT:
+        raise _too_long()
+    return document
+
+
+def _read_chunk(data: bytes, *, part: str = "delta") -> _Chunk:
+    found = _Chunk([], alive=False)
     try:
-        chunk = json.loads(data)
+        chunk: Any = json.read(data)
         if "error" in chunk:
             raise _failure(chunk, status=500)
         for choice in chunk.get("choices") or ():
             said = choice.get(part) or {}
+            found.alive = found.alive or any(said.get(name) for name in _SAID)
             if text := said.get("content"):
-                yield Token(str(text))
+                found.events.append(Token(str(text)))
             if reason := choice.get("finish_reason"):
-                yield Final(finish_reason="length" if reason == "length" else "stop")
+                found.alive = True
+                found.events.append(Final(finish_reason="length" if reason == "length" else "stop"))
     except (ValueError, TypeError, AttributeError) as exc:
         raise EngineFailure(
             "The model server sent something that is no completion", error_type="generation"
         ) from exc
+    return found
+
+
+_SAID = ("content", "reasoning", "reasoning_content")
+
+
+def _too_long() -> EngineFailure:
+    return EngineFailure("The response of the model server is too long", error_type="generation")
+
+
+def _split(url: str) -> SplitResult:
+    # Not shown: a name and a password can stand in it.
+    unfit = ConfigurationError(
+        "That is no address of an OpenAI-compatible server. Pass http or https, a host, perhaps a "
+        "port and a path, nothing else: http://127.0.0.1:8000/v1; a key in H2O_UPSTREAM_KEY."
+    )
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        raise unfit from None
+    if not known or parts.query or parts.username or parts.password or not url.isprintable():
+        raise unfit
+    return parts
+
+
+def _checked_key(key: str | None) -> str:
+    found = (os.environ.get(name) for name in KEYS)
+    key = (key if key is not None else next(filter(None, found), "")).strip()
+    # http.client would refuse it, with all of it in the error.
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigurationError(
+            "The key of the model server has characters that no header can have. "
+            "Set H2O_UPSTREAM_KEY to printable ASCII on one line."
+        )
+    return key
 
 
 def _refusal(response: http.client.HTTPResponse) -> EngineFailure:
     body = response.read(_LONGEST_REFUSAL)
     try:
-        document = json.loads(body)
-    except ValueError:
+        document = json.read(body)
+    except json.InvalidJson:
         document = {"error": body.decode("utf-8", "replace").strip() or response.reason}
     wait = response.headers.get("retry-after", "")
     # What is no error of HTTP's (a redirect, a 204) is no answer either: a bad gateway.
     status = response.status if response.status >= 400 else 502
-    return _failure(document, status, float(wait) if wait.isdecimal() else None)
+    return _failure(document, status, float(wait) if re.fullmatch(r"\d{1,9}", wait) else None)
 
 
-def _failure(document: Any, status: int, retry_after: float | None = None) -> EngineFailure:
+def _failure(document: object, status: int, retry_after: float | None = None) -> EngineFailure:
     said: dict[str, Any] = document if isinstance(document, dict) else {}
     error, kind = said.get("error"), said.get("error_type")
     if isinstance(error, dict):
         kind = error.get("type")
         error = error.get("message")
     return EngineFailure(
-        str(error or "The model server refused"),
-        error_type=kind if isinstance(kind, str) else None,
+        printable(str(error or "The model server refused"), most=_LONGEST_SAID),
+        error_type=printable(kind, most=100) if isinstance(kind, str) else None,
         status=status,
         retry_after=retry_after,
     )
+
+
+_LONGEST_SAID = 2000

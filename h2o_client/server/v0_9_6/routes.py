@@ -162,7 +162,7 @@ class Routes:
 
     async def _answer(self, request: Request) -> ASGIApp:
         conversation = conversations.own(self._store, request)
-        self._store.expect_message(conversation.session)
+        self._store.expect_message(conversation)
         try:
             form = await read_form(request)
         except ValueError:
