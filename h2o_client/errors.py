@@ -170,18 +170,22 @@ class StatusError(H2oError):
         origin: str = "server",
     ) -> None:
         who = "The model server behind the chat-ui" if origin == "model" else "The server"
-        hint = self.hint
+        self.said = said
+        hint = self.hint = self._hint()
         if origin == "model" and type(self) is StatusError and status not in _WRONG_REQUESTS:
             hint = _MODEL_HINT
         super().__init__(_join(f"{who} answered {status}: {said or 'no reason given'}", hint))
         self.status = status
-        self.said = said
         self.url = url
         self.body = body
         self.request_id = request_id
         self.retry_after = retry_after
         self.error_type = error_type
         self.origin = origin
+
+    def _hint(self) -> str:
+        """What to do next, after what was ``said``."""
+        return self.hint
 
 
 _WRONG_REQUESTS = (400, 413, 422)
@@ -225,9 +229,40 @@ class ModelUnavailableError(StatusError):
 
 
 class RateLimitError(StatusError):
-    """429. Without ``retry_after``, wait a minute: refused attempts can prolong the ban."""
+    """429. Without ``retry_after``, wait a minute: refused attempts can prolong the ban.
+
+    ``limit`` says of what there was too much: "rate", for which waiting helps, "conversations",
+    "messages" (in one conversation), or "login" (messages without a login).
+    """
 
     hint = "Wait before you ask again; attempts made meanwhile can prolong the ban."
+
+    @property
+    def limit(self) -> str:
+        """What waiting does not help against, by chat-ui's own words; else "rate"."""
+        return next((limit for words, limit, _ in _LIMITS if words in self.said), "rate")
+
+    def _hint(self) -> str:
+        return next((hint for words, _, hint in _LIMITS if words in self.said), self.hint)
+
+
+_LIMITS = (
+    (
+        "maximum number of conversations",
+        "conversations",
+        "Waiting does not help: delete some, or all with H2oSession(...).delete_conversations().",
+    ),
+    (
+        "This conversation has more than",
+        "messages",
+        "Waiting does not help: go on in a new conversation.",
+    ),
+    (
+        "number of messages before login",
+        "login",
+        f"Waiting does not help: only a login does. {AuthenticationError.hint}",
+    ),
+)
 
 
 class ServerError(StatusError):

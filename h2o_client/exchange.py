@@ -17,6 +17,7 @@ from h2o_client.errors import (
     H2oError,
     IncompleteAnswerError,
     ProtocolError,
+    RateLimitError,
     ServerError,
     StatusError,
     TransportError,
@@ -456,7 +457,8 @@ class Exchange:
             exc.partial = self.transcript.text
             exc.conversation_id = self.conversation_id or None
             if not isinstance(exc, ConfigurationError) and exc.resendable is None:
-                exc.resendable = not self._sent or _is_refusal(exc)
+                refused = not self._sent or _is_refusal(exc)
+                exc.resendable = refused and not _is_limit(exc)
             if _is_a_break(exc) and self._sent and not self._ended:
                 self._left_running = self._kept
                 # A caller whose time is over does not wait for this.
@@ -701,6 +703,11 @@ class Exchange:
             self._stop_sent.wait(CLEAN_UP)
         if self.ours:
             self._litter.discard(self.conversation_id, seconds=end - time.monotonic())
+
+
+def _is_limit(exc: H2oError) -> bool:
+    """Whether the same would be refused again, however long one waits."""
+    return isinstance(exc, RateLimitError) and exc.limit != "rate"
 
 
 def _is_refusal(exc: H2oError) -> bool:

@@ -179,7 +179,8 @@ class MessageRoutes(ConversationRoutes):
         if run.user.role == "user" and not run.user.content.strip():
             self.violate("an empty message of the user was sent to the model")
         before_it = [each.role for each in run.history if each.role != "system"]
-        if run.user.role == "user" and before_it[-1:] == ["user"]:
+        answered = before is None or before.kept
+        if run.user.role == "user" and before_it[-1:] == ["user"] and answered:
             self.violate("two messages of the user in a row")
         settings = session.settings or {"shareConversationsWithModelAuthors": True}
         if settings["shareConversationsWithModelAuthors"]:

@@ -138,6 +138,7 @@ def test_the_servers_own_limit_is_not_run_against(version: str) -> None:
         error = failing(client, RateLimitError)
         assert isinstance(error, RateLimitError)
         assert (error.status, error.origin, error.resendable) == (429, "server", True)
+        assert error.limit == "rate"
         assert server.count("POST", MESSAGE) == 2
 
 
@@ -356,13 +357,24 @@ def refuses(words: str, status: int, message: str) -> Callable[[Exchange], bool]
     return before
 
 
+LIMITS = {
+    "conversations": "You have reached the maximum number of conversations. Delete some.",
+    "messages": "This conversation has more than 4 messages. Start a new one to continue",
+    "login": "Exceeded number of messages before login",
+}
+
+
+@pytest.mark.parametrize("limit", LIMITS)
 @every_generation
-def test_a_server_that_allows_no_more_conversations(version: str) -> None:
-    said = "You have reached the maximum number of conversations."
-    before = refuses("POST /conversation", 429, said)
-    with talking(version, before=before) as (server, client):
-        assert failing(client, RateLimitError).resendable is True
-        assert server.count("POST", "/conversation") == 1
+def test_a_limit_that_no_waiting_lifts_is_no_rate(version: str, limit: str) -> None:
+    path = "/conversation" if limit == "conversations" else "/conversation/[^/]+"
+    before = refuses(f"POST {path}", 429, LIMITS[limit])
+    with FakeChatUi(version, before=before) as server, H2oSession(server.url) as client:
+        error = failing(client, RateLimitError)
+        assert isinstance(error, RateLimitError)
+        assert (error.limit, error.resendable) == (limit, False)
+        assert "Waiting does not help" in str(error)
+        assert server.count("POST", re.compile(path)) == 1
 
 
 @every_generation

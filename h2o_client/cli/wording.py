@@ -23,6 +23,10 @@ _WORDS = tuple(
             "Accept them: leave --no-terms out",
         ),
         (r"H2oSession\(\.\.\.\)\.models\(\)", "h2o-chat models"),
+        (
+            r"H2oSession\(\.\.\.\)\.delete_conversations\(\)",
+            "h2o-chat conversations delete --all",
+        ),
         (r"H2oSession\(\.\.\., model=\.\.\.\)", "--model NAME"),
         (r'H2oSession\("(\S+)"\)', r"--url \1"),
         (r"give H2oSession the address", "use the address"),
