@@ -28,6 +28,7 @@ def stream(
     proxy: str | None = None,
     cookies: Cookies | None = None,
     headers: Mapping[str, str] | None = None,
+    share_data: bool | None = False,
     verify: bool | str | ssl.SSLContext = True,
     **options: Unpack[Options],
 ) -> Reply:
@@ -42,6 +43,7 @@ def stream(
         proxy=proxy,
         cookies=cookies,
         headers=headers,
+        share_data=share_data,
         verify=verify,
     )
     try:
@@ -65,6 +67,7 @@ def chat(
     proxy: str | None = None,
     cookies: Cookies | None = None,
     headers: Mapping[str, str] | None = None,
+    share_data: bool | None = False,
     verify: bool | str | ssl.SSLContext = True,
     **options: Unpack[Options],
 ) -> Answer:
@@ -76,6 +79,7 @@ def chat(
         proxy=proxy,
         cookies=cookies,
         headers=headers,
+        share_data=share_data,
         verify=verify,
     ) as session:
         return session.chat(messages, system=system, keep=keep, **options)

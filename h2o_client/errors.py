@@ -155,7 +155,7 @@ class StatusError(H2oError):
     of 2023 passed on the answer of the model server behind it.
     """
 
-    hint = "The same would be refused again: change the request, or ask the server's operator."
+    hint: str = "The same would be refused again: change the request, or ask the server's operator."
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class StatusError(H2oError):
     ) -> None:
         who = "The model server behind the chat-ui" if origin == "model" else "The server"
         self.said = said
-        hint = self.hint = self._hint()
+        self.hint = hint = self._hint()
         if origin == "model" and type(self) is StatusError and status not in _WRONG_REQUESTS:
             hint = _MODEL_HINT
         super().__init__(_join(f"{who} answered {status}: {said or 'no reason given'}", hint))

@@ -48,9 +48,9 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 class H2oSession:
     """A client of the chat-ui server at ``base_url``. Use it in a ``with``; threads may share it.
 
-    Nothing is sent until something is asked. The first request accepts the server's terms
-    (``accept_terms``) and makes sure that conversations are not shared with the authors of the
-    models (``share_data``). ``H2O_CLIENT_URL``, ``H2O_CLIENT_MODEL`` and ``H2O_CLIENT_COOKIE``
+    Nothing is sent until something is asked. The first request accepts the server's terms, unless
+    ``accept_terms`` is False, and turns off the sharing of conversations with the authors of the
+    models: see ``share_data``. ``H2O_CLIENT_URL``, ``H2O_CLIENT_MODEL`` and ``H2O_CLIENT_COOKIE``
     stand in for arguments that are not given.
 
     base_url: the server's address, with a path if it has one.
@@ -58,7 +58,11 @@ class H2oSession:
     server_version: the chat-ui's, as "0.9.4", or "latest": it is then not found out by requests.
     proxy: an http, https or socks URL; else the usual environment variables.
     cookies: of a browser that is logged in: ``"name=value"``, a mapping, a jar, or a Netscape
-        cookie file. What its user has set in the browser stays as it was.
+        cookie file. What its user has set in the browser stays as it was, but for terms and
+        sharing.
+    share_data: False turns off, for the session or for the user whose cookie it has, that
+        conversations are shared with the authors of the models; True turns it on; None leaves it as
+        the user has it (in a session of its own: on, which is the servers' default).
     headers: sent with every request, as for a proxy that asks for credentials.
     timeout: `Timeouts`, or seconds for all but the total.
     max_retries: how often a request that cannot have been taken is sent again, and how often an
@@ -88,7 +92,7 @@ class H2oSession:
         timeout: Timeouts | float | None = Timeouts(),  # noqa: B008 - it is frozen
         max_retries: int = 2,
         accept_terms: bool = True,
-        share_data: bool = False,
+        share_data: bool | None = False,
         web_search: bool = False,
         insecure_cookies: bool | None = None,
         verify: bool | str | ssl.SSLContext = True,

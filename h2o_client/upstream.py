@@ -61,7 +61,7 @@ class Upstream:
         timeouts: Timeouts,
         model: str | None,
         accept_terms: bool,
-        share_data: bool,
+        share_data: bool | None,
         web_search: bool,
         server_version: str | None,
         named: bool,
@@ -406,7 +406,9 @@ class Upstream:
     ) -> Settings | None:
         """What to post, if anything: it replaces the whole document."""
         if not self._has_others_settings():
-            fresh = Settings(accepted=self._accept_terms, shares_data=self._share_data)
+            # A new session's default is to share: None leaves it so.
+            shares = self._share_data is not False
+            fresh = Settings(accepted=self._accept_terms, shares_data=shares)
             if not generation.samples:
                 return fresh
             assert stored is not None
@@ -419,13 +421,14 @@ class Upstream:
         # A session that somebody uses in a browser too: everything else stays as it was.
         assert stored is not None
         accepted = stored.accepted or self._accept_terms
-        if accepted == stored.accepted and self._share_data == stored.shares_data:
+        shares = stored.shares_data if self._share_data is None else self._share_data
+        if accepted == stored.accepted and shares == stored.shares_data:
             return None
         active_model = stored.active_model
         if generation.samples:
             active_model = self._offered(active_model, call)
         return msgspec.structs.replace(
-            stored, accepted=accepted, shares_data=self._share_data, active_model=active_model
+            stored, accepted=accepted, shares_data=shares, active_model=active_model
         )
 
     def _post_settings(self, generation: Generation, settings: Settings, call: Call) -> None:

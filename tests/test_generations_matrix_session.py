@@ -9,6 +9,7 @@ from itertools import pairwise, product
 
 import pytest
 
+import h2o_client
 from fake_chatui import FakeChatUi
 from fake_checks import (
     ALL,
@@ -97,6 +98,23 @@ def test_what_a_user_has_set_in_the_browser_stays(
         check(server)
 
 
+@pytest.mark.parametrize(
+    ("version", "shares", "accepted"), list(product(ALL, [True, False], [True, False]))
+)
+def test_sharing_stays_as_the_user_has_it_if_that_is_wanted(
+    version: str, shares: bool, accepted: bool
+) -> None:
+    with FakeChatUi(version, terms=True) as server:
+        odd = {**odd_settings(server), "shareConversationsWithModelAuthors": shares}
+        cookie = server.browser(accepted=accepted, **odd)
+        with H2oSession(server.url, cookies=cookie, share_data=None) as client:
+            client.chat("Hello")
+            assert client.settings().shares_data == shares
+        assert server.settings(cookie) == odd
+        posts = server.count("POST", "/settings") + server.count("POST", "/api/v2/user/settings")
+        assert (posts > 0) == (not accepted)
+
+
 @every_version
 def test_settings_change_in_what_is_given_and_in_nothing_else(version: str) -> None:
     with FakeChatUi(version) as server:
@@ -138,6 +156,15 @@ def test_sharing_is_for_those_who_want_it(version: str) -> None:
         with H2oSession(server.url, share_data=True) as client:
             client.chat("Hello")
         assert len(server.shared) == 1
+        with H2oSession(server.url, share_data=None) as client:
+            client.chat("Hello")  # a new session: the server's default
+        assert len(server.shared) == 2
+        h2o_client.chat("Hello", base_url=server.url, share_data=True)
+        with h2o_client.stream("Hello", base_url=server.url, share_data=None) as reply:
+            reply.read()
+        assert len(server.shared) == 4
+        h2o_client.chat("Hello", base_url=server.url)
+        assert len(server.shared) == 4
 
 
 @every_generation

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 from urllib.parse import quote
 
-from h2o_client.generations.generation import Ask, Generation, Prompt, Upload, Version
+from h2o_client.generations.generation import Ask, Generation, Prompt, Span, Upload, Version
 from h2o_client.generations.records import (
     Created,
     Entries,
@@ -39,7 +39,7 @@ class V0_9_6(V0_9_2):  # noqa: N801 - named as the version
     name = "chat-ui v0.9.6 to v0.10.0"
     first: ClassVar[Version] = (0, 9, 6)
     last: ClassVar[Version] = (0, 10, 0)
-    spans = ()
+    spans: ClassVar[tuple[Span, ...]] = ()
     has_pages = False
     # keepAlives come ten a second, 380 bytes in all; a proxy that hands on 8 KiB at a time makes
     # gaps of 22 s of them.
