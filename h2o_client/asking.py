@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 from urllib.parse import urljoin
 
@@ -21,6 +22,7 @@ from h2o_client.generations.generation import Ask, Moved, Refused
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport import Call, Response, Transport
 from h2o_client.wire import json
+from h2o_client.wire.checkpoint import checked_by
 from h2o_client.wire.refusal import login_wall, refusal
 from h2o_client.wire.request import Request
 
@@ -38,10 +40,21 @@ class Asking:
 
     def fetch(self, ask: Ask[T], call: Call | None = None) -> T:
         """What ``ask`` reads in the answer. Raises as `body`, and `ProtocolError`."""
-        return self.understood(ask, self.body(ask.request, call))
+        call = call or Call(self.timeouts)
+        return self.understood(ask, self.body(ask.request, call), call)
 
-    def understood(self, ask: Ask[T], body: bytes) -> T:
-        """What ``ask`` reads in ``body``."""
+    def understood(self, ask: Ask[T], body: bytes, call: Call) -> T:
+        """What ``ask`` reads in ``body``. The call's times go on meanwhile."""
+        with self.decoding(call):
+            return self._understood(ask, body)
+
+    @contextmanager
+    def decoding(self, call: Call) -> Iterator[None]:
+        """Long work on an answer ends when the call's time is over, or the call is woken."""
+        with self.transport.translating(call), checked_by(call.go_on):
+            yield
+
+    def _understood(self, ask: Ask[T], body: bytes) -> T:
         url = self.transport.base_url + ask.request.path.partition("?")[0]
         document = plain(body)
         if document.get("type") == "redirect":

@@ -278,9 +278,9 @@ class H2oSession:
         custom_prompts: system prompts by the name of their model (v0.5 and later).
         others: by the server's own names.
         """
-        before = self.settings()
-        self._upstream.change_settings(
-            msgspec.structs.replace(
+
+        def changed(before: Settings) -> Settings:
+            return msgspec.structs.replace(
                 before,
                 active_model=before.active_model if model is None else model,
                 shares_data=before.shares_data if share_data is None else share_data,
@@ -289,7 +289,8 @@ class H2oSession:
                 ),
                 others={**before.others, **(others or {})},
             )
-        )
+
+        self._upstream.change_settings(changed)
         return self._upstream.settings()
 
     def user(self) -> User | None:

@@ -209,7 +209,8 @@ def _asked_in(stored: Stored, message_id: str | None) -> Message:
         messages = messages[: places[0] + 1] if places else []
     known = {each.id: each for each in messages}
     while messages and messages[-1].parent in known and messages[-1].role != "user":
-        messages.append(known[messages[-1].parent])
+        # Each is taken once: a server can make a message its own ancestor.
+        messages.append(known.pop(messages[-1].parent))
     asked = [each for each in messages if each.role == "user"]
     if not asked:
         raise ConfigurationError(

@@ -27,13 +27,14 @@ from h2o_client.generations import detect, pages
 from h2o_client.generations.detect import Found
 from h2o_client.generations.generation import Ask, Generation, delete_request
 from h2o_client.generations.latest import Latest, resume_probe
-from h2o_client.generations.records import Created, Model, Settings, Stored, User
+from h2o_client.generations.records import Created, Layout, Model, Settings, Stored, User
 from h2o_client.generations.v0_9_6 import V0_9_6
 from h2o_client.litter import CLEAN_UP, Litter
 from h2o_client.log import log
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport import Call, Response, Transport, Woken
-from h2o_client.wire.request import Request
+from h2o_client.wire.pagedata import EndlessError
+from h2o_client.wire.request import Request, post_json
 
 T = TypeVar("T")
 
@@ -197,9 +198,20 @@ class Upstream:
             self.check_login(call)  # a guest's would be the defaults
         return self.asking.fetch(ask, call)
 
-    def change_settings(self, settings: Settings, call: Call | None = None) -> None:
-        """Posts the whole document."""
-        self._post_settings(self.prepared(call), settings, call or Call(self.timeouts))
+    def change_settings(
+        self, change: Callable[[Settings], Settings], call: Call | None = None
+    ) -> None:
+        """Posts the whole document, as ``change`` makes it of what is stored."""
+        call = call or Call(self.timeouts)
+        generation = self.prepared(call)
+        if generation.has_pages:
+            layout = self.asking.fetch(generation.layout(), call)
+            if layout.needs_login:
+                raise self._no_login()
+            stored = _to_send_back(layout)
+        else:
+            stored = self.settings(call)
+        self._post_settings(generation, change(stored), call)
 
     def create(self, model: str, preprompt: str | None, call: Call) -> Created:
         """A new conversation. It is deleted even if the caller is interrupted meanwhile."""
@@ -281,7 +293,8 @@ class Upstream:
     def _find(self, call: Call) -> Found:
         request = detect.first_request()
         first = self.transport.ask(request, call, enough=detect.is_enough)
-        found = detect.by_models(first.whole())
+        with self.asking.decoding(call):
+            found = detect.by_models(first.whole())
         if found is None:
             found = self._find_by_page(first, call)
         log.info("%s is %s: %s", self.transport.base_url, found.generation.name, found.why)
@@ -298,8 +311,10 @@ class Upstream:
         kind = response.headers.get("content-type", "").partition(";")[0]
         ask = Ask(request, lambda body: detect.by_page(first.whole(), first.status, kind, body))
         try:
-            return self.asking.understood(ask, body)
-        except ProtocolError:
+            return self.asking.understood(ask, body, call)
+        except ProtocolError as exc:
+            if isinstance(exc.__cause__, EndlessError):
+                raise
             # A server whose list of models failed just now is none the less a chat-ui.
             if first.status in (401, 429) or first.status >= 500:
                 self.asking.judge(first)
@@ -381,9 +396,9 @@ class Upstream:
             if found.layout is None and generation.has_pages:
                 found = detect.by_layout(found, self.asking.fetch(generation.layout(), call))
             if found.layout is not None:
-                stored = found.layout.settings
                 if found.layout.needs_login:
                     raise self._no_login()
+                stored = _to_send_back(found.layout)
             else:
                 stored = self.asking.fetch(generation.settings(), call)
         self._found = found
@@ -490,6 +505,21 @@ def _forget_all() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)
+
+
+def _to_send_back(layout: Layout) -> Settings:
+    """The settings of a page. Raises `ProtocolError` if they are larger than the page itself.
+
+    References in page data can stand for more than was received.
+    """
+    settings = layout.settings
+    try:
+        written = post_json("", {"": settings.custom_prompts, **settings.others})
+    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
+        raise ProtocolError("the settings, which cannot be sent back", type(exc).__name__) from exc
+    if len(written.body or b"") > layout.size:
+        raise ProtocolError("the settings, which are larger than the page that has them")
+    return settings
 
 
 def _is_same(found: Found, before: Found) -> bool:

@@ -10,7 +10,6 @@ from h2o_client.generations import pages
 from h2o_client.generations.generation import Moved, Refused
 from h2o_client.generations.records import (
     Entry,
-    Layout,
     Model,
     Settings,
     User,
@@ -99,7 +98,8 @@ LAYOUTS: dict[str, tuple[dict[str, object], Settings]] = {
 @pytest.mark.parametrize(("layout", "settings"), LAYOUTS.values(), ids=LAYOUTS)
 def test_a_layout_is_read(layout: dict[str, object], settings: Settings) -> None:
     model = Model(id="m", name="m", display_name="M")
-    assert read_layout(layout) == Layout(settings=settings, models=(model,))
+    read = read_layout(layout)
+    assert (read.settings, read.models) == (settings, (model,))
 
 
 def test_settings_keep_what_has_no_name_here_and_no_time() -> None:

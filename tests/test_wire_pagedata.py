@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from h2o_client.wire.checkpoint import checked_by
 from h2o_client.wire.pagedata import (
     UNDEFINED,
     Data,
@@ -127,16 +128,81 @@ def test_shared_values_stay_shared() -> None:
     assert found[0] is found[1]
 
 
-@pytest.mark.parametrize(
-    "values", [[[0]], [{"a": 0}], [[1], {"b": 0}]], ids=["list", "object", "both"]
-)
-def test_what_holds_itself_is_read_without_end(values: list[object]) -> None:
-    found = unflatten(values)
-    inner = found
-    for _ in range(4):
-        assert isinstance(inner, list | dict)
-        inner = inner[0] if isinstance(inner, list) else next(iter(inner.values()))
-    assert inner is found
+def test_promises_of_one_chunk_share_its_value() -> None:
+    later = '{"type":"chunk","id":7,"data":[{"a":1},5]}'
+    found = read(page(data([1, 1, 2], ["Promise", 3], ["Promise", 3], 7), then=later))
+    assert isinstance(found, list)
+    assert isinstance(found[0], Data)
+    assert found[0].value == [{"a": 5}] * 3
+    assert isinstance(found[0].value, list)
+    assert found[0].value[0] is found[0].value[1] is found[0].value[2]
+
+
+def doubled(depth: int) -> list[object]:
+    """A list of two lists, each of which is the same list of two lists, and so on."""
+    return [*([number + 1] * 2 for number in range(depth)), "x"]
+
+
+def promised(depth: int) -> bytes:
+    """The same, of promises."""
+    chunks = [
+        {"type": "chunk", "id": number, "data": [[1, 1], ["Promise", 2], number + 1]}
+        for number in range(depth)
+    ]
+    lines = [json.dumps(each) for each in chunks]
+    return page(data(["Promise", 1], 0), then="\n".join(lines))
+
+
+# What is small as received, and large with every reference written out.
+BOMBS: dict[str, bytes] = {
+    "lists": page(data(*doubled(60))),
+    "objects": page(data(*({"a": at + 1, "b": at + 1} for at in range(60)), "x")),
+    "sets": page(data(*(["Set", at + 1, at + 1] for at in range(60)), "x")),
+    "maps": page(data(*(["Map", 61, at + 1, 62, at + 1] for at in range(60)), 0, "k", "l")),
+    "promises": promised(60),
+    "nodes": page(*([data(*doubled(15))] * 3)),
+    "text": page(data([1] * 3000, "x" * 10_000)),
+    "names": page(data([1] * 3000, {"x" * 10_000: 2}, 5)),
+}
+
+CYCLES: dict[str, bytes] = {
+    "a list": page(data([0])),
+    "an object": page(data({"a": 0})),
+    "both": page(data([1], {"b": 0})),
+    "a list in a set": page(data([1], ["Set", 0])),
+    "chunks": page(
+        data(["Promise", 1], 7),
+        then='{"type":"chunk","id":7,"data":[["Promise",1],8]}\n'
+        '{"type":"chunk","id":8,"data":[["Promise",1],7]}',
+    ),
+}
+
+
+@pytest.mark.parametrize("document", BOMBS.values(), ids=BOMBS)
+def test_references_that_stand_for_too_much_are_refused(document: bytes) -> None:
+    with pytest.raises(ValueError, match="stand for too much"):
+        read(document)
+
+
+@pytest.mark.parametrize("document", CYCLES.values(), ids=CYCLES)
+def test_a_value_in_itself_is_refused(document: bytes) -> None:
+    with pytest.raises(ValueError, match="contains itself"):
+        read(document)
+
+
+def test_as_much_as_a_document_holds_may_be_shared() -> None:
+    assert isinstance(read(page(data(*doubled(14)))), list)
+
+
+def test_work_on_a_document_can_be_ended() -> None:
+    class OverError(Exception):
+        pass
+
+    def check() -> None:
+        raise OverError
+
+    with checked_by(check), pytest.raises(OverError):
+        read(page(data([1] * 10, "x")))
 
 
 @pytest.mark.parametrize("document", BROKEN.values(), ids=BROKEN)

@@ -109,7 +109,7 @@ def by_page(first_answer: bytes, status: int, content_type: str, body: bytes) ->
     Raises as `pages.node`: ValueError for what is no page of a chat-ui.
     """
     node = pages.node(body, 0)
-    layout = read_layout(node)
+    layout = read_layout(node, size=len(body))
     if status == 403 and _API_OFF in first_answer:
         kind = V0_9_2 if _STREAMED_PAGE in content_type else V0_8
         why = f"{MODELS} is switched off, {pages.ROOT} is {content_type or 'without a type'}"

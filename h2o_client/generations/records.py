@@ -10,6 +10,7 @@ import msgspec
 
 from h2o_client.messages import Message
 from h2o_client.wire import pagedata
+from h2o_client.wire.checkpoint import checked
 from h2o_client.wire.events import Failure, Final
 from h2o_client.wire.updates import sources
 
@@ -119,7 +120,7 @@ class Layout(msgspec.Struct, frozen=True):
     """What every page of the server tells, up to v0.9.5: node 0 of its page data.
 
     ``needs_login``: whether this session can do nothing before it has one. ``names`` are those of
-    the node's fields: they tell versions.
+    the node's fields: they tell versions. ``size`` is that of the page, in bytes.
     """
 
     settings: Settings
@@ -128,6 +129,7 @@ class Layout(msgspec.Struct, frozen=True):
     entries: tuple[Entry, ...] = ()
     needs_login: bool = False
     names: frozenset[str] = frozenset()
+    size: int = 0
 
 
 def is_id(value: str) -> bool:
@@ -135,8 +137,8 @@ def is_id(value: str) -> bool:
     return _CONVERSATION_ID.fullmatch(value) is not None
 
 
-def read_layout(node: Mapping[str, object]) -> Layout:
-    """Node 0 of the page data."""
+def read_layout(node: Mapping[str, object], *, size: int = 0) -> Layout:
+    """Node 0 of the page data, which came in a page of ``size`` bytes."""
     return Layout(
         settings=read_settings(mapping(node.get("settings"))),
         models=read_models(node.get("models")),
@@ -144,6 +146,7 @@ def read_layout(node: Mapping[str, object]) -> Layout:
         entries=read_entries(node.get("conversations")),
         needs_login=_needs_login(node),
         names=frozenset(node),
+        size=size,
     )
 
 
@@ -160,7 +163,7 @@ def _needs_login(node: Mapping[str, object]) -> bool:
 
 def read_models(models: object) -> tuple[Model, ...]:
     """Those on offer: an unlisted one starts no conversation."""
-    read = [_model(each) for each in mappings(models) if each.get("unlisted") is not True]
+    read = [_model(each) for each in checked(mappings(models)) if each.get("unlisted") is not True]
     return tuple(model for model in read if model.id)
 
 
@@ -174,7 +177,7 @@ def read_settings(document: Mapping[str, object]) -> Settings:
         active_model=text(document.get("activeModel")),
         web_search=bool(given(document.get("searchEnabled"))),
         custom_prompts=(
-            {str(model): str(prompt) for model, prompt in prompts.items()}
+            {model: prompt for model, prompt in prompts.items() if isinstance(prompt, str)}
             if isinstance(prompts, dict)
             else None
         ),
@@ -214,7 +217,7 @@ def read_entries(entries: object) -> tuple[Entry, ...]:
             model=text(each.get("modelId")) or text(each.get("model")),
             updated_at=moment(each.get("updatedAt")),
         )
-        for each in mappings(entries)
+        for each in checked(mappings(entries))
         if is_id(_id(each))
     )
 
@@ -232,11 +235,11 @@ def read_stored(
     return Stored(
         title=text(document.get("title")),
         model=text(document.get("modelId")) or text(document.get("model")),
-        messages=tuple(_message(each, searches) for each in documents),
-        unfinished=frozenset(_id(each) for each in answers if not is_finished(each)),
+        messages=tuple(_message(each, searches) for each in checked(documents)),
+        unfinished=frozenset(_id(each) for each in checked(answers) if not is_finished(each)),
         interrupted=frozenset(_id(each) for each in answers if each.get("interrupted") is True),
         runs={text(each["generationId"]): _id(each) for each in answers if "generationId" in each},
-        ends={_id(each): end for each in answers if (end := _end_of(each)) is not None},
+        ends={_id(each): end for each in checked(answers) if (end := _end_of(each)) is not None},
     )
 
 
@@ -295,7 +298,9 @@ def mapping(value: object) -> Mapping[str, object]:
 
 def mappings(value: object) -> list[Mapping[str, object]]:
     """The mappings in a list."""
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+    if not isinstance(value, list):
+        return []
+    return [each for each in checked(value) if isinstance(each, dict)]
 
 
 def texts(value: object) -> list[str]:

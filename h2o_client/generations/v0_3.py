@@ -7,6 +7,7 @@ Measured on v0.3, v0.4, v0.5 and v0.6.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 from urllib.parse import quote
@@ -36,6 +37,7 @@ from h2o_client.generations.records import (
     searched,
     text,
 )
+from h2o_client.wire.checkpoint import checkpoint
 from h2o_client.wire.json import read as read_json
 from h2o_client.wire.request import Request, get, post, post_form, post_json
 
@@ -48,6 +50,8 @@ SAMPLING: Mapping[str, object] = {
     "return_full_text": False,
 }
 """The ancestor's sampling parameters, where neither the caller nor the server has any."""
+
+_BLANKS = re.compile(r"\s*")
 
 
 class V0_3(Generation):  # noqa: N801 - named as the version
@@ -68,7 +72,7 @@ class V0_3(Generation):  # noqa: N801 - named as the version
     """How the request for a page says that it wants node 1 alone."""
 
     def layout(self) -> Ask[Layout]:
-        return Ask(pages.root_request(), lambda body: read_layout(pages.node(body, 0)))
+        return Ask(pages.root_request(), _read_layout)
 
     def models(self) -> Ask[tuple[Model, ...]]:
         return self.layout().then(lambda layout: layout.models)
@@ -142,18 +146,26 @@ class V0_3(Generation):  # noqa: N801 - named as the version
         return Ask(request, _read_title)
 
 
+def _read_layout(body: bytes) -> Layout:
+    return read_layout(pages.node(body, 0), size=len(body))
+
+
 def read_web_search(body: bytes) -> WebSearched:
     """The last of the documents that stand one behind the other, each longer than the one before.
 
     Raises ValueError where the search gave no result to name.
     """
     decoder = json.JSONDecoder()
-    written, place, messages = body.decode().strip(), 0, []
+    written, place = body.decode().strip(), 0
+    document: object = None
     while place < len(written):
-        document, place = decoder.raw_decode(written, place)
-        messages = mappings(mapping(document).get("messages"))
-        while place < len(written) and written[place].isspace():
-            place += 1
+        checkpoint()
+        try:
+            document, place = decoder.raw_decode(written, place)
+        except RecursionError as exc:
+            raise ValueError("a web search nested too deeply") from exc
+        place += len(_BLANKS.match(written, place)[0])  # type: ignore[index]
+    messages = mappings(mapping(document).get("messages"))
     found = [text(each.get("id")) for each in messages if each.get("type") == "result"]
     if not found or not found[-1]:
         raise ValueError("a web search without a result")

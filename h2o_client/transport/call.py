@@ -128,6 +128,11 @@ class Call:
         if self._woken:
             raise Woken
 
+    def go_on(self) -> None:
+        """Raises `Woken` if the call was ended, `Expired` if its time is over."""
+        self.check()
+        self.clock.left()
+
     def pause(self, seconds: float) -> None:
         """Waits; raises `Woken` as soon as the call is ended, `Expired` if its time is over."""
         self.sent = False  # whatever was sent has been answered

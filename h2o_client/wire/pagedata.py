@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
+from io import BytesIO
 
 import msgspec
 
+from h2o_client.wire.checkpoint import checked, checkpoint
 from h2o_client.wire.json import read as read_json
 
 UNDEFINED = msgspec.UNSET
@@ -45,6 +47,10 @@ class Redirected(msgspec.Struct, frozen=True):
     status: int = 302
 
 
+class EndlessError(ValueError):
+    """A document that contains itself, or whose references stand for far more than was received."""
+
+
 Node = Data | Skipped | Failed | None
 
 _FLOATS = {"nan": -3, "inf": -4, "-inf": -5, "-0.0": -6}
@@ -58,23 +64,30 @@ _SPECIAL = {
 }
 
 
+_FEWEST_VALUES = 1 << 16
+_FEWEST_CHARACTERS = 16 << 20
+_CHECK_EVERY = 256  # lists and dicts
+
+
 def read(document: bytes) -> list[Node] | Redirected:
-    """A document's nodes, or where it sends its reader. Raises ValueError for anything else."""
-    lines = [read_json(line) for line in document.split(b"\n") if line.strip()]
-    if not lines or not isinstance(lines[0], dict):
+    """A document's nodes, or where it sends its reader. Raises ValueError for anything else.
+
+    With every reference written out, a document may have as many values as it has bytes, or
+    65,536; and twice its size in text, or 16 MiB.
+    """
+    first, *others = [line for line in checked(BytesIO(document)) if line.strip()] or [b""]
+    head = read_json(first)
+    if not isinstance(head, dict):
         raise ValueError("no page data")
-    head = lines[0]
     if head.get("type") == "redirect":
-        return Redirected(str(head.get("location", "")), _status(head.get("status"), 302))
+        return Redirected(_said(head.get("location")), _status(head.get("status"), 302))
     if head.get("type") != "data" or not isinstance(head.get("nodes"), list):
         raise ValueError("no page data")
     try:
-        later = {
-            line.get("id"): line.get("data")
-            for line in lines[1:]
-            if isinstance(line, dict) and line.get("type") == "chunk"
-        }
-        return [_read_node(node, later) for node in head["nodes"]]
+        chunks = _Chunks(len(document))
+        for line in checked(others):
+            chunks.add(read_json(line))
+        return [_read_node(node, chunks) for node in checked(head["nodes"])]
     except (IndexError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise ValueError(f"page data that refers to nothing: {exc}") from exc
 
@@ -85,13 +98,13 @@ def write(nodes: Sequence[Node]) -> bytes:
     return json.dumps({"type": "data", "nodes": written}, separators=(",", ":")).encode()
 
 
-def unflatten(values: object, later: dict[object, object] | None = None) -> object:
-    """The value that a devalue list stands for. Raises IndexError, TypeError for broken lists."""
-    if isinstance(values, int):
-        return _SPECIAL[values]
-    if not isinstance(values, list):
-        raise TypeError("not a devalue list")
-    return _Reader(values, later or {}).at(0)
+def unflatten(values: object, *, size: int = 0) -> object:
+    """The value of a devalue list that came in a document of ``size`` bytes. Raises as `read`."""
+    try:
+        chunks = _Chunks(size)
+        return chunks.written_out(chunks.value(values))
+    except (IndexError, KeyError, TypeError, RecursionError) as exc:
+        raise ValueError(f"page data that refers to nothing: {exc}") from exc
 
 
 def flatten(value: object) -> list[object] | int:
@@ -136,55 +149,164 @@ def write_date(moment: datetime) -> str:
     return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+class _Value:
+    """A value that was read, and what it would be with every reference in it written out.
+
+    ``count`` is the number of values then, ``length`` the number of characters.
+    """
+
+    __slots__ = ("count", "length", "value")
+
+    def __init__(self, value: object, count: int = 1, length: int = 0) -> None:
+        self.value = value
+        self.count = count
+        self.length = length
+
+
+_UNREAD = _Value(None)
+
+
+class _Chunks:
+    """The devalue lists of one document: each of those that came later is read once."""
+
+    def __init__(self, size: int) -> None:
+        self._most_values = max(_FEWEST_VALUES, size)
+        self._most_characters = max(_FEWEST_CHARACTERS, 2 * size)
+        # By the text of their id: numbers can be chosen so that their hashes collide.
+        self._lists: dict[str, object] = {}
+        self._read: dict[str, _Value | None] = {}  # None while it is being read
+        self._seen = 0
+
+    def add(self, line: object) -> None:
+        """A line that came after the first."""
+        if isinstance(line, dict) and line.get("type") == "chunk":
+            self._lists[_key(line.get("id"))] = line.get("data")
+
+    def promised(self, number: object) -> _Value:
+        """What has come for a promise; None as a value if nothing has."""
+        key = _key(number)
+        if key not in self._read:
+            values = self._lists.get(key)
+            self._read[key] = None
+            self._read[key] = _Value(None) if values is None else self.value(values)
+        return _unless_cycle(self._read[key])
+
+    def value(self, values: object) -> _Value:
+        """The value of one devalue list."""
+        if isinstance(values, int):
+            return _Value(_SPECIAL[values])
+        if not isinstance(values, list):
+            raise TypeError("not a devalue list")
+        return _Reader(values, self).at(0)
+
+    def written_out(self, read: _Value) -> object:
+        """The value, which the document's nodes hold; counted for them all."""
+        self._most_values -= read.count
+        self._most_characters -= read.length
+        self.check(_Value(None, 0))
+        return read.value
+
+    def check(self, read: _Value) -> None:
+        """Raises ValueError for a value that would be too large."""
+        if read.count > self._most_values or read.length > self._most_characters:
+            raise EndlessError("page data whose references stand for too much")
+        self._seen += 1
+        if not self._seen % _CHECK_EVERY:
+            checkpoint()
+
+
+def _key(number: object) -> str:
+    if not isinstance(number, int):
+        raise TypeError("a promise without a number")
+    return str(number)
+
+
+def _unless_cycle(read: _Value | None) -> _Value:
+    if read is None:
+        raise EndlessError("page data that contains itself")
+    return read
+
+
 class _Reader:
-    """Follows the references; each index is built once, so that shared values stay shared."""
+    """Follows the references of one list; each list and dict in it is read once."""
 
-    def __init__(self, values: list[object], later: dict[object, object]) -> None:
+    def __init__(self, values: list[object], chunks: _Chunks) -> None:
         self._values = values
-        self._later = later
-        self._built: dict[int, object] = {}
+        self._chunks = chunks
+        self._read: list[_Value | None] = [_UNREAD] * len(values)  # None while it is being read
 
-    def at(self, index: object) -> object:
-        if not isinstance(index, int) or isinstance(index, bool):
-            raise TypeError(f"{index!r} is no reference")
+    def at(self, index: object) -> _Value:
+        if type(index) is not int:
+            raise TypeError("a reference that is no number")
         if index < 0:
-            return _SPECIAL[index]
-        if index not in self._built:
-            self._build(index)
-        return self._built[index]
-
-    def _build(self, index: int) -> None:
+            return _Value(_SPECIAL[index])
         value = self._values[index]
-        if isinstance(value, dict):
-            built: dict[str, object] = {}
-            self._built[index] = built
-            built.update((name, self.at(place)) for name, place in value.items())
-        elif isinstance(value, list) and value and isinstance(value[0], str):
-            self._built[index] = self._tagged(value)
-        elif isinstance(value, list):
-            items: list[object] = []
-            self._built[index] = items
-            items.extend(self.at(place) for place in value)
-        else:
-            self._built[index] = value
+        if not isinstance(value, dict | list):
+            return _Value(value, 1, len(value) if isinstance(value, str) else 0)
+        read = self._read[index]
+        if read is _UNREAD:
+            self._read[index] = None
+            read = self._built(value)
+            self._chunks.check(read)
+            self._read[index] = read
+        return _unless_cycle(read)
 
-    def _tagged(self, value: list[object]) -> object:
-        tag, *parts = value
-        read_tag = _TAGS.get(str(tag))
+    def _built(self, value: dict[str, object] | list[object]) -> _Value:
+        if isinstance(value, dict):
+            return self._dict(value.items())
+        if value and isinstance(value[0], str):
+            return self._tagged(value[0], value[1:])
+        return self._list(value)
+
+    def _list(self, places: list[object]) -> _Value:
+        built: list[object] = []
+        read = _Value(built)
+        for place in checked(places):
+            built.append(self._counted(read, place))
+        return read
+
+    def _dict(self, items: Iterable[tuple[str, object]]) -> _Value:
+        built: dict[str, object] = {}
+        read = _Value(built)
+        for name, place in checked(items):
+            built[name] = self._counted(read, place)
+            read.length += len(name)
+        return read
+
+    def _counted(self, whole: _Value, place: object) -> object:
+        if type(place) is int and place >= 0:
+            value = self._values[place]
+            if type(value) is str:
+                whole.length += len(value)
+            if not isinstance(value, dict | list):  # nearly every value there is
+                whole.count += 1
+                return value
+        part = self.at(place)
+        whole.count += part.count
+        whole.length += part.length
+        return part.value
+
+    def _tagged(self, tag: str, parts: list[object]) -> _Value:
+        read_tag = _TAGS.get(tag)
         if read_tag is not None:
-            return read_tag(str(parts[0]) if parts else "")
+            return _Value(read_tag(_said(parts[0] if parts else None)))
         if tag == "Promise":
-            promised = self._later.get(self.at(parts[0]))
-            return None if promised is None else unflatten(promised, self._later)
+            return self._chunks.promised(self.at(parts[0]).value)
         if tag == "Set":
-            return [self.at(part) for part in parts]
+            return self._list(parts)
         if tag == "Map":
             places = iter(parts)
-            return {str(self.at(name)): self.at(item) for name, item in zip(places, places)}  # noqa: B905
-        return value  # a type that JSON lacks and nobody here needs
+            return self._dict((self._name(name), item) for name, item in zip(places, places))  # noqa: B905
+        return _Value([tag, *parts])  # a type that JSON lacks and nobody here needs
+
+    def _name(self, place: object) -> str:
+        name = self.at(place).value
+        if isinstance(name, dict | list):
+            raise TypeError("a name that is no text")
+        return str(name)
 
 
-def _read_node(node: object, later: dict[object, object]) -> Node:
+def _read_node(node: object, chunks: _Chunks) -> Node:
     if node is None:
         return None
     if not isinstance(node, dict):
@@ -194,8 +316,12 @@ def _read_node(node: object, later: dict[object, object]) -> Node:
     if node.get("type") == "error":
         error = node.get("error")
         said = error.get("message") if isinstance(error, dict) else error
-        return Failed(_status(node.get("status"), 500), str(said))
-    return Data(unflatten(node["data"], later))
+        return Failed(_status(node.get("status"), 500), _said(said))
+    return Data(chunks.written_out(chunks.value(node["data"])))
+
+
+def _said(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _write_node(node: Node) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
 
@@ -44,7 +45,7 @@ def post_json(
     return Request(
         method="POST",
         path=path,
-        body=msgspec.json.encode(document),
+        body=_json(document),
         content_type="application/json",
         accept=accept,
         budget=budget,
@@ -57,10 +58,18 @@ def post_form(path: str, fields: Sequence[tuple[str, str]], *, safe: bool = Fals
     return Request(
         method="POST",
         path=path,
-        body=urlencode(fields).encode(),
+        body=urlencode(fields, errors="replace").encode(),
         content_type="application/x-www-form-urlencoded",
         safe=safe,
     )
+
+
+def _json(document: Mapping[str, object]) -> bytes:
+    try:
+        return msgspec.json.encode(document)
+    except UnicodeEncodeError:
+        # Half a surrogate pair, which a server may have given; JSON has it as an escape only.
+        return json.dumps(document, separators=(",", ":"), default=str).encode()
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -94,7 +103,7 @@ def patch_json(path: str, document: Mapping[str, object]) -> Request:
     return Request(
         method="PATCH",
         path=path,
-        body=msgspec.json.encode(document),
+        body=_json(document),
         content_type="application/json",
         safe=True,
     )

@@ -7,11 +7,11 @@ Objects that stand in several places are written out in each, so equalities need
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from h2o_client.wire.checkpoint import checked
 from h2o_client.wire.json import convert
 from h2o_client.wire.json import read as read_json
 from h2o_client.wire.pagedata import UNDEFINED, write_date
@@ -29,11 +29,10 @@ def read(document: bytes | str) -> object:
             raise ValueError("no superjson")
         meta = whole.get("meta") or {}
         root = [whole["json"]]
-        for path, kind in _types(meta.get("values"), escaped=bool(meta.get("v"))):
-            _change(root, ("0", *path), kind)
+        _change(root, "0", meta.get("values"), escaped=bool(meta.get("v")))
         return root[0]
     except (AttributeError, LookupError, TypeError) as exc:
-        raise ValueError(f"superjson that refers to nothing: {exc}") from exc
+        raise ValueError("superjson that refers to nothing") from exc
     except RecursionError as exc:
         raise ValueError("superjson nested too deeply") from exc
 
@@ -63,24 +62,20 @@ def write(value: object) -> bytes:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _types(
-    tree: Any, *, escaped: bool, above: tuple[str, ...] = ()
-) -> Iterator[tuple[tuple[str, ...], object]]:
-    # A tree is [type], [type, what is below], or what is below alone; the lowest come first.
+def _change(holder: Any, step: str, tree: Any, *, escaped: bool) -> None:
+    """Give the value at ``step`` of ``holder`` the types of a tree.
+
+    A tree is [type], [type, what is below], or what is below alone; the lowest are changed first.
+    """
+    key = _key(holder, step)
     below = (tree[1] if len(tree) > 1 else {}) if isinstance(tree, list) else tree or {}
-    for path, subtree in below.items():
-        parts = _parts(path, escaped=escaped)
-        yield from _types(subtree, escaped=escaped, above=(*above, *parts))
-    if isinstance(tree, list):
-        yield above, tree[0]
-
-
-def _change(root: list[Any], path: tuple[str, ...], kind: object) -> None:
-    holder: Any = root
-    *way, last = path
-    for step in way:
-        holder = holder[_key(holder, step)]
-    key = _key(holder, last)
+    for path, subtree in checked(below.items()):
+        inner = holder[key]
+        *way, last = _parts(path, escaped=escaped)
+        for name in way:
+            inner = inner[_key(inner, name)]
+        _change(inner, last, subtree, escaped=escaped)
+    kind = tree[0] if isinstance(tree, list) else None
     if kind == "undefined" and isinstance(holder, dict):
         del holder[key]
     elif isinstance(kind, str) and kind in _READERS:
@@ -103,16 +98,29 @@ _READERS: Mapping[str, Callable[[Any], object]] = {
 }
 
 
+_DEEPEST = 2000  # names in one path; no JSON document nests as deep
+
+
 def _parts(path: str, *, escaped: bool) -> list[str]:
-    # Dots in a name are escaped; backslashes only by superjson 2.2.3 and later ("v": 1).
-    escapes = r"\\." if escaped else r"\."
-    parts = [""]
-    for literal, character in re.findall(rf"\\([{escapes}])|(.)", path, re.DOTALL):
-        if character == ".":
-            parts.append("")
-        else:
-            parts[-1] += literal or character
-    return parts
+    """The names in a path.
+
+    Dots in a name are escaped; backslashes only by superjson 2.2.3 and later ("v": 1).
+    """
+    pieces = path.split(".", _DEEPEST)
+    if "\\" not in path:
+        return pieces
+    parts: list[list[str]] = [[]]
+    for piece in pieces:
+        parts[-1].append(piece)
+        backslashes = len(piece) - len(piece.rstrip("\\"))
+        if not backslashes or (escaped and not backslashes % 2):
+            parts.append([])
+    return [_unescaped(".".join(part), escaped=escaped) for part in parts if part]
+
+
+def _unescaped(name: str, *, escaped: bool) -> str:
+    pieces = name.split("\\\\") if escaped else [name]
+    return "\\".join(piece.replace("\\.", ".") for piece in pieces)
 
 
 def _escaped(name: object) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from h2o_client.wire import json
+from h2o_client.wire.checkpoint import checked
 from h2o_client.wire.events import (
     Elicitation,
     Event,
@@ -172,7 +173,7 @@ def sources(found: object) -> tuple[Source, ...]:
     """The pages in a list of them, as web searches give and conversations store it."""
     return tuple(
         Source(str(source.get("title") or ""), str(source.get("link") or source.get("uri") or ""))
-        for source in (found if isinstance(found, list) else ())
+        for source in checked(found if isinstance(found, list) else ())
         if isinstance(source, dict)
     )
 

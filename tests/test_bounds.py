@@ -1,0 +1,132 @@
+"""What a hostile or broken server can cost: memory, time, and what is sent back to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from chatui import LAYOUT, no_such_page
+from h2o_client import H2oSession, ProtocolError, Timeouts, TransportTimeout
+from h2o_client.asking import Asking
+from h2o_client.generations.generation import Ask
+from h2o_client.generations.v0_3 import read_web_search
+from h2o_client.generations.v0_8 import V0_8, read_model_list
+from h2o_client.transport import Call, Transport, Woken
+from h2o_client.wire import pagedata, superjson
+from h2o_client.wire.request import get
+from scripted import Routes, ScriptedServer
+
+COOKIE = {"hf-chat": "x"}  # with it the settings are a user's own, and read first
+Opens = Callable[..., H2oSession]
+
+
+def pages(body: bytes) -> Routes:
+    """A server that has its root page, and takes settings."""
+    return Routes(
+        {
+            ("GET", "/api/models"): no_such_page,
+            ("GET", "/__data.json"): lambda exchange: exchange.answer(200, body),
+            ("POST", "/settings"): lambda exchange: exchange.answer(200),
+        }
+    )
+
+
+def page(*values: object) -> bytes:
+    node = {"type": "data", "data": list(values)}
+    return json.dumps({"type": "data", "nodes": [node]}).encode()
+
+
+def doubled(depth: int, first: int) -> list[object]:
+    return [*([number + 1] * 2 for number in range(first, first + depth)), "x"]
+
+
+def settings_of(*values: object, prompts: bool) -> bytes:
+    """A root page in whose settings the last of ``values`` stands."""
+    head = {"settings": 1, "models": 2, "requiresLogin": 3, "conversations": 2}
+    settings = {"customPrompts" if prompts else "lol": 6}
+    return page(head, settings, [4], False, {"id": 5, "name": 5}, "m", {"p": 7}, *values)
+
+
+def test_settings_that_stand_for_too_much_are_a_protocol_error(open_session: Opens) -> None:
+    for prompts in (True, False):
+        with ScriptedServer(pages(settings_of(*doubled(40, 7), prompts=prompts))) as server:
+            with pytest.raises(ProtocolError):
+                open_session(server.url, server_version="0.7", cookies=COOKIE).chat("Hello")
+            assert server.paths() == ["GET /__data.json"]
+
+
+def test_what_contains_itself_is_a_protocol_error(open_session: Opens) -> None:
+    body = page({"settings": 1, "models": 2, "requiresLogin": 3}, {"lol": 4}, [], False, [4])
+    for version in (None, "0.4"):
+        with ScriptedServer(pages(body)) as server:
+            client = open_session(server.url, server_version=version)
+            with pytest.raises(ProtocolError):
+                client.settings()
+
+
+def test_settings_are_sent_back_no_larger_than_they_came(open_session: Opens) -> None:
+    body = settings_of(*doubled(12, 7), prompts=False)
+    with ScriptedServer(pages(body)) as server:
+        client = open_session(server.url, server_version="0.7", cookies=COOKIE)
+        with pytest.raises(ProtocolError, match="larger than the page"):
+            client.chat("Hello")
+        with pytest.raises(ProtocolError, match="larger than the page"):
+            client.update_settings(model="m")
+        assert {each.method for each in server.requests} == {"GET"}
+
+
+def test_a_prompt_that_several_models_share_is_sent_back(open_session: Opens) -> None:
+    prompts = dict.fromkeys("abc", "Be brief. " * 20)
+    settings = {**LAYOUT["settings"], "customPrompts": prompts}  # type: ignore[dict-item]
+    layout: Mapping[str, object] = {**LAYOUT, "settings": settings}
+    body = pagedata.write([pagedata.Data(layout)])
+    with ScriptedServer(pages(body)) as server:
+        client = open_session(server.url, server_version="0.7", cookies=COOKIE)
+        client.update_settings(model="other")
+        *_, posted = [each for each in server.requests if each.method == "POST"]
+    assert json.loads(posted.body)["customPrompts"] == prompts
+
+
+def test_half_a_surrogate_pair_in_settings_is_sent_back_as_it_came(open_session: Opens) -> None:
+    layout = {**LAYOUT, "settings": {"note": "\ud83e"}}
+    body = pagedata.write([pagedata.Data(layout)])
+    with ScriptedServer(pages(body)) as server:
+        client = open_session(server.url, server_version="0.7", cookies=COOKIE)
+        client.update_settings(model="other")
+        *_, posted = [each for each in server.requests if each.method == "POST"]
+    assert json.loads(posted.body)["note"] == "\ud83e"
+
+
+# Long documents, in short, by who reads them.
+DECODED: dict[str, tuple[Callable[[bytes], object], bytes]] = {
+    "page data": (pagedata.read, page([1, 1], 5)),
+    "superjson": (superjson.read, b'{"json":["1"],"meta":{"values":{"0":["number"]}}}'),
+    "models": (read_model_list, b'[{"id":"m"}]'),
+    "a web search": (read_web_search, b'{"messages":[]}'),
+    "a conversation": (V0_8().read_api_conversation, b'{"messages":[{"from":"user"}]}'),
+}
+
+
+@pytest.mark.parametrize(("read", "body"), DECODED.values(), ids=DECODED)
+def test_times_count_while_an_answer_is_decoded(
+    read: Callable[[bytes], object], body: bytes
+) -> None:
+    timeouts = Timeouts(total=1e-6)
+    transport = Transport("http://127.0.0.1:1")
+    call = Call(timeouts)
+    call.clock.hold()  # the caller's own time counts for total only
+    with pytest.raises(TransportTimeout) as caught:
+        Asking(transport, timeouts).understood(Ask(get("/"), read), body, call)
+    assert caught.value.which == "total"
+    transport.close()
+
+
+def test_a_session_that_is_closed_ends_the_decoding() -> None:
+    transport = Transport("http://127.0.0.1:1")
+    call = Call(Timeouts())
+    call.wake()
+    with pytest.raises(Woken):
+        Asking(transport, Timeouts()).understood(Ask(get("/"), read_model_list), b"[{}]", call)
+    transport.close()
