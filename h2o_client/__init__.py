@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from h2o_client.errors import (
         AuthenticationError,
         ConfigurationError,
+        ConversationBusyError,
         ElicitationClosedError,
         GenerationError,
         H2oError,
@@ -72,6 +73,7 @@ __all__ = [
     "Check",
     "ConfigurationError",
     "Conversation",
+    "ConversationBusyError",
     "Elicitation",
     "ElicitationClosedError",
     "Event",
@@ -132,6 +134,7 @@ _MODULES = {
     "h2o_client.errors": (
         "AuthenticationError",
         "ConfigurationError",
+        "ConversationBusyError",
         "ElicitationClosedError",
         "GenerationError",
         "H2oError",

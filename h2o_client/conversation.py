@@ -40,6 +40,11 @@ class Conversation:
     It is made there with its first message, and deleted when it is closed (``with``), unless it
     was opened by its id or with ``keep=True``. One message at a time. ``id`` is None until the
     server has given one, ``title`` until one is known. Made by `H2oSession.conversation`.
+
+    On v0.3 to v0.6 an answer that was given up (stopped, closed, timed out) is read to its end in
+    the background, since the server would overwrite what was said meanwhile. The next message
+    waits for that, for 30 seconds at most, else `ConversationBusyError` is raised and nothing is
+    sent. ``on_wait``, if it is set, is called when it has waited for a second.
     """
 
     def __init__(
@@ -69,7 +74,8 @@ class Conversation:
         self._closed = False
         self._lock = threading.Lock()
         self._exchange: Exchange | None = None
-        self._settling = Settling(upstream)
+        self.on_wait: Callable[[], None] | None = None
+        self._settling = Settling(upstream, self._note_wait)
 
     @takes_options
     def stream(self, messages: Messages, **options: Unpack[Options]) -> Reply:
@@ -174,6 +180,7 @@ class Conversation:
         """Deletes the conversation on the server and closes this. Raises what goes wrong."""
         self._end_exchange()
         if self.id is not None:
+            self._settling.forget(self.id)
             self._upstream.delete(self.id)
         self._kept = self._closed = True
 
@@ -184,6 +191,7 @@ class Conversation:
         conversation_id = self.id
         if conversation_id is not None and not self._kept:
             self._kept = True
+            self._settling.forget(conversation_id)
             litter = self._upstream.litter
             completed(lambda: litter.discard(conversation_id), pending=litter.ending)
 
@@ -336,6 +344,10 @@ class Conversation:
                 self._upstream.look_again()
             else:
                 self._settling.note(exchange)
+
+    def _note_wait(self) -> None:
+        if self.on_wait is not None:
+            self.on_wait()
 
     def _end_exchange(self) -> None:
         exchange = self._exchange

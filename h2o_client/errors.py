@@ -4,6 +4,7 @@
 
     H2oError
     ├── ConfigurationError          the caller can fix it without the server
+    ├── ConversationBusyError       an earlier answer has not ended on the server: nothing was sent
     ├── UnsupportedError            this generation of server cannot do it
     ├── TransportError              the network: refused, reset, TLS, proxy
     │   └── TransportTimeout        which time ran out (also a builtin TimeoutError)
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AuthenticationError",
     "ConfigurationError",
+    "ConversationBusyError",
     "ElicitationClosedError",
     "GenerationError",
     "H2oError",
@@ -87,6 +89,22 @@ class H2oError(Exception):
 
 class ConfigurationError(H2oError, ValueError):
     """The call or the configuration is wrong; the caller can mend it without the server."""
+
+
+class ConversationBusyError(H2oError):
+    """An earlier answer in this conversation has not ended on the server; nothing was sent.
+
+    On v0.3 to v0.6 an answer that was given up (stopped, closed, timed out) may still be generated
+    and, when it ends, overwrites what was said meanwhile. ``seconds`` is how long it was waited
+    for.
+    """
+
+    def __init__(self, message: str, *, seconds: float) -> None:
+        super().__init__(
+            f"{message} after {seconds:g} s, and would overwrite the next one. Nothing was sent. "
+            "Send the message again later, or in a new conversation."
+        )
+        self.seconds = seconds
 
 
 class UnsupportedError(H2oError):

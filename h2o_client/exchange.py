@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from h2o_client.background import begun, completed, later
+from h2o_client.background_reader import BackgroundResponse
 from h2o_client.errors import (
     ConfigurationError,
     ElicitationClosedError,
@@ -48,6 +49,7 @@ _LOG_WITHIN = 5.0  # seconds until a log begins, which has nothing to wait for
 _NOTICED_WITHIN = 130.0  # seconds, at least, in which a server that was killed is missed
 _READ_BACK_WITHIN = 2.0  # seconds
 _LATE_END = 0.1  # seconds that the end of a body is waited for once all has been said
+_READ_ON_WITHIN = 600.0  # seconds in which an answer that was given up ends on the server
 
 
 class Exchange:
@@ -100,7 +102,9 @@ class Exchange:
         self._heard_at = 0.0
         self.awaits_first: bool = True  # token, of each message
         self._taken = threading.Event()  # set when the message has an answer
-        self._response: Response | None = None
+        self._response: Response | BackgroundResponse | None = None
+        # The same, from before its head on, where it outlives its caller's interest.
+        self.background: BackgroundResponse | None = None
         self._early: list[Event] = []  # read while looking for the end, not handed over yet
         self._reading = threading.Lock()
         self._ending = threading.Lock()
@@ -131,7 +135,12 @@ class Exchange:
     @property
     def at_work(self) -> bool:
         """Whether the model may be: also while another thread sends the prompt."""
-        return self.running or (self._sending and self.call.sent)
+        return self.running or (self._sending and self._sender.sent)
+
+    @property
+    def _sender(self) -> Call:
+        """The call that sends the prompt."""
+        return self.call if self.background is None else self.background.call
 
     @property
     def waiting(self) -> bool:
@@ -468,8 +477,8 @@ class Exchange:
         """The conversation as it is stored after a break, once the answer is, or soon."""
         if self.stored is None:
             return ()
-        if self._response is not None:
-            self._response.close()  # some servers store what there is when their reader hangs up
+        # Some servers store what there is when their reader hangs up.
+        self._let_go_of_response()
         self.call.at_most = _READ_BACK_WITHIN
         self.call.clock = self.call.clock.within(_READ_BACK_WITHIN)
         try:
@@ -482,7 +491,7 @@ class Exchange:
     @property
     def _sent(self) -> bool:
         """Whether the server may have got the prompt: the call makes other requests, too."""
-        return self._delivered or (self._sending and self.call.sent)
+        return self._delivered or (self._sending and self._sender.sent)
 
     def _can_go_on(self, broken: H2oError | None) -> bool:
         return self.resumption is not None and self.resumption.can_go_on(broken)
@@ -528,9 +537,7 @@ class Exchange:
             self._idle = self._timeouts.idle
             self.call.head_within = self.generation.head_within
         try:
-            self._response = self._upstream.open(
-                request, self.call, passes_model_on=self.generation.passes_model_on
-            )
+            self._response = self._opened(request, self.generation)
         except StatusError as exc:
             self._taken.set()
             self._delivered = True
@@ -538,7 +545,7 @@ class Exchange:
                 self.running = exc.status in GATEWAY_FAILED and exc.origin == "server"
             raise
         except BaseException as exc:
-            self._delivered = self._delivered or (is_message and self.call.sent)
+            self._delivered = self._delivered or (is_message and self._sender.sent)
             self.running = self._delivered
             # A server that is stopped before the first token hangs up without an answer.
             if not (self.stopping and isinstance(exc, Woken | TransportError)):
@@ -550,10 +557,25 @@ class Exchange:
                 self.generation = self._upstream.heard(self.generation, kind)
             self._taken.set()
             if self._ended:  # while it was opened: whoever did it has found nothing to close
-                self._response.close()
+                self._let_go_of_response()
         finally:
             self._sending = False
             self.call.head_within = self.call.longest_silence = None
+
+    def _opened(self, request: Request, generation: Generation) -> Response | BackgroundResponse:
+        send = partial(self._upstream.open, request, passes_model_on=generation.passes_model_on)
+        if self.ours or not generation.stores_at_end:
+            return send(self.call)
+        self.call.check()
+        self.background = self._upstream.reader.open(send, self.call)
+        self.background.wait_for_head()
+        return self.background
+
+    def _let_go_of_response(self) -> None:
+        if self.background is not None:
+            self.background.leave(_READ_ON_WITHIN)
+        elif self._response is not None:
+            self._response.close()
 
     def _go_on(self) -> list[Event]:
         """What follows once an elicitation was answered, in a response of its own."""
@@ -571,7 +593,7 @@ class Exchange:
                 return events
         return []
 
-    def _read(self, response: Response) -> list[Event]:
+    def _read(self, response: Response | BackgroundResponse) -> list[Event]:
         while True:
             data = response.read()
             if data:
@@ -671,8 +693,7 @@ class Exchange:
         # An event loop that watches a descriptor must not find another connection behind it.
         if self._watched and self._watcher_is_alive():
             self._unwatched.wait(_LETS_GO_WITHIN)
-        if self._response is not None:
-            self._response.close()
+        self._let_go_of_response()
         return True
 
     def _must_stop(self) -> bool:
@@ -685,6 +706,8 @@ class Exchange:
     def _stop(self) -> None:
         # One that comes before the message finds nothing to stop.
         self._taken.wait(max(0.0, self._posted_at + _TAKEN_WITHIN - time.monotonic()))
+        if self.background is not None:
+            self.background.note_stop()
         self._litter.stop(self.conversation_id)
         self.stopped_at = time.monotonic()
 

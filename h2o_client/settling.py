@@ -1,21 +1,25 @@
 """Waiting until a server has stored what the next message builds on.
 
-On v0.3 to v0.7 an answer is stored after its stream, and a message that overtakes that makes the
-server forget it; later the content is stored at the end of the response. On the newest servers a
-stop that found nothing to stop ends the next answer, for five seconds.
+On v0.3 to v0.6 an answer is stored when its stream has ended, in the place of what was stored since
+its prompt: a message that is sent before that is lost. On v0.7 a message that overtakes the storing
+makes the server forget the answer; later the content is stored at the end of the response. On the
+newest servers a stop that found nothing to stop ends the next answer, for five seconds.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import msgspec
 
+from h2o_client.background_reader import BackgroundResponse, Ending
+from h2o_client.errors import ConversationBusyError
 from h2o_client.exchange import Exchange
 from h2o_client.generations.records import Stored
 from h2o_client.log import log
 from h2o_client.transport import Call
-from h2o_client.upstream import Upstream
+from h2o_client.upstream import Unsettled, Upstream
 
 _STORED_WITHIN = 10.0  # seconds, after an answer's proper end
 _STOPPED_WITHIN = 3.0
@@ -23,101 +27,174 @@ _READ_BACK_WITHIN = 0.7  # for somebody who waits to be told what went wrong
 _MARK_LASTS = 5.3
 _FIRST_LOOK = 0.05
 _RAREST_LOOK = 0.5
-
-
-class _Unsettled(msgspec.Struct, frozen=True):
-    """``answer_id`` is None where the server chooses it: the last one is meant, not ``former``.
-
-    ``left``: the model may be at work on it still.
-    """
-
-    answer_id: str | None
-    seconds: float
-    marked_until: float = 0.0
-    former: str | None = None
-    left: bool = False
+_PATIENCE = 30.0  # seconds that a message waits for an earlier answer's end and its storing
+_TOLD_AFTER = 1.0
+_MOST_REMEMBERED = 1000
+# For so many seconds after its end an answer may still be stored.
+_STORED_AFTER = {
+    Ending.COMPLETE: 60.0,
+    Ending.STOPPED: 10.0,
+    Ending.CUT: _STOPPED_WITHIN,
+    Ending.LOST: 300.0,
+    Ending.FAILED: 0.0,
+}
 
 
 class Settling:
-    """What is still to be waited for in one conversation."""
+    """What is still to be waited for in one conversation.
 
-    def __init__(self, upstream: Upstream) -> None:
+    ``on_wait`` is called when a message has waited for a second.
+    """
+
+    def __init__(self, upstream: Upstream, on_wait: Callable[[], None]) -> None:
         self._upstream = upstream
-        self._unsettled: _Unsettled | None = None
+        self._on_wait = on_wait
 
     def note(self, exchange: Exchange) -> None:
         """An exchange has ended, in one way or another."""
-        generation = exchange.generation
-        if generation is None:
+        unsettled = self._left_by(exchange)
+        if unsettled is None or exchange.ours:
             return
-        final = exchange.transcript.final
+        all_of = self._upstream.unsettled
+        all_of[exchange.conversation_id] = unsettled
+        while len(all_of) > _MOST_REMEMBERED:
+            all_of.pop(next(iter(all_of)), None)
+
+    def _left_by(self, exchange: Exchange) -> Unsettled | None:
+        """What an exchange leaves to be waited for."""
+        generation, final = exchange.generation, exchange.transcript.final
+        if generation is None:
+            return None
         marked_until = 0.0
         heeded = final is not None and final.interrupted
         if generation.late_stops_abort and exchange.stopped_at is not None and not heeded:
             marked_until = exchange.stopped_at + _MARK_LASTS
             self._upstream.marks[exchange.conversation_id] = marked_until
+        response, left = exchange.background, exchange.left_running
+        if response is not None and generation.stores_at_end:
+            if response.ending is Ending.FAILED:
+                return None
+            return Unsettled(exchange.answer_id, 0.0, left=left, response=response)
+        seconds = _STORED_WITHIN if final is not None else _STOPPED_WITHIN
+        may_come = final is not None or exchange.at_work
         if generation.chooses_ids:
             # Of an answer that failed before its first token v0.7 stores nothing either.
             kept = generation.keeps_failed and exchange.transcript.joined
             failed = exchange.transcript.failure is not None and not kept
-            if (final is not None or exchange.at_work) and not failed:
-                seconds = _STORED_WITHIN if final is not None else _STOPPED_WITHIN
-                left = exchange.left_running
-                self._unsettled = _Unsettled(exchange.answer_id, seconds, left=left)
-        elif not exchange.read_to_its_end and (exchange.at_work or final is not None):
-            seconds = _STORED_WITHIN if final is not None else _STOPPED_WITHIN
-            self._unsettled = _Unsettled(
-                None, seconds, marked_until, exchange.former_answer, exchange.left_running
+            return (
+                Unsettled(exchange.answer_id, seconds, left=left)
+                if may_come and not failed
+                else None
             )
-        elif marked_until:
-            self._unsettled = _Unsettled(None, 0.0, marked_until)
+        if may_come and not exchange.read_to_its_end:
+            return Unsettled(None, seconds, marked_until, exchange.former_answer, left)
+        return Unsettled(None, 0.0, marked_until) if marked_until else None
 
-    def wait(self, conversation_id: str, call: Call, *, before_message: bool = False) -> None:
-        """Asks the server only if there is something to be waited for."""
-        if self._still_unsettled(conversation_id) is not None:
-            self.settled(conversation_id, call, before_message=before_message)
+    def forget(self, conversation_id: str) -> None:
+        """The conversation is about to be deleted: nothing of it matters any more."""
+        unsettled = self._upstream.unsettled.pop(conversation_id, None)
+        if unsettled is not None and unsettled.response is not None:
+            unsettled.response.close()
+
+    def wait(
+        self, conversation_id: str, call: Call, *, before_message: bool = False
+    ) -> Stored | None:
+        """As `settled`, but None, and no request, if there is nothing to be waited for."""
+        if self._still_unsettled(conversation_id) is None:
+            return None
+        return self.settled(conversation_id, call, before_message=before_message)
 
     def settled(self, conversation_id: str, call: Call, *, before_message: bool = False) -> Stored:
         """The conversation, once what was said last is stored, or time is over.
 
         ``before_message``: what the model is still at work on is stopped, so as not to meet it.
+        Raises `ConversationBusyError` then if a message would be overwritten.
         """
         unsettled = self._still_unsettled(conversation_id)
         if unsettled is None:
             return self._upstream.conversation(conversation_id, call)
         if unsettled.left and before_message:
             unsettled = self._stopped(conversation_id, unsettled, call)
+        if unsettled.response is not None:
+            return self._settled_after(
+                unsettled.response, conversation_id, unsettled, call, before_message
+            )
         stored, is_settled = self._awaited(conversation_id, unsettled, call)
         if not is_settled:
             log.warning("the last answer in %s is not stored yet", conversation_id)
         if is_settled or before_message or not unsettled.left:
-            self._unsettled = None  # and not before: a wait that was broken off is owed still
+            # And not before: a wait that was broken off is owed still.
+            self._upstream.unsettled.pop(conversation_id, None)
         return stored
 
-    def _still_unsettled(self, conversation_id: str) -> _Unsettled | None:
-        """What is to be waited for; a late stop's mark also if it is another object's."""
-        if self._unsettled is not None:
-            return self._unsettled
-        marked_until = self._upstream.marks.get(conversation_id, 0.0)
-        return _Unsettled(None, 0.0, marked_until) if marked_until > time.monotonic() else None
+    def _settled_after(
+        self,
+        response: BackgroundResponse,
+        conversation_id: str,
+        unsettled: Unsettled,
+        call: Call,
+        before_message: bool,
+    ) -> Stored:
+        """The conversation, once ``response`` has ended and its answer is stored."""
+        patience = _PATIENCE if before_message else _STOPPED_WITHIN
+        end = time.monotonic() + patience
+        if not response.wait_until_ended(call, min(patience, _TOLD_AFTER)):
+            log.warning("waiting until an answer that was given up in %s ends", conversation_id)
+            if before_message:
+                self._on_wait()
+            response.wait_until_ended(call, end - time.monotonic())
+        if response.ending is None:
+            if before_message:
+                raise ConversationBusyError(
+                    "An earlier answer in this conversation has not ended on the server",
+                    seconds=patience,
+                )
+            return self._upstream.conversation(conversation_id, call)
+        lasts = response.ended_at + _STORED_AFTER[response.ending] - time.monotonic()
+        is_certain = response.ending in (Ending.COMPLETE, Ending.STOPPED)
+        least = _STORED_WITHIN if is_certain else _STOPPED_WITHIN
+        seconds = max(0.0, min(lasts, max(end - time.monotonic(), least)))
+        wanted = msgspec.structs.replace(unsettled, seconds=seconds)
+        stored, is_stored = self._awaited(conversation_id, wanted, call)
+        if not is_stored and lasts > seconds:
+            if before_message:
+                raise ConversationBusyError(
+                    "An earlier answer in this conversation is not stored by the server",
+                    seconds=patience,
+                )
+            return stored
+        if not is_stored and response.ending is not Ending.FAILED:
+            log.warning("the last answer in %s is not stored", conversation_id)
+        self._upstream.unsettled.pop(conversation_id, None)
+        return stored
 
-    def _stopped(self, conversation_id: str, unsettled: _Unsettled, call: Call) -> _Unsettled:
+    def _still_unsettled(self, conversation_id: str) -> Unsettled | None:
+        """What is to be waited for; a late stop's mark also if it is another object's."""
+        unsettled = self._upstream.unsettled.get(conversation_id)
+        if unsettled is not None:
+            return unsettled
+        marked_until = self._upstream.marks.get(conversation_id, 0.0)
+        return Unsettled(None, 0.0, marked_until) if marked_until > time.monotonic() else None
+
+    def _stopped(self, conversation_id: str, unsettled: Unsettled, call: Call) -> Unsettled:
         at_once = msgspec.structs.replace(unsettled, seconds=0.0, marked_until=0.0)
         if self._awaited(conversation_id, at_once, call)[1]:
             return unsettled
+        if unsettled.response is not None:
+            unsettled.response.note_stop()
         self._upstream.litter.stop(conversation_id)
         late = self._upstream.prepared(call).late_stops_abort
         marked_until = time.monotonic() + _MARK_LASTS if late else 0.0
-        return msgspec.structs.replace(unsettled, marked_until=marked_until)
+        unsettled = msgspec.structs.replace(unsettled, marked_until=marked_until, left=False)
+        self._upstream.unsettled[conversation_id] = unsettled
+        return unsettled
 
     def read_back(self, exchange: Exchange, call: Call) -> Stored:
         """The conversation after a break; what still runs then is soon stopped, to be stored."""
-        self.note(exchange)
-        if self._unsettled is None:
+        unsettled = self._left_by(exchange)
+        if unsettled is None:
             return self._upstream.conversation(exchange.conversation_id, call)
-        wanted = msgspec.structs.replace(
-            self._unsettled, seconds=_READ_BACK_WITHIN, marked_until=0.0
-        )
+        wanted = msgspec.structs.replace(unsettled, seconds=_READ_BACK_WITHIN, marked_until=0.0)
         stored, is_settled = self._awaited(exchange.conversation_id, wanted, call)
         if not is_settled and exchange.stop_at_once():
             stored, is_settled = self._awaited(exchange.conversation_id, wanted, call)
@@ -126,7 +203,7 @@ class Settling:
         return stored
 
     def _awaited(
-        self, conversation_id: str, unsettled: _Unsettled, call: Call
+        self, conversation_id: str, unsettled: Unsettled, call: Call
     ) -> tuple[Stored, bool]:
         """The conversation, and whether what is waited for is stored in it."""
         stored = self._upstream.conversation(conversation_id, call)
@@ -149,7 +226,7 @@ class Settling:
             call.pause(seconds)
 
 
-def _is_settled(stored: Stored, unsettled: _Unsettled) -> bool:
+def _is_settled(stored: Stored, unsettled: Unsettled) -> bool:
     if unsettled.answer_id is not None:
         return any(message.id == unsettled.answer_id for message in stored.messages)
     last = stored.last("assistant")

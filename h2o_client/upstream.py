@@ -12,7 +12,8 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from h2o_client.asking import Asking, excerpt
-from h2o_client.background import Abandoned, begun, completed, wait_until_empty
+from h2o_client.background import Abandoned, begun, completed, later, wait_until_empty
+from h2o_client.background_reader import BackgroundReader, BackgroundResponse
 from h2o_client.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -52,6 +53,22 @@ class Closing(Protocol):
     def forget(self) -> None: ...
 
 
+class Unsettled(msgspec.Struct, frozen=True):
+    """What the next message in a conversation has to wait for.
+
+    ``answer_id`` is None where the server chooses it: the last one is meant, not ``former``.
+    ``left``: the model may be at work on it still. ``response`` is read in the background, where
+    only its end tells that the server is done.
+    """
+
+    answer_id: str | None
+    seconds: float
+    marked_until: float = 0.0
+    former: str | None = None
+    left: bool = False
+    response: BackgroundResponse | None = None
+
+
 class Upstream:
     """One session's dealings with its server. Threads may share it."""
 
@@ -86,8 +103,10 @@ class Upstream:
         self.live: set[Closing] = set()
         # Until when, by conversation, a stop that came late may end the next answer.
         self.marks: dict[str, float] = {}
+        self.unsettled: dict[str, Unsettled] = {}  # by conversation
+        self.reader: BackgroundReader = BackgroundReader()
         # For sessions that nobody closes: when the last user of this is gone, or at exit.
-        weakref.finalize(self, self.litter.sweep)
+        weakref.finalize(self, _left, self.reader, self.litter)
         _living.add(self)
 
     def prepared(self, call: Call | None = None) -> Generation:
@@ -278,6 +297,7 @@ class Upstream:
         for exchange in list(self.live):
             begun(exchange.end, pending=closing)
         wait_until_empty(closing, CLEAN_UP)
+        self.reader.close()
         self.litter.discard_all(max(0.5, end - time.monotonic()))
         self.litter.forget()  # what could not be deleted now will not be tried again
         self.transport.close()
@@ -288,6 +308,8 @@ class Upstream:
         for exchange in self.live:
             exchange.forget()
         self.live = set()
+        self.unsettled.clear()
+        self.reader.forget()
         self.litter.forget()
 
     def _find(self, call: Call) -> Found:
@@ -492,6 +514,13 @@ class _Held:
 
     def __exit__(self, *exc_info: object) -> None:
         self._lock.release()
+
+
+def _left(reader: BackgroundReader, litter: Litter) -> None:
+    """Cleans up after a session that nobody has closed."""
+    if reader.is_reading:
+        later(reader.close)
+    litter.sweep()
 
 
 # For forked children.

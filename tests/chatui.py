@@ -102,6 +102,21 @@ def page(messages: list[Mapping[str, object]]) -> Callable[[Exchange], None]:
     return conversation
 
 
+def remembered(exchange: Exchange) -> None:
+    """The page data of a conversation in which every message was answered, and that is stored."""
+    messages: list[Mapping[str, object]] = []
+    conversation_path = exchange.request.path.removesuffix("/__data.json")
+    for request in exchange.server.requests:
+        if request.method == "POST" and request.path == conversation_path:
+            asked = json.loads(request.body)
+            options = asked["options"]
+            messages += [
+                {"from": "user", "content": asked["inputs"], "id": options["id"]},
+                {"from": "assistant", "content": "Hello there", "id": options["response_id"]},
+            ]
+    page(messages)(exchange)
+
+
 def accepts_settings(exchange: Exchange) -> None:
     """The redirect that says yes."""
     referer = exchange.request.headers["Referer"] or ""
@@ -152,7 +167,7 @@ def chat_ui(
             ("POST", "/settings"): settings or accepts_settings,
             ("POST", "/conversation"): create or creates,
             ("POST", re.compile(_CONVERSATION)): message or streams(tokens("Hello", " there")),
-            ("GET", re.compile(_CONVERSATION + r"/__data\.json")): read or page([]),
+            ("GET", re.compile(_CONVERSATION + r"/__data\.json")): read or remembered,
             ("POST", re.compile(_CONVERSATION + "/stop-generating")): stop or done,
             ("DELETE", re.compile(_CONVERSATION)): delete or done,
         }

@@ -94,7 +94,7 @@ class MessageRoutes(ConversationRoutes):
             # Another stop does not renew the mark, and one older than the prompt says nothing.
             if time.monotonic() - conversation.marked > MARK_OF_2023:
                 conversation.marked = time.monotonic()
-                if runs:
+                if runs and not self.deaf:
                     run.stopped.set()
         elif runs and run.stops == 1:
             run.stopped.set()

@@ -20,6 +20,7 @@ from local_service import Over
 from scripted import Exchange
 
 GOES_ON = 0.3  # seconds after which a model that holds goes on, when nobody listens
+BITES = 0.3  # seconds after a stop in which a model of v0.3 to v0.6 that holds says a token
 SPACES = b" " * 4096
 TOOL = {"uuid": "d3dc3b40-76cf-43ec-8faa-2aa59fe9dd9a"}
 CALL = {"name": "echo", "parameters": {"text": "hä"}}
@@ -144,8 +145,14 @@ class Stream:
     def hold(self) -> None:
         """Until the model goes on, or is stopped: whoever listens hears keepAlive, or nothing."""
         spoken = heard = time.monotonic()
+        stopped = 0.0
         self.flush()
-        while not (self.run.stopped.is_set() or self.keeper.released.is_set()):
+        while not self.keeper.released.is_set():
+            if self.run.stopped.is_set():
+                # v0.3 to v0.6 look for a stop when the model says its next token.
+                stopped = stopped or time.monotonic()
+                if self.version.letter != "A" or time.monotonic() - stopped > BITES:
+                    return
             if self.gone:
                 if self.version.hanging_up_stops or not self.keeper.exists(self.conversation):
                     return

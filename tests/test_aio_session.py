@@ -94,12 +94,13 @@ async def test_a_conversation_of_several_turns() -> None:
                 assert repr(chat) == "<AsyncConversation not begun>"
                 assert (await chat.chat("Hi")).text == "Hello there"
                 assert chat.id == ID
-                chat.wrapped._settling._unsettled = None  # the script stores no ids of ours
+                unsettled = client.wrapped._upstream.unsettled
+                unsettled.clear()  # the script stores no ids of ours
                 assert [token async for token in chat.retry()] == ["Hello", " there"]
-                chat.wrapped._settling._unsettled = None
+                unsettled.clear()
                 async with chat.edit("u", "Hey") as reply:
                     assert (await reply.read()).text == "Hello there"
-                chat.wrapped._settling._unsettled = None
+                unsettled.clear()
                 assert [each.role for each in await chat.messages()] == ["user", "assistant"]
                 with pytest.raises(UnsupportedError):
                     await chat.continue_().read()

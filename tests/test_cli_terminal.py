@@ -114,10 +114,11 @@ def chat(tmp_path: Path) -> Iterator[Open]:
 
 
 class Held:
-    """An answer that stops in the middle until the test lets it go on."""
+    """An answer that stops in the middle until the test lets it go on, or `stop` is asked for."""
 
     def __init__(self, *rest: str) -> None:
         self.go_on = threading.Event()
+        self.stopped = threading.Event()
         self._rest = rest
 
     def __call__(self, exchange: Exchange) -> None:
@@ -126,10 +127,17 @@ class Held:
         end = time.monotonic() + PATIENCE
         while not self.go_on.is_set() and not exchange.gone(0.02):
             assert time.monotonic() < end
+            if self.stopped.is_set():
+                exchange.cut()
+                return
         if not exchange.gone(0):
             for token in tokens(*self._rest):
                 exchange.write(token)
             exchange.end()
+
+    def stop(self, exchange: Exchange) -> None:
+        exchange.answer(200)
+        self.stopped.set()
 
 
 def test_an_answer_is_shown_while_it_comes(chat: Open) -> None:
@@ -160,7 +168,9 @@ def test_no_prompt_on_a_terminal_is_a_chat(chat: Open) -> None:
 
 
 def test_ctrl_c_stops_the_answer_and_keeps_what_came(chat: Open) -> None:
-    with ScriptedServer(chat_ui([Held(), streams(tokens("The next"))])) as server:
+    held = Held()
+    script = chat_ui([held, streams(tokens("The next"))], stop=held.stop)
+    with ScriptedServer(script) as server:
         terminal = chat(server.url)
         terminal.type("Hello", "Enter")
         terminal.until("Some words")
@@ -175,13 +185,18 @@ def test_ctrl_c_stops_the_answer_and_keeps_what_came(chat: Open) -> None:
 
 
 def test_ctrl_c_before_the_first_word_stops_it_too(chat: Open) -> None:
-    begun = threading.Event()
+    begun, stopped = threading.Event(), threading.Event()
 
     def silent(exchange: Exchange) -> None:
         begun.set()
-        exchange.stall(PATIENCE, until_gone=True)
+        exchange.until(stopped, PATIENCE)
+        exchange.cut()
 
-    with ScriptedServer(chat_ui([silent, streams(tokens("The next"))])) as server:
+    def stop(exchange: Exchange) -> None:
+        exchange.answer(200)
+        stopped.set()
+
+    with ScriptedServer(chat_ui([silent, streams(tokens("The next"))], stop=stop)) as server:
         terminal = chat(server.url)
         terminal.type("Hello", "Enter")
         assert begun.wait(PATIENCE)
@@ -189,6 +204,26 @@ def test_ctrl_c_before_the_first_word_stops_it_too(chat: Open) -> None:
         terminal.until("(Stopped.", PROMPT)
         terminal.type("Go on", "Enter")
         terminal.until("The next", PROMPT)
+
+
+def test_a_message_that_waits_for_a_stopped_answer_says_so(chat: Open) -> None:
+    slow = Says(("Some", " words"), holds=True, rest=(" more",))
+    with FakeChatUi("0.4", answer=[slow, Says(("The", " next"))]) as server:
+        server.deaf = True
+        terminal = chat(server.url)
+        terminal.type("Hello", "Enter")
+        terminal.until("Some words")
+        terminal.type("C-c")
+        terminal.until("(Stopped. /retry asks again.)", PROMPT)
+        terminal.type("Go on", "Enter")
+        terminal.until("(Waiting until the server has ended the earlier answer.")
+        assert len(server.prompts) == 1
+        server.released.set()
+        terminal.until("The next", PROMPT)
+        server.wait_for(lambda server: server.stored)
+        (conversation,) = server.conversations.values()
+        stored = [each.content for each in conversation.messages]
+        assert stored == ["Hello", "Some words more", "Go on", "The next"]
 
 
 def test_ctrl_c_at_the_prompt_clears_the_line(chat: Open) -> None:

@@ -16,13 +16,16 @@ import pytest
 from chatui import ID, chat_ui, page, refuses, streams, tokens
 from h2o_client import (
     ConfigurationError,
+    ConversationBusyError,
     H2oSession,
     IncompleteAnswerError,
     NotFoundError,
     ServerError,
     Timeouts,
     TransportTimeout,
+    settling,
 )
+from h2o_client.background_reader import Ending
 from h2o_client.wire import pagedata
 from h2o_client.wire.pagedata import Failed, Skipped
 from scripted import Exchange, ScriptedServer
@@ -88,17 +91,35 @@ def test_a_message_waits_until_the_answer_before_it_is_stored(open_session: Open
         assert between[first + 1 : second] == [f"GET {PAGE}"] * 4
 
 
-def test_the_wait_for_the_storing_is_bounded(
+def test_a_message_before_which_an_answer_is_not_stored_is_not_sent(
+    open_session: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_PATIENCE", "_STORED_WITHIN"):
+        monkeypatch.setattr(f"h2o_client.settling.{name}", 0.3)
+    stored = Stored(late=1000)
+    with (
+        ScriptedServer(chat_ui(stored.message, read=stored.read)) as server,
+        open_session(server.url).conversation() as chat,
+    ):
+        chat.chat("one")
+        with pytest.raises(ConversationBusyError, match=r"not stored .* Nothing was sent") as busy:
+            chat.chat("two")
+        assert (busy.value.seconds, busy.value.resendable) == (0.3, True)
+        assert busy.value.conversation_id == chat.id
+        assert [each["inputs"] for each in asked(server)] == ["one"]
+
+
+def test_an_answer_that_is_never_stored_does_not_close_its_conversation(
     open_session: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("h2o_client.settling._STORED_WITHIN", 0.3)
+    monkeypatch.setitem(settling._STORED_AFTER, Ending.COMPLETE, 0.1)
     stored = Stored(late=1000)
     with ScriptedServer(chat_ui(stored.message, read=stored.read)) as server:
         with open_session(server.url).conversation() as chat, caplog.at_level(logging.WARNING):
             chat.chat("one")
             chat.chat("two")
         assert len(asked(server)) == 2
-    assert "not stored yet" in caplog.text
+    assert "is not stored" in caplog.text
 
 
 def test_an_answer_that_failed_is_not_waited_for(open_session: Open) -> None:
@@ -225,7 +246,8 @@ def test_edit_puts_another_prompt_in_the_place_of_one(open_session: Open) -> Non
 
 
 def test_a_conversation_opened_by_its_id_or_kept_is_not_deleted(open_session: Open) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    stored = Stored()
+    with ScriptedServer(chat_ui(stored.message, read=stored.read)) as server:
         client = open_session(server.url)
         with client.conversation(ID) as chat:
             chat.chat("Hi")
@@ -373,22 +395,29 @@ def test_a_conversation_shows_its_id_and_cannot_be_pickled(open_session: Open) -
 def test_the_next_message_after_a_break_waits_until_the_stop_is_through(
     open_session: Open,
 ) -> None:
+    stopped = threading.Event()
+
     def unending(exchange: Exchange) -> None:
         exchange.head(200)
         exchange.write(tokens("a", end=False)[0])
-        exchange.gone(30)
+        exchange.until(stopped)
+        exchange.cut()
 
     def slow_stop(exchange: Exchange) -> None:
         exchange.stall(0.3)
         exchange.answer(200, b"")
+        stopped.set()
 
+    stored = Stored()
     with (
-        ScriptedServer(chat_ui([unending, streams(tokens("b"))], stop=slow_stop)) as server,
+        ScriptedServer(
+            chat_ui([unending, stored.message], read=stored.read, stop=slow_stop)
+        ) as server,
         open_session(server.url).conversation(ID) as chat,
     ):
         for _ in chat.stream("one"):
             break
-        assert chat.chat("two").text == "b"
+        assert chat.chat("two").text == "Hello"
         messages = [path for path in server.paths() if path.startswith("POST /conversation/")]
         assert messages == [f"POST {MESSAGE}", f"POST {MESSAGE}/stop-generating", f"POST {MESSAGE}"]
 

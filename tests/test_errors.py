@@ -10,6 +10,7 @@ from h2o_client import errors
 from h2o_client.errors import (
     AuthenticationError,
     ConfigurationError,
+    ConversationBusyError,
     ElicitationClosedError,
     GenerationError,
     H2oError,
@@ -44,6 +45,10 @@ def status_error(kind: type[StatusError], status: int) -> StatusError:
 EACH: dict[str, tuple[H2oError, str]] = {
     "H2oError": (H2oError("Something."), "Something."),
     "ConfigurationError": (ConfigurationError("Say it so."), "Say it so."),
+    "ConversationBusyError": (
+        ConversationBusyError("An answer has not ended", seconds=30.0),
+        "An answer has not ended after 30 s, and would overwrite the next one. Nothing was sent.",
+    ),
     "UnsupportedError": (
         UnsupportedError("Continuing", "chat-ui v0.3", "Ask again."),
         "Continuing is not something chat-ui v0.3 can do. Ask again.",

@@ -18,7 +18,7 @@ STAIR = (
     ("messages", "timeouts"),
     ("wire", "background", "options"),
     ("transport", "generations"),
-    ("litter", "asking", "uploads"),
+    ("litter", "asking", "uploads", "background_reader"),
     ("upstream",),
     ("run",),
     ("resumption",),

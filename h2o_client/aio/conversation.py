@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -36,6 +37,15 @@ class AsyncConversation:
     def title(self) -> str | None:
         """Its title, as far as it is known."""
         return self.wrapped.title
+
+    @property
+    def on_wait(self) -> Callable[[], None] | None:
+        """Called, in another thread, when a message has waited for a second: see `Conversation`."""
+        return self.wrapped.on_wait
+
+    @on_wait.setter
+    def on_wait(self, on_wait: Callable[[], None] | None) -> None:
+        self.wrapped.on_wait = on_wait
 
     @takes_options
     def stream(self, messages: Messages, **options: Unpack[Options]) -> AsyncReply:

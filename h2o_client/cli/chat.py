@@ -186,7 +186,13 @@ class Chat:
             self.say(typed)
 
     def _new(self) -> Conversation:
-        return self.client.conversation(system=self.system, model=self.model, keep=self._keep)
+        new = self.client.conversation(system=self.system, model=self.model, keep=self._keep)
+        new.on_wait = _say_wait
+        return new
+
+
+def _say_wait() -> None:
+    say("(Waiting until the server has ended the earlier answer. Ctrl-C gives up.)")
 
 
 @contextmanager

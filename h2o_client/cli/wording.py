@@ -57,4 +57,5 @@ def in_shell(sentence: str) -> str:
 
 def in_chat(sentence: str) -> str:
     """The same, where a line that begins with a slash is a command."""
+    sentence = sentence.replace("or in a new conversation", "or in a new conversation (/new)")
     return _ASK_AGAIN.sub("/retry asks again", in_shell(sentence), count=1)

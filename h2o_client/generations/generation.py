@@ -145,6 +145,8 @@ class Generation:
     """Whether answers are updates of chat-ui's own; else they are the model server's events."""
     keeps_failed: ClassVar[bool] = True
     """Whether the text that came of an answer that failed is stored."""
+    stores_at_end: ClassVar[bool] = False
+    """Whether an answer is stored when its stream ends, in the place of what was stored since."""
     late_stops_abort: ClassVar[bool] = False
     """Whether a stop that finds nothing to stop ends the next answer."""
     keeps_runs: ClassVar[bool] = False

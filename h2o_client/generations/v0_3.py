@@ -68,6 +68,7 @@ class V0_3(Generation):  # noqa: N801 - named as the version
     passes_model_on = True
     answers_in_lines = False
     keeps_failed = False
+    stores_at_end = True
     skip = "_1"
     """How the request for a page says that it wants node 1 alone."""
 

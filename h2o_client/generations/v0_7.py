@@ -35,6 +35,7 @@ class V0_7(V0_3):  # noqa: N801 - named as the version
     passes_model_on = False
     answers_in_lines = True
     keeps_failed = True
+    stores_at_end = False
     skip = "01"
 
     def change_settings(self, settings: Settings) -> Request:

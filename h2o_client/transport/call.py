@@ -123,6 +123,21 @@ class Call:
             with self._lock, suppress(ValueError):
                 self._followers.remove(end)
 
+    def wake_unless_sent(self) -> bool:
+        """As `wake`, unless a byte of the request may have left: that is False then."""
+        with self._lock:
+            if self.sent:
+                return False
+            self._woken = True
+        self.wake()
+        return True
+
+    def sends(self) -> None:
+        """A byte of the request is about to leave. Raises `Woken` if the call was ended."""
+        with self._lock:
+            self.check()
+            self.sent = True
+
     def check(self) -> None:
         """Raises `Woken` if the call was ended."""
         if self._woken:
@@ -239,7 +254,12 @@ class Call:
     def let_go(self) -> None:
         """The call holds nothing any more."""
         self.let_go_of_socket()
-        slots, self._slots = self._slots, None
+        self.give_slot_back()
+
+    def give_slot_back(self) -> None:
+        """The call does not count as one of the session's answers any more."""
+        with self._lock:
+            slots, self._slots = self._slots, None
         if slots is not None:
             slots.give_back()
 

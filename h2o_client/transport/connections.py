@@ -180,7 +180,7 @@ class _PacedConnection:
         if self.sock is None:
             self.connect()
         call = _call()
-        call.sent = True
+        call.sends()
         self.sock.settimeout(call.clock.left())
         try:
             super().send(data)  # type: ignore[misc]

@@ -1,0 +1,303 @@
+"""Responses that a background thread reads, so that a caller can leave one without closing it.
+
+chat-ui v0.3 to v0.6 stores an answer when its stream has ended, as the list of messages that the
+prompt met, and the answer: what was stored meanwhile is overwritten. Closing the connection ends
+nothing there, and a stop may be ignored. Only the end of the response tells that the server is
+done, so a response that its caller leaves is read on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from enum import Enum
+
+from h2o_client.background import wait_until_empty
+from h2o_client.errors import StatusError, TransportError
+from h2o_client.timeouts import Clock, Expired, Timeouts
+from h2o_client.transport import Call, Response, Woken
+from h2o_client.transport.failures import translated
+from h2o_client.wire.decoder import Decoder
+from h2o_client.wire.events import Event, Failure, Final
+
+_MOST_AHEAD = 1 << 20  # bytes that are read before the caller has taken any
+_CLOSED_WITHIN = 1.0  # seconds
+GATEWAY_FAILED = (502, 504, 520, 524)
+"""Statuses of a gateway, behind which the server may be generating the answer."""
+
+Send = Callable[[Call], Response]
+"""Sends a request and returns the response as soon as its head is there."""
+
+
+class Ending(Enum):
+    """How a response has ended, which tells what the server stores of the answer."""
+
+    COMPLETE = "complete"  # with the terminal event: the answer is stored
+    FAILED = "failed"  # refused, or without the terminal event: nothing is stored
+    STOPPED = "stopped"  # cut by the server after a stop: the text so far is stored
+    CUT = "cut"  # cut by the server for another reason: nothing is stored
+    LOST = "lost"  # somewhere on the way: the server may still be generating
+
+
+class BackgroundResponse:
+    """A response that is read in a thread of its own. Its caller reads it as a `Response`.
+
+    `leave` has the rest read and thrown away. ``call`` sends the request; ``ended`` is set when
+    nothing more will come, and ``ending`` and ``ended_at`` then say why and when.
+    """
+
+    def __init__(self, send: Send, caller: Call, *, on_end: Callable[[BackgroundResponse], None]):
+        limits = Timeouts(connect=caller.timeouts.connect, first_token=None, idle=None, total=None)
+        self.call = Call(limits)
+        self.ended = threading.Event()
+        self.ending: Ending | None = None
+        self.ended_at = 0.0
+        self.headers: dict[str, str] = {}
+        self.finished = False  # the body has ended as its framing promised
+        self._caller = caller
+        self._on_end = on_end
+        self._url = ""
+        self._headed = False
+        self._failure: BaseException | None = None
+        self._is_final = self._has_failed = False
+        self._pieces: list[bytes] = []
+        self._is_left = False
+        self._until: Callable[[Event], bool] | None = None
+        self._is_stopped = False
+        self._timer: threading.Timer | None = None
+        self._alarms: list[threading.Event] = []  # of those who wait
+        # Guards what several threads change: all above from `_headed` on.
+        self._changed = threading.Condition()
+        # In a list, from which the thread takes it: it must not keep a session alive.
+        threading.Thread(
+            target=self._run, args=([send],), name="h2o_client-background-reader", daemon=True
+        ).start()
+
+    # What the caller does
+
+    def wait_for_head(self) -> None:
+        """Wait until the head of the response is there. Raises what sending the request raises."""
+        self._caller.clock.allow("first_token", self._caller.timeouts.first_token)
+        self._wait(self._caller, lambda: self._headed or self.ended.is_set())
+        if not self._headed:
+            assert self._failure is not None
+            raise self._failure
+
+    @property
+    def open(self) -> bool:
+        """Whether more may come."""
+        return not self.ended.is_set() or bool(self._pieces)
+
+    def read(self) -> bytes:
+        """Return the next bytes as soon as there are any; ``b""`` at the end or at a cut.
+
+        Raises `TransportError`, `TransportTimeout`, `ProtocolError`, and `Woken`.
+        """
+        self._wait(self._caller, lambda: bool(self._pieces) or self.ended.is_set())
+        data = self.ready()
+        if not data and self._failure is not None:
+            raise self._failure
+        return data
+
+    def ready(self) -> bytes:
+        """Return what is there; ``b""`` if that is nothing just now."""
+        with self._changed:
+            data = b"".join(self._pieces)
+            self._pieces.clear()
+            self._changed.notify()
+        return data
+
+    def drain(self, seconds: float) -> bytes:
+        """Return what follows within ``seconds``; never raises, and closes nothing."""
+        self._caller.clock = Clock(seconds)
+        data = b""
+        try:
+            while piece := self.read():
+                data += piece
+        except (TransportError, Woken):
+            pass
+        return data
+
+    def is_drained(self) -> bool:
+        """False: no socket tells of more."""
+        return False
+
+    def can_be_waited_for(self) -> bool:
+        """False: no socket tells of more."""
+        return False
+
+    def note_stop(self) -> None:
+        """The server was told to stop: a connection that it closes now is a proper end."""
+        self._is_stopped = True
+
+    def leave(self, seconds: float, *, until: Callable[[Event], bool] | None = None) -> None:
+        """Read the rest in the background, for at most ``seconds``, and throw it away.
+
+        With ``until``, an event for which it is true ends that. A request of which nothing was
+        sent is not sent any more.
+        """
+        if self.call.wake_unless_sent():
+            return
+        self.call.give_slot_back()
+        with self._changed:
+            if self._is_left:
+                return
+            self._is_left, self._until = True, until
+            self._pieces.clear()
+            self._changed.notify()
+            if not self.ended.is_set():
+                self._timer = threading.Timer(seconds, self.close)
+                self._timer.daemon = True
+                self._timer.start()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether it is read on for something that may still come."""
+        return self._until is not None and not self.ended.is_set()
+
+    def close(self) -> None:
+        """Close the connection. Idempotent."""
+        with self._changed:
+            self._is_left = True
+            self._changed.notify()
+        self.call.wake()
+
+    def wait_until_ended(self, call: Call, seconds: float) -> bool:
+        """Wait for the end, for at most ``seconds``. Returns whether it is there.
+
+        Raises `TransportTimeout` if ``call`` has no more time, `Woken` if it was ended.
+        """
+        end = time.monotonic() + seconds
+        call.clock.allow("connect", None)
+        self._wait(call, lambda: self.ended.is_set() or time.monotonic() >= end, end=end)
+        return self.ended.is_set()
+
+    def _wait(self, call: Call, is_ready: Callable[[], bool], *, end: float | None = None) -> None:
+        with call.alarm() as alarm:
+            with self._changed:
+                self._alarms.append(alarm)
+            try:
+                while True:
+                    alarm.clear()
+                    call.check()  # behind clear: whoever wakes a call sets both
+                    with self._changed:
+                        if is_ready():
+                            return
+                    alarm.wait(_shorter(call.clock.left(), end))
+            except Expired as exc:
+                raise translated(exc, call, self._url) from exc
+            finally:
+                with self._changed:
+                    self._alarms.remove(alarm)
+
+    # What the thread does
+
+    def _run(self, sends: list[Send]) -> None:
+        decoder = Decoder()
+        try:
+            with sends.pop()(self.call) as response:
+                self._url, self.headers = response.url, response.headers
+                with self._changed:
+                    self._headed = True
+                self._wake_waiting()
+                while data := response.read():
+                    if self._note(decoder, data) or not self._put(data):
+                        break
+                self._note_all(decoder.end())
+                self.finished = response.finished
+        except BaseException as exc:
+            self._failure = exc
+        self.ending = self._found_ending()
+        self.ended_at = time.monotonic()
+        with self._changed:
+            self.ended.set()
+            if self._timer is not None:
+                self._timer.cancel()
+        self._wake_waiting()
+        self._on_end(self)
+
+    def _put(self, data: bytes) -> bool:
+        """Hand over ``data``. False if the response was closed while the caller took nothing."""
+        with self._changed:
+            while sum(map(len, self._pieces)) > _MOST_AHEAD and not self._is_left:
+                self._changed.wait()
+            if not self._is_left:
+                self._pieces.append(data)
+        self._wake_waiting()
+        return True
+
+    def _wake_waiting(self) -> None:
+        with self._changed:
+            for alarm in self._alarms:
+                alarm.set()
+
+    def _note(self, decoder: Decoder, data: bytes) -> bool:
+        """Take note of the events in ``data``. True if one of them is what was waited for."""
+        decoder.text_bytes += len(data)
+        return self._note_all(decoder.feed(data))
+
+    def _note_all(self, events: list[Event]) -> bool:
+        self._is_final = self._is_final or any(isinstance(each, Final) for each in events)
+        self._has_failed = self._has_failed or any(isinstance(each, Failure) for each in events)
+        return self._until is not None and any(map(self._until, events))
+
+    def _found_ending(self) -> Ending:
+        failure = self._failure
+        if self._has_failed:
+            return Ending.FAILED
+        if self._is_final:
+            return Ending.COMPLETE
+        if isinstance(failure, StatusError):
+            by_gateway = failure.status in GATEWAY_FAILED and failure.origin == "server"
+            return Ending.LOST if by_gateway else Ending.FAILED
+        cut = Ending.STOPPED if self._is_stopped else Ending.CUT
+        if failure is None:
+            return Ending.FAILED if self.finished else cut
+        if not self.call.sent:
+            return Ending.FAILED
+        # A server that is stopped before the first token hangs up without a head.
+        by_stop = self._is_stopped and not self._headed and not isinstance(failure, Woken)
+        return Ending.STOPPED if by_stop else Ending.LOST
+
+
+def _shorter(left: float | None, end: float | None) -> float | None:
+    if end is None:
+        return left
+    until_end = max(0.0, end - time.monotonic())
+    return until_end if left is None else min(left, until_end)
+
+
+class BackgroundReader:
+    """The background responses of one session. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._responses: set[BackgroundResponse] = set()
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether there are any."""
+        return bool(self._responses)
+
+    def open(self, send: Send, caller: Call) -> BackgroundResponse:
+        """Send a request and read its response in the background."""
+        response = BackgroundResponse(send, caller, on_end=self._responses.discard)
+        self._responses.add(response)
+        if response.ended.is_set():
+            self._responses.discard(response)
+        return response
+
+    def close(self, seconds: float = 0.0) -> None:
+        """Close all connections, after ``seconds`` those that something is awaited from."""
+        for response in list(self._responses):
+            if not response.is_wanted:
+                response.close()
+        end = time.monotonic() + seconds
+        for response in list(self._responses):
+            response.ended.wait(max(0.0, end - time.monotonic()))
+            response.close()
+        wait_until_empty(self._responses, _CLOSED_WITHIN)
+
+    def forget(self) -> None:
+        """This is a forked child, whose parent reads on."""
+        self._responses = set()
