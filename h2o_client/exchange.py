@@ -38,7 +38,7 @@ from h2o_client.wire.events import Elicitation, Event, Status, Token
 from h2o_client.wire.overlap import counted
 from h2o_client.wire.request import Request
 from h2o_client.wire.runlog import RunLog
-from h2o_client.wire.transcript import Transcript
+from h2o_client.wire.transcript import Transcript, without_stop
 
 _LAST_WORDS = 1.5  # seconds that what still comes after a stop is waited for
 _MOST_LOOKED_AT = 1 << 20  # bytes
@@ -120,6 +120,9 @@ class Exchange:
         self._stop_sent: threading.Event | None = None  # set when the stop is through
         self._resumption = ""  # the elicitation that was answered, if a message has to say so
         self._may_be_answered: set[str] = set()  # elicitations; the network failed
+        # An answer that somebody else's stop has ended before its first word is asked for once
+        # more: a late stop's mark, which that has used up.
+        self._asks_once_more = self._has_asked_once_more = False
         upstream.live.add(self)
 
     @property
@@ -372,10 +375,11 @@ class Exchange:
             if self.transcript.ended:
                 return
             self.stopping = True
-            if self._response is not None and not self.running:
+            if self._response is not None and not self.running and not self._asks_once_more:
                 return  # the stream is over: nothing is left to be stopped
             stops = self.generation is not None and self.generation.stops
-            if not self._sent or not stops or self.transcript.finished:
+            ended = self.transcript.finished or self._asks_once_more
+            if not self._sent or not stops or ended:
                 self.call.wake()
                 return
             self._stop_sent = threading.Event()
@@ -521,7 +525,8 @@ class Exchange:
                     if events or not self._can_go_on(None):
                         return events
             events = self._resumed_after(broken)
-            if events or (self.resumption is not None and self.resumption.over):
+            over = self.resumption is not None and self.resumption.over
+            if events or (over and not self._asks_once_more):
                 return events
         return []
 
@@ -578,11 +583,19 @@ class Exchange:
             self._response.close()
 
     def _go_on(self) -> list[Event]:
-        """What follows once an elicitation was answered, in a response of its own."""
+        """What follows another message, once an elicitation was answered, or a stop was met."""
         resumption = self.resumption
-        while self._resumption and resumption is not None and not self.transcript.ended:
-            request = resumption.run.continuation(self._resumption)
-            self._resumption = ""
+        while resumption is not None and not self.transcript.ended and not self.stopping:
+            if self._asks_once_more:
+                if not (self.read_to_its_end or self.transcript.finished or resumption.over):
+                    break  # its log tells when it has ended
+                log.info("an answer ended as stopped, and not by us: it is asked for once more")
+                request = resumption.run.retry()
+            elif self._resumption:
+                request = resumption.run.continuation(self._resumption)
+            else:
+                break
+            self._resumption, self._asks_once_more = "", False
             self._decoder = Decoder()
             self._drained = False
             self.transcript.finished = False  # that was the run before
@@ -612,6 +625,9 @@ class Exchange:
         """Takes note of what came, and gives what the caller has not had."""
         if not events:
             return events
+        if not self.transcript.characters and self._must_ask_once_more(events):
+            self._asks_once_more = self._has_asked_once_more = True
+            events = without_stop(events)
         others = self.transcript.add(events)
         self._decoder.text_bytes = self.transcript.text_bytes
         if self.resumption is not None and others:
@@ -628,6 +644,14 @@ class Exchange:
         if others and any(type(event) is Elicitation for event in others):
             self._allow_for_elicitation()
         return self._new_of(events) if self.passed_over else events
+
+    def _must_ask_once_more(self, events: list[Event]) -> bool:
+        if self.stopping or self.resumption is None:
+            return False
+        if self._has_asked_once_more and not self._asks_once_more:
+            return False
+        can = self.resumption.run.again is not None and self.resumption.retries
+        return can and self.transcript.is_stopped_unsaid(events)
 
     def _new_of(self, events: list[Event]) -> list[Event]:
         found: list[Event] = []
@@ -699,7 +723,7 @@ class Exchange:
     def _must_stop(self) -> bool:
         if self.generation is None or not self.generation.stops or self._stop_sent is not None:
             return False
-        if self._left_running:
+        if self._left_running or self._asks_once_more:
             return False
         return self.at_work and not self.transcript.ended and not self.transcript.finished
 

@@ -330,6 +330,10 @@ def _raise_for_end(transcript: Transcript) -> None:
         raise ProtocolError(f"line {line.line} of the answer ({line.reason})", line.excerpt)
     if transcript.final is None:
         raise IncompleteAnswerError
+    if transcript.final.interrupted and not transcript.text:
+        raise IncompleteAnswerError(
+            "The answer was stopped before its first word, and not by this reply"
+        )
 
 
 def _reason_of(exc: BaseException) -> str:

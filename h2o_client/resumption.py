@@ -99,6 +99,11 @@ class Resumption:
         self._may_arrive_late = False  # the message: nobody has refused its connection
         self._kinds: Counter[str] = Counter()
 
+    @property
+    def retries(self) -> bool:
+        """Whether anything is tried a second time."""
+        return self._most > 0
+
     def begin(self) -> None:
         """Reads a log that this process has read nothing of. Raises as `Asking.open`."""
         self._read_log()

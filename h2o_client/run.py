@@ -149,6 +149,19 @@ class Run:
         prompt = Prompt(id=answer_id, resumes=elicitation_id, run_id=self.id)
         return self._generation.message(self._conversation_id, prompt)
 
+    def retry(self) -> Request:
+        """The message that asks for another answer in the place of this one. Raises as `stored`."""
+        stored = self.stored(clean_up_call())
+        if stored is None:
+            raise ProtocolError(f"conversation {self._conversation_id}, which lacks an answer")
+        return self._retry(stored.message_id)
+
+    def _retry(self, answer_id: str) -> Request:
+        self.id = fresh_id()
+        self.again = partial(self._retry, answer_id)
+        prompt = Prompt(id=answer_id, retry=True, run_id=self.id)
+        return self._generation.message(self._conversation_id, prompt)
+
     def token(self, position: int, *, ours: bool) -> str:
         """The `ResumeToken` for who has got so many characters."""
         base_url = self._upstream.transport.base_url

@@ -167,6 +167,8 @@ class Stream:
                 self.put(line({"type": "status", "status": "keepAlive"}))
 
     def tokens(self, says: Says) -> None:
+        if self.run.stopped.is_set():
+            return
         for text in says.tokens:
             self.token_of(text)
             if self.run.stopped.is_set():
@@ -312,10 +314,12 @@ class LineStream(Stream):
         age = time.monotonic() - self.conversation.marked
         if self.version.letter == "F" and age < MARK_OF_2026 and not self.run.stopped.is_set():
             self.conversation.marked = -1e9
+            self.run.stopped.set()
+            if self.conversation.marked_late:
+                return  # the model has not said a word yet
             self.keeper.violate("a message met the mark that a late stop left")
             if says.tokens:
                 self.token_of(says.tokens[0])
-            self.run.stopped.set()
 
     def search(self) -> None:
         if not self.run.answer.sources:

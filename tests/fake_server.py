@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -168,6 +169,11 @@ class FakeServer(ScriptedServer):
         if self._says is not None:
             return self._says(prompt)
         return Says.words(f"{len(prompt.turns)} turns, the last: {prompt.last}")
+
+    def mark(self, conversation_id: str) -> None:
+        """A stop is handled only now that its client has given it up: the server was busy."""
+        conversation = self.conversations[conversation_id]
+        conversation.marked, conversation.marked_late = time.monotonic(), True
 
     # What streams need
 

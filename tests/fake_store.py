@@ -192,6 +192,7 @@ class Conversation:
     run: Run | None = None
     runs: dict[str, Run] = field(default_factory=dict)
     marked: float = -1e9  # when a stop left its mark
+    marked_late: bool = False  # by a stop that was given up by then
     searches: dict[str, list[Document]] = field(default_factory=dict)
     elicitations: dict[str, bool] = field(default_factory=dict)  # whether each is open
     votes: dict[str, int] = field(default_factory=dict)

@@ -72,6 +72,14 @@ class Transcript:
         """Whether the event that ends every answer has come: more may follow, but no text."""
         return self.final is not None or self.failure is not None
 
+    def is_stopped_unsaid(self, events: Sequence[Event]) -> bool:
+        """Whether with ``events`` an answer that says nothing, and has done nothing, is stopped."""
+        if self.characters or self.has_tools or self.elicitation is not None:
+            return False
+        if any(_says_or_does(event) for event in events):
+            return False
+        return any(_is_empty_stop(event) for event in events)
+
     def add(self, events: Sequence[Event]) -> list[Event]:
         """Takes note of ``events``, in their order, and gives those that are no tokens."""
         text = "".join(
@@ -111,6 +119,21 @@ class Transcript:
             self.elicitation = event if event.state == "request" else None
         elif isinstance(event, Malformed):
             self.malformed = event
+
+
+def without_stop(events: Sequence[Event]) -> list[Event]:
+    """``events`` without the end of an answer that `Transcript.is_stopped_unsaid` found."""
+    return [event for event in events if not _is_empty_stop(event)]
+
+
+def _is_empty_stop(event: Event) -> bool:
+    return isinstance(event, Final) and event.interrupted is True and not event.text
+
+
+def _says_or_does(event: Event) -> bool:
+    if isinstance(event, Token):
+        return bool(event.text) and not event.special
+    return isinstance(event, Tool | Elicitation)
 
 
 def answer_text(joined: str, final: str) -> str:
