@@ -11,19 +11,19 @@ import msgspec
 
 from h2o_client.errors import (
     ConfigurationError,
+    H2oError,
     NotFoundError,
     ProtocolError,
     ServerError,
     StatusError,
     UnsupportedError,
 )
-from h2o_client.generations import pages
 from h2o_client.generations.generation import Ask, Moved, Refused
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport import Call, Response, Transport
 from h2o_client.wire import json
 from h2o_client.wire.checkpoint import checked_by
-from h2o_client.wire.refusal import login_wall, refusal
+from h2o_client.wire.refusal import login_wall, page_title, refusal
 from h2o_client.wire.request import Request
 
 T = TypeVar("T")
@@ -105,8 +105,11 @@ class Asking:
             location = str(document.get("location", ""))
         place = _joined(response.referer, location).rstrip("/")
         home = (response.referer, self.transport.base_url, self.transport.referer)
-        if place not in [each.rstrip("/") for each in home]:
-            raise login_wall(response.status, location, url=response.url)
+        if place in [each.rstrip("/") for each in home]:
+            return
+        if 300 <= response.status < 400:
+            raise self._redirected(response)
+        raise login_wall(response.status, location, url=response.url)
 
     def body(self, request: Request, call: Call | None = None) -> bytes:
         """The body of a success. Raises `StatusError`, `TransportError`, `ProtocolError`."""
@@ -140,9 +143,7 @@ class Asking:
     def judge(self, response: Response, *, passes_model_on: bool = False) -> None:
         """Raises for an answer that is no success."""
         if 300 <= response.status < 400:
-            location = response.headers.get("location", "")
-            self._check_moved(_joined(response.url, location))
-            raise login_wall(response.status, location, url=response.url)
+            raise self._redirected(response)
         if response.status >= 400:
             raise refusal(
                 response.status,
@@ -152,12 +153,25 @@ class Asking:
                 passes_model_on=passes_model_on,
             )
 
-    def _check_moved(self, location: str) -> None:
-        if location.endswith(pages.ROOT):
-            raise ConfigurationError(
+    def _redirected(self, response: Response) -> H2oError:
+        """What a redirect means: the server is elsewhere, it wants a login, or it is confused."""
+        status, location = response.status, response.headers.get("location", "")
+        place = _joined(response.url, location).partition("?")[0]
+        if location and not place.endswith(response.path):
+            return login_wall(status, location, url=response.url)
+        found = place.removesuffix(response.path)
+        if location and found != self.transport.base_url:
+            return ConfigurationError(
                 f"The server at {self.transport.base_url} says that it is at another address: "
-                f"use {location.removesuffix(pages.ROOT)}."
+                f"use {found}."
             )
+        return StatusError(
+            status,
+            "a redirect to the same address" if location else "a redirect without a Location",
+            url=response.url,
+            origin="gateway",
+            hint="Look at what stands between you and the server, as a cache or a proxy.",
+        )
 
 
 def _joined(url: str, location: str) -> str:
@@ -179,7 +193,9 @@ def plain(body: bytes) -> dict[str, object]:
 
 
 def excerpt(body: bytes) -> str:
-    """The beginning of an answer, for an error."""
+    """What an answer is, for an error: the title of a page, or its first bytes."""
+    if body.lstrip()[:1] == b"<" and (title := page_title(body.decode("utf-8", "replace"))):
+        return f"<title>{title[:_EXCERPT]}</title>"
     return body[:_EXCERPT].decode("utf-8", "replace")
 
 
@@ -190,7 +206,10 @@ def _check_no_page(request: Request, body: bytes) -> None:
 
 
 def _is_no_route(exc: StatusError) -> bool:
+    if exc.origin == "gateway":
+        return False
     # SvelteKit's own words for a route it does not have; chat-ui's name what was not found.
     if exc.status == 405:
         return type(exc) is StatusError
-    return exc.status == 404 and (exc.said in ("", "(an HTML page)") or exc.said.startswith("Not "))
+    is_silent = exc.said == "" or exc.body.lstrip()[:1] == "<"
+    return exc.status == 404 and (is_silent or exc.said.startswith("Not "))

@@ -169,8 +169,9 @@ class StatusError(H2oError):
     """The server refused with an HTTP status.
 
     ``status``, ``url``, ``body`` (shortened text), ``request_id``, ``retry_after`` in seconds,
-    ``error_type`` as model servers name it, and ``origin``: "server", or "model" where a chat-ui
-    of 2023 passed on the answer of the model server behind it.
+    ``error_type`` as model servers name it, and ``origin``: "server", "model" where a chat-ui of
+    2023 passed on the answer of the model server behind it, or "gateway" for a page that is not
+    chat-ui's.
     """
 
     hint: str = "The same would be refused again: change the request, or ask the server's operator."
@@ -186,13 +187,14 @@ class StatusError(H2oError):
         retry_after: float | None = None,
         error_type: str | None = None,
         origin: str = "server",
+        hint: str | None = None,
     ) -> None:
-        who = "The model server behind the chat-ui" if origin == "model" else "The server"
         self.said = said
-        self.hint = hint = self._hint()
-        if origin == "model" and type(self) is StatusError and status not in _WRONG_REQUESTS:
-            hint = _MODEL_HINT
-        super().__init__(_join(f"{who} answered {status}: {said or 'no reason given'}", hint))
+        self.hint = self._hint() if hint is None else hint
+        if hint is None and origin == "model" and type(self) is StatusError:
+            self.hint = self.hint if status in _WRONG_REQUESTS else _MODEL_HINT
+        shown = said or "no reason given"
+        super().__init__(_join(f"{_WHO[origin]} answered {status}: {shown}", self.hint))
         self.status = status
         self.url = url
         self.body = body
@@ -206,6 +208,11 @@ class StatusError(H2oError):
         return self.hint
 
 
+_WHO = {
+    "server": "The server",
+    "model": "The model server behind the chat-ui",
+    "gateway": "A gateway in front of the chat-ui",
+}
 _WRONG_REQUESTS = (400, 413, 422)
 _MODEL_HINT = "Your session is fine; the operator of the server has to look at its model."
 

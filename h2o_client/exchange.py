@@ -547,7 +547,7 @@ class Exchange:
             self._taken.set()
             self._delivered = True
             if is_message:
-                self.running = exc.status in GATEWAY_FAILED and exc.origin == "server"
+                self.running = exc.status in GATEWAY_FAILED and exc.origin != "model"
             raise
         except BaseException as exc:
             self._delivered = self._delivered or (is_message and self._sender.sent)

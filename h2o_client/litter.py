@@ -84,7 +84,7 @@ class Litter:
             if response.status >= 300 and response.status != 404:
                 return refusal(response.status, response.headers, response.whole())
             if response.whole().lstrip()[:1] == b"<":
-                return ProtocolError(f"the answer to {request}", "(an HTML page)")
+                return ProtocolError(f"the answer to {request}", "an HTML page")
         except (H2oError, Woken) as exc:
             return exc
         except Exception as exc:

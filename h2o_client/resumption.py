@@ -38,7 +38,7 @@ _SILENCES = 2  # a server that so often has not begun to answer may be given up
 _STORED_WITHIN = 10.0
 _STORE_ANSWERS_WITHIN = 5.0
 _RAREST_LOOK = 0.5
-GATEWAY_FAILED = (502, 504)
+GATEWAY_FAILED = (502, 504, 520, 524)
 """What a gateway answers for a server that may be at work on the message."""
 
 _ALIVE = 0.5  # seconds within which a connection that stands has brought at least a keepAlive

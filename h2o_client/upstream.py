@@ -486,8 +486,10 @@ class Upstream:
         try:
             created = self.asking.fetch(found.generation.create(model, preprompt), call)
         except StatusError as exc:
+            if exc.status not in (400, 500) or exc.origin != "server":
+                raise
             offered = [each.id for each in self._models(call)]
-            if exc.status not in (400, 500) or model in offered:
+            if model in offered:
                 raise
             # An unknown model is a bare 500, or 400 "Invalid request" since v0.8.
             said = f"{exc.said} (the model {model!r} is not served here: {', '.join(offered)} are)"
@@ -572,9 +574,9 @@ def _is_foreign(exc: StatusError | ProtocolError) -> bool:
     """Whether an error may come of speaking another generation's language."""
     if isinstance(exc, ProtocolError):
         return True
-    if exc.origin == "model":
+    if exc.origin != "server":
         return False
-    return exc.status in (403, 405, 500) or exc.said == "(an HTML page)"
+    return exc.status in (403, 405, 500) or exc.body.lstrip()[:1] == "<"
 
 
 def _nobody_named() -> ConfigurationError:

@@ -73,7 +73,7 @@ def streams(
 
 def no_such_page(exchange: Exchange) -> None:
     """What these servers give for /api/models: a page, and a session's cookie."""
-    body = b"<!doctype html><title>Not found</title>"
+    body = b'<!doctype html><title>Not found</title><div data-sveltekit-preload-data="hover">'
     exchange.answer(404, body, content_type="text/html", headers={"Set-Cookie": COOKIE})
 
 

@@ -37,7 +37,10 @@ Login = Literal["", "401", "302", "redirect"]
 
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain")
 TERMS = "You need to accept the welcome modal first"
-HTML = b"<!doctype html>\n<html><head><title>chat-ui</title></head><body>" + b"x" * 22_000
+HTML = (
+    b"<!doctype html>\n<html><head><title>chat-ui</title></head><body data-sveltekit>"
+    + b"x" * 22_000
+)
 IDENTITY = "https://id.example.org/authorize?client_id=chat"
 
 

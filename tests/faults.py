@@ -321,11 +321,16 @@ def _nonsense(play: Play, partial: str = "", stops: int = 1) -> Fault:
 
 
 def _refused(
-    status: int, error: type[StatusError], *, taken: bool = False, wait: str = ""
+    status: int,
+    error: type[StatusError],
+    *,
+    taken: bool = False,
+    wait: str = "",
+    words: str = "no",
 ) -> Fault:
     headers = {"Retry-After": wait} if wait else {}
     return Fault(
-        play=answers(status, headers=headers),
+        play=answers(status, json.dumps({"message": words}).encode(), headers=headers),
         error=error,
         resendable=not taken,
         stops=0,
@@ -411,7 +416,7 @@ FAULTS: dict[str, Fault] = {
     "401": _refused(401, AuthenticationError),
     "403": _refused(403, AuthenticationError),
     "404": _refused(404, NotFoundError),
-    "405": _refused(405, TermsNotAcceptedError),
+    "405": _refused(405, TermsNotAcceptedError, words="You need to accept the welcome modal first"),
     "410": _refused(410, ModelUnavailableError),
     "413": _refused(413, StatusError),
     "429": _refused(429, RateLimitError),

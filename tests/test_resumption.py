@@ -662,14 +662,15 @@ def test_heartbeats_without_a_word_are_the_models_silence(monkeypatch: pytest.Mo
         assert (caught.value.which, len(server.resumed)) == ("idle", 1)
 
 
-def test_a_gateway_that_gave_the_message_up_does_not_lose_its_answer() -> None:
+@pytest.mark.parametrize("status", [502, 504, 520, 524])
+def test_a_gateway_that_gave_the_message_up_does_not_lose_its_answer(status: int) -> None:
     def before(exchange: Any) -> bool:
         if exchange.request.method != "POST" or not MESSAGE.fullmatch(exchange.request.path):
             return False
         cookie = exchange.request.cookies["hf-chat"]
         unheard: Any = Unheard(exchange)
         server.message(unheard, cookie, exchange.request.path.rpartition("/")[2])
-        exchange.answer(504, b"<html>Gateway Time-out</html>", "text/html")
+        exchange.answer(status, b"<html>Gateway Time-out</html>", "text/html")
         return True
 
     with FakeChatUi("head", answer=[Says(TOKENS)], before=before) as server:

@@ -85,8 +85,16 @@ SERVER: dict[str, tuple[int, dict[str, str], bytes, type[StatusError], str]] = {
         500, JSON, b'{"type":"error","error":{"message":"Internal Error"}}', ServerError,
         "Internal Error",
     ),
-    "a page": (500, HTML, b"<!doctype html><title>x</title>", ServerError, "(an HTML page)"),
-    "a page that says it is text": (502, TEXT, b"\n <html>", ServerError, "(an HTML page)"),
+    "a page": (500, HTML, b"<title>x</title><i data-sveltekit>", ServerError,
+               'an HTML page, "x"'),
+    "a page without a title": (500, HTML, b"<!doctype html><i data-sveltekit>", ServerError,
+                               "an HTML page"),
+    "a method that is not there": (405, TEXT, b"", StatusError, ""),
+    "a request that was too slow": (408, TEXT, b"", StatusError, ""),
+    "a route that is not there": (404, JSON, b'{"message":"Not Found"}', NotFoundError,
+                                  "Not Found"),
+    "a page of the chat-ui's": (404, HTML, b"<title>chat-ui</title><link href=./_app/immutable/a>",
+                                NotFoundError, 'an HTML page, "chat-ui"'),
     "a proxy's words": (504, TEXT, b"upstream\r\n  request\ttimeout", ServerError,
                         "upstream request timeout"),
     "nothing": (503, {}, b"", ServerError, ""),
@@ -114,6 +122,78 @@ def test_an_answer_is_its_error(
     assert (said or "no reason given").rstrip(".") in str(error)
     assert str(error).endswith(error.hint)
     assert error.hint
+
+
+NGINX = (
+    "<html>\r\n<head><title>{0}</title></head>\r\n<body>\r\n<center><h1>{0}</h1></center>\r\n"
+    "<hr><center>nginx/1.25.3</center>\r\n</body>\r\n</html>\r\n"
+)
+CLOUDFLARE = (
+    '<!DOCTYPE html><html lang="en-US"><head><title>{0}</title><meta http-equiv="Content-Type" '
+    'content="text/html; charset=UTF-8"><meta name="robots" content="noindex,nofollow"></head>'
+)
+# (status, page, class, title, what its advice is not about)
+GATEWAYS: dict[str, tuple[int, str, type[StatusError], str, str]] = {
+    "a browser check": (
+        403, CLOUDFLARE.format("Just a moment..."), StatusError, "Just a moment...",
+        "session cookie",
+    ),
+    "a firewall": (
+        403, "<HTML><TITLE>Web page blocked by FortiGuard &amp; Co</TITLE></HTML>", StatusError,
+        "Web page blocked by FortiGuard & Co", "session cookie",
+    ),
+    "nginx's own login": (
+        401, NGINX.format("401 Authorization Required"), AuthenticationError,
+        "401 Authorization Required", "session cookie",
+    ),
+    "nginx without the chat-ui": (
+        404, NGINX.format("404 Not Found"), NotFoundError, "404 Not Found", "deleted",
+    ),
+    "nginx and a POST to files": (
+        405, NGINX.format("405 Not Allowed"), StatusError, "405 Not Allowed", "terms",
+    ),
+    "a withdrawn page": (410, NGINX.format("410 Gone"), StatusError, "410 Gone", "models"),
+    "nginx and a long body": (
+        413, NGINX.format("413 Request Entity Too Large"), StatusError,
+        "413 Request Entity Too Large", "the same would be refused",
+    ),
+    "a limit of Cloudflare's": (
+        429, CLOUDFLARE.format("Access denied | Error 1015"), RateLimitError,
+        "Access denied | Error 1015", "models",
+    ),
+    "HAProxy, without a title": (
+        503, "<html><body><h1>503 Service Unavailable</h1>\nNo server is available\n", ServerError,
+        "503 Service Unavailable", "terms",
+    ),
+    "a time that ran out at Cloudflare": (
+        524, CLOUDFLARE.format("chat.example | 524: A timeout occurred"), ServerError,
+        "chat.example | 524: A timeout occurred", "terms",
+    ),
+    "a hotel's network": (
+        511, "<html><head>\n<title>\n  Sign in\n to the network </title>", ServerError,
+        "Sign in to the network", "terms",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("status", "page", "kind", "title", "unsaid"), GATEWAYS.values(), ids=GATEWAYS
+)
+def test_a_page_of_a_gateway_is_not_the_refusal_of_the_chat_ui(
+    status: int, page: str, kind: type[StatusError], title: str, unsaid: str
+) -> None:
+    error = refusal(status, HTML, page.encode())
+    assert type(error) is kind
+    assert error.origin == "gateway"
+    assert str(error).startswith(
+        f'A gateway in front of the chat-ui answered {status}: an HTML page, "{title}"'
+    )
+    assert unsaid not in str(error)
+    assert str(error).endswith(error.hint)
+
+
+def test_a_page_with_many_beginnings_of_a_title_is_looked_through_in_linear_time() -> None:
+    assert refusal(500, HTML, b"<title" * 1_000_000).said == "an HTML page"
 
 
 def test_what_an_error_holds_is_short() -> None:

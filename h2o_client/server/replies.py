@@ -136,7 +136,9 @@ def _page(title: str, *lines: str, status: int) -> Response:
     text = html.escape(title)
     # As it was written, blanks and lines kept.
     rest = "".join(f'<p style="white-space:pre-wrap">{html.escape(each)}</p>\n' for each in lines)
-    return HTMLResponse(f"<!doctype html><title>{text}</title><h1>{text}</h1>\n{rest}", status)
+    # Marked as SvelteKit's are, by which a client tells them from a gateway's.
+    body = f"<body data-sveltekit><h1>{text}</h1>\n{rest}"
+    return HTMLResponse(f"<!doctype html><title>{text}</title>{body}", status)
 
 
 _METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE")

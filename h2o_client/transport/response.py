@@ -30,16 +30,23 @@ class Response:
     """An answer whose head is here. Whoever gets it closes it.
 
     ``finished`` says whether the body has ended as its framing promised; it is False after a cut.
-    Repeated headers are joined; their names are in lower case. ``referer`` is what was sent.
+    Repeated headers are joined; their names are in lower case. ``referer`` is what was sent,
+    and ``path`` what was asked for, relative to the base URL.
     """
 
     def __init__(
-        self, raw: urllib3.BaseHTTPResponse, call: Call, url: str, referer: str = ""
+        self,
+        raw: urllib3.BaseHTTPResponse,
+        call: Call,
+        url: str,
+        referer: str = "",
+        path: str = "",
     ) -> None:
         self.status: int = raw.status
         self.headers: dict[str, str] = {name.lower(): value for name, value in raw.headers.items()}
         self.url: str = url.partition("?")[0]  # the query of a web search is the prompt
         self.referer = referer
+        self.path: str = path.partition("?")[0]
         self.finished: bool = False
         self._raw = raw
         self._call = call

@@ -193,7 +193,9 @@ class Transport:
         except BaseException:
             raw.close()
             raise
-        response = Response(raw, call, prepared.url or "", prepared.headers["Referer"])
+        response = Response(
+            raw, call, prepared.url or "", prepared.headers["Referer"], request.path
+        )
         if response.status == 407:
             response.close()
             raise proxy_refused(prepared.url or "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -27,9 +29,34 @@ _CLASSES: dict[int, type[StatusError]] = {
     410: ModelUnavailableError,
     429: RateLimitError,
 }
+_HINTS = {
+    408: "It did not get the whole request in time: the request can be sent again.",
+    413: "Make the prompt shorter or the files smaller, or ask the operator to allow more.",
+}
+_GATEWAY_HINTS = {
+    401: (
+        "It is not the chat-ui that wants a login: give https://name:password@host as the address, "
+        "or what else the gateway asks for with headers=."
+    ),
+    404: "No chat-ui is at this path: look at the address, which may need a path at its end.",
+}
+_GATEWAY_HINT = (
+    "It is not the chat-ui that refused: look at the address, or ask who runs the gateway. What it "
+    "wants from a client can be given with headers= and cookies=."
+)
+_NO_ROUTE_HINT = (
+    "The server does not know this route: look at the address, which may need a path at its "
+    "end, and at server_version= if you gave it."
+)
+_TERMS = re.compile("accept", re.IGNORECASE)
+_TITLE = re.compile(r"<(?:title|h1)[^>]{0,200}>([^<]*)", re.IGNORECASE)
+# What SvelteKit's pages hold, and its error page without a layout.
+_CHAT_UI_PAGE = re.compile(r"_app/immutable|sveltekit|--divider: #ccc")
+_NO_ROUTE = ("Not ", "an HTML page")  # SvelteKit's own words; chat-ui's name what was not found
 _REFERER_REFUSALS = (b"Invalid referer", b"Cross-site", b"form requests need to have a")
 _LONGEST_BODY = 500
 _LONGEST_REASON = 200
+_LONGEST_HEAD = 1 << 16
 
 
 class OriginError(StatusError):
@@ -54,23 +81,28 @@ def refusal(
 
     ``headers`` have lower-case names. With ``passes_model_on`` the route hands the model server's
     answers through (messages on v0.3 to v0.6): one with a Set-Cookie that is not chat-ui's own
-    ``{"message"}`` is the model server's.
+    ``{"message"}`` is the model server's. A page that is not SvelteKit's is a gateway's.
     """
     document = _document(body)
     text = body.decode("utf-8", "replace")
     by_model = (
         passes_model_on and "set-cookie" in headers and "message" not in document and status != 413
     )
+    origin = "model" if by_model else "server"
+    if origin == "server" and is_page(headers, text) and not _CHAT_UI_PAGE.search(text):
+        origin = "gateway"
+    said = _said(document, text, headers)
     error_type = document.get("error_type")
-    return _class_of(status, headers, text, by_model)(
+    return _class_of(status, headers, text, origin)(
         status,
-        _said(document, text, headers),
+        said,
         url=url,
         body=text[:_LONGEST_BODY],
         request_id=headers.get("x-request-id"),
         retry_after=retry_after(headers.get("retry-after", ""), now),
         error_type=error_type if isinstance(error_type, str) else None,
-        origin="model" if by_model else "server",
+        origin=origin,
+        hint=_hint(status, origin, said),
     )
 
 
@@ -99,18 +131,41 @@ def is_referer_refusal(status: int, body: bytes) -> bool:
     return status == 403 and any(words in body for words in _REFERER_REFUSALS)
 
 
-def _class_of(
-    status: int, headers: Mapping[str, str], text: str, by_model: bool
-) -> type[StatusError]:
+def is_page(headers: Mapping[str, str], text: str) -> bool:
+    """Whether an answer is an HTML page, whatever it says it is."""
+    return "html" in headers.get("content-type", "") or text.lstrip()[:1] == "<"
+
+
+def page_title(text: str) -> str:
+    """The title of an HTML page, or its heading, on one line; "" without one."""
+    found = _TITLE.search(text[:_LONGEST_HEAD])
+    title = "" if found is None else html.unescape(found[1])
+    return " ".join(title.split())[:_LONGEST_REASON]
+
+
+def _class_of(status: int, headers: Mapping[str, str], text: str, origin: str) -> type[StatusError]:
     if is_referer_refusal(status, text.encode("utf-8", "replace")):
         return OriginError
-    if status == 405 and "allow" in headers:
+    if status == 405 and ("allow" in headers or not _TERMS.search(text)):
         return StatusError  # SvelteKit's: no such method on this route
-    if by_model and status in (401, 403, 404, 405, 410):
+    if origin == "model" and status in (401, 403, 404, 405, 410):
+        return StatusError
+    if origin == "gateway" and status in (403, 405, 409, 410):
         return StatusError
     if status >= 500:
         return ServerError
     return _CLASSES.get(status, StatusError)
+
+
+def _hint(status: int, origin: str, said: str) -> str | None:
+    """What to do, where the class of the error does not say it."""
+    if status == 404 and origin == "server" and said.startswith(_NO_ROUTE):
+        return _NO_ROUTE_HINT
+    if status in _HINTS:
+        return _HINTS[status]
+    if origin == "gateway" and status < 500 and status != 429:
+        return _GATEWAY_HINTS.get(status, _GATEWAY_HINT)
+    return None
 
 
 def _document(body: bytes) -> dict[str, object]:
@@ -128,6 +183,7 @@ def _said(document: dict[str, object], text: str, headers: Mapping[str, str]) ->
             said = said.get("message")
         if said:
             return str(said)[:_LONGEST_REASON]
-    if "html" in headers.get("content-type", "") or text.lstrip()[:1] == "<":
-        return "(an HTML page)"
+    if is_page(headers, text):
+        title = page_title(text)
+        return f'an HTML page, "{title}"' if title else "an HTML page"
     return " ".join(text.split())[:_LONGEST_REASON]

@@ -1,0 +1,116 @@
+"""What stands in front of a chat-ui and answers in its place: proxies, firewalls, redirects."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from chatui import chat_ui
+from h2o_client import ConfigurationError, H2oSession, StatusError, TermsNotAcceptedError
+from scripted import Exchange, Script, ScriptedServer
+
+NGINX = (
+    b"<html>\r\n<head><title>405 Not Allowed</title></head>\r\n<body>\r\n<center><h1>405 Not "
+    b"Allowed</h1></center>\r\n<hr><center>nginx/1.25.3</center>\r\n</body>\r\n</html>\r\n"
+)
+
+
+def moves_to(base: str, status: int) -> Script:
+    """Every request to the same path at another address, as ``return 301 https://$host$uri``."""
+
+    def moved(exchange: Exchange) -> None:
+        location = base + exchange.request.target
+        exchange.answer(status, b"moved", "text/html", {"Location": location})
+
+    return moved
+
+
+def moves_nowhere(exchange: Exchange) -> None:
+    exchange.answer(301, b"moved", "text/html")
+
+
+KINDS = {
+    "found out": {},
+    "named": {"server_version": "0.10.0"},
+    "named, of 2023": {"server_version": "0.4"},
+    "with a cookie": {"server_version": "0.10.0", "cookies": "hf-chat=abc"},
+}
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("settings", KINDS.values(), ids=KINDS)
+def test_a_server_that_is_elsewhere_says_where(status: int, settings: dict[str, str]) -> None:
+    with (
+        ScriptedServer(moves_to("https://chat.example.org", status)) as server,
+        H2oSession(server.url, **settings) as client,  # type: ignore[arg-type]
+        pytest.raises(ConfigurationError, match=r"use https://chat\.example\.org\."),
+    ):
+        client.chat("hello")
+
+
+@pytest.mark.parametrize("settings", KINDS.values(), ids=KINDS)
+def test_a_server_below_another_path_says_where(settings: dict[str, str]) -> None:
+    with ScriptedServer(moves_to("/chat", 301)) as server:
+        client = H2oSession(server.url, **settings)  # type: ignore[arg-type]
+        with client, pytest.raises(ConfigurationError, match=f"use {server.url}/chat\\."):
+            client.chat("hello")
+
+
+def test_a_server_that_moves_while_a_session_lives_says_where() -> None:
+    moved = moves_to("https://chat.example.org", 301)
+    with (
+        ScriptedServer(chat_ui(message=moved)) as server,
+        H2oSession(server.url) as client,
+        pytest.raises(ConfigurationError, match=r"use https://chat\.example\.org\."),
+    ):
+        client.chat("hello")
+
+
+@pytest.mark.parametrize("settings", KINDS.values(), ids=KINDS)
+def test_a_redirect_to_nowhere_is_no_login(settings: dict[str, str]) -> None:
+    with (
+        ScriptedServer(moves_nowhere) as server,
+        H2oSession(server.url, **settings) as client,  # type: ignore[arg-type]
+        pytest.raises(StatusError, match="a redirect without a Location") as caught,
+    ):
+        client.chat("hello")
+    assert type(caught.value) is StatusError
+
+
+def test_a_redirect_in_a_circle_says_so() -> None:
+    with (
+        ScriptedServer(moves_to("", 301)) as server,
+        H2oSession(server.url, server_version="0.10.0") as client,
+        pytest.raises(StatusError, match="a redirect to the same address") as caught,
+    ):
+        client.chat("hello")
+    assert type(caught.value) is StatusError
+
+
+@pytest.mark.parametrize("step", ["settings", "create", "message"])
+def test_a_405_of_a_web_server_is_not_about_the_terms(step: str) -> None:
+    def refuses(exchange: Exchange) -> None:
+        exchange.answer(405, NGINX, "text/html", {"Server": "nginx/1.25.3"})
+
+    with (
+        ScriptedServer(chat_ui(**{step: refuses})) as server,
+        H2oSession(server.url) as client,
+        pytest.raises(StatusError, match="405 Not Allowed") as caught,
+    ):
+        client.chat("hello")
+    assert not isinstance(caught.value, TermsNotAcceptedError)
+    assert "terms" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [502, 504, 520, 524])
+def test_a_model_at_work_is_stopped_when_a_gateway_gives_its_message_up(status: int) -> None:
+    def gives_up(exchange: Exchange) -> None:
+        exchange.answer(status, b"<html><title>a timeout occurred</title></html>", "text/html")
+
+    with ScriptedServer(chat_ui(message=gives_up)) as server, H2oSession(server.url) as client:
+        with pytest.raises(StatusError, match="a timeout occurred") as caught:
+            client.chat("hello")
+        assert caught.value.resendable is False
+        client.close()
+        assert server.count("POST", re.compile(".*/stop-generating")) == 1
