@@ -321,17 +321,17 @@ def test_a_file_is_written_whole_or_not_at_all(
     write_file(str(path), "before")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
-    def breaks(self: Path, target: Path) -> None:
+    def breaks(name: str, target: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "replace", breaks)
+    monkeypatch.setattr(os, "replace", breaks)
     with pytest.raises(KeyboardInterrupt):
         write_file(str(path), "after")
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_that_is_there_keeps_its_mode_and_its_links(tmp_path: Path) -> None:
+def test_a_file_that_is_there_becomes_private_and_keeps_its_links(tmp_path: Path) -> None:
     path, link, dangling = tmp_path / "a.md", tmp_path / "link", tmp_path / "dangling"
     path.write_text("before")
     path.chmod(0o640)
@@ -340,7 +340,7 @@ def test_a_file_that_is_there_keeps_its_mode_and_its_links(tmp_path: Path) -> No
     write_file(str(link), "after")
     write_file(str(dangling), "new")
     assert link.is_symlink()
-    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("after", 0o640)
+    assert (path.read_text(), stat.S_IMODE(path.stat().st_mode)) == ("after", 0o600)
     assert dangling.is_symlink()
     assert (tmp_path / "b.md").read_text() == "new"
     assert len(list(tmp_path.iterdir())) == 4

@@ -2,29 +2,52 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import os
-import tempfile
 from pathlib import Path
 from typing import IO
 
 import click
 
+from h2o_client.cli.output import say
+from h2o_client.private_file import Unsafe, is_writable_by_others, replacing
+
 _PRIVATE = 0o600
 
 
 def own_folder() -> Path:
-    """The folder, made if it is not there. Raises OSError."""
+    """The folder, made if it is not there. Raises OSError.
+
+    A folder that others can write to is refused, and stderr says so: they could read what is kept
+    there, or replace it.
+    """
     folder = Path(click.get_app_dir("h2o-chat"))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if is_writable_by_others(folder):
+        raise _refusal(f"Others can write to the folder {folder}. Run: chmod 700 {folder}")
     return folder
 
 
 def private_file(name: str) -> Path:
-    """A file in it that is there, and that only its user can read. Raises OSError."""
+    """A file in it that is there, and that only its user can read. Raises OSError.
+
+    A link, or what is not a file at all, is refused, and stderr says so.
+    """
     path = own_folder() / name
-    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, _PRIVATE))
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise _refusal(f"{path} is a link, or not a file. Remove it")
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0), _PRIVATE))
     path.chmod(_PRIVATE)
     return path
+
+
+def _refusal(sentence: str) -> Unsafe:
+    _say_once(f"{sentence}; until then nothing is kept there.")
+    return Unsafe(errno.EPERM, sentence)
+
+
+_say_once = functools.cache(say)
 
 
 def replace_held(path: Path, data: bytes) -> IO[bytes]:
@@ -32,17 +55,10 @@ def replace_held(path: Path, data: bytes) -> IO[bytes]:
 
     Raises OSError.
     """
-    handle, written = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    file = open(handle, "wb")  # noqa: SIM115
-    try:
+    with replacing(path) as file:
         file.write(data)
         file.flush()
         hold(file)
-        Path(written).replace(path)
-    except BaseException:
-        file.close()
-        Path(written).unlink()
-        raise
     return file
 
 

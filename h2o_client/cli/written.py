@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
-from h2o_client.cli.output import shown
-
-_PRIVATE = 0o600
-_NOT_TO_BE_REPLACED = ("/dev/", "/proc/")  # names of what is open, as /dev/stdout
+from h2o_client.cli.output import harmless
+from h2o_client.private_file import write_private
 
 
 def write_file(path: str, text: str) -> None:
-    """Writes the file. Raises a click error if that cannot be.
+    """Writes the file, for its user only. Raises a click error if that cannot be.
 
-    One that is there keeps its mode, and where a link leads it stays. What is no file, as a pipe,
-    is written into.
+    What is not a regular file, as a pipe, is written into.
     """
     try:
         target = Path(path).expanduser()
-        mode = _mode_of(target)
-        if str(target).startswith(_NOT_TO_BE_REPLACED) or not stat.S_ISREG(mode):
-            with open(target, "a", encoding="utf-8", errors="replace", newline="") as file:
-                file.write(shown(text, file))
-        else:
-            _replace(Path(os.path.realpath(target)), text, stat.S_IMODE(mode))
+        write_private(target, _shown(text, target).encode("utf-8", "replace"))
     except (OSError, ValueError, RuntimeError) as exc:
         reason = getattr(exc, "strerror", None) or str(exc).rstrip(".")
         raise click.ClickException(f"{path} cannot be written: {reason}.") from exc
@@ -43,20 +35,8 @@ def make_folder(path: str) -> None:
         raise click.ClickException(f"{path} cannot be made: {reason}.") from exc
 
 
-def _mode_of(target: Path) -> int:
-    try:
-        return target.stat().st_mode
-    except FileNotFoundError:
-        return stat.S_IFREG | _PRIVATE
-
-
-def _replace(target: Path, text: str, mode: int) -> None:
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.")
-    try:
-        with open(handle, "w", encoding="utf-8", errors="replace", newline="") as file:
-            file.write(text)
-        Path(name).chmod(mode)
-        Path(name).replace(target)
-    except BaseException:
-        Path(name).unlink()
-        raise
+def _shown(text: str, target: Path) -> str:
+    with suppress(OSError):
+        if stat.S_ISCHR(os.stat(target).st_mode):  # it may be a terminal
+            return harmless(text)
+    return text

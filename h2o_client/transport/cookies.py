@@ -30,6 +30,7 @@ from requests import Request
 from requests.cookies import MockRequest, create_cookie
 
 from h2o_client.errors import ConfigurationError
+from h2o_client.private_file import write_private
 
 Cookies = CookieJar | Mapping[str, str] | str | os.PathLike[str]
 """A jar, a mapping of names to values, ``"name=value"``, or a Netscape cookie file's path."""
@@ -85,21 +86,21 @@ class SessionJar:
         for cookie in self.jar:
             saved.set_cookie(cookie)
         try:
-            target = Path(path).resolve()
-            # mkstemp's file is its owner's alone, from the beginning.
-            handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-            os.close(handle)
-            try:
-                saved.save(name, ignore_discard=True, ignore_expires=True)
-                os.replace(name, target)
-            except BaseException:
-                os.unlink(name)
-                raise
+            write_private(path, _written(saved))
         except (OSError, ValueError, TypeError) as exc:
-            raise ConfigurationError(f"Cookies cannot be written to {path!r}: {exc}.") from exc
+            reason = getattr(exc, "strerror", None) or exc
+            raise ConfigurationError(f"Cookies cannot be written to {path!r}: {reason}.") from exc
 
     def __len__(self) -> int:
         return len(self.jar)
+
+
+def _written(jar: MozillaCookieJar) -> bytes:
+    # It knows files by name only: in a folder where nobody else can replace one.
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "cookies")
+        jar.save(str(file), ignore_discard=True, ignore_expires=True)
+        return file.read_bytes()
 
 
 class _Policy(DefaultCookiePolicy):

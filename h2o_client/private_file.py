@@ -1,0 +1,125 @@
+"""Files that only their user can read, each written whole or not at all.
+
+Whatever this package writes to disk is written here: into a new file of mode 0600, which then
+takes the place of the old one. A link is followed only where nobody else could have planted it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+_OPEN_FILE = re.compile(r"/dev/(stdout|stderr|tty)|/(dev|proc/(self|[0-9]+))/fd/[0-9]+")
+_MOST_LINKS = 40
+
+
+class Unsafe(OSError):
+    """Another user could read or replace what is written; ``strerror`` says how."""
+
+
+def write_private(path: str | os.PathLike[str], data: bytes) -> None:
+    """Replace the file with one that has ``data`` and mode 0600. Raises OSError.
+
+    What is not a regular file, a pipe or /dev/stdout, is written into, unless it is another user's.
+    """
+    target = Path(path)
+    if _OPEN_FILE.fullmatch(os.path.normpath(target)):
+        special: os.stat_result | None = os.stat(target)
+    else:
+        target = safe_target(target)
+        special = _special(target)
+    if special is None:
+        with replacing(target) as file:
+            file.write(data)
+        file.close()
+        return
+    if not _is_own(special):
+        raise Unsafe(errno.EPERM, f"{target} is another user's")
+    with open(target, "ab") as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[IO[bytes]]:
+    """A new file of mode 0600 that takes the place of ``target`` at the end of the block.
+
+    After an exception in the block ``target`` is as it was. The caller closes the file. Raises
+    OSError.
+    """
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.")
+    file = open(handle, "wb")  # noqa: SIM115
+    try:
+        yield file
+        file.flush()
+        os.replace(name, target)
+    except BaseException:
+        file.close()
+        with suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+def safe_target(path: Path) -> Path:
+    """The file that ``path`` names, behind all links. Raises OSError.
+
+    `Unsafe` for a link that others can plant, at the end of the path or on the way.
+    """
+    found, links = Path(Path.cwd().anchor), 0
+    rest = list(reversed(Path.cwd().joinpath(path).parts[1:]))
+    while rest:
+        part = rest.pop()
+        each = found.parent if part == ".." else found / part
+        if part == ".." or not each.is_symlink():
+            found = each
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        if _may_be_planted(each):
+            raise Unsafe(
+                errno.EPERM,
+                f"{each} is a link in a folder that others can write to; name the file itself",
+            )
+        target = Path(os.readlink(each))
+        if target.is_absolute():
+            found = Path(target.anchor)
+        rest += reversed(target.parts[1:] if target.is_absolute() else target.parts)
+    return found
+
+
+def is_writable_by_others(folder: Path) -> bool:
+    """Whether another user, the superuser apart, can put files into it."""
+    if os.name != "posix":
+        return False
+    status = folder.stat()
+    return not _is_own(status) or bool(status.st_mode & (stat.S_IWGRP | stat.S_IWOTH))
+
+
+def _may_be_planted(link: Path) -> bool:
+    if os.name != "posix":
+        return False
+    folder = link.parent.stat()
+    if not _is_own(folder) or folder.st_mode & stat.S_IWOTH:
+        return True
+    # Many systems make folders that the group can write to, and a group for each user.
+    return bool(folder.st_mode & stat.S_IWGRP) and not _is_own(link.lstat())
+
+
+def _is_own(status: os.stat_result) -> bool:
+    return os.name != "posix" or status.st_uid in (0, os.geteuid())
+
+
+def _special(target: Path) -> os.stat_result | None:
+    # What is there and is not a regular file.
+    try:
+        status = target.lstat()
+    except FileNotFoundError:
+        return None
+    return None if stat.S_ISREG(status.st_mode) else status

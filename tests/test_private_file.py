@@ -1,0 +1,237 @@
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from h2o_client import H2oSession
+from h2o_client.cli import folder as command_folder
+from h2o_client.cli.editor import _history
+from h2o_client.cli.folder import own_folder, private_file
+from h2o_client.errors import ConfigurationError
+from h2o_client.private_file import Unsafe, safe_target, write_private
+from h2o_client.server import serve
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="modes and owners are POSIX's")
+NOBODY = 65534
+needs_root = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away"
+)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def open_folder(tmp_path: Path) -> Path:
+    """One that anybody can write to."""
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    return folder
+
+
+@pytest.mark.parametrize("before", [None, 0o666, 0o644, 0o600, 0o400])
+def test_a_file_is_new_and_its_user_s_alone(tmp_path: Path, before: int | None) -> None:
+    path = tmp_path / "file"
+    if before is not None:
+        path.write_text("old")
+        path.chmod(before)
+    reader = path.open() if before is not None else None
+    write_private(path, b"new")
+    assert (path.read_bytes(), mode(path)) == (b"new", 0o600)
+    assert list(tmp_path.iterdir()) == [path]
+    if reader is not None:
+        assert reader.read() == "old"  # whoever has opened it before does not read on
+        reader.close()
+
+
+@needs_root
+def test_a_file_that_another_user_made_is_replaced(open_folder: Path) -> None:
+    path = open_folder / "chat.md"
+    path.write_text("")
+    path.chmod(0o666)
+    os.chown(path, NOBODY, NOBODY)
+    write_private(path, b"chat")
+    assert (path.stat().st_uid, mode(path)) == (0, 0o600)
+
+
+def test_a_hard_link_does_not_share_what_is_written(tmp_path: Path) -> None:
+    path, other = tmp_path / "file", tmp_path / "other"
+    other.write_text("old")
+    os.link(other, path)
+    write_private(path, b"new")
+    assert (path.read_text(), other.read_text()) == ("new", "old")
+
+
+@pytest.mark.parametrize("folder_mode", [0o777, 0o1777, 0o757])
+@pytest.mark.parametrize("where", ["chat.md", "link/chat.md", "own/chat.md", "../open/chat.md"])
+def test_a_link_in_a_folder_that_others_can_write_to_is_not_followed(
+    tmp_path: Path, open_folder: Path, folder_mode: int, where: str
+) -> None:
+    open_folder.chmod(folder_mode)
+    target = tmp_path / "target"
+    target.mkdir()
+    (target / "chat.md").write_text("precious")
+    (open_folder / "link").symlink_to(target)
+    (open_folder / "chat.md").symlink_to(target / "chat.md")
+    own = tmp_path / "own"  # a link of one's own, which leads through another's
+    own.symlink_to(open_folder / "link")
+    path = tmp_path / where if where.startswith("own") else open_folder / where
+    with pytest.raises(Unsafe, match="link in a folder that others can write to"):
+        write_private(path, b"chat")
+    assert (target / "chat.md").read_text() == "precious"
+    assert not [each for each in open_folder.iterdir() if not each.is_symlink()]
+
+
+def test_a_link_of_another_in_a_folder_that_its_group_can_write_to_is_not_followed(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "group"
+    folder.mkdir()
+    folder.chmod(0o775)
+    link = folder / "chat.md"
+    link.symlink_to(tmp_path / "target")
+    write_private(link, b"one")
+    assert (tmp_path / "target").read_bytes() == b"one"
+    if os.geteuid() == 0:
+        os.lchown(link, NOBODY, NOBODY)
+        with pytest.raises(Unsafe):
+            write_private(link, b"two")
+
+
+def test_links_of_one_s_own_are_followed_wherever_they_lead(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "up").symlink_to("a/b")
+    (tmp_path / "a" / "b" / "link").symlink_to("../../file")
+    assert safe_target(tmp_path / "up" / "link") == (tmp_path / "file").resolve()
+    assert safe_target(tmp_path / "up" / ".." / "x") == (tmp_path / "a" / "x").resolve()
+    write_private(tmp_path / "up" / "link", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert (tmp_path / "a" / "b" / "link").is_symlink()
+
+
+def test_links_that_lead_in_a_circle_are_an_os_error(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(OSError, match="links"):
+        write_private(tmp_path / "a", b"new")
+
+
+def test_a_name_relative_to_the_working_folder_is_one_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_private("file", b"new")
+    assert (tmp_path / "file").read_bytes() == b"new"
+
+
+@needs_root
+def test_a_pipe_of_another_user_is_not_written_into(open_folder: Path) -> None:
+    path = open_folder / "chat.md"
+    os.mkfifo(path)
+    os.chown(path, NOBODY, NOBODY)
+    with pytest.raises(Unsafe, match="another user's"):
+        write_private(path, b"chat")
+
+
+def test_what_is_in_dev_is_written_into_and_a_file_in_its_folders_is_a_file() -> None:
+    write_private("/dev/null", b"chat")
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    with pytest.raises(OSError, match=r".+"):
+        write_private("/dev/fd/nonsense", b"chat")
+
+
+def test_a_write_that_fails_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fails(name: str, target: Path) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(OSError, match="disk is full"):
+        write_private(path, b"new")
+    assert [each.read_text() for each in tmp_path.iterdir()] == ["old"]
+
+
+# Cookies
+
+
+def test_cookies_are_not_saved_through_a_link_that_others_can_plant(
+    tmp_path: Path, open_folder: Path
+) -> None:
+    target = tmp_path / "precious"
+    target.write_text("precious")
+    link = open_folder / "cookies"
+    link.symlink_to(target)
+    with serve("Hello", chat_ui="latest") as server, H2oSession(server.url) as client:
+        client.chat("Hi")
+        with pytest.raises(ConfigurationError, match="link in a folder that others can write to"):
+            client.save_cookies(link)
+        assert target.read_text() == "precious"
+        link.unlink()
+        link.write_text("")
+        link.chmod(0o666)
+        client.save_cookies(link)
+    assert "hf-chat" in link.read_text()
+    assert mode(link) == 0o600
+    assert list(open_folder.iterdir()) == [link]
+
+
+# The command's folder
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    command_folder._say_once.cache_clear()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    return tmp_path / "h2o-chat"
+
+
+@pytest.mark.parametrize("folder_mode", [0o777, 0o775, 0o702, 0o1777])
+def test_the_command_refuses_a_folder_that_others_can_write_to_and_says_so_once(
+    own: Path, folder_mode: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own.mkdir()
+    own.chmod(folder_mode)
+    for _ in range(2):
+        with pytest.raises(Unsafe, match="Others can write"):
+            own_folder()
+    err = capsys.readouterr().err
+    assert err == (
+        f"Others can write to the folder {own}. Run: chmod 700 {own}; until then nothing is kept "
+        "there.\n"
+    )
+
+
+@needs_root
+def test_the_command_refuses_a_folder_of_another_user(own: Path) -> None:
+    own.mkdir(mode=0o700)
+    os.chown(own, NOBODY, NOBODY)
+    with pytest.raises(Unsafe):
+        own_folder()
+
+
+def test_a_history_that_is_a_link_is_refused_with_a_sentence(
+    own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "target"
+    own.mkdir(mode=0o700)
+    (own / "history").symlink_to(target)
+    history = _history()
+    history.append_string("a secret")
+    assert "history is a link, or not a file. Remove it" in capsys.readouterr().err
+    assert not target.exists()
+
+
+def test_a_history_that_is_a_pipe_is_refused_and_not_waited_for(own: Path) -> None:
+    own.mkdir(mode=0o700)
+    os.mkfifo(own / "history")
+    with pytest.raises(Unsafe):
+        private_file("history")
