@@ -258,6 +258,7 @@ class Conversation:
         exchange.answer_id = turn.answer_id
         exchange.begin_in(self.id)
         request = turn.request(generation, self.id, leaf, call)
+        exchange.generation = turn.generation
         exchange.former_answer = turn.former_answer
         exchange.stored = self._settling.read_back
         exchange.resumption = self._resumption_of(exchange, turn.run)

@@ -76,7 +76,8 @@ class StoredAnswer(msgspec.Struct, frozen=True):
 
 def running(upstream: Upstream) -> list[Running]:
     """The runs of the session that are under way. Raises as `Asking.open`, `UnsupportedError`."""
-    generation = upstream.prepared()
+    upstream.prepared()
+    generation = upstream.found().generation
     found: list[Running] = []
     listed = upstream.asking.first(generation.running(), read_running)
     if not listed:

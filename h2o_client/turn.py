@@ -82,6 +82,7 @@ class Turn:
         self._settling = settling
         self._words = words
         self._options = options
+        self.generation: Generation | None = None
         self.run: Run | None = None  # where the server keeps runs
         self._files = read_uploads(options.get("files"))
         self._speaks_for_system = False  # what the model is to be like is said in the first prompt
@@ -100,22 +101,24 @@ class Turn:
         self.preprompt = self._words.preprompt if generation.has_preprompt and not begun else None
         self._speaks_for_system = not generation.has_preprompt
         self.answer_id = fresh_id() if generation.chooses_ids else None
-        self.run = None
+        self.run, self.generation = None, generation
         return generation
 
     def request(
         self, generation: Generation, conversation_id: str, leaf: str | None, call: Call
     ) -> Request:
         """The message. What it hangs on is read where it was not told: its ``leaf``."""
+        if generation.chooses_ids:
+            prompt = self._by_own_ids(conversation_id, call)
+        else:
+            prompt = self._by_the_servers_ids(conversation_id, leaf, call)
+            # What was read can have told that the server keeps runs since it was upgraded.
+            generation = self.generation = self._upstream.prepared(call)
         if generation.keeps_runs and self.run is None:
             again = partial(self.request, generation, conversation_id, leaf, call)
             self.run = Run(self._upstream, generation, conversation_id, again=again)
         if self.run is not None:
             self.run.id = fresh_id()
-        if generation.chooses_ids:
-            prompt = self._by_own_ids(conversation_id, call)
-        else:
-            prompt = self._by_the_servers_ids(conversation_id, leaf, call)
         if self._web_search:
             prompt = self._searched(generation, conversation_id, prompt, call)
         server = self.model.parameters if self._upstream.server_samples else {}

@@ -128,7 +128,9 @@ class Upstream:
         """What the server was found to be, without the settings; asks once more to be sure."""
         with _Held(self._preparing, call or Call(self.timeouts)) as held:
             found = self._found or self._told or self._find(held.call)
-            if not found.settled:
+            # Since it was found a server of v0.9.6 to v0.10.0 may have become a newer one.
+            may_be_newer = type(found.generation) is V0_9_6 and self._told is None
+            if not found.settled or may_be_newer:
                 found = self._told_apart(found, held.call)
             self._found = found
             return found
@@ -257,7 +259,7 @@ class Upstream:
         best, *others = self.prepared(call).conversation(conversation_id)
         before = self._found
         try:
-            return self.asking.fetch(best, call)
+            stored = self.asking.fetch(best, call)
         except (ServerError, ProtocolError) as exc:
             # v0.9.6 and later take the messages of v0.9.2, and misunderstand what they lack: only
             # the page, which they do not have, tells that it is not that server any more.
@@ -271,6 +273,9 @@ class Upstream:
                 raise
             # Another session's conversation: no login helps.
             raise NotFoundError(exc.status, exc.said, url=exc.url, body=exc.body) from None
+        if stored.is_latest:
+            self._note_latest(call)
+        return stored
 
     def delete(self, conversation_id: str) -> None:
         """Deletes a conversation at the caller's wish: raises what goes wrong."""
@@ -360,7 +365,22 @@ class Upstream:
             return detect.by_layout(found, layout)
         response = self.transport.ask(resume_probe(), call)
         kind = response.headers.get("content-type", "")
-        return _settled(found, latest=detect.is_latest(response.status, kind))
+        latest = detect.is_latest(response.status, kind)
+        if found.settled and latest == isinstance(generation, Latest):
+            return found
+        return _settled(found, latest=latest)
+
+    def _note_latest(self, call: Call | None) -> None:
+        """A server of v0.9.6 to v0.10.0 that writes what only newer ones know has become one."""
+        with _Held(self._preparing, call or Call(self.timeouts)):
+            found = self._found
+            if found is None or self._told is not None or type(found.generation) is not V0_9_6:
+                return
+            log.warning("the server has become %s", Latest.name)
+            why = "its conversations are written as since July 2026"
+            self._found = msgspec.structs.replace(
+                found, generation=Latest(), version=detect.span(Latest), why=why, settled=False
+            )
 
     def look_again(self) -> None:
         """Has the next request find out again what the server is: it spoke another language."""
@@ -563,7 +583,7 @@ def _is_same(found: Found, before: Found) -> bool:
 
 def _settled(found: Found, *, latest: bool) -> Found:
     generation = Latest() if latest else V0_9_6()
-    version = found.version if latest else "0.10.0"
+    version = detect.span(Latest) if latest else "0.10.0"
     why = f"{found.why}, and runs {'can' if latest else 'cannot'} be resumed"
     return msgspec.structs.replace(
         found, generation=generation, version=version, why=why, settled=True

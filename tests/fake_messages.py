@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import time
+import uuid
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -267,9 +268,9 @@ class MessageRoutes(ConversationRoutes):
         if body.get("web_search") and version.letter >= "E":
             self.violate("a web search was asked for that is ignored")
         run = self._grown(conversation, body, message_id, inputs)
-        if run_id and version.letter == "F":
-            run.answer.run_id = run_id
-            conversation.runs[run_id] = run
+        if version.letter == "F":  # each run has an id and a log, whoever chooses it
+            run.answer.run_id = run_id or str(uuid.uuid4())
+            conversation.runs[run.answer.run_id] = run
         hashes = [hashlib.sha256(content).hexdigest() for content in contents]
         run.user.files = list(hashes)
         if version.takes_files_as != "texts":

@@ -306,6 +306,40 @@ def test_a_session_at_rest_lives_through_an_upgrade_of_its_server(old: str, new:
             next(reply)
 
 
+def test_an_upgrade_to_runs_is_noticed_in_a_conversation_that_exists() -> None:
+    with talking("0.10.0", answer=[Says(), Says(), Says(("a", "b"), breaks=True)]) as (
+        server,
+        client,
+    ):
+        with client.conversation() as chat:
+            reply = chat.stream("one")
+            assert reply.resume_token is None
+            reply.read()
+            server.wait_for(lambda fake: server.stored)
+            server.become("head")
+            reply = chat.stream("two")
+            assert reply.resume_token is not None
+            reply.read()
+            reply = chat.stream("three")
+            assert ("".join(reply), reply.resumed) == ("ab", 1)
+        found = client.server()
+        assert (found.generation, found.version) == ("F", "after 0.10.0")
+
+
+def test_an_upgrade_to_runs_is_noticed_by_who_asks_for_them() -> None:
+    with talking("0.10.0") as (server, client):
+        client.chat("one")
+        server.become("head")
+        assert client.running() == []
+        assert client.server().generation == "F"
+    with talking("0.10.0") as (server, client):
+        assert client.server().version == "0.9.6 to 0.10.0"
+        assert client.server().version == "0.9.6 to 0.10.0"
+        server.become("head")
+        found = client.server()
+        assert (found.generation, found.version) == ("F", "after 0.10.0")
+
+
 def test_what_the_new_generation_cannot_do_is_not_asked_of_it() -> None:
     # v0.9.6 takes the messages of v0.9.5, but sends the model an empty one for a continuation.
     with talking("0.9.5") as (server, client):

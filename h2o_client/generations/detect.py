@@ -113,7 +113,7 @@ def by_page(first_answer: bytes, status: int, content_type: str, body: bytes) ->
     if status == 403 and _API_OFF in first_answer:
         kind = V0_9_2 if _STREAMED_PAGE in content_type else V0_8
         why = f"{MODELS} is switched off, {pages.ROOT} is {content_type or 'without a type'}"
-        return by_layout(Found(kind(api=False), _span(kind), why, settled=False), layout)
+        return by_layout(Found(kind(api=False), span(kind), why, settled=False), layout)
     if "requiresLogin" in node:
         why = f"{pages.ROOT} has requiresLogin"
         return Found(V0_3(), _of_2023(node), why, layout=layout)
@@ -123,7 +123,7 @@ def by_page(first_answer: bytes, status: int, content_type: str, body: bytes) ->
     if "loginRequired" in node:
         later = V0_9_2 if _STREAMED_PAGE in content_type else V0_8
         why = f"{pages.ROOT} has assistants, and {MODELS} is not to be had"
-        return by_layout(Found(later(api=False), _span(later), why, settled=False), layout)
+        return by_layout(Found(later(api=False), span(later), why, settled=False), layout)
     raise ValueError("a page of something else")
 
 
@@ -143,27 +143,28 @@ def is_latest(status: int, content_type: str) -> bool:
     return status == 404 and "json" in content_type
 
 
+def span(kind: type[Generation]) -> str:
+    """The versions of a generation, in words."""
+    if kind is Latest:
+        return "after 0.10.0"
+    return " to ".join(".".join(map(str, version)) for version in (kind.first, kind.last))
+
+
 def _by_entries(
     entries: list[Mapping[str, object]],
 ) -> tuple[type[Generation], str, str, bool]:
     signs = {name for each in entries for name in each}
     if "supportsArtifacts" in signs:
         # Since June 2026, a month before runs: what is safe with runs is safe without.
-        return Latest, _span(Latest), "with supportsArtifacts", False
+        return Latest, span(Latest), "with supportsArtifacts", False
     if "supportsTools" in signs:
-        return V0_9_6, _span(V0_9_6), "with supportsTools", True
+        return V0_9_6, span(V0_9_6), "with supportsTools", True
     if "tools" in signs:
-        return V0_9_2, _span(V0_9_2), "with tools", False
-    return V0_8, _span(V0_8), "without tools", False
+        return V0_9_2, span(V0_9_2), "with tools", False
+    return V0_8, span(V0_8), "without tools", False
 
 
 def _of_2023(node: Mapping[str, object]) -> str:
     if "messagesBeforeLogin" not in node:
         return "0.3"
     return "0.5 to 0.6" if "customPrompts" in mapping(node.get("settings")) else "0.4"
-
-
-def _span(kind: type[Generation]) -> str:
-    if kind is Latest:
-        return "after 0.10.0"
-    return " to ".join(".".join(map(str, version)) for version in (kind.first, kind.last))

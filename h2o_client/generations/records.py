@@ -89,6 +89,7 @@ class Stored(msgspec.Struct, frozen=True):
 
     ``unfinished`` and ``interrupted`` hold ids of answers, ``runs`` the answer of each run, and
     ``ends`` how answers have ended, where that is told: with a final answer or with an error.
+    ``is_latest``: whether it has what only the servers since July 2026 write.
     """
 
     title: str
@@ -98,6 +99,7 @@ class Stored(msgspec.Struct, frozen=True):
     interrupted: frozenset[str] = frozenset()
     runs: dict[str, str] = {}
     ends: dict[str, Final | Failure] = {}
+    is_latest: bool = False
 
     @property
     def leaf(self) -> str:

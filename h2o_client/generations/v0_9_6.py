@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 from urllib.parse import quote
 
+import msgspec
+
 from h2o_client.generations.generation import Ask, Generation, Prompt, Span, Upload, Version
 from h2o_client.generations.records import (
     Created,
@@ -30,6 +32,7 @@ from h2o_client.wire.request import Request, delete, get
 
 _USER = "/api/v2/user"
 _CONVERSATIONS = "/api/v2/conversations"
+_SINCE_JULY_2026 = b'"deployedSpaces"'  # a name in every conversation, undefined most often
 
 
 class V0_9_6(V0_9_2):  # noqa: N801 - named as the version
@@ -94,12 +97,15 @@ class V0_9_6(V0_9_2):  # noqa: N801 - named as the version
         """``/api/v2`` has the tree; v0.9.6 answers 500 there for what it does not find."""
         request = get(f"{_CONVERSATIONS}/{quote(conversation_id, safe='')}")
         return (
-            Ask(
-                request,
-                lambda body: read_stored(_document(superjson.read(body)), self.is_finished),
-            ),
+            Ask(request, self._read_stored),
             *self.api_conversation(conversation_id),
         )
+
+    def _read_stored(self, body: bytes) -> Stored:
+        stored = read_stored(_document(superjson.read(body)), self.is_finished)
+        # In the text of a message the quotes are escaped.
+        is_latest = bool(stored.runs) or _SINCE_JULY_2026 in body
+        return msgspec.structs.replace(stored, is_latest=is_latest)
 
     def vote(self, conversation_id: str, message_id: str, score: int) -> Request:
         raise self.cannot("Voting")
