@@ -306,6 +306,8 @@ class GenerationError(H2oError):
         self, said: str, *, error_type: str | None = None, status: int | None = None
     ) -> None:
         hint = "Ask again."
+        if any(words in said.lower() for words in _UNREACHABLE):
+            hint = MODEL_DOWN
         if status in _WRONG_REQUESTS:
             hint = "The same would fail again: change the prompt, or make it shorter."
         elif status == 429:
@@ -314,6 +316,12 @@ class GenerationError(H2oError):
         self.said = said
         self.error_type = error_type
         self.status = status
+
+
+MODEL_DOWN = "The model server behind the chat-ui seems to be down: its operator has to look at it."
+
+# What chat-ui says of it, by the library that it asks the model server with.
+_UNREACHABLE = ("connection error", "fetch failed", "econnrefused", "enotfound")
 
 
 class IncompleteAnswerError(H2oError):

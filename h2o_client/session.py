@@ -243,7 +243,7 @@ class H2oSession:
 
         Accepts no terms, and needs no login where the server's first page is open.
         """
-        return list(self._upstream.models())
+        return list(self._upstream.steady(self._upstream.models))
 
     def conversations(self) -> Iterator[Conversation]:
         """The conversations of this session, or of the user whose cookie it has, latest first.

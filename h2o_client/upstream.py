@@ -166,9 +166,23 @@ class Upstream:
         try:
             return work()
         except (StatusError, ProtocolError) as exc:
+            if _is_foreign(exc) and self._told is not None:
+                self._check_told(self._told, exc, call)
             if not _is_foreign(exc) or not self._is_another(before, call):
                 raise
         return work()
+
+    def _check_told(self, told: Found, exc: H2oError, call: Call | None) -> None:
+        """Raises `ConfigurationError` if another server answers than the caller says it is."""
+        try:
+            found = self._find(call or Call(self.timeouts))
+        except H2oError:
+            return
+        if not _is_same(found, told) and type(found.generation) is not type(told.generation):
+            raise ConfigurationError(
+                f"{told.why} was said, but {self.transport.base_url} is "
+                f"{found.generation.name}. Leave server_version= out: it is then found out."
+            ) from exc
 
     def seen(self, call: Call | None = None) -> Found:
         """What the server was found to be, without the settings, and as far as needed to talk."""

@@ -25,6 +25,7 @@ from fake_server import Login
 from h2o_client import (
     AuthenticationError,
     ConfigurationError,
+    Conversation,
     GenerationError,
     H2oError,
     H2oSession,
@@ -355,6 +356,54 @@ def refuses(words: str, status: int, message: str) -> Callable[[Exchange], bool]
         return True
 
     return before
+
+
+@every_version
+def test_an_id_that_no_conversation_can_have_is_not_to_be_tried_again(version: str) -> None:
+    calls: list[Callable[[Conversation], object]] = [
+        lambda chat: chat.messages(),
+        lambda chat: chat.chat("Hello"),
+        lambda chat: chat.rename("A title"),
+        lambda chat: chat.share(),
+        lambda chat: chat.delete(),
+    ]
+    with FakeChatUi(version) as server, H2oSession(server.url) as client:
+        for wrong in ("nope", "x" * 24):
+            for call in calls:
+                with pytest.raises(NotFoundError) as caught:
+                    call(client.conversation(wrong))
+                assert "again" not in str(caught.value)
+        assert server.prompts == []
+
+
+WRONG = [
+    ("0.3", "0.7"), ("0.4", "0.9.4"), ("0.6", "0.10.0"), ("0.7", "0.4"), ("0.7", "0.9.1"),
+    ("0.9.1", "0.4"), ("0.9.1", "0.9.4"), ("0.9.4", "0.9.1"),
+    ("0.10.0", "0.4"), ("latest", "0.9.1"), ("latest", "0.4"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("said", "version"), WRONG)
+def test_a_server_version_that_is_wrong_is_named(said: str, version: str) -> None:
+    with FakeChatUi(version) as server, H2oSession(server.url, server_version=said) as client:
+        with pytest.raises(ConfigurationError, match="Leave server_version= out") as caught:
+            client.chat("Hello")
+        assert f"server_version={said!r}" in str(caught.value)
+        assert server.prompts == []
+
+
+@versions("A")
+def test_a_model_server_that_is_down_is_named(version: str) -> None:
+    before = refuses("POST /conversation/[^/]+", 500, "Internal Error")
+    with FakeChatUi(version, before=before) as server, H2oSession(server.url) as client:
+        assert "model server behind the chat-ui seems to be down" in str(failing(client))
+        server.before = None
+        assert client.chat("Hello").text
+
+
+@pytest.mark.parametrize("said", ["Connection error.", "fetch failed", "connect ECONNREFUSED ::1"])
+def test_a_model_server_that_is_down_is_named_in_a_stream(said: str) -> None:
+    assert "model server behind the chat-ui seems to be down" in str(GenerationError(said))
 
 
 LIMITS = {

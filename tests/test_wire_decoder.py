@@ -447,7 +447,7 @@ SAID = "Hello! I am a scripted model. You said: "
         # Special tokens in front and in the middle are no part of the text.
         ("v0.4-upstream-special", SAID + "@@special"),
         # The end mark comes as a token that is not called special: nobody can know.
-        ("v0.4-upstream-nospecialflag", SAID + "@@nospecialflag<|endoftext|>"),
+        ("v0.4-upstream-nospecialflag", SAID + "@@nospecialflag"),
         # generated_text begins with the prompt: it only marks the end.
         ("v0.4-upstream-fulltext", SAID + "@@full"),
         ("v0.4-upstream-empty", ""),

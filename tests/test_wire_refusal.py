@@ -272,6 +272,17 @@ def test_what_to_do_about_a_model_servers_answer_is_said(status: int, hint: str)
 
 
 # Recordings of v0.4: (status, class, origin, what was said)
+@pytest.mark.parametrize("status", [400, 500])
+@pytest.mark.parametrize("path", ["conversation/nope", "api/v2/conversations/x1?a=b"])
+def test_an_impossible_id_is_not_found(status: int, path: str) -> None:
+    body = b'{"message":"Internal Error"}'
+    found = refusal(status, {}, body, url=f"http://h/{path}", passes_model_on=True)
+    assert type(found) is NotFoundError
+    assert "24 characters" in found.hint
+    possible = refusal(500, {}, body, url=f"http://h/conversation/{'0a' * 12}/share")
+    assert type(possible) is ServerError
+
+
 RECORDED: dict[str, tuple[int, type[StatusError], str, str]] = {
     "upstream-http-400": (400, StatusError, "model", "bad request"),
     "upstream-http-401": (401, StatusError, "model", "Authorization header is invalid"),

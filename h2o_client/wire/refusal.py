@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 
 from h2o_client.errors import (
+    MODEL_DOWN,
     AuthenticationError,
     ElicitationClosedError,
     ModelUnavailableError,
@@ -54,6 +55,8 @@ _TITLE = re.compile(r"<(?:title|h1)[^>]{0,200}>([^<]*)", re.IGNORECASE)
 _CHAT_UI_PAGE = re.compile(r"_app/immutable|sveltekit|--divider: #ccc")
 _NO_ROUTE = ("Not ", "an HTML page")  # SvelteKit's own words; chat-ui's name what was not found
 _REFERER_REFUSALS = (b"Invalid referer", b"Cross-site", b"form requests need to have a")
+_MALFORMED = (400, 500)  # how servers answer for the id of a conversation that none can have
+_ID_IN_URL = re.compile(r"/conversations?/([^/?]+)")
 _LONGEST_BODY = 500
 _LONGEST_REASON = 200
 _LONGEST_HEAD = 1 << 16
@@ -93,7 +96,12 @@ def refusal(
         origin = "gateway"
     said = _said(document, text, headers)
     error_type = document.get("error_type")
-    return _class_of(status, headers, text, origin)(
+    kind, hint = _class_of(status, headers, text, origin), _hint(status, origin, said)
+    if origin == "server" and status in _MALFORMED and _has_impossible_id(url):
+        kind, hint = NotFoundError, "A conversation's id has 24 characters, 0 to 9 and a to f."
+    elif origin == "server" and status == 500 and passes_model_on:
+        hint = MODEL_DOWN
+    return kind(
         status,
         said,
         url=url,
@@ -102,7 +110,7 @@ def refusal(
         retry_after=retry_after(headers.get("retry-after", ""), now),
         error_type=error_type if isinstance(error_type, str) else None,
         origin=origin,
-        hint=_hint(status, origin, said),
+        hint=hint,
     )
 
 
@@ -141,6 +149,11 @@ def page_title(text: str) -> str:
     found = _TITLE.search(text[:_LONGEST_HEAD])
     title = "" if found is None else html.unescape(found[1])
     return " ".join(title.split())[:_LONGEST_REASON]
+
+
+def _has_impossible_id(url: str) -> bool:
+    found = _ID_IN_URL.search(url)
+    return found is not None and re.fullmatch("[0-9A-Fa-f]{24}", found[1]) is None
 
 
 def _class_of(status: int, headers: Mapping[str, str], text: str, origin: str) -> type[StatusError]:

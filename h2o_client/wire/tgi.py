@@ -8,6 +8,7 @@ prompt). Measured on chat-ui v0.3 to v0.6.
 from __future__ import annotations
 
 import msgspec
+from msgspec.structs import replace
 
 from h2o_client.wire import json
 from h2o_client.wire.events import Event, Failure, Final, Notice, Token
@@ -37,6 +38,9 @@ class _TokenEvent(msgspec.Struct, gc=False):
     error: None = None
 
 
+END = "<|endoftext|>"
+"""The mark that ends an answer; some model servers do not say that it is special."""
+
 _GENERATION = json.Shape[_Generation](_Generation)
 _TOKEN_EVENT = json.Shape[_TokenEvent](_TokenEvent)
 _encode = msgspec.json.Encoder().encode
@@ -48,7 +52,7 @@ def read(data: bytes) -> tuple[Event, ...]:
         generation = _GENERATION.read(data)
     except json.InvalidJson:
         return _read_leniently(data)
-    token = generation.token
+    token = None if generation.token is None else _marked(generation.token)
     if token is not None and generation.generated_text == _NULL and not generation.error:
         return (token,)
     if generation.error:
@@ -65,14 +69,16 @@ def read_tokens(documents: list[bytes]) -> list[Token] | None:
         events = _TOKEN_EVENT.read_lines(documents)
     except json.InvalidJson:
         return None
-    return [event.token for event in events] if len(events) == len(documents) else None
+    if len(events) != len(documents):
+        return None
+    return [each.token if each.token.text != END else _marked(each.token) for each in events]
 
 
 def read_whole(document: object) -> tuple[Event, ...]:
     """The events of an answer that was not streamed: ``[{"generated_text": "..."}]``."""
     answer = document[0] if isinstance(document, list) and len(document) == 1 else document
     if isinstance(answer, dict) and isinstance(answer.get("generated_text"), str):
-        return (Token(answer["generated_text"]), Final())
+        return (Token(answer["generated_text"].removesuffix(END)), Final())
     return _from_plain(answer)
 
 
@@ -111,7 +117,7 @@ def _from_plain(document: object) -> tuple[Event, ...]:
     events: list[Event] = []
     token = document.get("token")
     if isinstance(token, dict) and isinstance(token.get("text"), str):
-        events.append(Token(token["text"], special=bool(token.get("special"))))
+        events.append(_marked(Token(token["text"], special=bool(token.get("special")))))
     if document.get("generated_text") is not None:
         details = document.get("details")
         if isinstance(details, dict) and details.get("finish_reason") == "length":
@@ -119,6 +125,11 @@ def _from_plain(document: object) -> tuple[Event, ...]:
         else:
             events.append(Final())
     return tuple(events) or (Notice(document),)
+
+
+def _marked(token: Token) -> Token:
+    """The token, special if it is the mark of the end."""
+    return replace(token, special=True) if token.text == END else token
 
 
 def _finish_reason(details: _Details | None) -> str:
