@@ -47,14 +47,16 @@ class BackgroundResponse:
     nothing more will come, and ``ending`` and ``ended_at`` then say why and when.
     """
 
-    def __init__(self, send: Send, caller: Call, *, on_end: Callable[[BackgroundResponse], None]):
+    def __init__(
+        self, send: Send, caller: Call, *, on_end: Callable[[BackgroundResponse], None]
+    ) -> None:
         limits = Timeouts(connect=caller.timeouts.connect, first_token=None, idle=None, total=None)
-        self.call = Call(limits)
-        self.ended = threading.Event()
+        self.call: Call = Call(limits)
+        self.ended: threading.Event = threading.Event()
         self.ending: Ending | None = None
-        self.ended_at = 0.0
+        self.ended_at: float = 0.0
         self.headers: dict[str, str] = {}
-        self.finished = False  # the body has ended as its framing promised
+        self.finished: bool = False  # the body has ended as its framing promised
         self._caller = caller
         self._on_end = on_end
         self._url = ""

@@ -12,12 +12,12 @@ from urllib.parse import urljoin, urlsplit
 
 from h2o_client import options as opts
 from h2o_client.background import completed
-from h2o_client.errors import ConfigurationError, ProtocolError
+from h2o_client.errors import ConfigurationError, H2oError, ProtocolError
 from h2o_client.exchange import Exchange
 from h2o_client.generations.generation import Generation
 from h2o_client.generations.records import is_id
 from h2o_client.litter import clean_up_call
-from h2o_client.messages import Message, Messages, parse_messages
+from h2o_client.messages import Message, Messages
 from h2o_client.options import Options, takes_options
 from h2o_client.reply import Answer, Reply
 from h2o_client.resumption import Resumption
@@ -25,7 +25,7 @@ from h2o_client.run import ResumeToken, Run
 from h2o_client.settling import Settling
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport import Call, Woken
-from h2o_client.turn import Turn, Words
+from h2o_client.turn import Sent, Turn, Words
 from h2o_client.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ class Conversation:
         self._closed = False
         self._lock = threading.Lock()
         self._exchange: Exchange | None = None
+        self._last: Sent | None = None
+        self._is_lost = False  # the server certainly has not taken the last prompt
         self.on_wait: Callable[[], None] | None = None
         self._settling = Settling(upstream, self._note_wait)
 
@@ -95,14 +97,20 @@ class Conversation:
     def retry(self, message_id: str | None = None, **options: Unpack[Options]) -> Reply:
         """Another answer to the last prompt, or to the one with ``message_id``, or that it answers.
 
+        A last prompt of which the server has stored nothing, since it was refused or its answer
+        failed (v0.3 to v0.6), is sent again as a new message.
+
         Up to v0.7 it takes the place of the one before, and the messages behind that are dropped;
         later it is a branch beside it.
         """
         return self._ask(Words.retry(message_id), options)
 
     @takes_options
-    def edit(self, message_id: str, text: str, **options: Unpack[Options]) -> Reply:
-        """The answer to ``text`` in the place of the prompt with ``message_id``.
+    def edit(self, message_id: str | None, text: str, **options: Unpack[Options]) -> Reply:
+        """The answer to ``text`` in the place of the prompt with ``message_id`` (None: the last).
+
+        In the place of a last prompt of which the server has stored nothing, ``text`` is sent as a
+        new message.
 
         Up to v0.7 the messages behind it are dropped; later they stay, on a branch of their own.
         """
@@ -215,9 +223,9 @@ class Conversation:
         opts.check_options(options)
         if system is None and not self._system_said:
             system = self._system
-        return Words.said(parse_messages(messages, system=system), options.get("prompt_format"))
+        return Words.said(messages, system, options.get("prompt_format"))
 
-    def _edit(self, message_id: str, text: str) -> Words:
+    def _edit(self, message_id: str | None, text: str) -> Words:
         return Words.edit(message_id, text, self._system)
 
     def _ask(
@@ -233,7 +241,14 @@ class Conversation:
         ``begun`` is told of the exchange before anything is sent.
         """
         opts.check_options(options)
-        turn = Turn(self._upstream, self._settling, words, options)
+        turn = Turn(
+            self._upstream,
+            self._settling,
+            words,
+            options,
+            last=self._last,
+            is_lost=self._is_lost,
+        )
         timeout = options.get("timeout")
         timeouts = self._upstream.timeouts if timeout is None else Timeouts.of(timeout)
         exchange = self._begun(timeouts, once)
@@ -246,6 +261,8 @@ class Conversation:
             return Reply(exchange, model=turn.model.id, message_id=turn.answer_id)
         except BaseException as exc:
             self._end_after(exc, exchange)
+            if turn.sent is not None and isinstance(exc, H2oError):
+                self._is_lost = exc.resendable is True
             raise
 
     def _send(self, turn: Turn, exchange: Exchange, once: bool) -> None:
@@ -258,6 +275,7 @@ class Conversation:
         exchange.answer_id = turn.answer_id
         exchange.begin_in(self.id)
         request = turn.request(generation, self.id, leaf, call)
+        self._last, self._is_lost = turn.sent, False
         exchange.generation = turn.generation
         exchange.former_answer = turn.former_answer
         exchange.stored = self._settling.read_back
@@ -266,7 +284,6 @@ class Conversation:
         if not generation.chooses_ids:
             exchange.learned = None if once else partial(turn.learn, self.id)
         exchange.send(request)
-        self._system_said = True
 
     def _resumption_of(self, exchange: Exchange, run: Run | None) -> Resumption | None:
         most = self._upstream.transport.max_retries

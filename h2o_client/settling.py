@@ -49,9 +49,12 @@ class Settling:
     def __init__(self, upstream: Upstream, on_wait: Callable[[], None]) -> None:
         self._upstream = upstream
         self._on_wait = on_wait
+        self.has_messages: bool = False  # so far as this is known: the server has stored some
 
     def note(self, exchange: Exchange) -> None:
         """An exchange has ended, in one way or another."""
+        if exchange.transcript.final is not None:
+            self.has_messages = True
         unsettled = self._left_by(exchange)
         if unsettled is None or exchange.ours:
             return
@@ -96,13 +99,10 @@ class Settling:
         if unsettled is not None and unsettled.response is not None:
             unsettled.response.close()
 
-    def wait(
-        self, conversation_id: str, call: Call, *, before_message: bool = False
-    ) -> Stored | None:
-        """As `settled`, but None, and no request, if there is nothing to be waited for."""
-        if self._still_unsettled(conversation_id) is None:
-            return None
-        return self.settled(conversation_id, call, before_message=before_message)
+    def wait(self, conversation_id: str, call: Call, *, before_message: bool = False) -> None:
+        """As `settled`; sends no request if there is nothing to be waited for."""
+        if self._still_unsettled(conversation_id) is not None:
+            self.settled(conversation_id, call, before_message=before_message)
 
     def settled(self, conversation_id: str, call: Call, *, before_message: bool = False) -> Stored:
         """The conversation, once what was said last is stored, or time is over.
@@ -110,6 +110,11 @@ class Settling:
         ``before_message``: what the model is still at work on is stopped, so as not to meet it.
         Raises `ConversationBusyError` then if a message would be overwritten.
         """
+        stored = self._settled(conversation_id, call, before_message)
+        self.has_messages = self.has_messages or stored.last("user") is not None
+        return stored
+
+    def _settled(self, conversation_id: str, call: Call, before_message: bool) -> Stored:
         unsettled = self._still_unsettled(conversation_id)
         if unsettled is None:
             return self._upstream.conversation(conversation_id, call)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
 import msgspec
@@ -14,7 +13,7 @@ from h2o_client.generations.generation import Generation, Prompt
 from h2o_client.generations.records import Model, Stored
 from h2o_client.generations.v0_3 import SAMPLING
 from h2o_client.litter import clean_up_call
-from h2o_client.messages import Message, PromptFormat, as_prompt, parse_messages
+from h2o_client.messages import Message, Messages, PromptFormat, as_prompt, parse_messages
 from h2o_client.options import Options
 from h2o_client.run import Run, fresh_id
 from h2o_client.settling import Settling
@@ -33,21 +32,31 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
     preprompt: str | None = None
     text_after_preprompt: str = ""
+    later_text: str = ""
     message_id: str | None = None
 
     @classmethod
-    def said(cls, messages: Sequence[Message], prompt_format: PromptFormat | None) -> Words:
-        """A new prompt. Where there is a preprompt, system messages are that."""
-        text = as_prompt(messages, prompt_format)
-        system = [each.content for each in messages if each.role == "system"]
-        if not system:
-            return cls(kind="said", text=text, text_after_preprompt=text)
-        others = [each for each in messages if each.role != "system"]
+    def said(
+        cls, messages: Messages, system: str | None, prompt_format: PromptFormat | None
+    ) -> Words:
+        """A new prompt. Where there is a preprompt, system messages are that.
+
+        ``system`` is the conversation's: it is said in its first message.
+        """
+        parsed = parse_messages(messages, system=system)
+        text = later_text = as_prompt(parsed, prompt_format)
+        if system is not None:
+            later_text = as_prompt(parse_messages(messages), prompt_format)
+        systems = [each.content for each in parsed if each.role == "system"]
+        if not systems:
+            return cls(kind="said", text=text, text_after_preprompt=text, later_text=text)
+        others = [each for each in parsed if each.role != "system"]
         return cls(
             kind="said",
             text=text,
-            preprompt="\n\n".join(system),
+            preprompt="\n\n".join(systems),
             text_after_preprompt=as_prompt(others, prompt_format),
+            later_text=later_text,
         )
 
     @classmethod
@@ -56,10 +65,16 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
         return cls(kind="retry", message_id=message_id)
 
     @classmethod
-    def edit(cls, message_id: str, text: str, system: str | None) -> Words:
+    def edit(cls, message_id: str | None, text: str, system: str | None) -> Words:
         """Another prompt in the place of one. Raises `ConfigurationError` for a blank one."""
         whole = as_prompt(parse_messages(text, system=system), None)
-        return cls(kind="edit", message_id=message_id, text=whole, text_after_preprompt=text)
+        return cls(
+            kind="edit",
+            message_id=message_id,
+            text=whole,
+            text_after_preprompt=text,
+            later_text=text,
+        )
 
     @classmethod
     def continuation(cls) -> Words:
@@ -67,11 +82,36 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
         return cls(kind="continue")
 
 
+class Sent(msgspec.Struct, frozen=True):
+    """A conversation's last prompt, of which the server may have stored nothing.
+
+    ``id`` and ``answer_id`` are "" where the server chooses them.
+    """
+
+    id: str
+    answer_id: str
+    text: str
+
+    def is_meant(self, message_id: str | None) -> bool:
+        """Whether it is the message with that id, or that it answers; None means the last one."""
+        return message_id is None or message_id in (self.id, self.answer_id)
+
+
 class Turn:
-    """One prompt on its way: `prepare`, then `request`; both again if the server has changed."""
+    """One prompt on its way: `prepare`, then `request`; both again if the server has changed.
+
+    ``last`` is the prompt before, and ``is_lost`` says that the server certainly has not taken it.
+    """
 
     def __init__(
-        self, upstream: Upstream, settling: Settling, words: Words, options: Options
+        self,
+        upstream: Upstream,
+        settling: Settling,
+        words: Words,
+        options: Options,
+        *,
+        last: Sent | None = None,
+        is_lost: bool = False,
     ) -> None:
         self.model: Model = Model(id="", name="")
         self.answer_id: str | None = None
@@ -82,6 +122,9 @@ class Turn:
         self._settling = settling
         self._words = words
         self._options = options
+        self._last = last
+        self._is_lost = is_lost
+        self.sent: Sent | None = None  # once the request is made
         self.generation: Generation | None = None
         self.run: Run | None = None  # where the server keeps runs
         self._files = read_uploads(options.get("files"))
@@ -130,6 +173,10 @@ class Turn:
             files=self._files,
             parameters=parameters,
         )
+        if generation.chooses_ids:
+            self.sent = Sent(prompt.id, prompt.answer_id, prompt.text or "")
+        elif prompt.text is not None and not prompt.retry:
+            self.sent = Sent("", "", prompt.text)
         return generation.message(conversation_id, prompt)
 
     def learn(self, conversation_id: str) -> str | None:
@@ -138,17 +185,27 @@ class Turn:
         return self._answer_in(stored)
 
     def _by_own_ids(self, conversation_id: str, call: Call) -> Prompt:
-        words = self._words
+        words, last = self._words, self._last
         if words.kind == "said":
             self._settling.wait(conversation_id, call, before_message=True)
             return Prompt(id=fresh_id(), text=self._text())
         stored = self._settling.settled(conversation_id, call, before_message=True)
-        asked = _asked_in(stored, words.message_id)
-        text = asked.content
+        message_id, again = words.message_id, None
+        if last is not None and last.is_meant(message_id):
+            # Of an answer that failed nothing is stored, and of a new prompt with it nothing
+            # either: what is stored last would be another one.
+            if stored.message(last.id) is None:
+                text = self._text() if words.kind == "edit" else last.text
+                return Prompt(id=fresh_id(), text=text)
+            if stored.message(last.answer_id) is None:
+                message_id, again = last.id, last.text
+        asked = _asked_in(stored, message_id)
         if words.kind == "edit":
             first = next(each for each in stored.messages if each.role == "user")
             says_all = self._speaks_for_system and asked is first
-            text = words.text if says_all else words.text_after_preprompt
+            text = words.text if says_all else words.later_text
+        else:
+            text = asked.content if again is None else again
         return Prompt(id=asked.id or "", text=text, retry=True)
 
     def _by_the_servers_ids(self, conversation_id: str, leaf: str | None, call: Call) -> Prompt:
@@ -163,6 +220,9 @@ class Turn:
             self.former_answer = last.id
         if words.kind == "said":
             return Prompt(id=_leaf_of(stored), text=self._text())
+        if self._is_lost and self._last is not None and words.message_id is None:
+            text = self._last.text if words.kind == "retry" else self._text()
+            return Prompt(id=_leaf_of(stored), text=text)
         if words.kind == "continue":
             if stored.messages[-1:] != (last,):
                 raise ConfigurationError("There is no answer at the end of this conversation.")
@@ -177,8 +237,12 @@ class Turn:
         return Prompt(id=answer.id or "", retry=True)
 
     def _text(self) -> str:
+        """What is said in a new message."""
         words = self._words
-        return words.text if self.preprompt is None else words.text_after_preprompt
+        if self.preprompt is not None:
+            return words.text_after_preprompt
+        says_all = self._speaks_for_system and not self._settling.has_messages
+        return words.text if says_all else words.later_text
 
     def _searched(
         self, generation: Generation, conversation_id: str, prompt: Prompt, call: Call

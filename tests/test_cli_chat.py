@@ -136,6 +136,19 @@ def test_edit_says_it_otherwise(talk: Talk, version: str) -> None:
         assert talked.out.endswith("3 turns, the last: Three\n")
 
 
+@pytest.mark.parametrize(("line", "sent"), [("/retry", "Two"), ("/edit Zwei", "Zwei")])
+def test_what_failed_is_sent_again_and_not_the_message_before(
+    talk: Talk, line: str, sent: str
+) -> None:
+    answers = [Says(("Fine",)), Says(("So",), end="error"), Says(("Good",))]
+    with FakeChatUi("0.4", answer=answers) as server:
+        talked = talk(server.url, "One", "Two", line, arguments=("--keep",))
+        assert talked.out == "Fine\nSo\nGood\n"
+        server.wait_for(lambda server: server.stored)
+        (conversation,) = server.conversations.values()
+        assert [each.content for each in conversation.messages] == ["One", "Fine", sent, "Good"]
+
+
 def test_edit_without_a_text_takes_the_next_line(talk: Talk) -> None:
     with FakeChatUi("0.9.4") as server:
         talked = talk(server.url, "One", "/edit", "Two")

@@ -226,6 +226,30 @@ def test_a_message_that_waits_for_a_stopped_answer_says_so(chat: Open) -> None:
         assert stored == ["Hello", "Some words more", "Go on", "The next"]
 
 
+def test_what_is_stopped_again_and_again_is_edited_where_it_is(chat: Open) -> None:
+    slow = Says(("Some", " words"), holds=True, rest=(" more",))
+    with FakeChatUi("0.4", answer=[Says(("Fine",)), slow, slow, Says(("The", " end"))]) as server:
+        terminal = chat(server.url)
+        terminal.type("Zero", "Enter")
+        terminal.until("Fine", PROMPT)
+        terminal.type("One", "Enter")
+        terminal.until("Some words")
+        terminal.type("C-c")
+        terminal.until("(Stopped. /retry asks again.)", PROMPT)
+        terminal.type("/retry", "Enter")
+        terminal.until("/retry", "Some words")
+        terminal.type("C-c")  # ignored, for the mark of the first one lives
+        terminal.until("/retry", "(Stopped. /retry asks again.)", PROMPT)
+        terminal.type("/edit Uno", "Enter")
+        terminal.until("/edit", "(Waiting until the server has ended the earlier answer.")
+        server.released.set()
+        terminal.until("The end", PROMPT)
+        server.wait_for(lambda server: server.stored)
+        (conversation,) = server.conversations.values()
+        stored = [each.content for each in conversation.messages]
+        assert stored == ["Zero", "Fine", "Uno", "The end"]
+
+
 def test_ctrl_c_at_the_prompt_clears_the_line(chat: Open) -> None:
     with FakeChatUi("0.9.4") as server:
         terminal = chat(server.url)

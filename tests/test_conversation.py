@@ -396,11 +396,14 @@ def test_the_next_message_after_a_break_waits_until_the_stop_is_through(
     open_session: Open,
 ) -> None:
     stopped = threading.Event()
+    stored = Stored()
 
     def unending(exchange: Exchange) -> None:
+        options = json.loads(exchange.request.body)["options"]
         exchange.head(200)
         exchange.write(tokens("a", end=False)[0])
         exchange.until(stopped)
+        stored.messages.append({"from": "assistant", "content": "a", "id": options["response_id"]})
         exchange.cut()
 
     def slow_stop(exchange: Exchange) -> None:
@@ -408,7 +411,6 @@ def test_the_next_message_after_a_break_waits_until_the_stop_is_through(
         exchange.answer(200, b"")
         stopped.set()
 
-    stored = Stored()
     with (
         ScriptedServer(
             chat_ui([unending, stored.message], read=stored.read, stop=slow_stop)

@@ -64,7 +64,7 @@ class AsyncConversation:
         return self._reply(Words.retry(message_id), options)
 
     @takes_options
-    def edit(self, message_id: str, text: str, **options: Unpack[Options]) -> AsyncReply:
+    def edit(self, message_id: str | None, text: str, **options: Unpack[Options]) -> AsyncReply:
         """The answer to ``text`` in the place of a prompt: see `Conversation.edit`."""
         return self._reply(self.wrapped._edit(message_id, text), options)
 

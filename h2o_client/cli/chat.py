@@ -165,7 +165,7 @@ class Chat:
             ):
                 write(reply, "markdown", note)
         except H2oError as exc:
-            self.is_taken = exc.resendable is False
+            self.is_taken = self.is_taken or exc.resendable is False
             raise
         self.is_taken = True
         if sys.stdout.isatty():

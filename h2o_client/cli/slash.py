@@ -12,7 +12,7 @@ import click
 
 from h2o_client.cli.output import harmless, put, put_line, say
 from h2o_client.cli.resume import resume
-from h2o_client.cli.transcript import branch, document, format_of
+from h2o_client.cli.transcript import document, format_of
 from h2o_client.cli.written import write_file
 
 if TYPE_CHECKING:
@@ -53,13 +53,11 @@ def _edit(chat: Chat, rest: str) -> None:
     text = rest or chat.editor.ask(default=chat.prompt)
     if not text.strip():
         return
-    asked = [each for each in branch(chat.conversation.messages()) if each.role == "user"]
-    if not chat.is_taken or not asked or asked[-1].id is None:
+    if not chat.is_taken:
         chat.say(text)
         return
-    message_id = asked[-1].id
+    chat.answer(lambda: chat.conversation.edit(None, text, **chat.options))
     chat.prompt = text
-    chat.answer(lambda: chat.conversation.edit(message_id, text, **chat.options))
 
 
 def _system(chat: Chat, rest: str) -> None:
