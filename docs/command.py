@@ -21,9 +21,10 @@ _OF_SERVERS = {field.name for field in fields(Connection)}
 _OPENING = """\
 This chapter is written from the command's own help by ``docs/command.py``.
 
-``h2o-chat`` comes with the extra ``cli``: ``pip install '.[cli]'`` in the clone. What is no
-sub-command is a prompt; one whose first word is that of a sub-command stands in quotes, or behind
-``--``.
+``h2o-chat`` comes with the extra ``cli``: ``pip install '.[cli]'`` in the clone. A first
+word that names a sub-command is one, wherever the options stand: ``h2o-chat --url URL doctor`` is
+``h2o-chat doctor --url URL``. Everything else is a prompt, and so is whatever follows ``ask`` or
+``--``: ``h2o-chat ask models``.
 """
 
 
@@ -36,7 +37,7 @@ def chapter() -> str:
     parts += _section(ask, NAME)
     for name in command.list_commands(context):
         found = command.get_command(context, name)
-        if found is not None and not found.hidden:
+        if found is not None and found is not ask:
             parts += _section(found, f"{NAME} {name}")
     options = [each for each in ask.params if each.name in _OF_SERVERS]
     title = "The options that say which server is meant"

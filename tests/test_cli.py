@@ -103,6 +103,56 @@ def test_words_that_are_commands_are_a_prompt_behind_two_dashes(no_stdin: None) 
         assert asked(server)["inputs"] == "models --json"
 
 
+@pytest.mark.parametrize("word", ["ask", "--"])
+def test_what_follows_ask_is_a_prompt(no_stdin: None, word: str) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        assert run(["--url", server.url, word, "models"]) == 0
+        assert asked(server)["inputs"] == "models"
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        ["--url", "URL"],
+        ["--url=URL"],
+        ["--timeout", "20", "--url", "URL"],
+        ["--json", "--url", "URL"],
+    ],
+)
+def test_a_sub_command_is_one_behind_the_options(
+    no_stdin: None, capsys: pytest.CaptureFixture[str], before: list[str]
+) -> None:
+    with ScriptedServer(chat_ui()) as server:
+        assert run([*(each.replace("URL", server.url) for each in before), "models"]) == 0
+        assert "falcon" in capsys.readouterr().out
+        assert server.count("POST", "/conversation") == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-p", "x=1", "doctor"], "No such option"),
+        (["-mfalcon", "serve"], "No such option"),
+        (["--url", "http://localhost:1", "docter"], "did you mean h2o-chat doctor?"),
+        (["--json", "model"], "did you mean h2o-chat models?"),
+        (["docter", "http://localhost:1"], "did you mean h2o-chat doctor?"),
+        (["--url", "http://localhost:1", "serve"], "No such option"),
+    ],
+)
+def test_a_sub_command_that_is_called_wrongly_is_not_a_prompt(
+    no_stdin: None, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert run(arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_options_of_a_sub_command_may_stand_before_it(
+    no_stdin: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["--port", "70000", "serve"]) == 1
+    assert "70000" in capsys.readouterr().err
+
+
 def test_files_go_with_the_prompt(no_stdin: None, tmp_path: Path) -> None:
     picture, text = tmp_path / "cat.png", tmp_path / "cat.txt"
     picture.write_bytes(b"\x89PNG\r\n\x1a\n")

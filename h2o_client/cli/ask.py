@@ -36,7 +36,7 @@ class _Asking(click.Command):
     context_class: type[click.Context] = _Nameless
 
 
-@click.command("ask", cls=_Asking, hidden=True, epilog=EPILOG)
+@click.command("ask", cls=_Asking, epilog=EPILOG)
 @click.argument("prompt", nargs=-1, metavar="PROMPT...")
 @connects
 @asks

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from functools import partial
 from importlib import import_module
 from typing import TextIO
 
@@ -65,7 +66,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 class PromptOrCommand(click.Group):
-    """What is no command is a prompt."""
+    """A first word that names a sub-command is one, wherever the options stand.
+
+    Everything else is a prompt, and so is whatever follows ``ask`` or ``--``.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -77,13 +81,36 @@ class PromptOrCommand(click.Group):
         return found
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        is_prompt = not args or args[0] not in (*_COMMANDS, *ctx.help_option_names, "--version")
-        if len(args) == 1 and is_prompt and not ctx.resilient_parsing:
-            _check_word(args[0])
-        # While a shell completes, nothing more may be said yet than the beginning of a command.
-        if is_prompt and (args or not ctx.resilient_parsing):
-            args = ["ask", *args]
+        place = self._first_word(ctx, args)
+        if place is not None and args[place] in _COMMANDS:
+            args = [args[place], *args[:place], *args[place + 1 :]]
+        elif args and args[0] in (*ctx.help_option_names, "--version"):
+            pass
+        else:
+            if place is not None and not ctx.resilient_parsing:
+                _check_spelling(args[place], args[place + 1 :])
+            # While a shell completes, nothing more may be said yet than a command's beginning.
+            if args or not ctx.resilient_parsing:
+                args = ["ask", *args]
         return super().parse_args(ctx, args)
+
+    def _first_word(self, ctx: click.Context, args: list[str]) -> int | None:
+        """Where the first word stands that is neither an option nor an option's value."""
+        place = 0
+        while place < len(args) and args[place] != "--":
+            word = args[place]
+            if not word.startswith("-") or word == "-":
+                return place
+            name = word.partition("=")[0] if word.startswith("--") else word[:2]
+            place += 2 if name == word and self._takes_value(ctx, name) else 1
+        return None
+
+    def _takes_value(self, ctx: click.Context, name: str) -> bool:
+        for command in map(partial(self.get_command, ctx), _COMMANDS):
+            for option in command.params if command is not None else ():
+                if isinstance(option, click.Option) and name in option.opts:
+                    return not (option.is_flag or option.count)
+        return False
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         ask = self._ask(ctx)
@@ -113,8 +140,10 @@ class PromptOrCommand(click.Group):
         return ask
 
 
-def _check_word(word: str) -> None:
-    """Raises a click error for a word that is nearly a command, and nothing else is said."""
+def _check_spelling(word: str, behind: list[str]) -> None:
+    """Refuse a word that is nearly a sub-command, if no more words of a prompt follow."""
+    if any(not each.startswith(("-", "http://", "https://")) for each in behind):
+        return
     near = get_close_matches(word, _COMMANDS[1:], n=1, cutoff=0.8)
     if meant := "--help" if word == "help" else "".join(near):
         raise click.ClickException(
