@@ -34,7 +34,6 @@ _FIRST_PAUSE = 2.0  # seconds before the second try; each is three times as long
 _LONGEST_PAUSE = 30.0
 _LIVED = 10.0  # seconds after which a body that just ends is no failure: the server ends it at 300
 _GONE_PAUSES = (0.5, 1.0)  # before a run that the server does not know is asked for again
-_SILENCES = 2  # a server that so often has not begun to answer may be given up
 _STORED_WITHIN = 10.0
 _STORE_ANSWERS_WITHIN = 5.0
 _RAREST_LOOK = 0.5
@@ -93,7 +92,6 @@ class Resumption:
         self.began_at: int = 0  # characters of text there were before this run
         self._goes_on = False  # a body has ended as the server ends it after five minutes
         self._breaks = 0  # that nothing was read after yet
-        self._silences = 0
         self._asked_gone = 0
         self._sent_again = 0
         self._may_arrive_late = False  # the message: nobody has refused its connection
@@ -173,9 +171,6 @@ class Resumption:
                 return True
             raise broken from error
         if isinstance(error, TransportTimeout) and error.which in _MAY_STAND_STILL:
-            self._silences += 1
-            if self._silences >= _SILENCES and not self._reading.is_within_idle():
-                raise broken from error
             return True
         return isinstance(error, TransportError | ProtocolError) and is_a_break(error)
 
@@ -183,7 +178,7 @@ class Resumption:
         """Waits before the next try; after enough without a success, the last is the store."""
         reached = (self._log.last if self._log else 0, self._reading.transcript.characters)
         if reached != self._reached:
-            self._tries, self._reached, self._silences = 0, reached, 0
+            self._tries, self._reached = 0, reached
         # A server that hangs is waited for as long as a model may be silent.
         hangs = isinstance(why, TransportTimeout) and why.which in _MAY_STAND_STILL
         if self._tries > self._most and not (hangs and self._reading.is_within_idle()):

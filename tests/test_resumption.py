@@ -406,6 +406,18 @@ def test_a_server_that_hangs_is_waited_for_as_long_as_a_model_may_be_silent() ->
 
 
 @pytest.mark.usefixtures("notices_soon")
+def test_a_server_that_hangs_for_longer_is_asked_as_often_as_the_caller_says() -> None:
+    # After two silences it was given up, however many tries there were left.
+    options = {"timeout": IMPATIENT, "max_retries": 3}
+    for stalls, asked in ((3, 4), (9, 4)):
+        way = Way([Cut(700, "reset")], [Cut(0, "stall")] * stalls)
+        with talking(way, client=options) as (_, path, client):
+            # In the end it is read from the store.
+            assert client.chat("Hello").text == ANSWER
+            assert sum(bool(LOG.fullmatch(each.path)) for each in path.log) == asked
+
+
+@pytest.mark.usefixtures("notices_soon")
 def test_a_message_that_may_still_arrive_is_not_sent_again() -> None:
     late = threading.Event()
 
