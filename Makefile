@@ -40,10 +40,9 @@ newest: .venv-matrix/installed
 	.venv-matrix/bin/tox run --recreate -e newest $(ARGS)
 
 update: .venv-matrix/installed
-	echo setuptools | .venv-matrix/bin/uv pip compile --quiet --upgrade --universal \
-		--python-version 3.10 --all-extras --no-annotate --no-emit-index-url \
-		--no-emit-find-links --custom-compile-command "make update" \
-		--output-file constraints.txt setup.cfg -
+	.venv-matrix/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 \
+		--all-extras --no-annotate --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command "make update" --output-file constraints.txt setup.cfg
 
 docs: .venv-docs/installed
 	.venv-docs/bin/python -m sphinx --quiet --fail-on-warning --keep-going --nitpicky docs build/docs
