@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -17,6 +16,7 @@ from h2o_client.exchange import Exchange
 from h2o_client.generations.generation import Generation
 from h2o_client.generations.records import is_id
 from h2o_client.litter import clean_up_call
+from h2o_client.locks import Guard
 from h2o_client.messages import Message, Messages
 from h2o_client.options import Options, takes_options
 from h2o_client.reply import Answer, Reply
@@ -27,6 +27,7 @@ from h2o_client.timeouts import Timeouts
 from h2o_client.transport import Call, Woken
 from h2o_client.turn import Sent, Turn, Words
 from h2o_client.upstream import Upstream
+from h2o_client.wire.request import Request
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -72,7 +73,7 @@ class Conversation:
         self._model = model
         self._kept = keep or id is not None
         self._closed = False
-        self._lock = threading.Lock()
+        self._lock = Guard()
         self._exchange: Exchange | None = None
         self._last: Sent | None = None
         self._is_lost = False  # the server certainly has not taken the last prompt
@@ -148,7 +149,8 @@ class Conversation:
             raise ConfigurationError(f"A title has 1 to {_LONGEST_TITLE} characters.")
         conversation_id = self._begun_id()
         generation = self._upstream.prepared()
-        self._upstream.asking.do(generation.rename(conversation_id, title), feature="Renaming")
+        with self._upstream.doubting():
+            self._upstream.asking.do(generation.rename(conversation_id, title), feature="Renaming")
         self.title = title
 
     def summarize(self) -> str:
@@ -158,14 +160,16 @@ class Conversation:
         """
         conversation_id = self._begun_id()
         ask = self._settled(conversation_id).summarize(conversation_id)
-        self.title = self._upstream.asking.fetch(ask)
+        with self._upstream.doubting():
+            self.title = self._upstream.asking.fetch(ask)
         return self.title
 
     def share(self) -> str:
         """The URL of a page that shows the conversation, as it is now, to anybody who has it."""
         conversation_id = self._begun_id()
         ask = self._settled(conversation_id).share(conversation_id)
-        shared = self._upstream.asking.fetch(ask)
+        with self._upstream.doubting():
+            shared = self._upstream.asking.fetch(ask)
         return _as_seen_from(self._upstream.transport.base_url, shared)
 
     def vote(self, score: int, message_id: str | None = None) -> None:
@@ -182,7 +186,8 @@ class Conversation:
                 raise ConfigurationError("There is no answer to vote on yet.")
             message_id = answers[-1]
         request = self._upstream.prepared().vote(conversation_id, message_id, score)
-        self._upstream.asking.do(request, feature="Voting")
+        with self._upstream.doubting():
+            self._upstream.asking.do(request, feature="Voting")
 
     def delete(self) -> None:
         """Deletes the conversation on the server and closes this. Raises what goes wrong."""
@@ -257,7 +262,7 @@ class Conversation:
         try:
             # Stopped before anything was asked: the reply says so.
             with suppress(Woken):
-                self._upstream.steady(partial(self._send, turn, exchange, once), exchange.call)
+                self._send(turn, exchange, once)
             return Reply(exchange, model=turn.model.id, message_id=turn.answer_id)
         except BaseException as exc:
             self._end_after(exc, exchange)
@@ -266,24 +271,38 @@ class Conversation:
             raise
 
     def _send(self, turn: Turn, exchange: Exchange, once: bool) -> None:
-        call = exchange.call
-        generation = turn.prepare(self._model, call, begun=self.id is not None)
-        leaf = self._made(turn, call)
+        """Sends the message, once. What is asked before it is asked again of another server."""
+        upstream, call, begun = self._upstream, exchange.call, self.id is not None
+        prepare = partial(turn.prepare, self._model, call, begun=begun)
+        upstream.steady(prepare, call)
+        with upstream.doubting(call):
+            leaf = self._made(turn, call)
         assert self.id is not None
         self._system_said = self._system_said or turn.preprompt is not None
-        exchange.generation = generation
-        exchange.answer_id = turn.answer_id
         exchange.begin_in(self.id)
-        request = turn.request(generation, self.id, leaf, call)
+        request = upstream.steady(partial(self._message, turn, exchange, leaf, prepare), call)
         self._last, self._is_lost = turn.sent, False
-        exchange.generation = turn.generation
-        exchange.former_answer = turn.former_answer
         exchange.stored = self._settling.read_back
         exchange.resumption = self._resumption_of(exchange, turn.run)
         exchange.transcript.sources = turn.sources
-        if not generation.chooses_ids:
+        if not turn.answer_id:
             exchange.learned = None if once else partial(turn.learn, self.id)
-        exchange.send(request)
+        with upstream.doubting(call):
+            exchange.send(request)
+
+    def _message(
+        self,
+        turn: Turn,
+        exchange: Exchange,
+        leaf: str | None,
+        prepare: Callable[[], Generation],
+    ) -> Request:
+        generation = prepare()
+        exchange.answer_id = turn.answer_id
+        request = turn.request(generation, exchange.conversation_id, leaf, exchange.call)
+        exchange.generation = turn.generation
+        exchange.former_answer = turn.former_answer
+        return request
 
     def _resumption_of(self, exchange: Exchange, run: Run | None) -> Resumption | None:
         most = self._upstream.transport.max_retries
@@ -358,8 +377,10 @@ class Conversation:
     def _note_end(self, exchange: Exchange) -> None:
         with self._lock:
             self.title = exchange.transcript.title or self.title
+            if exchange.transcript.malformed is not None:
+                self._upstream.doubt()
             if exchange.is_foreign:
-                self._upstream.look_again()
+                self._upstream.doubt()
             else:
                 self._settling.note(exchange)
 

@@ -27,6 +27,7 @@ from h2o_client.errors import (
 from h2o_client.generations.generation import Generation
 from h2o_client.generations.records import Stored
 from h2o_client.litter import CLEAN_UP
+from h2o_client.locks import Guard, ReaderLock
 from h2o_client.log import log
 from h2o_client.messages import Message
 from h2o_client.resumption import GATEWAY_FAILED, Resumption
@@ -69,6 +70,7 @@ class Exchange:
         on_end: Callable[[Exchange], None],
     ) -> None:
         self.call: Call = Call(timeouts)
+        self.call.waits_within = "first_token"
         self.conversation_id: str = ""
         self.answer_id: str | None = None  # where the client chooses it
         self.former_answer: str | None = None  # the last one before, where that was read
@@ -106,8 +108,8 @@ class Exchange:
         # The same, from before its head on, where it outlives its caller's interest.
         self.background: BackgroundResponse | None = None
         self._early: list[Event] = []  # read while looking for the end, not handed over yet
-        self._reading = threading.Lock()
-        self._ending = threading.Lock()
+        self._reading = ReaderLock()
+        self._ending = Guard()
         self._ended = False
         self._cleaned = threading.Event()
         self._watched = False
@@ -559,7 +561,7 @@ class Exchange:
             self._delivered, self.running = True, self._may_run
             if is_message:
                 kind = self._response.headers.get("content-type", "")
-                self.generation = self._upstream.heard(self.generation, kind)
+                self.generation = self._upstream.heard(self.generation, kind, self.call)
             self._taken.set()
             if self._ended:  # while it was opened: whoever did it has found nothing to close
                 self._let_go_of_response()
@@ -686,7 +688,7 @@ class Exchange:
         """
         if self._response is None or not self.running or self.transcript.ended or self._watched:
             return
-        if not self._reading.acquire(blocking=False):
+        if not self._reading.take_if_free():
             return  # a reader is at it, and has seen all there is
         try:
             seen = 0
@@ -700,7 +702,7 @@ class Exchange:
         except (H2oError, Woken):
             pass  # whoever reads next meets it again, or nobody does
         finally:
-            self._reading.release()
+            self._reading.give_back()
 
     def _hang_up(self) -> bool:
         """Ends the reading, whoever does it. False if it was ended before."""

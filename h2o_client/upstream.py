@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -33,7 +33,7 @@ from h2o_client.generations.v0_9_6 import V0_9_6
 from h2o_client.litter import CLEAN_UP, Litter
 from h2o_client.log import log
 from h2o_client.timeouts import Timeouts
-from h2o_client.transport import Call, Response, Transport, Woken
+from h2o_client.transport import Call, CallLock, Response, Transport, Woken
 from h2o_client.wire.pagedata import EndlessError
 from h2o_client.wire.request import Request, post_json
 
@@ -41,8 +41,6 @@ T = TypeVar("T")
 
 DEFAULT_URL = "https://gpt-gm.h2o.ai"
 DEFAULT_MODEL = "h2oai/h2ogpt-gm-oasst1-en-2048-falcon-40b-v1"
-
-_LOOK_EVERY = 0.05
 
 
 class Closing(Protocol):
@@ -95,10 +93,11 @@ class Upstream:
         self._share_data = share_data
         self._told = None if server_version is None else detect.by_version(server_version)
         self._named = named
+        self._lock = CallLock()  # of the four that follow, and of the requests that lead to them
         self._found: Found | None = None
-        self._ready = False
+        self._in_doubt = False  # the server has spoken as another would
+        self._ready = False  # the settings are made
         self._has_settings = False  # of this session's making: not to be made anew
-        self._preparing = threading.Lock()
         self.litter: Litter = Litter(transport)
         self.live: set[Closing] = set()
         # Until when, by conversation, a stop that came late may end the next answer.
@@ -111,29 +110,22 @@ class Upstream:
 
     def prepared(self, call: Call | None = None) -> Generation:
         """The server's generation. The first call finds it out and makes the settings, once."""
-        with _Held(self._preparing, call or Call(self.timeouts)) as held:
-            if not self._ready:
-                try:
-                    found = self._found or self._told or self._find(held.call)
-                    self._found = found = self._make_settings(found, held.call)
-                    self._ready = self._has_settings = True
-                except H2oError as exc:
-                    if self._named:
-                        raise
-                    raise _nobody_named() from exc
-            assert self._found is not None
-            return self._found.generation
+        call = call or Call(self.timeouts)
+        return self._alone(call, lambda: self._prepared(call)).generation
 
     def found(self, call: Call | None = None) -> Found:
         """What the server was found to be, without the settings; asks once more to be sure."""
-        with _Held(self._preparing, call or Call(self.timeouts)) as held:
-            found = self._found or self._told or self._find(held.call)
+        call = call or Call(self.timeouts)
+
+        def found() -> Found:
+            found = self._now(call)
             # Since it was found a server of v0.9.6 to v0.10.0 may have become a newer one.
             may_be_newer = type(found.generation) is V0_9_6 and self._told is None
             if not found.settled or may_be_newer:
-                found = self._told_apart(found, held.call)
-            self._found = found
+                self._found = found = self._told_apart(found, call)
             return found
+
+        return self._alone(call, found)
 
     def exact(self, call: Call | None = None) -> Generation:
         """As `prepared`, with the version told where pages tell it and the answers before did not.
@@ -143,39 +135,72 @@ class Upstream:
         generation = self.prepared(call)
         return self.found(call).generation if generation.has_pages else generation
 
-    def heard(self, generation: Generation, content_type: str) -> Generation:
+    def seen(self, call: Call | None = None) -> Found:
+        """What the server was found to be, without the settings, and as far as needed to talk."""
+        call = call or Call(self.timeouts)
+        return self._alone(call, lambda: self._now(call))
+
+    def heard(self, generation: Generation, content_type: str, call: Call) -> Generation:
         """A message was answered with that type, which tells the version of some generations."""
         told = generation.told_by_answer(content_type)
         if told is generation or self._told is not None:
             return generation
-        with self._preparing:
+
+        def learn() -> None:
             found = self._found
             if found is not None and type(found.generation) is type(told):
                 self._found = msgspec.structs.replace(
                     found, generation=told, version=told.span, settled=True
                 )
+
+        self._lock.hold_if_free(call, learn)
         return told
 
-    def steady(self, work: Callable[[], T], call: Call | None = None) -> T:
-        """What ``work`` gives; done again if the server turns out to be of another generation.
+    def doubt(self) -> None:
+        """Have the next call find out again what the server is: it has spoken as another would."""
+        # Without the lock, which can be held for long: it is a mark for who takes it next.
+        self._in_doubt = self._told is None
 
-        So for a session that lives through an upgrade of its server: what the old generation said
-        is refused by the new one, which stores nothing of it.
+    @contextmanager
+    def doubting(self, call: Call | None = None) -> Iterator[None]:
+        """Around what changes something on the server, and is not done again.
+
+        What fails in it may come of an upgrade: the next call finds out. Raises
+        `ConfigurationError` if the server is another than the caller says.
         """
+        try:
+            yield
+        except (StatusError, ProtocolError) as exc:
+            if _is_foreign(exc):
+                self._check_told(exc, call or Call(self.timeouts))
+            if _is_foreign(exc) or (isinstance(exc, StatusError) and exc.origin == "gateway"):
+                self.doubt()
+            raise
+
+    def steady(self, work: Callable[[], T], call: Call | None = None) -> T:
+        """What ``work`` gives, which changes nothing on the server; done again if that is another.
+
+        So a session lives through an upgrade of its server.
+        """
+        call = call or Call(self.timeouts)
         before = self._found
         try:
             return work()
         except (StatusError, ProtocolError) as exc:
-            if _is_foreign(exc) and self._told is not None:
-                self._check_told(self._told, exc, call)
-            if not _is_foreign(exc) or not self._is_another(before, call):
+            if not _is_foreign(exc):
+                raise
+            self._check_told(exc, call)
+            if not self._is_another(before, call):
                 raise
         return work()
 
-    def _check_told(self, told: Found, exc: H2oError, call: Call | None) -> None:
+    def _check_told(self, exc: H2oError, call: Call) -> None:
         """Raises `ConfigurationError` if another server answers than the caller says it is."""
+        told = self._told
+        if told is None:
+            return
         try:
-            found = self._find(call or Call(self.timeouts))
+            found = self._find(call)
         except H2oError:
             return
         if not _is_same(found, told) and type(found.generation) is not type(told.generation):
@@ -184,19 +209,14 @@ class Upstream:
                 f"{found.generation.name}. Leave server_version= out: it is then found out."
             ) from exc
 
-    def seen(self, call: Call | None = None) -> Found:
-        """What the server was found to be, without the settings, and as far as needed to talk."""
-        with _Held(self._preparing, call or Call(self.timeouts)) as held:
-            self._found = self._found or self._told or self._find(held.call)
-            return self._found
-
     def models(self, call: Call | None = None) -> tuple[Model, ...]:
         """The models on offer, the server's first choice first. Needs no settings and no login."""
         found = self.seen(call)
         if found.generation.has_pages and found.layout is None:
             # /api/models leaves their parameters out.
-            layout = self.asking.fetch(found.generation.layout(), call)
-            self._found = found = detect.by_layout(found, layout)
+            before, call = found, call or Call(self.timeouts)
+            found = detect.by_layout(found, self.asking.fetch(found.generation.layout(), call))
+            self._learn(before, found, call)
         return found.layout.models if found.layout is not None else self._models(call)
 
     def user(self, call: Call | None = None) -> User | None:
@@ -270,6 +290,7 @@ class Upstream:
 
     def conversation(self, conversation_id: str, call: Call | None = None) -> Stored:
         """A conversation as it is stored."""
+        call = call or Call(self.timeouts)
         best, *others = self.prepared(call).conversation(conversation_id)
         before = self._found
         try:
@@ -323,7 +344,7 @@ class Upstream:
 
     def forget(self) -> None:
         """This is a forked child: what is under way and what is to be deleted is the parent's."""
-        self._preparing = threading.Lock()
+        self._lock = CallLock()
         for exchange in self.live:
             exchange.forget()
         self.live = set()
@@ -384,9 +405,10 @@ class Upstream:
             return found
         return _settled(found, latest=latest)
 
-    def _note_latest(self, call: Call | None) -> None:
+    def _note_latest(self, call: Call) -> None:
         """A server of v0.9.6 to v0.10.0 that writes what only newer ones know has become one."""
-        with _Held(self._preparing, call or Call(self.timeouts)):
+
+        def note() -> None:
             found = self._found
             if found is None or self._told is not None or type(found.generation) is not V0_9_6:
                 return
@@ -396,40 +418,75 @@ class Upstream:
                 found, generation=Latest(), version=detect.span(Latest), why=why, settled=False
             )
 
-    def look_again(self) -> None:
-        """Has the next request find out again what the server is: it spoke another language."""
-        if self._told is None:
-            self._found, self._ready = None, False
+        self._alone(call, note)
 
-    def _is_another(self, before: Found | None, call: Call | None) -> bool:
+    def _alone(self, call: Call, work: Callable[[], T]) -> T:
+        with self.transport.translating(call):
+            return self._lock.hold(call, work)
+
+    def _now(self, call: Call) -> Found:
+        """What the server is: found out if that is not known, or in doubt. Holds the lock."""
+        if self._found is None:
+            self._found = self._told or self._find(call)
+        elif self._in_doubt:
+            self._found = self._found_again(self._found, call)
+        self._in_doubt = False  # and not before: whoever fails to find out leaves it to the next
+        return self._found
+
+    def _found_again(self, before: Found, call: Call) -> Found:
+        try:
+            found = self._find(call)
+        except (StatusError, ProtocolError, ConfigurationError) as exc:
+            log.info("what the server is, is not known for sure: %s", exc)
+            return before
+        if _is_same(found, before):
+            return found if before.generation.spans else before  # it may be another of its versions
+        log.warning("the server has become %s", found.generation.name)
+        self._ready = False
+        return found
+
+    def _is_another(self, before: Found | None, call: Call) -> bool:
         """Whether the server is found to be of another generation than ``before``."""
         if before is None or self._told is not None:
             return False
-        with _Held(self._preparing, call or Call(self.timeouts)) as held:
-            now = self._found
-            if now is None or _is_same(now, before):
-                try:
-                    found = self._find(held.call)
-                except H2oError:
-                    return False
-                if _is_same(found, before):
-                    if before.generation.spans:
-                        self._found = found  # it may be another of its versions
-                    return False
-                log.warning("the server has become %s", found.generation.name)
-                self._found, self._ready = found, False
-            return True
+        self._in_doubt = self._in_doubt or self._found is before
+        try:
+            return not _is_same(self.seen(call), before)
+        except H2oError:
+            return False
+
+    def _prepared(self, call: Call) -> Found:
+        """As `_now`, with the settings made. Holds the lock."""
+        try:
+            found = self._now(call)
+            if not self._ready:
+                found = self._make_settings(found, call)
+                self._ready = self._has_settings = True
+        except H2oError as exc:
+            if self._named:
+                raise
+            raise _nobody_named() from exc
+        return found
+
+    def _learn(self, before: Found, found: Found, call: Call) -> None:
+        """More is known of what the server was ``before``, unless that has changed meanwhile."""
+
+        def learn() -> None:
+            if self._found is before:
+                self._found = found
+
+        self._lock.hold_if_free(call, learn)
 
     def _models(self, call: Call | None) -> tuple[Model, ...]:
-        found = self._found
-        assert found is not None
+        call = call or Call(self.timeouts)
+        found = self.seen(call)
         models = found.models
         if models is None and found.layout is not None:
             models = found.layout.models
         if models is None:
             models = self.asking.fetch(found.generation.models(), call)
         if found.models is None:
-            self._found = msgspec.structs.replace(found, models=models)
+            self._learn(found, msgspec.structs.replace(found, models=models), call)
         return models
 
     def _default_model(self, call: Call | None) -> str:
@@ -461,7 +518,7 @@ class Upstream:
         wanted = self._wanted_settings(generation, stored, call)
         if wanted is not None:
             self._post_settings(generation, wanted, call)
-        return self._found
+        return self._found  # which knows the models now
 
     def _no_login(self) -> AuthenticationError:
         whose = " with this cookie, which may have expired" * self.transport.cookies.given
@@ -515,8 +572,7 @@ class Upstream:
         return model if model in offered or not offered else offered[0]
 
     def _create(self, model: str, preprompt: str | None, call: Call) -> Created:
-        found = self._found
-        assert found is not None
+        found = self.seen(call)
         try:
             created = self.asking.fetch(found.generation.create(model, preprompt), call)
         except StatusError as exc:
@@ -532,24 +588,8 @@ class Upstream:
         latest = created.leaf is not None
         told_apart = found.settled and latest == isinstance(found.generation, Latest)
         if self._told is None and isinstance(found.generation, V0_9_6) and not told_apart:
-            self._found = _settled(found, latest=latest)
+            self._learn(found, _settled(found, latest=latest), call)
         return created
-
-
-class _Held:
-    """A lock taken for a call, which can be woken while it waits."""
-
-    def __init__(self, lock: threading.Lock, call: Call) -> None:
-        self.call = call
-        self._lock = lock
-
-    def __enter__(self) -> _Held:
-        while not self._lock.acquire(timeout=_LOOK_EVERY):
-            self.call.check()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._lock.release()
 
 
 def _left(reader: BackgroundReader, litter: Litter) -> None:
@@ -604,12 +644,10 @@ def _settled(found: Found, *, latest: bool) -> Found:
     )
 
 
-def _is_foreign(exc: StatusError | ProtocolError) -> bool:
+def _is_foreign(exc: BaseException) -> bool:
     """Whether an error may come of speaking another generation's language."""
-    if isinstance(exc, ProtocolError):
-        return True
-    if exc.origin != "server":
-        return False
+    if not isinstance(exc, StatusError) or exc.origin != "server":
+        return isinstance(exc, ProtocolError)
     return exc.status in (403, 405, 500) or exc.body.lstrip()[:1] == "<"
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping
 
 import pytest
 
 from chatui import LAYOUT, no_such_page
-from h2o_client import H2oSession, ProtocolError, Timeouts, TransportTimeout
+from h2o_client import H2oSession, ProtocolError, Timeouts, TransportError, TransportTimeout
 from h2o_client.asking import Asking
 from h2o_client.generations.generation import Ask
 from h2o_client.generations.v0_3 import read_web_search
@@ -16,7 +17,7 @@ from h2o_client.generations.v0_8 import V0_8, read_model_list
 from h2o_client.transport import Call, Transport, Woken
 from h2o_client.wire import pagedata, superjson
 from h2o_client.wire.request import get
-from scripted import Routes, ScriptedServer
+from scripted import Exchange, Routes, ScriptedServer
 
 COOKIE = {"hf-chat": "x"}  # with it the settings are a user's own, and read first
 Opens = Callable[..., H2oSession]
@@ -44,7 +45,7 @@ def doubled(depth: int, first: int) -> list[object]:
 
 def settings_of(*values: object, prompts: bool) -> bytes:
     """A root page in whose settings the last of ``values`` stands."""
-    head = {"settings": 1, "models": 2, "requiresLogin": 3, "conversations": 2}
+    head = {"settings": 1, "models": 2, "loginRequired": 3, "conversations": 2}
     settings = {"customPrompts" if prompts else "lol": 6}
     return page(head, settings, [4], False, {"id": 5, "name": 5}, "m", {"p": 7}, *values)
 
@@ -54,7 +55,7 @@ def test_settings_that_stand_for_too_much_are_a_protocol_error(open_session: Ope
         with ScriptedServer(pages(settings_of(*doubled(40, 7), prompts=prompts))) as server:
             with pytest.raises(ProtocolError):
                 open_session(server.url, server_version="0.7", cookies=COOKIE).chat("Hello")
-            assert server.paths() == ["GET /__data.json"]
+            assert {each.method for each in server.requests} == {"GET"}
 
 
 def test_what_contains_itself_is_a_protocol_error(open_session: Opens) -> None:
@@ -130,3 +131,32 @@ def test_a_session_that_is_closed_ends_the_decoding() -> None:
     with pytest.raises(Woken):
         Asking(transport, Timeouts()).understood(Ask(get("/"), read_model_list), b"[{}]", call)
     transport.close()
+
+
+def test_a_call_waits_for_another_thread_within_its_own_timeouts(open_session: Opens) -> None:
+    asked, over = threading.Event(), threading.Event()
+
+    def silent(exchange: Exchange) -> None:
+        asked.set()
+        exchange.until(over)
+        exchange.cut()
+
+    with ScriptedServer(Routes({("GET", "/api/models"): silent})) as server:
+        client = open_session(server.url, max_retries=0)
+
+        def fail() -> None:
+            with pytest.raises(TransportError):
+                client.models()
+
+        first = threading.Thread(target=fail)
+        first.start()
+        assert asked.wait(10)
+        with pytest.raises(TransportTimeout) as caught:
+            client.chat("Hello", timeout=Timeouts(first_token=0.1))
+        assert caught.value.which == "first_token"
+        with pytest.raises(TransportTimeout) as caught:
+            client.chat("Hello", timeout=Timeouts(total=0.1))
+        assert caught.value.which == "total"
+        over.set()
+        first.join(10)
+        assert server.count("GET") == 1

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections.abc import Callable
 from itertools import pairwise, product
+from typing import TypeVar
 
 import pytest
 
@@ -28,7 +30,16 @@ from fake_documents import PARAMETERS
 from fake_model import Says
 from fake_server import IDENTITY
 from fake_store import Document
-from h2o_client import H2oSession, UnsupportedError
+from h2o_client import (
+    H2oSession,
+    ProtocolError,
+    ServerError,
+    StatusError,
+    UnsupportedError,
+)
+from scripted import Exchange
+
+T = TypeVar("T")
 
 HOLDS = Says(("One", " two"), holds=True, rest=(" three",))
 
@@ -274,6 +285,14 @@ def test_a_version_that_is_told_is_not_found_out(version: str) -> None:
         assert [each.id for each in client.models()] == ["acme/large", "acme/small"]
 
 
+def after_a_refusal(work: Callable[[], T]) -> T:
+    """What ``work`` gives, if not at once then when it is called again: an upgrade may cost one."""
+    try:
+        return work()
+    except (StatusError, ProtocolError):
+        return work()
+
+
 @pytest.mark.parametrize(("old", "new"), [*pairwise(ALL), ("0.4", "head"), ("0.7", "0.9.4")])
 def test_a_session_lives_through_an_upgrade_of_its_server(old: str, new: str) -> None:
     with talking(old, terms=True) as (server, client):
@@ -283,7 +302,7 @@ def test_a_session_lives_through_an_upgrade_of_its_server(old: str, new: str) ->
             server.become(new)
             server.terms = False
             upgraded = time.monotonic()
-            chat.chat("two")
+            after_a_refusal(lambda: chat.chat("two"))
             assert server.prompts[-1].turns == (
                 ("user", "one"),
                 ("assistant", first),
@@ -301,7 +320,7 @@ def test_a_session_at_rest_lives_through_an_upgrade_of_its_server(old: str, new:
     with talking(old, answer=[Says(), Says(), HOLDS]) as (server, client):
         client.chat("Hello")
         server.become(new)
-        assert client.chat("Hello again").text == "Hello there"
+        assert after_a_refusal(lambda: client.chat("Hello again")).text == "Hello there"
         with client.stream("and") as reply:
             next(reply)
 
@@ -338,6 +357,80 @@ def test_an_upgrade_to_runs_is_noticed_by_who_asks_for_them() -> None:
         server.become("head")
         found = client.server()
         assert (found.generation, found.version) == ("F", "after 0.10.0")
+
+
+FAILURES = {
+    500: b'{"message":"Internal Error"}',
+    502: b"<html><h1>502 Bad Gateway</h1></html>",
+    504: b"<html><h1>504 Gateway Time-out</h1></html>",
+    403: b'{"message":"no"}',
+}
+
+
+@pytest.mark.parametrize("status", FAILURES)
+@pytest.mark.parametrize(("old", "new"), [*pairwise(SIX), ("0.8.4", "0.9.6")])
+def test_a_message_that_fails_in_an_upgrade_is_sent_once(old: str, new: str, status: int) -> None:
+    upgrading = threading.Event()
+    posted: list[str] = []
+
+    def message(exchange: Exchange) -> bool:
+        request = exchange.request
+        if request.method != "POST" or not re.fullmatch(MESSAGE, request.path):
+            return False
+        posted.append(request.path)
+        if not upgrading.is_set():
+            return False
+        upgrading.clear()
+        server.become(new)
+        exchange.answer(status, FAILURES[status], content_type="text/html")
+        return True
+
+    with FakeChatUi(old, before=message) as server, H2oSession(server.url) as client:
+        client.chat("one")
+        upgrading.set()
+        with pytest.raises(StatusError) as caught:
+            client.chat("two")
+        assert len(posted) == 2
+        assert caught.value.resendable is (status == 403)
+        assert client.chat("three").text  # the server is found anew for it
+        assert len(posted) == 3
+
+
+def test_threads_that_share_a_session_live_through_an_upgrade() -> None:
+    # The one thread has found the server anew while the other makes a conversation.
+    creating, upgraded = threading.Event(), threading.Event()
+
+    def before(exchange: Exchange) -> bool:
+        creates = exchange.request.method == "POST" and exchange.request.path == "/conversation"
+        if not creates or not creating.is_set() or upgraded.is_set():
+            return False
+        exchange.until(upgraded)
+        exchange.json({"message": "Internal Error"}, status=500)
+        return True
+
+    errors: list[BaseException] = []
+
+    def chat() -> None:
+        try:
+            client.chat("slow")
+        except BaseException as exc:
+            errors.append(exc)
+
+    with FakeChatUi("0.7", before=before) as server, H2oSession(server.url) as client:
+        client.chat("one")
+        chat_of_one = client.conversation()
+        chat_of_one.chat("one")
+        creating.set()
+        thread = threading.Thread(target=chat)
+        thread.start()
+        server.wait_for(lambda fake: fake.count("POST", "/conversation") == 3)
+        server.become("0.9.4")
+        with pytest.raises(StatusError):
+            chat_of_one.chat("two")
+        upgraded.set()
+        thread.join(10)
+        assert [type(each) for each in errors] == [ServerError]
+        chat_of_one.close()
 
 
 def test_what_the_new_generation_cannot_do_is_not_asked_of_it() -> None:

@@ -14,7 +14,7 @@ PACKAGE = Path(h2o_client.__file__).parent
 
 # Each step may import those before it, and itself.
 STAIR = (
-    ("version", "printable", "private_file", "errors", "log", "warning"),
+    ("version", "printable", "private_file", "errors", "locks", "log", "warning"),
     ("messages", "timeouts"),
     ("wire", "background", "options"),
     ("transport", "generations"),

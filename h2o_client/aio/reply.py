@@ -6,7 +6,6 @@ blocking: a hop to a thread for each token would cost many times the token.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from functools import partial
 from importlib import import_module
@@ -19,6 +18,7 @@ from h2o_client.aio.readiness import Readiness
 from h2o_client.conversation import Conversation
 from h2o_client.errors import ConfigurationError, H2oError
 from h2o_client.exchange import Exchange
+from h2o_client.locks import Guard
 from h2o_client.options import Options
 from h2o_client.reply import Answer, Reply
 from h2o_client.timeouts import Expired
@@ -248,7 +248,7 @@ class _Opening:
         self.taken = False
         self._told = told
         self._ended = False
-        self._lock = threading.Lock()
+        self._lock = Guard()
 
     def begun(self, exchange: Exchange) -> None:
         """The exchange is there; nothing is sent yet."""

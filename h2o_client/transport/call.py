@@ -5,12 +5,18 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from h2o_client.background import later
+from h2o_client.locks import Guard
 from h2o_client.timeouts import Clock, Timeouts
+
+T = TypeVar("T")
+
+_LOOK_EVERY = 0.05
 
 
 class Woken(Exception):
@@ -23,7 +29,7 @@ class Waker:
     def __init__(self) -> None:
         self._calls: list[Call] = []
         self._woken = False
-        self._lock = threading.Lock()
+        self._lock = Guard()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -70,6 +76,8 @@ class Call:
         self.timeouts = timeouts
         self.clock: Clock = clock or Clock(timeouts.total)
         self.sent: bool = False
+        # Which of the times bounds the wait for other calls.
+        self.waits_within: str = "idle"
         # Seconds within which an answer has to begin, whatever its budget; None for no such bound.
         self.at_most: float | None = None
         # Seconds from the request to the head of its answer, and then from byte to byte, in servers
@@ -85,7 +93,7 @@ class Call:
         self._budget = "idle"
         self._socket: Any = None
         self._slots: Slots | None = None
-        self._lock = threading.Lock()
+        self._lock = Guard()
         if _watched.waker is not None:
             _watched.waker.take(self)
 
@@ -237,13 +245,8 @@ class Call:
             return bool(self._socket.pending())
         return kind is not socket.socket  # TLS in TLS keeps bytes of its own
 
-    @property
-    def has_slot(self) -> bool:
-        """Whether it holds one."""
-        return self._slots is not None
-
     def holds(self, slots: Slots) -> None:
-        """One of ``slots`` is this call's."""
+        """It takes one of ``slots``, to be given back by `let_go`."""
         self._slots = slots
 
     def let_go_of_socket(self) -> None:
@@ -261,35 +264,104 @@ class Call:
         with self._lock:
             slots, self._slots = self._slots, None
         if slots is not None:
-            slots.give_back()
+            slots.give_back(self)
+
+
+class CallLock:
+    """What one call does alone; others that want it wait within their own times.
+
+    It can be held for as long as requests take. An interrupt that keeps a call from giving it back
+    costs nothing: it is free when the call is gone, and for the thread that was interrupted.
+    """
+
+    def __init__(self) -> None:
+        self._guard = Guard()  # of the two
+        self._holder: weakref.ref[Call] | None = None
+        self._thread = 0
+
+    def hold(self, call: Call, work: Callable[[], T]) -> T:
+        """What ``work`` gives, done alone; the same call may nest. Raises `Woken`, `Expired`."""
+        if self._held_by() is call:
+            return work()
+        if not self._is_taken(call):
+            call.clock.allow(call.waits_within, getattr(call.timeouts, call.waits_within))
+            while not self._is_taken(call):
+                with call.alarm() as alarm:
+                    alarm.wait(_LOOK_EVERY)
+                call.go_on()
+        try:
+            return work()
+        finally:
+            self._give_back(call)
+
+    def hold_if_free(self, call: Call, work: Callable[[], object]) -> None:
+        """Do ``work`` alone, or nothing if that would mean to wait."""
+        if self._held_by() is call:
+            work()
+        elif self._is_taken(call):
+            try:
+                work()
+            finally:
+                self._give_back(call)
+
+    def _held_by(self) -> Call | None:
+        return None if self._holder is None else self._holder()
+
+    def _is_taken(self, call: Call) -> bool:
+        with self._guard:
+            if self._held_by() is None or self._thread == threading.get_ident():
+                self._holder, self._thread = weakref.ref(call), threading.get_ident()
+                return True
+            return False
+
+    def _give_back(self, call: Call) -> None:
+        with self._guard:
+            if self._held_by() is call:
+                self._holder, self._thread = None, 0
 
 
 class Slots:
-    """At most so many answers at once."""
+    """At most so many answers at once; the others wait, within the time for the first token.
+
+    What an interrupt keeps a call from giving back is free when the call is gone.
+    """
 
     def __init__(self, most: int) -> None:
-        self._free = most
-        self._freed = threading.Condition()
+        self._most = most
+        self._guard = Guard()  # of the holders and those who wait
+        self._holders: weakref.WeakSet[Call] = weakref.WeakSet()
+        self._waiting: list[threading.Event] = []
 
     def take(self, call: Call) -> None:
-        """Waits for a free one, within the time for the first token; once for each call."""
-        if call.has_slot:
+        """Wait for a free one, once for each call. Raises `Woken`, `Expired`."""
+        if self._is_taken(call):
             return
         call.clock.allow("first_token", call.timeouts.first_token)
-        with self._freed:
-            while self._free <= 0:
-                call.check()
-                call.clock.left()
-                # Short waits: nobody tells this condition that the call was woken.
-                self._freed.wait(0.1)
-            self._free -= 1
-            call.holds(self)
+        freed = threading.Event()
+        self._waiting.append(freed)
+        try:
+            while not self._is_taken(call):
+                call.go_on()
+                # Nobody tells this event that the call was woken, or that another is gone.
+                freed.wait(_LOOK_EVERY)
+                freed.clear()
+        finally:
+            with suppress(ValueError):
+                self._waiting.remove(freed)
 
-    def give_back(self) -> None:
-        """One is free again."""
-        with self._freed:
-            self._free += 1
-            self._freed.notify()
+    def give_back(self, call: Call) -> None:
+        """The one of ``call``, if it has one, is free."""
+        with self._guard:
+            self._holders.discard(call)
+        for freed in list(self._waiting):
+            freed.set()
+
+    def _is_taken(self, call: Call) -> bool:
+        with self._guard:
+            if call not in self._holders and len(self._holders) >= self._most:
+                return False
+            self._holders.add(call)
+            return True
 
 
 def _shut_down(sock: Any) -> None:

@@ -143,6 +143,7 @@ class Transport:
             if limited and self._slots is not None:
                 call.sent = False
                 with self.translating(call):
+                    call.holds(self._slots)
                     self._slots.take(call)
             try:
                 response = self._sent(request, call, urgent)

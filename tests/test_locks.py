@@ -1,0 +1,120 @@
+"""Locks that an interrupt leaves locked do not hold anybody up."""
+
+from __future__ import annotations
+
+import gc
+import threading
+
+import pytest
+
+from h2o_client.locks import Guard, ReaderLock
+from h2o_client.timeouts import Expired, Timeouts
+from h2o_client.transport import Call, CallLock, Woken
+from h2o_client.transport.call import Slots
+
+
+def in_thread(work: object) -> None:
+    thread = threading.Thread(target=work)  # type: ignore[arg-type]
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def test_a_guard_that_is_never_given_back_is_passed_and_whole_again() -> None:
+    guard = Guard()
+    guard.__enter__()
+    entered = []
+
+    def enter() -> None:
+        with guard:
+            entered.append(1)
+
+    in_thread(enter)
+    in_thread(enter)
+    assert entered == [1, 1]
+
+
+def test_a_guard_lets_one_in_at_a_time() -> None:
+    guard, inside, most = Guard(), [], []
+
+    def enter() -> None:
+        for _ in range(200):
+            with guard:
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+
+    threads = [threading.Thread(target=enter) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert max(most) == 1
+
+
+def test_a_reader_whose_lock_was_not_given_back_goes_on() -> None:
+    lock = ReaderLock()
+    lock.__enter__()
+    assert not lock.take_if_free()
+    with lock:
+        in_thread(lambda: not lock.take_if_free() or pytest.fail("two read"))
+    assert lock.take_if_free()
+
+
+def test_one_call_at_a_time() -> None:
+    lock, call, other = CallLock(), Call(Timeouts()), Call(Timeouts(idle=0.05))
+    tried = []
+
+    def try_it() -> None:
+        lock.hold_if_free(other, lambda: tried.append("free"))
+        with pytest.raises(Expired):
+            lock.hold(other, lambda: tried.append("held"))
+
+    def held() -> str:
+        in_thread(try_it)
+        return lock.hold(call, lambda: "nested")  # the same call nests
+
+    assert lock.hold(call, held) == "nested"
+    assert not tried
+    in_thread(lambda: lock.hold_if_free(other, lambda: tried.append("free")))
+    assert tried == ["free"]
+
+
+def test_a_call_that_waits_for_another_can_be_woken() -> None:
+    lock, call, other = CallLock(), Call(Timeouts()), Call(Timeouts())
+
+    def try_it() -> None:
+        other.wake()
+        with pytest.raises(Woken):
+            lock.hold(other, lambda: None)
+
+    lock.hold(call, lambda: in_thread(try_it))
+
+
+def interrupted(lock: CallLock, call: Call) -> None:
+    """As an interrupt between the work and its end leaves it."""
+    assert lock._is_taken(call)
+
+
+def test_what_an_interrupted_call_holds_is_free_when_the_call_is_gone() -> None:
+    lock, call = CallLock(), Call(Timeouts())
+    interrupted(lock, call)
+    del call
+    gc.collect()
+    in_thread(lambda: lock.hold(Call(Timeouts(idle=5)), lambda: None))
+
+
+def test_the_thread_that_was_interrupted_goes_on() -> None:
+    lock, call = CallLock(), Call(Timeouts())
+    interrupted(lock, call)
+    assert lock.hold(Call(Timeouts(idle=5)), lambda: "done") == "done"
+
+
+def test_a_slot_is_free_when_its_call_is_gone() -> None:
+    slots, call = Slots(1), Call(Timeouts())
+    slots.take(call)
+    with pytest.raises(Expired):
+        slots.take(Call(Timeouts(first_token=0.05)))
+    del call
+    gc.collect()
+    slots.take(Call(Timeouts(first_token=5)))
