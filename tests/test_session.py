@@ -745,6 +745,30 @@ def test_an_address_that_cannot_be_used_is_shown_without_its_secrets(url: str) -
     assert "s3cret" not in "".join(traceback.format_exception(caught.value))
 
 
+@pytest.mark.parametrize(
+    ("url", "server"),
+    [
+        ("http://h/conversation/6b02c9d11306e1473508e3f3", "http://h"),
+        ("http://h/chat/conversation/6b02c9d11306e1473508e3f3/?leafId=5", "http://h/chat"),
+        ("https://a:b@h:8080/chat/r/a1B2c3D", "https://h:8080/chat"),
+        ("http://h/chat/assistant/6b02c9d11306e1473508e3f3", "http://h/chat"),
+        ("http://h/chat/settings", "http://h/chat"),
+        ("http://h/chat/settings/application#top", "http://h/chat"),
+        ("http://h/chat/models/", "http://h/chat"),
+        ("http://h/chat/models/h2oai/h2ogpt", "http://h/chat"),
+        ("http://h/privacy", "http://h"),
+    ],
+)
+def test_the_address_of_a_page_is_refused_with_that_of_the_server(url: str, server: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"the server's address. Use {server}[.]$"):
+        H2oSession(url)
+
+
+@pytest.mark.parametrize("path", ["/chat", "/settings-chat", "/conversation", "/r/team/chat"])
+def test_a_base_path_that_looks_like_a_page_is_kept(path: str) -> None:
+    assert H2oSession(f"http://h{path}").base_url == f"http://h{path}"
+
+
 def test_the_time_of_a_call_bounds_its_preparations(open_session: Open) -> None:
     def stalls(exchange: Exchange) -> None:
         exchange.gone(20)

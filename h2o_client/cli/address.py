@@ -5,34 +5,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from urllib.parse import urlsplit
 
 from h2o_client.errors import ConfigurationError
 from h2o_client.transport.cookies import is_loopback
 
-_PAGE = re.compile(r"/(?:conversation/[^/]+|r/[^/]+|settings(?:/.*)?)/?$")
 _BARE = re.compile(r"([\w.-]+|\[[0-9a-fA-F:]+\])(?::\d+)?(?:/[^?#@]*)?", re.ASCII)
 
 
 def check_address(url: str | None) -> None:
-    """Raises `ConfigurationError` for one that lacks its scheme, and for that of a page."""
+    """Raises `ConfigurationError` for one that lacks its scheme."""
     url = (url or "").strip()
     bare = _BARE.fullmatch(url)
     if bare is not None and "://" not in url:
         scheme = "http" if is_loopback(bare[1]) or re.search(r":\d+(/|$)", url) else "https"
         raise ConfigurationError(
             f"{url} is no address of a server. Did you mean {scheme}://{url.rstrip('/')}?"
-        )
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return  # the session says what is wrong with it
-    page = _PAGE.search(parts.path)
-    if page is not None and parts.scheme in ("http", "https"):
-        host = parts.netloc.rpartition("@")[2]
-        root = f"{parts.scheme}://{host}{parts.path[: page.start()]}"
-        raise ConfigurationError(
-            f"{page[0]} is a page of the chat, and not the server's address. Use {root}."
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from base64 import b64encode
 from collections.abc import Mapping
@@ -15,16 +16,30 @@ from requests.utils import check_header_validity
 
 from h2o_client.errors import ConfigurationError, install_hint
 
+# Pages that people copy from the browser. Below a base path they answer like the server itself.
+_PAGE = re.compile(
+    r"/(?:(?:conversation|r|assistant)/[^/]+|(?:settings|models)(?:/.*)?|privacy)/?$"
+)
 _PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 
 
 def parse_base_url(base_url: str) -> tuple[str, str | None]:
-    """The base URL without a slash at its end, and the Authorization that stood in it."""
+    """The base URL without a slash at its end, and the Authorization that stood in it.
+
+    Raises `ConfigurationError` for the address of a page, with the server's.
+    """
     parts = _split(base_url)
     if parts is None or parts.scheme not in ("http", "https"):
         raise ConfigurationError(
             f"{_shown(base_url)} is no address of a server: "
             'it looks like "https://chat.example.org" or "http://localhost:3000".'
+        )
+    host = parts.netloc.rpartition("@")[2]
+    page = _PAGE.search(parts.path)
+    if page is not None:
+        raise ConfigurationError(
+            f"{page[0]} is a page of the chat, and not the server's address. "
+            f"Use {parts.scheme}://{host}{parts.path[: page.start()]}."
         )
     if parts.query or parts.fragment:
         raise ConfigurationError("The address of a server has no ? and no # in it.")
@@ -32,7 +47,6 @@ def parse_base_url(base_url: str) -> tuple[str, str | None]:
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         credentials = "Basic " + b64encode(pair.encode()).decode()
-    host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path.rstrip('/')}", credentials
 
 
