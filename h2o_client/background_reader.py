@@ -15,6 +15,7 @@ from enum import Enum
 
 from h2o_client.background import wait_until_empty
 from h2o_client.errors import StatusError, TransportError
+from h2o_client.locks import Guard
 from h2o_client.timeouts import Clock, Expired, Timeouts
 from h2o_client.transport import Call, Response, Woken
 from h2o_client.transport.failures import translated
@@ -69,8 +70,8 @@ class BackgroundResponse:
         self._is_stopped = False
         self._timer: threading.Timer | None = None
         self._alarms: list[threading.Event] = []  # of those who wait
-        # Guards what several threads change: all above from `_headed` on.
-        self._changed = threading.Condition()
+        self._room = threading.Event()  # set when the caller has taken something, or has left
+        self._guard = Guard()  # of what several threads change: all above from `_headed` on
         # In a list, from which the thread takes it: it must not keep a session alive.
         threading.Thread(
             target=self._run, args=([send],), name="h2o_client-background-reader", daemon=True
@@ -104,10 +105,10 @@ class BackgroundResponse:
 
     def ready(self) -> bytes:
         """Return what is there; ``b""`` if that is nothing just now."""
-        with self._changed:
+        with self._guard:
             data = b"".join(self._pieces)
             self._pieces.clear()
-            self._changed.notify()
+        self._room.set()
         return data
 
     def drain(self, seconds: float) -> bytes:
@@ -142,12 +143,12 @@ class BackgroundResponse:
         if self.call.wake_unless_sent():
             return
         self.call.give_slot_back()
-        with self._changed:
+        with self._guard:
             if self._is_left:
                 return
             self._is_left, self._until = True, until
             self._pieces.clear()
-            self._changed.notify()
+            self._room.set()
             if not self.ended.is_set():
                 self._timer = threading.Timer(seconds, self.close)
                 self._timer.daemon = True
@@ -160,9 +161,9 @@ class BackgroundResponse:
 
     def close(self) -> None:
         """Close the connection. Idempotent."""
-        with self._changed:
+        with self._guard:
             self._is_left = True
-            self._changed.notify()
+        self._room.set()
         self.call.wake()
 
     def wait_until_ended(self, call: Call, seconds: float) -> bool:
@@ -177,20 +178,20 @@ class BackgroundResponse:
 
     def _wait(self, call: Call, is_ready: Callable[[], bool], *, end: float | None = None) -> None:
         with call.alarm() as alarm:
-            with self._changed:
+            with self._guard:
                 self._alarms.append(alarm)
             try:
                 while True:
                     alarm.clear()
                     call.check()  # behind clear: whoever wakes a call sets both
-                    with self._changed:
+                    with self._guard:
                         if is_ready():
                             return
                     alarm.wait(_shorter(call.clock.left(), end))
             except Expired as exc:
                 raise translated(exc, call, self._url) from exc
             finally:
-                with self._changed:
+                with self._guard:
                     self._alarms.remove(alarm)
 
     # What the thread does
@@ -200,37 +201,41 @@ class BackgroundResponse:
         try:
             with sends.pop()(self.call) as response:
                 self._url, self.headers = response.url, response.headers
-                with self._changed:
+                with self._guard:
                     self._headed = True
                 self._wake_waiting()
                 while data := response.read():
-                    if self._note(decoder, data) or not self._put(data):
+                    if self._note(decoder, data):
                         break
+                    self._put(data)
                 self._note_all(decoder.end())
                 self.finished = response.finished
         except BaseException as exc:
             self._failure = exc
         self.ending = self._found_ending()
         self.ended_at = time.monotonic()
-        with self._changed:
+        with self._guard:
             self.ended.set()
             if self._timer is not None:
                 self._timer.cancel()
         self._wake_waiting()
         self._on_end(self)
 
-    def _put(self, data: bytes) -> bool:
-        """Hand over ``data``. False if the response was closed while the caller took nothing."""
-        with self._changed:
-            while sum(map(len, self._pieces)) > _MOST_AHEAD and not self._is_left:
-                self._changed.wait()
-            if not self._is_left:
-                self._pieces.append(data)
+    def _put(self, data: bytes) -> None:
+        """Hand over ``data``, once the caller has taken enough of what came before."""
+        while True:
+            with self._guard:
+                if self._is_left:
+                    return
+                if sum(map(len, self._pieces)) <= _MOST_AHEAD:
+                    self._pieces.append(data)
+                    break
+                self._room.clear()
+            self._room.wait()
         self._wake_waiting()
-        return True
 
     def _wake_waiting(self) -> None:
-        with self._changed:
+        with self._guard:
             for alarm in self._alarms:
                 alarm.set()
 

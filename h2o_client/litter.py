@@ -50,15 +50,21 @@ class Litter:
             log.info("the answer in %s may go on: %s", conversation_id, failed)
 
     def discard(self, conversation_id: str, *, seconds: float = CLEAN_UP) -> None:
-        """Deletes a conversation."""
-        self._discard(conversation_id, clean_up_call(seconds))
+        """Deletes a conversation. One that cannot be deleted now is tried again at the end."""
+        failed = self._discard(conversation_id, clean_up_call(seconds))
+        if failed is not None:
+            log.info("conversation %s could not be deleted yet: %s", conversation_id, failed)
 
     def discard_all(self, seconds: float = CLEAN_UP) -> None:
         """Deletes what is left, as at the end of a session, in so many seconds altogether."""
         call = clean_up_call(seconds)
         wait_until_empty(self.ending, seconds)
         for conversation_id in list(self._conversations):
-            self._discard(conversation_id, call)
+            failed = self._discard(conversation_id, call)
+            if failed is not None:
+                log.warning(
+                    "conversation %s may be left on the server: %s", conversation_id, failed
+                )
 
     def sweep(self) -> None:
         """As the last of them all: deletes what is left, soon, and closes the connections."""
@@ -71,12 +77,11 @@ class Litter:
         self.discard_all()
         self._transport.close()
 
-    def _discard(self, conversation_id: str, call: Call) -> None:
+    def _discard(self, conversation_id: str, call: Call) -> Exception | None:
         failed = self._failed(delete_request(conversation_id), call)
         if failed is None:
             self.release(conversation_id)
-        else:
-            log.warning("conversation %s is left on the server: %s", conversation_id, failed)
+        return failed
 
     def _failed(self, request: Request, call: Call) -> Exception | None:
         try:

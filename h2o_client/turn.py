@@ -92,6 +92,9 @@ class Sent(msgspec.Struct, frozen=True):
     answer_id: str
     text: str
 
+    def __repr__(self) -> str:
+        return f"<Sent {self.id}>"  # the text may be a secret
+
     def is_meant(self, message_id: str | None) -> bool:
         """Whether it is the message with that id, or that it answers; None means the last one."""
         return message_id is None or message_id in (self.id, self.answer_id)

@@ -7,13 +7,15 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Protocol, TypeVar
 
 import msgspec
 
 from h2o_client.asking import Asking, excerpt
-from h2o_client.background import Abandoned, begun, completed, later, wait_until_empty
+from h2o_client.background import begun, later, wait_until_empty
 from h2o_client.background_reader import BackgroundReader, BackgroundResponse
+from h2o_client.creation import Creations
 from h2o_client.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -33,7 +35,7 @@ from h2o_client.generations.v0_9_6 import V0_9_6
 from h2o_client.litter import CLEAN_UP, Litter
 from h2o_client.log import log
 from h2o_client.timeouts import Timeouts
-from h2o_client.transport import Call, CallLock, Response, Transport, Woken
+from h2o_client.transport import Call, CallLock, Response, Transport
 from h2o_client.wire.pagedata import EndlessError
 from h2o_client.wire.request import Request, post_json
 
@@ -104,8 +106,9 @@ class Upstream:
         self.marks: dict[str, float] = {}
         self.unsettled: dict[str, Unsettled] = {}  # by conversation
         self.reader: BackgroundReader = BackgroundReader()
+        self.creations: Creations = Creations(self.litter, transport.base_url)
         # For sessions that nobody closes: when the last user of this is gone, or at exit.
-        weakref.finalize(self, _left, self.reader, self.litter)
+        weakref.finalize(self, _left, self.reader, self.creations, self.litter)
         _living.add(self)
 
     def prepared(self, call: Call | None = None) -> Generation:
@@ -270,23 +273,7 @@ class Upstream:
 
     def create(self, model: str, preprompt: str | None, call: Call) -> Created:
         """A new conversation. It is deleted even if the caller is interrupted meanwhile."""
-        # A call of its own: one that was woken would not tell which conversation was made.
-        creation = Call(call.timeouts, clock=call.clock)
-
-        def made() -> Created:
-            with call.followed_by(creation, CLEAN_UP):
-                return self._create(model, preprompt, creation)
-
-        with call.alarm() as alarm:
-            try:
-                return completed(
-                    made,
-                    undo=lambda created: self.litter.discard(created.id),
-                    pending=self.litter.ending,
-                    alarm=alarm,
-                )
-            except Abandoned:
-                raise Woken from None
+        return self.creations.make(partial(self._create, model, preprompt), call)
 
     def conversation(self, conversation_id: str, call: Call | None = None) -> Stored:
         """A conversation as it is stored."""
@@ -338,6 +325,7 @@ class Upstream:
             begun(exchange.end, pending=closing)
         wait_until_empty(closing, CLEAN_UP)
         self.reader.close()
+        self.creations.close(end - time.monotonic())
         self.litter.discard_all(max(0.5, end - time.monotonic()))
         self.litter.forget()  # what could not be deleted now will not be tried again
         self.transport.close()
@@ -350,6 +338,7 @@ class Upstream:
         self.live = set()
         self.unsettled.clear()
         self.reader.forget()
+        self.creations.forget()
         self.litter.forget()
 
     def _find(self, call: Call) -> Found:
@@ -592,10 +581,12 @@ class Upstream:
         return created
 
 
-def _left(reader: BackgroundReader, litter: Litter) -> None:
+def _left(reader: BackgroundReader, creations: Creations, litter: Litter) -> None:
     """Cleans up after a session that nobody has closed."""
     if reader.is_reading:
         later(reader.close)
+    if creations.are_under_way:
+        later(creations.close)
     litter.sweep()
 
 

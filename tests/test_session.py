@@ -504,10 +504,25 @@ def test_a_failed_delete_is_one_warning_with_the_id(
         with caplog.at_level(logging.WARNING, "h2o_client"):
             client = open_session(server.url, max_retries=0)
             assert client.chat("Hi").text == "Hello there"
+            assert caplog.records == []
+            client.close()  # tries once more
         assert [record.levelname for record in caplog.records] == ["WARNING"]
         assert ID in caplog.text
-        client.close()  # tries once more
         assert server.count("DELETE") == 2
+
+
+def test_a_conversation_that_is_gone_at_the_end_is_no_warning(
+    open_session: Open, caplog: pytest.LogCaptureFixture
+) -> None:
+    failing = refuses(500, {"message": "Internal Error"})
+    gone = refuses(404, {"message": "Conversation not found"})
+    with ScriptedServer(chat_ui(delete=[failing, gone])) as server:
+        with caplog.at_level(logging.WARNING, "h2o_client"):
+            client = open_session(server.url, max_retries=0)
+            client.chat("Hi")
+            client.close()
+        assert server.count("DELETE") == 2
+        assert caplog.records == []
 
 
 def test_a_conversation_that_is_kept_stays(open_session: Open) -> None:

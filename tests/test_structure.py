@@ -19,6 +19,7 @@ STAIR = (
     ("wire", "background", "options"),
     ("transport", "generations"),
     ("litter", "asking", "uploads", "background_reader"),
+    ("creation",),
     ("upstream",),
     ("run",),
     ("resumption",),

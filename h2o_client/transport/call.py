@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
-from h2o_client.background import later
 from h2o_client.locks import Guard
 from h2o_client.timeouts import Clock, Timeouts
 
@@ -89,7 +88,6 @@ class Call:
         self.starved: bool = False
         self._woken = False
         self._alarms: list[threading.Event] = []
-        self._followers: list[Callable[[], None]] = []
         self._budget = "idle"
         self._socket: Any = None
         self._slots: Slots | None = None
@@ -105,31 +103,12 @@ class Call:
                 alarm.set()
             if self._socket is not None:
                 _shut_down(self._socket)
-            followers, self._followers = self._followers, []
-        for end in followers:
-            later(end)
 
-    @contextmanager
-    def followed_by(self, call: Call, seconds: float) -> Iterator[None]:
-        """``call`` is under way, and has so many seconds left if this one is ended meanwhile."""
-        over = threading.Event()
-
-        def end() -> None:
-            if not over.wait(seconds):
-                call.wake()
-
+    def ring(self) -> None:
+        """Sets the alarms, for who waits for what has come, or has another time to wait now."""
         with self._lock:
-            woken = self._woken
-            if not woken:
-                self._followers.append(end)
-        if woken:
-            later(end)
-        try:
-            yield
-        finally:
-            over.set()
-            with self._lock, suppress(ValueError):
-                self._followers.remove(end)
+            for alarm in self._alarms:
+                alarm.set()
 
     def wake_unless_sent(self) -> bool:
         """As `wake`, unless a byte of the request may have left: that is False then."""

@@ -1,0 +1,191 @@
+"""Making conversations: one whose caller is gone when it is made is deleted.
+
+Its id is in the response alone. So the request goes on in a thread of its own when its caller is
+interrupted, cancelled, or out of time, and the session waits for that when it is closed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+from h2o_client.background import later
+from h2o_client.errors import StatusError
+from h2o_client.generations.records import Created
+from h2o_client.litter import CLEAN_UP, Litter
+from h2o_client.locks import Guard
+from h2o_client.log import log
+from h2o_client.timeouts import Expired, Timeouts
+from h2o_client.transport import Call
+from h2o_client.transport.failures import translated
+
+_ANSWERED_WITHIN = 300.0  # seconds in which a busy server makes a conversation
+_WOKEN_WITHIN = 1.0
+
+Create = Callable[[Call], Created]
+
+
+class Creations:
+    """The creations of one session that are under way. Threads may share it."""
+
+    def __init__(self, litter: Litter, base_url: str) -> None:
+        self._litter = litter
+        self._base_url = base_url
+        self._under_way: set[_Creation] = set()
+
+    def make(self, create: Create, caller: Call) -> Created:
+        """Make a conversation with ``create``, for as long as ``caller`` has time.
+
+        Raises `Woken` if the caller was woken, `TransportTimeout` if its time is over. A
+        conversation that is made after that is deleted.
+        """
+        creation = _Creation(create, caller, self._litter, self._under_way.discard)
+        self._under_way.add(creation)
+        caller.clock.allow("connect", None)  # until a connection is made
+        try:
+            creation.start()
+            return creation.result()
+        except Expired as exc:
+            raise translated(exc, caller, self._base_url) from exc
+        finally:
+            creation.leave()
+
+    @property
+    def are_under_way(self) -> bool:
+        """Whether there are any."""
+        return bool(self._under_way)
+
+    def close(self, seconds: float = CLEAN_UP) -> None:
+        """Wait until none is under way, for ``seconds``; then end them."""
+        end = time.monotonic() + seconds
+        for creation in list(self._under_way):
+            if not creation.over.wait(max(0.0, end - time.monotonic())):
+                creation.give_up()
+
+    def forget(self) -> None:
+        """This is a forked child, whose parent makes them."""
+        self._under_way = set()
+
+
+class _Creation:
+    """One conversation in the making. ``over`` is set when nothing more is going on."""
+
+    def __init__(
+        self,
+        create: Create,
+        caller: Call,
+        litter: Litter,
+        on_end: Callable[[_Creation], None],
+    ) -> None:
+        self.over = threading.Event()
+        self._call = _OwnCall(caller)
+        self._create = create
+        self._caller = caller
+        self._litter = litter
+        self._on_end = on_end
+        self._created: Created | None = None
+        self._failure: BaseException | None = None
+        self._is_ready = self._is_taken = self._is_left = False
+        self._guard = Guard()  # of the three above
+
+    def start(self) -> None:
+        # A daemon, or a program could not end before the server has answered.
+        thread = threading.Thread(target=self._run, name="h2o_client-creation", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            self._run()  # the interpreter is going down: there are no more threads
+
+    def result(self) -> Created:
+        """Wait for what was made. Raises what failed, `Woken`, and `Expired`."""
+        with self._caller.alarm() as alarm:
+            while True:
+                alarm.clear()
+                self._caller.check()  # behind clear: whoever wakes a call sets both
+                with self._guard:
+                    if self._is_ready:
+                        break
+                alarm.wait(self._caller.clock.left())
+        if self._failure is not None:
+            raise self._failure
+        assert self._created is not None
+        with self._guard:
+            self._is_taken = True
+        return self._created
+
+    def leave(self) -> None:
+        """The caller is gone, or has what was made. Idempotent."""
+        with self._guard:
+            if self._is_taken or self._is_left:
+                return
+            self._is_left = True
+            is_ready = self._is_ready
+        self._call.wake_unless_sent()
+        if is_ready:
+            later(self._undo)
+        else:
+            # A program that ends waits for it, for a short time.
+            later(partial(self.over.wait, CLEAN_UP))
+
+    def give_up(self) -> None:
+        """The session is closed: nobody can wait any longer."""
+        self._call.wake()
+        self.over.wait(_WOKEN_WITHIN)
+
+    def _run(self) -> None:
+        try:
+            self._created = self._create(self._call)
+        except BaseException as exc:
+            self._failure = exc
+        with self._guard:
+            self._is_ready = True
+            is_left = self._is_left
+        self._caller.ring()
+        if is_left:
+            self._undo()
+        else:
+            self._end()
+
+    def _undo(self) -> None:
+        try:
+            if self._created is not None:
+                self._litter.discard(self._created.id)
+            elif self._call.sent and not isinstance(self._failure, StatusError):
+                log.warning(
+                    "a conversation whose creation was broken off may be left on the server: %s",
+                    type(self._failure).__name__,
+                )
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        self.over.set()
+        self._on_end(self)
+
+
+class _OwnCall(Call):
+    """The creation's. It is patient, and tells its caller's clock what is waited for."""
+
+    def __init__(self, caller: Call) -> None:
+        connect = caller.timeouts.connect
+        limits = Timeouts(connect=connect, first_token=_ANSWERED_WITHIN, idle=_ANSWERED_WITHIN)
+        super().__init__(limits)
+        self._caller = caller
+
+    def connecting(self, budget: str) -> float | None:
+        self._allow("connect", self._caller.timeouts.connect)
+        return super().connecting(budget)
+
+    def connected(self, sock: object) -> None:
+        super().connected(sock)
+        self._allow("idle", self._caller.timeouts.idle)
+
+    def pause(self, seconds: float) -> None:
+        self._allow("connect", None)
+        super().pause(seconds)
+
+    def _allow(self, which: str, seconds: float | None) -> None:
+        self._caller.clock.allow(which, seconds)
+        self._caller.ring()

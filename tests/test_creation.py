@@ -1,0 +1,148 @@
+"""A conversation that is made when its caller is gone already is deleted."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from chatui import ID, chat_ui
+from h2o_client import AsyncH2oSession, H2oSession, Timeouts, TransportTimeout
+from scripted import Exchange, ScriptedServer
+
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("leaks_nothing")]
+PATH = f"/conversation/{ID}"
+SOON = Timeouts(idle=0.2)
+
+
+class Slow:
+    """A server that makes a conversation only when the test lets it."""
+
+    def __init__(self) -> None:
+        self.asked, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, exchange: Exchange) -> None:
+        self.asked.set()
+        exchange.until(self.go_on)
+        exchange.json({"conversationId": ID})
+
+
+def is_deleted(server: ScriptedServer) -> bool:
+    return server.count("DELETE", PATH) == 1
+
+
+def timed_out(client: H2oSession, slow: Slow) -> None:
+    with pytest.raises(TransportTimeout) as error:
+        client.chat("Hi", timeout=SOON)
+    assert (error.value.which, error.value.resendable) == ("idle", True)
+
+
+def interrupted(client: H2oSession, slow: Slow) -> None:
+    def interrupt() -> None:
+        assert slow.asked.wait(5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        client.chat("Hi")
+    thread.join()
+
+
+def stopped(client: H2oSession, slow: Slow) -> None:
+    chat = client.conversation()
+
+    def stop() -> None:
+        assert slow.asked.wait(5)
+        chat.stop()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    assert chat.chat("Hi").finish_reason == "stopped"
+    thread.join()
+
+
+WAYS = pytest.mark.parametrize("overtake", [timed_out, interrupted, stopped])
+
+
+@WAYS
+def test_a_conversation_made_too_late_is_deleted_while_the_session_lives(
+    overtake: Callable[[H2oSession, Slow], None],
+) -> None:
+    slow = Slow()
+    with ScriptedServer(chat_ui(create=slow)) as server, H2oSession(server.url) as client:
+        overtake(client, slow)
+        slow.go_on.set()
+        server.wait_for(is_deleted)
+        assert server.count("POST", PATH) == 0
+
+
+@WAYS
+def test_closing_the_session_waits_for_a_creation(
+    overtake: Callable[[H2oSession, Slow], None],
+) -> None:
+    slow = Slow()
+    with ScriptedServer(chat_ui(create=slow)) as server:
+        with H2oSession(server.url) as client:
+            overtake(client, slow)
+            timer = threading.Timer(0.2, slow.go_on.set)
+            timer.start()
+        assert is_deleted(server)
+        timer.join()
+
+
+async def test_a_conversation_made_for_a_cancelled_task_is_deleted() -> None:
+    slow = Slow()
+    with ScriptedServer(chat_ui(create=slow)) as server:
+        async with AsyncH2oSession(server.url) as client:
+            async with anyio.create_task_group() as group:
+                group.start_soon(client.chat, "Hi")
+                assert await anyio.to_thread.run_sync(slow.asked.wait, 5)
+                group.cancel_scope.cancel()
+            slow.go_on.set()
+            await anyio.to_thread.run_sync(server.wait_for, is_deleted)
+        assert server.count("POST", PATH) == 0
+
+
+async def test_a_conversation_made_too_late_is_deleted_in_async_code_too() -> None:
+    slow = Slow()
+    with ScriptedServer(chat_ui(create=slow)) as server:
+        async with AsyncH2oSession(server.url) as client:
+            with pytest.raises(TransportTimeout):
+                await client.chat("Hi", timeout=SOON)
+            slow.go_on.set()
+            await anyio.to_thread.run_sync(server.wait_for, is_deleted)
+
+
+def test_what_a_server_never_makes_is_given_up_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("h2o_client.upstream.CLEAN_UP", 0.3)
+    monkeypatch.setattr("h2o_client.creation.CLEAN_UP", 0.3)
+    slow = Slow()
+    with ScriptedServer(chat_ui(create=slow)) as server:
+        with caplog.at_level(logging.WARNING), H2oSession(server.url) as client:
+            timed_out(client, slow)
+        assert "may be left on the server" in caplog.text
+        slow.go_on.set()
+
+
+def test_a_creation_that_was_refused_leaves_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    go_on = threading.Event()
+
+    def refused(exchange: Exchange) -> None:
+        exchange.until(go_on)
+        exchange.json({"message": "Internal Error"}, 500)
+
+    with ScriptedServer(chat_ui(create=refused)) as server:
+        with caplog.at_level(logging.WARNING), H2oSession(server.url) as client:
+            with pytest.raises(TransportTimeout):
+                client.chat("Hi", timeout=SOON)
+            go_on.set()
+        assert caplog.records == []
