@@ -6,13 +6,15 @@ import io
 import re
 import threading
 import time
+from typing import Any
 
 import pytest
+from markdown_it.token import Token
 from rich.console import Console
 
 from h2o_client.cli import growing, markdown
 from h2o_client.cli.growing import Growing
-from h2o_client.cli.markdown import Tame, blocks_of
+from h2o_client.cli.markdown import Budget, Tame, blocks_of
 
 STYLES = re.compile(r"\x1b\[[\d;]*m")
 # What draws a growing text over itself: erase a line, go up, show and hide the cursor.
@@ -27,7 +29,7 @@ def console(width: int = 60) -> Console:
 
 def rendered(text: str, width: int = 60) -> str:
     screen = console(width)
-    screen.print(Tame(text), crop=False)
+    screen.print(Tame(text, Budget()), crop=False)
     assert isinstance(screen.file, io.StringIO)
     return STYLES.sub("", screen.file.getvalue())
 
@@ -247,3 +249,54 @@ def test_an_end_of_a_line_may_be_torn() -> None:
 )
 def test_only_the_last_block_is_pending(blocks: list[str]) -> None:
     assert blocks_of("".join(blocks)) == blocks
+
+
+LONG = 199_000
+COSTLY = {
+    "brackets": "[" * LONG,
+    "images": "![" * (LONG // 2),
+    "headings": "# a\n" * (LONG // 4),
+    "rules": "---\n" * (LONG // 4),
+    "code": "```\nx\n" * (LONG // 6),
+    "a table": "| a | b |\n|---|---|\n" + "| x | y |\n" * (LONG // 10),
+    "a wide table": "\n".join("|" + f"{cell}|" * (LONG // 6) for cell in ("a", "-", "b")),
+    "items": "1. a\n" * (LONG // 5),
+    "lines": "a\\\n" * (LONG // 3),
+    "stars": "**a** " * (LONG // 6),
+}
+
+
+@pytest.mark.parametrize("text", COSTLY.values(), ids=COSTLY)
+def test_what_is_costly_to_render_is_plain_past_a_bound_and_all_there(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed, tokens = [], []
+    parse, render = markdown._PARSER.parse, markdown._rendered
+
+    def counted_parse(source: str, env: dict[str, object] | None = None) -> list[Token]:
+        parsed.append(len(source))
+        return parse(source, env)
+
+    def counted_render(found: list[Token], *rest: Any) -> markdown.Lines:
+        tokens.append(sum(1 + len(each.children or ()) for each in found))
+        return render(found, *rest)
+
+    monkeypatch.setattr(markdown._PARSER, "parse", counted_parse)
+    monkeypatch.setattr(markdown, "_rendered", counted_render)
+    screen = console()
+    answer = Growing(screen)
+    answer._write(blocks_of(text))
+    assert max([*parsed, 0]) <= 50_000
+    assert len(parsed) <= 8_001
+    assert sum(tokens) <= 40_000
+    assert isinstance(screen.file, io.StringIO)
+    shown = STYLES.sub("", screen.file.getvalue())
+    for letter in "abxy":
+        assert shown.count(letter) >= text.count(letter), letter
+
+
+def test_an_answer_of_usual_length_is_rendered_to_its_end() -> None:
+    block = "# Title\n\nSome *words* of a [paragraph](http://x.example/), " + "more " * 60 + "\n\n"
+    shown = STYLES.sub("", grown(block * 300))
+    assert "*words*" not in shown
+    assert shown.count("(http://x.example/)") >= 300

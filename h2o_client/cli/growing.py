@@ -19,7 +19,7 @@ from rich.segment import Segment
 from rich.spinner import Spinner
 from rich.text import Text
 
-from h2o_client.cli.markdown import Lines, Tame, blocks_of, joined, lines_of
+from h2o_client.cli.markdown import Budget, Lines, Tame, blocks_of, joined, lines_of
 from h2o_client.cli.output import Harmless
 
 _PAUSE = 1 / 8  # seconds between two drawings
@@ -48,6 +48,7 @@ class Growing:
         self._block = ""  # the one that is not complete
         self._parsed = 0  # the characters of it when its end was looked for last
         self._written = False
+        self._budget = Budget()
         self._spinner = Spinner("dots")
         self._failure: BaseException | None = None
         self._over = threading.Event()
@@ -139,9 +140,14 @@ class Growing:
         return bool(pieces)
 
     def _write(self, blocks: Iterable[str]) -> None:
-        for block in blocks:
+        waiting = deque(blocks)
+        while waiting:
+            block = waiting.popleft()
+            if self._budget.spent:
+                block = "".join([block, *waiting])
+                waiting.clear()
             if block.strip():
                 if self._written:
                     self._console.print()
                 self._written = True
-                self._console.print(Tame(block), crop=False)
+                self._console.print(Tame(block, self._budget), crop=False)

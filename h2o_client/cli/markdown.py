@@ -18,7 +18,11 @@ from h2o_client.cli.output import harmless
 
 Lines = list[list[Segment]]
 
-_MOST_RENDERED = 200_000  # characters of a block: a larger one would take longer than seconds
+# A token takes about 0.1 ms to render, and a run of brackets is parsed in quadratic time.
+_MOST_RENDERED = 50_000  # characters of a block
+_MOST_TOKENS = 5_000  # of a block
+_MOST_TOKENS_IN_ALL = 40_000  # of an answer
+_A_BLOCK = 5  # tokens that a block costs besides its own
 _MOST_PARSED = 500_000  # characters altogether
 _DEEPEST = 40  # what is nested in lists and quotes; rich needs a dozen of Python's frames a level
 
@@ -58,19 +62,39 @@ class _Markdown(Markdown):
 
 
 _PARSER = _Parser()
+_BLOCKS = _Parser()
+_BLOCKS.core.ruler.enableOnly(["normalize", "block"])  # what is in a block does not matter
+
+
+class Budget:
+    """How much of an answer may still be rendered. What comes after that is plain."""
+
+    def __init__(self) -> None:
+        self._tokens = _MOST_TOKENS_IN_ALL
+
+    @property
+    def spent(self) -> bool:
+        """Whether nothing more may be."""
+        return self._tokens <= 0
+
+    def spend(self, tokens: int) -> None:
+        """So many tokens are rendered."""
+        self._tokens -= tokens
 
 
 class Tame:
     """Markdown of a server: no control character reaches the terminal, however it was spelt.
 
-    It is to be printed with ``crop=False``, for what is plain is broken by the terminal.
+    It is to be printed with ``crop=False``, for what is plain is broken by the terminal. Once the
+    ``budget`` is spent it is plain.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, budget: Budget) -> None:
         self._text = text
+        self._budget = budget
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield from joined(lines_of(self._text, console, options))
+        yield from joined(lines_of(self._text, console, options, self._budget))
         yield Segment.line()
 
 
@@ -78,19 +102,26 @@ def blocks_of(text: str) -> list[str]:
     """The blocks of a text. All but the last one are complete; that may go on."""
     if len(text) > _MOST_PARSED:
         return [text]
-    begins = [token.map[0] for token in _PARSER.parse(text) if token.level == 0 and token.map]
+    begins = [token.map[0] for token in _BLOCKS.parse(text) if token.level == 0 and token.map]
     lines = text.split("\n")  # and nothing else that Python takes for the end of a line
     places = [0, *sorted({begin for begin in begins[1:] if begin}), len(lines)]
     blocks = ["\n".join(lines[place:end]) for place, end in pairwise(places)]
     return [f"{block}\n" for block in blocks[:-1]] + blocks[-1:]
 
 
-def lines_of(text: str, console: Console, options: ConsoleOptions) -> Lines:
+def lines_of(
+    text: str, console: Console, options: ConsoleOptions, budget: Budget | None = None
+) -> Lines:
     """The lines of blocks, without the blank ones around them; plain ones where all else fails."""
-    if len(text) > _MOST_RENDERED:
+    if len(text) > _MOST_RENDERED or (budget is not None and budget.spent):
         return plain_lines_of(text)
     try:
         tokens = _PARSER.parse(text)
+        count = sum(1 + len(token.children or ()) for token in tokens)
+        if budget is not None:
+            budget.spend(count + _A_BLOCK)
+        if count > _MOST_TOKENS:
+            return plain_lines_of(text)
         lines = _rendered(tokens, console, options)
     except Exception:  # of one that stumbles over what it has never seen: no answer is lost by that
         return plain_lines_of(text)
