@@ -132,7 +132,7 @@ class Format:
         """The event that ends everything."""
         self._over = True
         shown = excerpt[:_EXCERPT].decode("utf-8", "replace")
-        self._splitter.rest()
+        self._splitter.clear()
         return Malformed(self._line, shown, reason)
 
     def give(self, event: Event, events: list[Event]) -> None:

@@ -39,6 +39,10 @@ class LineSplitter:
         self._begun.clear()
         return rest
 
+    def clear(self) -> None:
+        """Forgets the line that has begun."""
+        self._begun.clear()
+
     def _normalized(self, data: bytes) -> bytes:
         # A line that ended in \r was given at once: a \n that follows belongs to it.
         if self._after_return and data.startswith(b"\n"):

@@ -36,7 +36,7 @@ class RunLog(Format):
 
     def again(self) -> None:
         """Another body begins; a line that was cut is given anew."""
-        self._splitter.rest()
+        self._splitter.clear()
         self._over = False
         self._forget_event()
 
