@@ -109,8 +109,8 @@ class Run:
         id: str = "",
         again: Callable[[], Request] | None = None,
     ) -> None:
-        self.id = id
-        self.again = again
+        self.id: str = id
+        self.again: Callable[[], Request] | None = again
         self._upstream = upstream
         self._generation = generation
         self._conversation_id = conversation_id
