@@ -10,11 +10,27 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from h2o_client import H2oSession
+from local_service import PATIENCE
+from programs import end_all
 
-# A job in the background inherits that Ctrl-C is ignored, and so would the programs tests start.
+# What a job in the background and one under nohup ignore, the programs that tests start would, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+for _name in ("SIGHUP", "SIGQUIT", "SIGTERM"):
+    if hasattr(signal, _name):
+        signal.signal(getattr(signal, _name), signal.SIG_DFL)
+
+
+# What `make soak` does at length. No example has a deadline: it would be one for the machine.
+settings.register_profile(
+    "ours",
+    max_examples=2000 if os.environ.get("SOAK") == "full" else 60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("ours")
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +45,12 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, own_home: Path) -> None:
     for name in list(os.environ):
         if name.startswith("H2O_CLIENT_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _programs_end() -> Iterator[None]:
+    yield
+    end_all()
 
 
 @pytest.fixture
@@ -46,11 +68,17 @@ def open_session() -> Iterator[Callable[..., H2oSession]]:
 
 
 @pytest.fixture
+def reads_back_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a failure what is stored is looked for once, which here is never anything."""
+    monkeypatch.setattr("h2o_client.settling._READ_BACK_WITHIN", 0.0)
+
+
+@pytest.fixture
 def leaks_nothing() -> Iterator[None]:
-    """Threads and file descriptors are back to what they were, within two seconds."""
+    """Threads and file descriptors are back to what they were."""
     threads, descriptors = _threads(), _descriptors()
     yield
-    end = time.monotonic() + 2
+    end = time.monotonic() + PATIENCE
     waiter = threading.Event()
     while (_threads() > threads or _descriptors() > descriptors) and time.monotonic() < end:
         waiter.wait(0.01)

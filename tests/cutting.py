@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from local_service import LocalService, Request, Wire, read_request
+from local_service import PATIENCE, LocalService, Request, Wire, read_request
 from scripted import header_lines
 
 How = Literal["end", "reset", "stall", "lost"]
@@ -26,7 +26,7 @@ class BreakingPath(LocalService):
     """Stands in front of ``port``; ``plan`` says for each request where its answer is cut."""
 
     def __init__(
-        self, port: int, plan: Callable[[Request], Cut | None], *, patience: float = 10.0
+        self, port: int, plan: Callable[[Request], Cut | None], *, patience: float = PATIENCE
     ) -> None:
         super().__init__(patience=patience)
         self.target = port

@@ -19,7 +19,6 @@ from fake_store import MARK_OF_2026, Conversation, Document, Run, Version
 from local_service import Over
 from scripted import Exchange
 
-GOES_ON = 0.3  # seconds after which a model that holds goes on, when nobody listens
 BITES = 0.3  # seconds after a stop in which a model of v0.3 to v0.6 that holds says a token
 SPACES = b" " * 4096
 TOOL = {"uuid": "d3dc3b40-76cf-43ec-8faa-2aa59fe9dd9a"}
@@ -49,10 +48,10 @@ class Says:
     ``end``: "stop", "length", "error" (in mid-stream), "reset", "eof" (clean, but too early), or
     "dies" (the server itself is killed, which another notices after a while; head).
     ``status``: it refuses with that instead. ``holds``: it is silent after the tokens until it is
-    stopped, `FakeChatUi.released`, or nobody is there to hear, and goes on with ``rest``.
-    ``asks``: a tool asks the user after the tokens (head). ``tool``: the model calls one after the
-    tokens, and then says that (v0.9.6 and later). ``breaks``: the connection to the client
-    breaks after the tokens, and the model goes on with ``rest``.
+    stopped or `FakeChatUi.released`, or nobody is there to hear or to stop it, and goes on with
+    ``rest``. ``asks``: a tool asks the user after the tokens (head). ``tool``: the model calls one
+    after the tokens, and then says that (v0.9.6 and later). ``breaks``: the connection to the
+    client breaks after the tokens, and the model goes on with ``rest``.
     """
 
     tokens: tuple[str, ...] = ("Hello", " there")
@@ -144,7 +143,7 @@ class Stream:
 
     def hold(self) -> None:
         """Until the model goes on, or is stopped: whoever listens hears keepAlive, or nothing."""
-        spoken = heard = time.monotonic()
+        spoken = time.monotonic()
         stopped = 0.0
         self.flush()
         while not self.keeper.released.is_set():
@@ -156,12 +155,12 @@ class Stream:
             if self.gone:
                 if self.version.hanging_up_stops or not self.keeper.exists(self.conversation):
                     return
-                if not self.version.stops or time.monotonic() - heard > GOES_ON:
+                if not self.version.stops:
                     return
                 if self.keeper.stopping.wait(0.005):
                     raise Over("the server is being stopped")
             elif self.exchange.gone(0.005):
-                self.gone, heard = True, time.monotonic()
+                self.gone = True
             elif self.version.keeps_alive and time.monotonic() - spoken > 0.1:
                 spoken = time.monotonic()
                 self.put(line({"type": "status", "status": "keepAlive"}))
@@ -176,7 +175,7 @@ class Stream:
         if says.breaks:
             self.exchange.reset()
             self.gone = True
-        if says.holds or says.breaks:
+        if says.holds:
             self.hold()
         for text in says.rest:
             silenced = self.gone and self.version.hanging_up_stops
@@ -419,7 +418,7 @@ class LineStream(Stream):
         if self.version.letter != "B":
             self.end()
         elif not self.gone:
-            self.exchange.stall(self.exchange.server.patience, until_gone=True)  # never ends
+            self.exchange.until_gone()  # it never ends
 
     def ask(self) -> None:
         """A run of 2026 that ends because a tool asks the user; a message resumes it."""

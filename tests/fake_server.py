@@ -31,6 +31,7 @@ from fake_store import (
     new_id,
     now,
 )
+from local_service import PATIENCE
 from scripted import Exchange, ScriptedServer
 
 Login = Literal["", "401", "302", "redirect"]
@@ -91,7 +92,7 @@ class FakeServer(ScriptedServer):
         late: float = 0.002,
         page_size: int = 0,
         before: Callable[[Exchange], bool] | None = None,
-        patience: float = 10.0,
+        patience: float = PATIENCE,
     ) -> None:
         super().__init__(self._serve_one, patience=patience)
         self.version = VERSIONS[version]

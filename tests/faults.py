@@ -11,7 +11,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
@@ -37,7 +36,6 @@ from h2o_client.wire import updates
 from h2o_client.wire.events import Failure, Final, Status
 from h2o_client.wire.sse import write_comment
 from h2o_client.wire.tgi import write_failure, write_token
-from local_service import Over
 from scripted import Exchange, Framing, chunk, endless_headers, garbage
 
 SOON = 0.15  # seconds, for the times that run out
@@ -158,7 +156,7 @@ def sends(*, raw: bytes = b"", said: int = 1, then: str = "") -> Play:
     def play(exchange: Exchange, scene: Scene) -> None:
         begun(exchange, scene, said=said)
         exchange.send(raw)
-        getattr(exchange, then)() if then else exchange.gone(10)
+        getattr(exchange, then)() if then else exchange.until_gone()
 
     return play
 
@@ -171,7 +169,7 @@ def says(make: Callable[[Language], bytes], *, said: int = 1, last: bool = False
         exchange.write(make(scene.language))
         if last:
             exchange.write(scene.language.last)
-        exchange.end() if last else exchange.gone(10)
+        exchange.end() if last else exchange.until_gone()
 
     return play
 
@@ -195,7 +193,7 @@ def endless_trailers(exchange: Exchange, scene: Scene) -> None:
 
 
 def silent(exchange: Exchange, scene: Scene) -> None:
-    exchange.gone(10)
+    exchange.until_gone()
 
 
 def stalls(*, said: int, alive: bool) -> Play:
@@ -236,7 +234,7 @@ while True:
 """
 
 
-def flood(exchange: Exchange, piece: bytes, *, seconds: float = 3.0) -> None:
+def flood(exchange: Exchange, piece: bytes) -> None:
     """Sends ``piece`` over and over, faster than anybody reads, until the client hangs up."""
     flooding = subprocess.Popen(
         [sys.executable, "-c", _FLOOD, piece.hex()],
@@ -244,9 +242,10 @@ def flood(exchange: Exchange, piece: bytes, *, seconds: float = 3.0) -> None:
         stderr=subprocess.DEVNULL,
     )
     with flooding:
-        with suppress(TimeoutError, Over):
-            exchange.gone(seconds)
-        flooding.kill()
+        try:
+            exchange.until_gone()
+        finally:
+            flooding.kill()
     exchange.reset()
 
 
@@ -292,7 +291,7 @@ def whole(*, framing: Framing = "chunked", then: str = "end") -> Play:
         begun(exchange, scene, said=2, framing=framing)
         exchange.write(scene.language.last)
         if then == "stall":
-            exchange.gone(10)
+            exchange.until_gone()
         else:
             exchange.stall(0.02)
             getattr(exchange, then)()
@@ -338,13 +337,13 @@ def _refused(
     )
 
 
-def _late(which: str, play: Play, partial: str = "") -> Fault:
+def _late(which: str, play: Play, partial: str = "", *, seconds: float = SOON) -> Fault:
     return Fault(
         play=play,
         error=TransportTimeout,
         partial=partial,
-        facts={"which": which, "seconds": SOON},
-        timeout=Timeouts(**{which: SOON}),
+        facts={"which": which, "seconds": seconds},
+        timeout=Timeouts(**{which: seconds}),
     )
 
 
@@ -391,11 +390,11 @@ FAULTS: dict[str, Fault] = {
     "a head that drips": _late("first_token", dripping_head),
     "silent before the first word": _late("first_token", stalls(said=0, alive=False)),
     "kept alive before the first word": _late("first_token", stalls(said=0, alive=True)),
-    "silent between words": _late("idle", stalls(said=1, alive=False), "Hello"),
-    "kept alive between words": _late("idle", stalls(said=1, alive=True), "Hello"),
+    "silent between words": _late("idle", stalls(said=1, alive=False), "Hello", seconds=0.5),
+    "kept alive between words": _late("idle", stalls(said=1, alive=True), "Hello", seconds=0.5),
     "a flood before the first word": _late("first_token", floods(said=0)),
-    "a flood between words": _late("idle", floods(said=1), "Hello"),
-    "words without end": _late("total", unending, "Hello"),
+    "a flood between words": _late("idle", floods(said=1), "Hello", seconds=0.5),
+    "words without end": _late("total", unending, "Hello", seconds=2.0),
     # What cannot be understood
     "no HTTP": _nonsense(lambda exchange, scene: garbage(exchange)),
     "headers without end": _nonsense(lambda exchange, scene: endless_headers(exchange)),

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_client.manager import KernelManager
 
+from local_service import PATIENCE
+
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
-
-PATIENCE = 60.0  # seconds
 
 
 @dataclass

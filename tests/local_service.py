@@ -16,8 +16,8 @@ import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPMessage, parse_headers
 from http.cookies import SimpleCookie
@@ -28,6 +28,17 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
+
+# Seconds: the deadline of every wait, far above what anything takes on a busy machine.
+PATIENCE = 120.0
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Fails if what is done inside waits for what does not come, which takes `PATIENCE`."""
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < PATIENCE / 2
 
 
 class Over(Exception):
@@ -202,7 +213,7 @@ class LocalService:
     raised is in `failures`; the first of it is raised when the `with` block ends.
     """
 
-    def __init__(self, *, patience: float = 10.0) -> None:
+    def __init__(self, *, patience: float = PATIENCE) -> None:
         self.patience = patience
         self.connections = 0
         self.failures: list[BaseException] = []
@@ -238,17 +249,17 @@ class LocalService:
                 wire.wake()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
-        deadline = time.monotonic() + 5.0
+        deadline = time.monotonic() + PATIENCE
         while self._threads:
             thread = self._threads.popleft()
             thread.join(max(0.0, deadline - time.monotonic()))
             if thread.is_alive():
-                self.failures.append(AssertionError(f"{thread.name} did not end within 5 s"))
+                self.failures.append(AssertionError(f"{thread.name} does not end"))
         self._listener.close()
         for wire in list(self.wires):
             wire.close()
 
-    def wait_for(self, true: Callable[[Self], object], seconds: float = 5.0) -> None:
+    def wait_for(self, true: Callable[[Self], object], seconds: float = PATIENCE) -> None:
         """Returns once `true(self)` is; AssertionError after `seconds`, or what a script raised."""
         deadline = time.monotonic() + seconds
         with self.changed:
@@ -314,7 +325,7 @@ class LocalService:
             raise
         finally:
             if wire.finished:
-                wire.linger(1.0)
+                wire.linger(self.patience)
             wire.close()
 
 

@@ -18,7 +18,7 @@ from http.client import HTTPMessage
 from typing import Generic, TypeVar
 from urllib.parse import urlsplit
 
-from local_service import LocalService, Over, Request, Wire, read_request
+from local_service import PATIENCE, LocalService, Over, Request, Wire, read_request
 from scripted import chunk, header_lines
 
 
@@ -78,7 +78,7 @@ class Proxy(LocalService, Generic[Entry]):
         login: tuple[str, str] | None = None,
         failing: bool = False,
         hosts: Mapping[str, int] | None = None,
-        patience: float = 60.0,
+        patience: float = PATIENCE,
     ) -> None:
         super().__init__(patience=patience)
         self.login = login

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from http.client import responses
 from typing import Literal
 
-from local_service import LocalService, Over, Request, Wire, read_request
+from local_service import PATIENCE, LocalService, Over, Request, Wire, read_request
 
 Framing = Literal["chunked", "length", "close", "http10"]
 HeaderLines = Mapping[str, str] | Iterable[tuple[str, str]]
@@ -149,11 +149,9 @@ class Exchange:
             self._wire.more(self.server.patience if seconds is None else seconds)
         return self._wire.take()
 
-    def stall(self, seconds: float, *, until_gone: bool = False) -> None:
-        """Does nothing for so long, or until the client has gone; stop() ends it at once."""
-        if until_gone:
-            self.gone(seconds)
-        elif seconds > 0 and self.server.stopping.wait(seconds):
+    def stall(self, seconds: float) -> None:
+        """Does nothing for so long; stop() ends it at once."""
+        if seconds > 0 and self.server.stopping.wait(seconds):
             raise Over("the server is being stopped")
 
     def until(self, event: threading.Event, seconds: float | None = None) -> None:
@@ -172,6 +170,11 @@ class Exchange:
             while self._wire.more(deadline - time.monotonic()) and time.monotonic() < deadline:
                 pass  # what came is for the next request
         return self._wire.eof
+
+    def until_gone(self) -> None:
+        """Waits for the client to hang up; TimeoutError (after `patience`) if it does not."""
+        if not self.gone(self.server.patience):
+            raise TimeoutError("the client does not hang up")
 
     def cut(self, *, notify: bool = True) -> None:
         """Closes cleanly (FIN) at this place; `notify=False`: on TLS without a close_notify."""
@@ -256,7 +259,7 @@ class ScriptedServer(LocalService):
         script: Script | Sequence[Script],
         *,
         tls: ssl.SSLContext | None = None,
-        patience: float = 10.0,
+        patience: float = PATIENCE,
     ) -> None:
         super().__init__(patience=patience)
         self._script = in_turn(script)
@@ -331,7 +334,7 @@ def endless_headers(exchange: Exchange) -> None:
     exchange.cut()
 
 
-say_nothing = AtAccept(lambda exchange: exchange.stall(exchange.server.patience, until_gone=True))
+say_nothing = AtAccept(lambda exchange: exchange.until_gone())
 hang_up = AtAccept(lambda exchange: exchange.cut())
 hang_up_rudely = AtAccept(lambda exchange: exchange.reset())
 

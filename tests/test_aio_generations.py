@@ -14,6 +14,7 @@ from fake_chatui import FakeChatUi
 from fake_checks import MESSAGE, check, every_generation, stops
 from fake_model import Says
 from h2o_client import AsyncH2oSession, Elicitation, GenerationError, UnsupportedError
+from local_service import PATIENCE
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("leaks_nothing")]
 
@@ -63,7 +64,7 @@ async def test_turns_know_each_other_and_have_ids(version: str) -> None:
 @every_generation
 async def test_a_cancelled_answer_is_stopped_where_that_works_and_deleted(version: str) -> None:
     async with talking(version, Says(("a",), holds=True)) as (fake, client):
-        with anyio.move_on_after(5) as scope:
+        with anyio.move_on_after(PATIENCE) as scope:
             async with client.stream("Hi") as reply:
                 async for _ in reply:
                     scope.cancel()

@@ -200,7 +200,7 @@ async def test_errors_are_those_of_the_blocking_session() -> None:
 
 async def test_a_cancelled_method_ends_its_request(leaks_nothing: None) -> None:
     def silent(exchange: Exchange) -> None:
-        exchange.stall(10, until_gone=True)
+        exchange.until_gone()
 
     with ScriptedServer(chat_ui(root=silent)) as server:
         async with AsyncH2oSession(server.url, max_retries=0) as client:

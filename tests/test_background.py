@@ -11,6 +11,7 @@ import pytest
 
 from h2o_client import background
 from h2o_client.background import completed, later, wait_until_empty
+from local_service import PATIENCE
 
 
 def test_the_result_and_the_error_of_the_work_are_the_callers() -> None:
@@ -24,7 +25,7 @@ def test_an_interrupted_caller_has_the_work_finished_and_undone() -> None:
 
     def work() -> str:
         working.set()
-        assert go_on.wait(5)
+        assert go_on.wait(PATIENCE)
         return "made"
 
     def undo(result: str) -> None:
@@ -32,7 +33,7 @@ def test_an_interrupted_caller_has_the_work_finished_and_undone() -> None:
         undone.set()
 
     def interrupt() -> None:
-        assert working.wait(5)
+        assert working.wait(PATIENCE)
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
@@ -40,7 +41,7 @@ def test_an_interrupted_caller_has_the_work_finished_and_undone() -> None:
     with pytest.raises(KeyboardInterrupt):
         completed(work, undo=undo)
     go_on.set()
-    assert undone.wait(5)
+    assert undone.wait(PATIENCE)
     thread.join()
     wait_until_empty(background._pending)
 
@@ -57,7 +58,7 @@ def test_later_work_is_done_and_its_failures_are_nobodys() -> None:
     done = threading.Event()
     later(lambda: 1 / 0)
     later(done.set)
-    assert done.wait(5)
+    assert done.wait(PATIENCE)
     wait_until_empty(background._pending)
     assert not background._pending
 
@@ -82,7 +83,7 @@ def test_work_is_done_in_place_when_there_are_no_more_threads(
     assert completed(threading.current_thread) is threading.current_thread()
     done = threading.Event()
     later(done.set)
-    assert done.wait(5)
+    assert done.wait(PATIENCE)
 
     def refuse(*args: object) -> int:
         raise RuntimeError("can't create new thread at interpreter shutdown")

@@ -35,7 +35,7 @@ def test_stream_broken_off_ends_its_session_too(leaks_nothing: None) -> None:
     def unending(exchange: Exchange) -> None:
         exchange.head(200)
         exchange.write(tokens("Hello", end=False)[0])
-        exchange.gone(10)
+        exchange.until_gone()
 
     with ScriptedServer(chat_ui(unending)) as server:
         for token in h2o_client.stream("Hi", base_url=server.url):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -377,9 +378,9 @@ def test_a_model_that_is_silent_for_too_long() -> None:
 
 def test_a_model_that_is_silent_in_the_middle() -> None:
     with FakeChatUi("head", answer=[Says(("Hello",), holds=True)]) as server:
-        failed = failure(checked(server.url, timeout=Timeouts(idle=0.3)))
+        failed = failure(checked(server.url, timeout=Timeouts(idle=1)))
         assert failed.name == "answer"
-        assert "nothing more within 0.3 s" in failed.detail
+        assert "nothing more within 1 s" in failed.detail
         assert server.conversations == {}
 
 
@@ -391,7 +392,8 @@ def test_an_answer_that_hangs_is_not_waited_for_as_long_as_it_may(
     with FakeChatUi("head", answer=[Says(("Hello",), holds=True)]) as server:
         failed = failure(checked(server.url))
         assert failed.name == "answer"
-        assert failed.detail == "The answer stopped in the middle: nothing came for 0 s"
+        said = r"The answer stopped in the middle: nothing came for \d+ s"
+        assert re.fullmatch(said, failed.detail)
         assert server.conversations == {}
 
 

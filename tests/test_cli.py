@@ -20,6 +20,8 @@ from fake_chatui import FakeChatUi
 from fake_model import Says
 from h2o_client import __version__
 from h2o_client.cli import run
+from local_service import PATIENCE
+from programs import start
 from scripted import Exchange, ScriptedServer, refusing_port
 
 ROOT = Path(__file__).parents[1]
@@ -36,7 +38,7 @@ def command(
         input=piped or "",
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         cwd=ROOT,
         env={**os.environ, **(env or {})},
     )
@@ -373,7 +375,7 @@ def unending(exchange: Exchange) -> None:
 def started(
     server: ScriptedServer, stdout: int = subprocess.PIPE, stderr: int = subprocess.PIPE
 ) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+    return start(
         [*COMMAND, "--url", server.url, "Hi"],
         stdin=subprocess.DEVNULL,
         stdout=stdout,
@@ -393,7 +395,7 @@ def test_tokens_are_written_as_they_come_and_ctrl_c_is_status_130() -> None:
         program = started(server)
         assert read_some(program.stdout) == "word word "
         program.send_signal(signal.SIGINT)
-        out, err = program.communicate(timeout=20)
+        out, err = program.communicate(timeout=PATIENCE)
         assert program.returncode == 130
         assert out.endswith("\n")
         assert err.strip() == ""
@@ -409,7 +411,7 @@ def test_a_closed_pipe_ends_it_quietly() -> None:
         assert program.stderr is not None
         assert program.stderr.read() == ""
         program.stderr.close()
-        assert program.wait(timeout=20) == 141
+        assert program.wait(PATIENCE) == 141
         assert server.paths()[-2:] == [f"POST {MESSAGE}/stop-generating", f"DELETE {MESSAGE}"]
 
 
@@ -417,7 +419,7 @@ def test_on_a_terminal_the_servers_words_cannot_steer_it() -> None:
     parent, child = pty.openpty()
     with ScriptedServer(chat_ui(streams(tokens("a\x1b]0;title\x07", "b\x9b2J\n")))) as server:
         program = started(server, stdout=child)
-        program.communicate(timeout=20)
+        program.communicate(timeout=PATIENCE)
         os.close(child)
         shown = os.read(parent, 1000).decode()
         os.close(parent)
@@ -429,7 +431,7 @@ def test_on_a_terminal_the_servers_refusal_cannot_steer_it_either() -> None:
     refusal = refuses(500, {"message": "no \x1b]0;title\x07\x1b[2Jgone"})
     with ScriptedServer(chat_ui(refusal)) as server:
         program = started(server, stderr=child)
-        program.communicate(timeout=20)
+        program.communicate(timeout=PATIENCE)
         os.close(child)
         shown = os.read(parent, 1000).decode()
         os.close(parent)
@@ -440,7 +442,7 @@ def test_on_a_terminal_the_servers_refusal_cannot_steer_it_either() -> None:
 def test_without_click_one_line_says_what_to_install() -> None:
     code = "import sys; sys.modules['click'] = None; from h2o_client.__main__ import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
@@ -463,7 +465,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     assert program.stderr is not None
     yield program.stderr.readline().split()[-1]
     program.terminate()
-    _, err = program.communicate(timeout=20)
+    _, err = program.communicate(timeout=PATIENCE)
     assert program.returncode == 0
     assert "Traceback" not in err
 

@@ -22,6 +22,8 @@ from fake_model import Says
 from h2o_client.cli import run
 from h2o_client.cli.command import command as whole
 from h2o_client.cli.signals import Terminated, orderly_ends
+from local_service import PATIENCE
+from programs import start
 from scripted import refusing_port
 
 ROOT = Path(__file__).parents[1]
@@ -44,7 +46,7 @@ def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         cwd=ROOT,
         env={**os.environ, **environment},
     )
@@ -52,7 +54,7 @@ def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 def signalled(server: FakeChatUi, number: int, *arguments: str, piped: str = "") -> tuple[int, str]:
     """The status and stderr of a command that gets a signal in the middle of an answer."""
-    program = subprocess.Popen(
+    program = start(
         [*COMMAND, *arguments, "--url", server.url],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -66,13 +68,13 @@ def signalled(server: FakeChatUi, number: int, *arguments: str, piped: str = "")
     if "chat" not in arguments:
         program.stdin.close()
         program.stdin = None
-    end, pause = time.monotonic() + 20, threading.Event()
+    end, pause = time.monotonic() + PATIENCE, threading.Event()
     while not server.prompts:
         assert time.monotonic() < end
         pause.wait(0.02)
     program.send_signal(number)
     # stdin has no end before that: only the signal ends a chat.
-    _, err = program.communicate(timeout=20)
+    _, err = program.communicate(timeout=PATIENCE)
     return program.returncode, err.strip()
 
 
@@ -95,7 +97,7 @@ def test_a_signal_leaves_nothing_on_the_server(
 def test_in_json_the_last_line_tells_of_a_signal(
     held: FakeChatUi, number: int, status: int, kind: str
 ) -> None:
-    program = subprocess.Popen(
+    program = start(
         [*COMMAND, "--json", "--url", held.url, "Hi"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -108,7 +110,7 @@ def test_in_json_the_last_line_tells_of_a_signal(
             assert program.poll() is None
         program.send_signal(number)
         last = json.loads(stdout.read().splitlines()[-1])
-    assert program.wait(20) == status
+    assert program.wait(PATIENCE) == status
     message = "It was interrupted."
     assert last == {"type": "error", "kind": kind, "message": message, "partial": "Hello there"}
 
@@ -136,7 +138,7 @@ def test_a_signal_ends_a_chat_with_piped_lines(held: FakeChatUi, number: int, st
 
 def test_ctrl_c_while_a_chat_waits_for_lines_ends_it() -> None:
     with FakeChatUi("head") as server:
-        program = subprocess.Popen(
+        program = start(
             [*COMMAND, "chat", "--url", server.url],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -148,7 +150,7 @@ def test_ctrl_c_while_a_chat_waits_for_lines_ends_it() -> None:
         program.stdin.flush()
         assert program.stdout.readline() == b"1 turns, the last: One\n"
         program.send_signal(signal.SIGINT)
-        assert program.wait(20) == 130
+        assert program.wait(PATIENCE) == 130
         program.communicate()
         assert server.conversations == {}
 
@@ -269,7 +271,7 @@ def test_ctrl_c_while_it_starts_is_130_without_a_traceback() -> None:
         "main()"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE
     )
     assert (done.returncode, done.stderr) == (130, "")
 
@@ -291,7 +293,7 @@ def test_a_parameter_that_is_nested_for_ever_is_a_text(value: str) -> None:
             capture_output=True,
             text=True,
             cwd=ROOT,
-            timeout=60,
+            timeout=PATIENCE,
         )
         assert server.prompts[0].parameters["a"] == value
     assert (done.returncode, done.stderr) == (0, "")

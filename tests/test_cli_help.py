@@ -18,6 +18,8 @@ import pytest
 from fake_chatui import FakeChatUi
 from h2o_client.cli import run
 from h2o_client.cli.command import command
+from local_service import PATIENCE
+from programs import start
 
 ROOT = Path(__file__).parents[1]
 ID = "6b02c9d11306e1473508e3f3"
@@ -78,7 +80,7 @@ def test_an_example_works(example: str, home: Path) -> None:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=PATIENCE,
             cwd=home,
             env={**os.environ, **where, "HOME": str(home), "PATH": f"{BIN}:{os.environ['PATH']}"},
         )
@@ -93,13 +95,11 @@ def test_an_example_of_a_server_works(example: str, tmp_path: Path) -> None:
     answers.write_text('"scripted answer"\n')
     # The last port that is said counts: another one may be taken.
     words = [*example.split(), "--port", "0", "--answers", str(answers)]
-    program = subprocess.Popen(
-        [str(BIN / words[0]), *words[1:]], stderr=subprocess.PIPE, text=True, cwd=ROOT
-    )
+    program = start([str(BIN / words[0]), *words[1:]], stderr=subprocess.PIPE, text=True, cwd=ROOT)
     assert program.stderr is not None
     assert program.stderr.readline().startswith("Listening on http://127.0.0.1:")
     program.terminate()
-    program.communicate(timeout=20)
+    program.communicate(timeout=PATIENCE)
     assert program.returncode == 0
 
 

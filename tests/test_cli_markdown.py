@@ -15,6 +15,7 @@ from rich.console import Console
 from h2o_client.cli import growing, markdown
 from h2o_client.cli.growing import Growing
 from h2o_client.cli.markdown import Budget, Tame, blocks_of
+from local_service import PATIENCE
 
 STYLES = re.compile(r"\x1b\[[\d;]*m")
 # What draws a growing text over itself: erase a line, go up, show and hide the cursor.
@@ -153,14 +154,14 @@ def test_what_adds_waits_for_no_drawing(monkeypatch: pytest.MonkeyPatch) -> None
 
     def slow(text: str) -> list[str]:
         drawing.set()
-        assert added.wait(20)
+        assert added.wait(PATIENCE)
         return blocks_of(text)
 
     monkeypatch.setattr(growing, "blocks_of", slow)
     screen = console()
     with Growing(screen) as answer:
         answer.add("one\n\n")
-        assert drawing.wait(20)
+        assert drawing.wait(PATIENCE)
         answer.add("two\n\nthree")
         added.set()
     assert isinstance(screen.file, io.StringIO)

@@ -22,6 +22,8 @@ from h2o_client.cli import run
 from h2o_client.cli.last import Last
 from h2o_client.cli.resume import command
 from h2o_client.run import ResumeToken
+from local_service import PATIENCE
+from programs import start
 from proxies import LoggingProxy
 from scripted import refusing_port
 
@@ -51,7 +53,7 @@ def asking(
     """A program that has printed the beginning of an answer."""
     if into is not None:
         return _writing(server, into)
-    program = subprocess.Popen(
+    program = start(
         [sys.executable, "-m", "h2o_client", "--url", server.url, "Count"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -69,13 +71,13 @@ def asking(
 def _writing(server: FakeChatUi, path: Path) -> subprocess.Popen[bytes]:
     """The same into a file; the program is killed once that and its note of it are there."""
     with open(path, "wb") as file:
-        program = subprocess.Popen(
+        program = start(
             [sys.executable, "-m", "h2o_client", "--url", server.url, "Count"],
             stdin=subprocess.DEVNULL,
             stdout=file,
             cwd=ROOT,
         )
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE
     while path.read_bytes() != b"one two three" or not _is_noted(path.parent, 13):
         assert time.monotonic() < end
     program.kill()
@@ -109,7 +111,7 @@ def test_an_example_works(server: FakeChatUi, example: str, tmp_path: Path) -> N
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         cwd=tmp_path,
         env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"},
     )
@@ -146,18 +148,17 @@ def test_a_file_that_a_killed_program_wrote_gets_the_rest_and_no_word_twice(
             capture_output=True,
             check=True,
             cwd=ROOT,
-            timeout=60,
+            timeout=PATIENCE,
         )
     assert program.returncode == -9
     assert done.stdout == b" four five\n"
     assert written.read_bytes() + done.stdout == b"one two three four five\n"
 
 
-def test_an_interrupt_leaves_it_at_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fake_model, "GOES_ON", 1000.0)
+def test_an_interrupt_leaves_it_at_work(folder: Path) -> None:
     with FakeChatUi("head", answer=[ANSWER]) as server:
         asking(server)
-        program = subprocess.Popen(
+        program = start(
             [sys.executable, "-m", "h2o_client", "resume"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -167,7 +168,7 @@ def test_an_interrupt_leaves_it_at_work(folder: Path, monkeypatch: pytest.Monkey
         with program.stdout:
             assert program.stdout.read(13) == b"one two three"
             program.send_signal(signal.SIGINT)
-            assert program.wait(20) == 130
+            assert program.wait(PATIENCE) == 130
         assert len(server.conversations) == 1
         server.released.set()
         assert run(["resume"]) == 0
@@ -181,7 +182,7 @@ def test_in_a_chat_it_is_a_slash_command(server: FakeChatUi) -> None:
         input="/resume\n",
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         cwd=ROOT,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "one two three four five\n", "")
@@ -220,7 +221,7 @@ def test_nothing_is_kept_of_an_answer_that_ended(folder: Path) -> None:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             cwd=ROOT,
-            timeout=60,
+            timeout=PATIENCE,
         )
     assert done.returncode == 0
     assert list(folder.iterdir()) == []
@@ -234,7 +235,7 @@ def test_a_server_that_keeps_no_answers_leaves_no_trace(folder: Path) -> None:
             capture_output=True,
             check=True,
             cwd=ROOT,
-            timeout=60,
+            timeout=PATIENCE,
         )
     assert not folder.exists()
 
@@ -269,7 +270,7 @@ def test_one_that_another_program_prints_is_left_to_it(
         assert program.stdout is not None
         with program.stdout:
             assert program.stdout.read() == b" four five\n"
-        assert program.wait(20) == 0
+        assert program.wait(PATIENCE) == 0
     assert list(folder.iterdir()) == []
 
 
@@ -330,7 +331,7 @@ def test_the_cookie_of_a_chat_is_not_for_another_server(
             input="/resume\n",
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             cwd=ROOT,
         )
     assert (done.returncode, done.stdout, done.stderr) == (0, "one two three four five\n", "")

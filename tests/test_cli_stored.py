@@ -20,6 +20,8 @@ from h2o_client import H2oSession, Message
 from h2o_client.cli import run
 from h2o_client.cli.transcript import branch
 from h2o_client.cli.written import write_file
+from local_service import PATIENCE
+from programs import start
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,7 +44,7 @@ class Stored:
     def on_terminal(self, *arguments: str, typed: bytes = b"") -> tuple[int, str]:
         """The status, and what a terminal gets."""
         parent, child = pty.openpty()
-        program = subprocess.Popen(
+        program = start(
             [sys.executable, "-m", "h2o_client", *arguments],
             stdin=child,
             stdout=child,
@@ -57,7 +59,7 @@ class Stored:
             },
         )
         os.write(parent, typed)
-        status = program.wait(timeout=30)
+        status = program.wait(PATIENCE)
         os.close(child)
         shown = b""
         try:

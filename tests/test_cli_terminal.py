@@ -17,16 +17,16 @@ from pathlib import Path
 
 import pytest
 
-import fake_model
 from chatui import ID, chat_ui, refuses, streams, tokens
 from fake_chatui import FakeChatUi
 from fake_model import Says
+from local_service import PATIENCE
+from programs import start
 from scripted import Exchange, ScriptedServer
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 
 ROOT = Path(__file__).parents[1]
-PATIENCE = 20.0
 PROMPT = "\n>"
 
 
@@ -392,14 +392,11 @@ def test_lines_break_at_words_and_an_error_stands_apart(chat: Open) -> None:
     assert all(len(line) <= 50 for line in said)
 
 
-def test_ctrl_c_leaves_a_resumed_answer_for_another_resume(
-    chat: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fake_model, "GOES_ON", 1000.0)
+def test_ctrl_c_leaves_a_resumed_answer_for_another_resume(chat: Open, tmp_path: Path) -> None:
     slow = Says(("Some ", "**words**"), holds=True, rest=(" and more",))
     with FakeChatUi("head", answer=[slow]) as server:
         words = [sys.executable, "-m", "h2o_client", "--url", server.url, "Hi"]
-        program = subprocess.Popen(
+        program = start(
             words,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

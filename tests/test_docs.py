@@ -29,6 +29,7 @@ import h2o_client
 import h2o_client.pytest_plugin
 import h2o_client.server
 from h2o_client.server import serve
+from local_service import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -105,7 +106,13 @@ def run_as_tests(snippet: str, file: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)]
     place = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=file.parent, env=place, timeout=60
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=file.parent,
+        env=place,
+        timeout=PATIENCE,
     )
     expected = len(re.findall(r"^(?:async )?def test_", snippet, re.MULTILINE))
     passed = re.search(r"(\d+) passed", done.stdout)
@@ -140,7 +147,7 @@ def test_every_command_of_a_page_is_one(page: Path, url: str, tmp_path: Path) ->
             cwd=tmp_path,
             env=place,
             stdin=subprocess.DEVNULL,
-            timeout=60,
+            timeout=PATIENCE,
         )
         assert (done.returncode, done.stderr) == (0, ""), line
         assert done.stdout.strip(), line
@@ -154,7 +161,7 @@ def test_sphinx_builds_the_pages_without_a_warning(tmp_path: Path) -> None:
         text=True,
         check=False,
         cwd=ROOT,
-        timeout=100,
+        timeout=PATIENCE,
     )
     assert done.stderr == ""
     assert done.returncode == 0

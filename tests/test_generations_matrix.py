@@ -27,6 +27,7 @@ from fake_checks import (
 from fake_model import Says
 from h2o_client import H2oSession, IncompleteAnswerError, UnsupportedError
 from h2o_client.wire.events import Elicitation
+from local_service import PATIENCE
 from scripted import Exchange
 
 HOLDS = Says(("One", " two"), holds=True, rest=(" three", " four"))
@@ -50,7 +51,7 @@ def test_a_stream_gives_every_token_of_the_model(version: str) -> None:
         assert server.prompts[0].turns == turns("Hello")
 
 
-@every_version
+@every_generation
 def test_an_answer_has_the_text_the_model_and_the_title(version: str) -> None:
     with talking(version) as (_, client):
         answer = client.chat("Hello there")
@@ -71,7 +72,7 @@ def test_a_tokens_blanks_at_the_end_do_not_break_an_answer(version: str) -> None
         assert client.chat("Hello").text.rstrip() == "Hi  there"
 
 
-@every_version
+@every_generation
 def test_many_turns_build_on_one_another(version: str) -> None:
     with talking(version, late=0.05) as (server, client):
         with client.conversation() as chat:
@@ -82,7 +83,7 @@ def test_many_turns_build_on_one_another(version: str) -> None:
         assert list(server.taken.values()) == [3]
 
 
-@every_version
+@every_generation
 def test_a_system_prompt_reaches_the_model(version: str) -> None:
     with talking(version) as (server, client):
         client.chat("Hello", system="Be brief")
@@ -102,7 +103,7 @@ def test_a_system_prompt_is_said_once_in_a_conversation(version: str) -> None:
         assert sum("Be brief" in content for content in said) == 1
 
 
-@every_version
+@every_generation
 def test_a_retry_gives_another_answer_to_the_last_prompt(version: str) -> None:
     with talking(version) as (server, client):
         with client.conversation() as chat:
@@ -137,7 +138,7 @@ def test_a_retry_of_an_earlier_message(version: str, by: str) -> None:
         assert reply.message_id == stored[-1].id
 
 
-@every_version
+@every_generation
 def test_an_edit_puts_another_prompt_in_an_earlier_ones_place(version: str) -> None:
     with talking(version) as (server, client):
         with client.conversation() as chat:
@@ -220,9 +221,11 @@ def test_a_stop_before_the_first_token_ends_the_answer(version: str) -> None:
         thread.start()
         server.wait_for(lambda fake: server.prompts)
         chat.stop()
-        thread.join(5)
+        thread.join(PATIENCE)
         assert texts == [""]
-        assert len(server.stops) == (1 if stops(version) else 0)
+        # v0.9.5 is told from v0.9.4 by the head of its answer, which is here or is not.
+        expected = {0, 1} if version == "0.9.5" else {int(stops(version))}
+        assert len(server.stops) in expected
 
 
 @every_version

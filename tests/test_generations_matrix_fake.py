@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from fake_chatui import FakeChatUi
-from fake_checks import every_version, letter, of, versions
+from fake_checks import every_generation, every_version, letter, of, versions
+from local_service import PATIENCE
 
 Answer = tuple[int, str, bytes]  # status, cookie, body
 
@@ -23,7 +24,7 @@ class Raw:
         self.cookie = ""
 
     def ask(self, method: str, path: str, body: object = None, **headers: str) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.fake.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.fake.port, timeout=PATIENCE)
         given = {"Accept": "*/*", **{key.replace("_", "-"): word for key, word in headers.items()}}
         if self.cookie:
             given["Cookie"] = self.cookie
@@ -57,7 +58,7 @@ class Raw:
 
     def message(self, conversation: str, document: dict[str, Any]) -> int:
         """The status only: the answers of v0.7 never end."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.fake.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.fake.port, timeout=PATIENCE)
         given = {"Accept": "*/*", "Cookie": self.cookie, "Content-Type": "application/json"}
         body = json.dumps(document).encode()
         if self.fake.version.multipart:
@@ -72,7 +73,7 @@ class Raw:
         return answer.status
 
 
-@every_version
+@every_generation
 def test_a_conversation_belongs_to_its_session(version: str) -> None:
     with FakeChatUi(version) as fake:
         raw = Raw(fake)

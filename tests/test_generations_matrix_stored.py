@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,6 +10,7 @@ from fake_chatui import FakeChatUi
 from fake_checks import MESSAGE, PNG, check, every_generation, every_version, letter, talking
 from fake_model import Says
 from h2o_client import Conversation, H2oSession, NotFoundError, UnsupportedError
+from local_service import PATIENCE
 from scripted import Exchange
 
 
@@ -77,7 +76,7 @@ def test_the_files_of_a_message_are_read(version: str) -> None:
             assert len(asked.files) == 1
 
 
-@every_version
+@every_generation
 def test_a_conversation_of_before_is_gone_on_with(version: str) -> None:
     with FakeChatUi(version) as server:
         cookie = server.browser(shareConversationsWithModelAuthors=False)
@@ -93,7 +92,7 @@ def test_a_conversation_of_before_is_gone_on_with(version: str) -> None:
         assert kept.id in server.conversations
 
 
-@every_version
+@every_generation
 def test_a_title_can_be_given(version: str) -> None:
     with talking(version) as (server, client), client.conversation() as chat:
         chat.chat("one")
@@ -124,7 +123,7 @@ def test_a_shared_conversation_has_a_whole_url(version: str, base: str) -> None:
         assert chat.share() == f"{server.url}/r/{stored.share}"
 
 
-@every_version
+@every_generation
 def test_a_vote_is_stored_where_there_are_votes(version: str) -> None:
     with talking(version) as (server, client), client.conversation() as chat:
         answer = chat.chat("one")
@@ -140,7 +139,7 @@ def test_a_vote_is_stored_where_there_are_votes(version: str) -> None:
             assert list(stored.votes.values()) == [-1]
 
 
-@every_version
+@every_generation
 def test_a_conversation_is_deleted_once(version: str) -> None:
     with talking(version) as (server, client):
         chat = client.conversation()
@@ -190,17 +189,10 @@ def test_kept_conversations_stay(version: str) -> None:
         assert server.violations == server.shared == []
 
 
-class _Slowly(tuple[str, ...]):
-    def __iter__(self) -> Iterator[str]:
-        for text in super().__iter__():
-            time.sleep(0.05)
-            yield text
-
-
 @every_version
 def test_a_message_left_before_its_answer_began_is_waited_for_by_the_next(version: str) -> None:
     """The answer before it is stored already, and must not be taken for its own."""
-    arrived = threading.Event()
+    arrived, leaving = threading.Event(), threading.Event()
     messages = 0
 
     def takes_its_time(exchange: Exchange) -> bool:
@@ -209,16 +201,16 @@ def test_a_message_left_before_its_answer_began_is_waited_for_by_the_next(versio
             messages += 1
             if messages == 2:
                 arrived.set()
-                time.sleep(0.15)
+                exchange.until(leaving)
         return False
 
     def left(conversation: Conversation) -> None:
-        arrived.wait(5)
-        time.sleep(0.02)
+        arrived.wait(PATIENCE)
         assert conversation._exchange is not None
+        leaving.set()
         conversation._exchange.end()
 
-    answers = [Says(("one",)), Says(_Slowly("abcdefgh")), Says(("three",))]
+    answers = [Says(("one",)), Says(tuple("abcdefgh"), holds=True), Says(("three",))]
     with (
         FakeChatUi(version, answer=answers, before=takes_its_time) as server,
         H2oSession(server.url) as client,

@@ -16,6 +16,7 @@ from nbclient import NotebookClient
 from h2o_client.pytest_plugin import H2oServer
 from h2o_client.wire.events import Final, Token
 from kernels import Kernel, Ran
+from local_service import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 QUICKSTART = ROOT / "examples" / "quickstart.ipynb"
@@ -135,7 +136,7 @@ def test_an_interrupt_stops_it_and_leaves_nothing(
     assert ran.shown[0]["text/plain"].endswith("\n\n[stopped]")
     assert "stopped</div>" in ran.shown[0]["text/html"]
     assert ran.error == ["KeyboardInterrupt: The answer was stopped; what had come of it is kept."]
-    assert endless.stopped.wait(5)
+    assert endless.stopped.wait(PATIENCE)
     assert stops(h2o_server) == 1
     assert kernel.run("1 / 0").status == "error"
     assert kernel.run("import asyncio; await asyncio.sleep(0)").status == "ok"
@@ -157,7 +158,7 @@ def test_an_interrupt_of_a_loop_leaves_nothing_either(
     h2o_server.answers(endless)
     ran = run_and_interrupt(kernel, code)
     assert ran.status == "error"
-    assert endless.stopped.wait(5)
+    assert endless.stopped.wait(PATIENCE)
     assert kernel.run("client.close(); await async_client.aclose()").status == "ok"
     assert stops(h2o_server) == 1
     assert created(h2o_server) == deleted(h2o_server) == 1
@@ -208,7 +209,7 @@ def test_a_background_answer_is_stopped_by_its_stop(kernel: Kernel, h2o_server: 
     kernel.run("reply = async_client.stream('x')\nreply")
     code = "while not reply.text: await asyncio.sleep(0.01)\nawait reply.stop()"
     assert kernel.run(f"import asyncio\n{code}").status == "ok"
-    assert endless.stopped.wait(5)
+    assert endless.stopped.wait(PATIENCE)
 
 
 def test_the_end_of_the_kernel_deletes_the_conversation(h2o_server: H2oServer) -> None:
@@ -240,7 +241,9 @@ def test_the_quickstart_is_committed_without_outputs() -> None:
 def test_the_quickstart_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     notebook = nbformat.read(QUICKSTART, as_version=4)
-    client = NotebookClient(notebook, timeout=100, resources={"metadata": {"path": str(tmp_path)}})
+    client = NotebookClient(
+        notebook, timeout=PATIENCE, resources={"metadata": {"path": str(tmp_path)}}
+    )
     client.execute()
     cells = {cell.source.partition("\n")[0]: cell for cell in notebook.cells}
     said = {line: _said(cell.get("outputs", [])) for line, cell in cells.items()}

@@ -19,6 +19,7 @@ from h2o_client import (
 )
 from h2o_client.generations.v0_3 import SAMPLING
 from h2o_client.server import serve
+from local_service import PATIENCE
 from proxies import LoggingProxy, SocksProxy
 from scripted import ScriptedServer
 
@@ -146,7 +147,7 @@ async def test_leaving_early_deletes_the_conversation() -> None:
 
         assert [token async for token in first()] == ["Hello"]
         gc.collect()
-        with anyio.fail_after(5):
+        with anyio.fail_after(PATIENCE):
             while f"DELETE {MESSAGE}" not in server.paths():
                 await anyio.sleep(0.01)
 

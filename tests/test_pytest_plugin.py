@@ -106,7 +106,7 @@ def test_it_breaks_the_connection_off(server: H2oServer, client: H2oSession) -> 
 
 def test_its_options_are_serve_s() -> None:
     with H2oServer(terms=True, model="mine") as server:
-        assert requests.post(f"{server.url}/conversation", timeout=10).status_code == 405
+        assert requests.post(f"{server.url}/conversation", timeout=60).status_code == 405
         with H2oSession(server.url) as client:
             assert client.models()[0].id == "mine"
 
@@ -130,14 +130,14 @@ def test_the_fixture_is_a_server_for_each_test(
         urls = []
 
         def test_one(h2o_server):
-            assert requests.get(h2o_server.url, timeout=10).status_code == 200
+            assert requests.get(h2o_server.url, timeout=60).status_code == 200
             assert [each.path for each in h2o_server.requests] == ["/"]
             urls.append(h2o_server.url)
 
         def test_two(h2o_server):
             assert h2o_server.requests == h2o_server.prompts == []
             try:
-                requests.get(urls[0], timeout=10)
+                requests.get(urls[0], timeout=60)
             except requests.ConnectionError:
                 return
             assert urls[0] == h2o_server.url
@@ -156,7 +156,7 @@ def test_a_marker_or_a_parameter_says_which_chat_ui_it_is(
         import pytest, requests
 
         def models(server):
-            return requests.get(f"{server.url}/api/models", timeout=10)
+            return requests.get(f"{server.url}/api/models", timeout=60)
 
         @pytest.mark.h2o_server(chat_ui="0.10", model="mine")
         def test_today(h2o_server):
@@ -164,7 +164,7 @@ def test_a_marker_or_a_parameter_says_which_chat_ui_it_is(
 
         @pytest.mark.h2o_server(terms=True)
         def test_of_2023(h2o_server):
-            assert requests.post(f"{h2o_server.url}/conversation", timeout=10).status_code == 405
+            assert requests.post(f"{h2o_server.url}/conversation", timeout=60).status_code == 405
 
         @pytest.mark.parametrize("h2o_server", ["0.4", "0.10"], indirect=True)
         def test_both(h2o_server, request):
@@ -179,13 +179,13 @@ def test_a_marker_or_a_parameter_says_which_chat_ui_it_is(
 def said(server: H2oServer, prompt: str) -> list[dict[str, object]]:
     """What a chat-ui of today answers, asked as a browser does: neither life signs nor padding."""
     with requests.Session() as browser:
-        made = browser.post(f"{server.url}/conversation", json={"model": "h2o_server"}, timeout=10)
+        made = browser.post(f"{server.url}/conversation", json={"model": "h2o_server"}, timeout=60)
         path = f"conversation/{made.json()['conversationId']}"
         cookie = {"Cookie": made.headers["set-cookie"].partition(";")[0], "Origin": server.url}
-        stored = browser.get(f"{server.url}/api/{path}", headers=cookie, timeout=10).json()
+        stored = browser.get(f"{server.url}/api/{path}", headers=cookie, timeout=60).json()
         data = json.dumps({"inputs": prompt, "id": stored["messages"][0]["id"]})
         answer = browser.post(
-            f"{server.url}/{path}", files={"data": (None, data)}, headers=cookie, timeout=10
+            f"{server.url}/{path}", files={"data": (None, data)}, headers=cookie, timeout=60
         )
     updates = [json.loads(line) for line in answer.content.split(b"\n") if line.strip()]
     return [

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from h2o_client.server import serve
+from local_service import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.rst").read_text(encoding="utf-8")
@@ -52,7 +53,7 @@ def test_the_demo_has_a_server_answer_a_command() -> None:
         text=True,
         check=True,
         cwd=ROOT,
-        timeout=100,
+        timeout=PATIENCE,
     )
     assert "Listening on http://127.0.0.1:" in done.stdout
     answer, _, following = done.stdout.rpartition("client.stream(")[2].partition("Try next")

@@ -8,7 +8,6 @@ import json
 import pickle
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,6 +32,7 @@ from h2o_client import (
 from h2o_client.wire.events import Failure
 from h2o_client.wire.sse import write_comment
 from h2o_client.wire.tgi import write_failure, write_token
+from local_service import PATIENCE, at_once
 from scripted import Exchange, Framing, Script, ScriptedServer
 
 MESSAGE = f"/conversation/{ID}"
@@ -72,7 +72,7 @@ def test_tokens_come_one_by_one_the_moment_their_bytes_do(ask: Ask, framing: Fra
         exchange.head(200, {"Set-Cookie": COOKIE}, framing=framing, length=size)
         for event in events:
             exchange.write(event)
-            assert taken.acquire(timeout=5)
+            assert taken.acquire(timeout=PATIENCE)
         exchange.end()
 
     server, reply = ask(message)
@@ -174,12 +174,11 @@ def test_the_end_is_the_last_event_and_not_the_end_of_the_body(ask: Ask) -> None
         exchange.head(200)
         for event in tokens("a"):
             exchange.write(event)
-        exchange.gone(30)
+        exchange.until_gone()
 
     _, reply = ask(message)
-    began = time.monotonic()
-    assert reply.read().text == "a"
-    assert time.monotonic() - began < 5
+    with at_once():
+        assert reply.read().text == "a"
 
 
 def broken_by(*events: bytes, how: str) -> Callable[[Exchange], None]:
@@ -192,7 +191,7 @@ def broken_by(*events: bytes, how: str) -> Callable[[Exchange], None]:
         elif how == "cut":
             exchange.cut()
         else:
-            exchange.gone(30)
+            exchange.until_gone()
 
     return message
 
@@ -289,7 +288,7 @@ def test_a_login_wall_in_place_of_the_stream_is_one(ask: Ask) -> None:
 
 def test_silence_before_the_first_token_is_raised_by_stream(ask: Ask) -> None:
     def silent(exchange: Exchange) -> None:
-        exchange.gone(30)
+        exchange.until_gone()
         exchange.cut()
 
     with pytest.raises(TransportTimeout) as caught:
@@ -328,14 +327,18 @@ def test_a_caller_that_is_slow_is_no_silent_server(ask: Ask) -> None:
     def message(exchange: Exchange) -> None:
         exchange.head(200)
         exchange.write(HELLO[0])
-        exchange.stall(0.3)
+        exchange.until(taken)
         for event in tokens("!"):
             exchange.write(event)
         exchange.end()
+        sent.set()
 
+    taken, sent = threading.Event(), threading.Event()
     _, reply = ask(message, timeout=Timeouts(idle=0.5))
     assert next(reply) == "Hello"
-    threading.Event().wait(0.8)
+    taken.set()
+    assert sent.wait(PATIENCE)
+    threading.Event().wait(0.7)  # longer than idle
     assert list(reply) == ["!"]
 
 
@@ -345,7 +348,7 @@ def test_the_total_time_ends_an_answer_that_goes_on(ask: Ask) -> None:
         while not exchange.gone(0.02):
             exchange.write(HELLO[0])
 
-    _, reply = ask(unending, timeout=Timeouts(total=0.5))
+    _, reply = ask(unending, timeout=Timeouts(total=2))
     with pytest.raises(TransportTimeout) as caught:
         reply.read()
     assert caught.value.which == "total"
@@ -356,17 +359,16 @@ def unending(exchange: Exchange) -> None:
     """Sends a token, then nothing, until the client hangs up."""
     exchange.head(200)
     exchange.write(HELLO[0])
-    exchange.gone(30)
+    exchange.until_gone()
 
 
 def test_breaking_off_stops_the_model_and_deletes_the_conversation(ask: Ask) -> None:
     server, reply = ask(unending)
     for _ in reply:
         break
-    began = time.monotonic()
-    reply.close()
-    reply.close()
-    assert time.monotonic() - began < 2
+    with at_once():
+        reply.close()
+        reply.close()
     assert server.paths()[-2:] == [STOP, DELETE]
     assert reply.finish_reason == "stopped"
     assert reply.text == "Hello"
@@ -400,6 +402,13 @@ def test_nothing_is_stopped_that_has_ended(ask: Ask) -> None:
     assert server.count("DELETE") == 1
 
 
+@pytest.fixture
+def last_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What still comes after a stop is waited for, on a busy machine too."""
+    monkeypatch.setattr("h2o_client.exchange._LAST_WORDS", PATIENCE)
+
+
+@pytest.mark.usefixtures("last_words")
 def test_stop_hands_over_what_still_comes_and_ends_without_an_error(ask: Ask) -> None:
     stopped = threading.Event()
 
@@ -428,16 +437,16 @@ def test_stop_from_another_thread_frees_the_reader_of_a_server_that_does_not_car
 ) -> None:
     server, reply = ask(unending)
     assert next(reply) == "Hello"
-    began = time.monotonic()
     thread = threading.Thread(target=reply.stop)
     thread.start()
-    assert list(reply) == []
+    with at_once():
+        assert list(reply) == []
     thread.join()
-    assert 1 < time.monotonic() - began < 4
     assert reply.finish_reason == "stopped"
     assert server.count("POST", f"{MESSAGE}/stop-generating") == 1
 
 
+@pytest.mark.usefixtures("last_words")
 def test_a_failure_that_answers_a_stop_is_no_error(ask: Ask) -> None:
     stopped = threading.Event()
 
@@ -458,12 +467,11 @@ def test_a_failure_that_answers_a_stop_is_no_error(ask: Ask) -> None:
 def test_close_from_another_thread_ends_the_reader_at_once(ask: Ask) -> None:
     _, reply = ask(unending)
     assert next(reply) == "Hello"
-    began = time.monotonic()
     thread = threading.Thread(target=reply.close)
     thread.start()
-    assert list(reply) == []
+    with at_once():
+        assert list(reply) == []
     thread.join()
-    assert time.monotonic() - began < 1
     assert reply.finish_reason == "stopped"
 
 
@@ -496,7 +504,7 @@ def test_a_hundred_runs_leave_nothing(leaks_nothing: None, how: str) -> None:
         else:
             exchange.head(200)
             exchange.write(HELLO[0])
-            exchange.gone(10)
+            exchange.until_gone()
             exchange.cut()
 
     with ScriptedServer(chat_ui(message, create=create)) as server:
@@ -547,19 +555,28 @@ def test_an_answer_asked_for_twice_in_one_conversation_is_the_callers_mistake() 
         assert json.loads(server.requests[-3].body)["inputs"] == "Hi"
 
 
+def and_then(script: Script, do: Callable[[], object]) -> Script:
+    def message(exchange: Exchange) -> None:
+        script(exchange)
+        do()
+
+    return message
+
+
 def test_an_answer_that_has_ended_unread_is_not_stopped(ask: Ask) -> None:
-    server, reply = ask(streams(tokens("a", "b")))
+    sent = threading.Event()
+    server, reply = ask(and_then(streams(tokens("a", "b")), sent.set))
     assert next(reply) == "a"
-    server.wait_for(lambda server: server.requests[-1].path == MESSAGE)
-    threading.Event().wait(0.2)
+    assert sent.wait(PATIENCE)
     reply.close()
     assert server.paths()[-2:] == [f"POST {MESSAGE}", DELETE]
 
 
 def test_stopping_an_answer_that_has_ended_unread_hands_it_over(ask: Ask) -> None:
-    server, reply = ask(streams(tokens("a", "b")))
+    sent = threading.Event()
+    server, reply = ask(and_then(streams(tokens("a", "b")), sent.set))
     assert next(reply) == "a"
-    threading.Event().wait(0.2)
+    assert sent.wait(PATIENCE)
     reply.stop()
     assert list(reply) == ["b"]
     assert reply.finish_reason == "stop"
@@ -591,18 +608,16 @@ def test_a_flood_of_comments_is_no_first_token(ask: Ask) -> None:
             exchange.write(write_comment("x" * 1000))
 
     _, reply = ask(message, timeout=Timeouts(first_token=0.5))
-    began = time.monotonic()
-    with pytest.raises(TransportTimeout) as caught:
+    with pytest.raises(TransportTimeout) as caught, at_once():
         reply.read()
     assert caught.value.which == "first_token"
-    assert time.monotonic() - began < 4
 
 
 def test_a_broken_chunk_behind_text_does_not_keep_a_dropped_reply_alive(ask: Ask) -> None:
     def message(exchange: Exchange) -> None:
         exchange.head(200)
         exchange.send(b"%x\r\n%b\r\n" % (len(HELLO[0]), HELLO[0]) + b"zz\r\n")
-        exchange.gone(10)
+        exchange.until_gone()
 
     server, reply = ask(message)
     assert next(reply) == "Hello"
@@ -614,6 +629,7 @@ def test_a_broken_chunk_behind_text_does_not_keep_a_dropped_reply_alive(ask: Ask
         gc.enable()
 
 
+@pytest.mark.usefixtures("last_words")
 def test_stop_does_not_wait_for_a_server_that_is_slow_to_answer(leaks_nothing: None) -> None:
     go_on, stopped = threading.Event(), threading.Event()
 
@@ -631,9 +647,7 @@ def test_stop_does_not_wait_for_a_server_that_is_slow_to_answer(leaks_nothing: N
     with ScriptedServer(chat_ui(message, stop=slow)) as server, H2oSession(server.url) as client:
         reply = client.stream("Hi")
         assert next(reply) == "Hello"
-        began = time.monotonic()
-        reply.stop()
-        assert time.monotonic() - began < 0.2
+        reply.stop()  # which is not answered before go_on
         stopped.set()
         assert next(reply) == " there"
         go_on.set()
@@ -654,7 +668,7 @@ def updates(*documents: dict[str, object], pause: float = 0.0, end: bool = True)
         if end:
             exchange.end()
         else:
-            exchange.stall(10, until_gone=True)
+            exchange.until_gone()
 
     return message
 
@@ -666,17 +680,16 @@ TOKEN: dict[str, object] = {"type": "stream", "token": "a"}
 
 def test_updates_that_keep_the_connection_alive_are_no_life_between_tokens(ask: Ask) -> None:
     # About ten a second come in silence from v0.9.3 on: no socket ever times out.
-    began = time.monotonic()
-    _, reply = ask(updates(STARTED, TOKEN, *[ALIVE] * 50, pause=0.05), timeout=Timeouts(idle=0.4))
+    script = updates(STARTED, TOKEN, *[ALIVE] * 1000, pause=0.05)
+    _, reply = ask(script, timeout=Timeouts(idle=0.4))
     with pytest.raises(TransportTimeout) as raised:
         reply.read()
     assert (raised.value.which, raised.value.partial) == ("idle", "a")
-    assert time.monotonic() - began < 1.5
 
 
 def test_updates_that_keep_the_connection_alive_are_no_first_token(ask: Ask) -> None:
     timeout = Timeouts(first_token=0.4)
-    _, reply = ask(updates(STARTED, *[ALIVE] * 50, pause=0.05), timeout=timeout)
+    _, reply = ask(updates(STARTED, *[ALIVE] * 1000, pause=0.05), timeout=timeout)
     with pytest.raises(TransportTimeout) as raised:
         reply.read()
     assert raised.value.which == "first_token"
@@ -685,6 +698,6 @@ def test_updates_that_keep_the_connection_alive_are_no_first_token(ask: Ask) -> 
 def test_other_updates_are_life(ask: Ask) -> None:
     tool: dict[str, object] = {"type": "tool", "subtype": "eta", "eta": 1}
     final: dict[str, object] = {"type": "finalAnswer", "text": "a"}
-    script = updates(STARTED, TOKEN, *[tool] * 6, final, pause=0.1)
-    _, reply = ask(script, timeout=Timeouts(idle=0.4))
+    script = updates(STARTED, TOKEN, *[tool] * 6, final, pause=0.4)
+    _, reply = ask(script, timeout=Timeouts(idle=2))
     assert reply.read().text == "a"

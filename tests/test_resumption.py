@@ -6,14 +6,12 @@ import logging
 import os
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-import fake_model
 from cutting import BreakingPath, Cut, How
 from fake_chatui import FakeChatUi
 from fake_checks import MESSAGE, check
@@ -38,7 +36,7 @@ from h2o_client import (
 from h2o_client.generations.latest import Latest
 from h2o_client.generations.v0_9_6 import V0_9_6
 from h2o_client.wire.events import Elicitation, Event
-from local_service import Request
+from local_service import PATIENCE, Request, at_once
 
 FULL = os.environ.get("SOAK") == "full"
 WORDS = [f"w{number} " for number in range(8)]
@@ -47,7 +45,7 @@ TEXT = "".join(TOKENS)
 ANSWER = TEXT.rstrip()
 LOG = re.compile(r"/conversation/[^/]+/stream")
 PATIENT = Timeouts(first_token=60.0, idle=60.0)
-IMPATIENT = Timeouts(first_token=60.0, idle=0.3)
+IMPATIENT = Timeouts(first_token=60.0, idle=0.5)
 
 
 @pytest.fixture(autouse=True)
@@ -229,7 +227,7 @@ def test_a_log_that_has_expired_is_made_up_for_by_the_conversation() -> None:
         assert answer.message_id is None or answer.message_id
 
 
-def test_an_error_of_the_model_is_found_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_the_model_is_found_in_the_log() -> None:
     for expire in (False, True):
         with talking(Way([Cut(400, "reset")]), answer=[Says(TOKENS, end="error")]) as (
             server,
@@ -369,15 +367,12 @@ def test_the_time_for_the_first_token_is_one_however_often_a_connection_dies(
 ) -> None:
     # With first_token=1 an error came after 5.2 s.
     monkeypatch.setattr(resumption, "_FIRST_PAUSE", 60.0)
-    monkeypatch.setattr(fake_model, "GOES_ON", 60.0)
     way = Way([Cut(at, "stall")], [Cut(0, "stall"), Cut(0, "lost"), Cut(0, "stall")] * 9)
     patience = {"timeout": Timeouts(first_token=1.0)}
     with talking(way, answer=[Says((), holds=True)], client=patience) as (_, _, client):
-        began = time.monotonic()
-        with pytest.raises(TransportTimeout) as caught:
+        with pytest.raises(TransportTimeout) as caught, at_once():
             client.chat("Hello")
         assert (caught.value.which, caught.value.seconds) == ("first_token", 1.0)
-        assert time.monotonic() - began < 20
 
 
 @pytest.mark.usefixtures("notices_soon")
@@ -423,7 +418,7 @@ def test_a_message_that_may_still_arrive_is_not_sent_again() -> None:
 
     def before(exchange: Any) -> bool:
         if exchange.request.method == "POST" and MESSAGE.fullmatch(exchange.request.path):
-            late.wait(20)
+            late.wait(PATIENCE)
         return False
 
     with FakeChatUi("head", answer=[Says(TOKENS)], before=before) as server:
@@ -464,16 +459,13 @@ def test_what_may_have_cost_the_connection_alone(
 
 
 def test_the_total_time_holds_while_an_answer_is_taken_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resumption, "_FIRST_PAUSE", 60.0)
-    monkeypatch.setattr(fake_model, "GOES_ON", 60.0)
+    monkeypatch.setattr(resumption, "_FIRST_PAUSE", PATIENCE)
     way = Way([Cut(600, "reset")], [Cut(0, "lost")] * 9)
     says = [Says(TOKENS, holds=True)]
-    with talking(way, answer=says, client={"timeout": Timeouts(total=0.5)}) as (_, _, client):
-        began = time.monotonic()
-        with pytest.raises(TransportTimeout) as caught:
+    with talking(way, answer=says, client={"timeout": Timeouts(total=2)}) as (_, _, client):
+        with pytest.raises(TransportTimeout) as caught, at_once():
             client.chat("Hello")
         assert caught.value.which == "total"
-        assert time.monotonic() - began < 10
         assert caught.value.partial
 
 
@@ -486,7 +478,7 @@ def waits(server: FakeChatUi, path: BreakingPath) -> None:
 def test_an_answer_can_be_ended_while_it_waits_to_be_taken_up(
     what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resumption, "_FIRST_PAUSE", 60.0)
+    monkeypatch.setattr(resumption, "_FIRST_PAUSE", PATIENCE)
     says = Says(TOKENS, holds=True)
     with talking(Way([Cut(600, "reset")], [Cut(0, "lost")] * 9), answer=[says]) as (
         server,
@@ -501,9 +493,8 @@ def test_an_answer_can_be_ended_while_it_waits_to_be_taken_up(
 
         thread = threading.Thread(target=end)
         thread.start()
-        began = time.monotonic()
-        text = "".join(reply)
-        assert time.monotonic() - began < 10
+        with at_once():
+            text = "".join(reply)
         thread.join()
         assert TEXT.startswith(text)
         assert reply.finish_reason == "stopped"
@@ -533,18 +524,22 @@ def test_an_answer_that_waits_for_the_user_is_not_taken_up_and_goes_on_after_it(
         assert len(server.prompts) == 2
 
 
-def test_an_answer_that_goes_on_after_the_user_has_all_the_time_for_its_first_token(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_an_answer_that_goes_on_after_the_user_has_all_the_time_for_its_first_token() -> None:
     # Taken up again, it had the time between two tokens alone, since the answer had begun before.
-    monkeypatch.setattr(fake_model, "GOES_ON", 1.0)
     says = [Says(("One",), asks=True), Says((), holds=True, rest=(" two",))]
     patience = {"timeout": Timeouts(first_token=60.0, idle=0.3)}
-    with talking(Way([None, Cut(450, "reset")]), answer=says, client=patience) as (_, _, client):
+    with talking(Way([None, Cut(450, "reset")]), answer=says, client=patience) as (
+        server,
+        _,
+        client,
+    ):
         reply = client.stream("Hello")
         assert "".join(reply) == "One"
         reply.answer_elicitation("accept", {"confirm": "DELETE"})
+        speaking = threading.Timer(1.0, server.released.set)  # later than idle
+        speaking.start()
         assert ("".join(reply), reply.resumed) == (" two", 1)
+        speaking.join()
 
 
 def test_the_next_message_builds_on_an_answer_that_was_taken_up() -> None:
@@ -645,7 +640,6 @@ def test_a_silence_is_counted_from_one_body_of_the_log_to_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(resumption, "_LIVED", 0.0)
-    monkeypatch.setattr(fake_model, "GOES_ON", 60.0)
     says = Says(TOKENS, holds=True)
     with talking(Way([Cut(500, "reset")]), answer=[says], client={"timeout": IMPATIENT}) as (
         server,
@@ -653,16 +647,13 @@ def test_a_silence_is_counted_from_one_body_of_the_log_to_the_next(
         client,
     ):
         server.log_seconds = 0.1
-        began = time.monotonic()
-        with pytest.raises(TransportTimeout) as caught:
+        with pytest.raises(TransportTimeout) as caught, at_once():
             client.chat("Hello")
-        assert (caught.value.which, caught.value.seconds) == ("idle", 0.3)
-        assert time.monotonic() - began < 5
+        assert (caught.value.which, caught.value.seconds) == ("idle", 0.5)
         assert len(server.resumed) > 2
 
 
-def test_heartbeats_without_a_word_are_the_models_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fake_model, "GOES_ON", 60.0)
+def test_heartbeats_without_a_word_are_the_models_silence() -> None:
     says = Says(TOKENS, holds=True)
     with talking(Way([Cut(500, "reset")]), answer=[says], client={"timeout": IMPATIENT}) as (
         server,
@@ -701,10 +692,7 @@ class Unheard:
         return lambda *args, **kwargs: False
 
 
-def test_a_conversation_that_will_be_deleted_has_its_model_stopped(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(fake_model, "GOES_ON", 60.0)
+def test_a_conversation_that_will_be_deleted_has_its_model_stopped() -> None:
     says = Says(TOKENS, holds=True)
     with talking(Way([Cut(500, "reset")]), answer=[says], client={"max_retries": 0}) as (
         server,
@@ -719,7 +707,8 @@ def test_a_conversation_that_will_be_deleted_has_its_model_stopped(
 def test_what_is_read_back_keeps_nobody_who_closes_or_has_no_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fake_model, "GOES_ON", 60.0)
+    monkeypatch.setattr("h2o_client.settling._READ_BACK_WITHIN", PATIENCE)
+    monkeypatch.setattr("h2o_client.exchange._READ_BACK_WITHIN", PATIENCE)
     stored = re.compile(r"/api/(v2/)?conversations?/[^/]+")
 
     def way(request: Request) -> Cut | None:
@@ -744,10 +733,8 @@ def test_what_is_read_back_keeps_nobody_who_closes_or_has_no_time(
             thread = threading.Thread(target=close)
             if closes:
                 thread.start()
-            began = time.monotonic()
-            with pytest.raises(TransportError) as caught:
+            with pytest.raises(TransportError) as caught, at_once():
                 reply.read()
-            assert time.monotonic() - began < 1.5
             assert caught.value.stored == ()
             if closes:
                 thread.join()

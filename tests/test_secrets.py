@@ -74,6 +74,9 @@ def chain(error: BaseException) -> list[str]:
     return seen
 
 
+pytestmark = pytest.mark.usefixtures("reads_back_soon")
+
+
 def check(text: str) -> None:
     for canary in CANARIES:
         place = text.find(canary)

@@ -10,6 +10,7 @@ import pytest
 
 from h2o_client.server import Access, Server, serve
 from h2o_client.server.access import write_to
+from local_service import PATIENCE
 from test_server_answer import FedEngine, Stream
 from test_server_app import Visitor
 
@@ -69,9 +70,9 @@ def test_a_request_nobody_waited_for_has_its_record_too(
     visitor = Visitor(server.url)
     made = visitor.create()
     stopped = Stream(visitor, made)
-    assert engine.begun.wait(10)
+    assert engine.begun.wait(PATIENCE)
     visitor.send("POST", f"/conversation/{made}/stop-generating")
-    assert engine.ended.wait(10)
+    assert engine.ended.wait(PATIENCE)
     stopped.close()
     server.close()
     message = next(record for record in records if record.path == f"/conversation/{made}")

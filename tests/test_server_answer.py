@@ -25,6 +25,7 @@ from h2o_client.server import (
     serve,
 )
 from h2o_client.wire.events import Final, Token
+from local_service import PATIENCE
 from test_server_app import INTERNAL_ERROR, Visitor
 
 Item = Token | Final | Exception | None
@@ -87,7 +88,9 @@ class Stream:
 
     def __init__(self, visitor: Visitor, conversation_id: str, inputs: str = "Hello") -> None:
         host = urlsplit(visitor.url)
-        self._connection = http.client.HTTPConnection(str(host.hostname), host.port, timeout=10)
+        self._connection = http.client.HTTPConnection(
+            str(host.hostname), host.port, timeout=PATIENCE
+        )
         self.options = {"id": str(uuid.uuid4()), "response_id": str(uuid.uuid4())}
         body = {"inputs": inputs, "stream": True, "options": self.options}
         headers = {"Content-Type": "application/json", "Cookie": f"hf-chat={visitor.session}"}
@@ -167,7 +170,7 @@ def test_each_token_comes_when_it_is_made_and_headers_with_the_first(
     engine: FedEngine, visitor: Visitor, stream: Callable[..., Stream]
 ) -> None:
     answer = stream(visitor.create())
-    assert engine.begun.wait(10)
+    assert engine.begun.wait(PATIENCE)
     engine.words("one")
     assert answer.text() == "one"
     engine.words("two")
@@ -259,7 +262,7 @@ def test_what_is_not_streamed_is_one_json_document_and_is_not_kept(
 def test_a_connection_is_kept_alive_after_a_stream(visitor: Visitor, engine: FedEngine) -> None:
     made = visitor.create()
     host = urlsplit(visitor.url)
-    connection = http.client.HTTPConnection(str(host.hostname), host.port, timeout=10)
+    connection = http.client.HTTPConnection(str(host.hostname), host.port, timeout=PATIENCE)
     headers = {"Content-Type": "application/json", "Cookie": f"hf-chat={visitor.session}"}
     sockets = set()
     for _ in range(2):
@@ -414,7 +417,7 @@ def test_a_stopped_stream_ends_without_its_last_chunk_and_its_part_is_kept(
     assert visitor.messages(made) == [("user", "Hello"), ("assistant", "one two")]
     with pytest.raises(http.client.IncompleteRead):
         answer.rest()
-    assert engine.ended.wait(10)
+    assert engine.ended.wait(PATIENCE)
 
 
 def test_a_stop_before_the_first_token_gives_no_http_answer(
@@ -422,7 +425,7 @@ def test_a_stop_before_the_first_token_gives_no_http_answer(
 ) -> None:
     made = visitor.create()
     answer = stream(made)
-    assert engine.begun.wait(10)
+    assert engine.begun.wait(PATIENCE)
     stop(visitor, made)
     with pytest.raises(http.client.RemoteDisconnected):
         answer.rest()
@@ -457,7 +460,7 @@ def test_a_stop_ends_a_stream_that_nobody_reads(visitor: Visitor, engine: FedEng
     engine.words(*["x" * 100_000] * 100)
     assert unread.text() == "x" * 100_000
     stop(visitor, made)
-    assert engine.ended.wait(10)
+    assert engine.ended.wait(PATIENCE)
     unread.close()
 
 
@@ -469,7 +472,7 @@ def test_a_client_that_goes_away_stops_its_generation_and_the_part_is_kept(
     engine.words("one")
     assert answer.text() == "one"
     answer.close()
-    assert engine.ended.wait(10)
+    assert engine.ended.wait(PATIENCE)
     assert visitor.messages(made) == [("user", "Hello"), ("assistant", "one")]
 
 
@@ -495,7 +498,7 @@ def test_of_two_messages_at_once_the_last_to_finish_stays(
     assert first.text() == "one"
     engine.begun.clear()
     second = stream(made, "second")
-    assert engine.begun.wait(10)
+    assert engine.begun.wait(PATIENCE)
     engine.feed.put(Final())  # which of the two gets it does not matter
     engine.feed.put(Final())
     first.rest(), second.rest()
@@ -566,4 +569,4 @@ def test_where_a_connection_cannot_be_dropped_a_stop_is_an_error(engine: FedEngi
             await asked("POST", f"{path}/stop-generating")
 
     anyio.run(main)
-    assert engine.ended.wait(10)
+    assert engine.ended.wait(PATIENCE)

@@ -18,6 +18,7 @@ from h2o_client.server import BUNDLED_MODEL, Server, Turn, serve
 from h2o_client.wire import pagedata
 from h2o_client.wire.events import Final, Token
 from h2o_client.wire.pagedata import UNDEFINED, Data, Failed, Skipped
+from local_service import PATIENCE
 
 INTERNAL_ERROR = '{"message":"Internal Error"}'
 NOT_FOUND = '{"message":"Conversation not found"}'
@@ -49,7 +50,7 @@ class Visitor:
             self.url + path,
             headers=headers,
             allow_redirects=False,
-            timeout=10,
+            timeout=PATIENCE,
             **given,
         )
 
@@ -379,7 +380,9 @@ def test_every_answer_of_a_route_sets_the_secure_cookie(visitor: Visitor) -> Non
 
 
 def test_without_a_cookie_a_new_session_is_made(server: Server) -> None:
-    answer = requests.post(f"{server.url}/conversation", json={"model": BUNDLED_MODEL}, timeout=10)
+    answer = requests.post(
+        f"{server.url}/conversation", json={"model": BUNDLED_MODEL}, timeout=PATIENCE
+    )
     session = re.match(r"hf-chat=([0-9a-f-]{36});", answer.headers["set-cookie"])
     assert session is not None
     visitor = Visitor(server.url, session[1])
@@ -395,7 +398,7 @@ def test_a_cookie_the_client_invents_is_accepted(server: Server) -> None:
 
 def test_the_cookie_can_go_without_secure() -> None:
     with serve(echo, secure_cookie=False) as server:
-        cookie = requests.get(f"{server.url}/__data.json", timeout=10).headers["set-cookie"]
+        cookie = requests.get(f"{server.url}/__data.json", timeout=PATIENCE).headers["set-cookie"]
     assert cookie.endswith("HttpOnly; SameSite=Lax")
 
 
@@ -602,7 +605,7 @@ def test_getting_what_can_only_be_posted_says_what_is_allowed(visitor: Visitor) 
 
 def test_a_client_that_leaves_in_the_middle_of_its_request_harms_nobody(visitor: Visitor) -> None:
     host = urlsplit(visitor.url)
-    connection = http.client.HTTPConnection(str(host.hostname), host.port, timeout=10)
+    connection = http.client.HTTPConnection(str(host.hostname), host.port, timeout=PATIENCE)
     connection.putrequest("POST", "/conversation")
     connection.putheader("Content-Type", "application/json")
     connection.putheader("Content-Length", "100")

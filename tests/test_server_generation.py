@@ -9,6 +9,7 @@ import pytest
 from h2o_client.server import Turn
 from h2o_client.server.generation import Generations, Overloaded
 from h2o_client.wire.events import Final, Token
+from local_service import PATIENCE
 
 
 class WaitingEngine:
@@ -27,7 +28,7 @@ class WaitingEngine:
         self.begun.set()
         try:
             while True:
-                assert self.on.wait(10)
+                assert self.on.wait(PATIENCE)
                 yield Token("on")
         finally:
             self.closed.set()

@@ -11,6 +11,7 @@ import pytest
 
 from h2o_client.server import BUNDLED_MODEL, Server, serve
 from h2o_client.server.hook import host_name, is_loopback
+from local_service import PATIENCE
 from test_server_app import Visitor
 
 
@@ -63,7 +64,7 @@ def test_a_name_of_others_is_refused_so_that_no_page_can_rebind_it(
 
 def test_without_a_host_there_is_no_browser(server: Server) -> None:
     host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as client:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as client:
         client.sendall(b"GET /__data.json HTTP/1.0\r\n\r\n")
         assert client.recv(65536).startswith(b"HTTP/1.1 200")
 

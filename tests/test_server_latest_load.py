@@ -16,8 +16,9 @@ from h2o_client.server import Limits, connection, generation, serve
 from h2o_client.server.latest import frames
 from h2o_client.wire.events import Final
 from h2o_client.wire.runlog import write_update
+from local_service import PATIENCE
 from test_server_answer import FedEngine
-from test_server_latest_stream import COMPLETED, Asked, Reader, log_of, numbers, read, text
+from test_server_latest_stream import COMPLETED, Asked, Reader, log_of, numbers, text
 from test_server_v0_9_6_answer import eventually
 from test_server_v0_9_6_routes import Guest
 
@@ -81,7 +82,9 @@ def test_a_reader_that_does_not_read_holds_nothing_up(
         asked.leave()
         monkeypatch.setattr(frames, "write_update", counted)
         host = urlsplit(guest.url)
-        with socket.create_connection((str(host.hostname), host.port or 0), timeout=10) as client:
+        with socket.create_connection(
+            (str(host.hostname), host.port or 0), timeout=PATIENCE
+        ) as client:
             head = f"GET {log_of(made)} HTTP/1.1\r\nHost: {host.netloc}\r\n"
             client.sendall(f"{head}Cookie: hf-chat={guest.session}\r\n\r\n".encode())
             eventually(lambda: len(sent) == 2)
@@ -94,7 +97,7 @@ def test_a_reader_that_does_not_read_holds_nothing_up(
             eventually(lambda: len(dropped) == 1)
             # What the system has room for, and no more.
             assert sum(sent) < 15_000_000
-            assert len(text(read(guest, made))) == 20_000_000
+            assert len(guest.stored(made)[-1]["content"]) == 20_000_000
 
 
 def test_closing_the_server_ends_what_is_read_from_it(leaks_nothing: None) -> None:

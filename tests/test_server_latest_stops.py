@@ -10,6 +10,7 @@ import pytest
 from h2o_client.server import serve
 from h2o_client.server.latest import stops
 from h2o_client.wire.events import Final
+from local_service import PATIENCE
 from test_server_answer import FedEngine
 from test_server_latest_stream import Asked, read
 from test_server_v0_9_6_routes import Guest, crashed, told
@@ -37,7 +38,7 @@ def stop(guest: Guest, conversation_id: str, **body: object) -> None:
 def final(engine: FedEngine, asked: Asked) -> tuple[str, bool]:
     update = json.loads(asked.whole()[-2])
     # It takes no word any more that is meant for the next one.
-    assert engine.ended.wait(10)
+    assert engine.ended.wait(PATIENCE)
     engine.ended.clear()
     assert update["type"] == "finalAnswer"
     return update["text"], update["interrupted"]

@@ -15,6 +15,7 @@ import pytest
 
 from h2o_client.server import EngineFailure, Limits, serve
 from h2o_client.wire.events import Final
+from local_service import PATIENCE
 from recordings import recording
 from test_server_answer import FedEngine
 from test_server_v0_9_6_answer import FINISHED, Listener, eventually
@@ -44,7 +45,9 @@ class Reader:
 
     def __init__(self, guest: Guest, path: str, headers: dict[str, str] | None = None) -> None:
         host = urlsplit(guest.url)
-        self._connection = http.client.HTTPConnection(str(host.hostname), host.port, timeout=10)
+        self._connection = http.client.HTTPConnection(
+            str(host.hostname), host.port, timeout=PATIENCE
+        )
         cookie = {"Cookie": f"hf-chat={guest.session}", **(headers or {})}
         self._connection.request("GET", path, headers=cookie)
         self.response = self._connection.getresponse()
@@ -207,15 +210,20 @@ def test_a_broken_log_is_taken_up_behind_the_last_update(engine: FedEngine, gues
 
 def test_silence_is_broken_by_heartbeats(engine: FedEngine, guest: Guest) -> None:
     made = guest.create()
+    begun = time.monotonic()
     asked = Asked(guest, made)
     reader = Reader(guest, log_of(made, asked.id))
     reader.next(), reader.next()
-    begun = time.monotonic()
-    timer = threading.Timer(1.2, engine.words, ["late"])
-    timer.start()
+
+    def speak() -> None:
+        eventually(lambda: reader.heartbeats == 3)
+        engine.words("late")
+
+    speaking = threading.Thread(target=speak)
+    speaking.start()
     assert reader.next() == ("3", "update", {"type": "stream", "token": "late"})
-    assert 2 <= reader.heartbeats <= (time.monotonic() - begun) / 0.26
-    timer.join()
+    assert 3 <= reader.heartbeats <= (time.monotonic() - begun) / 0.26
+    speaking.join()
     reader.close()
     asked.leave()
 

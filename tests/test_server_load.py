@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import requests
 
 from h2o_client.server import BUNDLED_MODEL, ScriptedAnswer, ScriptedEngine, serve
+from local_service import PATIENCE
 from test_server_answer import FedEngine, Stream
 from test_server_app import Visitor
 from test_server_v0_9_6_routes import Guest
@@ -22,7 +23,7 @@ def test_50_clients_at_once_each_get_their_own_answers_and_nobody_else_s() -> No
         visitor = Visitor(server.url)
         visitor.accept()
         made = visitor.create()
-        together.wait(30)
+        together.wait(PATIENCE)
         for turn in range(3):
             answer = visitor.ask(made, f"client {number} turn {turn}")
             assert f'"generated_text":"client {number} turn {turn}"' in answer.text
@@ -43,7 +44,7 @@ def test_50_clients_at_once_of_a_chat_ui_of_today_are_kept_apart_as_well() -> No
         guest = Guest(server.url)
         guest.send("POST", "/settings", json={"shareConversationsWithModelAuthors": False})
         made = guest.create()
-        together.wait(30)
+        together.wait(PATIENCE)
         for turn in range(3):
             answer = guest.say(made, f"client {number} turn {turn}")
             assert f'"text":"client {number} turn {turn}"'.encode() in answer.content
@@ -68,7 +69,7 @@ def test_beyond_those_that_run_and_wait_a_message_is_503_with_a_time_to_come_bac
         visitor = Visitor(server.url)
         made = [visitor.create() for _ in range(4)]
         running = Stream(visitor, made[0])
-        assert engine.begun.wait(10)
+        assert engine.begun.wait(PATIENCE)
         waiting = [Stream(visitor, each) for each in made[1:3]]
         refused = _refused(visitor, made[3])
         assert refused.json() == {
@@ -87,7 +88,7 @@ def _refused(visitor: Visitor, conversation_id: str) -> requests.Response:
                 f"{visitor.url}/conversation/{conversation_id}",
                 json={"inputs": "x", "stream": True, "options": {}},
                 headers={"Cookie": f"hf-chat={visitor.session}"},
-                timeout=0.2,
+                timeout=0.5,
             )
         except requests.Timeout:
             continue

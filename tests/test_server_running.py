@@ -20,6 +20,7 @@ from h2o_client.errors import ConfigurationError
 from h2o_client.server import BUNDLED_MODEL, run
 from h2o_client.server.__main__ import main
 from h2o_client.wire.events import Final, Token
+from local_service import PATIENCE
 from scripted import Exchange, Routes, ScriptedServer
 from test_server_app import Visitor, echo
 
@@ -314,7 +315,7 @@ def ended(process: subprocess.Popen[str], number: int) -> tuple[str, str, int]:
     process.send_signal(number)
     assert process.stderr is not None
     assert process.stdout is not None
-    return process.stdout.read(), process.stderr.read(), process.wait(10)
+    return process.stdout.read(), process.stderr.read(), process.wait(PATIENCE)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM there")

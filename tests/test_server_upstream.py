@@ -253,7 +253,7 @@ def test_a_connection_that_breaks_cuts_the_answer() -> None:
 
 def test_an_upstream_that_is_silent_too_long_cuts_the_answer() -> None:
     with (
-        ScriptedServer(lambda exchange: exchange.stall(5, until_gone=True)) as upstream,
+        ScriptedServer(lambda exchange: exchange.until_gone()) as upstream,
         pytest.raises(AnswerCut, match="timed out"),
     ):
         list(UpstreamEngine(upstream.url, model="m", timeout=0.2)(HI, {}, never))
@@ -464,7 +464,7 @@ def test_a_stop_wakes_a_reader_that_waits(begun: bool) -> None:
             exchange.head(200, {"Content-Type": "text/event-stream"})
             exchange.write(chunk("x"))
         stopped.set()
-        assert exchange.gone(10)
+        exchange.until_gone()
         exchange.cut()
 
     with ScriptedServer(silent) as upstream, pytest.raises(AnswerCut):
@@ -476,7 +476,7 @@ def test_leaving_the_iterator_closes_the_connection() -> None:
     def endless(exchange: Exchange) -> None:
         exchange.head(200, {"Content-Type": "text/event-stream"})
         exchange.write(chunk("x"))
-        assert exchange.gone(10)
+        exchange.until_gone()
         exchange.cut()
 
     with ScriptedServer(endless) as upstream:

@@ -15,6 +15,7 @@ import requests
 
 from h2o_client.server import BUNDLED_MODEL, Limits, Server, serve
 from h2o_client.wire import superjson
+from local_service import PATIENCE
 from test_server_app import UNKNOWN, Visitor, echo, refused
 
 INVALID = '{"message":"Invalid request"}'
@@ -274,12 +275,12 @@ def test_only_answers_to_posts_set_the_cookie_and_no_refusal_of_the_hook_does(gu
 
 def test_without_a_cookie_every_request_is_another_session(server: Server) -> None:
     body = {"model": BUNDLED_MODEL}
-    created = requests.post(f"{server.url}/conversation", json=body, timeout=10)
+    created = requests.post(f"{server.url}/conversation", json=body, timeout=PATIENCE)
     url = f"{server.url}/api/v2/conversations/{created.json()['conversationId']}"
-    answer = requests.get(url, timeout=10)
+    answer = requests.get(url, timeout=PATIENCE)
     assert (answer.status_code, answer.json()) == (403, {"message": NO_ACCESS})
     session = created.headers["set-cookie"].partition(";")[0]
-    assert requests.get(url, headers={"Cookie": session}, timeout=10).status_code == 200
+    assert requests.get(url, headers={"Cookie": session}, timeout=PATIENCE).status_code == 200
 
 
 # The Origin rule

@@ -51,6 +51,8 @@ from h2o_client import (
 )
 from h2o_client.wire import pagedata
 from h2o_client.wire.pagedata import Data
+from local_service import PATIENCE, at_once
+from programs import start
 from scripted import Exchange, ScriptedServer, certificates, refusing_port
 
 Open = Callable[..., H2oSession]
@@ -557,8 +559,8 @@ def test_closing_ends_what_is_unfinished(leaks_nothing: None) -> None:
     def unending(exchange: Exchange) -> None:
         exchange.head(200)
         exchange.write(tokens("Hello", end=False)[0])
-        if exchange.gone(5):
-            gone.set()
+        exchange.until_gone()
+        gone.set()
 
     with ScriptedServer(chat_ui(unending)) as server:
         client = H2oSession(server.url)
@@ -569,10 +571,10 @@ def test_closing_ends_what_is_unfinished(leaks_nothing: None) -> None:
         while not reply.text:
             threading.Event().wait(0.01)
         client.close()
-        reader.join(5)
+        reader.join(PATIENCE)
         assert texts == ["Hello"]
         assert reply.finish_reason == "stopped"
-        assert gone.wait(5)
+        assert gone.wait(PATIENCE)
         assert server.paths()[-2:] == [f"POST {MESSAGE}/stop-generating", f"DELETE {MESSAGE}"]
 
 
@@ -588,7 +590,7 @@ def run(
     server: ScriptedServer, body: str, interrupt: Callable[[], object] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """A program of its own with a session and no ``with``."""
-    program = subprocess.Popen(
+    program = start(
         [sys.executable, "-c", SCRIPT.format(body=body), server.url],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -599,7 +601,7 @@ def run(
     if interrupt is not None:
         interrupt()
         program.send_signal(signal.SIGINT)
-    out, err = program.communicate(timeout=20)
+    out, err = program.communicate(timeout=PATIENCE)
     return subprocess.CompletedProcess(program.args, program.returncode, out, err)
 
 
@@ -609,7 +611,7 @@ def stalling(*events: bytes) -> Callable[[Exchange], None]:
             exchange.head(200)
         for event in events:
             exchange.write(event)
-        exchange.gone(20)
+        exchange.until_gone()
 
     return message
 
@@ -644,13 +646,13 @@ def test_an_interrupted_program_leaves_no_conversation(where: str) -> None:
             exchange.head(200)
             exchange.write(tokens("Hello", end=False)[0])
         asked.set()
-        exchange.gone(20)
+        exchange.until_gone()
 
     def interrupt() -> None:
-        assert asked.wait(10)
+        assert asked.wait(PATIENCE)
         threading.Timer(0.3, go_on.set).start()
 
-    with ScriptedServer(chat_ui(message, create=slow_creation), patience=20) as server:
+    with ScriptedServer(chat_ui(message, create=slow_creation)) as server:
         done = run(server, "for token in client.stream('Hi'): print(token)", interrupt)
         assert "KeyboardInterrupt" in done.stderr
         assert done.stderr.count("Traceback") == 1
@@ -786,21 +788,19 @@ def test_a_base_path_that_looks_like_a_page_is_kept(path: str) -> None:
 
 def test_the_time_of_a_call_bounds_its_preparations(open_session: Open) -> None:
     def stalls(exchange: Exchange) -> None:
-        exchange.gone(20)
+        exchange.until_gone()
         exchange.cut()
 
     for route in ("root", "settings", "create"):
         with ScriptedServer(chat_ui(**{route: stalls})) as server:
             client = open_session(server.url, max_retries=0)
-            began = time.monotonic()
-            with pytest.raises(h2o_client.TransportTimeout):
+            with pytest.raises(h2o_client.TransportTimeout), at_once():
                 client.chat("Hi", timeout=Timeouts(total=0.5))
-            assert time.monotonic() - began < 4
 
 
 def test_closing_the_session_frees_who_waits_for_its_first_answer(leaks_nothing: None) -> None:
     def stalls(exchange: Exchange) -> None:
-        exchange.gone(20)
+        exchange.until_gone()
         exchange.cut()
 
     with ScriptedServer(chat_ui(root=stalls)) as server:
@@ -810,22 +810,22 @@ def test_closing_the_session_frees_who_waits_for_its_first_answer(leaks_nothing:
         thread.start()
         server.wait_for(lambda server: server.requests)
         client.close()
-        thread.join(5)
+        thread.join(PATIENCE)
         assert answers == ["stopped"]
 
 
 def test_a_server_that_stalls_on_cleaning_up_is_given_five_seconds_altogether() -> None:
     def stalls(exchange: Exchange) -> None:
-        exchange.gone(20)
+        exchange.until_gone()
         exchange.cut()
 
     message = stalling(*tokens("a", end=False))
-    with ScriptedServer(chat_ui(message, stop=stalls, delete=stalls), patience=30) as server:
+    with ScriptedServer(chat_ui(message, stop=stalls, delete=stalls)) as server:
         client = H2oSession(server.url)
         replies = [client.stream("Hi") for _ in range(3)]
         began = time.monotonic()
         client.close()
-        assert time.monotonic() - began < 7
+        assert time.monotonic() - began < 12  # one after the other take fifteen
         assert [reply.finish_reason for reply in replies] == [None] * 3
         # The stop does not eat up the time of the DELETE.
         assert server.count("DELETE") >= 3
@@ -863,7 +863,7 @@ client.close()
             [sys.executable, "-W", "ignore", "-c", program, server.url],
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PATIENCE,
             cwd=Path(__file__).parents[1],
         )
         assert (done.stdout, done.stderr) == ("aab\n", "")
@@ -906,7 +906,7 @@ def test_a_file_that_cannot_be_read_is_said_before_anything_is_sent(open_session
 def test_a_pickled_session_is_the_same_client_with_the_same_cookies(open_session: Open) -> None:
     with ScriptedServer(chat_ui()) as server:
         session = open_session(
-            server.url, model="other", headers={"X-Team": "blue"}, timeout=5, max_retries=0
+            server.url, model="other", headers={"X-Team": "blue"}, timeout=PATIENCE, max_retries=0
         )
         session.models()
         with pickle.loads(pickle.dumps(session)) as copied:

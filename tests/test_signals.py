@@ -53,14 +53,14 @@ def ring() -> None:
 
 def ring_before_the_head(exchange: Exchange) -> None:
     ring()
-    exchange.gone(10)
+    exchange.until_gone()
 
 
 def ring_in_mid_body(exchange: Exchange) -> None:
     exchange.head()
     exchange.write(b"half")
     ring()
-    exchange.gone(10)
+    exchange.until_gone()
 
 
 def asked(transport: Transport) -> object:

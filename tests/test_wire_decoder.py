@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from h2o_client.wire.decoder import Decoder
@@ -413,7 +413,6 @@ def joined(events: Iterable[Event]) -> list[Event | str]:
 
 
 @given(st.lists(SCRAPS, max_size=12), st.lists(st.integers(0, 300), max_size=6))
-@settings(max_examples=400, deadline=None)
 def test_any_bytes_are_the_same_events_in_any_cut(scraps: list[bytes], cuts: list[int]) -> None:
     data = b"".join(scraps)
     places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})

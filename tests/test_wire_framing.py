@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from h2o_client.wire.framing import (
@@ -205,7 +205,6 @@ def test_what_was_written_is_read() -> None:
 
 
 @given(st.lists(st.binary(min_size=1)), st.lists(st.integers(0, 400)), st.binary(max_size=5))
-@settings(max_examples=200, deadline=None)
 def test_any_payloads_come_back_in_any_cut(
     payloads: list[bytes], cuts: list[int], excess: bytes
 ) -> None:
@@ -228,7 +227,6 @@ def test_any_payloads_come_back_in_any_cut(
         max_size=12,
     )
 )
-@settings(max_examples=300, deadline=None)
 def test_any_bytes_are_payload_or_a_framing_error_the_same_in_any_cut(pieces: list[bytes]) -> None:
     data = b"".join(pieces)
     whole, error = broken(data)

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fake_chatui import FakeChatUi
@@ -86,7 +86,6 @@ def written(document: object) -> bytes:
 
 
 @given(DOCUMENTS)
-@settings(max_examples=200, deadline=None)
 def test_any_document_is_an_event_or_a_value_error(document: object) -> None:
     body = written(document)
     for read in (updates.read, tgi.read):
@@ -98,7 +97,6 @@ def test_any_document_is_an_event_or_a_value_error(document: object) -> None:
 
 
 @given(st.lists(DOCUMENTS, max_size=6), st.integers(1, 50), st.sampled_from([b"data:", b""]))
-@settings(max_examples=150, deadline=None)
 def test_any_documents_are_an_answer_whose_text_can_be_printed(
     documents: list[object], size: int, prefix: bytes
 ) -> None:
@@ -142,7 +140,6 @@ READABLE = (ValueError, RecursionError, msgspec.MsgspecError, Refused, Moved)
 
 @pytest.mark.parametrize("kind", GENERATIONS, ids=[kind.letter for kind in GENERATIONS])
 @given(document=DOCUMENTS)
-@settings(max_examples=80, deadline=None)
 def test_any_document_is_read_or_refused_by_every_generation(
     kind: type[Generation], document: object
 ) -> None:
@@ -157,7 +154,6 @@ def test_any_document_is_read_or_refused_by_every_generation(
 
 
 @given(st.one_of(DOCUMENTS.map(written), st.binary(max_size=100)))
-@settings(max_examples=150, deadline=None)
 def test_any_answer_tells_a_generation_or_none(body: bytes) -> None:
     detect.by_models(body)
     detect.is_enough(body)
@@ -169,7 +165,6 @@ def test_any_answer_tells_a_generation_or_none(body: bytes) -> None:
 
 
 @given(st.one_of(DOCUMENTS.map(written), st.binary(max_size=100)), st.binary(max_size=100))
-@settings(max_examples=200, deadline=None)
 def test_any_superjson_is_a_value_or_a_value_error(document: bytes, meta: bytes) -> None:
     for body in (document, b'{"json":%b,"meta":{"values":%b}}' % (document, document), meta):
         try:
@@ -179,7 +174,6 @@ def test_any_superjson_is_a_value_or_a_value_error(document: bytes, meta: bytes)
 
 
 @given(st.binary(max_size=300), st.integers(1, 40), st.integers(1, 60))
-@settings(max_examples=150, deadline=None)
 def test_any_bytes_in_any_chunks_are_the_same_answer(body: bytes, chunk: int, cut: int) -> None:
     pieces = [body[at : at + chunk] for at in range(0, len(body), chunk)]
     framed = b"".join(write_chunk(piece) for piece in pieces) + b"0\r\n\r\n"
@@ -239,9 +233,7 @@ def test_no_framing_however_long_is_kept(begin: bytes, piece: bytes) -> None:
     st.sampled_from(["0.4", "0.10.0"]),
     st.booleans(),
 )
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=settings().max_examples // 4)
 def test_any_answer_of_a_server_is_an_answer_or_an_error_of_ours(
     lines: list[bytes], version: str, proper: bool
 ) -> None:

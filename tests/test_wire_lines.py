@@ -5,7 +5,7 @@ from collections.abc import Callable
 from types import FrameType
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from h2o_client.wire.lines import LineSplitter
@@ -106,7 +106,6 @@ def _profiled(
 
 
 @given(st.lists(st.text("ab\r\n\u2028", max_size=6).map(str.encode)))
-@settings(max_examples=200, deadline=None)
 def test_any_cut_gives_the_lines_of_the_whole(pieces: list[bytes]) -> None:
     data = b"".join(pieces)
     *lines, rest = data.split(b"\n")

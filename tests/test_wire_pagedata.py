@@ -5,7 +5,7 @@ import math
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from h2o_client.wire.checkpoint import checked_by
@@ -316,7 +316,6 @@ NODES = st.lists(
 
 
 @given(NODES)
-@settings(max_examples=200, deadline=None)
 def test_what_was_written_is_read(nodes: list[Node]) -> None:
     assert read(write(nodes)) == nodes
     assert repr(read(write(nodes))) == repr(nodes)
@@ -356,7 +355,6 @@ LINE = st.fixed_dictionaries(
 
 
 @given(st.binary() | st.lists(LINE, max_size=4))
-@settings(max_examples=400, deadline=None)
 def test_any_document_is_read_or_a_value_error(document: bytes | list[object]) -> None:
     if not isinstance(document, bytes):
         document = b"\n".join(json.dumps(line).encode() for line in document)

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from h2o_client.errors import (
@@ -371,7 +371,6 @@ def test_a_date_to_retry_after_is_compared_with_the_clock() -> None:
 
 
 @given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d+ (Jan|Feb) \d+ \d+:\d+:\d+ [+-]?\w+"))
-@settings(max_examples=300, deadline=None)
 def test_any_retry_after_is_a_time_or_none(value: str) -> None:
     seconds = retry_after(value, NOW)
     assert seconds is None or seconds >= 0
@@ -383,7 +382,6 @@ def test_any_retry_after_is_a_time_or_none(value: str) -> None:
     | st.sampled_from([b'{"message":', b'{"error":{"message":null}}', b'{"message":[]}', b"null"]),
     st.booleans(),
 )
-@settings(max_examples=200, deadline=None)
 def test_any_refusal_has_its_status_and_a_sentence(status: int, body: bytes, passes: bool) -> None:
     error = refusal(status, COOKIE, body, passes_model_on=passes)
     assert error.status == status
