@@ -17,6 +17,9 @@ export PIP_BUILD_CONSTRAINT = constraints.txt
 # An editable install that type checkers and editors can follow.
 EDITABLE = --config-settings editable_mode=compat --editable
 
+# The programs in tests/typed, as a user's; then whether every type of the package is known.
+PYRIGHT = PATH="$(CURDIR)/.venv-test/bin:$$PATH" .venv-test/bin/pyright
+
 .PHONY: demo test soak matrix newest update docs bench clean
 
 demo: .venv-demo/installed
@@ -27,10 +30,13 @@ test: .venv-test/installed
 	.venv-test/bin/ruff check .
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/mypy
-	.venv-test/bin/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report term
+	$(PYRIGHT)
+	$(PYRIGHT) --verifytypes h2o_client --ignoreexternal
+	.venv-test/bin/python -m pytest --numprocesses 4 --dist worksteal --cov --cov-report term
 
 soak: .venv-test/installed
-	SOAK=full .venv-test/bin/python -m pytest tests/soak tests/test_resumption.py
+	SOAK=full .venv-test/bin/python -m pytest tests/soak tests/test_resumption.py tests/test_notebook_html.py
+	SOAK=full .venv-test/bin/python -m pytest -m hypothesis
 
 # pyenv's Pythons are found without being made global; ARGS="-e py313 -- tests/test_reply.py" runs a part.
 matrix: .venv-matrix/installed
