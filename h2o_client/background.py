@@ -6,11 +6,12 @@ import _thread
 import atexit
 import os
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Generic, TypeVar
+
+from h2o_client.timeouts import monotonic
 
 T = TypeVar("T")
 
@@ -102,9 +103,9 @@ def later(work: Callable[[], object]) -> None:
 
 def wait_until_empty(pending: Collection[object], seconds: float = 6.0) -> None:
     """Waits until others have emptied ``pending``, for ``seconds`` at most (a clean-up takes 5)."""
-    end = time.monotonic() + seconds
+    end = monotonic() + seconds
     never = threading.Event()
-    while pending and time.monotonic() < end:
+    while pending and monotonic() < end:
         never.wait(_LOOK_EVERY)
 
 

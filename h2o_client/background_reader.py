@@ -9,14 +9,13 @@ done, so a response that its caller leaves is read on.
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from enum import Enum
 
 from h2o_client.background import wait_until_empty
 from h2o_client.errors import StatusError, TransportError
 from h2o_client.locks import Guard
-from h2o_client.timeouts import Clock, Expired, Timeouts
+from h2o_client.timeouts import Clock, Expired, Timeouts, monotonic
 from h2o_client.transport import Call, Response, Woken
 from h2o_client.transport.failures import translated
 from h2o_client.wire.decoder import Decoder
@@ -171,9 +170,9 @@ class BackgroundResponse:
 
         Raises `TransportTimeout` if ``call`` has no more time, `Woken` if it was ended.
         """
-        end = time.monotonic() + seconds
+        end = monotonic() + seconds
         call.clock.allow("connect", None)
-        self._wait(call, lambda: self.ended.is_set() or time.monotonic() >= end, end=end)
+        self._wait(call, lambda: self.ended.is_set() or monotonic() >= end, end=end)
         return self.ended.is_set()
 
     def _wait(self, call: Call, is_ready: Callable[[], bool], *, end: float | None = None) -> None:
@@ -213,7 +212,7 @@ class BackgroundResponse:
         except BaseException as exc:
             self._failure = exc
         self.ending = self._found_ending()
-        self.ended_at = time.monotonic()
+        self.ended_at = monotonic()
         with self._guard:
             self.ended.set()
             if self._timer is not None:
@@ -271,7 +270,7 @@ class BackgroundResponse:
 def _shorter(left: float | None, end: float | None) -> float | None:
     if end is None:
         return left
-    until_end = max(0.0, end - time.monotonic())
+    until_end = max(0.0, end - monotonic())
     return until_end if left is None else min(left, until_end)
 
 
@@ -299,9 +298,9 @@ class BackgroundReader:
         for response in list(self._responses):
             if not response.is_wanted:
                 response.close()
-        end = time.monotonic() + seconds
+        end = monotonic() + seconds
         for response in list(self._responses):
-            response.ended.wait(max(0.0, end - time.monotonic()))
+            response.ended.wait(max(0.0, end - monotonic()))
             response.close()
         wait_until_empty(self._responses, _CLOSED_WITHIN)
 

@@ -6,7 +6,6 @@ import re
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -29,7 +28,7 @@ from h2o_client.errors import (
 from h2o_client.generations import detect
 from h2o_client.options import Options
 from h2o_client.reply import Reply
-from h2o_client.timeouts import Timeouts
+from h2o_client.timeouts import Timeouts, monotonic
 from h2o_client.transport import Call
 from h2o_client.transport.probe import (
     goes_directly,
@@ -196,7 +195,7 @@ class _Steps:
             hint = self._https_hint() if is_tls else exc.hint
             step = next((step for kind, step in _STEP_OF if isinstance(exc, kind)), "")
             return _Failed(f"The server answered {exc.status}: {exc.said}", hint, step=step)
-        if exc.message.startswith("The proxy on the way") and " failed: " in exc.message:
+        if exc.message.startswith("The proxy ") and " failed: " in exc.message:
             return self._proxy_failed(exc)
         if self._direct and _is_for_another_name(exc):
             return self._named_otherwise()
@@ -446,17 +445,17 @@ _STEP_OF: tuple[tuple[type[StatusError], str], ...] = (
 def _read_some(reply: Reply) -> float:
     """Reads an answer, bounded altogether; for how many seconds nothing came when time was up."""
     silence = 0.0
-    last = time.monotonic()
+    last = monotonic()
 
     def stop() -> None:
         nonlocal silence
-        silence = time.monotonic() - last
+        silence = monotonic() - last
         reply.stop()
 
     end = threading.Timer(_LONGEST, stop)
     try:
         for number, _ in enumerate(reply):
-            last = time.monotonic()
+            last = monotonic()
             if number == 0:
                 end.start()
             elif number >= _ENOUGH:

@@ -7,7 +7,6 @@ interrupted, cancelled, or out of time, and the session waits for that when it i
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -17,7 +16,7 @@ from h2o_client.generations.records import Created
 from h2o_client.litter import CLEAN_UP, Litter
 from h2o_client.locks import Guard
 from h2o_client.log import log
-from h2o_client.timeouts import Expired, Timeouts
+from h2o_client.timeouts import Expired, Timeouts, monotonic
 from h2o_client.transport import Call
 from h2o_client.transport.failures import translated
 
@@ -59,9 +58,9 @@ class Creations:
 
     def close(self, seconds: float = CLEAN_UP) -> None:
         """Wait until none is under way, for ``seconds``; then end them."""
-        end = time.monotonic() + seconds
+        end = monotonic() + seconds
         for creation in list(self._under_way):
-            if not creation.over.wait(max(0.0, end - time.monotonic())):
+            if not creation.over.wait(max(0.0, end - monotonic())):
                 creation.give_up()
 
     def forget(self) -> None:

@@ -6,7 +6,6 @@ It is apart from `Reply` so that it can be ended when nobody holds the reply any
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -31,7 +30,7 @@ from h2o_client.locks import Guard, ReaderLock
 from h2o_client.log import log
 from h2o_client.messages import Message
 from h2o_client.resumption import GATEWAY_FAILED, Resumption
-from h2o_client.timeouts import Timeouts
+from h2o_client.timeouts import Timeouts, monotonic
 from h2o_client.transport import Call, Response, Woken
 from h2o_client.upstream import Upstream
 from h2o_client.wire.decoder import Decoder
@@ -195,7 +194,7 @@ class Exchange:
 
     def send(self, request: Request) -> None:
         """Posts the prompt; returns when the head of the answer is here, or the stop asked for."""
-        self.sent_at = self._heard_at = time.monotonic()
+        self.sent_at = self._heard_at = monotonic()
         try:
             self._open(request)
         except (TransportError, ProtocolError, ServerError) as exc:
@@ -210,7 +209,7 @@ class Exchange:
         assert self.resumption is not None
         self._delivered = True
         self._may_run = self.running = may_run
-        self.sent_at = time.monotonic()
+        self.sent_at = monotonic()
         self._taken.set()
         try:
             self.resumption.begin()
@@ -264,7 +263,7 @@ class Exchange:
     def is_within_idle(self) -> bool:
         """Whether the answer, over all connections, has not been silent for too long yet."""
         idle = self._timeouts.first_token if self.awaits_first else self._timeouts.idle
-        return idle is None or time.monotonic() - self._heard_at < idle
+        return idle is None or monotonic() - self._heard_at < idle
 
     def receive(self) -> list[Event]:
         """The next events, as soon as there are any; none at the end. Raises what fails."""
@@ -304,7 +303,7 @@ class Exchange:
                     return None
                 seen = 0
                 while data := response.ready():
-                    self._heard_at = time.monotonic()
+                    self._heard_at = monotonic()
                     events = self._note(self._decoder.feed(data))
                     if events:
                         # What comes next will wake who waits: it need not be looked for now.
@@ -539,7 +538,7 @@ class Exchange:
         self.call.longest_silence = self.generation.longest_silence
         if is_message:
             self._delivered, self.awaits_first, self._may_run = False, True, True
-            self._posted_at = time.monotonic()
+            self._posted_at = monotonic()
             self._taken.clear()
             self._idle = self._timeouts.idle
             self.call.head_within = self.generation.head_within
@@ -612,7 +611,7 @@ class Exchange:
         while True:
             data = response.read()
             if data:
-                self._heard_at = time.monotonic()
+                self._heard_at = monotonic()
                 events = self._decoder.feed(data)
             else:
                 # Half a character is not given: the log has the whole of it.
@@ -638,7 +637,7 @@ class Exchange:
         if self.awaits_first:
             if has_tokens:
                 self.awaits_first = False
-                self.first_token_at = self.first_token_at or time.monotonic()
+                self.first_token_at = self.first_token_at or monotonic()
                 self.call.clock.bind("first_token", None)
                 self.call.clock.allow("idle", self._idle)
         elif has_tokens or not all(map(_is_keep_alive, others)):
@@ -731,11 +730,11 @@ class Exchange:
 
     def _stop(self) -> None:
         # One that comes before the message finds nothing to stop.
-        self._taken.wait(max(0.0, self._posted_at + _TAKEN_WITHIN - time.monotonic()))
+        self._taken.wait(max(0.0, self._posted_at + _TAKEN_WITHIN - monotonic()))
         if self.background is not None:
             self.background.note_stop()
         self._litter.stop(self.conversation_id)
-        self.stopped_at = time.monotonic()
+        self.stopped_at = monotonic()
 
     def _send_stop(self) -> None:
         assert self._stop_sent is not None
@@ -745,13 +744,13 @@ class Exchange:
             self._stop_sent.set()
 
     def _tidy(self) -> None:
-        end = time.monotonic() + CLEAN_UP
+        end = monotonic() + CLEAN_UP
         if self._must_stop():
             self._stop()
         elif self._stop_sent is not None:
             self._stop_sent.wait(CLEAN_UP)
         if self.ours:
-            self._litter.discard(self.conversation_id, seconds=end - time.monotonic())
+            self._litter.discard(self.conversation_id, seconds=end - monotonic())
 
 
 def _is_limit(exc: H2oError) -> bool:

@@ -8,7 +8,6 @@ message once more only if the conversation proves that it never arrived.
 from __future__ import annotations
 
 import random
-import time
 from collections import Counter
 from typing import Protocol
 
@@ -22,6 +21,7 @@ from h2o_client.errors import (
 )
 from h2o_client.log import log
 from h2o_client.run import Run, StoredAnswer
+from h2o_client.timeouts import monotonic
 from h2o_client.transport import Call
 from h2o_client.wire.decoder import Decoder
 from h2o_client.wire.events import Event, Token
@@ -88,7 +88,7 @@ class Resumption:
         self._next = self._read_log
         self._tries = 0
         self._reached = (0, 0)  # the last update and the text when tries were counted from 0
-        self._opened_at = time.monotonic()
+        self._opened_at = monotonic()
         self.began_at: int = 0  # characters of text there were before this run
         self._goes_on = False  # a body has ended as the server ends it after five minutes
         self._breaks = 0  # that nothing was read after yet
@@ -134,7 +134,7 @@ class Resumption:
 
         Raises ``broken``, or what an end without an end amounts to, where it cannot go on.
         """
-        lived = time.monotonic() - self._opened_at > _LIVED
+        lived = monotonic() - self._opened_at > _LIVED
         self._goes_on = False
         if self._log is None:
             self._may_arrive_late = isinstance(broken, TransportTimeout)
@@ -208,7 +208,7 @@ class Resumption:
         budget = "first_token" if reading.awaits_first else "idle"
         request = self.run.log(after=self._log.last, budget=budget)
         reading.reopen(request, self._log, goes_on=self._goes_on)
-        self._opened_at = time.monotonic()
+        self._opened_at = monotonic()
         return []
 
     def _read_store(self) -> list[Event]:
@@ -240,11 +240,11 @@ class Resumption:
 
     def _stored(self) -> StoredAnswer | None:
         """What is stored, once it is the whole, or time is over."""
-        end = time.monotonic() + _STORED_WITHIN
+        end = monotonic() + _STORED_WITHIN
         pause = 0.05
         while True:
             stored = self._asked_store()
-            if stored is None or stored.ended or time.monotonic() + pause > end:
+            if stored is None or stored.ended or monotonic() + pause > end:
                 return stored
             self._reading.pause(pause)
             pause = min(2 * pause, _RAREST_LOOK)
@@ -264,7 +264,7 @@ class Resumption:
         request = self.run.again()
         self._forget_log()
         self._reading.reopen(request, Decoder(), is_message=True)
-        self._opened_at = time.monotonic()
+        self._opened_at = monotonic()
         return []
 
     def _forget_log(self) -> None:

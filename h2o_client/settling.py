@@ -8,7 +8,6 @@ newest servers a stop that found nothing to stop ends the next answer, for five 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import msgspec
@@ -18,6 +17,7 @@ from h2o_client.errors import ConversationBusyError
 from h2o_client.exchange import Exchange
 from h2o_client.generations.records import Stored
 from h2o_client.log import log
+from h2o_client.timeouts import monotonic
 from h2o_client.transport import Call
 from h2o_client.upstream import Unsettled, Upstream
 
@@ -142,12 +142,12 @@ class Settling:
     ) -> Stored:
         """The conversation, once ``response`` has ended and its answer is stored."""
         patience = _PATIENCE if before_message else _STOPPED_WITHIN
-        end = time.monotonic() + patience
+        end = monotonic() + patience
         if not response.wait_until_ended(call, min(patience, _TOLD_AFTER)):
             log.warning("waiting until an answer that was given up in %s ends", conversation_id)
             if before_message:
                 self._on_wait()
-            response.wait_until_ended(call, end - time.monotonic())
+            response.wait_until_ended(call, end - monotonic())
         if response.ending is None:
             if before_message:
                 raise ConversationBusyError(
@@ -155,10 +155,10 @@ class Settling:
                     seconds=patience,
                 )
             return self._upstream.conversation(conversation_id, call)
-        lasts = response.ended_at + _STORED_AFTER[response.ending] - time.monotonic()
+        lasts = response.ended_at + _STORED_AFTER[response.ending] - monotonic()
         is_certain = response.ending in (Ending.COMPLETE, Ending.STOPPED)
         least = _STORED_WITHIN if is_certain else _STOPPED_WITHIN
-        seconds = max(0.0, min(lasts, max(end - time.monotonic(), least)))
+        seconds = max(0.0, min(lasts, max(end - monotonic(), least)))
         wanted = msgspec.structs.replace(unsettled, seconds=seconds)
         stored, is_stored = self._awaited(conversation_id, wanted, call)
         if not is_stored and lasts > seconds:
@@ -179,7 +179,7 @@ class Settling:
         if unsettled is not None:
             return unsettled
         marked_until = self._upstream.marks.get(conversation_id, 0.0)
-        return Unsettled(None, 0.0, marked_until) if marked_until > time.monotonic() else None
+        return Unsettled(None, 0.0, marked_until) if marked_until > monotonic() else None
 
     def _stopped(self, conversation_id: str, unsettled: Unsettled, call: Call) -> Unsettled:
         at_once = msgspec.structs.replace(unsettled, seconds=0.0, marked_until=0.0)
@@ -189,7 +189,7 @@ class Settling:
             unsettled.response.note_stop()
         self._upstream.litter.stop(conversation_id)
         late = self._upstream.prepared(call).late_stops_abort
-        marked_until = time.monotonic() + _MARK_LASTS if late else 0.0
+        marked_until = monotonic() + _MARK_LASTS if late else 0.0
         unsettled = msgspec.structs.replace(unsettled, marked_until=marked_until, left=False)
         self._upstream.unsettled[conversation_id] = unsettled
         return unsettled
@@ -212,10 +212,10 @@ class Settling:
     ) -> tuple[Stored, bool]:
         """The conversation, and whether what is waited for is stored in it."""
         stored = self._upstream.conversation(conversation_id, call)
-        end = time.monotonic() + unsettled.seconds
+        end = monotonic() + unsettled.seconds
         pause = _FIRST_LOOK
         while not _is_settled(stored, unsettled):
-            now = time.monotonic()
+            now = monotonic()
             if now + pause > max(end, unsettled.marked_until):
                 if now >= unsettled.marked_until:
                     return stored, False
@@ -238,4 +238,4 @@ def _is_settled(stored: Stored, unsettled: Unsettled) -> bool:
     if last is None or last.id in stored.unfinished or last.id == (unsettled.former or ""):
         return False
     # An answer that was interrupted has used up the mark that a late stop leaves.
-    return last.id in stored.interrupted or time.monotonic() >= unsettled.marked_until
+    return last.id in stored.interrupted or monotonic() >= unsettled.marked_until

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+from functools import partial
 from typing import NoReturn
 
 import msgspec
 
 from h2o_client.errors import ConfigurationError
+
+
+def monotonic() -> float:
+    """Seconds on a clock that no test freezes: connections wait in real time.
+
+    What freezes clocks replaces ``time.monotonic``; what was noted meanwhile would be in the far
+    future for the rest of the process.
+    """
+    return _now()
+
+
+if sys.platform == "win32":
+    _now = time.monotonic
+else:
+    _now = partial(time.clock_gettime, time.CLOCK_MONOTONIC)
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,21 +94,21 @@ class Clock:
         self._lasting: tuple[str, float] | None = None
         self._lasting_used = 0.0
         self._silence: float | None = None
-        self._since: float | None = time.monotonic()
+        self._since: float | None = monotonic()
         self._heard_at = self._since
         self._total = total
-        self._end = None if total is None else time.monotonic() + total
+        self._end = None if total is None else monotonic() + total
         self._binding = ("connect", 0.0)
 
     @property
     def spent(self) -> float:
         """What is used up of the budget, in seconds."""
-        return self._used + (0.0 if self._since is None else time.monotonic() - self._since)
+        return self._used + (0.0 if self._since is None else monotonic() - self._since)
 
     @property
     def silent_for(self) -> float:
         """Seconds in which the server was awaited and not a byte came."""
-        return time.monotonic() - self._heard_at
+        return monotonic() - self._heard_at
 
     def allow(self, which: str, seconds: float | None, *, spent: float = 0.0) -> None:
         """Begins a new budget of ``seconds`` for ``which``, or one that is partly spent."""
@@ -102,13 +119,13 @@ class Clock:
 
     def renew(self) -> None:
         """Begins the same budget anew: the server gave a sign of life."""
-        now = time.monotonic()
+        now = monotonic()
         self._count(now)
         self._used, self._since = 0.0, now
 
     def bind(self, which: str, seconds: float | None, *, spent: float = 0.0) -> None:
         """Begins a budget that runs on through those of `allow`; None ends it."""
-        self._count(time.monotonic())
+        self._count(monotonic())
         self._lasting = None if seconds is None else (which, seconds)
         self._lasting_used = spent
 
@@ -124,27 +141,27 @@ class Clock:
 
     def heard(self) -> None:
         """Bytes have come, whatever they say."""
-        self._heard_at = time.monotonic()
+        self._heard_at = monotonic()
 
     def hold(self) -> None:
         """The server is not awaited any more."""
-        self._count(time.monotonic())
+        self._count(monotonic())
         self._since = None
 
     def go(self) -> None:
         """The server is awaited again."""
         if self._since is None:
-            self._since = self._heard_at = time.monotonic()
+            self._since = self._heard_at = monotonic()
 
     def within(self, seconds: float) -> Clock:
         """A clock that ends in so many seconds, and not after this one."""
         if self._end is None:
             return Clock(seconds)
-        return Clock(max(0.001, min(seconds, self._end - time.monotonic())))
+        return Clock(max(0.001, min(seconds, self._end - monotonic())))
 
     def left(self) -> float | None:
         """How long the next wait may last. Raises `Expired`."""
-        now = time.monotonic()
+        now = monotonic()
         passed = 0.0 if self._since is None else now - self._since
         left = None
         self._binding = (self.which, self._seconds or 0.0)

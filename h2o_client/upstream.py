@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,7 +33,7 @@ from h2o_client.generations.records import Created, Layout, Model, Settings, Sto
 from h2o_client.generations.v0_9_6 import V0_9_6
 from h2o_client.litter import CLEAN_UP, Litter
 from h2o_client.log import log
-from h2o_client.timeouts import Timeouts
+from h2o_client.timeouts import Timeouts, monotonic
 from h2o_client.transport import Call, CallLock, Response, Transport
 from h2o_client.wire.pagedata import EndlessError
 from h2o_client.wire.request import Request, post_json
@@ -319,14 +318,14 @@ class Upstream:
 
     def close(self) -> None:
         """Ends what is under way, deletes what is ours, closes the connections. Never raises."""
-        end = time.monotonic() + CLEAN_UP
+        end = monotonic() + CLEAN_UP
         closing: set[object] = set()
         for exchange in list(self.live):
             begun(exchange.end, pending=closing)
         wait_until_empty(closing, CLEAN_UP)
         self.reader.close()
-        self.creations.close(end - time.monotonic())
-        self.litter.discard_all(max(0.5, end - time.monotonic()))
+        self.creations.close(end - monotonic())
+        self.litter.discard_all(max(0.5, end - monotonic()))
         self.litter.forget()  # what could not be deleted now will not be tried again
         self.transport.close()
 

@@ -411,7 +411,7 @@ async def test_a_look_up_does_not_hold_a_cancelled_reader(monkeypatch: pytest.Mo
         resolved.wait(PATIENCE)
         raise OSError("no such name")
 
-    monkeypatch.setattr("h2o_client.transport.connections.socket.getaddrinfo", slow)
+    monkeypatch.setattr("h2o_client.transport.compat.socket.getaddrinfo", slow)
     client = AsyncH2oSession("http://chat.example", max_retries=0)
     async with cancelled_when(resolving.is_set):
         await client.chat("Hi")

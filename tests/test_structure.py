@@ -141,3 +141,10 @@ def test_every_public_name_is_there_and_documented() -> None:
 
 def test_the_package_is_typed() -> None:
     assert (PACKAGE / "py.typed").exists()
+
+
+def test_connections_wait_by_a_clock_that_no_test_freezes() -> None:
+    """But for the server, and the screens, which tell the time to people."""
+    for path in PACKAGE.rglob("*.py"):
+        if not {"server", "cli", "notebook"} & set(path.parts) and path.stem != "timeouts":
+            assert "time.monotonic" not in path.read_text(), path

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-import time
+import threading
 from collections.abc import Callable
-from typing import TypeVar
+from contextlib import suppress
+from contextvars import copy_context
+from typing import TypeVar, cast
 
 import anyio
 import anyio.to_thread
 
 from h2o_client.background import undisturbed
+from h2o_client.timeouts import monotonic
 from h2o_client.transport import Waker
 
 T = TypeVar("T")
@@ -30,7 +34,7 @@ class Pace:
 
     async def keep(self) -> None:
         """Waits for its turn; returns at once if nothing has begun just now."""
-        now = time.monotonic()
+        now = monotonic()
         turn = max(now, self._next)
         self._next = turn + self._apart
         if turn > now:
@@ -44,9 +48,42 @@ async def in_thread(work: Callable[[], T]) -> T:
         with undisturbed():
             return work()
 
+    if hasattr(asyncio, "_nest_patched"):
+        return await _in_thread_of_its_own(left_alone)
     # A limiter for each call: none of them waits for another, and anyio's own is left alone.
     limiter = anyio.CapacityLimiter(1)
     return await anyio.to_thread.run_sync(left_alone, abandon_on_cancel=True, limiter=limiter)
+
+
+async def _in_thread_of_its_own(work: Callable[[], T]) -> T:
+    """The same where nest_asyncio runs one loop in another.
+
+    anyio's threads would never end there, nor the program: they wait for the end of the outermost
+    task, which nest_asyncio does not tell of.
+    """
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[T] = loop.create_future()
+    context = copy_context()
+
+    def tell(result: T | None, exc: BaseException | None) -> None:
+        if outcome.cancelled():
+            return
+        if exc is None:
+            outcome.set_result(cast(T, result))
+        else:
+            outcome.set_exception(exc)
+
+    def run() -> None:
+        result, failed = None, None
+        try:
+            result = context.run(work)
+        except BaseException as exc:
+            failed = exc
+        with suppress(RuntimeError):  # the loop may have been closed
+            loop.call_soon_threadsafe(tell, result, failed)
+
+    threading.Thread(target=run, name="h2o_client-async").start()
+    return await outcome
 
 
 async def called(work: Callable[[], T]) -> T:

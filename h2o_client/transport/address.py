@@ -20,6 +20,9 @@ from h2o_client.errors import ConfigurationError, install_hint
 _PAGE = re.compile(
     r"/(?:(?:conversation|r|assistant)/[^/]+|(?:settings|models)(?:/.*)?|privacy)/?$"
 )
+_PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
+_CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_HASHED = re.compile(r"[0-9a-f]{8}\.\d+")
 _PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 
 
@@ -89,9 +92,57 @@ def check_verify(verify: bool | str | ssl.SSLContext) -> bool | str | ssl.SSLCon
             "verify= is True, False, the path of a file or folder of trusted authorities, or an "
             "ssl.SSLContext."
         )
-    if isinstance(verify, str) and not os.path.exists(verify):
-        raise ConfigurationError(f"verify={verify!r}: there is no such file or folder.")
+    if isinstance(verify, str):
+        check_authorities(verify, f"verify={verify!r}")
     return verify
+
+
+def check_authorities(path: str, named: str) -> None:
+    """Raise `ConfigurationError`, which begins with ``named``, if no certificate is at ``path``."""
+    problem = ""
+    try:
+        if os.path.isdir(path):
+            if not any(map(_HASHED.fullmatch, os.listdir(path))):
+                problem = "no certificate in this folder is named by its hash (openssl rehash)"
+        else:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+    except FileNotFoundError:
+        problem = "there is no such file or folder"
+    except ssl.SSLError:
+        problem = "no certificate can be read in this file (PEM)"
+    except (OSError, ValueError) as exc:
+        problem = f"it cannot be read: {getattr(exc, 'strerror', None) or exc}"
+    if problem:
+        raise ConfigurationError(f"{named}: {problem}.")
+
+
+def check_environment(proxy: str | None, verify: object) -> None:
+    """Raise `ConfigurationError` if what variables of the environment say cannot be used.
+
+    ``proxy`` and ``verify`` are what they say for the server, None where they say nothing.
+    """
+    if proxy is not None:
+        _check_named_proxy(proxy)
+    if isinstance(verify, str):
+        name = next(
+            (name for name in _CA_VARIABLES if os.environ.get(name) == verify), "The CA file"
+        )
+        check_authorities(verify, f"{name}={verify}")
+
+
+def _check_named_proxy(proxy: str) -> None:
+    names = [name for name, value in os.environ.items() if value == proxy]
+    name = next((name for name in names if name.lower() in _PROXY_VARIABLES), "The system's proxy")
+    parts = _split(proxy if "://" in proxy else f"http://{proxy}")
+    shown = _shown(proxy).strip("'")
+    if parts is None or parts.scheme not in _PROXY_SCHEMES:
+        hint = "Write it as http://host:port or socks5h://host:port"
+        raise ConfigurationError(f"{name}={shown} is not a proxy that can be used. {hint}.")
+    if parts.scheme.startswith("socks") and find_spec("socks") is None:
+        raise ConfigurationError(
+            f"{name}={shown} is a socks proxy, which needs the extra 'socks'. "
+            f"{install_hint('socks')} Or name the server in NO_PROXY."
+        )
 
 
 def _split(url: object) -> SplitResult | None:

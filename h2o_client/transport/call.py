@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import threading
 import weakref
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 
 from h2o_client.locks import Guard
 from h2o_client.timeouts import Clock, Timeouts
+from h2o_client.transport.compat import Breaker, has_pending, may_be_read_past_buffers
 
 T = TypeVar("T")
 
@@ -90,6 +90,7 @@ class Call:
         self._alarms: list[threading.Event] = []
         self._budget = "idle"
         self._socket: Any = None
+        self._breaker: Breaker | None = None
         self._slots: Slots | None = None
         self._lock = Guard()
         if _watched.waker is not None:
@@ -101,8 +102,8 @@ class Call:
             self._woken = True
             for alarm in self._alarms:
                 alarm.set()
-            if self._socket is not None:
-                _shut_down(self._socket)
+            if self._breaker is not None:
+                self._breaker.off()
 
     def ring(self) -> None:
         """Sets the alarms, for who waits for what has come, or has another time to wait now."""
@@ -169,13 +170,22 @@ class Call:
         return self.clock.left()
 
     def connected(self, sock: Any) -> None:
-        """The request goes over ``sock``, which `wake` can reach from here on."""
-        self.reaches(sock)
+        """The request goes over ``sock``, which `wake` can break off from here on.
+
+        None where a library keeps its connections to itself.
+        """
+        self.reaches(None if sock is None else Breaker(sock))
+        self._socket = sock
         seconds: float | None = getattr(self.timeouts, self._budget)
         if self.at_most is not None and (seconds is None or self.at_most < seconds):
             self.clock.allow("silence", self.at_most)
         else:
             self.clock.allow(self._budget, seconds)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether a connection has said that it is this call's."""
+        return self._breaker is not None
 
     def asked(self) -> None:
         """The whole request is on its way."""
@@ -185,10 +195,12 @@ class Call:
         """The head of the answer is here."""
         self.clock.expect(self.longest_silence)
 
-    def reaches(self, sock: Any) -> None:
-        """``sock`` is this call's."""
+    def reaches(self, breaker: Breaker | None) -> None:
+        """The connection that ``breaker`` breaks off is this call's."""
         with self._lock:
-            self._socket = sock
+            former, self._breaker = self._breaker, breaker
+        if former is not None:
+            former.close()
         self.check()
 
     def descriptor(self) -> int | None:
@@ -206,7 +218,7 @@ class Call:
         ``b""`` with ``starved`` means that nothing is there, without it that the end is.
         """
         sock = self._socket
-        if type(sock) not in (socket.socket, ssl.SSLSocket):
+        if not may_be_read_past_buffers(sock):
             return None
         if sock.gettimeout() != 0.0:
             sock.settimeout(0.0)
@@ -219,10 +231,7 @@ class Call:
 
     def has_pending(self) -> bool:
         """Whether bytes may have come that a wait for the socket would not tell of."""
-        kind = type(self._socket)
-        if issubclass(kind, ssl.SSLSocket):
-            return bool(self._socket.pending())
-        return kind is not socket.socket  # TLS in TLS keeps bytes of its own
+        return has_pending(self._socket)
 
     def holds(self, slots: Slots) -> None:
         """It takes one of ``slots``, to be given back by `let_go`."""
@@ -232,6 +241,9 @@ class Call:
         """The connection is no longer this call's: a late `wake` must not hit its next user."""
         with self._lock:
             self._socket = None
+            breaker, self._breaker = self._breaker, None
+        if breaker is not None:
+            breaker.close()
 
     def let_go(self) -> None:
         """The call holds nothing any more."""
@@ -341,11 +353,3 @@ class Slots:
                 return False
             self._holders.add(call)
             return True
-
-
-def _shut_down(sock: Any) -> None:
-    # TLS inside TLS, as through an https proxy, is an object around the socket.
-    below = getattr(sock, "socket", sock)
-    with suppress(OSError, TypeError):  # it may have gone already
-        # Not SSLSocket.shutdown, which takes the TLS state away under the reader.
-        socket.socket.shutdown(below, socket.SHUT_RDWR)

@@ -8,6 +8,7 @@ a Secure cookie, or one the caller gave, goes only if the caller says so.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tempfile
 import warnings
@@ -125,6 +126,8 @@ def _cookies_of(given: Cookies, host: str, domain: str, *, secure: bool) -> list
         return [_cookie(name, value, domain, secure) for name, value in given.items()]
     if isinstance(given, str) and "=" in given and not _is_file(given):
         pairs = [pair.partition("=") for pair in given.split(";") if pair.strip()]
+        if any(name.strip().lower() in _ATTRIBUTES for name, _, _ in pairs):
+            raise _no_pair()
         return [_cookie(name.strip(), value.strip(), domain, secure) for name, _, value in pairs]
     if isinstance(given, str | os.PathLike):
         return _cookies_in(Path(given), host, domain)
@@ -134,10 +137,25 @@ def _cookies_of(given: Cookies, host: str, domain: str, *, secure: bool) -> list
 def _cookie(name: str, value: str, domain: str, secure: bool) -> Cookie:
     if not isinstance(name, str) or not isinstance(value, str) or not name:
         raise _no_cookies()
+    # A quote may stand in a token, and is what shells and env files leave.
+    if not _TOKEN.fullmatch(name) or name[0] == "'" or ";" in value:
+        raise _no_pair()
     made: Cookie = create_cookie(  # type: ignore[no-untyped-call]
         name, value, domain=domain, path="/", secure=secure
     )
     return _checked(made)
+
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110
+_ATTRIBUTES = ("path", "domain", "expires", "max-age", "httponly", "secure", "samesite")
+
+
+def _no_pair() -> ConfigurationError:
+    # Not shown: it may be the secret itself.
+    return ConfigurationError(
+        'A cookie is given as "name=value", with nothing around it: no quotes, no "Cookie:" or '
+        '"Set-Cookie:" in front, no Path= or HttpOnly behind.'
+    )
 
 
 def _checked(cookie: Cookie) -> Cookie:

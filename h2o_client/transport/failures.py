@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
+import re
 import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import requests
@@ -20,7 +23,11 @@ from h2o_client.errors import (
     TransportTimeout,
 )
 from h2o_client.timeouts import Expired
-from h2o_client.transport.call import Call
+
+if TYPE_CHECKING:
+    from h2o_client.transport.call import Call
+
+_LONGEST_REASON = 200
 
 NETWORK_FAILURES = (
     OSError,
@@ -43,8 +50,10 @@ def raise_from_handler(exc: BaseException) -> None:
         raise raised[-1]  # urllib3 puts the traceback of what it wraps on the wrapping, too
 
 
-def translated(exc: BaseException, call: Call, url: str) -> H2oError:
+def translated(exc: BaseException, call: Call, url: str, *, proxy: str = "") -> H2oError:
     """Translate a failure of the network to an error of this package.
+
+    ``proxy`` is the address of the one on the way.
 
     Raises what a signal handler has raised: see `raise_from_handler`.
     """
@@ -60,11 +69,22 @@ def translated(exc: BaseException, call: Call, url: str) -> H2oError:
     ):
         seconds = call.timeouts.connect or call.timeouts.total or 0.0
         return TransportTimeout("connect", seconds, url=shown)
+    if call.sent and isinstance(exc, _HEADERS_REFUSED):
+        return ProtocolError(f"the head of the answer of {host}", str(exc)[:_LONGEST_REASON])
+    proxies = [cause for cause in causes if isinstance(cause, _PROXY_ERRORS)]
+    if proxies and any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+        host = proxy
+    elif proxies:
+        return _at(_proxy_failed(proxies[0], host, proxy), shown)
     for kinds, make in _TRANSLATIONS:
         for cause in causes:
             if isinstance(cause, kinds):
                 return _at(make(cause, host), shown)
-    return _at(TransportError(f"The connection to {host} failed: {type(exc).__name__}."), shown)
+    return _at(_not_connected(exc, host), shown)
+
+
+_PROXY_ERRORS = (requests.exceptions.ProxyError, urllib3.exceptions.ProxyError)
+_HEADERS_REFUSED = (requests.exceptions.InvalidHeader, urllib3.exceptions.InvalidHeader)
 
 
 def root_of(exc: BaseException) -> BaseException:
@@ -123,22 +143,83 @@ def _causes(exc: BaseException, *, with_context: bool = True) -> Iterator[BaseEx
         waiting.extend(one for one in below if isinstance(one, BaseException))
 
 
-def _proxy_failed(cause: BaseException, host: str) -> H2oError:
-    roots = [str(root) for root in _causes(cause) if isinstance(root, OSError)]
+def _proxy_failed(cause: BaseException, host: str, proxy: str) -> H2oError:
+    roots = [root for root in _causes(cause) if isinstance(root, OSError)]
+    reason = _reason(roots[-1]) if roots else "no answer"
     return TransportError(
-        f"The proxy on the way to {host} failed: {roots[-1] if roots else 'no answer'}. "
-        "Look at proxy= and the HTTPS_PROXY and HTTP_PROXY variables."
+        f"The proxy {proxy or 'of this system'} on the way to {host} failed: {reason}. "
+        "Look at proxy= and the HTTPS_PROXY, HTTP_PROXY and ALL_PROXY variables."
     )
 
 
 def _certificate_refused(cause: BaseException, host: str) -> H2oError:
-    reason = getattr(cause, "verify_message", "") or "it cannot be verified"
-    error = TransportError(
-        f"The certificate of {host} is not trusted: {reason}. For a server with an authority of "
-        "its own, give verify='/path/to/ca.pem'."
-    )
+    reason = str(getattr(cause, "verify_message", "")).rstrip(".") or "it cannot be verified"
+    code = getattr(cause, "verify_code", 0)
+    hint = "For a server with an authority of its own, give verify='/path/to/ca.pem'."
+    if code in _NOT_VALID_NOW:
+        hint = "Whoever runs the server has to renew it, or the clock of this machine is wrong."
+    elif code in _FOR_ANOTHER_NAME:
+        hint = "Use the name that it is for, or have the server get one for this name."
+    error = TransportError(f"The certificate of {host} is not trusted: {reason}. {hint}")
     error.permanent = True
     return error
+
+
+# Of OpenSSL: X509_V_ERR_CERT_NOT_YET_VALID, _CERT_HAS_EXPIRED; _HOSTNAME_MISMATCH, _IP_ADDRESS_...
+_NOT_VALID_NOW = (9, 10)
+_FOR_ANOTHER_NAME = (62, 64)
+
+
+def _tls_failed(cause: BaseException, host: str) -> H2oError:
+    tls = next((each for each in _causes(cause) if isinstance(each, ssl.SSLError)), None)
+    reason = (tls.reason if tls is not None else None) or ""
+    shown = reason.lower().replace("_", " ").strip()
+    hint = next((hint for words, hint in _TLS_HINTS if words in reason), "Is it https?")
+    said = f": {shown or 'the server ended it'}"
+    return TransportError(f"TLS with {host} failed{said}. {hint}")
+
+
+# By a part of OpenSSL's reason.
+_TLS_HINTS = (
+    (
+        "CERTIFICATE_REQUIRED",
+        "The server wants a certificate of yours: give verify= an ssl.SSLContext that has loaded "
+        "it (load_cert_chain).",
+    ),
+    (
+        "HANDSHAKE_FAILURE",
+        "The server may want a certificate of yours, or an old kind of TLS: give verify= an "
+        "ssl.SSLContext that has what it wants.",
+    ),
+    (
+        "PROTOCOL",
+        "The server speaks another TLS than this Python allows: give verify= an ssl.SSLContext "
+        "that allows it (minimum_version).",
+    ),
+)
+
+
+def _not_connected(cause: BaseException, host: str) -> H2oError:
+    roots = [root for root in _causes(cause) if isinstance(root, OSError)]
+    root = roots[-1] if roots else cause
+    hint = _HINTS.get(getattr(root, "errno", None) or 0, "")
+    return TransportError(f"The connection to {host} failed: {_reason(root)}.{hint}")
+
+
+_HINTS = {
+    errno.EMFILE: " This program has too many files and connections open: close some, or raise "
+    "its limit (ulimit -n).",
+    errno.ENFILE: " This machine has too many files open.",
+    errno.EHOSTUNREACH: " Is there a network, and is a VPN needed?",
+    errno.ENETUNREACH: " Is there a network, and is a VPN needed?",
+}
+
+
+def _reason(exc: BaseException) -> str:
+    """What the system said, without its number; else the exception's own words, or its name."""
+    said = getattr(exc, "strerror", None) or str(exc)
+    said = " ".join(re.sub(r"^\[Errno -?\d+\] ", "", str(said)).split())
+    return said.rstrip(".")[:_LONGEST_REASON] or type(exc).__name__
 
 
 def _head_not_understood(cause: BaseException, host: str) -> H2oError:
@@ -153,7 +234,12 @@ def _not_for_requests(cause: BaseException, host: str) -> H2oError:
 
 
 def _says(sentence: str) -> Callable[[BaseException, str], H2oError]:
-    return lambda cause, host: TransportError(sentence.format(host=host))
+    def make(cause: BaseException, host: str) -> H2oError:
+        roots = [root for root in _causes(cause) if isinstance(root, OSError)]
+        reason = _reason(roots[-1] if roots else cause)
+        return TransportError(sentence.format(host=host, reason=f": {reason}"))
+
+    return make
 
 
 # The first row of which an exception or a cause of it is an instance.
@@ -161,18 +247,21 @@ _TRANSLATIONS: tuple[
     tuple[tuple[type[BaseException], ...], Callable[[BaseException, str], H2oError]], ...
 ] = (
     ((ssl.SSLCertVerificationError,), _certificate_refused),
-    ((requests.exceptions.ProxyError, urllib3.exceptions.ProxyError), _proxy_failed),
     (
         (urllib3.exceptions.NameResolutionError, socket.gaierror),
-        _says("The name of {host} cannot be looked up. Is the address right, is there a network?"),
+        _says(
+            "The name of {host} cannot be looked up{reason}. Is the address right, is there a "
+            "network?"
+        ),
     ),
-    ((ssl.SSLError, urllib3.exceptions.SSLError), _says("TLS with {host} failed: is it https?")),
+    ((ssl.SSLError, urllib3.exceptions.SSLError), _tls_failed),
     ((ConnectionRefusedError,), _says("{host} refused the connection. Is the server running?")),
     (
         (http.client.RemoteDisconnected,),
         _says("{host} closed the connection without an answer. Is it http or https?"),
     ),
-    ((ConnectionError,), _says("{host} broke the connection off.")),
+    ((ConnectionError,), _says("{host} broke the connection off{reason}.")),
+    ((urllib3.exceptions.NewConnectionError,), _not_connected),
     ((http.client.HTTPException,), _head_not_understood),
     (
         (requests.exceptions.InvalidHeader, requests.exceptions.InvalidURL, ValueError),

@@ -7,7 +7,6 @@ moment its bytes are.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import urllib3
 
@@ -15,6 +14,7 @@ from h2o_client.errors import H2oError, ProtocolError, TransportError
 from h2o_client.log import log
 from h2o_client.timeouts import Clock
 from h2o_client.transport.call import Call, Woken
+from h2o_client.transport.compat import Below
 from h2o_client.transport.failures import NETWORK_FAILURES, translated
 from h2o_client.wire.framing import Chunked, Frame, FramingError, Length, UntilClose
 from h2o_client.wire.lines import LineSplitter
@@ -51,7 +51,7 @@ class Response:
         self._raw = raw
         self._call = call
         self._open = True
-        self._below: Any = getattr(raw, "_fp", None)
+        self._below = Below(raw)
         self._frame = _frame_of(self._below)
         self._broken: bytes | None = None
         self._whole: bytes | None = None
@@ -92,7 +92,7 @@ class Response:
 
     def ready(self) -> bytes:
         """As `read`, without waiting: ``b""`` also means that nothing is there just now."""
-        if getattr(self._below, "fp", None) is None:
+        if not self._below.is_open:
             return b""
         self._call.patient = False
         try:
@@ -187,8 +187,7 @@ class Response:
             self.close()
         else:
             self._open = False
-            if self._below is not None:
-                self._below.close()
+            self._below.finish()
             self._let_go()
 
     def _let_go(self) -> None:
@@ -197,17 +196,11 @@ class Response:
 
     def _read_connection(self, most: int) -> bytes:
         try:
-            fp = getattr(self._below, "fp", None)
             # A short read has left nothing in the buffers, which cost more than the socket.
             direct = self._short and not self._call.patient
             data = self._call.receive(most) if direct else None
-            if data is not None:
-                pass
-            elif fp is not None:
-                data = fp.read1(most)
-            else:
-                # A mock, or another urllib3: it undoes the framing itself.
-                data = self._raw.read1(most, decode_content=False)
+            if data is None:
+                data = self._below.read(most)
             self._call.check()
             self._short = len(data) < most
             if data:
@@ -227,9 +220,7 @@ class Response:
         return data
 
 
-def _frame_of(below: Any) -> Frame:
-    if getattr(below, "fp", None) is None:
-        return UntilClose()
+def _frame_of(below: Below) -> Frame:
     if below.chunked:
         return Chunked()
     return UntilClose() if below.length is None else Length(below.length)

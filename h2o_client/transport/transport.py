@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import ssl
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -14,13 +13,20 @@ from typing import Any
 import requests
 import urllib3
 from requests.cookies import extract_cookies_to_jar, get_cookie_header
+from requests.utils import select_proxy
 
 from h2o_client.errors import ConfigurationError, H2oError, TransportError, TransportTimeout
 from h2o_client.log import log
-from h2o_client.timeouts import Expired
-from h2o_client.transport.address import check_headers, check_verify, parse_base_url, parse_proxy
+from h2o_client.timeouts import Expired, monotonic
+from h2o_client.transport.address import (
+    check_environment,
+    check_headers,
+    check_verify,
+    parse_base_url,
+    parse_proxy,
+)
 from h2o_client.transport.call import Call, Slots
-from h2o_client.transport.connections import new_session, under_way
+from h2o_client.transport.compat import new_session, sender, under_way
 from h2o_client.transport.cookies import Cookies, SessionJar
 from h2o_client.transport.failures import NETWORK_FAILURES, proxy_refused, root_of, translated
 from h2o_client.transport.response import Response
@@ -70,6 +76,7 @@ class Transport:
         self._slots = Slots(max_connections) if max_connections is not None else None
         self.max_retries = max_retries
         self._scheme, self._address = self.base_url.split("://")
+        self._tls = self._scheme == "https"
         self._closed = False
         # The settings that the environment led to, and what it was then.
         self._seen: tuple[tuple[str | None, ...] | None, dict[str, Any]] = (None, {})
@@ -183,7 +190,7 @@ class Transport:
     def _sent(self, request: Request, call: Call, urgent: bool) -> Response:
         if self._closed and not urgent:
             raise ConfigurationError("This session is closed: make another H2oSession.")
-        began = time.monotonic()
+        began = monotonic()
         call.sent = False
         prepared = self._prepared(request)
         raw = self._send(prepared, call, request.budget)
@@ -200,7 +207,7 @@ class Transport:
         if response.status == 407:
             response.close()
             raise proxy_refused(prepared.url or "")
-        took = (time.monotonic() - began) * 1000
+        took = (monotonic() - began) * 1000
         log.debug("%s: %d after %.0f ms", request, response.status, took)
         return response
 
@@ -240,10 +247,20 @@ class Transport:
         if environment != seen:
             verify = True if isinstance(self._verify, ssl.SSLContext) else self._verify
             settings = dict(
-                session.merge_environment_settings(url, self._proxies, True, verify, None)
+                # A copy, for what the environment says would be added to it for good.
+                session.merge_environment_settings(url, dict(self._proxies), True, verify, None)
+            )
+            check_environment(
+                None if self._proxies else select_proxy(url, settings["proxies"]),
+                settings["verify"] if verify is True and self._tls else None,
             )
             self._seen = environment, settings
         return settings
+
+    def _proxy_of(self, url: str) -> str:
+        """The address of the proxy on the way, without credentials; "" without one."""
+        proxy = select_proxy(url, self._seen[1].get("proxies"))
+        return "" if proxy is None else proxy.rpartition("@")[2].rpartition("://")[2].rstrip("/")
 
     def _send(
         self, prepared: requests.PreparedRequest, call: Call, budget: str
@@ -253,20 +270,21 @@ class Transport:
         try:
             connect = call.connecting(budget)
             under_way.call = call
-            # The adapter's own send: the session's looks for redirects, and for cookies again.
-            timeout: Any = (connect, None)
-            adapter = session.get_adapter(url)
-            response = adapter.send(prepared, timeout=timeout, **self._settings(session, url))
+            call.sent = True  # until a connection of ours says that no byte has left
+            send = sender(session, url)
+            response = send(prepared, timeout=(connect, None), **self._settings(session, url))
         except (*NETWORK_FAILURES, ValueError) as exc:
             if isinstance(exc, H2oError):
                 raise
             call.let_go_of_socket()
             call.check()
-            error = translated(exc, call, url)
+            error = translated(exc, call, url, proxy=self._proxy_of(url))
             # What cannot even be sent is shown in such an exception's words: a cookie, a password.
             raise error from (None if isinstance(error, ConfigurationError) else root_of(exc))
         finally:
             under_way.call = None
+        if not call.is_connected:
+            call.connected(None)
         raw: urllib3.BaseHTTPResponse = response.raw
         return raw
 

@@ -1,0 +1,512 @@
+"""Everything private of sockets, http.client, urllib3 and requests that the transport uses.
+
+Nothing else reaches into them: their public ways neither end a read that blocks in another thread
+nor bound the whole wait for an answer. Each of these names has a test in
+``tests/test_transport_compat.py``:
+
+- http.client: ``HTTPResponse.fp``, ``_read_status``, ``HTTPConnection.response_class``,
+  ``_tunnel``.
+- urllib3: ``HTTPResponse._fp``, ``HTTPConnection._new_conn``, ``_dns_host``,
+  ``SOCKSConnection._socks_options``, ``HTTPConnectionPool._get_conn``, ``_put_conn``,
+  ``ConnectionCls``, ``PoolManager.pool_classes_by_scheme``, ``pools``, and the module
+  ``util.connection``, whose functions people replace.
+- requests: ``Session.send``, which people replace, and ``HTTPAdapter.init_poolmanager``,
+  ``cert_verify``, ``build_connection_pool_key_attributes``, which are meant to be overridden.
+- PySocks: none; ``socksocket`` is public.
+
+A connection tells the `Call` under way about its socket, so that it can be woken, and is read
+within the call's clock. Classes that another library has put in the place of urllib3's (VCR's
+cassettes, mocks) are used as they are. requests does nothing on its own here: no redirects, no
+.netrc, no jar.
+"""
+
+from __future__ import annotations
+
+import http.client
+import importlib
+import io
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache, partial
+from http.client import HTTPException
+from http.cookiejar import DefaultCookiePolicy
+from typing import TYPE_CHECKING, Any
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    NameResolutionError,
+    NewConnectionError,
+    ProxyError,
+)
+from urllib3.util import connection as urllib3_connection
+
+from h2o_client.timeouts import monotonic
+from h2o_client.transport.failures import raise_from_handler
+
+if TYPE_CHECKING:
+    from h2o_client.transport.call import Call
+
+_BUFFER = 1 << 16
+_LONGEST_IDLE = 4.0  # seconds; servers close theirs after 5
+_MOST_IDLE = 1000
+_MOST_INTERIM = 100
+# What a connection of urllib3's own is made of.
+_OWN_METHODS = ("connect", "request", "send", "getresponse", "close", "_new_conn", "_tunnel")
+_OWN_MODULES = ("http.client", "urllib3.connection", "urllib3.contrib.socks")
+
+
+def new_session(verify: bool | str | ssl.SSLContext) -> requests.Session:
+    """A session of requests with connections of our own in its pools."""
+    session = requests.Session()
+    session.headers.clear()
+    session.auth = _KeepHeaders()
+    # The transport has a jar of its own.
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    adapter = _Adapter(verify if isinstance(verify, ssl.SSLContext) else None)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
+
+
+def sender(session: requests.Session, url: str) -> Callable[..., requests.Response]:
+    """What sends a prepared request.
+
+    The adapter itself, for the session's own way looks for redirects and for cookies; but that one
+    where a library has put its own in its place (requests-mock).
+    """
+    if requests.Session.send is _session_send:
+        return session.get_adapter(url).send
+    return partial(session.send, allow_redirects=False)
+
+
+_session_send = requests.Session.send
+
+
+class _UnderWay(threading.local):
+    """The call that this thread is sending: urllib3 has no way to hand it to a connection."""
+
+    call: Call | None = None
+
+
+under_way: _UnderWay = _UnderWay()
+
+
+class Breaker:
+    """Breaks a connection off from any thread, without the reader's TLS object.
+
+    SSLSocket.shutdown would take the TLS state away under the reader, and what patches sockets
+    (eventlet, gevent) has methods of its own: a second descriptor of the same connection, without
+    TLS, has neither trouble.
+    """
+
+    def __init__(self, sock: Any, *, own: bool = False) -> None:
+        self._own = own or is_tls(sock)
+        self._socket = duplicate(sock) if self._own else sock
+
+    def off(self) -> None:
+        """Ends all reading and writing. Never raises."""
+        with suppress(OSError, ValueError):  # it may have gone already
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Gives the second descriptor back. The connection stays."""
+        if self._own:
+            self._socket.close()
+
+
+def duplicate(sock: Any) -> Any:
+    """A second socket for the same connection, without TLS."""
+    # TLS inside TLS, as through an https proxy, is an object around the socket.
+    below = getattr(sock, "socket", sock)
+    return socket.fromfd(sock.fileno(), below.family, below.type)
+
+
+def is_tls(sock: Any) -> bool:
+    """Whether it speaks TLS, whoever's class it is."""
+    return hasattr(sock, "getpeercert")
+
+
+def may_be_read_past_buffers(sock: Any) -> bool:
+    """Whether ``recv`` without waiting does what it does for a socket of Python's own."""
+    return type(sock) in (socket.socket, ssl.SSLSocket)
+
+
+def has_pending(sock: Any) -> bool:
+    """Whether bytes may have come that a wait for the socket would not tell of."""
+    if isinstance(sock, ssl.SSLSocket):
+        return bool(sock.pending())
+    return type(sock) is not socket.socket  # TLS in TLS keeps bytes of its own
+
+
+class Below:
+    """The bytes of a response as they come from the connection, below urllib3.
+
+    urllib3 hands a body over a chunk at a time; here the framing is for the reader to undo. Where
+    there is nothing below, as in mocks, urllib3's own reading undoes it.
+    """
+
+    def __init__(self, raw: urllib3.BaseHTTPResponse) -> None:
+        self._raw: Any = raw
+        self._response: Any = getattr(raw, "_fp", None)
+        self.has_framing: bool = self.is_open
+        self.chunked: bool = bool(getattr(self._response, "chunked", False)) and self.is_open
+        self.length: int | None = getattr(self._response, "length", None) if self.is_open else None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection to read from."""
+        return getattr(self._response, "fp", None) is not None
+
+    def read(self, most: int) -> bytes:
+        """The next bytes, as soon as there are any."""
+        if self.has_framing and not self.is_open:
+            return b""
+        # Not everybody's read1 takes decode_content=False, which was given with the request.
+        below = self._response.fp if self.has_framing else self._raw
+        data: bytes = below.read1(most)
+        return data
+
+    def finish(self) -> None:
+        """The body has ended: the connection can be used again."""
+        if self._response is not None:
+            self._response.close()
+
+
+class _PacedReader(io.RawIOBase):
+    """A socket read within a call's clock, which bounds the whole wait and not each byte's."""
+
+    def __init__(self, sock: Any, call: Call) -> None:
+        self._socket = sock
+        self._raw = sock.makefile("rb", buffering=0)
+        self._call = call
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        clock = self._call.clock
+        left = clock.left() if self._call.patient else 0.0
+        if left != self._socket.gettimeout():
+            self._socket.settimeout(left)
+        try:
+            size: int | None = self._raw.readinto(buffer)
+        except ssl.SSLWantReadError:
+            size = None
+        except TimeoutError as exc:
+            raise_from_handler(exc)
+            clock.expire()
+        if size is None:
+            self._call.starved = True
+        return size
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Head:
+    """The lines of an answer's head, up to the blank one, if that comes."""
+
+    def __init__(self, below: Any) -> None:
+        self.below = below
+        self.is_cut = False
+
+    def readline(self, limit: int) -> bytes:
+        line: bytes = self.below.readline(limit)
+        self.is_cut = not line.endswith(b"\n")
+        return line
+
+    def close(self) -> None:
+        self.below.close()
+
+    def flush(self) -> None:
+        """Nothing is written here."""
+
+
+class _PacedResponse(http.client.HTTPResponse):
+    """Reads its head and body through a `_PacedReader`."""
+
+    def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self.fp = io.BufferedReader(_PacedReader(sock, _call()), _BUFFER)
+
+    def begin(self) -> None:
+        if self.headers is not None:
+            return
+        head = _Head(self.fp)
+        self.fp = head
+        try:
+            super().begin()
+        finally:
+            if self.fp is head:
+                self.fp = head.below
+        if head.is_cut:
+            # http.client takes it for whole: with half a cookie, and no word on the body's length.
+            self.close()
+            raise http.client.RemoteDisconnected("the head of the answer is cut")
+
+    def _read_status(self) -> Any:
+        # http.client passes over 100 only: other interim answers come before the real one too.
+        for _ in range(_MOST_INTERIM):
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 101 < status < 200:
+                return version, status, reason
+            while self.fp.readline(_BUFFER).strip():
+                pass
+        raise http.client.HTTPException("too many interim answers")
+
+
+class _PacedConnection:
+    """Mixed into urllib3's connections: tells the call under way about its socket."""
+
+    response_class = _PacedResponse
+
+    def connect(self: Any) -> None:
+        call = _call()
+        call.sent = False
+        super().connect()  # type: ignore[misc]
+        call.sent = False  # what was sent so far was said to a proxy
+        call.connected(self.sock)
+
+    def _tunnel(self: Any) -> None:
+        try:
+            super()._tunnel()  # type: ignore[misc]
+        except (ConnectionError, HTTPException) as exc:
+            raise ProxyError("It has made no tunnel", exc) from exc
+
+    def _new_conn(self: Any) -> Any:
+        if urllib3_connection.create_connection is not _create_connection:
+            # Somebody's own way to connect. One that is being made so cannot be woken.
+            sock = super()._new_conn()  # type: ignore[misc]
+        else:
+            sock = self._connected()
+        try:
+            # A second way to it: TLS takes the first one away for the time of its handshake.
+            _call().reaches(Breaker(sock, own=True))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _connected(self: Any) -> Any:
+        host = self._dns_host.strip("[]")
+
+        def connect(sock: Any, address: Any) -> None:
+            sock.connect(address)
+
+        return _first_connected(self, host, self.port, socket.socket, connect)
+
+    def request(self: Any, *args: Any, **kwargs: Any) -> None:
+        if self.sock is not None:
+            _call().connected(self.sock)
+        super().request(*args, **kwargs)  # type: ignore[misc]
+        _call().asked()
+
+    def send(self: Any, data: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        call = _call()
+        call.sent = True
+        self.sock.settimeout(call.clock.left())
+        try:
+            super().send(data)  # type: ignore[misc]
+        except TimeoutError as exc:
+            raise_from_handler(exc)
+            call.clock.expire()
+        except ssl.SSLEOFError:
+            # The server may have said why, as that it wants a certificate.
+            self.sock.settimeout(0.0)
+            with suppress(ssl.SSLWantReadError):
+                self.sock.recv(1)
+            raise
+
+
+class _PacedSocksConnection(_PacedConnection):
+    """As urllib3's own, but that it can be woken while the proxy has not answered."""
+
+    def _connected(self: Any) -> Any:
+        socks = importlib.import_module("socks")
+        options = self._socks_options
+        place = (options["proxy_host"] or "", int(options["proxy_port"] or 1080))
+
+        def connect(sock: Any, address: Any) -> None:
+            sock.set_proxy(
+                options["socks_version"],
+                *place,
+                rdns=options["rdns"],
+                username=options["username"],
+                password=options["password"],
+            )
+            sock.connect((self.host, self.port))
+
+        try:
+            return _first_connected(self, *place, socks.socksocket, connect)
+        except (NameResolutionError, NewConnectionError) as exc:
+            cause: Any = exc.__cause__
+            reason = getattr(cause, "socket_err", None)
+            if isinstance(cause, socks.GeneralProxyError) and isinstance(reason, socket.gaierror):
+                # socks5 and socks4 look the server's name up on this side.
+                raise NameResolutionError(self.host, self, reason) from exc
+            raise ProxyError("It has made no connection", cause) from exc
+
+
+def _first_connected(
+    connection: Any,
+    host: str,
+    port: int,
+    new_socket: Callable[..., Any],
+    connect: Callable[[Any, Any], None],
+) -> Any:
+    """A socket that ``connect`` has connected to the first of a host's addresses that takes it.
+
+    As urllib3's create_connection, with its switches, but that the call under way is told of the
+    socket before.
+    """
+    failed: OSError = OSError("the name has no address")
+    family = urllib3_connection.allowed_gai_family()
+    try:
+        addresses = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as exc:
+        raise NameResolutionError(host, connection, exc) from exc  # type: ignore[arg-type]
+    if not addresses:
+        raise NameResolutionError(host, connection, failed) from failed  # type: ignore[arg-type]
+    for its_family, kind, protocol, _, address in addresses:
+        sock = None
+        try:
+            sock = new_socket(its_family, kind, protocol)
+            _call().reaches(Breaker(sock))
+            for option in connection.socket_options or ():
+                sock.setsockopt(*option)
+            if isinstance(connection.timeout, int | float):
+                sock.settimeout(connection.timeout)
+            if connection.source_address:
+                sock.bind(connection.source_address)
+            connect(sock, address)
+        except OSError as exc:
+            if sock is not None:
+                sock.close()
+            raise_from_handler(exc)
+            _call().check()
+            failed = exc
+        except BaseException:
+            if sock is not None:
+                sock.close()
+            raise
+        else:
+            return sock
+    if isinstance(failed, TimeoutError):
+        raise ConnectTimeoutError(connection, "no connection in time") from failed
+    raise NewConnectionError(connection, str(failed)) from failed
+
+
+_create_connection = urllib3_connection.create_connection
+
+
+def _call() -> Call:
+    assert under_way.call is not None, "a connection is used without a call"
+    return under_way.call
+
+
+class _FreshPool:
+    """Mixed into urllib3's pools: gives no connection out that has been idle for long."""
+
+    @property
+    def ConnectionCls(self) -> type:  # noqa: N802 - urllib3's name
+        # At each use, since libraries that record or mock replace the class while they are active.
+        return _paced(super().ConnectionCls)  # type: ignore[misc]
+
+    def _put_conn(self: Any, conn: Any) -> None:
+        if conn is not None:
+            conn.idle_since = monotonic()
+        super()._put_conn(conn)  # type: ignore[misc]
+
+    def _get_conn(self: Any, timeout: float | None = None) -> Any:
+        conn = super()._get_conn(timeout)  # type: ignore[misc]
+        idle = monotonic() - getattr(conn, "idle_since", monotonic())
+        if idle > _LONGEST_IDLE:
+            conn.close()
+        if isinstance(conn, _PacedConnection):
+            _call().sent = False
+        return conn
+
+
+@cache
+def _fresh_pool(pool: type) -> type:
+    return type("Pool", (_FreshPool, pool), {})
+
+
+@cache
+def _paced(connection: Any) -> type:
+    """The class with what is mixed in; as it is, where it is not urllib3's own."""
+    if not issubclass(connection, HTTPConnection) or not _is_own(connection):
+        return connection  # type: ignore[no-any-return]
+    is_socks = hasattr(connection, "_new_conn") and "socks" in connection._new_conn.__module__
+    mixed_in = _PacedSocksConnection if is_socks else _PacedConnection
+    return type("Connection", (mixed_in, connection), {})
+
+
+def _is_own(connection: type) -> bool:
+    for name in _OWN_METHODS:
+        owner = next((each for each in connection.__mro__ if name in vars(each)), None)
+        if owner is None or owner.__module__ not in _OWN_MODULES:
+            return False
+    return True
+
+
+class _Adapter(HTTPAdapter):
+    """requests' adapter with our connections in its pools, straight or through any proxy."""
+
+    def __init__(self, context: ssl.SSLContext | None) -> None:
+        self._context = context
+        super().__init__(pool_maxsize=_MOST_IDLE)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        _use_fresh_pools(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        known = proxy in self.proxy_manager
+        if self._context is not None:
+            kwargs.setdefault("proxy_ssl_context", self._context)
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if not known:
+            _use_fresh_pools(manager)
+        return manager
+
+    def build_connection_pool_key_attributes(self, *args: Any, **kwargs: Any) -> Any:
+        host, tls = super().build_connection_pool_key_attributes(*args, **kwargs)
+        return host, tls if self._context is None else {"ssl_context": self._context}
+
+    def cert_verify(self, conn: Any, *args: Any, **kwargs: Any) -> None:
+        # The caller's own context says itself whom it trusts.
+        if self._context is None:
+            super().cert_verify(conn, *args, **kwargs)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        # urllib3 leaves its pools to the garbage collector.
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118 - it has no __iter__
+                pool = manager.pools.get(key)
+                if pool is not None:
+                    pool.close()
+        super().close()
+
+
+def _use_fresh_pools(manager: Any) -> None:
+    pools = manager.pool_classes_by_scheme
+    manager.pool_classes_by_scheme = {name: _fresh_pool(pool) for name, pool in pools.items()}
+
+
+class _KeepHeaders(requests.auth.AuthBase):
+    """Without an auth of its own requests puts .netrc's over the caller's Authorization."""
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        return request
