@@ -117,9 +117,8 @@ class Asking:
         self.judge(response)
         return response.whole()
 
-    def first(self, request: Request, read: Callable[[bytes], T | None]) -> T:
+    def first(self, request: Request, read: Callable[[bytes], T | None], call: Call) -> T:
         """What ``read`` first finds in a line of an answer that would go on for ever."""
-        call = Call(self.timeouts)
         with self.open(request, call, passes_model_on=False) as response:
             for line in response.iter_lines():
                 try:

@@ -19,9 +19,10 @@ from h2o_client.timeouts import Clock, Expired, Timeouts, monotonic
 from h2o_client.transport import Call, Response, Woken
 from h2o_client.transport.failures import translated
 from h2o_client.wire.decoder import Decoder
-from h2o_client.wire.events import Event, Failure, Final
+from h2o_client.wire.events import Event, Failure, Final, Token
 
 _MOST_AHEAD = 1 << 20  # bytes that are read before the caller has taken any
+_LONGEST_REST = 1 << 16  # bytes
 _CLOSED_WITHIN = 1.0  # seconds
 GATEWAY_FAILED = (502, 504, 520, 524)
 """Statuses of a gateway, behind which the server may be generating the answer."""
@@ -64,6 +65,7 @@ class BackgroundResponse:
         self._failure: BaseException | None = None
         self._is_final = self._has_failed = False
         self._pieces: list[bytes] = []
+        self._size = 0  # of the pieces
         self._is_left = False
         self._until: Callable[[Event], bool] | None = None
         self._is_stopped = False
@@ -106,7 +108,7 @@ class BackgroundResponse:
         """Return what is there; ``b""`` if that is nothing just now."""
         with self._guard:
             data = b"".join(self._pieces)
-            self._pieces.clear()
+            self._drop_pieces()
         self._room.set()
         return data
 
@@ -115,7 +117,7 @@ class BackgroundResponse:
         self._caller.clock = Clock(seconds)
         data = b""
         try:
-            while piece := self.read():
+            while len(data) < _LONGEST_REST and (piece := self.read()):
                 data += piece
         except (TransportError, Woken):
             pass
@@ -146,7 +148,7 @@ class BackgroundResponse:
             if self._is_left:
                 return
             self._is_left, self._until = True, until
-            self._pieces.clear()
+            self._drop_pieces()
             self._room.set()
             if not self.ended.is_set():
                 self._timer = threading.Timer(seconds, self.close)
@@ -226,12 +228,17 @@ class BackgroundResponse:
             with self._guard:
                 if self._is_left:
                     return
-                if sum(map(len, self._pieces)) <= _MOST_AHEAD:
+                if self._size <= _MOST_AHEAD:
                     self._pieces.append(data)
+                    self._size += len(data)
                     break
                 self._room.clear()
             self._room.wait()
         self._wake_waiting()
+
+    def _drop_pieces(self) -> None:
+        self._pieces.clear()
+        self._size = 0
 
     def _wake_waiting(self) -> None:
         with self._guard:
@@ -240,8 +247,13 @@ class BackgroundResponse:
 
     def _note(self, decoder: Decoder, data: bytes) -> bool:
         """Take note of the events in ``data``. True if one of them is what was waited for."""
-        decoder.text_bytes += len(data)
-        return self._note_all(decoder.feed(data))
+        events = decoder.feed(data)
+        decoder.text_bytes += sum(
+            len(each.text.encode("utf-8", "surrogatepass"))
+            for each in events
+            if isinstance(each, Token)
+        )
+        return self._note_all(events)
 
     def _note_all(self, events: list[Event]) -> bool:
         self._is_final = self._is_final or any(isinstance(each, Final) for each in events)

@@ -327,7 +327,8 @@ def _raise_for_end(transcript: Transcript) -> None:
     if failure is not None:
         raise GenerationError(failure.message, error_type=failure.error_type, status=failure.status)
     if line is not None and transcript.final is None:
-        raise ProtocolError(f"line {line.line} of the answer ({line.reason})", line.excerpt)
+        where = f"line {line.line} of the answer" if line.line else "the answer"
+        raise ProtocolError(f"{where} ({line.reason})", line.excerpt)
     if transcript.final is None:
         raise IncompleteAnswerError
     if transcript.final.interrupted and not transcript.text:

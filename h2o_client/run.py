@@ -21,6 +21,7 @@ from h2o_client.wire.request import Request
 from h2o_client.wire.runlog import read_running
 
 _PREFIX = "h2o1."
+_MOST_RUNNING = 1000
 
 
 class ResumeToken(msgspec.Struct, frozen=True, array_like=True):
@@ -76,15 +77,18 @@ class StoredAnswer(msgspec.Struct, frozen=True):
 
 def running(upstream: Upstream) -> list[Running]:
     """The runs of the session that are under way. Raises as `Asking.open`, `UnsupportedError`."""
-    upstream.prepared()
-    generation = upstream.found().generation
+    call = Call(upstream.timeouts)
+    upstream.prepared(call)
+    generation = upstream.found(call).generation
     found: list[Running] = []
-    listed = upstream.asking.first(generation.running(), read_running)
+    listed = upstream.asking.first(generation.running(), read_running, call)
     if not listed:
-        upstream.check_login()
+        upstream.check_login(call)
+    if len(listed) > _MOST_RUNNING:
+        raise ProtocolError(f"a list of over {_MOST_RUNNING} answers under way")
     for conversation_id, title in listed:
         with suppress(NotFoundError):  # it was deleted meanwhile
-            stored = upstream.conversation(conversation_id)
+            stored = upstream.conversation(conversation_id, call)
             base_url = upstream.transport.base_url
             found += [
                 Running(conversation_id, title, str(ResumeToken(base_url, conversation_id, run_id)))

@@ -6,13 +6,14 @@ import os
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from http.cookiejar import Cookie
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from h2o_client.background import completed
 from h2o_client.conversation import Conversation
-from h2o_client.errors import ConfigurationError
+from h2o_client.errors import ConfigurationError, ProtocolError
 from h2o_client.exchange import Exchange
 from h2o_client.generations.records import Entries, Entry, Model, Settings, User
 from h2o_client.messages import Messages
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from h2o_client.check import Check
 
-_MOST_PAGES = 10_000
+_MOST_CONVERSATIONS = 100_000
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
@@ -250,7 +251,8 @@ class H2oSession:
 
         Each has an ``id`` and a ``title``. Pages are asked for as they are needed; conversations
         may be deleted on the way. Nothing is asked before the first is taken. Raises
-        `AuthenticationError` where the server wants a login and nobody is logged in.
+        `AuthenticationError` where the server wants a login and nobody is logged in,
+        `ProtocolError` for a list of over 100,000.
         """
         for entry in self._entries():
             yield Conversation(self._upstream, id=entry.id, model=entry.model, title=entry.title)
@@ -379,7 +381,7 @@ class H2oSession:
         fresh = True
         while fresh:
             fresh = False
-            for page in range(_MOST_PAGES):
+            for page in count():
                 found = self._upstream.steady(lambda page=page: self._page(page))  # type: ignore[misc]
                 if not found.entries and not seen:
                     self._upstream.check_login()
@@ -389,6 +391,8 @@ class H2oSession:
                 # What is deleted meanwhile moves the pages: look once more if there are several.
                 fresh = fresh or page > 0 or found.more is not False
                 seen.update(entry.id for entry in new)
+                if len(seen) > _MOST_CONVERSATIONS:
+                    raise ProtocolError(f"a list of over {_MOST_CONVERSATIONS} conversations")
                 yield from new
                 if found.more is False:
                     break

@@ -72,7 +72,7 @@ class Settling:
         heeded = final is not None and final.interrupted
         if generation.late_stops_abort and exchange.stopped_at is not None and not heeded:
             marked_until = exchange.stopped_at + _MARK_LASTS
-            self._upstream.marks[exchange.conversation_id] = marked_until
+            self._upstream.mark(exchange.conversation_id, marked_until)
         response, left = exchange.background, exchange.left_running
         if response is not None and generation.stores_at_end:
             if response.ending is Ending.FAILED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -162,6 +163,14 @@ class Upstream:
         """Have the next call find out again what the server is: it has spoken as another would."""
         # Without the lock, which can be held for long: it is a mark for who takes it next.
         self._in_doubt = self._told is None
+
+    def mark(self, conversation_id: str, until: float) -> None:
+        """A stop that came late may end the next answer in a conversation, ``until`` then."""
+        now = time.monotonic()
+        for marked, its_end in list(self.marks.items()):
+            if its_end < now:
+                self.marks.pop(marked, None)
+        self.marks[conversation_id] = until
 
     @contextmanager
     def doubting(self, call: Call | None = None) -> Iterator[None]:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
+import tracemalloc
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import pytest
 
 from chatui import LAYOUT, no_such_page
+from fake_chatui import FakeChatUi
 from h2o_client import H2oSession, ProtocolError, Timeouts, TransportError, TransportTimeout
 from h2o_client.asking import Asking
+from h2o_client.background_reader import BackgroundReader
 from h2o_client.generations.generation import Ask
 from h2o_client.generations.v0_3 import read_web_search
 from h2o_client.generations.v0_8 import V0_8, read_model_list
 from h2o_client.transport import Call, Transport, Woken
 from h2o_client.wire import pagedata, superjson
 from h2o_client.wire.request import get
-from scripted import Exchange, Routes, ScriptedServer
+from scripted import Exchange, Routes, Script, ScriptedServer
 
 COOKIE = {"hf-chat": "x"}  # with it the settings are a user's own, and read first
 Opens = Callable[..., H2oSession]
@@ -32,6 +37,19 @@ def pages(body: bytes) -> Routes:
             ("POST", "/settings"): lambda exchange: exchange.answer(200),
         }
     )
+
+
+def only(method: str, path: re.Pattern[str], script: Script) -> Callable[[Exchange], bool]:
+    """What a `FakeChatUi` does ``before`` all else, for requests to one path alone."""
+
+    def before(exchange: Exchange) -> bool:
+        request = exchange.request
+        if request.method != method or not path.fullmatch(request.path):
+            return False
+        script(exchange)
+        return True
+
+    return before
 
 
 def page(*values: object) -> bytes:
@@ -160,3 +178,100 @@ def test_a_call_waits_for_another_thread_within_its_own_timeouts(open_session: O
         over.set()
         first.join(10)
         assert server.count("GET") == 1
+
+
+def superjson_of(value: object) -> bytes:
+    return json.dumps({"json": value}).encode()
+
+
+def test_a_line_of_the_live_list_is_bounded(open_session: Opens) -> None:
+    def endless(exchange: Exchange) -> None:
+        exchange.head(200, {"Content-Type": "text/event-stream"})
+        exchange.send(b"%x\r\n" % (1 << 30) + b"data: ")
+        with suppress(OSError):
+            for _ in range(1 << 10):
+                exchange.send(b"x" * (1 << 20))
+        exchange.cut()
+
+    live = re.compile("/api/v2/generations/live")
+    with FakeChatUi("head", before=only("GET", live, endless)) as server:
+        client = open_session(server.url)
+        with pytest.raises(ProtocolError, match="16 MiB"):
+            client.running()
+
+
+def test_no_more_answers_under_way_are_asked_for_than_there_can_be(open_session: Opens) -> None:
+    def many(exchange: Exchange) -> None:
+        running = [{"conversationId": f"{number:024x}"} for number in range(2000)]
+        exchange.head(200, {"Content-Type": "text/event-stream"})
+        exchange.write(b"data: " + json.dumps({"running": running}).encode() + b"\n\n")
+        exchange.gone(10)
+
+    live = re.compile("/api/v2/generations/live")
+    with FakeChatUi("head", before=only("GET", live, many)) as server:
+        with pytest.raises(ProtocolError, match="over 1000"):
+            open_session(server.url).running()
+        assert not server.count("GET", re.compile("/api/v2/conversations/.*"))
+
+
+def test_a_list_of_conversations_ends(open_session: Opens, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("h2o_client.session._MOST_CONVERSATIONS", 50)
+
+    def page(exchange: Exchange) -> None:
+        first = 20 * server.count("GET", re.compile("/api/v2/conversations"))
+        entries = [{"id": f"{first + number:024x}", "title": "t"} for number in range(20)]
+        exchange.answer(200, superjson_of({"conversations": entries, "hasMore": True}))
+
+    conversations = re.compile("/api/v2/conversations")
+    with FakeChatUi("0.10.0", before=only("GET", conversations, page)) as server:
+        found = open_session(server.url).conversations()
+        assert len([next(found) for _ in range(40)]) == 40
+        with pytest.raises(ProtocolError, match="over 50"):
+            next(found)
+
+
+def test_statuses_that_never_repeat_are_not_kept(open_session: Opens) -> None:
+    # 64 of a MiB each, for one character of text.
+    def statuses(exchange: Exchange) -> None:
+        exchange.head(200, {"Content-Type": "application/jsonl"})
+        exchange.write(b'{"type":"stream","token":"x"}\n')
+        for number in range(64):
+            name = b"%d" % number + b"y" * (1 << 20)
+            exchange.write(b'{"type":"status","status":"' + name + b'"}\n')
+        exchange.write(b'{"type":"finalAnswer","text":"x","interrupted":false}\n')
+        exchange.end()
+
+    message = re.compile("/conversation/[0-9a-f]+")
+    with FakeChatUi("head", before=only("POST", message, statuses)) as server:
+        client = open_session(server.url)
+        client.models()
+        tracemalloc.start()
+        try:
+            assert client.chat("Hello").text == "x"
+            assert tracemalloc.get_traced_memory()[1] < 32 << 20
+        finally:
+            tracemalloc.stop()
+
+
+def test_a_line_without_end_takes_bounded_memory_in_the_background_too() -> None:
+    def endless(exchange: Exchange) -> None:
+        exchange.head(200, {"Content-Type": "text/event-stream"})
+        exchange.write(b"data:{")
+        for _ in range(40):
+            exchange.write(b"x" * (1 << 20))
+        exchange.end()
+
+    with ScriptedServer(endless) as server:
+        transport = Transport(server.url)
+        caller = Call(Timeouts())
+        reader = BackgroundReader()
+        response = reader.open(lambda call: transport.open(get("/"), call), caller)
+        response.wait_for_head()
+        response.leave(60)
+        tracemalloc.start()
+        try:
+            assert response.wait_until_ended(caller, 60)
+            assert tracemalloc.get_traced_memory()[1] < 38 << 20
+        finally:
+            tracemalloc.stop()
+        transport.close()

@@ -216,3 +216,24 @@ def test_a_jar_that_knows_localhost_by_its_bare_name_is_used(open_session: Open)
     with ScriptedServer(chat_ui()) as server:
         open_session(server.url.replace("127.0.0.1", "localhost"), cookies=made).models()
         assert server.requests[0].cookies["hf-chat"] == "mine"
+
+
+def test_no_more_cookies_are_kept_than_browsers_must_keep(open_session: Open) -> None:
+    number = 0
+
+    def sets_others(exchange: Exchange) -> None:
+        nonlocal number
+        number += 1
+        names = [f"c{number}_{place}=x; Path=/" for place in range(40)]
+        long = f"long{number}={'x' * 5000}; Path=/"
+        headers = [("Set-Cookie", each) for each in (*names, long, "hf-chat=mine; Path=/")]
+        exchange.answer(200, b"[]", "application/json", headers)
+
+    with ScriptedServer(sets_others) as server:
+        session = open_session(server.url, server_version="0.10.0")
+        for _ in range(4):
+            session.models()
+        sent = [each.headers.get("Cookie", "") for each in server.requests]
+    assert max(each.count("=") for each in sent) <= 50
+    assert "long" not in "".join(sent)
+    assert all("hf-chat=mine" in each for each in sent[1:])

@@ -86,6 +86,14 @@ def test_each_event_is_given_once(cut: int, alive: int) -> None:
     assert Overlap(text, counted(had)).rest(EVENTS) == list(EVENTS[cut:])
 
 
+def test_no_name_that_a_server_makes_up_is_kept() -> None:
+    assert len(counted([Status(str(number)) for number in range(1000)])) == 1
+    had = counted([Status("one"), Status("started")])
+    assert Overlap("", had).rest([Status("started"), Status("one"), Status("two")]) == [
+        Status("two")
+    ]
+
+
 def test_a_token_that_is_partly_new_is_given_in_part() -> None:
     assert Overlap("ab").rest([Token("abc"), Token("d")]) == [Token("c"), Token("d")]
 

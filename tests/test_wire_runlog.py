@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from h2o_client.wire.events import Event, Final, Malformed, Status, Title, Token
+from h2o_client.wire.events import Event, Final, Malformed, Notice, Status, Title, Token
 from h2o_client.wire.overlap import Overlap
 from h2o_client.wire.runlog import RunLog, read_running, write_end, write_update
 from recordings import recording
@@ -115,6 +115,20 @@ def test_a_line_without_an_end_is_given_up() -> None:
     for _ in range(20):
         found += log.feed(b"x" * (1 << 20))
     assert [type(each) for each in found] == [Malformed]
+
+
+def test_an_event_of_very_many_lines_is_read_in_linear_time() -> None:
+    # Copied whole for each of its lines, it would take minutes.
+    log = RunLog(Overlap(""))
+    assert log.feed(b"event: update\n" + b"data: \n" * 300_000 + b'data: {"type":"x"}\n') == []
+    assert [type(each) for each in log.feed(b"\n")] == [Notice]
+
+
+@pytest.mark.parametrize("number", [b"9" * 5000, b"1" * 16])
+def test_a_number_that_no_log_reaches_is_none(number: bytes) -> None:
+    log = RunLog(Overlap(""))
+    assert log.feed(b"id: " + number + b"\n" + A.partition(b"\n")[2]) == [Token("a")]
+    assert log.last == 0
 
 
 @pytest.mark.parametrize(

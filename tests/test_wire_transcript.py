@@ -148,3 +148,15 @@ def test_what_a_tool_asks_is_open_until_it_is_resolved() -> None:
     assert (transcript.elicitation, transcript.ended) == (asked, False)
     transcript.add([Elicitation(id="e1", state="resolved")])
     assert transcript.elicitation is None
+
+
+def test_the_names_of_very_many_files_are_kept_in_linear_time() -> None:
+    transcript = transcript_of(*[File(str(number), "s", "m") for number in range(100_000)])
+    assert len(transcript.files) == 100_000
+    assert transcript.malformed is None
+
+
+def test_no_more_names_of_files_are_kept_than_a_line_may_have() -> None:
+    transcript = transcript_of(*[File("n" * (1 << 20), "s", "m") for _ in range(20)])
+    assert len(transcript.files) == 15
+    assert transcript.malformed is not None

@@ -36,6 +36,9 @@ from h2o_client.private_file import write_private
 Cookies = CookieJar | Mapping[str, str] | str | os.PathLike[str]
 """A jar, a mapping of names to values, ``"name=value"``, or a Netscape cookie file's path."""
 
+_LONGEST_COOKIE = 4096  # bytes of name and value
+_MOST_COOKIES = 50
+
 
 def is_loopback(host: str) -> bool:
     """Whether requests to ``host`` stay on this machine."""
@@ -53,7 +56,9 @@ class SessionJar:
 
     def __init__(self, base_url: str, given: Cookies | None, *, insecure: bool | None) -> None:
         parts = urlsplit(base_url)
-        self.jar: CookieJar = CookieJar(_Policy())
+        policy = _Policy()
+        self.jar: CookieJar = CookieJar(policy)
+        policy.jar = self.jar
         self._host = parts.hostname or ""
         self._plain = parts.scheme == "http" and not is_loopback(self._host)
         self._insecure = insecure
@@ -105,7 +110,21 @@ def _written(jar: MozillaCookieJar) -> bytes:
 
 
 class _Policy(DefaultCookiePolicy):
-    """Secure cookies may go over http here: `SessionJar.check` decides where that is right."""
+    """Which cookies of the server are kept: as many and as large as browsers must keep (RFC 6265).
+
+    Secure cookies may go over http here: `SessionJar.check` decides where that is right.
+    """
+
+    jar: CookieJar
+
+    def set_ok(self, cookie: Cookie, request: Any) -> bool:
+        if len(cookie.name) + len(cookie.value or "") > _LONGEST_COOKIE:
+            return False
+        kept = list(self.jar)
+        place = (cookie.domain, cookie.path, cookie.name)
+        if len(kept) >= _MOST_COOKIES and place not in [(c.domain, c.path, c.name) for c in kept]:
+            return False
+        return super().set_ok(cookie, request)
 
     def return_ok_secure(self, cookie: Cookie, request: Any) -> bool:
         return True

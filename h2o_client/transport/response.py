@@ -123,11 +123,14 @@ class Response:
         r"""Each line, without its end, the moment its bytes have arrived, in every framing.
 
         Lines end with ``\n``, with ``carriage_returns`` also with ``\r\n`` and ``\r``. A last line
-        without an end is given too; then a cut raises `TransportError`.
+        without an end is given too; then a cut raises `TransportError`, as a line of over 16 MiB
+        raises `ProtocolError`.
         """
         splitter = LineSplitter(carriage_returns=carriage_returns)
         while data := self.read():
             yield from splitter.feed(data)
+            if splitter.pending > _LONGEST_WHOLE:
+                raise ProtocolError(f"a line of over {_LONGEST_WHOLE >> 20} MiB")
         if rest := splitter.rest():
             yield rest
         if not self.finished:

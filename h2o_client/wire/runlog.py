@@ -15,6 +15,9 @@ from h2o_client.wire.events import Event
 from h2o_client.wire.overlap import Overlap
 from h2o_client.wire.sse import field
 
+_MOST_DIGITS = 15
+_LONGEST_NAME = 32
+
 
 class RunLog(Format):
     """Bytes in, the events out that were not given before: what `Overlap` leaves.
@@ -32,7 +35,7 @@ class RunLog(Format):
         self._overlap = overlap
         self._number = 0
         self._name = ""
-        self._document = b""
+        self._document = bytearray()
 
     def again(self) -> None:
         """Another body begins; a line that was cut is given anew."""
@@ -51,16 +54,18 @@ class RunLog(Format):
 
     def read_line(self, line: bytes, events: list[Event]) -> None:
         name, value = field(line)
-        if name == b"id" and value.isdigit():
+        if name == b"id" and value.isdigit() and len(value) <= _MOST_DIGITS:
             self._number = int(value)
         elif name == b"event":
-            self._name = value.decode("utf-8", "replace")
+            self._name = value[:_LONGEST_NAME].decode("utf-8", "replace")
         elif name == b"data":
-            self._document += b"\n" + value if self._document else value
+            if self._document:
+                self._document += b"\n"
+            self._document += value
             self._kept = len(self._document)
 
     def read_blank(self, events: list[Event]) -> None:
-        name, document, number = self._name, self._document, self._number
+        name, document, number = self._name, bytes(self._document), self._number
         self._forget_event()
         if name == "end":
             self.end_status = _status(document)
@@ -78,7 +83,7 @@ class RunLog(Format):
             self.give(event, events)
 
     def _forget_event(self) -> None:
-        self._name, self._document, self._number = "", b"", 0
+        self._name, self._document, self._number = "", bytearray(), 0
         self._kept = 0
 
 

@@ -32,6 +32,10 @@ from h2o_client.wire.events import (
     WebSearch,
 )
 
+_LARGEST_FILES = 16 << 20  # characters of all names, with what it takes to keep each
+_TO_KEEP_ONE = 64
+_EXCERPT = 80
+
 
 class Transcript:
     """The text, as far as it has come, and the events that decide how the answer ends."""
@@ -46,7 +50,8 @@ class Transcript:
         self.has_updates: bool = False  # chat-ui's own, and not the model server's events
         self.finished: bool = False  # so the newest servers say, last of all
         self.sources: tuple[Source, ...] = ()
-        self.files: tuple[str, ...] = ()
+        self._files: list[str] = []
+        self._files_size = 0
         self.has_tools: bool = False
         # What a tool has asked the user and nobody has answered yet: a stream may end waiting.
         self.elicitation: Elicitation | None = None
@@ -61,6 +66,11 @@ class Transcript:
         if not self.has_tools:
             return final.text
         return self.joined if final.interrupted else answer_text(self.joined, final.text)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of the files that have come with the answer."""
+        return tuple(self._files)
 
     @property
     def joined(self) -> str:
@@ -114,11 +124,18 @@ class Transcript:
         elif isinstance(event, Tool):
             self.has_tools = True
         elif isinstance(event, File):
-            self.files = (*self.files, event.name)
+            self._add_file(event.name)
         elif isinstance(event, Elicitation):
             self.elicitation = event if event.state == "request" else None
         elif isinstance(event, Malformed):
             self.malformed = event
+
+    def _add_file(self, name: str) -> None:
+        self._files_size += len(name) + _TO_KEEP_ONE
+        if self._files_size <= _LARGEST_FILES:
+            self._files.append(name)
+        else:
+            self.malformed = Malformed(0, name[:_EXCERPT], "more files than an answer can have")
 
 
 def without_stop(events: Sequence[Event]) -> list[Event]:
