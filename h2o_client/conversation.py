@@ -6,10 +6,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
+from numbers import Integral
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from h2o_client import options as opts
+from h2o_client.arguments import optional_text, text
 from h2o_client.background import completed
 from h2o_client.errors import ConfigurationError, H2oError, ProtocolError
 from h2o_client.exchange import Exchange
@@ -65,12 +67,12 @@ class Conversation:
             )
         if id is not None and system is not None:
             raise ConfigurationError("system= is for a new conversation, not for one that exists.")
-        self.id = id
+        self.id = optional_text(id, "id=")
         self.title = title
         self._upstream = upstream
-        self._system = system
+        self._system = optional_text(system, "system=")
         self._system_said = False
-        self._model = model
+        self._model = optional_text(model, "model=")
         self._kept = keep or id is not None
         self._closed = False
         self._lock = Guard()
@@ -145,7 +147,8 @@ class Conversation:
 
     def rename(self, title: str) -> None:
         """Gives the conversation another title, of 1 to 100 characters."""
-        if not isinstance(title, str) or not title.strip() or len(title) > _LONGEST_TITLE:
+        title = text(title, "A title")
+        if not title.strip() or len(title) > _LONGEST_TITLE:
             raise ConfigurationError(f"A title has 1 to {_LONGEST_TITLE} characters.")
         conversation_id = self._begun_id()
         generation = self._upstream.prepared()
@@ -177,15 +180,16 @@ class Conversation:
 
         Raises `UnsupportedError` on v0.9.6 and later.
         """
-        if score not in (-1, 0, 1) or isinstance(score, bool):
+        if not isinstance(score, Integral) or isinstance(score, bool) or score not in (-1, 0, 1):
             raise ConfigurationError(f"A vote is 1, 0 or -1, not {score!r}: vote(1, message_id).")
+        message_id = optional_text(message_id, "A message's id")
         conversation_id = self._begun_id()
         if message_id is None:
             answers = [each.id for each in self.messages() if each.role == "assistant" and each.id]
             if not answers:
                 raise ConfigurationError("There is no answer to vote on yet.")
             message_id = answers[-1]
-        request = self._upstream.prepared().vote(conversation_id, message_id, score)
+        request = self._upstream.prepared().vote(conversation_id, message_id, int(score))
         with self._upstream.doubting():
             self._upstream.asking.do(request, feature="Voting")
 

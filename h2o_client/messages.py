@@ -7,6 +7,7 @@ from datetime import datetime
 
 import msgspec
 
+from h2o_client.arguments import text
 from h2o_client.errors import ConfigurationError
 
 ROLES = ("system", "user", "assistant")
@@ -87,22 +88,22 @@ def _parsed(messages: Messages) -> list[Message]:
 
 
 def _message(message: Message | Mapping[str, object]) -> Message:
-    role: str
+    role: object
     content: object
     if isinstance(message, Message):
         role, content = message.role, message.content
     elif isinstance(message, Mapping):
         if "role" not in message or "content" not in message:
             raise ConfigurationError('A message has a "role" and a "content".')
-        role, content = str(message["role"]), _content(message["content"])
+        role, content = message["role"], _content(message["content"])
     else:
         raise ConfigurationError(
             'A message is a dict like {"role": "user", "content": "Hello"}, or a Message, '
             f"not {type(message).__name__}."
         )
-    if role not in ROLES:
+    if not isinstance(role, str) or role not in ROLES:
         raise ConfigurationError(f"Unknown role {role!r}: it is one of {', '.join(ROLES)}.")
-    return Message(role, _text(content))
+    return Message(text(role, "A role"), _text(content))
 
 
 def _content(content: object) -> object:
@@ -114,20 +115,12 @@ def _content(content: object) -> object:
 
 def _part(part: object) -> str:
     if isinstance(part, Mapping) and part.get("type") == "text":
-        text = part.get("text")
-        if isinstance(text, str):
-            return text
+        said = part.get("text")
+        if isinstance(said, str):
+            return _text(said)
     kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
     raise ConfigurationError(f"A message's content can only have text parts here, not {kind!r}.")
 
 
 def _text(content: object) -> str:
-    if not isinstance(content, str):
-        raise ConfigurationError(f"A message's content is text, not {type(content).__name__}.")
-    try:
-        content.encode()
-    except UnicodeEncodeError as exc:
-        raise ConfigurationError(
-            f"A message holds half a surrogate pair (at {exc.start}), which is no character."
-        ) from exc
-    return content
+    return text(content, "A message's content")

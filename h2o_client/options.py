@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypedDict, TypeVar
 
-from h2o_client.errors import ConfigurationError
+from h2o_client.arguments import document
 from h2o_client.messages import PromptFormat
 from h2o_client.timeouts import Timeouts
 
@@ -76,7 +75,7 @@ def check_options(options: Options) -> None:
 def sampling_given(options: Options) -> list[str]:
     """The names of the sampling parameters that the caller gave."""
     own = [name for name in SAMPLING if options.get(name) is not None]
-    return own + [str(name) for name in options.get("parameters") or {}]
+    return own + list(options.get("parameters") or {})
 
 
 def sampling(
@@ -87,13 +86,6 @@ def sampling(
     given = {name: value for name, value in own.items() if value is not None}
     if isinstance(given.get("stop"), str):
         given["stop"] = [given["stop"]]
-    others = options.get("parameters") or {}
-    if not isinstance(others, Mapping):
-        raise ConfigurationError("parameters= is a mapping of names to values.")
-    parameters = {**otherwise, **server, **others, **given}
-    try:
-        # As it will be sent, but that a number which is none is refused and not made null.
-        json.dumps(parameters, allow_nan=False, ensure_ascii=False).encode()
-    except (TypeError, ValueError) as exc:
-        raise ConfigurationError(f"A sampling parameter cannot be sent: {exc}.") from exc
-    return parameters
+    others = options.get("parameters")
+    own_others = {} if others is None else document(others, "parameters=")
+    return {**otherwise, **server, **own_others, **document(given, "A sampling parameter")}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from h2o_client.arguments import document, optional_text, text
 from h2o_client.errors import (
     ConfigurationError,
     GenerationError,
@@ -118,8 +119,8 @@ class Reply:
 
     def __next__(self) -> str:
         while True:
-            for text in self._texts:
-                return text
+            for token in self._texts:
+                return token
             if not self._advance():
                 raise StopIteration
 
@@ -159,8 +160,11 @@ class Reply:
         `UnsupportedError` where servers have no such questions, `NotFoundError` for one that does
         not exist, `ElicitationClosedError` for one that was answered before or has expired.
         """
-        if action not in _ACTIONS:
+        if not isinstance(action, str) or action not in _ACTIONS:
             raise ConfigurationError(f"action={action!r}: it is one of {', '.join(_ACTIONS)}.")
+        action = text(action, "action=")
+        content = None if content is None else document(content, "content=")
+        elicitation_id = optional_text(elicitation_id, "elicitation_id=")
         self._exchange.answer_elicitation(action, content, elicitation_id)
 
     def stop(self) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from h2o_client.arguments import document, optional_text, texts
 from h2o_client.background import completed
 from h2o_client.conversation import Conversation
 from h2o_client.errors import ConfigurationError, ProtocolError
@@ -100,7 +101,7 @@ class H2oSession:
         max_connections: int | None = None,
     ) -> None:
         named = os.environ.get("H2O_CLIENT_URL") if base_url is None else base_url
-        model = model or os.environ.get("H2O_CLIENT_MODEL")
+        model = optional_text(model, "model=") or os.environ.get("H2O_CLIENT_MODEL")
         # What a pickled session is made of again; its cookies travel as they are then.
         self._arguments: dict[str, Any] = {
             "base_url": named,
@@ -281,15 +282,17 @@ class H2oSession:
         others: by the server's own names.
         """
 
+        active_model = optional_text(model, "model=")
+        prompts = None if custom_prompts is None else texts(custom_prompts, "custom_prompts=")
+        changes = {} if others is None else document(others, "others=")
+
         def changed(before: Settings) -> Settings:
             return msgspec.structs.replace(
                 before,
-                active_model=before.active_model if model is None else model,
+                active_model=before.active_model if active_model is None else active_model,
                 shares_data=before.shares_data if share_data is None else share_data,
-                custom_prompts=(
-                    before.custom_prompts if custom_prompts is None else dict(custom_prompts)
-                ),
-                others={**before.others, **(others or {})},
+                custom_prompts=before.custom_prompts if prompts is None else prompts,
+                others={**before.others, **changes},
             )
 
         self._upstream.change_settings(changed)

@@ -8,6 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from h2o_client import options as opts
+from h2o_client.arguments import optional_text
 from h2o_client.errors import ConfigurationError, ProtocolError
 from h2o_client.generations.generation import Generation, Prompt
 from h2o_client.generations.records import Model, Stored
@@ -62,18 +63,19 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def retry(cls, message_id: str | None) -> Words:
         """Another answer."""
-        return cls(kind="retry", message_id=message_id)
+        return cls(kind="retry", message_id=optional_text(message_id, "A message's id"))
 
     @classmethod
     def edit(cls, message_id: str | None, text: str, system: str | None) -> Words:
         """Another prompt in the place of one. Raises `ConfigurationError` for a blank one."""
         whole = as_prompt(parse_messages(text, system=system), None)
+        alone = as_prompt(parse_messages(text), None)
         return cls(
             kind="edit",
-            message_id=message_id,
+            message_id=optional_text(message_id, "A message's id"),
             text=whole,
-            text_after_preprompt=text,
-            later_text=text,
+            text_after_preprompt=alone,
+            later_text=alone,
         )
 
     @classmethod

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from h2o_client.arguments import text
 from h2o_client.errors import ConfigurationError
 from h2o_client.generations.generation import Upload
 
@@ -32,8 +33,9 @@ def _upload(file: object, number: int) -> Upload:
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or exc
         raise ConfigurationError(f"The file {str(path)!r} cannot be read: {reason}.") from exc
-    kind = mimetypes.guess_type(path.name)[0] or _text_or_bytes(content, "").mime
-    return Upload(path.name, content, kind)
+    name = text(path.name, "The name of a file")
+    kind = mimetypes.guess_type(name)[0] or _text_or_bytes(content, "").mime
+    return Upload(name, content, kind)
 
 
 def _text_or_bytes(content: bytes, name: str) -> Upload:

@@ -14,7 +14,7 @@ PACKAGE = Path(h2o_client.__file__).parent
 
 # Each step may import those before it, and itself.
 STAIR = (
-    ("version", "printable", "private_file", "errors", "locks", "log", "warning"),
+    ("version", "printable", "private_file", "errors", "arguments", "locks", "log", "warning"),
     ("messages", "timeouts"),
     ("wire", "background", "options"),
     ("transport", "generations"),
@@ -35,7 +35,7 @@ STAIR = (
     ("provider",),
     ("__main__",),
 )
-PURE = ("wire", "generations", "messages", "errors", "printable")
+PURE = ("wire", "generations", "messages", "errors", "arguments", "printable")
 NO_PLACE_IN_PURE = {"socket", "threading", "time", "os", "requests", "urllib3", "anyio", "asyncio"}
 
 

@@ -31,6 +31,7 @@ def parse_base_url(base_url: str) -> tuple[str, str | None]:
 
     Raises `ConfigurationError` for the address of a page, with the server's.
     """
+    base_url = str.__str__(base_url) if isinstance(base_url, str) else base_url
     parts = _split(base_url)
     if parts is None or parts.scheme not in ("http", "https"):
         raise ConfigurationError(

@@ -156,6 +156,7 @@ def _cookies_of(given: Cookies, host: str, domain: str, *, secure: bool) -> list
 def _cookie(name: str, value: str, domain: str, secure: bool) -> Cookie:
     if not isinstance(name, str) or not isinstance(value, str) or not name:
         raise _no_cookies()
+    name, value = str.__str__(name), str.__str__(value)
     # A quote may stand in a token, and is what shells and env files leave.
     if not _TOKEN.fullmatch(name) or name[0] == "'" or ";" in value:
         raise _no_pair()
