@@ -31,7 +31,7 @@ test: .venv-test/installed
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/mypy
 	$(PYRIGHT)
-	$(PYRIGHT) --verifytypes h2o_client --ignoreexternal
+	@found=$$($(PYRIGHT) --verifytypes h2o_client --ignoreexternal) || { echo "$$found"; exit 1; }
 	.venv-test/bin/python -m pytest --numprocesses 4 --dist worksteal --cov --cov-report term
 
 soak: .venv-test/installed

@@ -35,8 +35,8 @@ class Latest(V0_9_6):
     keeps_runs = True
     # Here a connection that is taken for dead too early costs one request for the log, which is
     # never silent either. Busy servers were seen to pause for over 2 s.
-    head_within = 30.0
-    longest_silence = 5.0
+    head_within: ClassVar[float | None] = 30.0
+    longest_silence: ClassVar[float | None] = 5.0
 
     def is_finished(self, message: Mapping[str, object]) -> bool:
         """What has come of an answer is stored every three seconds: content says nothing."""
