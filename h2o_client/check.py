@@ -20,15 +20,16 @@ from h2o_client.errors import (
     GenerationError,
     H2oError,
     ModelUnavailableError,
+    ServerError,
     StatusError,
     TermsNotAcceptedError,
     TransportError,
     TransportTimeout,
 )
-from h2o_client.generations import detect
+from h2o_client.generations import detect, pages
 from h2o_client.options import Options
 from h2o_client.reply import Reply
-from h2o_client.timeouts import Timeouts, monotonic
+from h2o_client.timeouts import monotonic
 from h2o_client.transport import Call
 from h2o_client.transport.probe import (
     goes_directly,
@@ -37,9 +38,8 @@ from h2o_client.transport.probe import (
     speaks_http,
     speaks_tls,
 )
-from h2o_client.upstream import Upstream
+from h2o_client.upstream import MODEL_WAS_DOWN, NO_MODELS, Upstream
 
-_PATIENCE = 15.0  # seconds for an answer that needs no model
 _PROBE = 3.0  # seconds for a look at what else a port may speak
 _ENOUGH = 40  # tokens of the test message's answer
 _LONGEST = 30.0  # seconds from the first of them to the last
@@ -51,14 +51,15 @@ class Check(msgspec.Struct, frozen=True):
     """One step of `H2oSession.check`. ``status`` is "ok", "failed" or "skipped".
 
     ``name`` is "address", "network", "TLS", "server", "version", "cookie", "terms", "login",
-    "models", "conversation", "answer" or "deletion"; ``detail`` says what was found, and ``hint``
-    what to do about a failure.
+    "models", "conversation", "answer" or "deletion"; ``detail`` says what was found, ``hint`` what
+    to do about a failure, and ``kind`` which error another call would raise for it.
     """
 
     name: str
     status: str
     detail: str = ""
     hint: str = ""
+    kind: str = ""
 
 
 class Seen(Protocol):
@@ -69,6 +70,9 @@ class Seen(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
 
 
 class Said(msgspec.Struct, frozen=True):
@@ -114,16 +118,18 @@ class _Skipped(Exception):
 
 
 class _Failed(Exception):
-    """A step that failed; ``step`` names another one that is to blame."""
+    """A step that failed; ``step`` names another one that is to blame, ``kind`` the error."""
 
-    def __init__(self, detail: str, hint: str = "", *, step: str = "") -> None:
+    def __init__(self, detail: str, hint: str = "", *, step: str = "", kind: str = "") -> None:
         super().__init__(detail)
         self.detail = detail.rstrip(".")
         self.hint = hint
         self.step = step
+        self.kind = kind
 
     def as_check(self) -> Check:
-        return Check(self.step, "failed", self.detail, self.hint)
+        kind = self.kind or _KIND_OF.get(self.step, "StatusError")
+        return Check(self.step, "failed", self.detail, self.hint, kind)
 
 
 class _Steps:
@@ -140,11 +146,9 @@ class _Steps:
         self._direct = goes_directly(self._transport)
         self._first_error: H2oError | None = None
         self._answers = False  # that a chat-ui does
+        self._fails = False  # that the first request was answered with a 5xx
         self._wants_password = False  # as a proxy in front of it may
-        own = upstream.timeouts
-        self._timeouts = Timeouts(
-            connect=_least(own.connect), first_token=_least(own.first_token), idle=_least(own.idle)
-        )
+        self._timeouts = msgspec.structs.replace(upstream.timeouts, total=None)
         parts = urlsplit(self._transport.base_url)
         self._tls = parts.scheme == "https"
         self._path = parts.path
@@ -177,9 +181,11 @@ class _Steps:
         except _Failed as exc:
             return exc
         except H2oError as exc:
-            return self._explained(exc)
+            failed = self._explained(exc, name)
+            failed.kind = failed.kind or type(exc).__name__
+            return failed
 
-    def _explained(self, exc: H2oError) -> _Failed:
+    def _explained(self, exc: H2oError, name: str) -> _Failed:
         """What an error amounts to: which step it is about, what happened, and what to do."""
         if self._is_cookie_insecure():
             return _Failed(*_sentences(exc), step="cookie")
@@ -190,6 +196,12 @@ class _Steps:
                 f"The model failed while it was answering: {exc.said}",
                 "The chat-ui is fine; who runs it has to look at the model server behind it.",
             )
+        if isinstance(exc, ServerError) and exc.status == 500 and exc.origin == "server":
+            hint = _DATABASE if name != "answer" else exc.hint
+            return _Failed(f"The server answered 500: {exc.said}", hint)
+        if isinstance(exc, TransportTimeout) and exc.which != "connect" and name != "answer":
+            detail, hint = _sentences(exc)
+            return _Failed(detail, f"{_DATABASE} {hint}")
         if isinstance(exc, StatusError):
             is_tls = exc.status == 400 and self._is_tls_spoken()
             hint = self._https_hint() if is_tls else exc.hint
@@ -219,9 +231,10 @@ class _Steps:
             first = self._transport.ask(detect.first_request(), self._call(), enough=enough)
             challenge = first.headers.get("www-authenticate", "")
             self._wants_password = challenge.lower().startswith("basic")
+            self._fails = first.status >= 500
         except H2oError as exc:
             self._first_error = exc
-            if _is_no_connection(exc):
+            if _is_no_connection(exc) and not self._is_handshake_unanswered(exc):
                 raise
         if not self._direct:
             return "the proxy takes connections"
@@ -232,19 +245,26 @@ class _Steps:
         if not self._tls:
             raise _Skipped("the address is http")
         error = self._first_error
-        if isinstance(error, TransportError) and not isinstance(error, TransportTimeout):
+        silent = isinstance(error, TransportTimeout) and error.which != "connect"
+        if isinstance(error, TransportError) and not silent:
             if isinstance(error.__cause__, ssl.SSLCertVerificationError):
                 raise error
             if self._direct and speaks_http(*self._place, _PROBE):
                 url = f"http://{self._transport.base_url.partition('://')[2]}"
                 raise _Failed("What answers there speaks plain http", f"Use {url}.")
-            if isinstance(error.__cause__, ssl.SSLError):
+            if isinstance(error.__cause__, ssl.SSLError) or isinstance(error, TransportTimeout):
                 raise error
         return "the certificate is trusted"
 
     def _server(self) -> str:
         if self._first_error is not None:
             raise self._first_error
+        if self._fails:
+            # Not three times what may be half a minute each.
+            page = self._transport.ask(pages.root_request(), self._call())
+            self._upstream.asking.judge(page)
+            if pages.is_empty(page.whole()):
+                raise _no_models_loaded()
         try:
             found = self._upstream.found(self._call())
         except ConfigurationError as exc:
@@ -257,7 +277,7 @@ class _Steps:
     def _nothing_here(self, exc: ConfigurationError) -> _Failed:
         """No chat-ui answers: it may be at another path of the same host."""
         if "says that it is at another address" in exc.message:
-            return _Failed(exc.message)
+            return _Failed(exc.message, kind="ConfigurationError")
         for path in _other_paths(self._path):
             try:
                 self._server_at(self._root + path)
@@ -266,19 +286,28 @@ class _Steps:
             return _Failed(
                 f"No chat-ui answers at {self._transport.base_url}",
                 f"One does at {self._root}{path}: use that address.",
+                kind="ConfigurationError",
             )
         detail, _ = _sentences(exc)
-        return _Failed(detail, "Is the address right, with its port and its path? " + _SAY_VERSION)
+        hint = "Is the address right, with its port and its path? " + _SAY_VERSION
+        return _Failed(detail, hint, kind="ConfigurationError")
 
     def _version(self) -> str:
         found = self._upstream.found(self._call())
-        said = f"{found.generation.name} (generation {found.generation.letter})"
-        if found.version and found.version not in said:
+        generation = found.generation
+        said = f"{generation.name} (generation {generation.letter})"
+        if found.version and generation.name != f"chat-ui v{found.version.replace('to ', 'to v')}":
             said += f", {found.version}"
         if self._said.server_version:
             seen = self._server_at(self._transport.base_url)
-            if seen.generation != found.generation.letter:
-                raise _Failed(f"It is said to be {said}, but {seen.name} answers", _LEAVE_OUT)
+            answers = seen.name
+            is_other = seen.generation != generation.letter
+            if generation.spans and not is_other:
+                answers = f"chat-ui {seen.version}"
+                is_other = seen.version != generation.span
+            if is_other:
+                detail = f"It is said to be {said}, but {answers} answers"
+                raise _Failed(detail, _LEAVE_OUT, kind="ConfigurationError")
         return said
 
     def _cookie(self) -> str:
@@ -402,6 +431,11 @@ class _Steps:
             return True
         return False
 
+    def _is_handshake_unanswered(self, exc: H2oError) -> bool:
+        """Whether a connection stood, and what is there does not answer TLS but plain HTTP."""
+        times_out = isinstance(exc, TransportTimeout) and self._tls and self._direct
+        return times_out and speaks_http(*self._place, _PROBE)
+
     def _is_tls_spoken(self) -> bool:
         """Whether it would be, in the place of the http that failed."""
         unknown = not self._tls and not self._answers and self._direct
@@ -434,6 +468,15 @@ _SAY_VERSION = "If it is a chat-ui none the less, say which: server_version=."
 _PASSWORD = (
     "It may be a proxy's in front of the chat-ui: give https://user:password@host as the address."
 )
+_DATABASE = (
+    "A chat-ui whose database (MongoDB) is down does so: who runs it has to look at its log."
+)
+_KIND_OF = {
+    "address": "ConfigurationError",
+    "network": "TransportError",
+    "TLS": "TransportError",
+    "answer": "IncompleteAnswerError",
+}
 _LEAVE_OUT = "Leave server_version= out: it is then found out."
 _STEP_OF: tuple[tuple[type[StatusError], str], ...] = (
     (AuthenticationError, "login"),
@@ -473,6 +516,10 @@ def _no_models() -> _Failed:
     )
 
 
+def _no_models_loaded() -> _Failed:
+    return _Failed(NO_MODELS[:1].upper() + NO_MODELS[1:], MODEL_WAS_DOWN, step="models")
+
+
 def _sentences(exc: H2oError) -> tuple[str, str]:
     """What happened, and what to do next."""
     detail, _, hint = exc.message.partition(". ")
@@ -500,7 +547,3 @@ def _other_paths(path: str) -> list[str]:
     parts = path.strip("/").split("/") if path else []
     above = ["/" + "/".join(parts[:number]) if number else "" for number in range(len(parts))]
     return [each for each in (*reversed(above), f"{path}/chat", "/chat") if each != path]
-
-
-def _least(seconds: float | None) -> float:
-    return _PATIENCE if seconds is None else min(seconds, _PATIENCE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -43,6 +42,12 @@ T = TypeVar("T")
 
 DEFAULT_URL = "https://gpt-gm.h2o.ai"
 DEFAULT_MODEL = "h2oai/h2ogpt-gm-oasst1-en-2048-falcon-40b-v1"
+
+NO_MODELS = "this chat-ui (v0.9.6 or later) could not load its models when it was started"
+MODEL_WAS_DOWN = (
+    "Its model server (OPENAI_BASE_URL) was down then: when that answers, who runs the chat-ui has "
+    "to start it again."
+)
 
 
 class Closing(Protocol):
@@ -166,7 +171,7 @@ class Upstream:
 
     def mark(self, conversation_id: str, until: float) -> None:
         """A stop that came late may end the next answer in a conversation, ``until`` then."""
-        now = time.monotonic()
+        now = monotonic()
         for marked, its_end in list(self.marks.items()):
             if its_end < now:
                 self.marks.pop(marked, None)
@@ -375,6 +380,10 @@ class Upstream:
             if isinstance(exc.__cause__, EndlessError):
                 raise
             # A server whose list of models failed just now is none the less a chat-ui.
+            if first.status >= 500 and pages.is_empty(body):
+                raise ServerError(
+                    first.status, NO_MODELS, url=first.url, hint=MODEL_WAS_DOWN
+                ) from None
             if first.status in (401, 429) or first.status >= 500:
                 self.asking.judge(first)
             raise self._no_chat_ui(repr(excerpt(body))) from None

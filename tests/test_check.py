@@ -15,9 +15,18 @@ from chatui import LAYOUT, MODEL, chat_ui, layout, refuses
 from fake_chatui import FakeChatUi
 from fake_model import Says
 from fake_store import VERSIONS
-from h2o_client import AsyncH2oSession, Check, H2oSession, Timeouts, background
+from h2o_client import (
+    AsyncH2oSession,
+    Check,
+    H2oSession,
+    ServerError,
+    Timeouts,
+    background,
+    check,
+)
 from h2o_client.background import wait_until_empty
 from h2o_client.server import serve
+from h2o_client.transport import Call
 from h2o_client.wire import pagedata
 from h2o_client.wire.pagedata import Data
 from local_service import LocalService, Wire, read_request
@@ -155,8 +164,31 @@ def test_https_to_a_port_that_speaks_http() -> None:
     with serve("Hello") as server:
         failed = failure(checked(server.url.replace("http:", "https:")))
         assert failed == Check(
-            "TLS", "failed", "What answers there speaks plain http", f"Use {server.url}."
+            "TLS",
+            "failed",
+            "What answers there speaks plain http",
+            f"Use {server.url}.",
+            "TransportError",
         )
+
+
+class SilentWithoutAnEnd(LocalService):
+    """Answers lines of HTTP, and waits for the end of what is none, as some servers do."""
+
+    def serve(self, wire: Wire, number: int) -> None:
+        if wire.exactly(1) == b"H":
+            wire.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+            wire.fin()
+        else:
+            while wire.more(self.patience):
+                pass
+
+
+def test_https_to_a_server_of_http_that_waits_for_more() -> None:
+    with SilentWithoutAnEnd() as server:
+        failed = failure(checked(f"https://127.0.0.1:{server.port}", timeout=0.5))
+    assert (failed.name, failed.detail) == ("TLS", "What answers there speaks plain http")
+    assert failed.hint == f"Use http://127.0.0.1:{server.port}."
 
 
 def test_http_to_a_port_that_speaks_tls() -> None:
@@ -453,6 +485,69 @@ def test_a_server_that_is_silent() -> None:
         assert failed.name == "server"
         assert "nothing more within 0.3 s" in failed.detail
         assert "timeout=" in failed.hint
+        assert "database (MongoDB) is down" in failed.hint
+
+
+def test_a_session_waits_as_long_as_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Timeouts] = []
+
+    def noted(timeouts: Timeouts) -> Call:
+        told.append(timeouts)
+        return Call(timeouts)
+
+    monkeypatch.setattr(check, "Call", noted)
+    with FakeChatUi("0.9.4") as server:
+        checked(server.url, timeout=Timeouts(connect=11, first_token=120, idle=90, total=1000))
+    assert set(told) == {Timeouts(connect=11, first_token=120, idle=90)}
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.7", "0.9.1", "0.9.4", "head"])
+def test_a_database_that_is_down(version: str) -> None:
+    def fails(exchange: Exchange) -> bool:
+        exchange.json({"message": "Internal Error"}, status=500)
+        return True
+
+    with FakeChatUi(version, before=fails) as server:
+        failed = failure(checked(server.url))
+        assert (failed.name, failed.kind) == ("server", "ServerError")
+        assert "database (MongoDB) is down" in failed.hint
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("version", ["0.9.6", "head"])
+def test_models_that_were_not_loaded_when_the_server_started(version: str) -> None:
+    def fails(exchange: Exchange) -> bool:
+        if exchange.request.path == "/api/models":
+            exchange.json({"message": "An error occurred", "errorId": "x"}, status=500)
+            return True
+        return False
+
+    with FakeChatUi(version, before=fails) as server:
+        found = checked(server.url)
+        (failed,) = [each for each in found if each.status == "failed"]
+        assert failed.name == "models"
+        assert "could not load its models" in failed.detail
+        assert "OPENAI_BASE_URL" in failed.hint
+        with H2oSession(server.url) as client, pytest.raises(ServerError, match="OPENAI_BASE_URL"):
+            client.chat("Hello")
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("0.3", "chat-ui v0.3 to v0.6 (generation A), 0.3"),
+        ("0.6", "chat-ui v0.3 to v0.6 (generation A), 0.5 to 0.6"),
+        ("0.7", "chat-ui v0.7 (generation B)"),
+        ("0.8.4", "chat-ui v0.8 to v0.9.1 (generation C), 0.8 to 0.8.4"),
+        ("0.9.5", "chat-ui v0.9.2 to v0.9.5 (generation D), 0.9.5"),
+        ("0.9.6", "chat-ui v0.9.6 to v0.10.0 (generation E)"),
+        ("head", "chat-ui since July 2026 (generation F), after 0.10.0"),
+    ],
+)
+def test_the_version_is_told_as_exactly_as_it_is_known(version: str, said: str) -> None:
+    with FakeChatUi(version) as server:
+        found = {check.name: check.detail for check in checked(server.url)}
+    assert found["version"] == said
 
 
 @pytest.mark.parametrize(
@@ -473,6 +568,7 @@ def test_a_wrong_base_path(base: str, asked: str, found: str) -> None:
             "failed",
             f"No chat-ui answers at {root}{asked}",
             f"One does at {root}{found}: use that address.",
+            "ConfigurationError",
         )
 
 
@@ -482,6 +578,29 @@ def test_a_version_that_is_said_and_not_found() -> None:
         assert failed.name == "version"
         assert "It is said to be" in failed.detail
         assert failed.hint == "Leave server_version= out: it is then found out."
+        assert failed.kind == "ConfigurationError"
+
+
+@pytest.mark.parametrize(
+    ("version", "said", "right"),
+    [("0.8.4", "0.9.1", "0.8.2"), ("0.9.1", "0.8", "0.9.0"), ("0.9.5", "0.9.4", "0.9.5")],
+)
+def test_a_neighbour_of_the_version_that_was_said(version: str, said: str, right: str) -> None:
+    with FakeChatUi(version) as server:
+        failed = failure(checked(server.url, server_version=said))
+        assert failed.name == "version"
+        assert "Leave server_version= out" in failed.hint
+        assert {check.status for check in checked(server.url, server_version=right)} == {
+            "ok",
+            "skipped",
+        }
+
+
+@pytest.mark.parametrize("version", ["0.3", "0.6", "0.7", "0.9.6", "0.10.0", "latest"])
+def test_the_version_that_was_said_is_right(version: str) -> None:
+    with FakeChatUi("head" if version == "latest" else version) as server:
+        found = checked(server.url, server_version=version)
+        assert [check for check in found if check.status == "failed"] == []
 
 
 def test_no_server_was_named() -> None:

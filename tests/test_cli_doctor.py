@@ -18,6 +18,7 @@ from scripted import (
     certificates,
     hang_up,
     refusing_port,
+    say_nothing,
 )
 
 
@@ -105,10 +106,62 @@ def test_the_network_is_status_4(capsys: pytest.CaptureFixture[str]) -> None:
     assert "        Is the server running?" in capsys.readouterr().out.splitlines()
 
 
-def test_a_server_that_is_none_is_status_3(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_that_hangs_up_is_status_4(capsys: pytest.CaptureFixture[str]) -> None:
     with ScriptedServer(hang_up) as server:
-        assert run(["doctor", "--url", server.url]) == 3
+        assert run(["doctor", "--url", server.url]) == 4
     assert "failed  server" in capsys.readouterr().out
+
+
+def test_a_time_that_runs_out_is_status_4_at_any_step(capsys: pytest.CaptureFixture[str]) -> None:
+    with ScriptedServer(say_nothing) as server:
+        assert run(["doctor", "--url", server.url, "--timeout", "0.5"]) == 4
+    assert "failed  server" in capsys.readouterr().out
+    with FakeChatUi("0.9.4", before=silent_about_messages) as server:
+        assert run(["doctor", "--url", server.url, "--timeout", "2"]) == 4
+    assert "failed  answer" in capsys.readouterr().out
+
+
+def silent_about_messages(exchange: Exchange) -> bool:
+    if exchange.request.method != "POST" or "/conversation/" not in exchange.request.path:
+        return False
+    exchange.gone(exchange.server.patience)
+    return True
+
+
+def test_an_address_of_something_else_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with ScriptedServer(says_nothing) as server:
+        assert run(["doctor", "--url", server.url]) == 2
+        assert run(["models", "--url", server.url]) == 2
+    assert "does not look like a chat-ui" in capsys.readouterr().out
+
+
+def test_a_version_that_is_wrong_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with FakeChatUi("0.9.4") as server:
+        assert run(["doctor", "--url", server.url, "--chat-ui", "0.4"]) == 2
+        assert run(["conversations", "--url", server.url, "--chat-ui", "0.10"]) == 2
+    said = capsys.readouterr()
+    assert "Leave --chat-ui out" in said.out
+    assert "Leave --chat-ui out" in said.err
+
+
+def test_a_model_that_is_not_there_is_status_3(capsys: pytest.CaptureFixture[str]) -> None:
+    with FakeChatUi("0.9.4") as server:
+        assert run(["doctor", "--url", server.url, "--model", "nope"]) == 3
+    assert "failed  models" in capsys.readouterr().out
+
+
+def test_an_answer_that_is_refused_is_status_3(capsys: pytest.CaptureFixture[str]) -> None:
+    with FakeChatUi("0.9.4", rate_limit=0, before=limiting) as server:
+        assert run(["doctor", "--url", server.url]) == 3
+    assert "failed  answer       The server answered 429" in capsys.readouterr().out
+
+
+def limiting(exchange: Exchange) -> bool:
+    path = exchange.request.path
+    if exchange.request.method != "POST" or not path.startswith("/conversation/"):
+        return False
+    exchange.json({"message": "You are sending too many messages. Try again later."}, status=429)
+    return True
 
 
 def test_a_broken_answer_is_status_5(capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,7 +203,7 @@ def test_an_authority_can_be_named(capsys: pytest.CaptureFixture[str]) -> None:
         assert run(["doctor", "--url", server.url]) == 4
         assert "give --ca /path/to/ca.pem" in capsys.readouterr().out
     with ScriptedServer(says_nothing, tls=certificates().server) as server:
-        assert run(["doctor", "--url", server.url, "--ca", certificates().ca]) == 3
+        assert run(["doctor", "--url", server.url, "--ca", certificates().ca]) == 2
         assert "ok      TLS          the certificate is trusted" in capsys.readouterr().out
 
 

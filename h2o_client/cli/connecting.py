@@ -29,7 +29,7 @@ class Connection:
     cookie: str | None = None
     header: tuple[str, ...] = ()
     proxy: str | None = None
-    timeout: float | None = None
+    timeout: Timeouts | float | None = None
     insecure_cookies: bool = False
     ca: str | None = None
     chat_ui: str | None = None

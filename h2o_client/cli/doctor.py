@@ -13,18 +13,14 @@ from h2o_client.cli.answer import document_of
 from h2o_client.cli.connecting import Connection, connects
 from h2o_client.cli.output import put_json, put_line
 from h2o_client.cli.progress import waiting
-from h2o_client.cli.statuses import BAD_CALL, BROKEN_OFF, NETWORK, REFUSED
+from h2o_client.cli.statuses import BAD_CALL, status_of_kind
 from h2o_client.cli.wording import in_shell
 from h2o_client.errors import ConfigurationError
+from h2o_client.timeouts import Timeouts
 
-_PATIENCE = 120.0  # seconds for the first token of the test message, unless told otherwise
+# Unless told otherwise. A chat-ui whose database is down answers after thirty seconds.
+_PATIENCE = Timeouts(first_token=120, idle=35)
 _WIDEST = len("conversation")
-_STATUSES = {
-    "address": BAD_CALL,
-    "network": NETWORK,
-    "TLS": NETWORK,
-    "answer": BROKEN_OFF,
-}
 
 
 @click.command("doctor")
@@ -36,7 +32,7 @@ def command(connection: Connection, address: str | None, model: str | None, as_j
     """Looks at a server step by step, and says what is wrong with what fails.
 
     The last steps make a conversation, ask something in it and delete it. The exit status is 0 if
-    nothing failed.
+    nothing failed, else that of a prompt which fails so.
 
     \b
     Examples:
@@ -52,8 +48,8 @@ def command(connection: Connection, address: str | None, model: str | None, as_j
         except ConfigurationError as exc:
             list(_shown(iter([_refused(exc)]), as_json))
             return BAD_CALL
-        failed = [check.name for check in _shown(checks, as_json)]
-    return _STATUSES.get(failed[0], REFUSED) if failed else 0
+        failed = [check.kind for check in _shown(checks, as_json)]
+    return status_of_kind(failed[0]) if failed else 0
 
 
 def _refused(exc: ConfigurationError) -> Check:
@@ -61,7 +57,7 @@ def _refused(exc: ConfigurationError) -> Check:
     detail, _, hint = exc.message.partition(". ")
     step = next((step for step in ("cookie", "proxy", "header") if step in detail.lower()), "")
     step = {"proxy": "network", "header": "login"}.get(step, step) or "address"
-    return Check(step, "failed", detail.rstrip("."), hint)
+    return Check(step, "failed", detail.rstrip("."), hint, type(exc).__name__)
 
 
 def _shown(checks: Iterator[Check], as_json: bool) -> Iterator[Check]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from h2o_client import errors
 from h2o_client.errors import (
     ConfigurationError,
     GenerationError,
@@ -23,10 +24,19 @@ closed, 130 Ctrl-C, 141 nobody reads the answer, 143 SIGTERM.
 
 def status_of(error: H2oError) -> int:
     """The exit status that tells of ``error``."""
-    if isinstance(error, ConfigurationError | UnsupportedError):
+    return _status_of(type(error))
+
+
+def status_of_kind(name: str) -> int:
+    """The exit status that tells of an error whose class has that ``name``."""
+    return _status_of(getattr(errors, name, H2oError))
+
+
+def _status_of(kind: type[H2oError]) -> int:
+    if issubclass(kind, ConfigurationError | UnsupportedError):
         return BAD_CALL
-    if isinstance(error, TransportError):
+    if issubclass(kind, TransportError):
         return NETWORK
-    if isinstance(error, IncompleteAnswerError | GenerationError):
+    if issubclass(kind, IncompleteAnswerError | GenerationError):
         return BROKEN_OFF
     return REFUSED

@@ -21,6 +21,17 @@ def conversation_request(conversation_id: str, *, skip: str) -> Request:
     return get(f"{conversation_path(conversation_id)}{ROOT}?x-sveltekit-invalidated={skip}")
 
 
+def is_empty(body: bytes) -> bool:
+    """Whether it is a page of v0.9.6 or later, where pages tell nothing."""
+    try:
+        nodes = pagedata.read(body)
+    except (ValueError, RecursionError):
+        return False
+    if isinstance(nodes, pagedata.Redirected):
+        return False
+    return bool(nodes) and all(node is None for node in nodes)
+
+
 def node(body: bytes, index: int) -> Mapping[str, object]:
     """A node's value. Raises `Refused`, `Moved`, and ValueError for what is no such page."""
     nodes = pagedata.read(body)
