@@ -19,7 +19,7 @@ from h2o_client.timeouts import Clock, Expired, Timeouts, monotonic
 from h2o_client.transport import Call, Response, Woken
 from h2o_client.transport.failures import translated
 from h2o_client.wire.decoder import Decoder
-from h2o_client.wire.events import Event, Failure, Final, Token
+from h2o_client.wire.events import Event, Failure, Final, Title, Token
 
 _MOST_AHEAD = 1 << 20  # bytes that are read before the caller has taken any
 _LONGEST_REST = 1 << 16  # bytes
@@ -67,7 +67,8 @@ class BackgroundResponse:
         self._pieces: list[bytes] = []
         self._size = 0  # of the pieces
         self._is_left = False
-        self._until: Callable[[Event], bool] | None = None
+        self._title: str | None = None
+        self._on_title: Callable[[str], None] | None = None
         self._is_stopped = False
         self._timer: threading.Timer | None = None
         self._alarms: list[threading.Event] = []  # of those who wait
@@ -135,11 +136,11 @@ class BackgroundResponse:
         """The server was told to stop: a connection that it closes now is a proper end."""
         self._is_stopped = True
 
-    def leave(self, seconds: float, *, until: Callable[[Event], bool] | None = None) -> None:
+    def leave(self, seconds: float, *, on_title: Callable[[str], None] | None = None) -> None:
         """Read the rest in the background, for at most ``seconds``, and throw it away.
 
-        With ``until``, an event for which it is true ends that. A request of which nothing was
-        sent is not sent any more.
+        With ``on_title``, the title is all that is waited for, and told. A request of which
+        nothing was sent is not sent any more.
         """
         if self.call.wake_unless_sent():
             return
@@ -147,18 +148,22 @@ class BackgroundResponse:
         with self._guard:
             if self._is_left:
                 return
-            self._is_left, self._until = True, until
+            self._is_left, self._on_title = True, on_title
             self._drop_pieces()
             self._room.set()
+            title = self._title
             if not self.ended.is_set():
                 self._timer = threading.Timer(seconds, self.close)
                 self._timer.daemon = True
                 self._timer.start()
+        if on_title is not None and title is not None:
+            on_title(title)
+            self.close()
 
     @property
-    def is_wanted(self) -> bool:
-        """Whether it is read on for something that may still come."""
-        return self._until is not None and not self.ended.is_set()
+    def awaits_title(self) -> bool:
+        """Whether it is read on for a title that may still come."""
+        return self._on_title is not None and not self.ended.is_set()
 
     def close(self) -> None:
         """Close the connection. Idempotent."""
@@ -246,7 +251,7 @@ class BackgroundResponse:
                 alarm.set()
 
     def _note(self, decoder: Decoder, data: bytes) -> bool:
-        """Take note of the events in ``data``. True if one of them is what was waited for."""
+        """Take note of the events in ``data``. True if it is the title that was waited for."""
         events = decoder.feed(data)
         decoder.text_bytes += sum(
             len(each.text.encode("utf-8", "surrogatepass"))
@@ -258,7 +263,15 @@ class BackgroundResponse:
     def _note_all(self, events: list[Event]) -> bool:
         self._is_final = self._is_final or any(isinstance(each, Final) for each in events)
         self._has_failed = self._has_failed or any(isinstance(each, Failure) for each in events)
-        return self._until is not None and any(map(self._until, events))
+        titles = [each.title for each in events if isinstance(each, Title)]
+        if not titles:
+            return False
+        with self._guard:
+            self._title, on_title = titles[-1], self._on_title
+        if on_title is None:
+            return False
+        on_title(titles[-1])
+        return True
 
     def _found_ending(self) -> Ending:
         failure = self._failure
@@ -306,9 +319,9 @@ class BackgroundReader:
         return response
 
     def close(self, seconds: float = 0.0) -> None:
-        """Close all connections, after ``seconds`` those that something is awaited from."""
+        """Close all connections, after ``seconds`` those that a title is awaited from."""
         for response in list(self._responses):
-            if not response.is_wanted:
+            if not response.awaits_title:
                 response.close()
         end = monotonic() + seconds
         for response in list(self._responses):

@@ -374,7 +374,9 @@ class Conversation:
                 timeouts=timeouts,
                 ours=once,
                 kept=self._kept and not once,
+                is_first=self.id is None,
                 on_end=self._note_end,
+                on_title=self._note_title,
             )
             return self._exchange
 
@@ -387,6 +389,9 @@ class Conversation:
                 self._upstream.doubt()
             else:
                 self._settling.note(exchange)
+
+    def _note_title(self, title: str) -> None:
+        self.title = title
 
     def _note_wait(self) -> None:
         if self.on_wait is not None:

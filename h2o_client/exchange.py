@@ -50,6 +50,7 @@ _NOTICED_WITHIN = 130.0  # seconds, at least, in which a server that was killed 
 _READ_BACK_WITHIN = 2.0  # seconds
 _LATE_END = 0.1  # seconds that the end of a body is waited for once all has been said
 _READ_ON_WITHIN = 600.0  # seconds in which an answer that was given up ends on the server
+_TITLED_WITHIN = 10.0  # seconds in which a title comes that is slower than its answer
 
 
 class Exchange:
@@ -66,7 +67,9 @@ class Exchange:
         timeouts: Timeouts,
         ours: bool,
         kept: bool,
+        is_first: bool,
         on_end: Callable[[Exchange], None],
+        on_title: Callable[[str], None],
     ) -> None:
         self.call: Call = Call(timeouts)
         self.call.waits_within = "first_token"
@@ -93,7 +96,9 @@ class Exchange:
         self._timeouts = timeouts
         self.ours = ours
         self._kept = kept
+        self._is_first = is_first
         self._on_end = on_end
+        self._on_title = on_title
         self._decoder: Decoder | RunLog = Decoder()
         self._sending = self._delivered = False
         self._left_running = False
@@ -570,16 +575,26 @@ class Exchange:
 
     def _opened(self, request: Request, generation: Generation) -> Response | BackgroundResponse:
         send = partial(self._upstream.open, request, passes_model_on=generation.passes_model_on)
-        if self.ours or not generation.stores_at_end:
+        if self.ours or not (generation.stores_at_end or self._may_get_title(generation)):
             return send(self.call)
         self.call.check()
         self.background = self._upstream.reader.open(send, self.call)
         self.background.wait_for_head()
         return self.background
 
+    def _may_get_title(self, generation: Generation) -> bool:
+        """Whether a title may come that is lost if nobody reads it."""
+        return self._kept and self._is_first and generation.loses_late_titles
+
     def _let_go_of_response(self) -> None:
-        if self.background is not None:
-            self.background.leave(_READ_ON_WITHIN)
+        generation, transcript = self.generation, self.transcript
+        if self.background is not None and generation is not None:
+            if generation.stores_at_end:
+                self.background.leave(_READ_ON_WITHIN)
+            elif transcript.final is not None and transcript.title is None:
+                self.background.leave(_TITLED_WITHIN, on_title=self._note_title)
+            else:
+                self.background.close()
         elif self._response is not None:
             self._response.close()
 
@@ -606,6 +621,10 @@ class Exchange:
             if self._response is not None and (events := self._read(self._response)):
                 return events
         return []
+
+    def _note_title(self, title: str) -> None:
+        self.transcript.title = title
+        self._on_title(title)
 
     def _read(self, response: Response | BackgroundResponse) -> list[Event]:
         while True:

@@ -55,7 +55,11 @@ class Settling:
         """An exchange has ended, in one way or another."""
         if exchange.transcript.final is not None:
             self.has_messages = True
-        unsettled = self._left_by(exchange)
+        unsettled, response = self._left_by(exchange), exchange.background
+        if response is not None and response.awaits_title:
+            # On v0.7 and v0.8 the end of an answer is stored behind its title.
+            unsettled = unsettled or Unsettled(None, _STORED_WITHIN)
+            unsettled = msgspec.structs.replace(unsettled, response=response)
         if unsettled is None or exchange.ours:
             return
         all_of = self._upstream.unsettled
@@ -120,10 +124,11 @@ class Settling:
             return self._upstream.conversation(conversation_id, call)
         if unsettled.left and before_message:
             unsettled = self._stopped(conversation_id, unsettled, call)
-        if unsettled.response is not None:
-            return self._settled_after(
-                unsettled.response, conversation_id, unsettled, call, before_message
-            )
+        response = unsettled.response
+        if response is not None and self._upstream.prepared(call).stores_at_end:
+            return self._settled_after(response, conversation_id, unsettled, call, before_message)
+        if response is not None:
+            response.wait_until_ended(call, _STORED_WITHIN)
         stored, is_settled = self._awaited(conversation_id, unsettled, call)
         if not is_settled:
             log.warning("the last answer in %s is not stored yet", conversation_id)

@@ -337,10 +337,10 @@ class Upstream:
         for exchange in list(self.live):
             begun(exchange.end, pending=closing)
         wait_until_empty(closing, CLEAN_UP)
-        self.reader.close()
         self.creations.close(end - monotonic())
         self.litter.discard_all(max(0.5, end - monotonic()))
         self.litter.forget()  # what could not be deleted now will not be tried again
+        self.reader.close(end - monotonic())
         self.transport.close()
 
     def forget(self) -> None:

@@ -82,6 +82,7 @@ class Keeper(Protocol):
     version: Version
     released: threading.Event
     stopping: threading.Event
+    titled: threading.Event
     late: float
     unnoticed: float
 
@@ -331,6 +332,14 @@ class LineStream(Stream):
         if self.version.letter != "B":
             self.update({"type": "webSearch", "subtype": "finished"})
 
+    def late_title(self, says: Says) -> None:
+        """A title slower than its answer, which v0.7 and v0.8.4 drop when their reader leaves."""
+        waits = self.version.number in ((0, 7), (0, 8, 4))
+        while not self.keeper.titled.wait(0.005) and waits and not self.gone:
+            self.gone = self.exchange.gone(0.005)
+        if not (waits and self.gone):
+            self.title(says)
+
     def conclude(self, says: Says) -> None:
         run, version = self.run, self.version
         stopped = run.stopped.is_set()
@@ -395,7 +404,7 @@ class LineStream(Stream):
         self.update(update, log=self.version.letter < "F")
         self.put(SPACES)
         if says.late_title:
-            self.title(says)
+            self.late_title(says)
         # What is stored is stored late: the text is not there yet at finalAnswer.
         if self.keeper.late and self.keeper.stopping.wait(self.keeper.late):
             raise Over("the server is being stopped")

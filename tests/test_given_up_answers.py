@@ -302,6 +302,7 @@ def test_closing_the_session_ends_what_is_read_on(leaks_nothing: None) -> None:
         ):
             next(reply)
         assert client._upstream.reader.is_reading is False
+        server.released.set()
         server.wait_for(lambda server: server.stored)
 
 

@@ -147,6 +147,8 @@ class Generation:
     """Whether the text that came of an answer that failed is stored."""
     stores_at_end: ClassVar[bool] = False
     """Whether an answer is stored when its stream ends, in the place of what was stored since."""
+    loses_late_titles: ClassVar[bool] = False
+    """Whether a title that comes behind its answer is lost if the reader has left."""
     late_stops_abort: ClassVar[bool] = False
     """Whether a stop that finds nothing to stop ends the next answer."""
     keeps_runs: ClassVar[bool] = False

@@ -36,6 +36,7 @@ class V0_7(V0_3):  # noqa: N801 - named as the version
     answers_in_lines = True
     keeps_failed = True
     stores_at_end = False
+    loses_late_titles = True
     skip = "01"
 
     def change_settings(self, settings: Settings) -> Request:

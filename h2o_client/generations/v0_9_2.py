@@ -32,6 +32,7 @@ class V0_9_2(V0_8):  # noqa: N801 - named as the version
     name = "chat-ui v0.9.2 to v0.9.5"
     first: ClassVar[Version] = (0, 9, 2)
     last: ClassVar[Version] = _LAST
+    loses_late_titles = False
     spans: ClassVar[tuple[Span, ...]] = (
         Span((0, 9, 2), "", "0.9.2 to 0.9.4"),
         Span(_LAST, "publicConfig", "0.9.5"),
