@@ -284,6 +284,8 @@ class Conversation:
         assert self.id is not None
         self._system_said = self._system_said or turn.preprompt is not None
         exchange.begin_in(self.id)
+        if once:
+            upstream.litter.note_one_shot(self.id)
         request = upstream.steady(partial(self._message, turn, exchange, leaf, prepare), call)
         self._last, self._is_lost = turn.sent, False
         exchange.stored = self._settling.read_back
@@ -317,9 +319,14 @@ class Conversation:
         token: ResumeToken,
         timeouts: Timeouts,
         begun: Callable[[Exchange], None] | None,
+        *,
+        delete: bool,
     ) -> Reply:
-        """Goes on with an answer of which another process has got the beginning."""
-        exchange = self._begun(timeouts, token.ours)
+        """Goes on with an answer of which another process has got the beginning.
+
+        ``delete``: the conversation is deleted afterwards.
+        """
+        exchange = self._begun(timeouts, delete)
         if begun is not None:
             begun(exchange)
         try:
@@ -343,7 +350,7 @@ class Conversation:
         exchange.resumption = self._resumption_of(exchange, run)
         exchange.learned = partial(_answer_of, run)
         exchange.stored = self._settling.read_back
-        if token.ours:
+        if exchange.ours:
             self._upstream.litter.add(token.conversation_id)
         exchange.begin_in(token.conversation_id)
         answer_id = stored.runs.get(token.run_id)

@@ -29,18 +29,29 @@ class Litter:
         self.ending: set[object] = set()
         self._transport = transport
         self._conversations: set[str] = set()
+        self._one_shots: set[str] = set()
 
     def add(self, conversation_id: str) -> None:
         """It is ours from here on."""
         self._conversations.add(conversation_id)
 
+    def note_one_shot(self, conversation_id: str) -> None:
+        """It was made for a single answer."""
+        self._one_shots.add(conversation_id)
+
+    def is_one_shot(self, conversation_id: str) -> bool:
+        """Whether it was made here for a single answer, and is still to be deleted with it."""
+        return conversation_id in self._one_shots
+
     def release(self, conversation_id: str) -> None:
         """It is not ours any more: deleted, or meant to stay."""
         self._conversations.discard(conversation_id)
+        self._one_shots.discard(conversation_id)
 
     def forget(self) -> None:
         """Nothing is ours: this is a forked child, and the parent cleans up."""
         self._conversations.clear()
+        self._one_shots.clear()
         self.ending.clear()
 
     def stop(self, conversation_id: str) -> None:

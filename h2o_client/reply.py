@@ -106,7 +106,7 @@ class Reply:
         if resumption is None or not self.conversation_id:
             return None
         position = max(0, self._position - resumption.began_at)
-        return resumption.run.token(position, ours=self._exchange.ours)
+        return resumption.run.token(position)
 
     @property
     def time_to_first_token(self) -> float | None:

@@ -27,15 +27,14 @@ _MOST_RUNNING = 1000
 class ResumeToken(msgspec.Struct, frozen=True, array_like=True):
     """Where an answer can be taken up: its run, and how many characters were given of its text.
 
-    ``ours``: whether its conversation is to be deleted with its end. As a text it is short, and
-    holds no secret: whoever uses it needs the session's cookie.
+    It is a name and no right: nothing is deleted because of what it says. As a text it is short,
+    and holds no secret: whoever uses it needs the session's cookie.
     """
 
     base_url: str
     conversation_id: str
     run_id: str
     position: int = 0
-    ours: bool = False
 
     def __str__(self) -> str:
         return _PREFIX + urlsafe_b64encode(msgspec.json.encode(self)).decode().rstrip("=")
@@ -167,10 +166,10 @@ class Run:
         prompt = Prompt(id=answer_id, retry=True, run_id=self.id)
         return self._generation.message(self._conversation_id, prompt)
 
-    def token(self, position: int, *, ours: bool) -> str:
+    def token(self, position: int) -> str:
         """The `ResumeToken` for who has got so many characters."""
         base_url = self._upstream.transport.base_url
-        return str(ResumeToken(base_url, self._conversation_id, self.id, position, ours))
+        return str(ResumeToken(base_url, self._conversation_id, self.id, position))
 
 
 def fresh_id() -> str:

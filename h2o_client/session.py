@@ -53,15 +53,17 @@ class H2oSession:
     Nothing is sent until something is asked. The first request accepts the server's terms, unless
     ``accept_terms`` is False, and turns off the sharing of conversations with the authors of the
     models: see ``share_data``. ``H2O_CLIENT_URL``, ``H2O_CLIENT_MODEL`` and ``H2O_CLIENT_COOKIE``
-    stand in for arguments that are not given.
+    stand in for arguments that are not given. A ``name=value`` in ``H2O_CLIENT_COOKIE`` is sent to
+    the host and port of ``H2O_CLIENT_URL`` alone.
 
     base_url: the server's address, with a path if it has one.
     model: its name; else H2O's on H2O's host, elsewhere the server's first.
     server_version: the chat-ui's, as "0.9.4", or "latest": it is then not found out by requests.
-    proxy: an http, https or socks URL; else the usual environment variables.
+    proxy: an http, https or socks URL; else the usual environment variables, but not for a loopback
+        address, which is on this machine.
     cookies: of a browser that is logged in: ``"name=value"``, a mapping, a jar, or a Netscape
         cookie file. What its user has set in the browser stays as it was, but for terms and
-        sharing.
+        sharing. ``{}``: none, not even that of ``H2O_CLIENT_COOKIE``.
     share_data: False turns off, for the session or for the user whose cookie it has, that
         conversations are shared with the authors of the models; True turns it on; None leaves it as
         the user has it (in a session of its own: on, which is the servers' default).
@@ -70,7 +72,7 @@ class H2oSession:
     max_retries: how often a request that cannot have been taken is sent again, and how often an
         answer that broke off is looked for in vain before it is given up (newest servers).
     insecure_cookies: True lets the session's cookies cross the network in the clear; without it
-        that is an error, but for loopback.
+        that is an error, but for loopback (and not where a proxy elsewhere is on the way).
     verify: False, a file or folder of trusted authorities, or an `ssl.SSLContext`.
     max_connections: at most so many answers at once; None for no limit.
     web_search: has the server search the web before each answer (up to v0.9.5).
@@ -124,7 +126,7 @@ class H2oSession:
         self._transport = Transport(
             named or DEFAULT_URL,
             proxy=proxy,
-            cookies=os.environ.get("H2O_CLIENT_COOKIE") or None if cookies is None else cookies,
+            cookies=cookies,
             headers=headers,
             verify=verify,
             insecure_cookies=insecure_cookies,
@@ -209,6 +211,7 @@ class H2oSession:
         token: str,
         *,
         position: int | None = None,
+        delete: bool = False,
         timeout: Timeouts | float | None = None,
     ) -> Reply:
         """Goes on with an answer of another process, or of a reply that broke off.
@@ -217,13 +220,15 @@ class H2oSession:
             `save_cookies`.
         position: the number of characters that are there already; else as the token says. 0 gives
             the whole answer.
+        delete: deletes the conversation afterwards. Without it, one is deleted that `stream` or
+            `chat` of this very session made, and was not told to keep; no other, whoever wrote the
+            token.
 
-        The reply's ``text`` and ``answer`` are the whole. A conversation that was made for this
-        answer is deleted afterwards, as by `stream`. Raises `ConfigurationError` for a token of
-        another server, `UnsupportedError` where servers keep no runs (before July 2026),
+        The reply's ``text`` and ``answer`` are the whole. Raises `ConfigurationError` for a token
+        of another server, `UnsupportedError` where servers keep no runs (before July 2026),
         `NotFoundError` if the conversation is not there, or not this session's.
         """
-        return self._resumed(self._token(token, position), timeout)
+        return self._resumed(self._token(token, position), timeout, delete=delete)
 
     def running(self) -> list[Running]:
         """The answers that are being given just now in this session's conversations.
@@ -368,14 +373,22 @@ class H2oSession:
         token: ResumeToken,
         timeout: Timeouts | float | None,
         begun: Callable[[Exchange], None] | None = None,
+        *,
+        delete: bool,
     ) -> Reply:
+        delete = delete or self._upstream.litter.is_one_shot(token.conversation_id)
         conversation = Conversation(self._upstream, id=token.conversation_id)
         timeouts = self._upstream.timeouts if timeout is None else Timeouts.of(timeout)
-        return conversation._take_up(token, timeouts, begun)
+        return conversation._take_up(token, timeouts, begun, delete=delete)
 
     def _server_at(self, base_url: str) -> Server:
         """What answers at another address, asked as this session asks."""
-        others = {"base_url": base_url, "server_version": None, "max_retries": 0}
+        others: dict[str, Any] = {
+            "base_url": base_url,
+            "server_version": None,
+            "max_retries": 0,
+            "cookies": {},
+        }
         with H2oSession(**{**self._arguments, **others}) as other:
             return other.server()
 
@@ -405,7 +418,7 @@ class H2oSession:
 
 
 def _unpickled(arguments: dict[str, Any], cookies: list[Cookie], given: bool) -> H2oSession:
-    session = H2oSession(**arguments)
+    session = H2oSession(**arguments, cookies={})
     session._transport.cookies.restore(cookies, given=given)
     return session
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Callable
 from http.cookiejar import CookieJar
 from pathlib import Path
+from typing import Any
 
 import pytest
 from requests.cookies import create_cookie
@@ -31,6 +33,8 @@ Open = Callable[..., H2oSession]
         ("[::1]", True),
         ("10.0.0.1", False),
         ("0.0.0.0", False),
+        ("[::ffff:127.0.0.1]", True),
+        ("::ffff:10.0.0.1", False),
         ("localhost.example.org", False),
         ("notlocalhost", False),
     ],
@@ -148,6 +152,100 @@ def test_a_given_cookie_crosses_no_open_network_in_the_clear() -> None:
     assert "COOKIE_SECURE=false" in str(caught.value)
     H2oSession("https://chat.example.org", cookies="hf-chat=mine").close()
     H2oSession("http://chat.example.org", cookies="hf-chat=mine", insecure_cookies=True).close()
+
+
+@pytest.mark.parametrize("proxy", ["http://192.0.2.1:3128", " socks5h://proxy.example:1080"])
+def test_a_proxy_elsewhere_makes_an_open_network_of_loopback(proxy: str) -> None:
+    with pytest.raises(ConfigurationError, match="cross the network to its proxy") as caught:
+        H2oSession("http://localhost:3000", cookies="hf-chat=mine", proxy=proxy)
+    assert "insecure_cookies=True" in str(caught.value)
+    for url, given in (
+        ("http://localhost:3000", {"insecure_cookies": True}),
+        ("https://localhost:3000", {}),
+        ("http://localhost:3000", {"proxy": "http://127.0.0.1:3128"}),
+        ("http://localhost:3000", {"proxy": "http://[::1]:3128"}),
+    ):
+        arguments: dict[str, Any] = {"proxy": proxy, **given}
+        H2oSession(url, cookies="hf-chat=mine", **arguments).close()
+
+
+# The environment
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def set_to(cookie: str, url: str | None) -> None:
+        monkeypatch.setenv("H2O_CLIENT_COOKIE", cookie)
+        monkeypatch.delenv("H2O_CLIENT_URL", raising=False)
+        if url is not None:
+            monkeypatch.setenv("H2O_CLIENT_URL", url)
+
+    return set_to
+
+
+def sent_by(session: H2oSession) -> list[str]:
+    with session:
+        return [f"{each.name}={each.value}" for each in session._transport.cookies.jar]
+
+
+@pytest.mark.parametrize(
+    ("owner", "asked", "is_sent"),
+    [
+        ("https://chat.example.org", None, True),
+        ("https://chat.example.org", "https://chat.example.org/chat", True),
+        ("https://chat.example.org", "https://CHAT.example.org.:443", True),
+        ("https://chat.example.org:443/x", "https://chat.example.org", True),
+        ("https://chat.example.org", "https://chat.example.org:8443", False),
+        ("https://chat.example.org", "https://evil.example", False),
+        ("https://chat.example.org", "https://chat.example.org.evil.example", False),
+        ("https://chat.example.org", "http://localhost:3000", False),
+        ("http://localhost:3000", "http://localhost:3001", False),
+        ("http://localhost:3000", "http://127.0.0.1:3000", False),
+    ],
+)
+def test_a_cookie_of_the_environment_belongs_to_the_address_of_the_environment(
+    owner: str,
+    asked: str | None,
+    is_sent: bool,
+    environment: Callable[..., None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    environment("hf-chat=mine", owner)
+    assert sent_by(H2oSession(asked)) == (["hf-chat=mine"] if is_sent else [])
+    told = "the cookie in H2O_CLIENT_COOKIE is not sent"
+    assert (told in caplog.text) is not is_sent
+    assert "mine" not in caplog.text
+
+
+def test_without_its_address_a_cookie_of_the_environment_is_refused(
+    environment: Callable[..., None],
+) -> None:
+    environment("hf-chat=mine", None)
+    for url in (None, "http://localhost:3000"):
+        with pytest.raises(ConfigurationError, match="Set H2O_CLIENT_URL") as caught:
+            H2oSession(url)
+        assert "mine" not in str(caught.value)
+    assert sent_by(H2oSession("http://localhost:3000", cookies="a=b")) == ["a=b"]
+    assert sent_by(H2oSession("http://localhost:3000", cookies={})) == []
+    assert sent_by(H2oSession("http://localhost:3000", headers={"Cookie": "a=b"})) == ["a=b"]
+
+
+def test_a_cookie_file_of_the_environment_is_bound_by_its_domains(
+    tmp_path: Path, environment: Callable[..., None]
+) -> None:
+    file = netscape(tmp_path / "c=d", f"localhost\tFALSE\t/\tFALSE\t{LATER}\thf-chat\tmine")
+    environment(str(file), None)
+    assert sent_by(H2oSession("http://localhost:3000")) == ["hf-chat=mine"]
+    with pytest.raises(ConfigurationError, match=r"no cookie for other\.example"):
+        H2oSession("https://other.example")
+
+
+def test_a_session_that_was_pickled_takes_no_cookie_of_another_environment(
+    environment: Callable[..., None],
+) -> None:
+    pickled = pickle.dumps(H2oSession("http://localhost:3000", cookies="a=b"))
+    environment("hf-chat=mine", "http://localhost:3000")
+    assert sent_by(pickle.loads(pickled)) == ["a=b"]
 
 
 def test_a_secure_cookie_of_the_server_crosses_no_open_network_in_the_clear(

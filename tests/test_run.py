@@ -7,7 +7,9 @@ import stat
 import subprocess
 import sys
 import textwrap
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,37 @@ def test_a_conversation_made_for_one_answer_is_deleted_with_it(
         assert len(server.conversations) == 1
         server.released.set()
         client = open_session(server.url, cookies=tmp_path / "cookies")
+        assert client.resume(token, delete=True).read().text == TEXT
+        check(server)
+
+
+@pytest.mark.parametrize("ours", ["", ",true"])
+def test_a_token_that_somebody_made_up_deletes_no_conversation(
+    open_session: Open, ours: str
+) -> None:
+    with FakeChatUi("head", answer=[Says(("Yes",))]) as server:
+        client = open_session(server.url)
+        precious = client.conversation(keep=True)
+        reply = precious.stream("Hello")
+        run_id = ResumeToken.read(str(reply.resume_token)).run_id
+        reply.read()
+        # The last field was a right in 0.1: to delete the conversation afterwards.
+        for run in (run_id, "00000000-0000-4000-8000-000000000000"):
+            said = f'["{server.url}","{precious.id}","{run}",0{ours}]'
+            token = "h2o1." + urlsafe_b64encode(said.encode()).decode().rstrip("=")
+            with suppress(IncompleteAnswerError):
+                client.resume(token).read()
+        client.close()
+        assert list(server.conversations) == [precious.id]
+
+
+def test_a_one_shot_of_the_same_session_is_deleted_when_it_is_resumed(open_session: Open) -> None:
+    with FakeChatUi("head", answer=[HOLDS]) as server:
+        client = open_session(server.url)
+        reply = client.stream("Hello")
+        token = str(reply.resume_token)
+        reply._exchange.leave_running()
+        server.released.set()
         assert client.resume(token).read().text == TEXT
         check(server)
 

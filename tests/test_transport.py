@@ -718,11 +718,30 @@ def test_everything_goes_through_the_proxy_that_was_given(
 def test_a_proxy_of_the_environment_is_used(
     to: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with ScriptedServer(ok) as server, LoggingProxy() as proxy:
+    with ScriptedServer(ok) as server, LoggingProxy(hosts={"chat.example": server.port}) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("http_proxy", proxy.url)
-        assert to(server.url).ask(get("/"), call()).status == 200
-        assert len(proxy.lines()) == 1
+        transport = to("http://chat.example:3000")
+        assert transport.ask(get("/"), call()).status == 200
+        assert proxy.lines() == ["GET http://chat.example:3000/"]
+        monkeypatch.setenv("HTTP_PROXY", "")
+        monkeypatch.setenv("http_proxy", "")
+        assert transport.proxies() == {}  # nothing of it stays
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST.", "[::ffff:127.0.0.1]"])
+def test_a_proxy_of_the_environment_is_not_used_for_this_machine(
+    host: str, to: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ScriptedServer(ok) as server, LoggingProxy() as proxy:
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+            monkeypatch.setenv(name.upper(), proxy.url)
+        transport = to(f"http://{host}:{server.port}")
+        assert transport.proxies() == {}
+        if not host.startswith("["):
+            assert transport.ask(get("/"), call()).status == 200
+        assert proxy.lines() == []
 
 
 def test_a_call_through_a_proxy_is_woken_too(to: Callable[..., Transport]) -> None:

@@ -116,6 +116,7 @@ class AsyncH2oSession:
         token: str,
         *,
         position: int | None = None,
+        delete: bool = False,
         timeout: Timeouts | float | None = None,
     ) -> AsyncReply:
         """Goes on with an answer of another process: see `H2oSession.resume`.
@@ -124,7 +125,7 @@ class AsyncH2oSession:
         """
         found = self.wrapped._token(token, position)
         Timeouts.of(timeout)
-        return AsyncReply(partial(self.wrapped._resumed, found, timeout))
+        return AsyncReply(partial(self.wrapped._resumed, found, timeout, delete=delete))
 
     async def running(self) -> list[Running]:
         """The answers that are being given just now: see `H2oSession.running`."""

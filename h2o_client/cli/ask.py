@@ -94,12 +94,12 @@ def command(
         _last_words(manner) as replies,
         connection.open(model=model) as client,
         client.stream(question, system=system, keep=keep, **options) as reply,
-        kept(client, reply) as note,
+        kept(client, reply, delete=not keep) as note,
     ):
         replies.append(reply)
         save_cookies(client, cookies_into)
         if keep:
-            tell_kept(connection, reply.conversation_id, cookies_into)
+            tell_kept(client, reply.conversation_id, cookies_into, local=connection.local)
         write(reply, manner, note)
     return 0
 

@@ -11,7 +11,6 @@ from typing import Any, cast
 import click
 
 from h2o_client import options as opts
-from h2o_client.cli.connecting import Connection
 from h2o_client.cli.cookies import saved
 from h2o_client.cli.output import say
 from h2o_client.options import Options
@@ -96,10 +95,12 @@ def save_cookies(client: H2oSession, path: str | None) -> None:
         client.save_cookies(path)
 
 
-def tell_kept(connection: Connection, conversation_id: str | None, path: str | None) -> None:
+def tell_kept(
+    client: H2oSession, conversation_id: str | None, path: str | None, *, local: bool
+) -> None:
     """Says how a conversation that was kept is found again, unless its user has the cookie."""
-    is_known = path or connection.cookie or os.environ.get("H2O_CLIENT_COOKIE")
-    if conversation_id and not is_known and not connection.local:
+    is_known = path or saved(client)[1]
+    if conversation_id and not is_known and not local:
         say(
             f"(The conversation {conversation_id} is kept, but only its session's cookie opens it: "
             "with --save-cookies FILE that is kept as well, for --cookie FILE.)"

@@ -86,7 +86,7 @@ def chat(
             talk.conversation.close()
             save_cookies(client, cookies_into)
         if keep:
-            tell_kept(connection, talk.conversation.id, cookies_into)
+            tell_kept(client, talk.conversation.id, cookies_into, local=connection.local)
     return 0 if sys.stdin.isatty() else talk.status
 
 

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from http.cookiejar import CookieJar
 from typing import Any
 
 import click
@@ -18,6 +17,7 @@ from h2o_client.cli.progress import waiting
 from h2o_client.errors import install_hint
 from h2o_client.session import H2oSession
 from h2o_client.timeouts import Timeouts
+from h2o_client.transport import Cookies
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,7 @@ class Connection:
     no_terms: bool = False
 
     @contextmanager
-    def open(
-        self, *, model: str | None = None, jar: CookieJar | None = None
-    ) -> Iterator[H2oSession]:
+    def open(self, *, model: str | None = None, jar: Cookies | None = None) -> Iterator[H2oSession]:
         """A session with the server; with ``--local`` one that is started for it.
 
         ``jar`` has the cookies if none were said.
@@ -54,7 +52,7 @@ class Connection:
             raise click.UsageError("The address: say it once, as an argument or with --url.")
         return replace(self, url=address)
 
-    def _session(self, address: str | None, model: str | None, jar: CookieJar | None) -> H2oSession:
+    def _session(self, address: str | None, model: str | None, jar: Cookies | None) -> H2oSession:
         check_address(os.environ.get("H2O_CLIENT_URL") if address is None else address)
         check_cookie(self.cookie)
         return H2oSession(
@@ -63,12 +61,17 @@ class Connection:
             server_version=self.chat_ui,
             proxy=self.proxy,
             headers=headers_of(self.header),
-            cookies=jar if self.cookie is None else self.cookie,
+            cookies=self._cookies(jar),
             timeout=Timeouts() if self.timeout is None else self.timeout,
             accept_terms=not self.no_terms,
             insecure_cookies=self.insecure_cookies or None,
             verify=self.ca or True,
         )
+
+    def _cookies(self, jar: Cookies | None) -> Cookies | None:
+        if self.cookie is None and jar is None and self.local:
+            return {}  # what the environment has is another server's
+        return jar if self.cookie is None else self.cookie
 
     @contextmanager
     def _address(self) -> Iterator[str | None]:

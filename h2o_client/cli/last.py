@@ -45,7 +45,7 @@ class Answering(Protocol):
 class Last(msgspec.Struct, frozen=True):
     """Where an answer is, how many characters of it were printed, and the session's cookies.
 
-    ``given``: they are a browser's.
+    ``given``: they are a browser's; ``delete``: its conversation was made for it, and goes with it.
     """
 
     url: str
@@ -53,6 +53,7 @@ class Last(msgspec.Struct, frozen=True):
     printed: Annotated[int, msgspec.Meta(ge=0)] = 0
     cookies: tuple[Saved, ...] = ()
     given: bool = False
+    delete: bool = False
 
 
 class Kept:
@@ -108,9 +109,15 @@ def latest() -> Iterator[Kept | None]:
 
 @contextmanager
 def kept(
-    client: H2oSession, reply: Answering, *, printed: int = 0, at: Kept | None = None
+    client: H2oSession,
+    reply: Answering,
+    *,
+    printed: int = 0,
+    delete: bool = False,
+    at: Kept | None = None,
 ) -> Iterator[Callable[[str], None]]:
     """Keeps an answer while it is written, and after a failure of the network; ``at`` its place.
+    ``delete``: its conversation is to be deleted with it.
 
     What is given takes note of each text that was printed. Where servers keep no answers, and where
     nothing can be written, nothing is kept. One that had a place before keeps it when it is
@@ -121,7 +128,7 @@ def kept(
         yield lambda text: None
         return
     cookies, given = saved(client)
-    keeper = _Keeper(Last(client.base_url, token, printed, cookies, given), at)
+    keeper = _Keeper(Last(client.base_url, token, printed, cookies, given, delete), at)
     try:
         yield keeper.note
     except BaseException as exc:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import click
-import msgspec
 
 from h2o_client.cli.answer import Manner, write
 from h2o_client.cli.connecting import Connection, connects
@@ -18,6 +16,7 @@ from h2o_client.cli.statuses import EPILOG
 from h2o_client.errors import H2oError, NotFoundError, UnsupportedError
 from h2o_client.run import ResumeToken
 from h2o_client.session import H2oSession
+from h2o_client.transport import Cookies, cookie_of_environment
 
 
 @click.command("resume", epilog=EPILOG)
@@ -70,26 +69,22 @@ class _Taken:
 def _print(connection: Connection, found: Kept, position: int, manner: Manner) -> None:
     """Prints it, and deletes what was made for it. An interrupt leaves the model at work."""
     token = ResumeToken.read(found.last.token)
-    taken = _Taken(found.last.token)
+    last, taken = found.last, _Taken(found.last.token)
     with _session(connection, found.last) as client:
         try:
             with (
-                client.resume(str(_not_ours(token)), position=position) as reply,
-                kept(client, taken, printed=position, at=found) as note,
+                client.resume(found.last.token, position=position) as reply,
+                kept(client, taken, printed=position, delete=last.delete, at=found) as note,
             ):
                 # Who only looks on must not stop it by looking away.
                 reply._exchange.leave_running()
                 write(reply, manner, note)
         except H2oError:
-            if token.ours and not found.is_there():
+            if last.delete and not found.is_there():
                 _delete(client, token)
             raise
-        if token.ours:
+        if last.delete:
             _delete(client, token)
-
-
-def _not_ours(token: ResumeToken) -> ResumeToken:
-    return msgspec.structs.replace(token, ours=False)
 
 
 def _delete(client: H2oSession, token: ResumeToken) -> None:
@@ -103,12 +98,14 @@ def _session(connection: Connection, last: Last) -> Iterator[H2oSession]:
     is_same = connection.url in (None, last.url)
     cookie, header = (connection.cookie, connection.header) if is_same else (None, ())
     there = replace(connection, url=last.url, local=False, cookie=cookie, header=header)
-    if cookie is None and not last.cookies and not os.environ.get("H2O_CLIENT_COOKIE"):
+    if cookie is None and not last.cookies and not cookie_of_environment(last.url):
         raise click.UsageError(
             f"The session's cookie was not kept with the answer at {last.url}, which is given to "
             "nobody else: say it with --cookie NAME=VALUE."
         )
-    jar = jar_of(last.cookies) if last.given and last.cookies else None
+    jar: Cookies | None = None
+    if last.cookies:  # and not those of the environment
+        jar = jar_of(last.cookies) if last.given else {}
     with there.open(jar=jar) as client:
         if cookie is None and last.cookies and not last.given:
             restore(client, last.cookies)

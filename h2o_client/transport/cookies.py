@@ -31,6 +31,7 @@ from requests import Request
 from requests.cookies import MockRequest, create_cookie
 
 from h2o_client.errors import ConfigurationError
+from h2o_client.log import log
 from h2o_client.private_file import write_private
 
 Cookies = CookieJar | Mapping[str, str] | str | os.PathLike[str]
@@ -46,27 +47,36 @@ def is_loopback(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
-        return ip_address(host).is_loopback
+        address = ip_address(host)
     except ValueError:
         return False
+    # Python before 3.13 does not look into ::ffff:127.0.0.1.
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 class SessionJar:
     """The cookies of one session with the server at ``base_url``."""
 
-    def __init__(self, base_url: str, given: Cookies | None, *, insecure: bool | None) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        given: Cookies | None,
+        *,
+        insecure: bool | None,
+        proxy: str | None = None,
+    ) -> None:
         parts = urlsplit(base_url)
         policy = _Policy()
         self.jar: CookieJar = CookieJar(policy)
         policy.jar = self.jar
         self._host = parts.hostname or ""
-        self._plain = parts.scheme == "http" and not is_loopback(self._host)
+        self._plain = parts.scheme == "http" and _crosses_network(self._host, proxy)
         self._insecure = insecure
-        self.given: bool = given is not None
-        if given is None:
+        self.given: bool = given is not None and given != {}
+        if given is None or given == {}:
             return
         if self._plain and not insecure:
-            raise _insecure_error(self._host, "Your cookie would")
+            raise self._insecure_error("Your cookie would")
         # What jars call the host: they know one without a dot as "host.local".
         domain = eff_request_host(MockRequest(Request("GET", base_url).prepare()))[1]
         for cookie in _cookies_of(given, self._host, domain, secure=parts.scheme == "https"):
@@ -75,7 +85,15 @@ class SessionJar:
     def check(self) -> None:
         """Raises `ConfigurationError` if a Secure cookie would have to cross an open network."""
         if self._plain and not self._insecure and any(cookie.secure for cookie in self.jar):
-            raise _insecure_error(self._host, "The server's session cookie is Secure, yet would")
+            raise self._insecure_error("The server's session cookie is Secure, yet would")
+
+    def _insecure_error(self, what: str) -> ConfigurationError:
+        where = "its proxy" if is_loopback(self._host) else self._host
+        return ConfigurationError(
+            f"{what} cross the network to {where} in the clear. Use https, or accept it with "
+            "insecure_cookies=True. Whoever runs the server can set COOKIE_SECURE=false (or, on "
+            "older versions, ALLOW_INSECURE_COOKIES=true) for a server without TLS."
+        )
 
     def restore(self, cookies: list[Cookie], *, given: bool) -> None:
         """The cookies of a session that was pickled."""
@@ -130,12 +148,42 @@ class _Policy(DefaultCookiePolicy):
         return True
 
 
-def _insecure_error(host: str, what: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"{what} cross the network to {host} in the clear. Use https, or accept it with "
-        "insecure_cookies=True. Whoever runs the server can set COOKIE_SECURE=false (or, on "
-        "older versions, ALLOW_INSECURE_COOKIES=true) for a server without TLS."
-    )
+def cookie_of_environment(base_url: str) -> str | None:
+    """What H2O_CLIENT_COOKIE has for the server at ``base_url``.
+
+    A ``name=value`` belongs to the host and port of H2O_CLIENT_URL, and to no other; a file's
+    cookies to their domains. Raises `ConfigurationError` for a ``name=value`` without
+    H2O_CLIENT_URL.
+    """
+    cookie = os.environ.get("H2O_CLIENT_COOKIE")
+    if not cookie or "=" not in cookie or _is_file(cookie):
+        return cookie or None
+    owner = os.environ.get("H2O_CLIENT_URL")
+    if not owner:
+        raise ConfigurationError(
+            "H2O_CLIENT_COOKIE does not say whose cookie it is. Set H2O_CLIENT_URL to the address "
+            "of its server, or pass cookies=."
+        )
+    if _host_and_port(owner) == _host_and_port(base_url):
+        return cookie
+    log.warning("the cookie in H2O_CLIENT_COOKIE is not sent: H2O_CLIENT_URL is another server")
+    return None
+
+
+def _host_and_port(url: str) -> tuple[str, int] | None:
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    except (ValueError, KeyError):
+        return None
+    return (parts.hostname or "").rstrip("."), port
+
+
+def _crosses_network(host: str, proxy: str | None) -> bool:
+    # A proxy of the caller's is used for a loopback address, too.
+    if not is_loopback(host):
+        return True
+    return bool(proxy) and not is_loopback(urlsplit((proxy or "").strip()).hostname or "")
 
 
 def _cookies_of(given: Cookies, host: str, domain: str, *, secure: bool) -> list[Cookie]:

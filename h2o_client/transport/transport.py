@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -27,7 +28,7 @@ from h2o_client.transport.address import (
 )
 from h2o_client.transport.call import Call, Slots
 from h2o_client.transport.compat import new_session, sender, under_way
-from h2o_client.transport.cookies import Cookies, SessionJar
+from h2o_client.transport.cookies import Cookies, SessionJar, cookie_of_environment, is_loopback
 from h2o_client.transport.failures import NETWORK_FAILURES, proxy_refused, root_of, translated
 from h2o_client.transport.response import Response
 from h2o_client.version import __version__
@@ -65,13 +66,17 @@ class Transport:
         self.base_url, credentials = parse_base_url(base_url)
         given = check_headers(headers)
         for name in [name for name in given if name.lower() == "cookie"]:
-            cookies = cookies or given[name]
+            cookies = given[name] if cookies is None else cookies
             del given[name]
+        if cookies is None:
+            cookies = cookie_of_environment(self.base_url)
         if credentials:
             given.setdefault("Authorization", credentials)
-        self.cookies: SessionJar = SessionJar(self.base_url, cookies, insecure=insecure_cookies)
         self._headers = given
         self._proxies = parse_proxy(proxy)
+        self.cookies: SessionJar = SessionJar(
+            self.base_url, cookies, insecure=insecure_cookies, proxy=proxy
+        )
         self._verify = check_verify(verify)
         self._slots = Slots(max_connections) if max_connections is not None else None
         self.max_retries = max_retries
@@ -250,6 +255,8 @@ class Transport:
                 # A copy, for what the environment says would be added to it for good.
                 session.merge_environment_settings(url, dict(self._proxies), True, verify, None)
             )
+            if not self._proxies and is_loopback(urlsplit(url).hostname or ""):
+                settings["proxies"] = {}  # those of the environment are for other machines
             check_environment(
                 None if self._proxies else select_proxy(url, settings["proxies"]),
                 settings["verify"] if verify is True and self._tls else None,
