@@ -34,7 +34,16 @@ from h2o_client.timeouts import Timeouts, monotonic
 from h2o_client.transport import Call, Response, Woken
 from h2o_client.upstream import Upstream
 from h2o_client.wire.decoder import Decoder
-from h2o_client.wire.events import Elicitation, Event, Status, Token
+from h2o_client.wire.events import (
+    Elicitation,
+    Event,
+    File,
+    Reasoning,
+    Route,
+    Token,
+    Tool,
+    WebSearch,
+)
 from h2o_client.wire.overlap import counted
 from h2o_client.wire.request import Request
 from h2o_client.wire.runlog import RunLog
@@ -648,18 +657,19 @@ class Exchange:
         if not self.transcript.characters and self._must_ask_once_more(events):
             self._asks_once_more = self._has_asked_once_more = True
             events = without_stop(events)
+        characters = self.transcript.characters
         others = self.transcript.add(events)
         self._decoder.text_bytes = self.transcript.text_bytes
         if self.resumption is not None and others:
             self.resumption.note(counted(others))
-        has_tokens = len(others) < len(events)
+        has_text = self.transcript.characters > characters
         if self.awaits_first:
-            if has_tokens:
+            if has_text:
                 self.awaits_first = False
                 self.first_token_at = self.first_token_at or monotonic()
                 self.call.clock.bind("first_token", None)
                 self.call.clock.allow("idle", self._idle)
-        elif has_tokens or not all(map(_is_keep_alive, others)):
+        elif has_text or any(map(_is_sign_of_life, others)):
             self.call.clock.renew()
         if others and any(type(event) is Elicitation for event in others):
             self._allow_for_elicitation()
@@ -789,5 +799,11 @@ def _is_a_break(exc: H2oError) -> bool:
     return isinstance(exc, TransportError | IncompleteAnswerError)
 
 
-def _is_keep_alive(event: Event) -> bool:
-    return isinstance(event, Status) and event.status == "keepAlive"
+def _is_sign_of_life(event: Event) -> bool:
+    """Whether an event shows that the model, a tool or a search is at work.
+
+    What servers send in any case does not: statuses, titles, and what is unknown.
+    """
+    if isinstance(event, Reasoning):
+        return bool(event.text)
+    return isinstance(event, Tool | WebSearch | File | Route | Elicitation)

@@ -32,9 +32,10 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds; None means no limit.
 
     ``connect``: until the connection stands (for each address tried; the name's look-up is not
-    bounded). ``first_token``: from the prompt to the first token. ``idle``: between the server's
-    updates; those it sends only to keep the connection alive do not count. ``total``: the whole
-    answer. The time that the caller takes between two tokens counts for ``total`` only.
+    bounded). ``first_token``: from the prompt to the first token. ``idle``: between two signs of
+    life: text, reasoning, and updates of tools, web searches, files, routes and elicitations; what
+    a server sends in any case is none. ``total``: the whole answer. The time that the caller takes
+    between two tokens counts for ``total`` only.
     """
 
     connect: float | None = 10.0
@@ -122,6 +123,11 @@ class Clock:
         now = monotonic()
         self._count(now)
         self._used, self._since = 0.0, now
+
+    def renew_idle(self) -> None:
+        """As `renew`, where the budget is ``idle``: a byte is a sign of life in a document."""
+        if self.which == "idle":
+            self.renew()
 
     def bind(self, which: str, seconds: float | None, *, spent: float = 0.0) -> None:
         """Begins a budget that runs on through those of `allow`; None ends it."""

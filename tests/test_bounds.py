@@ -6,7 +6,7 @@ import json
 import re
 import threading
 import tracemalloc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 
 import pytest
@@ -19,12 +19,15 @@ from h2o_client.background_reader import BackgroundReader
 from h2o_client.generations.generation import Ask
 from h2o_client.generations.v0_3 import read_web_search
 from h2o_client.generations.v0_8 import V0_8, read_model_list
+from h2o_client.timeouts import Clock
 from h2o_client.transport import Call, Transport, Woken
 from h2o_client.wire import pagedata, superjson
 from h2o_client.wire.request import get
+from local_service import Over
 from scripted import Exchange, Routes, Script, ScriptedServer
 
 COOKIE = {"hf-chat": "x"}  # with it the settings are a user's own, and read first
+MESSAGE = re.compile("/conversation/[0-9a-f]+")
 Opens = Callable[..., H2oSession]
 
 
@@ -241,8 +244,7 @@ def test_statuses_that_never_repeat_are_not_kept(open_session: Opens) -> None:
         exchange.write(b'{"type":"finalAnswer","text":"x","interrupted":false}\n')
         exchange.end()
 
-    message = re.compile("/conversation/[0-9a-f]+")
-    with FakeChatUi("head", before=only("POST", message, statuses)) as server:
+    with FakeChatUi("head", before=only("POST", MESSAGE, statuses)) as server:
         client = open_session(server.url)
         client.models()
         tracemalloc.start()
@@ -275,3 +277,98 @@ def test_a_line_without_end_takes_bounded_memory_in_the_background_too() -> None
         finally:
             tracemalloc.stop()
         transport.close()
+
+
+# What goes on in an answer, in the words of the newest servers, and whether it is a sign of life.
+LIFE = {
+    "text": (b'{"type":"stream","token":"x"}', True),
+    "text with padding": (b'{"type":"stream","token":"x\\u0000\\u0000"}', True),
+    "reasoning": (b'{"type":"reasoning","subtype":"stream","token":"hm"}', True),
+    "a tool": (b'{"type":"tool","subtype":"eta","uuid":"u","eta":5}', True),
+    "a web search": (b'{"type":"webSearch","subtype":"update","message":"m"}', True),
+    "a file": (b'{"type":"file","name":"f","sha":"s","mime":"m"}', True),
+    "a route": (b'{"type":"routerMetadata","route":"r","model":"m"}', True),
+    "no text": (b'{"type":"stream","token":""}', False),
+    "padding": (b'{"type":"stream","token":"\\u0000\\u0000"}', False),
+    "no reasoning": (b'{"type":"reasoning","subtype":"stream","token":""}', False),
+    "a keepAlive": (b'{"type":"status","status":"keepAlive"}', False),
+    "a status": (b'{"type":"status","status":"started"}', False),
+    "a made-up status": (b'{"type":"status","status":"working hard"}', False),
+    "a title": (b'{"type":"title","title":"T"}', False),
+    "something unknown": (b'{"type":"heartbeat"}', False),
+    "nothing": (b"", False),
+}
+
+
+def answering(lines: Iterable[bytes]) -> Script:
+    def answer(exchange: Exchange) -> None:
+        exchange.head(200, {"Content-Type": "application/jsonl"})
+        with suppress(Over):
+            for line in lines:
+                exchange.write(line + b"\n")
+            exchange.end()
+
+    return answer
+
+
+@pytest.mark.parametrize(("line", "lives"), LIFE.values(), ids=LIFE)
+def test_what_is_a_sign_of_life_begins_the_idle_time_anew(
+    line: bytes, lives: bool, open_session: Opens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken, renewed = threading.Event(), []
+    renew = Clock.renew
+
+    def noted(clock: Clock) -> None:
+        renewed.append(clock.which)
+        renew(clock)
+
+    def lines() -> Iterator[bytes]:
+        yield LIFE["text"][0]
+        assert taken.wait(10)
+        yield line
+        yield b'{"type":"finalAnswer","text":"x","interrupted":false}'
+
+    with (
+        FakeChatUi("0.10.0", before=only("POST", MESSAGE, answering(lines()))) as server,
+        open_session(server.url).stream("Hello") as reply,
+    ):
+        next(reply)
+        monkeypatch.setattr(Clock, "renew", noted)
+        taken.set()
+        reply.read()
+    assert renewed.count("idle") == 1 + lives  # the DELETE has such a time, too
+
+
+NO_LIFE = {name: line for name, (line, lives) in LIFE.items() if not lives}
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["first token", "idle"])
+@pytest.mark.parametrize("line", NO_LIFE.values(), ids=NO_LIFE)
+def test_what_is_no_sign_of_life_does_not_outlast_its_time(
+    line: bytes, begun: bool, open_session: Opens
+) -> None:
+    def lines() -> Iterator[bytes]:
+        if begun:
+            yield LIFE["text"][0]
+        for _ in range(2000):  # 20 s
+            yield line
+            server.stopping.wait(0.01)
+
+    with FakeChatUi("0.10.0", before=only("POST", MESSAGE, answering(lines()))) as server:
+        client = open_session(server.url)
+        client.models()
+        with pytest.raises(TransportTimeout) as caught:
+            client.chat("Hello", timeout=Timeouts(first_token=0.3, idle=0.3))
+    assert caught.value.which == ("idle" if begun else "first_token")
+    assert caught.value.partial == "x" * begun
+
+
+def test_a_document_may_take_its_time_as_long_as_bytes_come(open_session: Opens) -> None:
+    def slow(exchange: Exchange) -> None:
+        exchange.head(200, {"Content-Type": "application/json"}, framing="length", length=33)
+        exchange.drip(b'[{"id":"m","supportsTools":true}]', pause=0.05)
+        exchange.end()
+
+    with ScriptedServer(Routes({("GET", "/api/models"): slow})) as server:
+        client = open_session(server.url, server_version="0.10.0", timeout=Timeouts(idle=1))
+        assert client.models()

@@ -344,7 +344,7 @@ OBSTACLES = {
         open=tls("other_host"), error=TransportError, says="not trusted"
     ),
     "https to a plain server": Obstacle(
-        open=plain_where_tls_is_meant, error=TransportError, says="is it https"
+        open=plain_where_tls_is_meant, error=TransportError, says="Is it https"
     ),
     "http to a server with TLS": Obstacle(open=tls_where_plain_is_meant, error=TransportError),
     "a proxy that refuses": Obstacle(

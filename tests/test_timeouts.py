@@ -23,7 +23,7 @@ def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
         nonlocal now
         now += seconds
 
-    monkeypatch.setattr("time.monotonic", lambda: now)
+    monkeypatch.setattr("h2o_client.timeouts._now", lambda: now)
     return later
 
 

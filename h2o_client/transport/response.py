@@ -170,6 +170,7 @@ class Response:
         with self:
             try:
                 while piece := self.read():
+                    self._call.clock.renew_idle()
                     pieces.append(piece)
                     size += len(piece)
                     if size > _LONGEST_LOOK and enough is not None and enough(b"".join(pieces[:2])):
