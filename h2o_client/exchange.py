@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 
 from h2o_client.background import begun, completed, later
@@ -281,6 +282,13 @@ class Exchange:
 
     def receive(self) -> list[Event]:
         """The next events, as soon as there are any; none at the end. Raises what fails."""
+        try:
+            return self._receive()
+        finally:
+            if self._ended:
+                self._let_go_of_response()  # whoever ended this could not, while it was read
+
+    def _receive(self) -> list[Event]:
         with self._reading:
             if self._early:
                 events, self._early = self._early, []
@@ -303,6 +311,13 @@ class Exchange:
 
         Raises `TimeoutError` if the time is over in a flood that says nothing.
         """
+        try:
+            return self._receive_ready()
+        finally:
+            if self._ended:
+                self._let_go_of_response()
+
+    def _receive_ready(self) -> list[Event] | None:
         with self._reading:
             self.call.clock.go()
             if self._early:
@@ -747,7 +762,16 @@ class Exchange:
         # An event loop that watches a descriptor must not find another connection behind it.
         if self._watched and self._watcher_is_alive():
             self._unwatched.wait(_LETS_GO_WITHIN)
-        self._let_go_of_response()
+        free = self._reading.take_if_free()
+        try:
+            # A reader closes it when it has woken: it may be the main thread, which cannot wake
+            # before its signal handler, which waits for this, has returned.
+            if free or self._reading.is_own or self.background is not None:
+                with suppress(RuntimeError):  # a read of this thread's is interrupted by a handler
+                    self._let_go_of_response()
+        finally:
+            if free:
+                self._reading.give_back()
         return True
 
     def _must_stop(self) -> bool:

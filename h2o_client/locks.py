@@ -53,6 +53,11 @@ class ReaderLock:
         with suppress(RuntimeError):
             self._lock.release()
 
+    @property
+    def is_own(self) -> bool:
+        """Whether this thread has it."""
+        return self._owner == threading.get_ident()
+
     def take_if_free(self) -> bool:
         """Take it without waiting; False also if this thread has it."""
         if not self._lock.acquire(blocking=False):

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
-from h2o_client import AsyncH2oSession, H2oSession
+from chatui import ID, chat_ui, creates, tokens
+from h2o_client import AsyncH2oSession, ConfigurationError, H2oSession, Reply
 from h2o_client.litter import Litter
 from h2o_client.server import serve
 from h2o_client.timeouts import Timeouts
@@ -185,3 +188,64 @@ def test_a_handler_interrupts_a_stop_that_the_main_thread_waits_for(
         with pytest.raises(limit, match="the time limit"):
             Litter(transport).stop("6b02c9d11306e1473508e3f3")
         transport.close()
+
+
+STOPPED = re.compile(".*/stop-generating")
+
+
+@pytest.fixture
+def on_alarm() -> Iterator[list[Callable[[], object]]]:
+    """What the handler of SIGALRM does, once."""
+    work: list[Callable[[], object]] = []
+
+    def handler(*_: object) -> None:
+        work.pop()()
+
+    former = signal.signal(signal.SIGALRM, handler)
+    yield work
+    signal.signal(signal.SIGALRM, former)
+
+
+@pytest.mark.parametrize("what", ["session, before the head", "session", "reply"])
+def test_a_handler_may_close_at_once_and_the_answer_is_stopped_before_it_is_deleted(
+    on_alarm: list[Callable[[], object]], what: str, told: threading.Event, leaks_nothing: None
+) -> None:
+    def answers(exchange: Exchange) -> None:
+        if what != "session, before the head":
+            exchange.head(200, {"Content-Type": "text/event-stream"})
+            exchange.write(tokens("Hello", end=False)[0])
+            exchange.until(told)
+        ring()
+        exchange.gone(exchange.server.patience)
+
+    with ScriptedServer(chat_ui(message=answers), patience=60) as server:
+        client = H2oSession(server.url, timeout=60)
+        replies: list[Reply] = []
+        on_alarm.append(lambda: replies[0].close() if what == "reply" else client.close())
+        replies.append(client.stream("x"))
+        for _ in replies[0]:
+            told.set()
+        assert replies[0].finish_reason == "stopped"
+        client.close()
+        done = [each for each in server.requests if each.method == "DELETE" or "stop" in each.path]
+        assert [each.method for each in done] == ["POST", "DELETE"]
+        # Nothing has waited for a reader that cannot go on.
+        asked = next(each for each in server.requests if each.path.endswith(ID))
+        assert done[-1].when - asked.when < 4
+
+
+def test_a_handler_may_close_while_a_conversation_is_made(
+    on_alarm: list[Callable[[], object]], leaks_nothing: None
+) -> None:
+    def rings(exchange: Exchange) -> None:
+        ring()
+        creates(exchange)
+
+    with ScriptedServer(chat_ui(create=rings)) as server:
+        client = H2oSession(server.url, timeout=60)
+        on_alarm.append(client.close)
+        with suppress(ConfigurationError):  # the session is closed by then
+            client.chat("x")
+        client.close()
+        assert server.count("DELETE") == 1
+        assert server.count("POST", re.compile(f".*/{ID}")) == 0

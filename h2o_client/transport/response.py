@@ -155,7 +155,12 @@ class Response:
         """Gives the connection up, unless the body has ended and it was kept. Idempotent."""
         if self._open:
             self._open = False
-            self._raw.close()
+            try:
+                self._raw.close()
+            except RuntimeError:
+                # A signal handler closes what its own thread reads: the read ends, and closes it.
+                self._open = True
+                raise
             self._let_go()
 
     def __enter__(self) -> Response:
