@@ -116,8 +116,11 @@ def test_files_are_base64_in_the_json_of_v0_7_and_v0_8(version: str) -> None:
     ours.check(files=[IMAGE])
     said = document(ours.message(ID, Prompt(id="i", text="x", files=(IMAGE,))))
     assert said["files"] == ["R0lGOA=="]
-    with pytest.raises(UnsupportedError, match="no images"):
+    with pytest.raises(UnsupportedError, match="no images") as refused:
         ours.check(files=[IMAGE, TEXT])
+    assert refused.value.generation == (
+        "chat-ui v0.7" if version == "0.7" else "chat-ui v0.8 to 0.8.4"
+    )
 
 
 @pytest.mark.parametrize("version", ["0.9.0", "0.9.1"])

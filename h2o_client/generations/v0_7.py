@@ -9,6 +9,7 @@ from base64 import b64encode
 from collections.abc import Sequence
 from typing import ClassVar
 
+from h2o_client.errors import UnsupportedError
 from h2o_client.generations.generation import (
     Ask,
     Generation,
@@ -68,7 +69,8 @@ class V0_7(V0_3):  # noqa: N801 - named as the version
     def check(self, *, files: Sequence[Upload] = (), web_search: bool = False) -> None:
         """Images are all that a message can have here, and a web search."""
         if not all(each.is_image for each in files):
-            raise self.cannot("Sending files that are no images")
+            name = f"chat-ui v{self.span}" if self.span else self.name
+            raise UnsupportedError("Sending files that are no images", name)
 
     def summarize(self, conversation_id: str) -> Ask[str]:
         return Generation.summarize(self, conversation_id)
