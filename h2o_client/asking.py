@@ -129,6 +129,19 @@ class Asking:
                     return found
         raise ProtocolError(f"the answer to {request}, which ended early")
 
+    def until(self, request: Request, read: Callable[[bytes], T | None], call: Call) -> T:
+        """What ``read`` finds, given the body piece by piece, in an answer that never ends."""
+        with self.open(request, call, passes_model_on=False) as response:
+            while data := response.read():
+                try:
+                    found = read(data)
+                except ValueError as exc:
+                    raise ProtocolError(f"the answer to {request}", excerpt(data)) from exc
+                if found is not None:
+                    return found
+                call.clock.allow("idle", call.timeouts.idle)
+        raise ProtocolError(f"the answer to {request}, which ended early")
+
     def open(self, request: Request, call: Call, *, passes_model_on: bool) -> Response:
         """The answer to a message, unread. Raises as `body`."""
         response = self.transport.open(request, call)

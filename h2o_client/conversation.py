@@ -291,6 +291,7 @@ class Conversation:
         exchange.stored = self._settling.read_back
         exchange.resumption = self._resumption_of(exchange, turn.run)
         exchange.transcript.sources = turn.sources
+        exchange.begin_with(turn.steps)
         if not turn.answer_id:
             exchange.learned = None if once else partial(turn.learn, self.id)
         with upstream.doubting(call):

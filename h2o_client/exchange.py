@@ -6,7 +6,7 @@ It is apart from `Reply` so that it can be ended when nobody holds the reply any
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -206,6 +206,10 @@ class Exchange:
                 discard = partial(self._litter.discard, conversation_id)
                 completed(discard, pending=self._litter.ending)
             raise Woken
+
+    def begin_with(self, events: Sequence[Event]) -> None:
+        """What is told of the answer before its first byte."""
+        self._early = list(events)
 
     def send(self, request: Request) -> None:
         """Posts the prompt; returns when the head of the answer is here, or the stop asked for."""

@@ -16,14 +16,17 @@ from h2o_client.generations.v0_3 import SAMPLING
 from h2o_client.litter import clean_up_call
 from h2o_client.messages import Message, Messages, PromptFormat, as_prompt, parse_messages
 from h2o_client.options import Options
+from h2o_client.printable import printable
 from h2o_client.run import Run, fresh_id
 from h2o_client.settling import Settling
 from h2o_client.transport import Call
 from h2o_client.uploads import read_uploads
 from h2o_client.upstream import Upstream
 from h2o_client.warning import warn
-from h2o_client.wire.events import Source
+from h2o_client.wire.events import Source, WebSearch
 from h2o_client.wire.request import Request
+
+_LONGEST_REASON = 200  # characters
 
 
 class Words(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +126,7 @@ class Turn:
         self.preprompt: str | None = None
         self.former_answer: str | None = None  # the last one before this, where that was read
         self.sources: tuple[Source, ...] = ()
+        self.steps: tuple[WebSearch, ...] = ()  # of a web search that was made before
         self._upstream = upstream
         self._settling = settling
         self._words = words
@@ -252,11 +256,14 @@ class Turn:
     def _searched(
         self, generation: Generation, conversation_id: str, prompt: Prompt, call: Call
     ) -> Prompt:
-        ask = generation.web_search(conversation_id, prompt.text or "")
-        if ask is None:
+        search = generation.web_search(conversation_id, prompt.text or "")
+        if search is None:
             return replace(prompt, web_search=True)
-        found = self._upstream.asking.fetch(ask, call)
-        self.sources = tuple(Source("", link) for link in found.links)
+        found = self._upstream.asking.until(search.request, search.read, call)
+        self.sources, self.steps = found.sources, found.steps
+        if found.failure:
+            why = printable(found.failure, most=_LONGEST_REASON)
+            warn(f"The web search failed, and the answer is given without it: {why}")
         return replace(prompt, web_search_id=found.id)
 
     def _answer_in(self, stored: Stored) -> str | None:

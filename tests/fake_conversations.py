@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 
 import fake_documents as documents
 from fake_server import FORMS, FakeServer
-from fake_store import HIDDEN, MODELS, Document, Refusal, new_id
+from fake_store import HIDDEN, MODELS, Document, Refusal, Version, new_id
 from h2o_client.wire.pagedata import Failed, Skipped
 from scripted import Exchange
 
@@ -154,11 +154,32 @@ class ConversationRoutes(FakeServer):
         if not prompt:
             raise Refusal(500)
         found = new_id()
-        steps: list[Document] = [
-            {"type": "update", "message": "Searching Google", "args": [f'query: "{prompt}"']},
-            {"type": "update", "message": "Browsing result", "args": ['"https://a.example/1"']},
-            {"type": "result", "id": found},
-        ]
+        steps = [*_search_steps(self.version, prompt, self.searches_fail)]
+        steps.append({"type": "result", "id": found})
         conversation.searches[found] = steps
-        written = [json.dumps({"messages": steps[: n + 1]}) for n in range(len(steps))]
-        self.reply(exchange, value, "".join(written).encode())
+        exchange.head(200, {"Content-Type": "application/json", "Set-Cookie": self.cookie(value)})
+        for count in range(1, len(steps) + 1):
+            exchange.write(json.dumps({"messages": steps[:count]}).encode())
+        exchange.gone(self.patience)  # the body never ends
+
+
+def _search_steps(version: Version, prompt: str, fails: bool) -> list[Document]:
+    """As each version words them."""
+    asked = {"type": "update", "message": "Searching Google"}
+    page = "https://a.example/1"
+    if fails:
+        why = {"type": "error", "message": "An error occurred with the web search"}
+        return [{**asked, "args": [prompt]}, {**why, "args": ['"No key"']}]
+    if version.number >= (0, 6):
+        found = {"title": "One", "link": page, "hostname": "a.example"}
+        return [
+            {**asked, "args": [prompt]},
+            {"type": "update", "message": "Browsing results"},
+            {"type": "update", "message": "Browsing webpage", "args": [page]},
+            {"type": "sources", "sources": [found]},
+        ]
+    words = "Browsing first result" if version.number == (0, 3) else "Browsing result"
+    return [
+        {**asked, "args": [f'query: "{prompt}"']},
+        {"type": "update", "message": words, "args": [f'"{page}"']},
+    ]

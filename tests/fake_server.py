@@ -116,6 +116,7 @@ class FakeServer(ScriptedServer):
         self.unnoticed = 0.05  # seconds until somebody sees that the server of a run was killed
         self.goes_missing = 0  # so often the server says that it knows no such run
         self.released = threading.Event()  # lets go of models that hold
+        self.searches_fail = False
         self.titled = threading.Event()  # late titles are not there before
         self.titled.set()
         self.deaf = False  # a stop is answered 200, and does nothing (seen on v0.3 to v0.6)

@@ -17,7 +17,7 @@ from h2o_client import H2oSession, ProtocolError, Timeouts, TransportError, Tran
 from h2o_client.asking import Asking
 from h2o_client.background_reader import BackgroundReader
 from h2o_client.generations.generation import Ask
-from h2o_client.generations.v0_3 import read_web_search
+from h2o_client.generations.v0_3 import WebSearchReader
 from h2o_client.generations.v0_8 import V0_8, read_model_list
 from h2o_client.timeouts import Clock
 from h2o_client.transport import Call, Transport, Woken
@@ -126,7 +126,7 @@ DECODED: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "page data": (pagedata.read, page([1, 1], 5)),
     "superjson": (superjson.read, b'{"json":["1"],"meta":{"values":{"0":["number"]}}}'),
     "models": (read_model_list, b'[{"id":"m"}]'),
-    "a web search": (read_web_search, b'{"messages":[]}'),
+    "a web search": (WebSearchReader().feed, b'{"messages":[]}'),
     "a conversation": (V0_8().read_api_conversation, b'{"messages":[{"from":"user"}]}'),
 }
 

@@ -9,7 +9,8 @@ import pytest
 from h2o_client.errors import UnsupportedError
 from h2o_client.generations.generation import Prompt, Upload, WebSearched
 from h2o_client.generations.records import Created, Settings
-from h2o_client.generations.v0_3 import SAMPLING, V0_3, read_web_search
+from h2o_client.generations.v0_3 import SAMPLING, V0_3, WebSearchReader
+from h2o_client.wire.events import Source, WebSearch
 from h2o_client.wire.request import Request
 from recordings import recording
 
@@ -119,15 +120,65 @@ def test_an_answer_without_an_id_is_a_value_error(body: bytes) -> None:
         A.read_created(body)
 
 
-def test_the_last_document_of_a_web_search_names_the_search_and_its_pages() -> None:
-    found = read_web_search(recording("v0.4-web-search").payload)
-    assert found == WebSearched("6b02ccb4d53b124de5611823", ("http://127.0.0.1:31001/__page?n=1",))
+ONE, TWO = ("http://127.0.0.1:41002/__page?n=1", "http://127.0.0.1:41002/__page?n=2")
+SEARCHES = {
+    "v0.3": ("6b0c445febecc7a0ef07b9f6", (Source("", ONE),)),
+    "v0.4": ("6b02ccb4d53b124de5611823", (Source("", "http://127.0.0.1:31001/__page?n=1"),)),
+    "v0.6": ("6b0c446a7288ac99eace9a3e", (Source("Page 1", ONE), Source("Page 2", TWO))),
+}
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b'{"messages":[]}', b'{"messages":[{}]}{"a":'])
-def test_a_web_search_without_a_result_is_a_value_error(body: bytes) -> None:
+@pytest.mark.parametrize("size", [1, 7, 1 << 16])
+@pytest.mark.parametrize("version", SEARCHES)
+def test_the_document_with_the_result_names_the_search_and_its_pages(
+    version: str, size: int
+) -> None:
+    payload = recording(f"{version}-web-search").payload
+    reader = WebSearchReader()
+    found = [
+        read
+        for start in range(0, len(payload), size)
+        if (read := reader.feed(payload[start : start + size])) is not None
+    ]
+    assert [(each.id, each.sources, each.failure) for each in found] == [(*SEARCHES[version], "")]
+    assert found[0].steps[0] == WebSearch("update", "Generating search query")
+
+
+def test_a_real_web_search_has_no_end() -> None:
+    assert not recording("v0.3-web-search").whole
+    assert not recording("v0.6-web-search").whole
+
+
+def test_a_web_search_that_failed_says_why() -> None:
+    messages = [
+        {"type": "error", "message": "An error occurred", "args": ['"No key"']},
+        {"type": "result", "id": "6b02"},
+    ]
+    found = WebSearchReader().feed(json.dumps({"messages": messages}).encode())
+    step = WebSearch("error", "An error occurred: No key")
+    assert found == WebSearched("6b02", steps=(step,), failure="An error occurred: No key")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b'{"messages":[]}', b'{"messages":[{"type":"result"}]}', b'{"messages":[{}]}{"a":'],
+)
+def test_a_web_search_without_a_result_goes_on(body: bytes) -> None:
+    assert WebSearchReader().feed(body) is None
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"nothing", b'{"a":"' + b"x" * (1 << 19), b"\xff"])
+def test_what_is_no_web_search_is_a_value_error(body: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - json's and our own
-        read_web_search(body)
+        WebSearchReader().feed(body)
+
+
+def test_a_web_search_in_countless_pieces_is_a_value_error() -> None:
+    reader = WebSearchReader()
+    reader.feed(b'{"a":"')
+    with pytest.raises(ValueError):  # noqa: PT011 - json's
+        for _ in range(10_000):
+            reader.feed(b"}")
 
 
 def test_a_web_search_asks_for_the_whole_prompt() -> None:

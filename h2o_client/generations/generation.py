@@ -27,6 +27,7 @@ from h2o_client.generations.records import (
     text,
 )
 from h2o_client.wire import json
+from h2o_client.wire.events import Source, WebSearch
 from h2o_client.wire.request import Request, delete, patch_json, post, post_form, post_json
 
 T = TypeVar("T")
@@ -250,7 +251,7 @@ class Generation:
         """A conversation with its messages: ways to ask, the best first."""
         raise self.cannot("Reading a conversation")
 
-    def web_search(self, conversation_id: str, prompt: str) -> Ask[WebSearched] | None:
+    def web_search(self, conversation_id: str, prompt: str) -> Search | None:
         """The search to make before the message, where it is not part of the message."""
         return None
 
@@ -318,10 +319,25 @@ class Generation:
 
 
 class WebSearched(msgspec.Struct, frozen=True):
-    """What a search of v0.3 to v0.6 gave: the id that the message says, and the pages read."""
+    """What a search of v0.3 to v0.6 gave: the id that the message says, the pages, the steps.
+
+    ``failure`` says why it found nothing, "" if it did not fail.
+    """
 
     id: str
-    links: tuple[str, ...]
+    sources: tuple[Source, ...] = ()
+    steps: tuple[WebSearch, ...] = ()
+    failure: str = ""
+
+
+class Search(msgspec.Struct, frozen=True):
+    """A search to make before its message. ``read`` takes its body piece by piece.
+
+    It gives None until the result is there: the body itself never ends.
+    """
+
+    request: Request
+    read: Callable[[bytes], WebSearched | None]
 
 
 def conversation_path(conversation_id: str) -> str:

@@ -288,7 +288,8 @@ def searched(messages: object) -> tuple[str, ...]:
     return tuple(
         argument.strip('"')
         for each in mappings(messages)
-        if each.get("message") == "Browsing result"
+        # "Browsing first result" (v0.3), "Browsing result" (v0.4, v0.5), "Browsing webpage" (v0.6)
+        if text(each.get("message")).startswith("Browsing")
         for argument in texts(each.get("args"))
     )
 

@@ -6,8 +6,8 @@ Measured on v0.3, v0.4, v0.5 and v0.6.
 
 from __future__ import annotations
 
+import codecs
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 from urllib.parse import quote
@@ -17,6 +17,7 @@ from h2o_client.generations.generation import (
     Ask,
     Generation,
     Prompt,
+    Search,
     Upload,
     Version,
     WebSearched,
@@ -36,10 +37,13 @@ from h2o_client.generations.records import (
     read_stored,
     searched,
     text,
+    texts,
 )
 from h2o_client.wire.checkpoint import checkpoint
+from h2o_client.wire.events import Source, WebSearch
 from h2o_client.wire.json import read as read_json
 from h2o_client.wire.request import Request, get, post, post_form, post_json
+from h2o_client.wire.updates import sources
 
 SAMPLING: Mapping[str, object] = {
     "temperature": 0.4,
@@ -51,7 +55,10 @@ SAMPLING: Mapping[str, object] = {
 }
 """The ancestor's sampling parameters, where neither the caller nor the server has any."""
 
-_BLANKS = re.compile(r"\s*")
+
+_DOCUMENT = json.JSONDecoder()
+_LONGEST_DOCUMENT = 1 << 18  # characters
+_MOST_TRIES = 2000
 
 
 class V0_3(Generation):  # noqa: N801 - named as the version
@@ -134,9 +141,9 @@ class V0_3(Generation):  # noqa: N801 - named as the version
         """Answers are stored whole, after their stream."""
         return True
 
-    def web_search(self, conversation_id: str, prompt: str) -> Ask[WebSearched] | None:
+    def web_search(self, conversation_id: str, prompt: str) -> Search | None:
         path = f"{conversation_path(conversation_id)}/web-search?prompt={quote(prompt, safe='')}"
-        return Ask(get(path, budget="first_token"), read_web_search)
+        return Search(get(path, budget="first_token"), WebSearchReader().feed)
 
     def check(self, *, files: Sequence[Upload] = (), web_search: bool = False) -> None:
         if files:
@@ -151,26 +158,76 @@ def _read_layout(body: bytes) -> Layout:
     return read_layout(pages.node(body, 0), size=len(body))
 
 
-def read_web_search(body: bytes) -> WebSearched:
-    """The last of the documents that stand one behind the other, each longer than the one before.
+class WebSearchReader:
+    """The documents of a web search, one behind the other, each longer than the one before.
 
-    Raises ValueError where the search gave no result to name.
+    The one with the result is the last, and no end of the body follows it.
     """
-    decoder = json.JSONDecoder()
-    written, place = body.decode().strip(), 0
-    document: object = None
-    while place < len(written):
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._rest = ""
+        self._tries = 0
+
+    def feed(self, data: bytes) -> WebSearched | None:
+        """The search, once its result is there. Raises ValueError for what is not one."""
+        self._rest = (self._rest + self._decoder.decode(data)).lstrip()
+        if (self._rest and not self._rest.startswith("{")) or len(self._rest) > _LONGEST_DOCUMENT:
+            raise ValueError("no documents of a web search")
+        found = None
+        if b"}" in data:
+            while self._rest and found is None:
+                document = self._document()
+                if document is None:
+                    break  # the rest of it is on its way
+                found = _searched_in(mappings(mapping(document).get("messages")))
+        return found
+
+    def _document(self) -> object:
+        """The next document, if the whole of it is there."""
         checkpoint()
         try:
-            document, place = decoder.raw_decode(written, place)
+            document, end = _DOCUMENT.raw_decode(self._rest)
         except RecursionError as exc:
             raise ValueError("a web search nested too deeply") from exc
-        place += len(_BLANKS.match(written, place)[0])  # type: ignore[index]
-    messages = mappings(mapping(document).get("messages"))
-    found = [text(each.get("id")) for each in messages if each.get("type") == "result"]
-    if not found or not found[-1]:
-        raise ValueError("a web search without a result")
-    return WebSearched(found[-1], searched(messages))
+        except ValueError:
+            self._tries += 1
+            if self._tries > _MOST_TRIES:
+                raise
+            return None
+        self._rest = self._rest[end:].lstrip()
+        return document
+
+
+def _searched_in(messages: Sequence[Mapping[str, object]]) -> WebSearched | None:
+    """What the messages of a document tell, whatever their wording; None before the result."""
+    ids = [text(each.get("id")) for each in messages if each.get("type") == "result"]
+    if not ids or not ids[-1]:
+        return None
+    pages_read = tuple(Source("", link) for link in searched(messages))
+    told = [sources(each.get("sources")) for each in messages if each.get("type") == "sources"]
+    failures = [each for each in messages if each.get("type") == "error"]
+    return WebSearched(
+        ids[-1],
+        sources=told[-1] if told else pages_read,
+        steps=tuple(_step(each) for each in messages if each.get("type") != "result"),
+        failure=": ".join(_words(failures[-1])) if failures else "",
+    )
+
+
+def _step(message: Mapping[str, object]) -> WebSearch:
+    kind = text(message.get("type"))
+    return WebSearch(kind, ": ".join(_words(message)), sources(message.get("sources")))
+
+
+def _words(message: Mapping[str, object]) -> list[str]:
+    """What a step says, and about what."""
+    # Some versions quote them as JSON.
+    arguments = [
+        each[1:-1] if each.startswith('"') and each.endswith('"') else each
+        for each in texts(message.get("args"))
+    ]
+    return [each for each in (text(message.get("message")), *arguments) if each]
 
 
 def _read_title(body: bytes) -> str:

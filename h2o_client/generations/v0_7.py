@@ -14,9 +14,9 @@ from h2o_client.generations.generation import (
     Ask,
     Generation,
     Prompt,
+    Search,
     Upload,
     Version,
-    WebSearched,
     conversation_path,
 )
 from h2o_client.generations.records import Created, Settings
@@ -59,7 +59,7 @@ class V0_7(V0_3):  # noqa: N801 - named as the version
         path = conversation_path(conversation_id)
         return post_json(path, document, accept="*/*", budget="first_token")
 
-    def web_search(self, conversation_id: str, prompt: str) -> Ask[WebSearched] | None:
+    def web_search(self, conversation_id: str, prompt: str) -> Search | None:
         return None
 
     def file_texts(self, files: Sequence[Upload]) -> list[str]:
