@@ -8,12 +8,11 @@ from functools import partial
 from importlib import import_module
 from numbers import Integral
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
 
 from h2o_client import options as opts
 from h2o_client.arguments import optional_text, text
 from h2o_client.background import completed
-from h2o_client.errors import ConfigurationError, H2oError, ProtocolError
+from h2o_client.errors import ConfigurationError, H2oError
 from h2o_client.exchange import Exchange
 from h2o_client.generations.generation import Generation
 from h2o_client.generations.records import is_id
@@ -173,7 +172,8 @@ class Conversation:
         ask = self._settled(conversation_id).share(conversation_id)
         with self._upstream.doubting():
             shared = self._upstream.asking.fetch(ask)
-        return _as_seen_from(self._upstream.transport.base_url, shared)
+        # Whatever address the server gave: without ORIGIN it believes in another scheme or host.
+        return f"{self._upstream.transport.base_url}/r/{shared}"
 
     def vote(self, score: int, message_id: str | None = None) -> None:
         """An opinion on the last answer, or on the one with ``message_id``: 1, -1, or 0 for none.
@@ -441,17 +441,3 @@ class Conversation:
 def _answer_of(run: Run) -> str | None:
     stored = run.stored(clean_up_call())
     return None if stored is None else stored.message_id
-
-
-def _as_seen_from(base_url: str, shared: str) -> str:
-    """A shared page's URL; the server's own word counts where it names another host.
-
-    Without its ORIGIN setting a server believes that it is https.
-    """
-    try:
-        host = urlsplit(urljoin(base_url, shared)).netloc
-    except ValueError as exc:
-        raise ProtocolError("the address of a shared page", shared[:80]) from exc
-    if host == urlsplit(base_url).netloc:
-        return f"{base_url}/r/{shared.rstrip('/').rpartition('/')[2]}"
-    return shared

@@ -27,6 +27,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from h2o_client.printable import printable
+
 if TYPE_CHECKING:
     from h2o_client.messages import Message
 
@@ -63,6 +65,7 @@ class H2oError(Exception):
     """
 
     def __init__(self, message: str) -> None:
+        message = printable(message)  # a server's words may be in it
         super().__init__(message)
         self.message = message
         self.partial = ""
@@ -189,7 +192,7 @@ class StatusError(H2oError):
         origin: str = "server",
         hint: str | None = None,
     ) -> None:
-        self.said = said
+        self.said = said = printable(said)
         self.hint = self._hint() if hint is None else hint
         if hint is None and origin == "model" and type(self) is StatusError:
             self.hint = self.hint if status in _WRONG_REQUESTS else _MODEL_HINT
@@ -198,9 +201,9 @@ class StatusError(H2oError):
         self.status = status
         self.url = url
         self.body = body
-        self.request_id = request_id
+        self.request_id = None if request_id is None else printable(request_id)
         self.retry_after = retry_after
-        self.error_type = error_type
+        self.error_type = None if error_type is None else printable(error_type)
         self.origin = origin
 
     def _hint(self) -> str:
@@ -313,8 +316,8 @@ class GenerationError(H2oError):
         elif status == 429:
             hint = "Wait before you ask again."
         super().__init__(_join(f"The model failed while it was answering: {said}", hint))
-        self.said = said
-        self.error_type = error_type
+        self.said = printable(said)
+        self.error_type = None if error_type is None else printable(error_type)
         self.status = status
 
 

@@ -5,8 +5,20 @@ from __future__ import annotations
 import logging
 import os
 
+from h2o_client.printable import printable
+
+
+class _Printable(logging.Filter):
+    """Makes one printable line of each record, for servers' words may be in it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = printable(record.getMessage()), ()
+        return True
+
+
 log: logging.Logger = logging.getLogger("h2o_client")
 log.addHandler(logging.NullHandler())
+log.addFilter(_Printable())
 
 
 def show(level: str) -> None:

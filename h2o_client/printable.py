@@ -12,6 +12,14 @@ _CONTROLS = re.compile(
 )
 
 
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+
+
+def whole_characters(text: str) -> str:
+    """``text`` with U+FFFD for each half of a surrogate pair: no file and no terminal takes one."""
+    return text if text.isascii() else _HALF_PAIR.sub("\ufffd", text)
+
+
 def printable(text: str, *, most: int | None = None) -> str:
     """``text`` as one line that any terminal, file or log can take.
 

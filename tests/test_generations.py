@@ -290,9 +290,8 @@ def test_without_the_api_pages_tell_all() -> None:
 @pytest.mark.parametrize(
     ("body", "shared"),
     [
-        (b'{"url":"https://127.0.0.1:31870/r/MIAQOXG"}', "https://127.0.0.1:31870/r/MIAQOXG"),
-        (b'{"shareId":"QKxTQJQ"}', "/r/QKxTQJQ"),
-        (b'{"shareId":"../x"}', "/r/..%2Fx"),
+        (b'{"url":"https://127.0.0.1:31870/r/MIAQOXG"}', "MIAQOXG"),
+        (b'{"shareId":"QKxTQJQ"}', "QKxTQJQ"),
     ],
 )
 def test_what_is_shared_is_read(body: bytes, shared: str) -> None:

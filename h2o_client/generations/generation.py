@@ -7,6 +7,7 @@ name. No input or output happens here: others send the requests and hand the ans
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import ClassVar, Generic, TypeVar
 from urllib.parse import quote
@@ -274,18 +275,17 @@ class Generation:
         )
 
     def share(self, conversation_id: str) -> Ask[str]:
-        """The page, or the path of the page, that shows the conversation to anybody."""
+        """The id of the page that shows the conversation to anybody."""
         return Ask(post(conversation_path(conversation_id) + "/share"), self.read_shared)
 
     def read_shared(self, body: bytes) -> str:
-        """The answer to share."""
+        """The answer to share: an id, or an address that ends with it, of whatever host."""
         document = mapping(json.read(body))
-        shared = text(document.get("url"))
-        if not shared and text(document.get("shareId")):
-            shared = "/r/" + quote(text(document["shareId"]), safe="")
-        if not shared:
+        shared = text(document.get("shareId")) or text(document.get("url"))
+        found = re.search(r"(?:^|/r/)([A-Za-z0-9_-]{1,64})/?\Z", shared)
+        if found is None:
             raise ValueError("no url and no shareId")
-        return shared
+        return found[1]
 
     def vote(self, conversation_id: str, message_id: str, score: int) -> Request:
         """An opinion on an answer: 1, 0 or -1."""

@@ -9,6 +9,7 @@ from datetime import datetime
 import msgspec
 
 from h2o_client.messages import Message
+from h2o_client.printable import printable, whole_characters
 from h2o_client.wire import pagedata
 from h2o_client.wire.checkpoint import checked
 from h2o_client.wire.events import Failure, Final
@@ -215,7 +216,7 @@ def read_entries(entries: object) -> tuple[Entry, ...]:
     return tuple(
         Entry(
             id=_id(each),
-            title=text(each.get("title")),
+            title=printable(text(each.get("title"))),
             model=text(each.get("modelId")) or text(each.get("model")),
             updated_at=moment(each.get("updatedAt")),
         )
@@ -235,7 +236,7 @@ def read_stored(
     searches = mapping(document.get("searches"))
     answers = [each for each in documents if each.get("from") == "assistant"]
     return Stored(
-        title=text(document.get("title")),
+        title=printable(text(document.get("title"))),
         model=text(document.get("modelId")) or text(document.get("model")),
         messages=tuple(_message(each, searches) for each in checked(documents)),
         unfinished=frozenset(_id(each) for each in checked(answers) if not is_finished(each)),
@@ -312,8 +313,8 @@ def texts(value: object) -> list[str]:
 
 
 def text(value: object) -> str:
-    """``value`` if it is text, else an empty one."""
-    return value if isinstance(value, str) else ""
+    """``value`` if it is text, else an empty one; half a surrogate pair in it becomes U+FFFD."""
+    return whole_characters(value) if isinstance(value, str) else ""
 
 
 def given(value: object) -> object:

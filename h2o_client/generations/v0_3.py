@@ -39,6 +39,7 @@ from h2o_client.generations.records import (
     text,
     texts,
 )
+from h2o_client.printable import printable
 from h2o_client.wire.checkpoint import checkpoint
 from h2o_client.wire.events import Source, WebSearch
 from h2o_client.wire.json import read as read_json
@@ -234,4 +235,4 @@ def _read_title(body: bytes) -> str:
     title = mapping(read_json(body)).get("title")
     if not isinstance(title, str):
         raise ValueError("no title")
-    return title
+    return printable(title)

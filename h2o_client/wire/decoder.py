@@ -13,6 +13,7 @@ import re
 
 from msgspec.structs import replace
 
+from h2o_client.printable import printable
 from h2o_client.wire import json, tgi, updates
 from h2o_client.wire.events import Event, Failure, Final, Malformed, Notice, Title, Token
 from h2o_client.wire.lines import LineSplitter
@@ -136,7 +137,7 @@ class Format:
         return Malformed(self._line, shown, reason)
 
     def give(self, event: Event, events: list[Event]) -> None:
-        """Appends ``event``, with no half of a surrogate pair in it."""
+        """Appends ``event``, with no half of a surrogate pair in it; a title is printable."""
         if type(event) is Token:
             text = event.text
             if self._half and event.special:
@@ -150,6 +151,8 @@ class Format:
             words = getattr(event, shown) if shown else None
             if words and _SURROGATE.search(words):
                 event = replace(event, **{shown: _paired(words)})
+            if isinstance(event, Title):
+                event = Title(printable(event.title))
         events.append(event)
 
     def _joined(self, token: Token) -> Token:

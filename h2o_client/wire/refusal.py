@@ -58,6 +58,7 @@ _REFERER_REFUSALS = (b"Invalid referer", b"Cross-site", b"form requests need to 
 _MALFORMED = (400, 500)  # how servers answer for the id of a conversation that none can have
 _ID_IN_URL = re.compile(r"/conversations?/([^/?]+)")
 _LONGEST_BODY = 500
+_YEAR = 366 * 86400.0
 _LONGEST_REASON = 200
 _LONGEST_HEAD = 1 << 16
 
@@ -121,17 +122,21 @@ def login_wall(status: int, location: str, *, url: str = "") -> AuthenticationEr
 
 
 def retry_after(value: str, now: datetime | None = None) -> float | None:
-    """Seconds from a Retry-After header, which holds seconds or a date; None for anything else."""
+    """Seconds from a Retry-After header, which holds seconds or a date; None for anything else.
+
+    At most a year: who waits for that can wait for no more.
+    """
     value = value.strip()
     if value.isascii() and value.isdigit():
-        return float(value)
+        return min(float(value), _YEAR)
     try:
         moment = parsedate_to_datetime(value)
     except (ValueError, OverflowError):
         return None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
-    return max(0.0, (moment - (now or datetime.now(timezone.utc))).total_seconds())
+    wait = (moment - (now or datetime.now(timezone.utc))).total_seconds()
+    return min(max(0.0, wait), _YEAR)
 
 
 def is_referer_refusal(status: int, body: bytes) -> bool:

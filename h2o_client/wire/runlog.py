@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
+from h2o_client.printable import printable
 from h2o_client.wire import json, updates
 from h2o_client.wire.decoder import Format
 from h2o_client.wire.events import Event
@@ -98,7 +99,7 @@ def read_running(line: bytes) -> list[tuple[str, str]] | None:
     if not isinstance(running, list):
         return None
     return [
-        (each["conversationId"], str(each.get("title") or ""))
+        (each["conversationId"], printable(str(each.get("title") or "")))
         for each in running
         if isinstance(each, dict) and isinstance(each.get("conversationId"), str)
     ]
