@@ -16,14 +16,16 @@ from h2o_client.background import completed
 from h2o_client.conversation import Conversation
 from h2o_client.errors import ConfigurationError, ProtocolError
 from h2o_client.exchange import Exchange
-from h2o_client.generations.records import Entries, Entry, Model, Settings, User
+from h2o_client.generations.records import Entries, Entry, Model, Settings, User, may_be_told
 from h2o_client.messages import Messages
 from h2o_client.options import Options, takes_options
+from h2o_client.printable import printable
 from h2o_client.reply import Answer, Reply
 from h2o_client.run import ResumeToken, Running, running
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport import Cookies, Transport
 from h2o_client.upstream import DEFAULT_URL, Upstream
+from h2o_client.warning import warn
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -284,7 +286,10 @@ class H2oSession:
         model: the active model, which pages of the server offer first.
         share_data: whether conversations are shared with the authors of the models.
         custom_prompts: system prompts by the name of their model (v0.5 and later).
-        others: by the server's own names.
+        others: by the server's own names (v0.7 and later).
+
+        Raises `UnsupportedError` for what this version does not keep: ``custom_prompts`` on v0.3
+        and v0.4, ``others`` on v0.3 to v0.6. What a later server has not kept is a warning.
         """
 
         active_model = optional_text(model, "model=")
@@ -301,7 +306,15 @@ class H2oSession:
             )
 
         self._upstream.change_settings(changed)
-        return self._upstream.settings()
+        after = self._upstream.settings()
+        kept = after.others
+        dropped = [
+            name for name in changes if may_be_told(name) and kept.get(name) != changes[name]
+        ]
+        if dropped:
+            names = printable(", ".join(dropped))
+            warn(f"The server has not kept these settings, which it may not know: {names}.")
+        return after
 
     def user(self) -> User | None:
         """Who is logged in; None for a session without a login. Accepts no terms."""

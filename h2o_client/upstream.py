@@ -282,7 +282,9 @@ class Upstream:
             stored = _to_send_back(layout)
         else:
             stored = self.settings(call)
-        self._post_settings(generation, change(stored), call)
+        changed = change(stored)
+        generation.check_settings(stored, changed)
+        self._post_settings(generation, changed, call)
 
     def create(self, model: str, preprompt: str | None, call: Call) -> Created:
         """A new conversation. It is deleted even if the caller is interrupted meanwhile."""

@@ -13,6 +13,7 @@ import anyio
 import pytest
 
 from chatui import ID, LAYOUT, MODEL, chat_ui, layout, page, refuses, streams, tokens
+from fake_chatui import FakeChatUi
 from h2o_client import (
     AsyncConversation,
     AsyncH2oSession,
@@ -226,3 +227,11 @@ async def test_many_streams_at_once_do_not_mix() -> None:
                     tasks.start_soon(ask, number)
         assert texts == {number: f"n{number} " * 50 for number in range(30)}
         assert server.count("DELETE", MESSAGE) == 30
+
+
+async def test_a_setting_that_is_not_kept_is_a_warning_of_the_callers_line() -> None:
+    with FakeChatUi("0.9.4") as server:
+        async with AsyncH2oSession(server.url) as client:
+            with pytest.warns(UserWarning, match=r"not kept .* noSuchSetting") as warned:
+                await client.update_settings(others={"noSuchSetting": 1})
+    assert [each.filename for each in warned] == [__file__]

@@ -158,7 +158,8 @@ def test_every_door_takes_what_json_takes(version: str) -> None:
             assert (type(chat.title), chat.title) == (str, "A title")
             answer = chat.messages()[-1].id or ""
             assert chat.retry(Shouting(answer)).read().text
-        client.update_settings(others=Bag(ethicsModalAccepted=True))
+        if letter(version) != "A":  # which keeps no others
+            client.update_settings(others=Bag(ethicsModalAccepted=True))
         assert "SHOUTING" not in repr(server.prompts)
 
 

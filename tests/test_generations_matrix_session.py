@@ -126,6 +126,30 @@ def test_sharing_stays_as_the_user_has_it_if_that_is_wanted(
         assert (posts > 0) == (not accepted)
 
 
+@versions("A")
+def test_settings_that_old_servers_drop_are_refused_by_name(version: str) -> None:
+    with FakeChatUi(version) as server, H2oSession(server.url) as client:
+        client.settings()
+        posts = server.count("POST", "/settings")
+        with pytest.raises(UnsupportedError, match="settings of other names"):
+            client.update_settings(others={"directPaste": True})
+        if version == "0.6":
+            prompts = {"acme/small": "Rhyme"}
+            assert client.update_settings(custom_prompts=prompts).custom_prompts == prompts
+        else:
+            with pytest.raises(UnsupportedError, match=r"custom prompts .* v0\.3 to v0\.4"):
+                client.update_settings(custom_prompts={"acme/small": "Rhyme"})
+            assert server.count("POST", "/settings") == posts
+
+
+@versions("BCDEF")
+def test_settings_that_later_servers_do_not_know_are_a_warning(version: str) -> None:
+    with FakeChatUi(version) as server, H2oSession(server.url) as client:
+        with pytest.warns(UserWarning, match=r"not kept .* noSuchSetting") as warned:
+            client.update_settings(others={"noSuchSetting": 1})
+        assert [each.filename for each in warned] == [__file__]
+
+
 @every_version
 def test_settings_change_in_what_is_given_and_in_nothing_else(version: str) -> None:
     with FakeChatUi(version) as server:

@@ -19,6 +19,7 @@ from h2o_client.reply import Answer
 from h2o_client.run import Running
 from h2o_client.session import H2oSession, Server
 from h2o_client.timeouts import Timeouts
+from h2o_client.warning import kept_back, warn
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -160,15 +161,23 @@ class AsyncH2oSession:
         others: Mapping[str, object] | None = None,
     ) -> Settings:
         """Changes what is given and nothing else: see `H2oSession.update_settings`."""
-        return await called(
-            partial(
-                self.wrapped.update_settings,
-                model=model,
-                share_data=share_data,
-                custom_prompts=custom_prompts,
-                others=others,
-            )
-        )
+        warnings: list[str] = []
+
+        def update() -> Settings:
+            with kept_back() as kept:
+                after = self.wrapped.update_settings(
+                    model=model,
+                    share_data=share_data,
+                    custom_prompts=custom_prompts,
+                    others=others,
+                )
+            warnings.extend(kept)
+            return after
+
+        after = await called(update)
+        for message in warnings:
+            warn(message)
+        return after
 
     async def user(self) -> User | None:
         """Who is logged in; None for a session without a login."""

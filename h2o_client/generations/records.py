@@ -187,13 +187,19 @@ def read_settings(document: Mapping[str, object]) -> Settings:
         others={
             name: value
             for name, value in document.items()
-            # Times are the server's to set; it takes none of them back.
-            if name not in _NAMED_SETTINGS
+            if may_be_told(name)
             and not isinstance(value, datetime)
-            and not name.endswith("At")
             and value is not pagedata.UNDEFINED
         },
     )
+
+
+def may_be_told(name: str) -> bool:
+    """Whether a setting of that name is among the others.
+
+    Times are not: they are the server's to set, and it takes none of them back.
+    """
+    return name not in _NAMED_SETTINGS and not name.endswith("At")
 
 
 def read_user(document: object) -> User | None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 from urllib.parse import quote
 
+from h2o_client.errors import UnsupportedError
 from h2o_client.generations import pages
 from h2o_client.generations.generation import (
     Ask,
@@ -113,6 +114,13 @@ class V0_3(Generation):  # noqa: N801 - named as the version
         if settings.custom_prompts is not None:
             fields.append(("customPrompts", json.dumps(settings.custom_prompts)))
         return post_form("/settings", fields, safe=True)
+
+    def check_settings(self, before: Settings, after: Settings) -> None:
+        """A server drops what it does not know. Custom prompts came with v0.5."""
+        if after.custom_prompts is not None and before.custom_prompts is None:
+            raise UnsupportedError("Keeping custom prompts", "chat-ui v0.3 to v0.4")
+        if after.others != before.others:
+            raise self.cannot("Keeping settings of other names (others=)")
 
     def create(self, model: str, preprompt: str | None) -> Ask[Created]:
         return Ask(post_json("/conversation", {"model": model}), self.read_created)

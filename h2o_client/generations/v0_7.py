@@ -43,6 +43,9 @@ class V0_7(V0_3):  # noqa: N801 - named as the version
     def change_settings(self, settings: Settings) -> Request:
         return Generation.change_settings(self, settings)
 
+    def check_settings(self, before: Settings, after: Settings) -> None:
+        return Generation.check_settings(self, before, after)
+
     def create(self, model: str, preprompt: str | None) -> Ask[Created]:
         return Generation.create(self, model, preprompt)
 
