@@ -14,7 +14,7 @@ from requests.cookies import create_cookie
 
 from chatui import chat_ui
 from h2o_client import ConfigurationError, H2oSession
-from h2o_client.transport.cookies import SessionJar, is_loopback
+from h2o_client.transport.cookies import Cookies, SessionJar, is_loopback
 from proxies import LoggingProxy
 from scripted import Exchange, ScriptedServer
 
@@ -32,7 +32,9 @@ Open = Callable[..., H2oSession]
         ("::1", True),
         ("[::1]", True),
         ("10.0.0.1", False),
-        ("0.0.0.0", False),
+        ("0.0.0.0", True),
+        ("[::]", True),
+        ("0.0.0.1", False),
         ("[::ffff:127.0.0.1]", True),
         ("::ffff:10.0.0.1", False),
         ("localhost.example.org", False),
@@ -335,3 +337,69 @@ def test_no_more_cookies_are_kept_than_browsers_must_keep(open_session: Open) ->
     assert max(each.count("=") for each in sent) <= 50
     assert "long" not in "".join(sent)
     assert all("hf-chat=mine" in each for each in sent[1:])
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16"], ids=["plain", "a mark", "as PowerShell writes it"]
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["unix", "windows"])
+def test_a_cookie_file_of_any_editor_is_read(tmp_path: Path, encoding: str, end: str) -> None:
+    lines = [
+        "# Netscape HTTP Cookie File",
+        "",
+        "# a comment",
+        "#HttpOnly_localhost\tFALSE\t/\tTRUE\t0\thf-chat\tabc",
+        "localhost\tFALSE\t/\tFALSE\t4102444800.5\tother\t",
+    ]
+    path = tmp_path / "cookies.txt"
+    path.write_bytes(end.join(lines).encode(encoding))
+    path.chmod(0o600)
+    jar = SessionJar("http://localhost:3000", path, insecure=None)
+    assert {each.name: each.value for each in jar.jar} == {"hf-chat": "abc", "other": ""}
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"# Netscape HTTP Cookie File\nlocalhost\tFALSE\thf-chat\tsecret\n", "line 2 is not"),
+        (b"localhost\tFALSE\t/\tTRUE\tnever\thf-chat\tsecret\n", "line 1 is not"),
+        (b'[{"name": "hf-chat", "value": "secret"}]', "it is JSON"),
+        (b"hf-chat: secret", "line 1 is not"),
+        (b"\xff\x00secret", "it is not text"),
+        (b"\x89PNG\r\n\x1a\nsecret", "it is not text"),
+    ],
+)
+def test_a_file_that_is_no_cookie_file_is_one_sentence(
+    tmp_path: Path, content: bytes, problem: str
+) -> None:
+    path = tmp_path / "cookies.txt"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(ConfigurationError) as caught:
+            SessionJar("http://localhost:3000", path, insecure=None)
+    assert str(caught.value).startswith(f"{path} is not a Netscape cookie file")
+    assert problem in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "Cookie: hf-chat=abc",
+        "Set-Cookie: hf-chat=abc; Path=/; HttpOnly",
+        "hf-chat=abc; Path=/; HttpOnly",
+        '"hf-chat=abc"',
+        "'hf-chat=abc'",
+        "-b hf-chat=abc",
+        "hf chat=abc",
+        {"hf-chat": "a;token=b"},
+        {"hf-chat:": "abc"},
+    ],
+)
+def test_a_cookie_with_what_stood_around_it_is_refused_and_not_shown(given: Cookies) -> None:
+    with pytest.raises(ConfigurationError, match="with nothing around it") as caught:
+        SessionJar("http://localhost:3000", given, insecure=None)
+    assert "abc" not in str(caught.value)

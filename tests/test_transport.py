@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import socket
 import ssl
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -937,3 +941,174 @@ def test_a_traceback_shows_the_cause_and_not_every_wrapping_of_it(
     with refusing_port() as port, pytest.raises(TransportError) as caught:
         to(f"http://127.0.0.1:{port}").ask(get("/"), call())
     assert isinstance(caught.value.__cause__, ConnectionRefusedError)
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_a_body_that_is_compressed_unasked_is_read_all_the_same(
+    to: Callable[..., Transport], framing: Framing
+) -> None:
+    body = gzip.compress(b'{"models":"' + b"x" * 200_000 + b'"}')
+
+    def compressed(exchange: Exchange) -> None:
+        headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+        exchange.head(200, headers, framing=framing, length=len(body))
+        exchange.drip(body, size=len(body) // 3)
+        exchange.end()
+
+    with ScriptedServer(compressed) as server:
+        whole = to(server.url).ask(get("/"), call()).whole()
+    assert whole == gzip.decompress(body)
+
+
+def test_lines_of_a_compressed_stream_are_there_as_they_come(to: Callable[..., Transport]) -> None:
+    read = threading.Event()
+
+    def compressed(exchange: Exchange) -> None:
+        deflate = zlib.compressobj(wbits=31)
+        exchange.head(200, {"Content-Encoding": "gzip"})
+        exchange.write(deflate.compress(b"one\n") + deflate.flush(zlib.Z_SYNC_FLUSH))
+        exchange.until(read)
+        exchange.write(deflate.compress(b"two\n") + deflate.flush())
+        exchange.end()
+
+    with ScriptedServer(compressed) as server:
+        response = to(server.url).open(get("/"), call())
+        lines = response.iter_lines()
+        assert next(lines) == b"one"
+        read.set()
+        assert list(lines) == [b"two"]
+        assert response.finished
+
+
+def test_a_compressed_body_that_is_broken_is_a_protocol_error(to: Callable[..., Transport]) -> None:
+    broken = gzip.compress(b"x")[:10] + b"\xff" * 50
+    with (
+        ScriptedServer(
+            lambda exchange: exchange.answer(200, broken, headers={"Content-Encoding": "gzip"})
+        ) as server,
+        pytest.raises(ProtocolError, match="the compression of the answer"),
+    ):
+        to(server.url).ask(get("/"), call())
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Retry-After": "0"},
+        {"Retry-After": "Sun, 06 Nov 1994 08:49:37 GMT"},
+        {
+            "Date": "Sun, 06 Nov 2094 08:49:37 GMT",
+            "Retry-After": "Sun, 06 Nov 2094 08:49:37 GMT",
+        },
+    ],
+    ids=["none", "past", "now, by the server's clock"],
+)
+def test_a_server_that_says_to_come_back_at_once_is_not_asked_at_once(
+    to: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(Call, "pause", lambda self, seconds: waits.append(seconds))
+    with ScriptedServer(lambda exchange: exchange.answer(503, headers=headers)) as server:
+        assert to(server.url, max_retries=3).ask(get("/"), call()).status == 503
+        assert server.count("GET") == 4
+    assert len(waits) == 3
+    assert all(0.2 <= each <= 8 for each in waits)
+    assert waits[0] < waits[2]
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "path"),
+    [
+        ("例え.テスト", "xn--r8jz45g.xn--zckzah", "/%D1%87%D0%B0%D1%82"),
+        ("BÜCHER.example", "xn--bcher-kva.example", "/%D1%87%D0%B0%D1%82"),
+    ],
+)
+def test_names_in_other_scripts_are_sent_as_browsers_write_them(
+    to: Callable[..., Transport],
+    monkeypatch: pytest.MonkeyPatch,
+    address: str,
+    host: str,
+    path: str,
+) -> None:
+    real = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda name, *rest: real("127.0.0.1", *rest))
+    with ScriptedServer(ok) as server:
+        transport = to(f"http://{address}:{server.port}/чат/")
+        transport.ask(post_form("/settings", []), call())
+        request = server.requests[0]
+    place = f"http://{host}:{server.port}"
+    assert transport.base_url == place + path
+    assert request.target == f"{path}/settings"
+    assert request.headers["Host"] == f"{host}:{server.port}"
+    assert request.headers["Origin"] == place
+    assert request.headers["Referer"] == f"{place}{path}/"
+
+
+def test_a_path_with_blanks_is_sent_as_browsers_write_it(to: Callable[..., Transport]) -> None:
+    with ScriptedServer(ok) as server:
+        to(f"{server.url}/my chat").ask(get("/settings"), call())
+        assert server.requests[0].headers["Referer"] == f"{server.url}/my%20chat/"
+
+
+@pytest.mark.parametrize("zone", ["%eth0", "%25eth0"])
+def test_the_zone_of_an_address_is_for_this_machine_alone(
+    to: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch, zone: str
+) -> None:
+    real = socket.getaddrinfo
+    names: list[str] = []
+
+    def resolver(name: str, *rest: Any) -> Any:
+        names.append(name)
+        return real("127.0.0.1", *rest)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolver)
+    with ScriptedServer(ok) as server:
+        to(f"http://[fe80::1{zone}]:{server.port}").ask(get("/"), call())
+        headers = server.requests[0].headers
+    assert names == ["fe80::1%eth0"]
+    assert headers["Host"] == f"[fe80::1]:{server.port}"
+    assert headers["Origin"] == f"http://[fe80::1]:{server.port}"
+    assert headers["Referer"] == f"http://[fe80::1]:{server.port}/"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "chat.localhost", "LOCALHOST."])
+def test_this_machine_by_another_name_keeps_secure_cookies(
+    to: Callable[..., Transport], host: str
+) -> None:
+    def answer(exchange: Exchange) -> None:
+        exchange.json({}, headers={"Set-Cookie": "hf-chat=abc; Path=/; Secure"})
+
+    with ScriptedServer(answer) as server:
+        transport = to(f"http://{host}:{server.port}")
+        for _ in range(2):
+            transport.ask(get("/"), call())
+        assert server.requests[1].headers["Cookie"] == "hf-chat=abc"
+
+
+@pytest.mark.parametrize("says", [b"", b"\x05", b"\x05\x00"], ids=["nothing", "half", "hello"])
+def test_a_call_is_woken_while_a_socks_proxy_does_not_answer(
+    to: Callable[..., Transport], says: bytes, leaks_nothing: None
+) -> None:
+    connected = threading.Event()
+
+    def silent(exchange: Exchange) -> None:
+        exchange.receive()
+        exchange.send(says)
+        connected.set()
+        exchange.gone(exchange.server.patience)
+
+    with ScriptedServer(AtAccept(silent), patience=60) as proxy:
+        transport = to("http://chat.example", proxy=proxy.url.replace("http:", "socks5h:"))
+        waiting = call(connect=50.0)
+
+        def wake() -> None:
+            connected.wait(20)
+            waiting.wake()
+
+        thread = threading.Thread(target=wake)
+        thread.start()
+        began = time.monotonic()
+        with pytest.raises(Woken):
+            transport.ask(get("/"), waiting)
+        assert time.monotonic() - began < 20
+        thread.join()

@@ -51,7 +51,11 @@ def parse_base_url(base_url: str) -> tuple[str, str | None]:
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         credentials = "Basic " + b64encode(pair.encode()).decode()
-    return f"{parts.scheme}://{host}{parts.path.rstrip('/')}", credentials
+    base_url = f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
+    if not base_url.isascii() or " " in parts.path:
+        # As browsers write it in Origin and Referer, and servers their own addresses.
+        base_url = (Request("GET", base_url).prepare().url or base_url).rstrip("/")
+    return base_url, credentials
 
 
 def parse_proxy(proxy: str | None) -> dict[str, str]:

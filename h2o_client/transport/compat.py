@@ -145,6 +145,13 @@ def has_pending(sock: Any) -> bool:
     return type(sock) is not socket.socket  # TLS in TLS keeps bytes of its own
 
 
+def set_cookies(raw: urllib3.BaseHTTPResponse) -> list[str]:
+    """The values of an answer's Set-Cookie headers, one each, whoever's response it is."""
+    headers: Any = raw.headers
+    get = headers.getlist if hasattr(headers, "getlist") else headers.get_all
+    return list(get("set-cookie") or ())
+
+
 class Below:
     """The bytes of a response as they come from the connection, below urllib3.
 
@@ -298,6 +305,10 @@ class _PacedConnection:
 
     def _connected(self: Any) -> Any:
         host = self._dns_host.strip("[]")
+        if ":" in host:
+            host = host.replace("%25", "%")  # the zone of an IPv6 address, as URLs have it
+        if f".{host.rstrip('.').lower()}".endswith(".localhost"):
+            host = "localhost"  # whatever the system's resolver knows of such names (RFC 6761)
 
         def connect(sock: Any, address: Any) -> None:
             sock.connect(address)

@@ -12,13 +12,13 @@ import re
 import stat
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from copy import copy
 from http.cookiejar import (  # type: ignore[attr-defined]
     Cookie,
     CookieJar,
     DefaultCookiePolicy,
-    LoadError,
     MozillaCookieJar,
     eff_request_host,
 )
@@ -33,6 +33,7 @@ from requests.cookies import MockRequest, create_cookie
 from h2o_client.errors import ConfigurationError
 from h2o_client.log import log
 from h2o_client.private_file import write_private
+from h2o_client.transport.set_cookie import read_set_cookie
 
 Cookies = CookieJar | Mapping[str, str] | str | os.PathLike[str]
 """A jar, a mapping of names to values, ``"name=value"``, or a Netscape cookie file's path."""
@@ -51,7 +52,9 @@ def is_loopback(host: str) -> bool:
     except ValueError:
         return False
     # Python before 3.13 does not look into ::ffff:127.0.0.1.
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+    address = getattr(address, "ipv4_mapped", None) or address
+    # 0.0.0.0 is what servers print as theirs: this machine, to who connects to it.
+    return address.is_loopback or address.is_unspecified
 
 
 class SessionJar:
@@ -72,15 +75,33 @@ class SessionJar:
         self._host = parts.hostname or ""
         self._plain = parts.scheme == "http" and _crosses_network(self._host, proxy)
         self._insecure = insecure
+        self._policy = policy
+        # What jars call the host: they know one without a dot as "host.local".
+        self._domain = eff_request_host(MockRequest(Request("GET", base_url).prepare()))[1]
         self.given: bool = given is not None and given != {}
         if given is None or given == {}:
             return
         if self._plain and not insecure:
             raise self._insecure_error("Your cookie would")
-        # What jars call the host: they know one without a dot as "host.local".
-        domain = eff_request_host(MockRequest(Request("GET", base_url).prepare()))[1]
-        for cookie in _cookies_of(given, self._host, domain, secure=parts.scheme == "https"):
+        is_tls = parts.scheme == "https"
+        for cookie in _cookies_of(given, self._host, self._domain, secure=is_tls):
             self.jar.set_cookie(cookie)
+
+    def take(self, lines: Iterable[str], path: str) -> None:
+        """Keep what the server says in the ``Set-Cookie`` headers of an answer, as browsers do.
+
+        ``path`` is that of the request. Raises `ConfigurationError` as `check`.
+        """
+        for line in lines:
+            cookie = read_set_cookie(line, host=self._host, domain=self._domain, path=path)
+            if cookie is None:
+                continue
+            if cookie.is_expired():
+                with suppress(KeyError):
+                    self.jar.clear(cookie.domain, cookie.path, cookie.name)
+            elif self._policy.has_room_for(cookie):
+                self.jar.set_cookie(cookie)
+        self.check()
 
     def check(self) -> None:
         """Raises `ConfigurationError` if a Secure cookie would have to cross an open network."""
@@ -135,14 +156,13 @@ class _Policy(DefaultCookiePolicy):
 
     jar: CookieJar
 
-    def set_ok(self, cookie: Cookie, request: Any) -> bool:
+    def has_room_for(self, cookie: Cookie) -> bool:
+        """Whether it is kept."""
         if len(cookie.name) + len(cookie.value or "") > _LONGEST_COOKIE:
             return False
         kept = list(self.jar)
         place = (cookie.domain, cookie.path, cookie.name)
-        if len(kept) >= _MOST_COOKIES and place not in [(c.domain, c.path, c.name) for c in kept]:
-            return False
-        return super().set_ok(cookie, request)
+        return len(kept) < _MOST_COOKIES or place in [(c.domain, c.path, c.name) for c in kept]
 
     def return_ok_secure(self, cookie: Cookie, request: Any) -> bool:
         return True
@@ -239,20 +259,51 @@ def _cookies_in(path: Path, host: str, domain: str) -> list[Cookie]:
     if not _is_file(path):
         # Not shown: it may be a cookie's value, given without its name.
         raise _no_cookies()
-    jar = MozillaCookieJar(path)
     try:
-        jar.load(ignore_discard=True, ignore_expires=True)
+        data = path.read_bytes()
         mode = path.stat().st_mode
-    except (LoadError, OSError, UnicodeDecodeError) as exc:
+        # Windows' editors and shells write byte order marks.
+        is_utf_16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+        found = _cookies_of_file(data.decode("utf-16" if is_utf_16 else "utf-8-sig"))
+    except OSError as exc:
+        raise ConfigurationError(f"{path} cannot be read: {exc.strerror or exc}.") from exc
+    except ValueError as exc:
+        problem = "it is not text" if isinstance(exc, UnicodeError) else exc
         raise ConfigurationError(
-            f"{path} is not a Netscape cookie file (as browser extensions export it)."
-        ) from exc
+            f"{path} is not a Netscape cookie file (as browser extensions export it): {problem}."
+        ) from None
     if os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
         warnings.warn(
             f"Others can read the cookie file {path}: chmod 600 keeps your session yours.",
             stacklevel=2,
         )
-    return _fitting(list(jar), host, domain, str(path))
+    return _fitting(found, host, domain, str(path))
+
+
+def _cookies_of_file(text: str) -> list[Cookie]:
+    """The cookies in a file's text. Raises ValueError, which shows nothing of the line."""
+    found = []
+    if text.lstrip()[:1] in ("[", "{"):
+        raise ValueError("it is JSON")
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.removeprefix("#HttpOnly_")
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        # Seven fields with tabs between; copied from a terminal, blanks.
+        fields = line.split("\t") if "\t" in line else line.split()
+        if len(fields) not in (6, 7) or not re.fullmatch(r"-?[0-9.]*", fields[4].strip()):
+            raise ValueError(f"line {number} is not a cookie of seven fields with tabs between")
+        domain, _, path, secure, expires, name, *value = map(str.strip, fields)
+        made: Cookie = create_cookie(  # type: ignore[no-untyped-call]
+            name,
+            "".join(value),
+            domain=domain,
+            path=path or "/",
+            secure=secure.upper() == "TRUE",
+            expires=int(float(expires or 0)) or None,
+        )
+        found.append(made)
+    return found
 
 
 def _fitting(cookies: list[Cookie], host: str, domain: str, source: str) -> list[Cookie]:

@@ -16,6 +16,7 @@ from h2o_client.timeouts import Clock
 from h2o_client.transport.call import Call, Woken
 from h2o_client.transport.compat import Below
 from h2o_client.transport.failures import NETWORK_FAILURES, translated
+from h2o_client.wire.compression import CompressionError, Decompressor, decompressor
 from h2o_client.wire.framing import Chunked, Frame, FramingError, Length, UntilClose
 from h2o_client.wire.lines import LineSplitter
 
@@ -53,6 +54,7 @@ class Response:
         self._open = True
         self._below = Below(raw)
         self._frame = _frame_of(self._below)
+        self._compressed = decompressor(self.headers.get("content-encoding", ""))
         self._broken: bytes | None = None
         self._whole: bytes | None = None
         self._short = False  # the last read got less than it would have taken
@@ -68,9 +70,11 @@ class Response:
         Raises `TransportError`, `TransportTimeout`, `ProtocolError`, and `Woken`.
         """
         while self._open:
+            if self._compressed is not None and self._compressed.is_pending:
+                return self._decompressed(self._compressed, b"")
             if self._frame.done:
                 self._finish()
-                break
+                return self._rest()
             if self._broken is not None:
                 self.close()
                 raise ProtocolError("the framing of the answer", repr(self._broken))
@@ -80,15 +84,27 @@ class Response:
             if not data:
                 self.finished = self._frame.close()
                 self.close()
-                break
+                return self._rest()
             try:
                 payload = self._frame.feed(data)
             except FramingError as exc:
                 # Not the error itself: its traceback would keep alive who reads this.
                 payload, self._broken = exc.payload, exc.excerpt
+            if payload and self._compressed is not None:
+                payload = self._decompressed(self._compressed, payload)
             if payload:
                 return payload
         return b""
+
+    def _rest(self) -> bytes:
+        return b"" if self._compressed is None else self._compressed.end()
+
+    def _decompressed(self, compressed: Decompressor, payload: bytes) -> bytes:
+        try:
+            return compressed.feed(payload)
+        except CompressionError as exc:
+            self.close()
+            raise ProtocolError("the compression of the answer", str(exc)) from None
 
     def ready(self) -> bytes:
         """As `read`, without waiting: ``b""`` also means that nothing is there just now."""
@@ -107,7 +123,7 @@ class Response:
 
     def can_be_waited_for(self) -> bool:
         """Whether the socket tells of all that is still to be read."""
-        ended = self._frame.done or self._broken is not None
+        ended = self._frame.done or self._broken is not None or self._compressed is not None
         return not ended and not self._call.has_pending()
 
     def whole(self, *, enough: Callable[[bytes], bool] | None = None) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from urllib.parse import urlsplit
 
 import requests
 import urllib3
-from requests.cookies import extract_cookies_to_jar, get_cookie_header
+from requests.cookies import get_cookie_header
 from requests.utils import select_proxy
 
 from h2o_client.errors import ConfigurationError, H2oError, TransportError, TransportTimeout
@@ -27,12 +28,12 @@ from h2o_client.transport.address import (
     parse_proxy,
 )
 from h2o_client.transport.call import Call, Slots
-from h2o_client.transport.compat import new_session, sender, under_way
+from h2o_client.transport.compat import new_session, sender, set_cookies, under_way
 from h2o_client.transport.cookies import Cookies, SessionJar, cookie_of_environment, is_loopback
 from h2o_client.transport.failures import NETWORK_FAILURES, proxy_refused, root_of, translated
 from h2o_client.transport.response import Response
 from h2o_client.version import __version__
-from h2o_client.wire.refusal import is_referer_refusal, retry_after
+from h2o_client.wire.refusal import is_referer_refusal, wait_of
 from h2o_client.wire.request import Request
 
 _LONGEST_RETRY_AFTER = 60.0
@@ -81,6 +82,8 @@ class Transport:
         self._slots = Slots(max_connections) if max_connections is not None else None
         self.max_retries = max_retries
         self._scheme, self._address = self.base_url.split("://")
+        # A zone is this machine's name for a network, and nothing to the server (RFC 6874).
+        self._address = re.sub(r"%[^\]/]*\]", "]", self._address, count=1)
         self._tls = self._scheme == "https"
         self._closed = False
         # The settings that the environment led to, and what it was then.
@@ -174,7 +177,8 @@ class Transport:
                 if last or asked is None:
                     return response
                 response.close()
-                wait, why = asked, f"status {response.status}"
+                # Not at once, even where the server says 0, or a moment that has passed.
+                wait, why = max(asked, _backoff(attempt)), f"status {response.status}"
             log.info("%s is sent again in %.1f s: %s", request, wait, why)
             with self.translating(call):
                 call.pause(wait)
@@ -201,8 +205,7 @@ class Transport:
         raw = self._send(prepared, call, request.budget)
         call.answered()
         try:
-            extract_cookies_to_jar(self.cookies.jar, prepared, raw)  # type: ignore[no-untyped-call]
-            self.cookies.check()
+            self.cookies.take(set_cookies(raw), urlsplit(prepared.url or "").path)
         except BaseException:
             raw.close()
             raise
@@ -304,7 +307,7 @@ def _asked_to_wait(response: Response) -> float | None:
     if response.status not in (429, 503):
         return None
     # Not a 429 without the header: v0.6 counts the attempts it refuses and prolongs the ban.
-    seconds = retry_after(response.headers.get("retry-after", ""))
+    seconds = wait_of(response.headers)
     return seconds if seconds is not None and seconds <= _LONGEST_RETRY_AFTER else None
 
 

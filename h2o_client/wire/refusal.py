@@ -108,7 +108,7 @@ def refusal(
         url=url,
         body=text[:_LONGEST_BODY],
         request_id=headers.get("x-request-id"),
-        retry_after=retry_after(headers.get("retry-after", ""), now),
+        retry_after=wait_of(headers, now),
         error_type=error_type if isinstance(error_type, str) else None,
         origin=origin,
         hint=hint,
@@ -119,6 +119,20 @@ def login_wall(status: int, location: str, *, url: str = "") -> AuthenticationEr
     """The error for a redirect that is no success: to a login page, whatever its path or host."""
     place = location.partition("?")[0][:_LONGEST_REASON]
     return AuthenticationError(status, f"go to {place or 'another page'} first (a login)", url=url)
+
+
+def wait_of(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """Seconds that an answer's Retry-After asks to wait; None if it asks for none.
+
+    A date counts from the server's own, for the clock of this machine may be wrong.
+    """
+    try:
+        sent = parsedate_to_datetime(headers.get("date", ""))
+    except (ValueError, OverflowError, TypeError):
+        sent = None
+    if sent is not None and sent.tzinfo is None:
+        sent = sent.replace(tzinfo=timezone.utc)
+    return retry_after(headers.get("retry-after", ""), now or sent)
 
 
 def retry_after(value: str, now: datetime | None = None) -> float | None:

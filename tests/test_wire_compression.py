@@ -1,0 +1,67 @@
+"""Bodies that are compressed although nothing compressed was asked for."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+
+import pytest
+
+from h2o_client.wire.compression import CompressionError, Decompressor, decompressor
+
+TEXT = b'data:{"token":{"text":"Hello"}}\n\n' * 50
+
+
+def compressed(kind: str) -> bytes:
+    if kind == "gzip":
+        return gzip.compress(TEXT)
+    return zlib.compress(TEXT) if kind == "deflate" else TEXT
+
+
+def fed(pieces: list[bytes]) -> bytes:
+    found = Decompressor()
+    whole = b""
+    for piece in pieces:
+        whole += found.feed(piece)
+        while found.is_pending:
+            whole += found.feed(b"")
+    return whole + found.end()
+
+
+@pytest.mark.parametrize("kind", ["gzip", "deflate", "a lie"])
+def test_a_body_is_the_same_whole_byte_by_byte_and_cut_anywhere(kind: str) -> None:
+    data = compressed(kind)
+    assert fed([data]) == TEXT
+    assert fed([data[place : place + 1] for place in range(len(data))]) == TEXT
+    for place in range(len(data)):
+        assert fed([data[:place], data[place:]]) == TEXT
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\x1f", b"xx"])
+def test_a_body_that_is_too_short_to_tell_is_as_it_is(data: bytes) -> None:
+    assert fed([data]) == data
+
+
+def test_a_small_body_that_stands_for_much_comes_in_pieces() -> None:
+    found = Decompressor()
+    data = gzip.compress(b"x" * (10 << 20))
+    pieces = [found.feed(data)]
+    while found.is_pending:
+        pieces.append(found.feed(b""))
+    assert max(map(len, pieces)) <= 1 << 20
+    assert sum(map(len, pieces)) == 10 << 20
+
+
+def test_a_body_that_is_broken_is_said_to_be() -> None:
+    found = Decompressor()
+    with pytest.raises(CompressionError):
+        found.feed(gzip.compress(TEXT)[:10] + b"\xff" * 100)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "is_one"),
+    [("gzip", True), ("x-gzip", True), ("Deflate", True), ("br, gzip", True), ("identity", False),
+     ("", False), ("br", False)],
+)  # fmt: skip
+def test_only_what_is_said_to_be_compressed_is_looked_at(encoding: str, is_one: bool) -> None:
+    assert (decompressor(encoding) is not None) is is_one
