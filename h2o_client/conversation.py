@@ -87,12 +87,16 @@ class Conversation:
 
         Raises `ConfigurationError` while an earlier answer in this conversation is unfinished.
         """
-        return self._ask(self._words(messages, options), options)
+        words = self._words(messages, options)
+        del messages  # error trackers show what the frames of a traceback hold
+        return self._ask(words, options)
 
     @takes_options
     def chat(self, messages: Messages, **options: Unpack[Options]) -> Answer:
         """The whole answer to the next message."""
-        with self.stream(messages, **options) as reply:
+        words = self._words(messages, options)
+        del messages
+        with self._ask(words, options) as reply:
             return reply.read()
 
     @takes_options

@@ -178,6 +178,7 @@ class H2oSession:
         """
         conversation = Conversation(self._upstream, model=model, keep=keep)
         words = conversation._words(messages, options, system=system)
+        del messages, system  # error trackers show what the frames of a traceback hold
         return conversation._ask(words, options, once=not keep)
 
     @takes_options
@@ -191,7 +192,10 @@ class H2oSession:
         **options: Unpack[Options],
     ) -> Answer:
         """The whole answer to ``messages``; arguments and errors as `stream`."""
-        with self.stream(messages, model=model, system=system, keep=keep, **options) as reply:
+        conversation = Conversation(self._upstream, model=model, keep=keep)
+        words = conversation._words(messages, options, system=system)
+        del messages, system  # error trackers show what the frames of a traceback hold
+        with conversation._ask(words, options, once=not keep) as reply:
             return reply.read()
 
     def conversation(

@@ -39,6 +39,10 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
     later_text: str = ""
     message_id: str | None = None
 
+    def __repr__(self) -> str:
+        # Error trackers show what the frames of a traceback hold.
+        return f"<Words {self.kind}>"
+
     @classmethod
     def said(
         cls, messages: Messages, system: str | None, prompt_format: PromptFormat | None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import traceback
 import warnings
 from base64 import b64encode
@@ -23,7 +24,7 @@ from fake_checks import MESSAGE, every_generation
 from faults import EVENTS, FAULTS, LINES, Language, Scene
 from h2o_client import AsyncH2oSession, H2oError, H2oSession, Message, ServerError
 from proxies import LoggingProxy, SocksProxy
-from scripted import Exchange, ScriptedServer, certificates, refusing_port
+from scripted import Exchange, Routes, ScriptedServer, certificates, refusing_port
 from test_faults import OBSTACLES, asked
 
 COOKIE = "c4nary-of-the-cookie"
@@ -363,3 +364,96 @@ def test_urllib3_logs_the_address_of_a_web_search(caplog: pytest.LogCaptureFixtu
     lines = [each.getMessage() for each in caplog.records if each.name.startswith("urllib3")]
     assert any("web-search?prompt=c4nary" in line for line in lines)
     assert not any(COOKIE in line or BEARER in line for line in lines)
+
+
+def frames_of(error: BaseException) -> Iterator[tuple[str, str, str]]:
+    """What error trackers show: each local of each frame of the error and of what it came from."""
+    chain: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while chain:
+        each = chain.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        chain += [each.__cause__, each.__context__]
+        traced = each.__traceback__
+        while traced is not None:
+            frame = traced.tb_frame
+            for name, value in list(frame.f_locals.items()):
+                yield frame.f_code.co_filename, name, repr(value)
+            traced = traced.tb_next
+
+
+def resets(exchange: Exchange) -> None:
+    exchange.reset()
+
+
+def garbles(exchange: Exchange) -> None:
+    exchange.send(b"garbage\r\n\r\n")
+    exchange.cut()
+
+
+def fails(exchange: Exchange) -> None:
+    exchange.json({"message": "no"}, status=500)
+
+
+@pytest.mark.parametrize("script", [resets, garbles, fails])
+def test_no_frame_of_a_message_that_breaks_holds_a_secret(
+    script: Callable[[Exchange], None],
+) -> None:
+    made = "a" * 24
+    table: dict[tuple[str, str | re.Pattern[str]], Callable[[Exchange], None]] = {
+        ("GET", "/api/v2/user/settings"): lambda exchange: exchange.json({"json": {}}),
+        ("POST", "/settings"): lambda exchange: exchange.answer(200),
+        ("GET", "/api/models"): lambda exchange: exchange.json([{"id": "m", "name": "m"}]),
+        ("POST", "/conversation"): lambda exchange: exchange.json({"conversationId": made}),
+        ("GET", f"/api/v2/conversations/{made}"): lambda exchange: exchange.json(
+            {"json": {"title": "", "messages": [{"id": "r", "from": "system", "content": ""}]}}
+        ),
+        ("POST", f"/conversation/{made}"): script,
+        ("DELETE", f"/conversation/{made}"): lambda exchange: exchange.answer(200),
+    }
+    with (
+        ScriptedServer(Routes(table)) as server,
+        H2oSession(server.url, server_version="0.10.0", max_retries=0, **SECRETS) as session,
+    ):
+        asked: list[Callable[[], object]] = [
+            lambda: session.chat(PROMPT),
+            lambda: session.stream(PROMPT).read(),
+        ]
+        for ask in asked:
+            with pytest.raises(H2oError) as caught:
+                ask()
+            assert server.count("POST", f"/conversation/{made}")
+            for file, name, shown in frames_of(caught.value):
+                if file != __file__ and not file.endswith(_TESTS_OWN):
+                    assert "c4nary" not in shown, (file, name)
+
+
+_TESTS_OWN = ("scripted.py", "local_service.py")
+
+
+@pytest.mark.parametrize("script", [resets, garbles, fails, None])
+@pytest.mark.parametrize("version", ["0.4", "0.10.0", "latest"])
+def test_no_frame_of_a_traceback_holds_a_secret(
+    script: Callable[[Exchange], None] | None, version: str
+) -> None:
+    with ExitStack() as stack:
+        if script is None:
+            url = f"http://127.0.0.1:{stack.enter_context(refusing_port())}"
+        else:
+            url = stack.enter_context(ScriptedServer(script)).url
+        session = stack.enter_context(
+            H2oSession(url, server_version=version, max_retries=0, **SECRETS)
+        )
+        asked: list[Callable[[], object]] = [
+            lambda: session.chat(PROMPT, system=PROMPT),
+            lambda: session.stream([Message("user", PROMPT)]).read(),
+            lambda: session.conversation("a" * 24).chat(PROMPT),
+        ]
+        for ask in asked:
+            with pytest.raises(H2oError) as caught:
+                ask()
+            for file, name, shown in frames_of(caught.value):
+                if file != __file__:
+                    assert "c4nary" not in shown, (file, name)

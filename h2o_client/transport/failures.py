@@ -92,6 +92,24 @@ def root_of(exc: BaseException) -> BaseException:
     return [exc, *(cause for cause in _causes(exc) if isinstance(cause, OSError))][-1]
 
 
+def without_frames(exc: BaseException) -> None:
+    """Take the tracebacks off ``exc`` and what it came from.
+
+    The frames of requests, urllib3 and http.client hold cookies, credentials and the prompt, which
+    error trackers would show.
+    """
+    chain: list[BaseException | None] = [exc]
+    seen: set[int] = set()
+    while chain:
+        each = chain.pop()
+        if each is not None and id(each) not in seen:
+            seen.add(id(each))
+            each.__traceback__ = None
+            chain += [each.__cause__, each.__context__, getattr(each, "reason", None)]
+            chain += each.args
+            chain = [one for one in chain if isinstance(one, BaseException)]
+
+
 def proxy_refused(url: str) -> TransportError:
     """For a 407: the proxy wants credentials, or others."""
     error = TransportError(

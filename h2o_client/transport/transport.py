@@ -30,7 +30,13 @@ from h2o_client.transport.address import (
 from h2o_client.transport.call import Call, Slots
 from h2o_client.transport.compat import new_session, sender, set_cookies, under_way
 from h2o_client.transport.cookies import Cookies, SessionJar, cookie_of_environment, is_loopback
-from h2o_client.transport.failures import NETWORK_FAILURES, proxy_refused, root_of, translated
+from h2o_client.transport.failures import (
+    NETWORK_FAILURES,
+    proxy_refused,
+    root_of,
+    translated,
+    without_frames,
+)
 from h2o_client.transport.response import Response
 from h2o_client.version import __version__
 from h2o_client.wire.refusal import is_referer_refusal, wait_of
@@ -289,6 +295,7 @@ class Transport:
             call.let_go_of_socket()
             call.check()
             error = translated(exc, call, url, proxy=self._proxy_of(url))
+            without_frames(exc)
             # What cannot even be sent is shown in such an exception's words: a cookie, a password.
             raise error from (None if isinstance(error, ConfigurationError) else root_of(exc))
         finally:

@@ -27,6 +27,10 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         # Without the query: that of a web search is the prompt.
         return f"{self.method} {self.path.partition('?')[0]}"
 
+    def __repr__(self) -> str:
+        # Error trackers show what the frames of a traceback hold.
+        return f"<Request {self}>"
+
 
 def get(path: str, *, budget: str = "idle") -> Request:
     """A request that changes nothing."""
@@ -79,6 +83,9 @@ class Part(msgspec.Struct, frozen=True):
     content: bytes
     filename: str = ""
     content_type: str = ""
+
+    def __repr__(self) -> str:
+        return f"<Part {self.name}>"
 
 
 def post_multipart(path: str, parts: Sequence[Part], *, accept: str, budget: str) -> Request:
