@@ -246,6 +246,19 @@ def test_a_body_that_is_no_http_ends_its_connection_in_silence(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("path", ["/nowhere", "/settings", "/conversation", UNKNOWN])
+@pytest.mark.parametrize("rest", [b"no length\r\n\r\n", b"1\r\naa\r\n", b"0\r\n b\r\n\r\n"])
+def test_a_body_that_is_no_http_from_its_beginning_is_answered_once(
+    server: Server, log: list[logging.LogRecord], path: str, rest: bytes
+) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n".encode()
+    for kind in (b"application/json", b"application/x-www-form-urlencoded", b""):
+        answer = answered(server, head + b"Content-Type: " + kind + b"\r\n\r\n" + rest)
+        assert status(answer) == 400
+        assert answer.count(b"HTTP/1.1") == 1
+    assert log == []
+
+
 # Places that are held
 
 

@@ -55,6 +55,10 @@ class Protocol(H11Protocol):
         self._expect_request()
 
     def send_400_response(self, msg: str) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            # The application has the head of this request: what it says now comes too late.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             super().send_400_response(msg)
         else:  # there is a response already, for a request whose body is invalid
