@@ -24,7 +24,7 @@ from urllib3.contrib.socks import SOCKSConnection
 from urllib3.util import connection as urllib3_connection
 
 from chatui import ID, LAYOUT, chat_ui, tokens
-from h2o_client import AsyncH2oSession, H2oSession, TransportError, chat
+from h2o_client import AsyncH2oSession, H2oSession, TransportError, TransportTimeout, chat
 from h2o_client.timeouts import Timeouts, monotonic
 from h2o_client.transport import Call, Transport
 from h2o_client.transport.compat import Breaker, _is_own
@@ -394,3 +394,55 @@ def test_a_breaker_frees_a_reader_and_gives_its_descriptor_back(leaks_nothing: N
         assert one.recv(10) == b""
         breaker.close()
         breaker.off()
+
+
+# A library in urllib3's place, as urllib3-future, which comes with niquests.
+
+
+@pytest.fixture
+def other_urllib3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of our own in the pools, and nothing below the responses."""
+    monkeypatch.setattr("h2o_client.transport.compat._IS_URLLIB3", False)
+
+
+@pytest.mark.usefixtures("other_urllib3")
+@pytest.mark.parametrize("tls", [False, True])
+def test_answers_come_and_stop_on_another_urllib3(tls: bool) -> None:
+    certificate = certificates()
+    for message in (None, drips):
+        with (
+            ScriptedServer(chat_ui(message), tls=certificate.server if tls else None) as server,
+            H2oSession(server.url, verify=certificate.ca) as client,
+        ):
+            reply = client.stream("Hello")
+            if message is None:
+                assert reply.read().text == "Hello there"
+            else:
+                assert next(reply) == "a"
+                reply.close()
+                client.close()
+                assert server.count("POST", STOP) == 1
+            client.close()
+            assert server.count("DELETE") == 1
+
+
+@pytest.mark.usefixtures("other_urllib3")
+def test_times_run_out_on_another_urllib3() -> None:
+    def silent(exchange: Exchange) -> None:
+        exchange.gone(exchange.server.patience)
+
+    with ScriptedServer(chat_ui(silent), patience=30) as server, H2oSession(server.url) as client:
+        with pytest.raises(TransportTimeout) as caught:
+            client.chat("Hello", timeout=Timeouts(first_token=0.3))
+        assert (caught.value.which, caught.value.seconds) == ("first_token", 0.3)
+        assert caught.value.resendable is False
+
+
+@pytest.mark.usefixtures("other_urllib3")
+def test_an_event_loop_reads_on_another_urllib3() -> None:
+    async def said(url: str) -> str:
+        async with AsyncH2oSession(url) as client:
+            return "".join([token async for token in client.stream("Hello")])
+
+    with ScriptedServer(chat_ui()) as server:
+        assert asyncio.run(said(server.url)) == "Hello there"

@@ -88,7 +88,7 @@ class Call:
         self.starved: bool = False
         self._woken = False
         self._alarms: list[threading.Event] = []
-        self._budget = "idle"
+        self.budget: str = "idle"  # the time within which the answer has to begin
         self._socket: Any = None
         self._breaker: Breaker | None = None
         self._slots: Slots | None = None
@@ -164,23 +164,24 @@ class Call:
     def connecting(self, budget: str) -> float | None:
         """A request whose answer has that ``budget`` is made: how long connecting may take."""
         self.check()
-        self._budget = budget
+        self.budget = budget
         self.clock.expect(None)
         self.clock.allow("connect", self.timeouts.connect)
         return self.clock.left()
 
     def connected(self, sock: Any) -> None:
-        """The request goes over ``sock``, which `wake` can break off from here on.
-
-        None where a library keeps its connections to itself.
-        """
-        self.reaches(None if sock is None else Breaker(sock))
+        """The request goes over ``sock``, which `wake` can break off from here on."""
+        self.reaches(Breaker(sock))
         self._socket = sock
-        seconds: float | None = getattr(self.timeouts, self._budget)
+        self.waits()
+
+    def waits(self) -> None:
+        """The answer is waited for, within its budget."""
+        seconds: float | None = getattr(self.timeouts, self.budget)
         if self.at_most is not None and (seconds is None or self.at_most < seconds):
             self.clock.allow("silence", self.at_most)
         else:
-            self.clock.allow(self._budget, seconds)
+            self.clock.allow(self.budget, seconds)
 
     @property
     def is_connected(self) -> bool:
@@ -195,7 +196,7 @@ class Call:
         """The head of the answer is here."""
         self.clock.expect(self.longest_silence)
 
-    def reaches(self, breaker: Breaker | None) -> None:
+    def reaches(self, breaker: Breaker) -> None:
         """The connection that ``breaker`` breaks off is this call's."""
         with self._lock:
             former, self._breaker = self._breaker, breaker

@@ -69,10 +69,15 @@ def new_session(verify: bool | str | ssl.SSLContext) -> requests.Session:
     session.auth = _KeepHeaders()
     # The transport has a jar of its own.
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-    adapter = _Adapter(verify if isinstance(verify, ssl.SSLContext) else None)
+    context = verify if isinstance(verify, ssl.SSLContext) else None
+    adapter = _Adapter(context) if _IS_URLLIB3 else _ContextAdapter(context)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
+
+
+# urllib3-future, which comes with niquests, takes urllib3's name and works otherwise inside.
+_IS_URLLIB3 = issubclass(HTTPConnection, http.client.HTTPConnection)
 
 
 def sender(session: requests.Session, url: str) -> Callable[..., requests.Response]:
@@ -121,6 +126,21 @@ class Breaker:
             self._socket.close()
 
 
+class ResponseBreaker(Breaker):
+    """Breaks a response off whose connection another library keeps to itself, if it lets us."""
+
+    def __init__(self, raw: urllib3.BaseHTTPResponse) -> None:
+        self._raw: Any = raw
+
+    def off(self) -> None:
+        """Ends all reading. Never raises."""
+        with suppress(Exception):  # whatever that library raises
+            self._raw.shutdown()
+
+    def close(self) -> None:
+        """There is nothing to give back."""
+
+
 def duplicate(sock: Any) -> Any:
     """A second socket for the same connection, without TLS."""
     # TLS inside TLS, as through an https proxy, is an object around the socket.
@@ -161,7 +181,8 @@ class Below:
 
     def __init__(self, raw: urllib3.BaseHTTPResponse) -> None:
         self._raw: Any = raw
-        self._response: Any = getattr(raw, "_fp", None)
+        found = getattr(raw, "_fp", None)
+        self._response: Any = found if isinstance(found, _PacedResponse) else None
         self.has_framing: bool = self.is_open
         self.chunked: bool = bool(getattr(self._response, "chunked", False)) and self.is_open
         self.length: int | None = getattr(self._response, "length", None) if self.is_open else None
@@ -182,7 +203,7 @@ class Below:
 
     def finish(self) -> None:
         """The body has ended: the connection can be used again."""
-        if self._response is not None:
+        if self.has_framing:
             self._response.close()
 
 
@@ -472,25 +493,17 @@ def _is_own(connection: type) -> bool:
     return True
 
 
-class _Adapter(HTTPAdapter):
-    """requests' adapter with our connections in its pools, straight or through any proxy."""
+class _ContextAdapter(HTTPAdapter):
+    """requests' adapter with an SSLContext of the caller's."""
 
     def __init__(self, context: ssl.SSLContext | None) -> None:
         self._context = context
         super().__init__(pool_maxsize=_MOST_IDLE)
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        _use_fresh_pools(self.poolmanager)
-
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        known = proxy in self.proxy_manager
         if self._context is not None:
             kwargs.setdefault("proxy_ssl_context", self._context)
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        if not known:
-            _use_fresh_pools(manager)
-        return manager
+        return super().proxy_manager_for(proxy, **kwargs)
 
     def build_connection_pool_key_attributes(self, *args: Any, **kwargs: Any) -> Any:
         host, tls = super().build_connection_pool_key_attributes(*args, **kwargs)
@@ -500,6 +513,21 @@ class _Adapter(HTTPAdapter):
         # The caller's own context says itself whom it trusts.
         if self._context is None:
             super().cert_verify(conn, *args, **kwargs)  # type: ignore[no-untyped-call]
+
+
+class _Adapter(_ContextAdapter):
+    """The same with our connections in its pools, straight or through any proxy."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        _use_fresh_pools(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        known = proxy in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        if not known:
+            _use_fresh_pools(manager)
+        return manager
 
     def close(self) -> None:
         # urllib3 leaves its pools to the garbage collector.

@@ -224,6 +224,8 @@ class Response:
             # A short read has left nothing in the buffers, which cost more than the socket.
             direct = self._short and not self._call.patient
             data = self._call.receive(most) if direct else None
+            if not self._below.has_framing:
+                self._call.clock.left()  # nothing else looks at it
             if data is None:
                 data = self._below.read(most)
             self._call.check()

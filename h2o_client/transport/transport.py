@@ -28,7 +28,7 @@ from h2o_client.transport.address import (
     parse_proxy,
 )
 from h2o_client.transport.call import Call, Slots
-from h2o_client.transport.compat import new_session, sender, set_cookies, under_way
+from h2o_client.transport.compat import ResponseBreaker, new_session, sender, set_cookies, under_way
 from h2o_client.transport.cookies import Cookies, SessionJar, cookie_of_environment, is_loopback
 from h2o_client.transport.failures import (
     NETWORK_FAILURES,
@@ -288,7 +288,9 @@ class Transport:
             under_way.call = call
             call.sent = True  # until a connection of ours says that no byte has left
             send = sender(session, url)
-            response = send(prepared, timeout=(connect, None), **self._settings(session, url))
+            # The second is for connections of others: ours have the call's clock.
+            timeout = (connect, getattr(call.timeouts, budget))
+            response = send(prepared, timeout=timeout, **self._settings(session, url))
         except (*NETWORK_FAILURES, ValueError) as exc:
             if isinstance(exc, H2oError):
                 raise
@@ -300,9 +302,10 @@ class Transport:
             raise error from (None if isinstance(error, ConfigurationError) else root_of(exc))
         finally:
             under_way.call = None
-        if not call.is_connected:
-            call.connected(None)
         raw: urllib3.BaseHTTPResponse = response.raw
+        if not call.is_connected:  # a library keeps its connections to itself
+            call.reaches(ResponseBreaker(raw))
+            call.waits()
         return raw
 
 
