@@ -85,6 +85,7 @@ class Keeper(Protocol):
     titled: threading.Event
     late: float
     unnoticed: float
+    deaf: bool
 
     def exists(self, conversation: Conversation) -> bool: ...
     def save(self, conversation: Conversation, run: Run) -> None: ...
@@ -156,7 +157,7 @@ class Stream:
             if self.gone:
                 if self.version.hanging_up_stops or not self.keeper.exists(self.conversation):
                     return
-                if not self.version.stops:
+                if not self.version.stops or self.keeper.deaf:
                     return
                 if self.keeper.stopping.wait(0.005):
                     raise Over("the server is being stopped")

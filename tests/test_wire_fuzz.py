@@ -200,13 +200,14 @@ def test_no_bytes_however_often_they_come_are_kept(
     decoder, much = Decoder(), piece * ((1 << 15) // len(piece))
     decoder.feed(begin)
     tracemalloc.start()
-    for _ in range(40):
+    # What ends a line is kept no longer than that: a few times show it.
+    for _ in range(12 if piece.endswith((b"\n", b"\r")) else 40):
         if any(isinstance(event, Malformed) for event in decoder.feed(much)):
             break
     held, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 12 << 20
-    assert held < 2 << 20
+    assert held < (1 << 20 if piece.endswith((b"\n", b"\r")) else 2 << 20)
 
 
 @pytest.mark.parametrize(
