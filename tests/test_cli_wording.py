@@ -30,6 +30,7 @@ NOT_FROM_A_SHELL = (
     "headers= is a mapping",
     "verify= is True",
     "This session is closed",
+    "Keeping settings of other names",
     "files= is a list",
     "files= holds paths",
     "parameters= is a mapping",

@@ -18,6 +18,13 @@ _WORDS = tuple(
             "--cookie is name=value",
         ),
         (r"headers=, cookies=, proxy=", "--header, --cookie, --proxy"),
+        (r"\bheaders= and cookies=", "--header and --cookie"),
+        (r"\bheaders=", "--header"),
+        (r"\bpass cookies=", "give --cookie"),
+        (
+            r"give verify= an ssl\.SSLContext .*",
+            "no option of the command does that, but the library takes an SSLContext.",
+        ),
         (
             r"Let the session accept the terms: H2oSession\(\.\.\., accept_terms=True\)",
             "Accept them: leave --no-terms out",
