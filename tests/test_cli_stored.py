@@ -105,7 +105,7 @@ def test_conversations_are_lines(stored: Stored, capsys: pytest.CaptureFixture[s
     assert stored.run("conversations") == 0
     lines = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
     assert lines == [
-        [stored.second.id, "On seas\x1b[2J"],
+        [stored.second.id, "On seas\ufffd[2J"],
         [stored.first.id, "On [bold]skies[/]"],
     ]
 
@@ -242,7 +242,7 @@ def test_an_export_goes_to_stdout(one: Stored, capsys: pytest.CaptureFixture[str
     assert one.run("export", one.first.id, one.second.id) == 0
     out = capsys.readouterr().out
     assert out.startswith("# On [bold]skies[/]\n\n## User\n\nWhy blue?")
-    assert "*So.*\n\n---\n\n# On seas\x1b[2J\n\n## User" in out
+    assert "*So.*\n\n---\n\n# On seas\ufffd[2J\n\n## User" in out
     assert out.endswith("Because.\n")
 
 
