@@ -192,18 +192,18 @@ class StatusError(H2oError):
         origin: str = "server",
         hint: str | None = None,
     ) -> None:
-        self.said = said = printable(said)
+        self.said: str = printable(said)
         self.hint = self._hint() if hint is None else hint
         if hint is None and origin == "model" and type(self) is StatusError:
             self.hint = self.hint if status in _WRONG_REQUESTS else _MODEL_HINT
-        shown = said or "no reason given"
+        shown = self.said or "no reason given"
         super().__init__(_join(f"{_WHO[origin]} answered {status}: {shown}", self.hint))
         self.status = status
         self.url = url
         self.body = body
-        self.request_id = None if request_id is None else printable(request_id)
+        self.request_id: str | None = None if request_id is None else printable(request_id)
         self.retry_after = retry_after
-        self.error_type = None if error_type is None else printable(error_type)
+        self.error_type: str | None = None if error_type is None else printable(error_type)
         self.origin = origin
 
     def _hint(self) -> str:
@@ -316,8 +316,8 @@ class GenerationError(H2oError):
         elif status == 429:
             hint = "Wait before you ask again."
         super().__init__(_join(f"The model failed while it was answering: {said}", hint))
-        self.said = printable(said)
-        self.error_type = None if error_type is None else printable(error_type)
+        self.said: str = printable(said)
+        self.error_type: str | None = None if error_type is None else printable(error_type)
         self.status = status
 
 
