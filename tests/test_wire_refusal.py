@@ -95,8 +95,8 @@ SERVER: dict[str, tuple[int, dict[str, str], bytes, type[StatusError], str]] = {
                                   "Not Found"),
     "a page of the chat-ui's": (404, HTML, b"<title>chat-ui</title><link href=./_app/immutable/a>",
                                 NotFoundError, 'an HTML page, "chat-ui"'),
-    "a proxy's words": (504, TEXT, b"upstream\r\n  request\ttimeout", ServerError,
-                        "upstream request timeout"),
+    "words on several lines": (500, TEXT, b"upstream\r\n  request\ttimeout", ServerError,
+                               "upstream request timeout"),
     "nothing": (503, {}, b"", ServerError, ""),
     "an object without words": (500, JSON, b'{"a": {"b": 1}}', ServerError, '{"a": {"b": 1}}'),
     "an error without words": (500, JSON, b'{"error": {"a":1}}', ServerError, '{"error": {"a":1}}'),
@@ -190,6 +190,43 @@ def test_a_page_of_a_gateway_is_not_the_refusal_of_the_chat_ui(
     )
     assert unsaid not in str(error)
     assert str(error).endswith(error.hint)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body"),
+    [
+        (502, {}, b""),
+        (504, TEXT, b"upstream request timeout"),
+        (511, TEXT, b"log in to the network"),
+        (520, TEXT, b"error code: 520"),
+        (524, TEXT, b"error code: 524"),
+        (401, {"www-authenticate": "Key", **JSON}, b'{"message":"Unauthorized"}'),
+    ],
+)
+def test_what_no_chat_ui_answers_is_a_gateways(
+    status: int, headers: dict[str, str], body: bytes
+) -> None:
+    error = refusal(status, headers, body)
+    assert error.origin == "gateway"
+    assert "session cookie" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("body", "is_route"),
+    [
+        (b"404 page not found", False),
+        (b"default backend - 404", False),
+        (b'{"message":"no Route matched with those values"}', False),
+        (b'{"message":"Not Found"}', False),
+        (b"", False),
+        (NOT_FOUND, True),
+        (b'{"message":"Message not found"}', True),
+    ],
+)
+def test_a_route_that_is_not_there_is_no_lost_conversation(body: bytes, is_route: bool) -> None:
+    error = refusal(404, {}, body)
+    assert type(error) is NotFoundError
+    assert ("session cookie" in str(error)) is is_route
 
 
 def test_a_page_with_many_beginnings_of_a_title_is_looked_through_in_linear_time() -> None:

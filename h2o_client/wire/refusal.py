@@ -53,7 +53,9 @@ _TERMS = re.compile("accept", re.IGNORECASE)
 _TITLE = re.compile(r"<(?:title|h1)[^>]{0,200}>([^<]*)", re.IGNORECASE)
 # What SvelteKit's pages hold, and its error page without a layout.
 _CHAT_UI_PAGE = re.compile(r"_app/immutable|sveltekit|--divider: #ccc")
-_NO_ROUTE = ("Not ", "an HTML page")  # SvelteKit's own words; chat-ui's name what was not found
+_GATEWAY_STATUSES = (502, 504, 511, *range(520, 531))  # the last are Cloudflare's
+# What chat-ui says was not found: anything else is a route that is not there.
+_FOUND_NOTHING = re.compile("conversation|message|assistant|model|elicitation", re.IGNORECASE)
 _REFERER_REFUSALS = (b"Invalid referer", b"Cross-site", b"form requests need to have a")
 _MALFORMED = (400, 500)  # how servers answer for the id of a conversation that none can have
 _ID_IN_URL = re.compile(r"/conversations?/([^/?]+)")
@@ -93,7 +95,7 @@ def refusal(
         passes_model_on and "set-cookie" in headers and "message" not in document and status != 413
     )
     origin = "model" if by_model else "server"
-    if origin == "server" and is_page(headers, text) and not _CHAT_UI_PAGE.search(text):
+    if origin == "server" and _is_of_gateway(status, headers, text):
         origin = "gateway"
     said = _said(document, text, headers)
     error_type = document.get("error_type")
@@ -158,6 +160,13 @@ def is_referer_refusal(status: int, body: bytes) -> bool:
     return status == 403 and any(words in body for words in _REFERER_REFUSALS)
 
 
+def _is_of_gateway(status: int, headers: Mapping[str, str], text: str) -> bool:
+    """Whether chat-ui answers nothing of the kind itself."""
+    if is_page(headers, text):
+        return _CHAT_UI_PAGE.search(text) is None
+    return status in _GATEWAY_STATUSES or "www-authenticate" in headers
+
+
 def is_page(headers: Mapping[str, str], text: str) -> bool:
     """Whether an answer is an HTML page, whatever it says it is."""
     return "html" in headers.get("content-type", "") or text.lstrip()[:1] == "<"
@@ -191,7 +200,7 @@ def _class_of(status: int, headers: Mapping[str, str], text: str, origin: str) -
 
 def _hint(status: int, origin: str, said: str) -> str | None:
     """What to do, where the class of the error does not say it."""
-    if status == 404 and origin == "server" and said.startswith(_NO_ROUTE):
+    if status == 404 and origin == "server" and not _FOUND_NOTHING.search(said):
         return _NO_ROUTE_HINT
     if status in _HINTS:
         return _HINTS[status]
