@@ -59,12 +59,13 @@ def translated(exc: BaseException, call: Call, url: str, *, proxy: str = "") -> 
     """
     raise_from_handler(exc)
     shown = url.partition("?")[0]
-    for cause in _causes(exc, with_context=False):
+    raised = list(_causes(exc, with_context=False))
+    for cause in raised:
         if isinstance(cause, Expired):
             return TransportTimeout(cause.which, cause.seconds, url=shown)
-        if isinstance(cause, urllib3.exceptions.ReadTimeoutError):
-            which = call.clock.which if call.is_connected else call.budget
-            return TransportTimeout(which, getattr(call.timeouts, which, None) or 0.0, url=shown)
+    if any(isinstance(cause, urllib3.exceptions.ReadTimeoutError) for cause in raised):
+        which = call.clock.which if call.is_connected else call.budget
+        return TransportTimeout(which, getattr(call.timeouts, which, None) or 0.0, url=shown)
     causes = list(_causes(exc))
     host = urlsplit(url).netloc
     if isinstance(exc, requests.exceptions.ConnectTimeout) or (
