@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from h2o_client.conversation import Conversation
 from h2o_client.messages import Messages
 from h2o_client.options import Options, takes_options
 from h2o_client.reply import Answer, Reply
@@ -46,8 +47,13 @@ def stream(
         share_data=share_data,
         verify=verify,
     )
+    # Error trackers show what the frames of a traceback hold.
+    del base_url, proxy, cookies, headers
     try:
-        reply = session.stream(messages, system=system, keep=keep, **options)
+        conversation = Conversation(session._upstream, keep=keep)
+        words = conversation._words(messages, options, system=system)
+        del messages, system
+        reply = conversation._ask(words, options, once=not keep)
     except BaseException:
         session.close()
         raise
@@ -82,4 +88,10 @@ def chat(
         share_data=share_data,
         verify=verify,
     ) as session:
-        return session.chat(messages, system=system, keep=keep, **options)
+        # Error trackers show what the frames of a traceback hold.
+        del base_url, proxy, cookies, headers
+        conversation = Conversation(session._upstream, keep=keep)
+        words = conversation._words(messages, options, system=system)
+        del messages, system
+        with conversation._ask(words, options, once=not keep) as reply:
+            return reply.read()

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import traceback
 import warnings
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -22,9 +21,9 @@ import h2o_client
 from fake_chatui import FakeChatUi
 from fake_checks import MESSAGE, every_generation
 from faults import EVENTS, FAULTS, LINES, Language, Scene
-from h2o_client import AsyncH2oSession, H2oError, H2oSession, Message, ServerError
+from h2o_client import AsyncH2oSession, AsyncReply, H2o, H2oError, H2oSession, Message, ServerError
 from proxies import LoggingProxy, SocksProxy
-from scripted import Exchange, Routes, ScriptedServer, certificates, refusing_port
+from scripted import Exchange, ScriptedServer, certificates, refusing_port
 from test_faults import OBSTACLES, asked
 
 COOKIE = "c4nary-of-the-cookie"
@@ -397,63 +396,148 @@ def fails(exchange: Exchange) -> None:
     exchange.json({"message": "no"}, status=500)
 
 
-@pytest.mark.parametrize("script", [resets, garbles, fails])
+def breaks_off(exchange: Exchange) -> None:
+    exchange.head(200, {"Content-Type": "application/jsonl"})
+    exchange.write(b'{"type":"stream","token":"Hel"}\n')
+    exchange.reset()
+
+
+Way = Callable[..., object]
+
+
+def blocking(ask: Callable[[H2oSession], object]) -> Way:
+    def way(url: str, **version: Any) -> None:
+        with H2oSession(url, **version, **SECRETS) as session:
+            ask(session)
+
+    return way
+
+
+def alone(ask: Callable[..., object]) -> Way:
+    return lambda url, **version: ask(
+        base_url=url.replace("://", f"://ada:{PASSWORD}@"),
+        cookies=SECRETS["cookies"],
+        headers={"X-Api-Key": BEARER},
+        **version,
+    )
+
+
+def waiting(backend: str, ask: Callable[[AsyncH2oSession], Awaitable[object]]) -> Way:
+    async def talk(url: str, version: dict[str, Any]) -> None:
+        async with AsyncH2oSession(url, **version, **SECRETS) as session:
+            await ask(session)
+
+    return lambda url, **version: anyio.run(talk, url, version, backend=backend)
+
+
+def provided(backend: str, ask: Callable[[type[H2o]], Awaitable[object]]) -> Way:
+    # It finds out the version by itself.
+    return lambda url, **_: anyio.run(ask, type("Elsewhere", (H2o,), {"url": url}), backend=backend)
+
+
+async def iterated(reply: AsyncIterator[str]) -> None:
+    async for _ in reply:
+        pass
+
+
+async def entered(reply: AsyncReply) -> None:
+    async with reply:
+        await reply.read()
+
+
+SAID = [{"role": "user", "content": PROMPT}]
+
+WAYS: dict[str, Way] = {
+    "session chat": blocking(lambda session: session.chat(PROMPT, system=PROMPT)),
+    "session stream": blocking(lambda session: session.stream([Message("user", PROMPT)]).read()),
+    "conversation chat": blocking(lambda session: session.conversation().chat(PROMPT)),
+    "conversation stream": blocking(lambda session: session.conversation().stream(PROMPT).read()),
+    "chat": alone(lambda **given: h2o_client.chat(PROMPT, system=PROMPT, **given)),
+    "stream": alone(lambda **given: h2o_client.stream(PROMPT, system=PROMPT, **given).read()),
+}
+for _backend in ("asyncio", "trio"):
+    WAYS |= {
+        f"{_backend} session chat": waiting(
+            _backend, lambda session: session.chat(PROMPT, system=PROMPT)
+        ),
+        f"{_backend} session stream": waiting(
+            _backend, lambda session: entered(session.stream(PROMPT, system=PROMPT))
+        ),
+        f"{_backend} session iterated": waiting(
+            _backend, lambda session: iterated(session.stream([Message("user", PROMPT)]))
+        ),
+        f"{_backend} conversation chat": waiting(
+            _backend, lambda session: session.conversation(system=PROMPT).chat(PROMPT)
+        ),
+        f"{_backend} conversation stream": waiting(
+            _backend, lambda session: entered(session.conversation().stream(PROMPT))
+        ),
+        f"{_backend} provider": provided(
+            _backend, lambda cls: iterated(cls.create_async_generator("", SAID))
+        ),
+        f"{_backend} provider whole": provided(_backend, lambda cls: cls.create_async("", SAID)),
+    }
+
+
+@pytest.fixture
+def cookie_of_environment(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Gives the provider, which takes no cookies, its own."""
+
+    def give(url: str) -> None:
+        monkeypatch.setenv("H2O_CLIENT_URL", url)
+        monkeypatch.setenv("H2O_CLIENT_COOKIE", SECRETS["cookies"])
+
+    return give
+
+
+def check_frames(error: BaseException) -> None:
+    for file, name, shown in frames_of(error):
+        if file != __file__:
+            assert not any(canary in shown for canary in CANARIES), (file, name)
+
+
+@pytest.mark.usefixtures("paused_not")
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("script", [resets, garbles, fails, breaks_off])
 def test_no_frame_of_a_message_that_breaks_holds_a_secret(
     script: Callable[[Exchange], None],
+    way: str,
+    cookie_of_environment: Callable[[str], None],
 ) -> None:
-    made = "a" * 24
-    table: dict[tuple[str, str | re.Pattern[str]], Callable[[Exchange], None]] = {
-        ("GET", "/api/v2/user/settings"): lambda exchange: exchange.json({"json": {}}),
-        ("POST", "/settings"): lambda exchange: exchange.answer(200),
-        ("GET", "/api/models"): lambda exchange: exchange.json([{"id": "m", "name": "m"}]),
-        ("POST", "/conversation"): lambda exchange: exchange.json({"conversationId": made}),
-        ("GET", f"/api/v2/conversations/{made}"): lambda exchange: exchange.json(
-            {"json": {"title": "", "messages": [{"id": "r", "from": "system", "content": ""}]}}
-        ),
-        ("POST", f"/conversation/{made}"): script,
-        ("DELETE", f"/conversation/{made}"): lambda exchange: exchange.answer(200),
-    }
-    with (
-        ScriptedServer(Routes(table)) as server,
-        H2oSession(server.url, server_version="0.10.0", max_retries=0, **SECRETS) as session,
-    ):
-        asked: list[Callable[[], object]] = [
-            lambda: session.chat(PROMPT),
-            lambda: session.stream(PROMPT).read(),
-        ]
-        for ask in asked:
-            with pytest.raises(H2oError) as caught:
-                ask()
-            assert server.count("POST", f"/conversation/{made}")
-            for file, name, shown in frames_of(caught.value):
-                if file != __file__ and not file.endswith(_TESTS_OWN):
-                    assert "c4nary" not in shown, (file, name)
+    asked: list[str] = []
+
+    def message(exchange: Exchange) -> bool:
+        if exchange.request.method != "POST" or not MESSAGE.fullmatch(exchange.request.path):
+            return False
+        asked.append(exchange.request.body.decode())
+        assert exchange.request.cookies["hf-chat"] == COOKIE
+        script(exchange)
+        return True
+
+    with FakeChatUi("0.10.0", before=message) as server:
+        cookie_of_environment(server.url)
+        with pytest.raises(H2oError) as caught:
+            WAYS[way](server.url, server_version="0.10.0")
+    assert len(asked) == 1
+    assert PROMPT in asked[0]
+    check_frames(caught.value)
 
 
-_TESTS_OWN = ("scripted.py", "local_service.py")
-
-
+@pytest.mark.usefixtures("paused_not")
 @pytest.mark.parametrize("script", [resets, garbles, fails, None])
 @pytest.mark.parametrize("version", ["0.4", "0.10.0", "latest"])
 def test_no_frame_of_a_traceback_holds_a_secret(
-    script: Callable[[Exchange], None] | None, version: str
+    script: Callable[[Exchange], None] | None,
+    version: str,
+    cookie_of_environment: Callable[[str], None],
 ) -> None:
     with ExitStack() as stack:
         if script is None:
             url = f"http://127.0.0.1:{stack.enter_context(refusing_port())}"
         else:
             url = stack.enter_context(ScriptedServer(script)).url
-        session = stack.enter_context(
-            H2oSession(url, server_version=version, max_retries=0, **SECRETS)
-        )
-        asked: list[Callable[[], object]] = [
-            lambda: session.chat(PROMPT, system=PROMPT),
-            lambda: session.stream([Message("user", PROMPT)]).read(),
-            lambda: session.conversation("a" * 24).chat(PROMPT),
-        ]
-        for ask in asked:
+        cookie_of_environment(url)
+        for ask in WAYS.values():
             with pytest.raises(H2oError) as caught:
-                ask()
-            for file, name, shown in frames_of(caught.value):
-                if file != __file__:
-                    assert "c4nary" not in shown, (file, name)
+                ask(url, server_version=version)
+            check_frames(caught.value)

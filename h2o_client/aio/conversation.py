@@ -55,7 +55,9 @@ class AsyncConversation:
     @takes_options
     async def chat(self, messages: Messages, **options: Unpack[Options]) -> Answer:
         """The whole answer to the next message."""
-        async with self.stream(messages, **options) as reply:
+        reply = self.stream(messages, **options)
+        del messages  # error trackers show what the frames of a traceback hold
+        async with reply:
             return await reply.read()
 
     @takes_options

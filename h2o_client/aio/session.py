@@ -96,6 +96,7 @@ class AsyncH2oSession:
     ) -> Answer:
         """The whole answer to ``messages``; arguments and errors as `stream`."""
         reply = self.stream(messages, model=model, system=system, keep=keep, **options)
+        del messages, system  # error trackers show what the frames of a traceback hold
         async with reply:
             return await reply.read()
 
