@@ -53,8 +53,9 @@ def test_refusals_of_every_kind_are_recorded(server: Server, records: list[Acces
 
 
 def test_neither_prompts_nor_cookies_nor_queries_are_recorded(
-    server: Server, records: list[Access], engine: FedEngine
+    server: Server, records: list[Access], engine: FedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("h2o_client.server.v0_3.routes._SEARCH_LASTS", 0.0)
     visitor = Visitor(server.url, "sesame")
     made = visitor.create()
     engine.feed.put(None)

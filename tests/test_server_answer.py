@@ -442,6 +442,21 @@ def test_a_stop_where_nothing_runs_does_not_touch_the_next_answer(
     assert '"generated_text":"one"' in visitor.ask(made, "Hi").text
 
 
+def test_another_stop_in_the_same_half_minute_has_no_effect(
+    engine: FedEngine, visitor: Visitor, stream: Callable[..., Stream]
+) -> None:
+    made = visitor.create()
+    stop(visitor, made)
+    answer = stream(made)
+    engine.words("one")
+    assert answer.text() == "one"
+    stop(visitor, made)
+    engine.words(" two")
+    assert answer.text() == " two"
+    engine.feed.put(Final())
+    assert b'"generated_text":"one two"' in answer.rest()
+
+
 def test_a_stop_leaves_other_conversations_alone(
     engine: FedEngine, visitor: Visitor, stream: Callable[..., Stream]
 ) -> None:

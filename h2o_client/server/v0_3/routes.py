@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
@@ -31,6 +32,8 @@ from h2o_client.wire.pagedata import Data, Failed, Node, Skipped
 
 _SUMMARIZE = "Please summarize the following message as a single sentence of less than 5 words:\n"
 _LONGEST_TITLE = 100
+_MARK_LASTS = 30.0  # seconds
+_SEARCH_LASTS = 300.0  # seconds, so that a forgotten client is not kept for ever
 
 
 class Routes:
@@ -50,6 +53,8 @@ class Routes:
         self._engine = engine
         self._model = model
         self._parameters = dict(parameters)
+        # Until when a stop has no effect, by conversation.
+        self._marks: dict[str, float] = {}
 
     def table(self) -> list[BaseRoute]:
         """Which path is whose."""
@@ -172,7 +177,13 @@ class Routes:
         return Response()
 
     async def stop(self, request: Request) -> Response:
-        await self._generations.stop(self._conversation(request).id)
+        """Stops what runs. As in chat-ui, another stop within 30 s has no effect."""
+        conversation_id = self._conversation(request).id
+        moment = time.monotonic()
+        self._marks = {name: ends for name, ends in self._marks.items() if ends > moment}
+        if conversation_id not in self._marks:
+            self._marks[conversation_id] = moment + _MARK_LASTS
+            await self._generations.stop(conversation_id)
         return Response()
 
     async def share(self, request: Request) -> Response:
@@ -209,6 +220,8 @@ class Routes:
         async def documents() -> AsyncIterator[bytes]:
             for each in steps:
                 yield msgspec.json.encode({"messages": each})
+            # A chat-ui leaves the body open: the client goes when it has read the result.
+            await asyncio.sleep(_SEARCH_LASTS)
 
         return StreamingResponse(documents(), media_type="application/json")
 
