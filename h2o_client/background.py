@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar
 
 from h2o_client.timeouts import monotonic
@@ -16,6 +16,8 @@ from h2o_client.timeouts import monotonic
 T = TypeVar("T")
 
 _pending: set[object] = set()
+_postponed: list[tuple[object, Callable[[], object]]] = []
+_has_ended = False  # the program: nobody comes after this
 _LOOK_EVERY = 0.01
 
 
@@ -63,6 +65,7 @@ def completed(
     task = _Task(work, undo, set() if pending is None else pending, alarm or threading.Event())
     try:
         if not task.started():
+            do_postponed()
             return work()
         return task.result()
     except BaseException:
@@ -84,6 +87,7 @@ def _done_here(work: Callable[[], T], pending: set[object] | None) -> T:
 def begun(work: Callable[[], object], *, pending: set[object]) -> None:
     """As `completed`, without waiting for it."""
     if not _Task(work, None, pending, threading.Event()).started():
+        do_postponed()
         work()
 
 
@@ -91,14 +95,25 @@ def later(work: Callable[[], object]) -> None:
     """Does ``work`` soon, in another thread; a program that ends waits for it, for a short time.
 
     Takes no lock, so that a finalizer may call it wherever the garbage collector runs one:
-    `threading.Thread` would not do.
+    `threading.Thread` would not do. Where there are no more threads, the next work that is waited
+    for does it first, or the end of the program.
     """
     token = object()
     _pending.add(token)
     try:
         _thread.start_new_thread(_hand_over, (token, work))
     except RuntimeError:
-        _do(token, work)  # the interpreter is going down: there are no more threads
+        _postponed.append((token, work))
+        if _has_ended:
+            do_postponed()
+
+
+def do_postponed(seconds: float = 6.0) -> None:
+    """Do what there was no thread for; nothing more of it is begun after so many seconds."""
+    end = monotonic() + seconds
+    while _postponed and monotonic() < end:
+        with suppress(IndexError):  # another thread does it, too
+            _do(*_postponed.pop(0))
 
 
 def wait_until_empty(pending: Collection[object], seconds: float = 6.0) -> None:
@@ -127,7 +142,7 @@ class _Task(Generic[T]):
         self._begun = threading.Event()
 
     def started(self) -> bool:
-        """False if the interpreter is going down: there are no more threads."""
+        """False if there are no more threads, as where the interpreter is going down."""
         self._pending.add(self)
         try:
             threading.Thread(target=self._run, name="h2o_client-background").start()
@@ -193,7 +208,15 @@ def _do(token: object, work: Callable[[], object]) -> None:
         _pending.discard(token)
 
 
-atexit.register(wait_until_empty, _pending)
+def _end() -> None:
+    global _has_ended
+    _has_ended = True
+    do_postponed()
+    wait_until_empty(_pending)
+
+
+atexit.register(_end)
 if hasattr(os, "register_at_fork"):
     # The parent's work is not the child's to wait for.
     os.register_at_fork(after_in_child=_pending.clear)
+    os.register_at_fork(after_in_child=_postponed.clear)

@@ -155,7 +155,10 @@ class BackgroundResponse:
             if not self.ended.is_set():
                 self._timer = threading.Timer(seconds, self.close)
                 self._timer.daemon = True
-                self._timer.start()
+                try:
+                    self._timer.start()
+                except RuntimeError:  # there are no more threads: nobody could end it
+                    self.call.wake()
         if on_title is not None and title is not None:
             on_title(title)
             self.close()

@@ -22,6 +22,7 @@ from h2o_client.transport.failures import translated
 
 _ANSWERED_WITHIN = 300.0  # seconds in which a busy server makes a conversation
 _WOKEN_WITHIN = 1.0
+_BEGUN_WITHIN = 0.5
 
 Create = Callable[[Call], Created]
 
@@ -41,9 +42,9 @@ class Creations:
         conversation that is made after that is deleted.
         """
         creation = _Creation(create, caller, self._litter, self._under_way.discard)
-        self._under_way.add(creation)
         caller.clock.allow("connect", None)  # until a connection is made
         try:
+            self._under_way.add(creation)
             creation.start()
             return creation.result()
         except Expired as exc:
@@ -60,6 +61,8 @@ class Creations:
         """Wait until none is under way, for ``seconds``; then end them."""
         end = monotonic() + seconds
         for creation in list(self._under_way):
+            if not creation.has_begun():
+                continue
             if not creation.over.wait(max(0.0, end - monotonic())):
                 creation.give_up()
 
@@ -79,6 +82,7 @@ class _Creation:
         on_end: Callable[[_Creation], None],
     ) -> None:
         self.over = threading.Event()
+        self._begun = threading.Event()
         self._call = _OwnCall(caller)
         self._create = create
         self._caller = caller
@@ -124,6 +128,8 @@ class _Creation:
         self._call.wake_unless_sent()
         if is_ready:
             later(self._undo)
+        elif not self.has_begun():
+            self._end()
         else:
             # A program that ends waits for it, for a short time.
             later(partial(self.over.wait, CLEAN_UP))
@@ -133,7 +139,12 @@ class _Creation:
         self._call.wake()
         self.over.wait(_WOKEN_WITHIN)
 
+    def has_begun(self) -> bool:
+        """Whether there is anything to wait for: an interrupt can come before the thread."""
+        return self._begun.wait(_BEGUN_WITHIN)
+
     def _run(self) -> None:
+        self._begun.set()
         try:
             self._created = self._create(self._call)
         except BaseException as exc:

@@ -58,6 +58,7 @@ _TAKEN_WITHIN = 0.3  # seconds that a stop gives the message, so as not to overt
 _LOG_WITHIN = 5.0  # seconds until a log begins, which has nothing to wait for
 _NOTICED_WITHIN = 130.0  # seconds, at least, in which a server that was killed is missed
 _READ_BACK_WITHIN = 2.0  # seconds
+_STOP_WITHIN = 2.5  # seconds that a stop which another thread has sent is waited for
 _LATE_END = 0.1  # seconds that the end of a body is waited for once all has been said
 _READ_ON_WITHIN = 600.0  # seconds in which an answer that was given up ends on the server
 _TITLED_WITHIN = 10.0  # seconds in which a title comes that is slower than its answer
@@ -125,6 +126,8 @@ class Exchange:
         self._reading = ReaderLock()
         self._ending = Guard()
         self._ended = False
+        self._cleaner = 0  # the thread that cleans up, once one does
+        self._tidied = False  # or under way
         self._cleaned = threading.Event()
         self._watched = False
         self._watcher_is_alive: Callable[[], bool] = bool
@@ -419,8 +422,11 @@ class Exchange:
             self._stop_sent = threading.Event()
             self._last_words = threading.Timer(_LAST_WORDS, self._last_words_over)
             self._last_words.daemon = True
+        try:
             self._last_words.start()
-            begun(self._send_stop, pending=self._litter.ending)
+        except RuntimeError:  # there are no more threads: nobody could end the reading later
+            self.call.wake()
+        begun(self._send_stop, pending=self._litter.ending)
 
     def stop_at_once(self) -> bool:
         """Has the server stop what runs, if it does and can; returns when it has answered."""
@@ -459,25 +465,43 @@ class Exchange:
         if waiting is not None and waiting.id == elicitation_id:
             self.transcript.elicitation = None
 
-    def end(self, *, wait: bool = True) -> None:
-        """Lets the connection go, stops what runs, deletes what is ours. Idempotent, bounded.
+    def end(self, *, wait: bool = True, until: float | None = None) -> None:
+        """Lets the connection go, stops what runs, deletes what is ours. Idempotent.
 
-        If another thread is at it, waits until it is done.
+        All that has to be done ``until`` then, or within five seconds. If another thread is at it,
+        waits until it is done.
         """
-        if not self._hang_up():
-            if wait:
-                self._cleaned.wait(CLEAN_UP + 1)
-            return
+        until = monotonic() + CLEAN_UP if until is None else until
+        try:
+            if self._hang_up():
+                self._clean_up(until)
+            elif wait:
+                self._cleaned.wait(max(0.0, until - monotonic()))
+        except BaseException:
+            if self._cleaner == threading.get_ident() and not self.over:
+                # An interrupt, between any two steps: another thread does what is left of them.
+                self._litter.ending.add(self)
+                later(partial(self._clean_up_again, until))
+            raise
+
+    def _clean_up(self, until: float) -> None:
+        self._let_go()
         try:
             if self.conversation_id and (self._must_stop() or self._stop_sent or self.ours):
-                completed(self._tidy, pending=self._litter.ending)
+                completed(partial(self._tidy, until), pending=self._litter.ending)
         finally:
+            self.call.give_slot_back()  # which an interrupted close has not
             self._on_end(self)
             self._cleaned.set()
             self._litter.ending.discard(self)
             self._upstream.live.discard(self)
-            if self.afterwards is not None:
-                self.afterwards()
+            afterwards, self.afterwards = self.afterwards, None
+            if afterwards is not None:
+                afterwards()
+
+    def _clean_up_again(self, until: float) -> None:
+        self._cleaner = threading.get_ident()
+        self._clean_up(until)
 
     def end_later(self) -> None:
         """As `end`, for a reply that nobody holds any more; the garbage collector may call."""
@@ -491,7 +515,7 @@ class Exchange:
 
     def wait_until_over(self) -> None:
         """Waits, for a bounded time, while somebody else is cleaning up."""
-        self._cleaned.wait(CLEAN_UP + 1)
+        self._cleaned.wait(CLEAN_UP)
 
     def forget(self) -> None:
         """This is a forked child, and the exchange its parent's."""
@@ -606,7 +630,10 @@ class Exchange:
         if self.ours or not (generation.stores_at_end or self._may_get_title(generation)):
             return send(self.call)
         self.call.check()
-        self.background = self._upstream.reader.open(send, self.call)
+        try:
+            self.background = self._upstream.reader.open(send, self.call)
+        except RuntimeError:  # there are no more threads
+            return send(self.call)
         self.background.wait_for_head()
         return self.background
 
@@ -758,9 +785,14 @@ class Exchange:
                 return False
             if not self.stopping:
                 self._look()
+            self._cleaner = threading.get_ident()
             self.stopping = self._ended = True
             if self._last_words is not None:
                 self._last_words.cancel()
+        return True
+
+    def _let_go(self) -> None:
+        """Lets the connection go. Idempotent."""
         if self._response is None or not self._response.finished:
             self.call.wake()
         # An event loop that watches a descriptor must not find another connection behind it.
@@ -776,7 +808,6 @@ class Exchange:
         finally:
             if free:
                 self._reading.give_back()
-        return True
 
     def _must_stop(self) -> bool:
         if self.generation is None or not self.generation.stops or self._stop_sent is not None:
@@ -785,12 +816,12 @@ class Exchange:
             return False
         return self.at_work and not self.transcript.ended and not self.transcript.finished
 
-    def _stop(self) -> None:
+    def _stop(self, until: float | None = None) -> None:
         # One that comes before the message finds nothing to stop.
         self._taken.wait(max(0.0, self._posted_at + _TAKEN_WITHIN - monotonic()))
         if self.background is not None:
             self.background.note_stop()
-        self._litter.stop(self.conversation_id)
+        self._litter.stop(self.conversation_id, until=until)
         self.stopped_at = monotonic()
 
     def _send_stop(self) -> None:
@@ -800,14 +831,17 @@ class Exchange:
         finally:
             self._stop_sent.set()
 
-    def _tidy(self) -> None:
-        end = monotonic() + CLEAN_UP
+    def _tidy(self, until: float) -> None:
+        with self._ending:
+            if self._tidied:
+                return
+            self._tidied = True
         if self._must_stop():
-            self._stop()
+            self._stop(until)
         elif self._stop_sent is not None:
-            self._stop_sent.wait(CLEAN_UP)
+            self._stop_sent.wait(max(0.0, min(_STOP_WITHIN, until - monotonic())))
         if self.ours:
-            self._litter.discard(self.conversation_id, seconds=end - monotonic())
+            self._litter.discard(self.conversation_id, until=until)
 
 
 def _is_limit(exc: H2oError) -> bool:

@@ -8,7 +8,7 @@ from h2o_client.background import later, wait_until_empty
 from h2o_client.errors import H2oError, ProtocolError
 from h2o_client.generations.generation import delete_request, stop_request
 from h2o_client.log import log
-from h2o_client.timeouts import Timeouts
+from h2o_client.timeouts import Timeouts, monotonic
 from h2o_client.transport import Call, Transport, Woken
 from h2o_client.wire.refusal import refusal
 from h2o_client.wire.request import Request
@@ -16,6 +16,7 @@ from h2o_client.wire.request import Request
 CLEAN_UP = 5.0
 """Seconds that cleaning up may take, altogether."""
 
+_LEAST = 0.001  # seconds, where the time is over already
 _STOP = 2.0  # of them, at most, for a server that does not answer to a stop
 
 
@@ -54,22 +55,25 @@ class Litter:
         self._one_shots.clear()
         self.ending.clear()
 
-    def stop(self, conversation_id: str) -> None:
-        """Stops the answer that is being given in a conversation."""
-        failed = self._failed(stop_request(conversation_id), clean_up_call(_STOP))
+    def stop(self, conversation_id: str, *, until: float | None = None) -> None:
+        """Stops the answer that is being given in a conversation, in two seconds at most."""
+        soon = monotonic() + _STOP
+        call = clean_up_call(until=soon if until is None else min(soon, until))
+        failed = self._failed(stop_request(conversation_id), call)
         if failed is not None:
             log.info("the answer in %s may go on: %s", conversation_id, failed)
 
-    def discard(self, conversation_id: str, *, seconds: float = CLEAN_UP) -> None:
+    def discard(self, conversation_id: str, *, until: float | None = None) -> None:
         """Deletes a conversation. One that cannot be deleted now is tried again at the end."""
-        failed = self._discard(conversation_id, clean_up_call(seconds))
+        failed = self._discard(conversation_id, clean_up_call(until=until))
         if failed is not None:
             log.info("conversation %s could not be deleted yet: %s", conversation_id, failed)
 
-    def discard_all(self, seconds: float = CLEAN_UP) -> None:
-        """Deletes what is left, as at the end of a session, in so many seconds altogether."""
-        call = clean_up_call(seconds)
-        wait_until_empty(self.ending, seconds)
+    def discard_all(self, *, until: float | None = None) -> None:
+        """Deletes what is left, as at the end of a session, until then."""
+        until = monotonic() + CLEAN_UP if until is None else until
+        call = clean_up_call(until=until)
+        wait_until_empty(self.ending, until - monotonic())
         for conversation_id in list(self._conversations):
             failed = self._discard(conversation_id, call)
             if failed is not None:
@@ -111,6 +115,7 @@ class Litter:
         return None
 
 
-def clean_up_call(seconds: float = CLEAN_UP) -> Call:
-    """One that takes no longer than cleaning up may."""
+def clean_up_call(*, until: float | None = None) -> Call:
+    """One that takes no longer than cleaning up may, or goes on ``until`` then (monotonic)."""
+    seconds = CLEAN_UP if until is None else max(_LEAST, until - monotonic())
     return Call(Timeouts(connect=seconds, first_token=seconds, idle=seconds, total=seconds))

@@ -53,7 +53,7 @@ MODEL_WAS_DOWN = (
 class Closing(Protocol):
     """Something under way that the end of the session ends too."""
 
-    def end(self) -> None: ...
+    def end(self, *, until: float | None = None) -> None: ...
 
     def forget(self) -> None: ...
 
@@ -337,10 +337,10 @@ class Upstream:
         end = monotonic() + CLEAN_UP
         closing: set[object] = set()
         for exchange in list(self.live):
-            begun(exchange.end, pending=closing)
-        wait_until_empty(closing, CLEAN_UP)
+            begun(partial(exchange.end, until=end), pending=closing)
+        wait_until_empty(closing, end - monotonic())
         self.creations.close(end - monotonic())
-        self.litter.discard_all(max(0.5, end - monotonic()))
+        self.litter.discard_all(until=end)
         self.litter.forget()  # what could not be deleted now will not be tried again
         self.reader.close(end - monotonic())
         self.transport.close()

@@ -16,6 +16,7 @@ import pytest
 
 from chatui import ID, chat_ui, tokens
 from fake_chatui import FakeChatUi
+from fake_model import Says
 from h2o_client import H2oSession
 from local_service import PATIENCE, at_once
 from programs import start
@@ -114,6 +115,47 @@ def test_sigterm_as_an_exception_leaves_nothing() -> None:
     with ScriptedServer(chat_ui(stalling)) as server:
         assert terminated(server, first) == (0, "")
         assert server.paths()[-2:] == [f"POST {MESSAGE}/stop-generating", f"DELETE {MESSAGE}"]
+
+
+TASKS = """
+import asyncio, signal, sys
+from h2o_client import AsyncH2oSession
+
+async def one(client, number):
+    async with client.stream(f"Number {{number}}") as reply:
+        async for token in reply:
+            print(number, flush=True)
+
+async def work(url):
+    {first}
+    async with AsyncH2oSession(url) as client:
+        await asyncio.gather(*[one(client, number) for number in range(32)])
+
+try:
+    asyncio.run(work(sys.argv[1]))
+except asyncio.CancelledError:
+    print("stopped", flush=True)
+"""
+BY_EXIT = "signal.signal(signal.SIGTERM, lambda *_: sys.exit())"
+BY_CANCEL = """loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM to handle there")
+@pytest.mark.parametrize("first", [BY_EXIT, BY_CANCEL], ids=["exit", "cancel"])
+def test_sigterm_ends_a_program_of_tasks_which_leaves_nothing(first: str) -> None:
+    with FakeChatUi("0.10.0", answer=lambda prompt: Says(("a",), holds=True)) as server:
+        command = [sys.executable, "-c", TASKS.format(first=first), server.url]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        with start(command, **pipes, text=True, cwd=TESTS.parent) as program:
+            assert program.stdout is not None
+            begun = {program.stdout.readline() for _ in range(32)}
+            assert len(begun) == 32
+            program.send_signal(signal.SIGTERM)
+            rest, errors = program.communicate(timeout=PATIENCE)
+        assert (program.returncode, rest) == (0, "stopped\n" if first == BY_CANCEL else "")
+        assert errors == "" or first == BY_EXIT  # of which asyncio says what it thinks
+        server.wait_for(lambda fake: not fake.conversations)
 
 
 def test_a_pickled_session_goes_on_with_its_cookies_and_credentials() -> None:

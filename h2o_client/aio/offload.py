@@ -11,6 +11,7 @@ from contextvars import copy_context
 from typing import TypeVar, cast
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from h2o_client.background import undisturbed
@@ -48,19 +49,28 @@ async def in_thread(work: Callable[[], T]) -> T:
         with undisturbed():
             return work()
 
-    if hasattr(asyncio, "_nest_patched"):
+    if _runs_asyncio():
         return await _in_thread_of_its_own(left_alone)
     # A limiter for each call: none of them waits for another, and anyio's own is left alone.
     limiter = anyio.CapacityLimiter(1)
     return await anyio.to_thread.run_sync(left_alone, abandon_on_cancel=True, limiter=limiter)
 
 
-async def _in_thread_of_its_own(work: Callable[[], T]) -> T:
-    """The same where nest_asyncio runs one loop in another.
+def _runs_asyncio() -> bool:
+    """Whether asyncio runs this task. (trio can be a guest in a loop of asyncio.)"""
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False
 
-    anyio's threads would never end there, nor the program: they wait for the end of the outermost
-    task, which nest_asyncio does not tell of.
+
+async def _in_thread_of_its_own(work: Callable[[], T]) -> T:
+    """In asyncio, where the threads that anyio keeps would outlive the program.
+
+    They wait for the end of the outermost task, which a `sys.exit` of a signal handler does not
+    tell of, nor does nest_asyncio, which runs one loop in another.
     """
+    await anyio.lowlevel.checkpoint_if_cancelled()
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[T] = loop.create_future()
     context = copy_context()

@@ -252,11 +252,11 @@ class Call:
         self.give_slot_back()
 
     def give_slot_back(self) -> None:
-        """The call does not count as one of the session's answers any more."""
-        with self._lock:
-            slots, self._slots = self._slots, None
+        """The call does not count as one of the session's answers any more. Idempotent."""
+        slots = self._slots
         if slots is not None:
             slots.give_back(self)
+            self._slots = None  # and not before: an interrupt in between would lose it
 
 
 class CallLock:
