@@ -86,7 +86,7 @@ def find_elsewhere(
 ) -> Element | None:
     """A docstring names what is public without its module, from whichever module it is in."""
     domain = env.domains.python_domain
-    for module in ("h2o_client", "h2o_client.server", "h2o_client.pytest_plugin"):
+    for module in ("h2o_client", "h2o_client.server", "h2o_client.plugins.pytest"):
         name = f"{module}.{node['reftarget']}"
         found = domain.resolve_xref(env, node["refdoc"], app.builder, "obj", name, node, shown)
         if found is not None:

@@ -16,9 +16,12 @@ from h2o_client.version import __version__
 
 if TYPE_CHECKING:
     from h2o_client.aio import AsyncConversation, AsyncH2oSession, AsyncReply
+    from h2o_client.answer.reply import Answer, Reply
+    from h2o_client.answer.server_run import Running
     from h2o_client.calls import chat, stream
-    from h2o_client.check import Check
     from h2o_client.conversation import Conversation
+    from h2o_client.dialects.documents import Model, Settings, User
+    from h2o_client.doctor.steps import Check
     from h2o_client.errors import (
         AuthenticationError,
         ConfigurationError,
@@ -38,12 +41,9 @@ if TYPE_CHECKING:
         TransportTimeout,
         UnsupportedError,
     )
-    from h2o_client.generations.records import Model, Settings, User
     from h2o_client.messages import Message, Messages
     from h2o_client.options import Options
     from h2o_client.provider import AsyncGeneratorProvider, AsyncResult, H2o
-    from h2o_client.reply import Answer, Reply
-    from h2o_client.run import Running
     from h2o_client.session import H2oSession, Server
     from h2o_client.timeouts import Timeouts
     from h2o_client.wire.events import (
@@ -129,7 +129,7 @@ _MODULES = {
         "chat",
         "stream",
     ),
-    "h2o_client.check": ("Check",),
+    "h2o_client.doctor.steps": ("Check",),
     "h2o_client.conversation": ("Conversation",),
     "h2o_client.errors": (
         "AuthenticationError",
@@ -150,7 +150,7 @@ _MODULES = {
         "TransportTimeout",
         "UnsupportedError",
     ),
-    "h2o_client.generations.records": (
+    "h2o_client.dialects.documents": (
         "Model",
         "Settings",
         "User",
@@ -169,11 +169,11 @@ _MODULES = {
         "AsyncResult",
         "H2o",
     ),
-    "h2o_client.reply": (
+    "h2o_client.answer.reply": (
         "Answer",
         "Reply",
     ),
-    "h2o_client.run": ("Running",),
+    "h2o_client.answer.server_run": ("Running",),
     "h2o_client.session": (
         "H2oSession",
         "Server",

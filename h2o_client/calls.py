@@ -6,10 +6,10 @@ import ssl
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from h2o_client.answer.reply import Answer, Reply
 from h2o_client.conversation import Conversation
 from h2o_client.messages import Messages
 from h2o_client.options import Options, takes_options
-from h2o_client.reply import Answer, Reply
 from h2o_client.session import H2oSession
 from h2o_client.transport import Cookies
 
@@ -50,7 +50,7 @@ def stream(
     # Error trackers show what the frames of a traceback hold.
     del base_url, proxy, cookies, headers
     try:
-        conversation = Conversation(session._upstream, keep=keep)
+        conversation = Conversation(session._backend, keep=keep)
         words = conversation._words(messages, options, system=system)
         del messages, system
         reply = conversation._ask(words, options, once=not keep)
@@ -90,7 +90,7 @@ def chat(
     ) as session:
         # Error trackers show what the frames of a traceback hold.
         del base_url, proxy, cookies, headers
-        conversation = Conversation(session._upstream, keep=keep)
+        conversation = Conversation(session._backend, keep=keep)
         words = conversation._words(messages, options, system=system)
         del messages, system
         with conversation._ask(words, options, once=not keep) as reply:

@@ -10,24 +10,24 @@ from numbers import Integral
 from typing import TYPE_CHECKING
 
 from h2o_client import options as opts
+from h2o_client.answer.exchange import Exchange
+from h2o_client.answer.prompt import PromptRequest, Sent, Words
+from h2o_client.answer.reply import Answer, Reply
+from h2o_client.answer.resume import Resumption
+from h2o_client.answer.server_run import ResumeToken, Run
+from h2o_client.answer.storage import AnswerStorage
 from h2o_client.arguments import optional_text, text
-from h2o_client.background import completed
+from h2o_client.backend.backend import Backend
+from h2o_client.backend.background import completed
+from h2o_client.backend.cleanup import clean_up_call
+from h2o_client.dialects.dialect import Dialect
+from h2o_client.dialects.documents import is_id
 from h2o_client.errors import ConfigurationError, H2oError
-from h2o_client.exchange import Exchange
-from h2o_client.generations.generation import Generation
-from h2o_client.generations.records import is_id
-from h2o_client.litter import clean_up_call
 from h2o_client.locks import Guard
 from h2o_client.messages import Message, Messages
 from h2o_client.options import Options, takes_options
-from h2o_client.reply import Answer, Reply
-from h2o_client.resumption import Resumption
-from h2o_client.run import ResumeToken, Run
-from h2o_client.settling import Settling
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport import Call, Woken
-from h2o_client.turn import Sent, Turn, Words
-from h2o_client.upstream import Upstream
 from h2o_client.wire.request import Request
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Conversation:
 
     def __init__(
         self,
-        upstream: Upstream,
+        backend: Backend,
         *,
         id: str | None = None,
         system: str | None = None,
@@ -68,7 +68,7 @@ class Conversation:
             raise ConfigurationError("system= is for a new conversation, not for one that exists.")
         self.id = optional_text(id, "id=")
         self.title = title
-        self._upstream = upstream
+        self._backend = backend
         self._system = optional_text(system, "system=")
         self._system_said = False
         self._model = optional_text(model, "model=")
@@ -79,7 +79,7 @@ class Conversation:
         self._last: Sent | None = None
         self._is_lost = False  # the server certainly has not taken the last prompt
         self.on_wait: Callable[[], None] | None = None
-        self._settling = Settling(upstream, self._note_wait)
+        self._storage = AnswerStorage(backend, self._note_wait)
 
     @takes_options
     def stream(self, messages: Messages, **options: Unpack[Options]) -> Reply:
@@ -138,7 +138,7 @@ class Conversation:
         """
         if self.id is None:
             return []
-        stored = self._upstream.steady(partial(self._settling.settled, self.id, self._new_call()))
+        stored = self._backend.steady(partial(self._storage.settled, self.id, self._new_call()))
         self.title = stored.title or self.title
         return list(stored.messages)
 
@@ -154,9 +154,9 @@ class Conversation:
         if not title.strip() or len(title) > _LONGEST_TITLE:
             raise ConfigurationError(f"A title has 1 to {_LONGEST_TITLE} characters.")
         conversation_id = self._begun_id()
-        generation = self._upstream.prepared()
-        with self._upstream.doubting():
-            self._upstream.asking.do(generation.rename(conversation_id, title), feature="Renaming")
+        dialect = self._backend.prepared()
+        with self._backend.doubting():
+            self._backend.api.do(dialect.rename(conversation_id, title), feature="Renaming")
         self.title = title
 
     def summarize(self) -> str:
@@ -166,18 +166,18 @@ class Conversation:
         """
         conversation_id = self._begun_id()
         ask = self._settled(conversation_id).summarize(conversation_id)
-        with self._upstream.doubting():
-            self.title = self._upstream.asking.fetch(ask)
+        with self._backend.doubting():
+            self.title = self._backend.api.fetch(ask)
         return self.title
 
     def share(self) -> str:
         """The URL of a page that shows the conversation, as it is now, to anybody who has it."""
         conversation_id = self._begun_id()
         ask = self._settled(conversation_id).share(conversation_id)
-        with self._upstream.doubting():
-            shared = self._upstream.asking.fetch(ask)
+        with self._backend.doubting():
+            shared = self._backend.api.fetch(ask)
         # Whatever address the server gave: without ORIGIN it believes in another scheme or host.
-        return f"{self._upstream.transport.base_url}/r/{shared}"
+        return f"{self._backend.transport.base_url}/r/{shared}"
 
     def vote(self, score: int, message_id: str | None = None) -> None:
         """An opinion on the last answer, or on the one with ``message_id``: 1, -1, or 0 for none.
@@ -193,16 +193,16 @@ class Conversation:
             if not answers:
                 raise ConfigurationError("There is no answer to vote on yet.")
             message_id = answers[-1]
-        request = self._upstream.prepared().vote(conversation_id, message_id, int(score))
-        with self._upstream.doubting():
-            self._upstream.asking.do(request, feature="Voting")
+        request = self._backend.prepared().vote(conversation_id, message_id, int(score))
+        with self._backend.doubting():
+            self._backend.api.do(request, feature="Voting")
 
     def delete(self) -> None:
         """Deletes the conversation on the server and closes this. Raises what goes wrong."""
         self._end_exchange()
         if self.id is not None:
-            self._settling.forget(self.id)
-            self._upstream.delete(self.id)
+            self._storage.forget(self.id)
+            self._backend.delete(self.id)
         self._kept = self._closed = True
 
     def close(self) -> None:
@@ -212,9 +212,9 @@ class Conversation:
         conversation_id = self.id
         if conversation_id is not None and not self._kept:
             self._kept = True
-            self._settling.forget(conversation_id)
-            litter = self._upstream.litter
-            completed(lambda: litter.discard(conversation_id), pending=litter.ending)
+            self._storage.forget(conversation_id)
+            cleanup = self._backend.cleanup
+            completed(lambda: cleanup.discard(conversation_id), pending=cleanup.ending)
 
     def __enter__(self) -> Self:
         return self
@@ -254,16 +254,16 @@ class Conversation:
         ``begun`` is told of the exchange before anything is sent.
         """
         opts.check_options(options)
-        turn = Turn(
-            self._upstream,
-            self._settling,
+        turn = PromptRequest(
+            self._backend,
+            self._storage,
             words,
             options,
             last=self._last,
             is_lost=self._is_lost,
         )
         timeout = options.get("timeout")
-        timeouts = self._upstream.timeouts if timeout is None else Timeouts.of(timeout)
+        timeouts = self._backend.timeouts if timeout is None else Timeouts.of(timeout)
         exchange = self._begun(timeouts, once)
         if begun is not None:
             begun(exchange)
@@ -278,45 +278,45 @@ class Conversation:
                 self._is_lost = exc.resendable is True
             raise
 
-    def _send(self, turn: Turn, exchange: Exchange, once: bool) -> None:
+    def _send(self, turn: PromptRequest, exchange: Exchange, once: bool) -> None:
         """Sends the message, once. What is asked before it is asked again of another server."""
-        upstream, call, begun = self._upstream, exchange.call, self.id is not None
+        backend, call, begun = self._backend, exchange.call, self.id is not None
         prepare = partial(turn.prepare, self._model, call, begun=begun)
-        upstream.steady(prepare, call)
-        with upstream.doubting(call):
+        backend.steady(prepare, call)
+        with backend.doubting(call):
             leaf = self._made(turn, call)
         assert self.id is not None
         self._system_said = self._system_said or turn.preprompt is not None
         exchange.begin_in(self.id)
         if once:
-            upstream.litter.note_one_shot(self.id)
-        request = upstream.steady(partial(self._message, turn, exchange, leaf, prepare), call)
+            backend.cleanup.note_one_shot(self.id)
+        request = backend.steady(partial(self._message, turn, exchange, leaf, prepare), call)
         self._last, self._is_lost = turn.sent, False
-        exchange.stored = self._settling.read_back
+        exchange.stored = self._storage.read_back
         exchange.resumption = self._resumption_of(exchange, turn.run)
         exchange.transcript.sources = turn.sources
         exchange.begin_with(turn.steps)
         if not turn.answer_id:
             exchange.learned = None if once else partial(turn.learn, self.id)
-        with upstream.doubting(call):
+        with backend.doubting(call):
             exchange.send(request)
 
     def _message(
         self,
-        turn: Turn,
+        turn: PromptRequest,
         exchange: Exchange,
         leaf: str | None,
-        prepare: Callable[[], Generation],
+        prepare: Callable[[], Dialect],
     ) -> Request:
-        generation = prepare()
+        dialect = prepare()
         exchange.answer_id = turn.answer_id
-        request = turn.request(generation, exchange.conversation_id, leaf, exchange.call)
-        exchange.generation = turn.generation
+        request = turn.request(dialect, exchange.conversation_id, leaf, exchange.call)
+        exchange.dialect = turn.dialect
         exchange.former_answer = turn.former_answer
         return request
 
     def _resumption_of(self, exchange: Exchange, run: Run | None) -> Resumption | None:
-        most = self._upstream.transport.max_retries
+        most = self._backend.transport.max_retries
         return None if run is None else Resumption(exchange, run, most=most)
 
     def _take_up(
@@ -344,19 +344,19 @@ class Conversation:
             raise
 
     def _taken_up(self, token: ResumeToken, exchange: Exchange) -> str:
-        generation = self._upstream.found(exchange.call).generation
-        self._upstream.prepared(exchange.call)
-        if not generation.keeps_runs:
-            raise generation.cannot("Resuming an answer")
-        stored = self._upstream.conversation(token.conversation_id, exchange.call)
-        run = Run(self._upstream, generation, token.conversation_id, id=token.run_id)
-        exchange.generation = generation
+        dialect = self._backend.found(exchange.call).dialect
+        self._backend.prepared(exchange.call)
+        if not dialect.keeps_runs:
+            raise dialect.cannot("Resuming an answer")
+        stored = self._backend.conversation(token.conversation_id, exchange.call)
+        run = Run(self._backend, dialect, token.conversation_id, id=token.run_id)
+        exchange.dialect = dialect
         exchange.passed_over = exchange.resumed_from = token.position
         exchange.resumption = self._resumption_of(exchange, run)
         exchange.learned = partial(_answer_of, run)
-        exchange.stored = self._settling.read_back
+        exchange.stored = self._storage.read_back
         if exchange.ours:
-            self._upstream.litter.add(token.conversation_id)
+            self._backend.cleanup.add(token.conversation_id)
         exchange.begin_in(token.conversation_id)
         answer_id = stored.runs.get(token.run_id)
         exchange.take_up(may_run=answer_id is None or answer_id in stored.unfinished)
@@ -382,7 +382,7 @@ class Conversation:
                     "the session, or one conversation each."
                 )
             self._exchange = Exchange(
-                self._upstream,
+                self._backend,
                 timeouts=timeouts,
                 ours=once,
                 kept=self._kept and not once,
@@ -396,11 +396,11 @@ class Conversation:
         with self._lock:
             self.title = exchange.transcript.title or self.title
             if exchange.transcript.malformed is not None:
-                self._upstream.doubt()
+                self._backend.doubt()
             if exchange.is_foreign:
-                self._upstream.doubt()
+                self._backend.doubt()
             else:
-                self._settling.note(exchange)
+                self._storage.note(exchange)
 
     def _note_title(self, title: str) -> None:
         self.title = title
@@ -414,24 +414,24 @@ class Conversation:
         if exchange is not None:
             exchange.end()
 
-    def _made(self, turn: Turn, call: Call) -> str | None:
+    def _made(self, turn: PromptRequest, call: Call) -> str | None:
         """Sees that there is a conversation; its leaf, if it is told with its id."""
         if self.id is not None:
             return None
-        created = self._upstream.create(turn.model.id, turn.preprompt, call)
+        created = self._backend.create(turn.model.id, turn.preprompt, call)
         self.id = created.id
         if self._kept:
-            self._upstream.litter.release(self.id)
+            self._backend.cleanup.release(self.id)
         elif self._closed:
-            self._upstream.litter.discard(self.id)
+            self._backend.cleanup.discard(self.id)
             raise Woken
         return created.leaf
 
-    def _settled(self, conversation_id: str) -> Generation:
-        """The server's generation, once what was said last is stored."""
+    def _settled(self, conversation_id: str) -> Dialect:
+        """The server's dialect, once what was said last is stored."""
         call = self._new_call()
-        self._upstream.steady(partial(self._settling.wait, conversation_id, call), call)
-        return self._upstream.prepared(call)
+        self._backend.steady(partial(self._storage.wait, conversation_id, call), call)
+        return self._backend.prepared(call)
 
     def _begun_id(self) -> str:
         if self.id is None:
@@ -439,7 +439,7 @@ class Conversation:
         return self.id
 
     def _new_call(self) -> Call:
-        return Call(self._upstream.timeouts)
+        return Call(self._backend.timeouts)
 
 
 def _answer_of(run: Run) -> str | None:

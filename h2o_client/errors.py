@@ -114,7 +114,7 @@ class UnsupportedError(H2oError):
     """The server's generation cannot do ``feature``."""
 
     def __init__(self, feature: str, generation: str, hint: str = "") -> None:
-        super().__init__(_join(f"{feature} is not something {generation} can do", hint))
+        super().__init__(_join(f"{feature} is not supported by {generation}", hint))
         self.feature = feature
         self.generation = generation
 

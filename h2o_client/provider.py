@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Generator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from h2o_client.aio.reply import AsyncReply, asker
+from h2o_client.answer.exchange import Exchange
+from h2o_client.backend.backend import DEFAULT_MODEL, DEFAULT_URL
 from h2o_client.conversation import Conversation
-from h2o_client.exchange import Exchange
 from h2o_client.messages import Messages
 from h2o_client.options import Options
 from h2o_client.session import H2oSession
-from h2o_client.upstream import DEFAULT_MODEL, DEFAULT_URL
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -96,9 +96,9 @@ class H2o(AsyncGeneratorProvider):
         asked = model or (None if elsewhere and cls.model == DEFAULT_MODEL else cls.model)
         session = H2oSession(cls.url if named else None, model=asked, proxy=proxy)
         # As the ancestor did: the caller's parameters over its own, whatever the server has.
-        session._upstream.server_samples = False
+        session._backend.server_samples = False
         options: Options = {"parameters": kwargs}
-        conversation = Conversation(session._upstream)
+        conversation = Conversation(session._backend)
         words = conversation._words(messages, options)
         ask = asker(conversation, words, options, once=True)
 

@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from h2o_client.answer.exchange import Exchange
+from h2o_client.answer.reply import Answer, Reply
+from h2o_client.answer.server_run import ResumeToken, Running, running
 from h2o_client.arguments import document, optional_text, texts
-from h2o_client.background import completed
+from h2o_client.backend.backend import DEFAULT_URL, Backend
+from h2o_client.backend.background import completed
 from h2o_client.conversation import Conversation
+from h2o_client.dialects.documents import Entries, Entry, Model, Settings, User, may_be_told
 from h2o_client.errors import ConfigurationError, ProtocolError
-from h2o_client.exchange import Exchange
-from h2o_client.generations.records import Entries, Entry, Model, Settings, User, may_be_told
 from h2o_client.messages import Messages
 from h2o_client.options import Options, takes_options
 from h2o_client.printable import printable
-from h2o_client.reply import Answer, Reply
-from h2o_client.run import ResumeToken, Running, running
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport import Cookies, Transport
-from h2o_client.upstream import DEFAULT_URL, Upstream
 from h2o_client.warning import warn
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-    from h2o_client.check import Check
+    from h2o_client.doctor.steps import Check
 
 _MOST_CONVERSATIONS = 100_000
 
@@ -38,13 +38,12 @@ _MOST_CONVERSATIONS = 100_000
 class Server(msgspec.Struct, frozen=True, kw_only=True):
     """What was found at the other end.
 
-    ``generation`` is a letter from A (2023) to F, ``name`` the versions that speak it, ``version``
-    what could be told more exactly ("" if nothing), and ``found_by`` the sign that told.
+    ``versions`` names those that speak as this server does ("chat-ui v0.9.6 to v0.10.0"),
+    ``version`` is more exact where a sign told more, else "", and ``found_by`` is that sign.
     """
 
     base_url: str
-    generation: str
-    name: str
+    versions: str
     version: str
     found_by: str
 
@@ -135,7 +134,7 @@ class H2oSession:
             max_connections=max_connections,
             max_retries=max_retries if named else 0,
         )
-        self._upstream = Upstream(
+        self._backend = Backend(
             self._transport,
             timeouts=Timeouts.of(timeout),
             model=model,
@@ -176,7 +175,7 @@ class H2oSession:
         `TransportError` and `TransportTimeout` for the network; iterating raises those and
         `GenerationError`, `IncompleteAnswerError`, `ProtocolError`, with ``.partial``.
         """
-        conversation = Conversation(self._upstream, model=model, keep=keep)
+        conversation = Conversation(self._backend, model=model, keep=keep)
         words = conversation._words(messages, options, system=system)
         del messages, system  # error trackers show what the frames of a traceback hold
         return conversation._ask(words, options, once=not keep)
@@ -192,7 +191,7 @@ class H2oSession:
         **options: Unpack[Options],
     ) -> Answer:
         """The whole answer to ``messages``; arguments and errors as `stream`."""
-        conversation = Conversation(self._upstream, model=model, keep=keep)
+        conversation = Conversation(self._backend, model=model, keep=keep)
         words = conversation._words(messages, options, system=system)
         del messages, system  # error trackers show what the frames of a traceback hold
         with conversation._ask(words, options, once=not keep) as reply:
@@ -210,7 +209,7 @@ class H2oSession:
 
         A new one is deleted when it is closed, unless ``keep=True``. Sends nothing yet.
         """
-        return Conversation(self._upstream, id=id, system=system, model=model, keep=keep)
+        return Conversation(self._backend, id=id, system=system, model=model, keep=keep)
 
     def resume(
         self,
@@ -242,7 +241,7 @@ class H2oSession:
         Whoever has lost an answer finds it here: `resume` takes its ``resume_token``. Raises
         `UnsupportedError` where servers keep no runs (before July 2026).
         """
-        return self._upstream.steady(lambda: running(self._upstream))
+        return self._backend.steady(lambda: running(self._backend))
 
     def save_cookies(self, path: str | os.PathLike[str]) -> None:
         """Writes the session's cookies to a Netscape cookie file that only its owner can read.
@@ -256,7 +255,7 @@ class H2oSession:
 
         Accepts no terms, and needs no login where the server's first page is open.
         """
-        return list(self._upstream.steady(self._upstream.models))
+        return list(self._backend.steady(self._backend.models))
 
     def conversations(self) -> Iterator[Conversation]:
         """The conversations of this session, or of the user whose cookie it has, latest first.
@@ -267,15 +266,15 @@ class H2oSession:
         `ProtocolError` for a list of over 100,000.
         """
         for entry in self._entries():
-            yield Conversation(self._upstream, id=entry.id, model=entry.model, title=entry.title)
+            yield Conversation(self._backend, id=entry.id, model=entry.model, title=entry.title)
 
     def delete_conversations(self) -> None:
         """Deletes all conversations of this session, or of the user whose cookie it has."""
-        self._upstream.steady(self._upstream.delete_all)
+        self._backend.steady(self._backend.delete_all)
 
     def settings(self) -> Settings:
         """The session's settings as the server has them."""
-        return self._upstream.steady(self._upstream.settings)
+        return self._backend.steady(self._backend.settings)
 
     def update_settings(
         self,
@@ -309,8 +308,8 @@ class H2oSession:
                 others={**before.others, **changes},
             )
 
-        self._upstream.change_settings(changed)
-        after = self._upstream.settings()
+        self._backend.change_settings(changed)
+        after = self._backend.settings()
         kept = after.others
         dropped = [
             name for name in changes if may_be_told(name) and kept.get(name) != changes[name]
@@ -322,15 +321,14 @@ class H2oSession:
 
     def user(self) -> User | None:
         """Who is logged in; None for a session without a login. Accepts no terms."""
-        return self._upstream.steady(lambda: self._upstream.user())
+        return self._backend.steady(lambda: self._backend.user())
 
     def server(self) -> Server:
         """Which chat-ui this is, and how that was found out. Accepts no terms."""
-        found = self._upstream.found()
+        found = self._backend.found()
         return Server(
             base_url=self.base_url,
-            generation=found.generation.letter,
-            name=found.generation.name,
+            versions=found.dialect.name,
             version=found.version,
             found_by=found.why,
         )
@@ -342,7 +340,7 @@ class H2oSession:
         login and models to a conversation that is made, asked something, and deleted. A `Check`
         comes as soon as its step is done; what fails says its likely cause and what to do.
         """
-        from h2o_client.check import Said, checks
+        from h2o_client.doctor.steps import Said, checks
 
         arguments = self._arguments
         said = Said(
@@ -351,11 +349,11 @@ class H2oSession:
             server_version=arguments["server_version"],
             accept_terms=arguments["accept_terms"],
         )
-        return checks(self._upstream, said, self._server_at)
+        return checks(self._backend, said, self._server_at)
 
     def close(self) -> None:
         """Stops what is unfinished, deletes what was made for it, closes connections."""
-        completed(self._upstream.close)
+        completed(self._backend.close)
 
     def __enter__(self) -> Self:
         return self
@@ -393,9 +391,9 @@ class H2oSession:
         *,
         delete: bool,
     ) -> Reply:
-        delete = delete or self._upstream.litter.is_one_shot(token.conversation_id)
-        conversation = Conversation(self._upstream, id=token.conversation_id)
-        timeouts = self._upstream.timeouts if timeout is None else Timeouts.of(timeout)
+        delete = delete or self._backend.cleanup.is_one_shot(token.conversation_id)
+        conversation = Conversation(self._backend, id=token.conversation_id)
+        timeouts = self._backend.timeouts if timeout is None else Timeouts.of(timeout)
         return conversation._take_up(token, timeouts, begun, delete=delete)
 
     def _server_at(self, base_url: str) -> Server:
@@ -415,9 +413,9 @@ class H2oSession:
         while fresh:
             fresh = False
             for page in count():
-                found = self._upstream.steady(lambda page=page: self._page(page))  # type: ignore[misc]
+                found = self._backend.steady(lambda page=page: self._page(page))  # type: ignore[misc]
                 if not found.entries and not seen:
-                    self._upstream.check_login()
+                    self._backend.check_login()
                 new = [entry for entry in found.entries if entry.id not in seen]
                 if not new:
                     break
@@ -431,7 +429,7 @@ class H2oSession:
                     break
 
     def _page(self, number: int) -> Entries:
-        return self._upstream.asking.fetch(self._upstream.prepared().conversations(number))
+        return self._backend.api.fetch(self._backend.prepared().conversations(number))
 
 
 def _unpickled(arguments: dict[str, Any], cookies: list[Cookie], given: bool) -> H2oSession:

@@ -70,7 +70,7 @@ def open_session() -> Iterator[Callable[..., H2oSession]]:
 @pytest.fixture
 def reads_back_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a failure what is stored is looked for once, which here is never anything."""
-    monkeypatch.setattr("h2o_client.settling._READ_BACK_WITHIN", 0.0)
+    monkeypatch.setattr("h2o_client.answer.storage._READ_BACK_WITHIN", 0.0)
 
 
 @pytest.fixture

@@ -42,6 +42,21 @@ def letter(version: str) -> str:
     return VERSIONS[version].letter
 
 
+def spoken(version: str) -> str:
+    """What `H2oSession.server` says of the versions that speak as this one."""
+    return _SPOKEN[letter(version)]
+
+
+_SPOKEN = {
+    "A": "chat-ui v0.3 to v0.6",
+    "B": "chat-ui v0.7",
+    "C": "chat-ui v0.8 to v0.9.1",
+    "D": "chat-ui v0.9.2 to v0.9.5",
+    "E": "chat-ui v0.9.6 to v0.10.0",
+    "F": "chat-ui since July 2026",
+}
+
+
 def stops(version: str) -> bool:
     """Whether stops work."""
     return VERSIONS[version].stops

@@ -358,7 +358,7 @@ async def test_what_a_cancelled_reader_had_read_is_on_the_error_of_a_later_one()
 async def test_stop_from_another_task_takes_nothing_from_a_reader_that_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("h2o_client.exchange._LAST_WORDS", PATIENCE)
+    monkeypatch.setattr("h2o_client.answer.exchange._LAST_WORDS", PATIENCE)
     stopped = threading.Event()
 
     def message(exchange: Exchange) -> None:
@@ -383,7 +383,7 @@ async def test_stop_from_another_task_takes_nothing_from_a_reader_that_waits(
 async def test_a_deaf_server_does_not_hold_a_cancelled_reader(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("h2o_client.litter._STOP", PATIENCE)
+    monkeypatch.setattr("h2o_client.backend.cleanup._STOP", PATIENCE)
     with ScriptedServer(chat_ui(stalls("a"), stop=silent, delete=silent)) as server:
         client = AsyncH2oSession(server.url, max_retries=0)
         reply = client.stream("Hi")
@@ -505,7 +505,7 @@ async def test_a_consumer_that_stops_reading_is_waited_for() -> None:
 
 @pytest.mark.parametrize("how", ["end", "break", "cancel", "fail"])
 async def test_twenty_runs_leave_nothing(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("h2o_client.settling._READ_BACK_WITHIN", 0.01)
+    monkeypatch.setattr("h2o_client.answer.storage._READ_BACK_WITHIN", 0.01)
     script = streams(tokens("a", "b")) if how == "end" else stalls("a")
     script = broken if how == "fail" else script
     with ScriptedServer(chat_ui(script)) as server:

@@ -95,7 +95,7 @@ async def test_a_conversation_of_several_turns() -> None:
                 assert repr(chat) == "<AsyncConversation not begun>"
                 assert (await chat.chat("Hi")).text == "Hello there"
                 assert chat.id == ID
-                unsettled = client.wrapped._upstream.unsettled
+                unsettled = client.wrapped._backend.unsettled
                 unsettled.clear()  # the script stores no ids of ours
                 assert [token async for token in chat.retry()] == ["Hello", " there"]
                 unsettled.clear()
@@ -168,7 +168,7 @@ async def test_what_a_session_lists_and_sets() -> None:
             user = await client.user()
             assert user is not None
             assert user.name == "ada"
-            assert (await client.server()).generation == "A"
+            assert (await client.server()).versions == "chat-ui v0.3 to v0.6"
             assert (await client.settings()).active_model == MODEL
             await client.update_settings(model="other", share_data=False)
             posted = [each.body for each in server.requests if each.path == "/settings"][-1]

@@ -18,8 +18,8 @@ import pytest
 from fake_chatui import FakeChatUi
 from fake_checks import every_generation, letter, talking
 from h2o_client import ConfigurationError, H2oSession, Message
+from h2o_client.answer.uploads import read_uploads
 from h2o_client.arguments import document, optional_text, text, texts
-from h2o_client.uploads import read_uploads
 
 HALF = "half \ud83e"
 

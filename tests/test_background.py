@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
-from h2o_client import background
-from h2o_client.background import completed, do_postponed, later, wait_until_empty
+from h2o_client.backend import background
+from h2o_client.backend.background import completed, do_postponed, later, wait_until_empty
 from local_service import PATIENCE
 
 

@@ -14,11 +14,11 @@ import pytest
 from chatui import LAYOUT, no_such_page
 from fake_chatui import FakeChatUi
 from h2o_client import H2oSession, ProtocolError, Timeouts, TransportError, TransportTimeout
-from h2o_client.asking import Asking
-from h2o_client.background_reader import BackgroundReader
-from h2o_client.generations.generation import Ask
-from h2o_client.generations.v0_3 import WebSearchReader
-from h2o_client.generations.v0_8 import V0_8, read_model_list
+from h2o_client.backend.api_client import ApiClient
+from h2o_client.backend.background_reader import BackgroundReader
+from h2o_client.dialects.dialect import Ask
+from h2o_client.dialects.v0_3 import WebSearchReader
+from h2o_client.dialects.v0_8 import V0_8, read_model_list
 from h2o_client.timeouts import Clock
 from h2o_client.transport import Call, Transport, Woken
 from h2o_client.wire import pagedata, superjson
@@ -140,7 +140,7 @@ def test_times_count_while_an_answer_is_decoded(
     call = Call(timeouts)
     call.clock.hold()  # the caller's own time counts for total only
     with pytest.raises(TransportTimeout) as caught:
-        Asking(transport, timeouts).understood(Ask(get("/"), read), body, call)
+        ApiClient(transport, timeouts).understood(Ask(get("/"), read), body, call)
     assert caught.value.which == "total"
     transport.close()
 
@@ -150,7 +150,7 @@ def test_a_session_that_is_closed_ends_the_decoding() -> None:
     call = Call(Timeouts())
     call.wake()
     with pytest.raises(Woken):
-        Asking(transport, Timeouts()).understood(Ask(get("/"), read_model_list), b"[{}]", call)
+        ApiClient(transport, Timeouts()).understood(Ask(get("/"), read_model_list), b"[{}]", call)
     transport.close()
 
 

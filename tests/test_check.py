@@ -21,10 +21,10 @@ from h2o_client import (
     H2oSession,
     ServerError,
     Timeouts,
-    background,
-    check,
 )
-from h2o_client.background import wait_until_empty
+from h2o_client.backend import background
+from h2o_client.backend.background import wait_until_empty
+from h2o_client.doctor import steps
 from h2o_client.server import serve
 from h2o_client.transport import Call
 from h2o_client.wire import pagedata
@@ -108,7 +108,7 @@ def test_what_is_dropped_in_the_middle_is_cleaned_up_at_once(last: str) -> None:
             if check.name == last:
                 break
         # Behind what is being cleaned up just now.
-        wait_until_empty(client._upstream.litter.ending)
+        wait_until_empty(client._backend.cleanup.ending)
         assert server.count("DELETE") == 1
         assert server.conversations == {}
         assert client.chat("Hello").text
@@ -419,8 +419,8 @@ def test_a_model_that_is_silent_in_the_middle() -> None:
 def test_an_answer_that_hangs_is_not_waited_for_as_long_as_it_may(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("h2o_client.check._LONGEST", 0.3)
-    monkeypatch.setattr("h2o_client.check._SILENT", 0.2)
+    monkeypatch.setattr("h2o_client.doctor.steps._LONGEST", 0.3)
+    monkeypatch.setattr("h2o_client.doctor.steps._SILENT", 0.2)
     with FakeChatUi("head", answer=[Says(("Hello",), holds=True)]) as server:
         failed = failure(checked(server.url))
         assert failed.name == "answer"
@@ -446,8 +446,8 @@ class Dripping(tuple[str, ...]):
 def test_an_answer_that_drips_is_stopped_after_a_while(
     version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("h2o_client.check._ENOUGH", 10**9)
-    monkeypatch.setattr("h2o_client.check._LONGEST", 0.2)
+    monkeypatch.setattr("h2o_client.doctor.steps._ENOUGH", 10**9)
+    monkeypatch.setattr("h2o_client.doctor.steps._LONGEST", 0.2)
     tokens = Dripping(("word ",))
     with FakeChatUi(version, answer=[Says(tokens)]) as server:
         found = {check.name: check for check in checked(server.url)}
@@ -495,7 +495,7 @@ def test_a_session_waits_as_long_as_it_was_told(monkeypatch: pytest.MonkeyPatch)
         told.append(timeouts)
         return Call(timeouts)
 
-    monkeypatch.setattr(check, "Call", noted)
+    monkeypatch.setattr(steps, "Call", noted)
     with FakeChatUi("0.9.4") as server:
         checked(server.url, timeout=Timeouts(connect=11, first_token=120, idle=90, total=1000))
     assert set(told) == {Timeouts(connect=11, first_token=120, idle=90)}
@@ -535,13 +535,13 @@ def test_models_that_were_not_loaded_when_the_server_started(version: str) -> No
 @pytest.mark.parametrize(
     ("version", "said"),
     [
-        ("0.3", "chat-ui v0.3 to v0.6 (generation A), 0.3"),
-        ("0.6", "chat-ui v0.3 to v0.6 (generation A), 0.5 to 0.6"),
-        ("0.7", "chat-ui v0.7 (generation B)"),
-        ("0.8.4", "chat-ui v0.8 to v0.9.1 (generation C), 0.8 to 0.8.4"),
-        ("0.9.5", "chat-ui v0.9.2 to v0.9.5 (generation D), 0.9.5"),
-        ("0.9.6", "chat-ui v0.9.6 to v0.10.0 (generation E)"),
-        ("head", "chat-ui since July 2026 (generation F), after 0.10.0"),
+        ("0.3", "chat-ui v0.3 to v0.6, 0.3"),
+        ("0.6", "chat-ui v0.3 to v0.6, 0.5 to 0.6"),
+        ("0.7", "chat-ui v0.7"),
+        ("0.8.4", "chat-ui v0.8 to v0.9.1, 0.8 to 0.8.4"),
+        ("0.9.5", "chat-ui v0.9.2 to v0.9.5, 0.9.5"),
+        ("0.9.6", "chat-ui v0.9.6 to v0.10.0"),
+        ("head", "chat-ui since July 2026, after 0.10.0"),
     ],
 )
 def test_the_version_is_told_as_exactly_as_it_is_known(version: str, said: str) -> None:

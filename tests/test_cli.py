@@ -173,7 +173,7 @@ def test_files_that_a_server_cannot_take_are_status_2(
     with FakeChatUi("0.4") as server:
         assert run(["--url", server.url, "--file", str(path), "What is this?"]) == 2
         assert server.prompts == []
-    assert "is not something chat-ui v0.3 to v0.6 can do" in capsys.readouterr().err
+    assert "is not supported by chat-ui v0.3 to v0.6" in capsys.readouterr().err
 
 
 def test_the_servers_version_can_be_said(no_stdin: None) -> None:

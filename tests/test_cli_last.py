@@ -15,10 +15,10 @@ import msgspec
 import pytest
 
 from h2o_client import GenerationError, H2oError, H2oSession, IncompleteAnswerError, TransportError
+from h2o_client.answer.server_run import ResumeToken
 from h2o_client.cli import last
 from h2o_client.cli.cookies import Saved
 from h2o_client.cli.last import Last, kept, latest
-from h2o_client.run import ResumeToken
 
 URL = "http://localhost:3000"
 ROOT = Path(__file__).parents[1]

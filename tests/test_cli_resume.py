@@ -18,10 +18,10 @@ import fake_model
 import fake_server
 from fake_chatui import FakeChatUi
 from fake_model import Says
+from h2o_client.answer.server_run import ResumeToken
 from h2o_client.cli import run
 from h2o_client.cli.last import Last
 from h2o_client.cli.resume import command
-from h2o_client.run import ResumeToken
 from local_service import PATIENCE
 from programs import start
 from proxies import LoggingProxy

@@ -22,9 +22,9 @@ from h2o_client import (
     ServerError,
     Timeouts,
     TransportTimeout,
-    settling,
 )
-from h2o_client.background_reader import Ending
+from h2o_client.answer import storage
+from h2o_client.backend.background_reader import Ending
 from h2o_client.wire import pagedata
 from h2o_client.wire.pagedata import Failed, Skipped
 from local_service import PATIENCE, at_once
@@ -95,7 +95,7 @@ def test_a_message_before_which_an_answer_is_not_stored_is_not_sent(
     open_session: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("_PATIENCE", "_STORED_WITHIN"):
-        monkeypatch.setattr(f"h2o_client.settling.{name}", 0.3)
+        monkeypatch.setattr(f"h2o_client.answer.storage.{name}", 0.3)
     stored = Stored(late=1000)
     with (
         ScriptedServer(chat_ui(stored.message, read=stored.read)) as server,
@@ -112,7 +112,7 @@ def test_a_message_before_which_an_answer_is_not_stored_is_not_sent(
 def test_an_answer_that_is_never_stored_does_not_close_its_conversation(
     open_session: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(settling._STORED_AFTER, Ending.COMPLETE, 0.1)
+    monkeypatch.setitem(storage._STORED_AFTER, Ending.COMPLETE, 0.1)
     stored = Stored(late=1000)
     with ScriptedServer(chat_ui(stored.message, read=stored.read)) as server:
         with open_session(server.url).conversation() as chat, caplog.at_level(logging.WARNING):

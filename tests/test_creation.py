@@ -123,8 +123,8 @@ async def test_a_conversation_made_too_late_is_deleted_in_async_code_too() -> No
 def test_what_a_server_never_makes_is_given_up_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("h2o_client.upstream.CLEAN_UP", 0.3)
-    monkeypatch.setattr("h2o_client.creation.CLEAN_UP", 0.3)
+    monkeypatch.setattr("h2o_client.backend.backend.CLEAN_UP", 0.3)
+    monkeypatch.setattr("h2o_client.backend.creation.CLEAN_UP", 0.3)
     slow = Slow()
     with ScriptedServer(chat_ui(create=slow)) as server:
         with caplog.at_level(logging.WARNING), H2oSession(server.url) as client:

@@ -7,16 +7,16 @@ from collections.abc import Mapping
 
 import pytest
 
+from h2o_client.dialects import detection
+from h2o_client.dialects.detection import Found
+from h2o_client.dialects.dialect import Refused
+from h2o_client.dialects.documents import Layout, Settings
+from h2o_client.dialects.latest import Latest
+from h2o_client.dialects.v0_7 import V0_7
+from h2o_client.dialects.v0_8 import V0_8
+from h2o_client.dialects.v0_9_2 import V0_9_2
+from h2o_client.dialects.v0_9_6 import V0_9_6
 from h2o_client.errors import ConfigurationError, UnsupportedError
-from h2o_client.generations import detect
-from h2o_client.generations.detect import Found
-from h2o_client.generations.generation import Refused
-from h2o_client.generations.latest import Latest
-from h2o_client.generations.records import Layout, Settings
-from h2o_client.generations.v0_7 import V0_7
-from h2o_client.generations.v0_8 import V0_8
-from h2o_client.generations.v0_9_2 import V0_9_2
-from h2o_client.generations.v0_9_6 import V0_9_6
 from h2o_client.wire import pagedata
 from h2o_client.wire.pagedata import Data, Failed
 from recordings import recording
@@ -36,7 +36,7 @@ def by_page(
     status: int = 404,
     kind: str = "application/json",
 ) -> Found:
-    return detect.by_page(first, status, kind, page_of(node))
+    return detection.by_page(first, status, kind, page_of(node))
 
 
 @pytest.mark.parametrize(
@@ -49,9 +49,9 @@ def by_page(
     ],
 )
 def test_real_lists_of_models_tell_the_generation(name: str, letter: str, settled: bool) -> None:
-    found = detect.by_models(recording(name).payload)
+    found = detection.by_models(recording(name).payload)
     assert found is not None
-    assert (found.generation.letter, found.settled) == (letter, settled)
+    assert (found.dialect.letter, found.settled) == (letter, settled)
     assert found.models is not None
     assert found.models[0].id == "h2oai/h2ogpt-gm-oasst1-en-2048-falcon-40b-v1"
     assert "/api/models lists models with" in found.why
@@ -73,14 +73,14 @@ def test_real_lists_of_models_tell_the_generation(name: str, letter: str, settle
     ],
 )
 def test_what_is_no_list_of_models_leaves_it_to_the_page(body: bytes) -> None:
-    assert detect.by_models(body) is None
+    assert detection.by_models(body) is None
 
 
 def test_the_beginning_of_a_page_is_enough_and_of_a_list_it_is_not() -> None:
-    assert detect.is_enough(b"  <!doctype")
-    assert detect.is_enough(b'{"message":')
-    assert not detect.is_enough(b' [{"id":')
-    assert not detect.is_enough(b"  ")
+    assert detection.is_enough(b"  <!doctype")
+    assert detection.is_enough(b'{"message":')
+    assert not detection.is_enough(b' [{"id":')
+    assert not detection.is_enough(b"  ")
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_the_beginning_of_a_page_is_enough_and_of_a_list_it_is_not() -> None:
     ],
 )
 def test_real_pages_tell_the_generation(name: str, letter: str, version: str) -> None:
-    found = detect.by_page(PAGE, 404, "application/json", recording(name).payload)
-    assert (found.generation.letter, found.version) == (letter, version)
+    found = detection.by_page(PAGE, 404, "application/json", recording(name).payload)
+    assert (found.dialect.letter, found.version) == (letter, version)
     assert found.layout is not None
     assert found.layout.models[0].id == "h2oai/h2ogpt-gm-oasst1-en-2048-falcon-40b-v1"
 
@@ -108,9 +108,9 @@ def test_real_pages_tell_the_generation(name: str, letter: str, version: str) ->
 def test_with_the_api_off_the_pages_type_tells(
     name: str, kind: str, letter: str, version: str, first: bytes
 ) -> None:
-    found = detect.by_page(first, 403, kind, recording(name).payload)
-    assert found.generation.letter == letter
-    assert not found.generation.api
+    found = detection.by_page(first, 403, kind, recording(name).payload)
+    assert found.dialect.letter == letter
+    assert not found.dialect.api
     assert "switched off" in found.why
     assert (found.version, found.settled) == (version, True)
 
@@ -128,25 +128,25 @@ def test_with_the_api_off_the_pages_type_tells(
 )
 def test_the_versions_of_2023_are_told_apart(node: dict[str, object], version: str) -> None:
     found = by_page(node)
-    assert (found.generation.letter, found.version) == ("A", version)
+    assert (found.dialect.letter, found.version) == ("A", version)
 
 
 def test_a_later_page_whose_api_is_not_to_be_had_is_still_known() -> None:
     node = {"loginRequired": False, "assistants": [], "enableAssistants": False}
-    assert by_page(node).generation.letter == "C"
+    assert by_page(node).dialect.letter == "C"
     later = by_page(node, kind="text/sveltekit-data")
-    assert (later.generation.letter, later.generation.api) == ("D", False)
+    assert (later.dialect.letter, later.dialect.api) == ("D", False)
 
 
 @pytest.mark.parametrize("body", [b"", PAGE, b"[]", page_of({}), page_of({"settings": {}})])
 def test_a_page_of_something_else_is_a_value_error(body: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - json's and our own
-        detect.by_page(PAGE, 200, "text/html", body)
+        detection.by_page(PAGE, 200, "text/html", body)
 
 
 def test_a_page_that_failed_is_no_generation() -> None:
     with pytest.raises(Refused, match="Internal"):
-        detect.by_page(PAGE, 404, "", pagedata.write([Failed(500, "Internal Error")]))
+        detection.by_page(PAGE, 404, "", pagedata.write([Failed(500, "Internal Error")]))
 
 
 @pytest.mark.parametrize(
@@ -159,8 +159,8 @@ def test_a_page_that_failed_is_no_generation() -> None:
     ],
 )  # fmt: skip
 def test_a_version_that_is_said_is_of_a_generation(version: str, letter: str) -> None:
-    found = detect.by_version(version)
-    assert found.generation.letter == letter
+    found = detection.by_version(version)
+    assert found.dialect.letter == letter
     assert version in found.why
 
 
@@ -176,20 +176,20 @@ def test_a_version_that_is_said_is_of_a_generation(version: str, letter: str) ->
 def test_the_page_tells_versions_that_list_models_alike(
     signs: dict[str, object], names: set[str], version: str, number: tuple[int, ...]
 ) -> None:
-    found = detect.by_models(json.dumps([{"id": "m", **signs}]).encode())
+    found = detection.by_models(json.dumps([{"id": "m", **signs}]).encode())
     assert found is not None
-    assert (found.generation.version, found.settled) == ((), False)
+    assert (found.dialect.version, found.settled) == ((), False)
     layout = Layout(settings=Settings(), models=(), names=frozenset(names))
-    told = detect.by_layout(found, layout)
-    assert (told.version, told.generation.version, told.settled) == (version, number, True)
-    assert told.generation.stops == (version == "0.9.5")
+    told = detection.by_layout(found, layout)
+    assert (told.version, told.dialect.version, told.settled) == (version, number, True)
+    assert told.dialect.stops == (version == "0.9.5")
 
 
 def test_a_version_that_is_said_is_told_by_no_page() -> None:
     layout = Layout(settings=Settings(), models=(), names=frozenset({"tools", "publicConfig"}))
-    said = detect.by_version("0.9.4")
-    told = detect.by_layout(said, layout)
-    assert (told.generation.version, told.version) == ((0, 9, 4), "0.9.4")
+    said = detection.by_version("0.9.4")
+    told = detection.by_layout(said, layout)
+    assert (told.dialect.version, told.version) == ((0, 9, 4), "0.9.4")
     assert told.layout is layout
 
 
@@ -208,16 +208,16 @@ def test_v0_9_5_is_told_by_the_type_of_an_answer() -> None:
 @pytest.mark.parametrize("version", ["", "new", "0", "0.9", "v0.9", "1.x"])
 def test_a_version_that_says_nothing_is_refused(version: str) -> None:
     with pytest.raises(ConfigurationError, match="server_version="):
-        detect.by_version(version)
+        detection.by_version(version)
 
 
 @pytest.mark.parametrize("version", ["0.1", "0.2.9"])
 def test_a_version_before_all_is_unsupported(version: str) -> None:
     with pytest.raises(UnsupportedError, match=version):
-        detect.by_version(version)
+        detection.by_version(version)
 
 
 def test_only_json_says_that_runs_can_be_resumed() -> None:
-    assert detect.is_latest(404, "application/json")
-    assert not detect.is_latest(404, "text/html")
-    assert not detect.is_latest(200, "application/json")
+    assert detection.is_latest(404, "application/json")
+    assert not detection.is_latest(404, "text/html")
+    assert not detection.is_latest(200, "application/json")

@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 
 import h2o_client
-import h2o_client.pytest_plugin
+import h2o_client.plugins.pytest
 import h2o_client.server
 from h2o_client.server import serve
 from local_service import PATIENCE
@@ -174,14 +174,14 @@ def test_sphinx_builds_the_pages_without_a_warning(tmp_path: Path) -> None:
 def test_every_public_name_is_in_the_reference() -> None:
     text = (DOCS / "api.rst").read_text(encoding="utf-8")
     named = set(re.findall(r"^\.\. (?:auto|py:)?\w+:: (\w+)", text, re.MULTILINE))
-    public = {*h2o_client.__all__, *h2o_client.server.__all__, *h2o_client.pytest_plugin.__all__}
+    public = {*h2o_client.__all__, *h2o_client.server.__all__, *h2o_client.plugins.pytest.__all__}
     assert public - named == {"pytest_configure"}
 
 
 def public_members() -> list[tuple[str, object]]:
     """All that a user can call or read, by its name."""
     found: list[tuple[str, object]] = []
-    for module in (h2o_client, h2o_client.server, h2o_client.pytest_plugin):
+    for module in (h2o_client, h2o_client.server, h2o_client.plugins.pytest):
         for name in module.__all__:
             public = getattr(module, name)
             found.append((name, public))

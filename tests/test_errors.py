@@ -51,7 +51,7 @@ EACH: dict[str, tuple[H2oError, str]] = {
     ),
     "UnsupportedError": (
         UnsupportedError("Continuing", "chat-ui v0.3", "Ask again."),
-        "Continuing is not something chat-ui v0.3 can do. Ask again.",
+        "Continuing is not supported by chat-ui v0.3. Ask again.",
     ),
     "TransportError": (TransportError("No route.", url="http://a"), "No route."),
     "TransportTimeout": (
@@ -174,7 +174,7 @@ def test_an_error_says_what_became_of_the_prompt_and_the_text(error: H2oError) -
 def test_the_facts_are_in_fields() -> None:
     unsupported = UnsupportedError("Voting", "HEAD")
     assert (unsupported.feature, unsupported.generation) == ("Voting", "HEAD")
-    assert str(unsupported) == "Voting is not something HEAD can do."
+    assert str(unsupported) == "Voting is not supported by HEAD."
     timeout = TransportTimeout("idle", 60, url="http://a")
     assert (timeout.which, timeout.seconds, timeout.url) == ("idle", 60, "http://a")
     failed = GenerationError("x", error_type="t", status=503)

@@ -37,8 +37,8 @@ from h2o_client import (
     TransportError,
     TransportTimeout,
 )
+from h2o_client.backend.backend import Backend
 from h2o_client.transport import Call, Response
-from h2o_client.upstream import Upstream
 from local_service import at_once
 from proxies import LoggingProxy, SocksProxy
 from scripted import (
@@ -647,9 +647,9 @@ def test_an_answer_that_comes_while_it_is_given_up_is_let_go(
 ) -> None:
     """The head arrives; before anybody holds the answer, another thread ends it all."""
     opened: list[Response] = []
-    real = Upstream.open
+    real = Backend.open
 
-    def given_up(upstream: Upstream, *args: Any, **kwargs: Any) -> Response:
+    def given_up(upstream: Backend, *args: Any, **kwargs: Any) -> Response:
         opened.append(real(upstream, *args, **kwargs))
         exchange = chat._exchange
         assert exchange is not None
@@ -664,7 +664,7 @@ def test_an_answer_that_comes_while_it_is_given_up_is_let_go(
         exchange.until_gone()
         return True
 
-    monkeypatch.setattr(Upstream, "open", given_up)
+    monkeypatch.setattr(Backend, "open", given_up)
     with FakeChatUi("0.10.0", before=message) as server, H2oSession(server.url) as session:
         chat = session.conversation()
         chat.stream("Hi")

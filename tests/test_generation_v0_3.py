@@ -6,10 +6,10 @@ from urllib.parse import parse_qs
 
 import pytest
 
+from h2o_client.dialects.dialect import Prompt, Upload, WebSearched
+from h2o_client.dialects.documents import Created, Settings
+from h2o_client.dialects.v0_3 import SAMPLING, V0_3, WebSearchReader
 from h2o_client.errors import UnsupportedError
-from h2o_client.generations.generation import Prompt, Upload, WebSearched
-from h2o_client.generations.records import Created, Settings
-from h2o_client.generations.v0_3 import SAMPLING, V0_3, WebSearchReader
 from h2o_client.wire.events import Source, WebSearch
 from h2o_client.wire.request import Request
 from recordings import recording
@@ -192,7 +192,7 @@ def test_what_cannot_be_done_is_refused_by_name() -> None:
         A.check(files=[Upload("a", b"", "text/plain")])
     with pytest.raises(UnsupportedError, match=r"Continuing an answer .* v0\.3"):
         A.check_continue()
-    with pytest.raises(UnsupportedError, match="Asking the user"):
+    with pytest.raises(UnsupportedError, match="ApiClient the user"):
         A.answer_elicitation(ID, "e", "accept", None)
     A.check(web_search=True)
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
+from h2o_client.dialects.detection import GENERATIONS, by_version
+from h2o_client.dialects.dialect import Dialect, Prompt, Upload
+from h2o_client.dialects.documents import Created, Settings
+from h2o_client.dialects.latest import resume_probe
+from h2o_client.dialects.v0_8 import V0_8
 from h2o_client.errors import UnsupportedError
-from h2o_client.generations.detect import GENERATIONS, by_version
-from h2o_client.generations.generation import Generation, Prompt, Upload
-from h2o_client.generations.latest import resume_probe
-from h2o_client.generations.records import Created, Settings
-from h2o_client.generations.v0_8 import V0_8
 from h2o_client.wire.request import Request
 from recordings import recording
 
@@ -29,8 +29,8 @@ TEXT = Upload("notes.txt", b"Gr\xc3\xbc\xc3\x9fe", "text/plain")
 PROMPT = Prompt(id="i", answer_id="a", run_id="r", text="Hi\u2028ü", parameters={"top_k": 1})
 
 
-def generation(letter: str) -> Generation:
-    return by_version(VERSIONS[letter]).generation
+def generation(letter: str) -> Dialect:
+    return by_version(VERSIONS[letter]).dialect
 
 
 def document(request: Request) -> dict[str, object]:
@@ -112,7 +112,7 @@ def test_files_are_parts_in_base64_whose_names_say_so(letter: str) -> None:
 
 @pytest.mark.parametrize("version", ["0.7", "0.8", "0.8.4"])
 def test_files_are_base64_in_the_json_of_v0_7_and_v0_8(version: str) -> None:
-    ours = by_version(version).generation
+    ours = by_version(version).dialect
     ours.check(files=[IMAGE])
     said = document(ours.message(ID, Prompt(id="i", text="x", files=(IMAGE,))))
     assert said["files"] == ["R0lGOA=="]
@@ -125,7 +125,7 @@ def test_files_are_base64_in_the_json_of_v0_7_and_v0_8(version: str) -> None:
 
 @pytest.mark.parametrize("version", ["0.9.0", "0.9.1"])
 def test_files_are_objects_in_the_json_of_v0_9_1(version: str) -> None:
-    ours = by_version(version).generation
+    ours = by_version(version).dialect
     ours.check(files=[TEXT])
     assert document(ours.message(ID, Prompt(id="i", text="x", files=(TEXT,))))["files"] == [
         {"type": "base64", "name": "notes.txt", "value": "R3LDvMOfZQ==", "mime": "text/plain"}
@@ -259,7 +259,7 @@ def test_a_real_list_of_v0_10_is_read() -> None:
     ],
 )  # fmt: skip
 def test_all_conversations_are_deleted_there(version: str, method: str, path: str) -> None:
-    request = by_version(version).generation.delete_all()
+    request = by_version(version).dialect.delete_all()
     assert (request.method, request.path, request.safe) == (method, path, True)
 
 

@@ -15,6 +15,7 @@ from fake_checks import (
     every_generation,
     every_version,
     letter,
+    spoken,
     stops,
     talking,
     versions,
@@ -102,7 +103,7 @@ def test_a_model_server_that_ends_too_early(version: str) -> None:
 def test_a_conversation_goes_on_after_a_failure(
     version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("h2o_client.settling._STORED_WITHIN", PATIENCE)
+    monkeypatch.setattr("h2o_client.answer.storage._STORED_WITHIN", PATIENCE)
     with talking(version, answer=[Says(("One",), end="error")]) as (server, client):
         with client.conversation() as chat:
             with pytest.raises(GenerationError):
@@ -230,7 +231,7 @@ def test_behind_a_login_what_is_open_is_told(version: str) -> None:
     with FakeChatUi(version, login="401") as server, H2oSession(server.url) as client:
         assert [each.id for each in client.models()] == ["acme/large", "acme/small"]
         assert client.user() is None
-        assert client.server().generation == letter(version)
+        assert client.server().versions == spoken(version)
         assert server.count("POST") == 0
 
 
@@ -318,8 +319,8 @@ def test_a_connection_that_breaks_in_mid_answer(version: str) -> None:
 def test_what_the_server_keeps_of_an_answer_that_broke_is_on_the_error(
     version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("h2o_client.settling._READ_BACK_WITHIN", PATIENCE)
-    monkeypatch.setattr("h2o_client.exchange._READ_BACK_WITHIN", PATIENCE)
+    monkeypatch.setattr("h2o_client.answer.storage._READ_BACK_WITHIN", PATIENCE)
+    monkeypatch.setattr("h2o_client.answer.exchange._READ_BACK_WITHIN", PATIENCE)
     with talking(version, answer=[BREAKS]) as (_, client):
         with pytest.raises(TransportError) as caught:
             client.chat("Hello")

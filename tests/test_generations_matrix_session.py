@@ -21,6 +21,7 @@ from fake_checks import (
     every_version,
     letter,
     of,
+    spoken,
     stops,
     talking,
     versions,
@@ -223,7 +224,7 @@ def test_who_is_logged_in_is_told(version: str) -> None:
 def test_the_generation_is_found_and_nothing_is_changed_for_it(version: str) -> None:
     with talking(version) as (server, client):
         found = client.server()
-        assert found.generation == letter(version)
+        assert found.versions == spoken(version)
         assert found.base_url == server.url
         assert found.found_by
         assert {each.method for each in server.requests} == {"GET"}
@@ -232,7 +233,7 @@ def test_the_generation_is_found_and_nothing_is_changed_for_it(version: str) -> 
 @versions("CD")
 def test_the_generation_is_found_with_the_api_switched_off(version: str) -> None:
     with talking(version, api=False) as (server, client):
-        assert client.server().generation == letter(version)
+        assert client.server().versions == spoken(version)
         with client.conversation() as chat:
             first = chat.chat("one").text
             chat.chat("two")
@@ -303,7 +304,7 @@ def test_a_version_that_is_told_is_not_found_out(version: str) -> None:
             next(reply)
         asked = server.paths()
         assert "GET /api/models" not in asked or letter(version) not in "AB"
-        assert client.server().generation == letter(version)
+        assert client.server().versions == spoken(version)
         assert len(server.stops) == (1 if stops(version) else 0)
         client.chat("Hello again")
         assert [each.id for each in client.models()] == ["acme/large", "acme/small"]
@@ -321,7 +322,7 @@ def after_a_refusal(work: Callable[[], T]) -> T:
 def test_a_session_lives_through_an_upgrade_of_its_server(
     old: str, new: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("h2o_client.settling._STORED_WITHIN", PATIENCE)
+    monkeypatch.setattr("h2o_client.answer.storage._STORED_WITHIN", PATIENCE)
     with talking(old, terms=True) as (server, client):
         with client.conversation() as chat:
             first = chat.chat("one").text
@@ -368,7 +369,7 @@ def test_an_upgrade_to_runs_is_noticed_in_a_conversation_that_exists() -> None:
             reply = chat.stream("three")
             assert ("".join(reply), reply.resumed) == ("ab", 1)
         found = client.server()
-        assert (found.generation, found.version) == ("F", "after 0.10.0")
+        assert (found.versions, found.version) == ("chat-ui since July 2026", "after 0.10.0")
 
 
 def test_an_upgrade_to_runs_is_noticed_by_who_asks_for_them() -> None:
@@ -376,13 +377,13 @@ def test_an_upgrade_to_runs_is_noticed_by_who_asks_for_them() -> None:
         client.chat("one")
         server.become("head")
         assert client.running() == []
-        assert client.server().generation == "F"
+        assert client.server().versions == "chat-ui since July 2026"
     with talking("0.10.0") as (server, client):
         assert client.server().version == "0.9.6 to 0.10.0"
         assert client.server().version == "0.9.6 to 0.10.0"
         server.become("head")
         found = client.server()
-        assert (found.generation, found.version) == ("F", "after 0.10.0")
+        assert (found.versions, found.version) == ("chat-ui since July 2026", "after 0.10.0")
 
 
 FAILURES = {

@@ -143,8 +143,8 @@ async def talking(face: str, server: FakeChatUi, **options: Any) -> AsyncIterato
 
 @pytest.fixture(autouse=True)
 def _soon_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("h2o_client.settling._TOLD_AFTER", 0.05)
-    monkeypatch.setattr("h2o_client.exchange._LAST_WORDS", 0.1)
+    monkeypatch.setattr("h2o_client.answer.storage._TOLD_AFTER", 0.05)
+    monkeypatch.setattr("h2o_client.answer.exchange._LAST_WORDS", 0.1)
 
 
 def said(server: FakeChatUi) -> list[str]:
@@ -232,7 +232,7 @@ async def test_stop_retry_stop_edit_loses_no_later_answer(face: str) -> None:
 async def test_nothing_is_sent_while_an_earlier_answer_does_not_end(
     face: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("h2o_client.settling._PATIENCE", 0.2)
+    monkeypatch.setattr("h2o_client.answer.storage._PATIENCE", 0.2)
     with FakeChatUi("0.4", answer=[SLOW, WHOLE]) as server:
         server.deaf = True
         async with talking(face, server) as talk:
@@ -301,7 +301,7 @@ def test_closing_the_session_ends_what_is_read_on(leaks_nothing: None) -> None:
             chat.stream("one") as reply,
         ):
             next(reply)
-        assert client._upstream.reader.is_reading is False
+        assert client._backend.reader.is_reading is False
         server.released.set()
         server.wait_for(lambda server: server.stored)
 

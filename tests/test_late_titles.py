@@ -49,7 +49,7 @@ def test_the_next_message_waits_for_a_late_title(
     with slow(version, Says(("Two",))) as server, H2oSession(server.url) as client:
         with client.conversation(keep=True) as chat:
             chat.chat("one")
-            response = client._upstream.unsettled[chat.id or ""].response
+            response = client._backend.unsettled[chat.id or ""].response
             assert response is not None
             wait = response.wait_until_ended
 
@@ -70,13 +70,13 @@ def test_closing_the_session_waits_for_a_late_title(
     with slow(version) as server:
         with H2oSession(server.url) as client:
             client.chat("one", keep=True)
-            close: Callable[[float], None] = client._upstream.reader.close
+            close: Callable[[float], None] = client._backend.reader.close
 
             def closing(seconds: float) -> None:
                 server.titled.set()
                 close(seconds)
 
-            monkeypatch.setattr(client._upstream.reader, "close", closing)
+            monkeypatch.setattr(client._backend.reader, "close", closing)
         server.wait_for(has_title)
 
 
@@ -94,7 +94,7 @@ async def test_a_late_title_is_fetched_in_async_code_too(version: str) -> None:
 def test_a_title_that_never_comes_is_waited_for_in_bounded_time(
     version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("h2o_client.exchange._TITLED_WITHIN", 0.2)
+    monkeypatch.setattr("h2o_client.answer.exchange._TITLED_WITHIN", 0.2)
     with slow(version, Says(("Two",))) as server:
         with H2oSession(server.url) as client, client.conversation(keep=True) as chat:
             chat.chat("one")
@@ -106,6 +106,6 @@ def test_a_title_that_never_comes_is_waited_for_in_bounded_time(
 def test_nobody_waits_for_the_title_of_what_is_deleted(version: str) -> None:
     with slow(version) as server, H2oSession(server.url) as client:
         assert client.chat("one").text == "All of it"
-        assert client._upstream.reader.is_reading is False
+        assert client._backend.reader.is_reading is False
         server.titled.set()
         server.wait_for(lambda server: not server.conversations)

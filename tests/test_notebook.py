@@ -31,7 +31,7 @@ from h2o_client.notebook.live import interrupts_noted
 from h2o_client.notebook.magic_args import Order
 from h2o_client.notebook.magics import PromptLine
 from h2o_client.notebook.plain_text import in_a_sentence, in_options
-from h2o_client.pytest_plugin import H2oServer
+from h2o_client.plugins.pytest import H2oServer
 from h2o_client.server import ScriptedAnswer
 from h2o_client.wire.events import Final, Token
 from local_service import PATIENCE

@@ -13,7 +13,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from h2o_client.pytest_plugin import H2oServer
+from h2o_client.plugins.pytest import H2oServer
 from h2o_client.wire.events import Final, Token
 from kernels import Kernel, Ran
 from local_service import PATIENCE

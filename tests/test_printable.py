@@ -19,7 +19,7 @@ from h2o_client import (
     ServerError,
     StatusError,
 )
-from h2o_client.generations.records import read_entries, read_stored
+from h2o_client.dialects.documents import read_entries, read_stored
 from h2o_client.log import log
 from h2o_client.printable import printable, whole_characters
 from h2o_client.wire.decoder import Decoder

@@ -17,7 +17,7 @@ from h2o_client import (
     H2o,
     Messages,
 )
-from h2o_client.generations.v0_3 import SAMPLING
+from h2o_client.dialects.v0_3 import SAMPLING
 from h2o_client.server import serve
 from local_service import PATIENCE
 from proxies import LoggingProxy, SocksProxy

@@ -13,7 +13,7 @@ import requests
 
 from h2o_client import GenerationError, H2oSession, IncompleteAnswerError, ServerError
 from h2o_client.errors import ConfigurationError
-from h2o_client.pytest_plugin import H2oServer
+from h2o_client.plugins.pytest import H2oServer
 from h2o_client.server import ScriptedAnswer
 
 pytest_plugins = ["pytester"]
@@ -143,7 +143,7 @@ def test_the_fixture_is_a_server_for_each_test(
             assert urls[0] == h2o_server.url
         """
     )
-    result = pytester.runpytest_inprocess("-p", "h2o_client.pytest_plugin")
+    result = pytester.runpytest_inprocess("-p", "h2o_client.plugins.pytest")
     result.assert_outcomes(passed=2)
 
 
@@ -172,7 +172,7 @@ def test_a_marker_or_a_parameter_says_which_chat_ui_it_is(
             assert models(h2o_server).status_code == expected
         """
     )
-    result = pytester.runpytest_inprocess("-p", "h2o_client.pytest_plugin", "--strict-markers")
+    result = pytester.runpytest_inprocess("-p", "h2o_client.plugins.pytest", "--strict-markers")
     result.assert_outcomes(passed=4)
 
 
@@ -216,7 +216,7 @@ def test_without_the_extra_using_it_names_the_extra(monkeypatch: pytest.MonkeyPa
 
 def test_importing_the_plugin_loads_none_of_the_extra() -> None:
     code = (
-        "import sys, h2o_client.pytest_plugin; "
+        "import sys, h2o_client.plugins.pytest; "
         "print([name for name in ('starlette', 'uvicorn', 'xllamacpp') if name in sys.modules])"
     )
     shown = subprocess.run(

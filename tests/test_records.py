@@ -6,9 +6,9 @@ from datetime import datetime, timezone
 
 import pytest
 
-from h2o_client.generations import pages
-from h2o_client.generations.generation import Moved, Refused
-from h2o_client.generations.records import (
+from h2o_client.dialects import pages
+from h2o_client.dialects.dialect import Moved, Refused
+from h2o_client.dialects.documents import (
     Entry,
     Model,
     Settings,

@@ -30,11 +30,10 @@ from h2o_client import (
     Title,
     TransportError,
     TransportTimeout,
-    exchange,
-    resumption,
 )
-from h2o_client.generations.latest import Latest
-from h2o_client.generations.v0_9_6 import V0_9_6
+from h2o_client.answer import exchange, resume
+from h2o_client.dialects.latest import Latest
+from h2o_client.dialects.v0_9_6 import V0_9_6
 from h2o_client.wire.events import Elicitation, Event
 from local_service import PATIENCE, Request, at_once
 
@@ -51,8 +50,8 @@ IMPATIENT = Timeouts(first_token=60.0, idle=0.5)
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits long before another try."""
-    monkeypatch.setattr(resumption, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(resumption, "_GONE_PAUSES", (0.01, 0.02))
+    monkeypatch.setattr(resume, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(resume, "_GONE_PAUSES", (0.01, 0.02))
 
 
 @pytest.fixture
@@ -243,7 +242,7 @@ def test_an_error_of_the_model_is_found_in_the_log() -> None:
 def test_a_body_that_ends_as_the_server_ends_it_is_asked_for_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(resumption, "_LIVED", 0.0)
+    monkeypatch.setattr(resume, "_LIVED", 0.0)
     with talking(Way([Cut(400, "reset")])) as (server, path, client):
         server.log_length = 2
         reply = client.stream("Hello")
@@ -366,7 +365,7 @@ def test_the_time_for_the_first_token_is_one_however_often_a_connection_dies(
     at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # With first_token=1 an error came after 5.2 s.
-    monkeypatch.setattr(resumption, "_FIRST_PAUSE", 60.0)
+    monkeypatch.setattr(resume, "_FIRST_PAUSE", 60.0)
     way = Way([Cut(at, "stall")], [Cut(0, "stall"), Cut(0, "lost"), Cut(0, "stall")] * 9)
     patience = {"timeout": Timeouts(first_token=1.0)}
     with talking(way, answer=[Says((), holds=True)], client=patience) as (_, _, client):
@@ -455,11 +454,11 @@ def test_a_message_that_may_still_arrive_is_not_sent_again() -> None:
 def test_what_may_have_cost_the_connection_alone(
     error: H2oError, silent_for: float, expected: bool
 ) -> None:
-    assert resumption.is_a_break(error, silent_for) is expected
+    assert resume.is_a_break(error, silent_for) is expected
 
 
 def test_the_total_time_holds_while_an_answer_is_taken_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resumption, "_FIRST_PAUSE", PATIENCE)
+    monkeypatch.setattr(resume, "_FIRST_PAUSE", PATIENCE)
     way = Way([Cut(600, "reset")], [Cut(0, "lost")] * 9)
     says = [Says(TOKENS, holds=True)]
     with talking(way, answer=says, client={"timeout": Timeouts(total=2)}) as (_, _, client):
@@ -478,7 +477,7 @@ def waits(server: FakeChatUi, path: BreakingPath) -> None:
 def test_an_answer_can_be_ended_while_it_waits_to_be_taken_up(
     what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(resumption, "_FIRST_PAUSE", PATIENCE)
+    monkeypatch.setattr(resume, "_FIRST_PAUSE", PATIENCE)
     says = Says(TOKENS, holds=True)
     with talking(Way([Cut(600, "reset")], [Cut(0, "lost")] * 9), answer=[says]) as (
         server,
@@ -639,7 +638,7 @@ def test_a_way_that_lets_no_message_through_is_given_up() -> None:
 def test_a_silence_is_counted_from_one_body_of_the_log_to_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(resumption, "_LIVED", 0.0)
+    monkeypatch.setattr(resume, "_LIVED", 0.0)
     says = Says(TOKENS, holds=True)
     with talking(Way([Cut(500, "reset")]), answer=[says], client={"timeout": IMPATIENT}) as (
         server,
@@ -707,8 +706,8 @@ def test_a_conversation_that_will_be_deleted_has_its_model_stopped() -> None:
 def test_what_is_read_back_keeps_nobody_who_closes_or_has_no_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("h2o_client.settling._READ_BACK_WITHIN", PATIENCE)
-    monkeypatch.setattr("h2o_client.exchange._READ_BACK_WITHIN", PATIENCE)
+    monkeypatch.setattr("h2o_client.answer.storage._READ_BACK_WITHIN", PATIENCE)
+    monkeypatch.setattr("h2o_client.answer.exchange._READ_BACK_WITHIN", PATIENCE)
     stored = re.compile(r"/api/(v2/)?conversations?/[^/]+")
 
     def way(request: Request) -> Cut | None:

@@ -30,7 +30,7 @@ from h2o_client import (
     TransportError,
     UnsupportedError,
 )
-from h2o_client.run import ResumeToken
+from h2o_client.answer.server_run import ResumeToken
 
 HOLDS = Says(("One", " two"), holds=True, rest=(" three", " four"))
 TEXT = "One two three four"
@@ -223,7 +223,7 @@ def test_only_the_newest_servers_keep_runs(version: str) -> None:
             return
         assert (token, reply.resumed) == (None, 0)
         run = ResumeToken(client.base_url, "0" * 24, "0b6e3a52-6b6e-4a8e-9e1f-0123456789ab")
-        with pytest.raises(UnsupportedError, match="Resuming an answer is not something chat-ui"):
+        with pytest.raises(UnsupportedError, match="Resuming an answer is not supported by"):
             client.resume(str(run))
         with pytest.raises(UnsupportedError, match="Telling what runs"):
             client.running()

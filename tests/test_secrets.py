@@ -187,7 +187,7 @@ def test_no_public_object_shows_a_secret(version: str, shown: Callable[..., str]
             seen: list[object] = [session, chat, reply, reply.answer, *events]
             seen += [session.server(), session.settings(), session.user(), session.models()]
             seen += [each.id for each in session.conversations()]
-            seen += [session._transport, session._upstream, vars(chat), vars(reply)]
+            seen += [session._transport, session._backend, vars(chat), vars(reply)]
             stored = chat.messages()
         assert any(each.content == PROMPT for each in stored)
         assert all(isinstance(each, Message) for each in stored)  # which is what it shows

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from h2o_client import GenerationError, H2oSession
-from h2o_client.pytest_plugin import H2oServer
+from h2o_client.plugins.pytest import H2oServer
 from h2o_client.server import BUNDLED_MODEL, Limits, ScriptedAnswer, Server, Turn, serve
 from h2o_client.server.latest import frames
 from h2o_client.wire import superjson
@@ -223,7 +223,7 @@ def test_what_runs_is_told_for_so_long_and_no_longer() -> None:
 
 def test_the_client_finds_out_which_chat_ui_it_is(server: Server) -> None:
     with H2oSession(server.url) as client:
-        assert client.server().generation == "F"
+        assert client.server().versions == "chat-ui since July 2026"
         assert client.chat("Hello").text == "1: Hello"
 
 
@@ -263,7 +263,7 @@ def test_the_client_stops_an_answer_and_the_next_one_goes_on() -> None:
 def test_the_fixture_can_be_it(h2o_server: H2oServer) -> None:
     with H2oSession(h2o_server.url, max_retries=0) as client:
         assert client.chat("Hi").text == "Hello from h2o_server."
-        assert client.server().generation == "F"
+        assert client.server().versions == "chat-ui since July 2026"
         h2o_server.fails(503, after="one ")
         with pytest.raises(GenerationError, match="The model failed"):
             client.chat("Hi")

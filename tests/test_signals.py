@@ -20,7 +20,7 @@ import pytest
 
 from chatui import ID, chat_ui, creates, tokens
 from h2o_client import AsyncH2oSession, ConfigurationError, H2oSession, Reply
-from h2o_client.litter import Litter
+from h2o_client.backend.cleanup import Cleanup
 from h2o_client.server import serve
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport import Call, Transport
@@ -186,7 +186,7 @@ def test_a_handler_interrupts_a_stop_that_the_main_thread_waits_for(
     with ScriptedServer(ring_before_the_head) as server:
         transport = Transport(server.url)
         with pytest.raises(limit, match="the time limit"):
-            Litter(transport).stop("6b02c9d11306e1473508e3f3")
+            Cleanup(transport).stop("6b02c9d11306e1473508e3f3")
         transport.close()
 
 

@@ -16,26 +16,20 @@ PACKAGE = Path(h2o_client.__file__).parent
 STAIR = (
     ("version", "printable", "private_file", "errors", "arguments", "locks", "log", "warning"),
     ("messages", "timeouts"),
-    ("wire", "background", "options"),
-    ("transport", "generations"),
-    ("litter", "asking", "uploads", "background_reader"),
-    ("creation",),
-    ("upstream",),
-    ("run",),
-    ("resumption",),
-    ("exchange",),
-    ("reply", "settling"),
-    ("turn",),
+    ("wire", "options"),
+    ("transport", "dialects"),
+    ("backend",),
+    ("answer",),
     ("conversation",),
-    ("check",),
+    ("doctor",),
     ("session",),
     ("server",),
-    ("calls", "cli", "pytest_plugin", "aio"),
+    ("calls", "cli", "plugins", "aio"),
     ("notebook",),
     ("provider",),
     ("__main__",),
 )
-PURE = ("wire", "generations", "messages", "errors", "arguments", "printable")
+PURE = ("wire", "dialects", "messages", "errors", "arguments", "printable")
 NO_PLACE_IN_PURE = {"socket", "threading", "time", "os", "requests", "urllib3", "anyio", "asyncio"}
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from h2o_client.answer.uploads import read_uploads
+from h2o_client.dialects.dialect import Upload
 from h2o_client.errors import ConfigurationError
-from h2o_client.generations.generation import Upload
-from h2o_client.uploads import read_uploads
 
 
 def test_paths_give_their_name_content_and_type(tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from fake_chatui import FakeChatUi
 from fake_store import VERSIONS
 from h2o_client import H2oError, H2oSession
-from h2o_client.generations import detect
-from h2o_client.generations.detect import GENERATIONS
-from h2o_client.generations.generation import Ask, Generation, Moved, Refused
+from h2o_client.dialects import detection
+from h2o_client.dialects.detection import GENERATIONS
+from h2o_client.dialects.dialect import Ask, Dialect, Moved, Refused
 from h2o_client.wire import superjson, tgi, updates
 from h2o_client.wire.decoder import Decoder
 from h2o_client.wire.events import Malformed
@@ -113,7 +113,7 @@ def test_any_documents_are_an_answer_whose_text_can_be_printed(
         assert isinstance(source.link, str)
 
 
-def asks(generation: Generation) -> list[Ask[Any]]:
+def asks(generation: Dialect) -> list[Ask[Any]]:
     """Everything that is read of an answer of this generation."""
     makers: list[Callable[[], Any]] = [
         *(generation.layout, generation.models, generation.settings, generation.user),
@@ -141,7 +141,7 @@ READABLE = (ValueError, RecursionError, msgspec.MsgspecError, Refused, Moved)
 @pytest.mark.parametrize("kind", GENERATIONS, ids=[kind.letter for kind in GENERATIONS])
 @given(document=DOCUMENTS)
 def test_any_document_is_read_or_refused_by_every_generation(
-    kind: type[Generation], document: object
+    kind: type[Dialect], document: object
 ) -> None:
     paged = written({"type": "data", "nodes": [{"type": "data", "data": document}] * 2})
     bodies = (written(document), written({"json": document}), paged)
@@ -155,11 +155,11 @@ def test_any_document_is_read_or_refused_by_every_generation(
 
 @given(st.one_of(DOCUMENTS.map(written), st.binary(max_size=100)))
 def test_any_answer_tells_a_generation_or_none(body: bytes) -> None:
-    detect.by_models(body)
-    detect.is_enough(body)
+    detection.by_models(body)
+    detection.is_enough(body)
     for status, kind in ((200, "application/json"), (403, "text/sveltekit-data")):
         try:
-            detect.by_page(body, status, kind, body)
+            detection.by_page(body, status, kind, body)
         except READABLE:
             continue
 

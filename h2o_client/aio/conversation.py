@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from h2o_client import options as opts
 from h2o_client.aio.offload import called, finished, in_thread, is_cancelled
 from h2o_client.aio.reply import AsyncReply, asker
+from h2o_client.answer.prompt import Words
+from h2o_client.answer.reply import Answer
 from h2o_client.conversation import Conversation
 from h2o_client.messages import Message, Messages
 from h2o_client.options import Options, takes_options
-from h2o_client.reply import Answer
-from h2o_client.turn import Words
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -14,7 +14,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from h2o_client.background import undisturbed
+from h2o_client.backend.background import undisturbed
 from h2o_client.timeouts import monotonic
 from h2o_client.transport import Waker
 

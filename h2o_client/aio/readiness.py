@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import anyio
 
-from h2o_client.exchange import Exchange
+from h2o_client.answer.exchange import Exchange
 
 Take = Callable[[], "bool | None"]
 """Takes what has come: True; None if nothing has; False if only a thread can go on."""

@@ -15,14 +15,14 @@ import anyio.lowlevel
 
 from h2o_client.aio.offload import Pace, called, finished, in_thread, is_cancelled
 from h2o_client.aio.readiness import Readiness
+from h2o_client.answer.exchange import Exchange
+from h2o_client.answer.prompt import Words
+from h2o_client.answer.reply import Answer, Reply
 from h2o_client.conversation import Conversation
 from h2o_client.errors import ConfigurationError, H2oError
-from h2o_client.exchange import Exchange
 from h2o_client.locks import Guard
 from h2o_client.options import Options
-from h2o_client.reply import Answer, Reply
 from h2o_client.timeouts import Expired
-from h2o_client.turn import Words
 from h2o_client.warning import kept_back, warn
 from h2o_client.wire.events import Elicitation, Event
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 from h2o_client.aio.conversation import AsyncConversation
 from h2o_client.aio.offload import called, finished, is_cancelled
 from h2o_client.aio.reply import AsyncReply, asker
+from h2o_client.answer.reply import Answer
+from h2o_client.answer.server_run import Running
 from h2o_client.conversation import Conversation
-from h2o_client.generations.records import Model, Settings, User
+from h2o_client.dialects.documents import Model, Settings, User
 from h2o_client.messages import Messages
 from h2o_client.options import Options, takes_options
-from h2o_client.reply import Answer
-from h2o_client.run import Running
 from h2o_client.session import H2oSession, Server
 from h2o_client.timeouts import Timeouts
 from h2o_client.warning import kept_back, warn
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
-    from h2o_client.check import Check
+    from h2o_client.doctor.steps import Check
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -80,7 +80,7 @@ class AsyncH2oSession:
         The arguments are checked now; the prompt goes out when the reply is first iterated,
         entered (``async with``) or read.
         """
-        conversation = Conversation(self.wrapped._upstream, model=model, keep=keep)
+        conversation = Conversation(self.wrapped._backend, model=model, keep=keep)
         words = conversation._words(messages, options, system=system)
         return AsyncReply(asker(conversation, words, options, once=not keep))
 

@@ -11,9 +11,9 @@ from typing import Literal
 import click
 import msgspec
 
+from h2o_client.answer.reply import Answer, Reply
 from h2o_client.cli.output import harmless_pieces, is_plain, put, put_json, say
 from h2o_client.errors import IncompleteAnswerError
-from h2o_client.reply import Answer, Reply
 from h2o_client.wire.events import Elicitation, Event, Token
 
 Manner = Literal["plain", "raw", "json", "markdown"]

@@ -9,6 +9,7 @@ from typing import cast
 
 import click
 
+from h2o_client.answer.reply import Reply
 from h2o_client.cli.answer import Manner, write
 from h2o_client.cli.asking import asks, options_of, save_cookies, tell_kept
 from h2o_client.cli.connecting import Connection, connects
@@ -19,7 +20,6 @@ from h2o_client.cli.signals import Terminated
 from h2o_client.cli.statuses import EPILOG, status_of
 from h2o_client.cli.wording import in_shell
 from h2o_client.errors import H2oError
-from h2o_client.reply import Reply
 
 
 class _Nameless(click.Context):

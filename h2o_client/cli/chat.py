@@ -11,6 +11,7 @@ from types import FrameType
 
 import click
 
+from h2o_client.answer.reply import Reply
 from h2o_client.cli.answer import write
 from h2o_client.cli.asking import asks, options_of, save_cookies, tell_kept
 from h2o_client.cli.connecting import Connection, connects
@@ -22,7 +23,6 @@ from h2o_client.cli.statuses import BAD_CALL, EPILOG, status_of
 from h2o_client.conversation import Conversation
 from h2o_client.errors import H2oError
 from h2o_client.options import Options
-from h2o_client.reply import Reply
 from h2o_client.session import H2oSession
 
 

@@ -135,7 +135,7 @@ def _list(client: H2oSession, as_json: bool) -> None:
         for each in found:
             put_json({"id": each.id, "title": each.title})
     elif sys.stdout.isatty():
-        with waiting("Asking which conversations there are"):
+        with waiting("ApiClient which conversations there are"):
             rows = [(each.id or "", each.title or "") for each in found]
         if rows:
             show_table(("ID", "TITLE"), rows)
@@ -148,7 +148,7 @@ def _list(client: H2oSession, as_json: bool) -> None:
 
 def _delete_all(client: H2oSession, yes: bool) -> int:
     if not yes:
-        with waiting("Asking which conversations there are"):
+        with waiting("ApiClient which conversations there are"):
             found: list[Conversation] = list(client.conversations())
         if not found:
             say(_NONE)

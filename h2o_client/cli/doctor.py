@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import click
 
-from h2o_client.check import Check
 from h2o_client.cli.answer import document_of
 from h2o_client.cli.connecting import Connection, connects
 from h2o_client.cli.output import put_json, put_line
 from h2o_client.cli.progress import waiting
 from h2o_client.cli.statuses import BAD_CALL, status_of_kind
 from h2o_client.cli.wording import in_shell
+from h2o_client.doctor.steps import Check
 from h2o_client.errors import ConfigurationError
 from h2o_client.timeouts import Timeouts
 

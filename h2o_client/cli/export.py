@@ -68,7 +68,7 @@ def command(
 def _found(client: H2oSession, ids: tuple[str, ...]) -> list[Conversation]:
     if ids:
         return [client.conversation(each) for each in ids]
-    with waiting("Asking which conversations there are"):
+    with waiting("ApiClient which conversations there are"):
         return list(client.conversations())
 
 

@@ -17,6 +17,7 @@ from typing import IO, Annotated, Protocol
 
 import msgspec
 
+from h2o_client.answer.server_run import ResumeToken
 from h2o_client.cli.cookies import Saved, saved
 from h2o_client.cli.folder import open_held, own_folder, replace_held, rewrite
 from h2o_client.errors import (
@@ -25,7 +26,6 @@ from h2o_client.errors import (
     IncompleteAnswerError,
     TransportError,
 )
-from h2o_client.run import ResumeToken
 from h2o_client.session import H2oSession
 from h2o_client.wire import json
 

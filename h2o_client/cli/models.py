@@ -10,7 +10,7 @@ from h2o_client.cli.answer import document_of
 from h2o_client.cli.connecting import Connection, connects
 from h2o_client.cli.output import put_json, put_line, say
 from h2o_client.cli.table import in_a_line, show_table
-from h2o_client.generations.records import Model
+from h2o_client.dialects.documents import Model
 
 
 @click.command("models")

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 import click
 
+from h2o_client.answer.server_run import ResumeToken
 from h2o_client.cli.answer import Manner, write
 from h2o_client.cli.connecting import Connection, connects
 from h2o_client.cli.cookies import jar_of, restore
 from h2o_client.cli.last import Kept, Last, is_one_held, kept, latest
 from h2o_client.cli.statuses import EPILOG
 from h2o_client.errors import H2oError, NotFoundError, UnsupportedError
-from h2o_client.run import ResumeToken
 from h2o_client.session import H2oSession
 from h2o_client.transport import Cookies, cookie_of_environment
 

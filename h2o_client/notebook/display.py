@@ -16,7 +16,7 @@ from h2o_client.notebook.plain_text import shown
 if TYPE_CHECKING:
     from h2o_client.aio.conversation import AsyncConversation
     from h2o_client.aio.reply import AsyncReply
-    from h2o_client.reply import Answer, Reply
+    from h2o_client.answer.reply import Answer, Reply
     from h2o_client.wire.events import Source
 
 Bundle = dict[str, str]
@@ -51,7 +51,7 @@ def of_reply(reply: Reply | AsyncReply, *, note: str = "") -> Bundle:
 def of_conversation(conversation: Conversation | AsyncConversation) -> Bundle:
     """The conversation's title, its id, and how to get at what was said in it."""
     wrapped = conversation if isinstance(conversation, Conversation) else conversation.wrapped
-    state = f"at {wrapped._upstream.transport.base_url}"
+    state = f"at {wrapped._backend.transport.base_url}"
     if conversation.id is None:
         state += " · nothing has been said yet"
     else:

@@ -24,7 +24,7 @@ from h2o_client.notebook.plain_text import in_a_sentence, shown
 
 if TYPE_CHECKING:
     from h2o_client.aio.reply import AsyncReply
-    from h2o_client.reply import Reply
+    from h2o_client.answer.reply import Reply
 
 _PACE = 0.1  # seconds from one drawing to the next,
 _SHARE = 9  # times as long as it takes at least,

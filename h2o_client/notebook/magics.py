@@ -23,7 +23,7 @@ from h2o_client.session import H2oSession
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from h2o_client.reply import Reply
+    from h2o_client.answer.reply import Reply
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

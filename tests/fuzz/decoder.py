@@ -18,10 +18,10 @@ atheris: Any = import_module("atheris") if __name__ == "__main__" else None
 with atheris.instrument_imports(include=["h2o_client"]) if atheris else nullcontext():
     import msgspec
 
+    from h2o_client.dialects import detection
+    from h2o_client.dialects.detection import GENERATIONS
+    from h2o_client.dialects.dialect import Ask, Dialect, Moved, Refused
     from h2o_client.errors import H2oError
-    from h2o_client.generations import detect
-    from h2o_client.generations.detect import GENERATIONS
-    from h2o_client.generations.generation import Ask, Generation, Moved, Refused
     from h2o_client.wire import pagedata, superjson
     from h2o_client.wire.decoder import Decoder
     from h2o_client.wire.events import Event, Failure, Final, Malformed, Title, Token
@@ -87,7 +87,7 @@ def refused(data: bytes, cut: int) -> None:
 def records(data: bytes, cut: int) -> None:
     """The documents of every generation, and telling the generation itself."""
     ask = ASKS[cut % len(ASKS)]
-    for read in (ask.read, detect.by_models, lambda body: detect.by_page(b"", 404, "", body)):
+    for read in (ask.read, detection.by_models, lambda body: detection.by_page(b"", 404, "", body)):
         try:
             read(data)
         except _READABLE:
@@ -104,20 +104,20 @@ TARGETS: tuple[Callable[[bytes, int], None], ...] = (
 )
 
 
-def asks_of(generation: Generation) -> Iterable[Ask[Any]]:
-    """Everything a generation can be asked that is read."""
+def asks_of(dialect: Dialect) -> Iterable[Ask[Any]]:
+    """All requests of a dialect whose answers are read."""
     makers: tuple[Callable[[], Any], ...] = (
-        generation.layout,
-        generation.models,
-        generation.settings,
-        generation.user,
-        lambda: generation.conversations(0),
-        lambda: generation.create("m", None),
-        lambda: generation.conversation(_ID),
-        lambda: generation.web_search(_ID, "x"),
-        lambda: generation.summarize(_ID),
-        lambda: generation.share(_ID),
-        lambda: generation.answer_elicitation(_ID, "e", "accept", None),
+        dialect.layout,
+        dialect.models,
+        dialect.settings,
+        dialect.user,
+        lambda: dialect.conversations(0),
+        lambda: dialect.create("m", None),
+        lambda: dialect.conversation(_ID),
+        lambda: dialect.web_search(_ID, "x"),
+        lambda: dialect.summarize(_ID),
+        lambda: dialect.share(_ID),
+        lambda: dialect.answer_elicitation(_ID, "e", "accept", None),
     )
     for make in makers:
         try:

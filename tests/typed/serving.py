@@ -9,7 +9,7 @@ from typing_extensions import assert_type
 
 import h2o_client.server
 from h2o_client import Token
-from h2o_client.pytest_plugin import Asked, H2oServer
+from h2o_client.plugins.pytest import Asked, H2oServer
 from h2o_client.server import (
     Access,
     AnswerCut,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from h2o_client.generations.generation import Moved, Refused, conversation_path
+from h2o_client.dialects.dialect import Moved, Refused, conversation_path
 from h2o_client.wire import pagedata
 from h2o_client.wire.request import Request, get
 

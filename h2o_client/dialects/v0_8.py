@@ -1,4 +1,4 @@
-"""Generation C, chat-ui v0.8 to v0.9.1 (2024): a tree of messages, an API to list and read with.
+"""Dialect C, chat-ui v0.8 to v0.9.1 (2024): a tree of messages, an API to list and read with.
 
 A message says which one it hangs on. Measured on v0.8.4 and v0.9.1.
 """
@@ -9,7 +9,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from h2o_client.generations.generation import (
+from h2o_client.dialects.dialect import (
     Ask,
     Prompt,
     Span,
@@ -17,7 +17,7 @@ from h2o_client.generations.generation import (
     Version,
     conversation_path,
 )
-from h2o_client.generations.records import (
+from h2o_client.dialects.documents import (
     Entries,
     Model,
     Stored,
@@ -27,7 +27,7 @@ from h2o_client.generations.records import (
     read_models,
     read_stored,
 )
-from h2o_client.generations.v0_7 import V0_7
+from h2o_client.dialects.v0_7 import V0_7
 from h2o_client.wire import json
 from h2o_client.wire.request import Request, get, post_json
 

@@ -1,4 +1,4 @@
-"""Generation D, chat-ui v0.9.2 to v0.9.5 (late 2024 to 2025): messages as multipart forms.
+"""Dialect D, chat-ui v0.9.2 to v0.9.5 (late 2024 to 2025): messages as multipart forms.
 
 Measured on v0.9.4 and v0.9.5, which heeds a stop and deletes as v0.9.6 does.
 """
@@ -11,15 +11,15 @@ from typing import ClassVar
 
 import msgspec
 
-from h2o_client.generations.generation import (
-    Generation,
+from h2o_client.dialects.dialect import (
+    Dialect,
     Prompt,
     Span,
     Upload,
     Version,
     conversation_path,
 )
-from h2o_client.generations.v0_8 import V0_8
+from h2o_client.dialects.v0_8 import V0_8
 from h2o_client.wire.request import Part, Request, delete, post_multipart
 
 _LAST = (0, 9, 5)
@@ -42,7 +42,7 @@ class V0_9_2(V0_8):  # noqa: N801 - named as the version
         super().__init__(version=version, api=api)
         self.stops: bool = version >= _LAST
 
-    def told_by_answer(self, content_type: str) -> Generation:
+    def told_by_answer(self, content_type: str) -> Dialect:
         """v0.9.5 calls its lines what they are."""
         found = _LAST if "jsonl" in content_type else self.spans[0].first
         return self if self.version == found else V0_9_2(version=found, api=self.api)

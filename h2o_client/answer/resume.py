@@ -11,6 +11,7 @@ import random
 from collections import Counter
 from typing import Protocol
 
+from h2o_client.answer.server_run import Run, StoredAnswer
 from h2o_client.errors import (
     H2oError,
     IncompleteAnswerError,
@@ -20,7 +21,6 @@ from h2o_client.errors import (
     TransportTimeout,
 )
 from h2o_client.log import log
-from h2o_client.run import Run, StoredAnswer
 from h2o_client.timeouts import monotonic
 from h2o_client.transport import Call
 from h2o_client.wire.decoder import Decoder
@@ -60,7 +60,7 @@ class Reading(Protocol):
         is_message: bool = False,
         goes_on: bool = False,
     ) -> None:
-        """Reads on in the answer to ``request``; a silence may ``go on``. As `Asking.open`."""
+        """Reads on in the answer to ``request``; a silence may ``go on``. As `ApiClient.open`."""
 
     def pause(self, seconds: float) -> None:
         """Waits. Raises `TransportTimeout` if the time is over, `Woken` if it was ended."""
@@ -103,7 +103,7 @@ class Resumption:
         return self._most > 0
 
     def begin(self) -> None:
-        """Reads a log that this process has read nothing of. Raises as `Asking.open`."""
+        """Reads a log that this process has read nothing of. Raises as `ApiClient.open`."""
         self._read_log()
 
     def note(self, kinds: Counter[str]) -> None:

@@ -9,12 +9,12 @@ from functools import partial
 
 import msgspec
 
+from h2o_client.backend.backend import Backend
+from h2o_client.backend.cleanup import clean_up_call
+from h2o_client.dialects.dialect import Dialect, Prompt
+from h2o_client.dialects.documents import is_id
 from h2o_client.errors import ConfigurationError, NotFoundError, ProtocolError
-from h2o_client.generations.generation import Generation, Prompt
-from h2o_client.generations.records import is_id
-from h2o_client.litter import clean_up_call
 from h2o_client.transport import Call
-from h2o_client.upstream import Upstream
 from h2o_client.wire import json
 from h2o_client.wire.events import Failure, Final
 from h2o_client.wire.request import Request
@@ -74,21 +74,24 @@ class StoredAnswer(msgspec.Struct, frozen=True):
     end: Final | Failure | None
 
 
-def running(upstream: Upstream) -> list[Running]:
-    """The runs of the session that are under way. Raises as `Asking.open`, `UnsupportedError`."""
-    call = Call(upstream.timeouts)
-    upstream.prepared(call)
-    generation = upstream.found(call).generation
+def running(backend: Backend) -> list[Running]:
+    """The runs of the session that are under way.
+
+    Raises as `ApiClient.open`, `UnsupportedError`.
+    """
+    call = Call(backend.timeouts)
+    backend.prepared(call)
+    dialect = backend.found(call).dialect
     found: list[Running] = []
-    listed = upstream.asking.first(generation.running(), read_running, call)
+    listed = backend.api.first(dialect.running(), read_running, call)
     if not listed:
-        upstream.check_login(call)
+        backend.check_login(call)
     if len(listed) > _MOST_RUNNING:
         raise ProtocolError(f"a list of over {_MOST_RUNNING} answers under way")
     for conversation_id, title in listed:
         with suppress(NotFoundError):  # it was deleted meanwhile
-            stored = upstream.conversation(conversation_id, call)
-            base_url = upstream.transport.base_url
+            stored = backend.conversation(conversation_id, call)
+            base_url = backend.transport.base_url
             found += [
                 Running(conversation_id, title, str(ResumeToken(base_url, conversation_id, run_id)))
                 for run_id, answer_id in stored.runs.items()
@@ -105,8 +108,8 @@ class Run:
 
     def __init__(
         self,
-        upstream: Upstream,
-        generation: Generation,
+        backend: Backend,
+        dialect: Dialect,
         conversation_id: str,
         *,
         id: str = "",
@@ -114,8 +117,8 @@ class Run:
     ) -> None:
         self.id: str = id
         self.again: Callable[[], Request] | None = again
-        self._upstream = upstream
-        self._generation = generation
+        self._backend = backend
+        self._generation = dialect
         self._conversation_id = conversation_id
 
     def log(self, *, after: int, budget: str) -> Request:
@@ -123,10 +126,13 @@ class Run:
         return self._generation.run_log(self._conversation_id, self.id, after=after, budget=budget)
 
     def stored(self, call: Call) -> StoredAnswer | None:
-        """What is stored of it; None if its message has not arrived. Raises as `Asking.fetch`."""
+        """What is stored of it; None if its message has not arrived.
+
+        Raises as `ApiClient.fetch`.
+        """
         # Only the best way of asking tells of runs: another would prove nothing.
         ask = self._generation.conversation(self._conversation_id)[0]
-        stored = self._upstream.asking.fetch(ask, call)
+        stored = self._backend.api.fetch(ask, call)
         message = stored.message(stored.runs.get(self.id, ""))
         if message is None:
             return None
@@ -168,7 +174,7 @@ class Run:
 
     def token(self, position: int) -> str:
         """The `ResumeToken` for who has got so many characters."""
-        base_url = self._upstream.transport.base_url
+        base_url = self._backend.transport.base_url
         return str(ResumeToken(base_url, self._conversation_id, self.id, position))
 
 

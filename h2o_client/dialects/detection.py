@@ -1,4 +1,4 @@
-"""Telling the generation of a server by what it answers to two requests that change nothing.
+"""Telling the dialect of a server by what it answers to two requests that change nothing.
 
 Neither the status nor the Content-Type alone tells: v0.9.4 answers unknown routes with 200 and a
 page. Bytes come in; who sends the requests is another's business.
@@ -11,11 +11,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from h2o_client.errors import ConfigurationError, UnsupportedError
-from h2o_client.generations import pages
-from h2o_client.generations.generation import Generation, Version
-from h2o_client.generations.latest import Latest
-from h2o_client.generations.records import (
+from h2o_client.dialects import pages
+from h2o_client.dialects.dialect import Dialect, Version
+from h2o_client.dialects.documents import (
     Layout,
     Model,
     mapping,
@@ -23,28 +21,30 @@ from h2o_client.generations.records import (
     read_layout,
     read_models,
 )
-from h2o_client.generations.v0_3 import V0_3
-from h2o_client.generations.v0_7 import V0_7
-from h2o_client.generations.v0_8 import MODELS, V0_8
-from h2o_client.generations.v0_9_2 import V0_9_2
-from h2o_client.generations.v0_9_6 import V0_9_6
+from h2o_client.dialects.latest import Latest
+from h2o_client.dialects.v0_3 import V0_3
+from h2o_client.dialects.v0_7 import V0_7
+from h2o_client.dialects.v0_8 import MODELS, V0_8
+from h2o_client.dialects.v0_9_2 import V0_9_2
+from h2o_client.dialects.v0_9_6 import V0_9_6
+from h2o_client.errors import ConfigurationError, UnsupportedError
 from h2o_client.wire import json
 from h2o_client.wire.request import Request, get
 
-GENERATIONS: tuple[type[Generation], ...] = (V0_3, V0_7, V0_8, V0_9_2, V0_9_6, Latest)
+GENERATIONS: tuple[type[Dialect], ...] = (V0_3, V0_7, V0_8, V0_9_2, V0_9_6, Latest)
 
 _API_OFF = b"API is disabled"
 _STREAMED_PAGE = "text/sveltekit-data"
 
 
 class Found(msgspec.Struct, frozen=True):
-    """The generation, and what else the answers told.
+    """The dialect, and what else the answers told.
 
     ``settled``: whether versions that differ have been told apart, as v0.8.4 and v0.9.1, v0.9.4 and
     v0.9.5, v0.9.6 and the servers since July 2026.
     """
 
-    generation: Generation
+    dialect: Dialect
     version: str
     why: str
     models: tuple[Model, ...] | None = None
@@ -131,10 +131,10 @@ def by_layout(found: Found, layout: Layout) -> Found:
     """The same, with its version as the root page tells it."""
     if found.settled:
         return msgspec.structs.replace(found, layout=layout)
-    generation = found.generation.told_by(layout.names)
-    version = generation.span or found.version
+    dialect = found.dialect.told_by(layout.names)
+    version = dialect.span or found.version
     return msgspec.structs.replace(
-        found, generation=generation, version=version, layout=layout, settled=True
+        found, dialect=dialect, version=version, layout=layout, settled=True
     )
 
 
@@ -143,8 +143,8 @@ def is_latest(status: int, content_type: str) -> bool:
     return status == 404 and "json" in content_type
 
 
-def span(kind: type[Generation]) -> str:
-    """The versions of a generation, in words."""
+def span(kind: type[Dialect]) -> str:
+    """The versions of a dialect, in words."""
     if kind is Latest:
         return "after 0.10.0"
     return " to ".join(".".join(map(str, version)) for version in (kind.first, kind.last))
@@ -152,7 +152,7 @@ def span(kind: type[Generation]) -> str:
 
 def _by_entries(
     entries: list[Mapping[str, object]],
-) -> tuple[type[Generation], str, str, bool]:
+) -> tuple[type[Dialect], str, str, bool]:
     signs = {name for each in entries for name in each}
     if "supportsArtifacts" in signs:
         # Since June 2026, a month before runs: what is safe with runs is safe without.

@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from h2o_client.background import later
+from h2o_client.backend.background import later
+from h2o_client.backend.cleanup import CLEAN_UP, Cleanup
+from h2o_client.dialects.documents import Created
 from h2o_client.errors import StatusError
-from h2o_client.generations.records import Created
-from h2o_client.litter import CLEAN_UP, Litter
 from h2o_client.locks import Guard
 from h2o_client.log import log
 from h2o_client.timeouts import Expired, Timeouts, monotonic
@@ -30,8 +30,8 @@ Create = Callable[[Call], Created]
 class Creations:
     """The creations of one session that are under way. Threads may share it."""
 
-    def __init__(self, litter: Litter, base_url: str) -> None:
-        self._litter = litter
+    def __init__(self, cleanup: Cleanup, base_url: str) -> None:
+        self._cleanup = cleanup
         self._base_url = base_url
         self._under_way: set[_Creation] = set()
 
@@ -41,7 +41,7 @@ class Creations:
         Raises `Woken` if the caller was woken, `TransportTimeout` if its time is over. A
         conversation that is made after that is deleted.
         """
-        creation = _Creation(create, caller, self._litter, self._under_way.discard)
+        creation = _Creation(create, caller, self._cleanup, self._under_way.discard)
         caller.clock.allow("connect", None)  # until a connection is made
         try:
             self._under_way.add(creation)
@@ -78,7 +78,7 @@ class _Creation:
         self,
         create: Create,
         caller: Call,
-        litter: Litter,
+        cleanup: Cleanup,
         on_end: Callable[[_Creation], None],
     ) -> None:
         self.over = threading.Event()
@@ -86,7 +86,7 @@ class _Creation:
         self._call = _OwnCall(caller)
         self._create = create
         self._caller = caller
-        self._litter = litter
+        self._cleanup = cleanup
         self._on_end = on_end
         self._created: Created | None = None
         self._failure: BaseException | None = None
@@ -161,7 +161,7 @@ class _Creation:
     def _undo(self) -> None:
         try:
             if self._created is not None:
-                self._litter.discard(self._created.id)
+                self._cleanup.discard(self._created.id)
             elif self._call.sent and not isinstance(self._failure, StatusError):
                 log.warning(
                     "a conversation whose creation was broken off may be left on the server: %s",

@@ -12,14 +12,14 @@ from collections.abc import Callable
 
 import msgspec
 
-from h2o_client.background_reader import BackgroundResponse, Ending
+from h2o_client.answer.exchange import Exchange
+from h2o_client.backend.backend import Backend, Unsettled
+from h2o_client.backend.background_reader import BackgroundResponse, Ending
+from h2o_client.dialects.documents import Stored
 from h2o_client.errors import ConversationBusyError
-from h2o_client.exchange import Exchange
-from h2o_client.generations.records import Stored
 from h2o_client.log import log
 from h2o_client.timeouts import monotonic
 from h2o_client.transport import Call
-from h2o_client.upstream import Unsettled, Upstream
 
 _STORED_WITHIN = 10.0  # seconds, after an answer's proper end
 _STOPPED_WITHIN = 3.0
@@ -40,14 +40,14 @@ _STORED_AFTER = {
 }
 
 
-class Settling:
+class AnswerStorage:
     """What is still to be waited for in one conversation.
 
     ``on_wait`` is called when a message has waited for a second.
     """
 
-    def __init__(self, upstream: Upstream, on_wait: Callable[[], None]) -> None:
-        self._upstream = upstream
+    def __init__(self, backend: Backend, on_wait: Callable[[], None]) -> None:
+        self._backend = backend
         self._on_wait = on_wait
         self.has_messages: bool = False  # so far as this is known: the server has stored some
 
@@ -62,31 +62,31 @@ class Settling:
             unsettled = msgspec.structs.replace(unsettled, response=response)
         if unsettled is None or exchange.ours:
             return
-        all_of = self._upstream.unsettled
+        all_of = self._backend.unsettled
         all_of[exchange.conversation_id] = unsettled
         while len(all_of) > _MOST_REMEMBERED:
             all_of.pop(next(iter(all_of)), None)
 
     def _left_by(self, exchange: Exchange) -> Unsettled | None:
         """What an exchange leaves to be waited for."""
-        generation, final = exchange.generation, exchange.transcript.final
-        if generation is None:
+        dialect, final = exchange.dialect, exchange.transcript.final
+        if dialect is None:
             return None
         marked_until = 0.0
         heeded = final is not None and final.interrupted
-        if generation.late_stops_abort and exchange.stopped_at is not None and not heeded:
+        if dialect.late_stops_abort and exchange.stopped_at is not None and not heeded:
             marked_until = exchange.stopped_at + _MARK_LASTS
-            self._upstream.mark(exchange.conversation_id, marked_until)
+            self._backend.mark(exchange.conversation_id, marked_until)
         response, left = exchange.background, exchange.left_running
-        if response is not None and generation.stores_at_end:
+        if response is not None and dialect.stores_at_end:
             if response.ending is Ending.FAILED:
                 return None
             return Unsettled(exchange.answer_id, 0.0, left=left, response=response)
         seconds = _STORED_WITHIN if final is not None else _STOPPED_WITHIN
         may_come = final is not None or exchange.at_work
-        if generation.chooses_ids:
+        if dialect.chooses_ids:
             # Of an answer that failed before its first token v0.7 stores nothing either.
-            kept = generation.keeps_failed and exchange.transcript.joined
+            kept = dialect.keeps_failed and exchange.transcript.joined
             failed = exchange.transcript.failure is not None and not kept
             return (
                 Unsettled(exchange.answer_id, seconds, left=left)
@@ -99,7 +99,7 @@ class Settling:
 
     def forget(self, conversation_id: str) -> None:
         """The conversation is about to be deleted: nothing of it matters any more."""
-        unsettled = self._upstream.unsettled.pop(conversation_id, None)
+        unsettled = self._backend.unsettled.pop(conversation_id, None)
         if unsettled is not None and unsettled.response is not None:
             unsettled.response.close()
 
@@ -121,11 +121,11 @@ class Settling:
     def _settled(self, conversation_id: str, call: Call, before_message: bool) -> Stored:
         unsettled = self._still_unsettled(conversation_id)
         if unsettled is None:
-            return self._upstream.conversation(conversation_id, call)
+            return self._backend.conversation(conversation_id, call)
         if unsettled.left and before_message:
             unsettled = self._stopped(conversation_id, unsettled, call)
         response = unsettled.response
-        if response is not None and self._upstream.prepared(call).stores_at_end:
+        if response is not None and self._backend.prepared(call).stores_at_end:
             return self._settled_after(response, conversation_id, unsettled, call, before_message)
         if response is not None:
             response.wait_until_ended(call, _STORED_WITHIN)
@@ -134,7 +134,7 @@ class Settling:
             log.warning("the last answer in %s is not stored yet", conversation_id)
         if is_settled or before_message or not unsettled.left:
             # And not before: a wait that was broken off is owed still.
-            self._upstream.unsettled.pop(conversation_id, None)
+            self._backend.unsettled.pop(conversation_id, None)
         return stored
 
     def _settled_after(
@@ -159,7 +159,7 @@ class Settling:
                     "An earlier answer in this conversation has not ended on the server",
                     seconds=patience,
                 )
-            return self._upstream.conversation(conversation_id, call)
+            return self._backend.conversation(conversation_id, call)
         lasts = response.ended_at + _STORED_AFTER[response.ending] - monotonic()
         is_certain = response.ending in (Ending.COMPLETE, Ending.STOPPED)
         least = _STORED_WITHIN if is_certain else _STOPPED_WITHIN
@@ -175,15 +175,15 @@ class Settling:
             return stored
         if not is_stored and response.ending is not Ending.FAILED:
             log.warning("the last answer in %s is not stored", conversation_id)
-        self._upstream.unsettled.pop(conversation_id, None)
+        self._backend.unsettled.pop(conversation_id, None)
         return stored
 
     def _still_unsettled(self, conversation_id: str) -> Unsettled | None:
         """What is to be waited for; a late stop's mark also if it is another object's."""
-        unsettled = self._upstream.unsettled.get(conversation_id)
+        unsettled = self._backend.unsettled.get(conversation_id)
         if unsettled is not None:
             return unsettled
-        marked_until = self._upstream.marks.get(conversation_id, 0.0)
+        marked_until = self._backend.marks.get(conversation_id, 0.0)
         return Unsettled(None, 0.0, marked_until) if marked_until > monotonic() else None
 
     def _stopped(self, conversation_id: str, unsettled: Unsettled, call: Call) -> Unsettled:
@@ -192,18 +192,18 @@ class Settling:
             return unsettled
         if unsettled.response is not None:
             unsettled.response.note_stop()
-        self._upstream.litter.stop(conversation_id)
-        late = self._upstream.prepared(call).late_stops_abort
+        self._backend.cleanup.stop(conversation_id)
+        late = self._backend.prepared(call).late_stops_abort
         marked_until = monotonic() + _MARK_LASTS if late else 0.0
         unsettled = msgspec.structs.replace(unsettled, marked_until=marked_until, left=False)
-        self._upstream.unsettled[conversation_id] = unsettled
+        self._backend.unsettled[conversation_id] = unsettled
         return unsettled
 
     def read_back(self, exchange: Exchange, call: Call) -> Stored:
         """The conversation after a break; what still runs then is soon stopped, to be stored."""
         unsettled = self._left_by(exchange)
         if unsettled is None:
-            return self._upstream.conversation(exchange.conversation_id, call)
+            return self._backend.conversation(exchange.conversation_id, call)
         wanted = msgspec.structs.replace(unsettled, seconds=_READ_BACK_WITHIN, marked_until=0.0)
         stored, is_settled = self._awaited(exchange.conversation_id, wanted, call)
         if not is_settled and exchange.stop_at_once():
@@ -216,7 +216,7 @@ class Settling:
         self, conversation_id: str, unsettled: Unsettled, call: Call
     ) -> tuple[Stored, bool]:
         """The conversation, and whether what is waited for is stored in it."""
-        stored = self._upstream.conversation(conversation_id, call)
+        stored = self._backend.conversation(conversation_id, call)
         end = monotonic() + unsettled.seconds
         pause = _FIRST_LOOK
         while not _is_settled(stored, unsettled):
@@ -228,11 +228,11 @@ class Settling:
                 break
             self._pause(pause, call)
             pause = min(2 * pause, _RAREST_LOOK)
-            stored = self._upstream.conversation(conversation_id, call)
+            stored = self._backend.conversation(conversation_id, call)
         return stored, True
 
     def _pause(self, seconds: float, call: Call) -> None:
-        with self._upstream.transport.translating(call):
+        with self._backend.transport.translating(call):
             call.pause(seconds)
 
 

@@ -1,7 +1,7 @@
-"""What is asked of every generation of chat-ui: requests as values, and readers of their answers.
+"""What is asked of every dialect of chat-ui: requests as values, and readers of their answers.
 
-A generation is a class in a file of its own, named after the first version that spoke it, which
-says how it differs from the one before. What a generation cannot do raises `UnsupportedError`, by
+A dialect is a class in a file of its own, named after the first version that spoke it, which
+says how it differs from the one before. What a dialect cannot do raises `UnsupportedError`, by
 name. No input or output happens here: others send the requests and hand the answers back.
 """
 
@@ -14,8 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from h2o_client.errors import UnsupportedError
-from h2o_client.generations.records import (
+from h2o_client.dialects.documents import (
     Created,
     Entries,
     Layout,
@@ -27,6 +26,7 @@ from h2o_client.generations.records import (
     mapping,
     text,
 )
+from h2o_client.errors import UnsupportedError
 from h2o_client.wire import json
 from h2o_client.wire.events import Source, WebSearch
 from h2o_client.wire.request import Request, delete, patch_json, post, post_form, post_json
@@ -88,7 +88,7 @@ _IMAGES = (b"\x89PNG\r\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 
 
 class Span(msgspec.Struct, frozen=True):
-    """Some versions of a generation, from ``first`` on, which differ from its others.
+    """Some versions of a dialect, from ``first`` on, which differ from its others.
 
     ``sign`` is a name in the root page that the versions before do not have ("" for the first).
     """
@@ -99,7 +99,7 @@ class Span(msgspec.Struct, frozen=True):
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
-    """What one message says, in whichever words a generation has for it.
+    """What one message says, in whichever words a dialect has for it.
 
     ``id``: on v0.3 to v0.7 the user's message, ours to choose; later the message that this one
     hangs on, or is about. ``text`` None: the server has it (a retry, a continuation).
@@ -120,8 +120,8 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     resumes: str = ""
 
 
-class Generation:
-    """The requests of one generation. A subclass says what is its own."""
+class Dialect:
+    """The requests of one dialect. A subclass says what is its own."""
 
     letter: ClassVar[str]
     """A to F, as the project's documents have it."""
@@ -167,16 +167,16 @@ class Generation:
 
     @property
     def span(self) -> str:
-        """The versions that it may be, as far as that is known; "" for all of the generation."""
+        """The versions that it may be, as far as that is known; "" for all of the dialect."""
         names = [span.name for span in self.spans if span.first <= self.version]
         return names[-1] if names else ""
 
-    def told_by(self, names: Collection[str]) -> Generation:
+    def told_by(self, names: Collection[str]) -> Dialect:
         """The same, with the version that the ``names`` in the root page tell."""
         firsts = [span.first for span in self.spans if not span.sign or span.sign in names]
         return type(self)(version=firsts[-1], api=self.api) if firsts else self
 
-    def told_by_answer(self, content_type: str) -> Generation:
+    def told_by_answer(self, content_type: str) -> Dialect:
         """The same, with the version that the type of the answer to a message tells."""
         return self
 
@@ -303,7 +303,7 @@ class Generation:
         content: Mapping[str, object] | None,
     ) -> Ask[bool]:
         """The user's answer to what a tool asks; read as whether a message has to resume it."""
-        raise self.cannot("Asking the user for a tool")
+        raise self.cannot("ApiClient the user for a tool")
 
     def run_log(self, conversation_id: str, run_id: str, *, after: int, budget: str) -> Request:
         """The log of a run, behind the update of that number; its answer begins in ``budget``."""
@@ -314,11 +314,11 @@ class Generation:
         raise self.cannot("Telling what runs")
 
     def cannot(self, feature: str, hint: str = "") -> UnsupportedError:
-        """The error for what this generation cannot do."""
+        """The error for what this dialect cannot do."""
         return UnsupportedError(feature, self.name, hint)
 
     def __repr__(self) -> str:
-        return f"<Generation {self.letter}, {self.name}>"
+        return f"<Dialect {self.letter}, {self.name}>"
 
 
 class WebSearched(msgspec.Struct, frozen=True):
@@ -344,12 +344,12 @@ class Search(msgspec.Struct, frozen=True):
 
 
 def conversation_path(conversation_id: str) -> str:
-    """The path of a conversation, in every generation."""
+    """The path of a conversation, in every dialect."""
     return "/conversation/" + quote(conversation_id, safe="")
 
 
 def delete_request(conversation_id: str) -> Request:
-    """Deletes a conversation, in every generation; 404 on a repeat."""
+    """Deletes a conversation, in every dialect; 404 on a repeat."""
     return delete(conversation_path(conversation_id))
 
 

@@ -12,8 +12,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from h2o_client.background import later
+from h2o_client.answer.reply import Reply
+from h2o_client.backend.backend import MODEL_WAS_DOWN, NO_MODELS, Backend
+from h2o_client.backend.background import later
 from h2o_client.conversation import Conversation
+from h2o_client.dialects import detection, pages
 from h2o_client.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -26,9 +29,7 @@ from h2o_client.errors import (
     TransportError,
     TransportTimeout,
 )
-from h2o_client.generations import detect, pages
 from h2o_client.options import Options
-from h2o_client.reply import Reply
 from h2o_client.timeouts import monotonic
 from h2o_client.transport import Call
 from h2o_client.transport.probe import (
@@ -38,7 +39,6 @@ from h2o_client.transport.probe import (
     speaks_http,
     speaks_tls,
 )
-from h2o_client.upstream import MODEL_WAS_DOWN, NO_MODELS, Upstream
 
 _PROBE = 3.0  # seconds for a look at what else a port may speak
 _ENOUGH = 40  # tokens of the test message's answer
@@ -66,10 +66,7 @@ class Seen(Protocol):
     """What `H2oSession.server` tells, as far as it matters here."""
 
     @property
-    def generation(self) -> str: ...
-
-    @property
-    def name(self) -> str: ...
+    def versions(self) -> str: ...
 
     @property
     def version(self) -> str: ...
@@ -84,12 +81,12 @@ class Said(msgspec.Struct, frozen=True):
     accept_terms: bool
 
 
-def checks(upstream: Upstream, said: Said, server_at: Callable[[str], Seen]) -> Iterator[Check]:
+def checks(backend: Backend, said: Said, server_at: Callable[[str], Seen]) -> Iterator[Check]:
     """The steps, each as soon as it is done. Raises nothing for what a server does.
 
     ``server_at`` says what chat-ui answers at another address, or raises an `H2oError`.
     """
-    steps = _Steps(upstream, said, server_at)
+    steps = _Steps(backend, said, server_at)
     try:
         yield from _outcomes(steps)
     finally:
@@ -135,12 +132,12 @@ class _Failed(Exception):
 class _Steps:
     """The steps; what one has found, the next ones use."""
 
-    def __init__(self, upstream: Upstream, said: Said, server_at: Callable[[str], Seen]) -> None:
+    def __init__(self, backend: Backend, said: Said, server_at: Callable[[str], Seen]) -> None:
         self.conversation: Conversation | None = None
         self._left = ""  # its id, until it is deleted
-        self._upstream = upstream
+        self._backend = backend
         self._said = said
-        self._transport = upstream.transport
+        self._transport = backend.transport
         self._server_at = server_at
         # Nothing may go past a proxy.
         self._direct = goes_directly(self._transport)
@@ -148,7 +145,7 @@ class _Steps:
         self._answers = False  # that a chat-ui does
         self._fails = False  # that the first request was answered with a 5xx
         self._wants_password = False  # as a proxy in front of it may
-        self._timeouts = msgspec.structs.replace(upstream.timeouts, total=None)
+        self._timeouts = msgspec.structs.replace(backend.timeouts, total=None)
         parts = urlsplit(self._transport.base_url)
         self._tls = parts.scheme == "https"
         self._path = parts.path
@@ -227,8 +224,8 @@ class _Steps:
     def _network(self) -> str:
         """Whether a connection stands; the other steps tell what came over it."""
         try:
-            enough = detect.is_enough
-            first = self._transport.ask(detect.first_request(), self._call(), enough=enough)
+            enough = detection.is_enough
+            first = self._transport.ask(detection.first_request(), self._call(), enough=enough)
             challenge = first.headers.get("www-authenticate", "")
             self._wants_password = challenge.lower().startswith("basic")
             self._fails = first.status >= 500
@@ -262,11 +259,11 @@ class _Steps:
         if self._fails:
             # Not three times what may be half a minute each.
             page = self._transport.ask(pages.root_request(), self._call())
-            self._upstream.asking.judge(page)
+            self._backend.api.judge(page)
             if pages.is_empty(page.whole()):
                 raise _no_models_loaded()
         try:
-            found = self._upstream.found(self._call())
+            found = self._backend.found(self._call())
         except ConfigurationError as exc:
             if self._is_cookie_insecure():
                 raise
@@ -293,18 +290,18 @@ class _Steps:
         return _Failed(detail, hint, kind="ConfigurationError")
 
     def _version(self) -> str:
-        found = self._upstream.found(self._call())
-        generation = found.generation
-        said = f"{generation.name} (generation {generation.letter})"
-        if found.version and generation.name != f"chat-ui v{found.version.replace('to ', 'to v')}":
+        found = self._backend.found(self._call())
+        dialect = found.dialect
+        said = dialect.name
+        if found.version and dialect.name != f"chat-ui v{found.version.replace('to ', 'to v')}":
             said += f", {found.version}"
         if self._said.server_version:
             seen = self._server_at(self._transport.base_url)
-            answers = seen.name
-            is_other = seen.generation != generation.letter
-            if generation.spans and not is_other:
+            answers = seen.versions
+            is_other = seen.versions != dialect.name
+            if dialect.spans and not is_other:
                 answers = f"chat-ui {seen.version}"
-                is_other = seen.version != generation.span
+                is_other = seen.version != dialect.span
             if is_other:
                 detail = f"It is said to be {said}, but {answers} answers"
                 raise _Failed(detail, _LEAVE_OUT, kind="ConfigurationError")
@@ -313,7 +310,7 @@ class _Steps:
     def _cookie(self) -> str:
         """Makes the settings, which gives the session its cookie, and reads them with it."""
         try:
-            self._upstream.prepared(self._call())
+            self._backend.prepared(self._call())
         except ConfigurationError as exc:
             if self._is_cookie_insecure():
                 raise
@@ -343,10 +340,10 @@ class _Steps:
         return "not accepted, and not needed"
 
     def _login(self) -> str:
-        user = self._upstream.user(self._call())
+        user = self._backend.user(self._call())
         if user is not None:
             return f"logged in as {user.name}"
-        self._upstream.check_login(self._call())
+        self._backend.check_login(self._call())
         if self._transport.cookies.given:
             return (
                 "nobody is logged in with this cookie: it is that of a session without a login, "
@@ -355,7 +352,7 @@ class _Steps:
         return "nobody is logged in"
 
     def _models(self) -> str:
-        offered = self._upstream.models(self._call())
+        offered = self._backend.models(self._call())
         wanted = self._said.model
         names = [model.id for model in offered]
         if not offered and not wanted:
@@ -373,15 +370,15 @@ class _Steps:
     def _create(self) -> None:
         if self.conversation is None:
             call = self._call()
-            model = self._upstream.model(None, call)
-            created = self._upstream.create(model.id, None, call)
-            self.conversation = Conversation(self._upstream, id=created.id)
+            model = self._backend.model(None, call)
+            created = self._backend.create(model.id, None, call)
+            self.conversation = Conversation(self._backend, id=created.id)
             self._left = created.id
 
     def _answer(self) -> str:
         assert self.conversation is not None
         # Others warn that they do not hand it on.
-        samples = self._upstream.prepared().samples
+        samples = self._backend.prepared().samples
         options: Options = {"max_new_tokens": _ENOUGH} if samples else {}
         with self.conversation.stream(_PROMPT, **options) as reply:
             silence = _read_some(reply)
@@ -404,22 +401,22 @@ class _Steps:
     def leave(self) -> None:
         """Deletes what is left by a caller who has seen enough, as soon as that can be."""
         conversation_id, self._left = self._left, ""
-        litter = self._upstream.litter
-        if conversation_id in litter._conversations:  # and not deleted with its session
+        cleanup = self._backend.cleanup
+        if conversation_id in cleanup._conversations:  # and not deleted with its session
             token = object()
-            litter.ending.add(token)
+            cleanup.ending.add(token)
 
             def discard() -> None:
                 try:
-                    litter.discard(conversation_id)
+                    cleanup.discard(conversation_id)
                 finally:
-                    litter.ending.discard(token)
+                    cleanup.ending.discard(token)
 
             # The garbage collector may have come here, wherever it was.
             later(discard)
 
     def _settings_accepted(self) -> bool:
-        return self._upstream.settings(self._call()).accepted
+        return self._backend.settings(self._call()).accepted
 
     def _call(self) -> Call:
         return Call(self._timeouts)

@@ -1,4 +1,4 @@
-"""Requests of a generation to their answers: what is no success becomes an error of ours."""
+"""Requests of a dialect to their answers: what is no success becomes an error of ours."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from urllib.parse import urljoin
 
 import msgspec
 
+from h2o_client.dialects.dialect import Ask, Moved, Refused
 from h2o_client.errors import (
     ConfigurationError,
     H2oError,
@@ -18,7 +19,6 @@ from h2o_client.errors import (
     StatusError,
     UnsupportedError,
 )
-from h2o_client.generations.generation import Ask, Moved, Refused
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport import Call, Response, Transport
 from h2o_client.wire import json
@@ -31,7 +31,7 @@ T = TypeVar("T")
 _EXCERPT = 80
 
 
-class Asking:
+class ApiClient:
     """The way to a server, for those who want answers and not statuses. Threads may share it."""
 
     def __init__(self, transport: Transport, timeouts: Timeouts) -> None:

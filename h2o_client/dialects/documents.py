@@ -1,4 +1,4 @@
-"""What servers tell (models, settings, users, conversations), in one shape for all generations."""
+"""What servers tell (models, settings, users, conversations), in one shape for all dialects."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def read_models(models: object) -> tuple[Model, ...]:
 
 
 def read_settings(document: Mapping[str, object]) -> Settings:
-    """The settings document of any generation."""
+    """The settings document of any dialect."""
     prompts = document.get("customPrompts")
     accepted = ("ethicsModalAccepted", "ethicsModalAcceptedAt", "welcomeModalSeen")
     return Settings(

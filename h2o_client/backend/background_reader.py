@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from enum import Enum
 
-from h2o_client.background import wait_until_empty
+from h2o_client.backend.background import wait_until_empty
 from h2o_client.errors import StatusError, TransportError
 from h2o_client.locks import Guard
 from h2o_client.timeouts import Clock, Expired, Timeouts, monotonic

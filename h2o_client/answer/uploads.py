@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from h2o_client.arguments import text
+from h2o_client.dialects.dialect import Upload
 from h2o_client.errors import ConfigurationError
-from h2o_client.generations.generation import Upload
 
 
 def read_uploads(files: Sequence[str | os.PathLike[str] | bytes] | None) -> tuple[Upload, ...]:

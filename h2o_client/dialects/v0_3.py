@@ -1,4 +1,4 @@
-"""Generation A, chat-ui v0.3 to v0.6 (June to September 2023; H2O's service was a fork of it).
+"""Dialect A, chat-ui v0.3 to v0.6 (June to September 2023; H2O's service was a fork of it).
 
 Forms for the settings, page data to read with, and the model server's own events as the answer.
 Measured on v0.3, v0.4, v0.5 and v0.6.
@@ -12,11 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 from urllib.parse import quote
 
-from h2o_client.errors import UnsupportedError
-from h2o_client.generations import pages
-from h2o_client.generations.generation import (
+from h2o_client.dialects import pages
+from h2o_client.dialects.dialect import (
     Ask,
-    Generation,
+    Dialect,
     Prompt,
     Search,
     Upload,
@@ -24,7 +23,7 @@ from h2o_client.generations.generation import (
     WebSearched,
     conversation_path,
 )
-from h2o_client.generations.records import (
+from h2o_client.dialects.documents import (
     Created,
     Entries,
     Layout,
@@ -40,6 +39,7 @@ from h2o_client.generations.records import (
     text,
     texts,
 )
+from h2o_client.errors import UnsupportedError
 from h2o_client.printable import printable
 from h2o_client.wire.checkpoint import checkpoint
 from h2o_client.wire.events import Source, WebSearch
@@ -63,7 +63,7 @@ _LONGEST_DOCUMENT = 1 << 18  # characters
 _MOST_TRIES = 2000
 
 
-class V0_3(Generation):  # noqa: N801 - named as the version
+class V0_3(Dialect):  # noqa: N801 - named as the version
     """Forms, page data, server-sent events."""
 
     letter = "A"

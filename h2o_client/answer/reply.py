@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from h2o_client.answer.exchange import Exchange
 from h2o_client.arguments import document, optional_text, text
 from h2o_client.errors import (
     ConfigurationError,
@@ -18,7 +19,6 @@ from h2o_client.errors import (
     IncompleteAnswerError,
     ProtocolError,
 )
-from h2o_client.exchange import Exchange
 from h2o_client.log import log
 from h2o_client.wire.events import Elicitation, Event, Final, Malformed, Source, Token
 from h2o_client.wire.refusal import login_wall

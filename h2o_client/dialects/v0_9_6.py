@@ -1,4 +1,4 @@
-"""Generation E, chat-ui v0.9.6 to v0.10.0 (2025 and 2026): ``/api/v2`` in superjson, tools by MCP.
+"""Dialect E, chat-ui v0.9.6 to v0.10.0 (2025 and 2026): ``/api/v2`` in superjson, tools by MCP.
 
 Measured on v0.9.6 and v0.10.0.
 """
@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from h2o_client.generations.generation import Ask, Generation, Prompt, Span, Upload, Version
-from h2o_client.generations.records import (
+from h2o_client.dialects.dialect import Ask, Dialect, Prompt, Span, Upload, Version
+from h2o_client.dialects.documents import (
     Created,
     Entries,
     Model,
@@ -25,8 +25,8 @@ from h2o_client.generations.records import (
     read_stored,
     read_user,
 )
-from h2o_client.generations.v0_8 import MODELS, read_model_list
-from h2o_client.generations.v0_9_2 import V0_9_2
+from h2o_client.dialects.v0_8 import MODELS, read_model_list
+from h2o_client.dialects.v0_9_2 import V0_9_2
 from h2o_client.wire import json, superjson
 from h2o_client.wire.request import Request, delete, get
 
@@ -52,7 +52,7 @@ class V0_9_6(V0_9_2):  # noqa: N801 - named as the version
         super().__init__(version=version, api=api)
         self.stops = True
 
-    def told_by_answer(self, content_type: str) -> Generation:
+    def told_by_answer(self, content_type: str) -> Dialect:
         return self
 
     def models(self) -> Ask[tuple[Model, ...]]:

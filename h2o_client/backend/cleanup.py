@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 
-from h2o_client.background import later, wait_until_empty
+from h2o_client.backend.background import later, wait_until_empty
+from h2o_client.dialects.dialect import delete_request, stop_request
 from h2o_client.errors import H2oError, ProtocolError
-from h2o_client.generations.generation import delete_request, stop_request
 from h2o_client.log import log
 from h2o_client.timeouts import Timeouts, monotonic
 from h2o_client.transport import Call, Transport, Woken
@@ -20,7 +20,7 @@ _LEAST = 0.001  # seconds, where the time is over already
 _STOP = 2.0  # of them, at most, for a server that does not answer to a stop
 
 
-class Litter:
+class Cleanup:
     """Stops and deletes, in bounded time, and never raises. Threads may share it.
 
     ``ending`` holds what other threads are cleaning up just now.

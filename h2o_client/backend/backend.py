@@ -11,10 +11,17 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
-from h2o_client.asking import Asking, excerpt
-from h2o_client.background import begun, later, wait_until_empty
-from h2o_client.background_reader import BackgroundReader, BackgroundResponse
-from h2o_client.creation import Creations
+from h2o_client.backend.api_client import ApiClient, excerpt
+from h2o_client.backend.background import begun, later, wait_until_empty
+from h2o_client.backend.background_reader import BackgroundReader, BackgroundResponse
+from h2o_client.backend.cleanup import CLEAN_UP, Cleanup
+from h2o_client.backend.creation import Creations
+from h2o_client.dialects import detection, pages
+from h2o_client.dialects.detection import Found
+from h2o_client.dialects.dialect import Ask, Dialect, delete_request
+from h2o_client.dialects.documents import Created, Layout, Model, Settings, Stored, User
+from h2o_client.dialects.latest import Latest, resume_probe
+from h2o_client.dialects.v0_9_6 import V0_9_6
 from h2o_client.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -25,13 +32,6 @@ from h2o_client.errors import (
     ServerError,
     StatusError,
 )
-from h2o_client.generations import detect, pages
-from h2o_client.generations.detect import Found
-from h2o_client.generations.generation import Ask, Generation, delete_request
-from h2o_client.generations.latest import Latest, resume_probe
-from h2o_client.generations.records import Created, Layout, Model, Settings, Stored, User
-from h2o_client.generations.v0_9_6 import V0_9_6
-from h2o_client.litter import CLEAN_UP, Litter
 from h2o_client.log import log
 from h2o_client.timeouts import Timeouts, monotonic
 from h2o_client.transport import Call, CallLock, Response, Transport
@@ -74,7 +74,7 @@ class Unsettled(msgspec.Struct, frozen=True):
     response: BackgroundResponse | None = None
 
 
-class Upstream:
+class Backend:
     """One session's dealings with its server. Threads may share it."""
 
     def __init__(
@@ -91,35 +91,35 @@ class Upstream:
     ) -> None:
         self.transport = transport
         self.timeouts = timeouts
-        self.asking: Asking = Asking(transport, timeouts)
+        self.api: ApiClient = ApiClient(transport, timeouts)
         self.web_search = web_search
         self.server_samples = True  # whether the server's own sampling counts before the ancestor's
         self.warned = False  # that sampling parameters have no effect here
         self._model = model
         self._accept_terms = accept_terms
         self._share_data = share_data
-        self._told = None if server_version is None else detect.by_version(server_version)
+        self._told = None if server_version is None else detection.by_version(server_version)
         self._named = named
         self._lock = CallLock()  # of the four that follow, and of the requests that lead to them
         self._found: Found | None = None
         self._in_doubt = False  # the server has spoken as another would
         self._ready = False  # the settings are made
         self._has_settings = False  # of this session's making: not to be made anew
-        self.litter: Litter = Litter(transport)
+        self.cleanup: Cleanup = Cleanup(transport)
         self.live: set[Closing] = set()
         # Until when, by conversation, a stop that came late may end the next answer.
         self.marks: dict[str, float] = {}
         self.unsettled: dict[str, Unsettled] = {}  # by conversation
         self.reader: BackgroundReader = BackgroundReader()
-        self.creations: Creations = Creations(self.litter, transport.base_url)
+        self.creations: Creations = Creations(self.cleanup, transport.base_url)
         # For sessions that nobody closes: when the last user of this is gone, or at exit.
-        weakref.finalize(self, _left, self.reader, self.creations, self.litter)
+        weakref.finalize(self, _left, self.reader, self.creations, self.cleanup)
         _living.add(self)
 
-    def prepared(self, call: Call | None = None) -> Generation:
-        """The server's generation. The first call finds it out and makes the settings, once."""
+    def prepared(self, call: Call | None = None) -> Dialect:
+        """The server's dialect. The first call finds it out and makes the settings, once."""
         call = call or Call(self.timeouts)
-        return self._alone(call, lambda: self._prepared(call)).generation
+        return self._alone(call, lambda: self._prepared(call)).dialect
 
     def found(self, call: Call | None = None) -> Found:
         """What the server was found to be, without the settings; asks once more to be sure."""
@@ -128,37 +128,37 @@ class Upstream:
         def found() -> Found:
             found = self._now(call)
             # Since it was found a server of v0.9.6 to v0.10.0 may have become a newer one.
-            may_be_newer = type(found.generation) is V0_9_6 and self._told is None
+            may_be_newer = type(found.dialect) is V0_9_6 and self._told is None
             if not found.settled or may_be_newer:
                 self._found = found = self._told_apart(found, call)
             return found
 
         return self._alone(call, found)
 
-    def exact(self, call: Call | None = None) -> Generation:
+    def exact(self, call: Call | None = None) -> Dialect:
         """As `prepared`, with the version told where pages tell it and the answers before did not.
 
         It is not, where the page is refused.
         """
-        generation = self.prepared(call)
-        return self.found(call).generation if generation.has_pages else generation
+        dialect = self.prepared(call)
+        return self.found(call).dialect if dialect.has_pages else dialect
 
     def seen(self, call: Call | None = None) -> Found:
         """What the server was found to be, without the settings, and as far as needed to talk."""
         call = call or Call(self.timeouts)
         return self._alone(call, lambda: self._now(call))
 
-    def heard(self, generation: Generation, content_type: str, call: Call) -> Generation:
-        """A message was answered with that type, which tells the version of some generations."""
-        told = generation.told_by_answer(content_type)
-        if told is generation or self._told is not None:
-            return generation
+    def heard(self, dialect: Dialect, content_type: str, call: Call) -> Dialect:
+        """A message was answered with that type, which tells the version of some dialects."""
+        told = dialect.told_by_answer(content_type)
+        if told is dialect or self._told is not None:
+            return dialect
 
         def learn() -> None:
             found = self._found
-            if found is not None and type(found.generation) is type(told):
+            if found is not None and type(found.dialect) is type(told):
                 self._found = msgspec.structs.replace(
-                    found, generation=told, version=told.span, settled=True
+                    found, dialect=told, version=told.span, settled=True
                 )
 
         self._lock.hold_if_free(call, learn)
@@ -219,32 +219,32 @@ class Upstream:
             found = self._find(call)
         except H2oError:
             return
-        if not _is_same(found, told) and type(found.generation) is not type(told.generation):
+        if not _is_same(found, told) and type(found.dialect) is not type(told.dialect):
             raise ConfigurationError(
                 f"{told.why} was said, but {self.transport.base_url} is "
-                f"{found.generation.name}. Leave server_version= out: it is then found out."
+                f"{found.dialect.name}. Leave server_version= out: it is then found out."
             ) from exc
 
     def models(self, call: Call | None = None) -> tuple[Model, ...]:
         """The models on offer, the server's first choice first. Needs no settings and no login."""
         found = self.seen(call)
-        if found.generation.has_pages and found.layout is None:
+        if found.dialect.has_pages and found.layout is None:
             # /api/models leaves their parameters out.
             before, call = found, call or Call(self.timeouts)
-            found = detect.by_layout(found, self.asking.fetch(found.generation.layout(), call))
+            found = detection.by_layout(found, self.api.fetch(found.dialect.layout(), call))
             self._learn(before, found, call)
         return found.layout.models if found.layout is not None else self._models(call)
 
     def user(self, call: Call | None = None) -> User | None:
         """Who is logged in. Needs no settings and no login."""
-        return self.asking.fetch(self.seen(call).generation.user(), call)
+        return self.api.fetch(self.seen(call).dialect.user(), call)
 
     def is_shut_out(self, call: Call | None = None) -> bool:
         """Whether the server wants a login that this session has not.
 
         It may show a guest, or whose cookie has expired, lists that are empty.
         """
-        needed = self.asking.fetch(self.seen(call).generation.needs_login(), call)
+        needed = self.api.fetch(self.seen(call).dialect.needs_login(), call)
         return needed and self.user(call) is None
 
     def check_login(self, call: Call | None = None) -> None:
@@ -254,9 +254,9 @@ class Upstream:
 
     def model(self, asked: str | None, call: Call) -> Model:
         """The model to use: the one asked for, the session's, H2O's, or the server's first."""
-        generation = self.prepared(call)
+        dialect = self.prepared(call)
         named = asked or self._model
-        if named and not generation.samples:
+        if named and not dialect.samples:
             return Model(id=named, name=named)  # what is offered would tell nothing more
         name = named or self._default_model(call)
         offered = {model.id: model for model in self._models(call)}
@@ -267,24 +267,24 @@ class Upstream:
         ask = self.prepared(call).settings()
         if self.transport.cookies.given:
             self.check_login(call)  # a guest's would be the defaults
-        return self.asking.fetch(ask, call)
+        return self.api.fetch(ask, call)
 
     def change_settings(
         self, change: Callable[[Settings], Settings], call: Call | None = None
     ) -> None:
         """Posts the whole document, as ``change`` makes it of what is stored."""
         call = call or Call(self.timeouts)
-        generation = self.prepared(call)
-        if generation.has_pages:
-            layout = self.asking.fetch(generation.layout(), call)
+        dialect = self.prepared(call)
+        if dialect.has_pages:
+            layout = self.api.fetch(dialect.layout(), call)
             if layout.needs_login:
                 raise self._no_login()
             stored = _to_send_back(layout)
         else:
             stored = self.settings(call)
         changed = change(stored)
-        generation.check_settings(stored, changed)
-        self._post_settings(generation, changed, call)
+        dialect.check_settings(stored, changed)
+        self._post_settings(dialect, changed, call)
 
     def create(self, model: str, preprompt: str | None, call: Call) -> Created:
         """A new conversation. It is deleted even if the caller is interrupted meanwhile."""
@@ -296,14 +296,14 @@ class Upstream:
         best, *others = self.prepared(call).conversation(conversation_id)
         before = self._found
         try:
-            stored = self.asking.fetch(best, call)
+            stored = self.api.fetch(best, call)
         except (ServerError, ProtocolError) as exc:
             # v0.9.6 and later take the messages of v0.9.2, and misunderstand what they lack: only
             # the page, which they do not have, tells that it is not that server any more.
             if isinstance(exc, ProtocolError) and self._is_another(before, call):
                 raise
             for ask in others:
-                return self.asking.fetch(ask, call)
+                return self.api.fetch(ask, call)
             raise
         except AuthenticationError as exc:
             if exc.status != 403 or "don't have access" not in exc.said:
@@ -317,20 +317,20 @@ class Upstream:
     def delete(self, conversation_id: str) -> None:
         """Deletes a conversation at the caller's wish: raises what goes wrong."""
         self.prepared()
-        self.asking.do(delete_request(conversation_id))
-        self.litter.release(conversation_id)
+        self.api.do(delete_request(conversation_id))
+        self.cleanup.release(conversation_id)
 
     def delete_all(self) -> None:
         """Deletes all conversations of the session or user."""
         request = self.exact().delete_all()
         if request.method == "POST":
-            self.asking.submit(request)
+            self.api.submit(request)
         else:
-            self.asking.do(request)
+            self.api.do(request)
 
     def open(self, request: Request, call: Call, *, passes_model_on: bool) -> Response:
         """The answer to a message, unread."""
-        return self.asking.open(request, call, passes_model_on=passes_model_on)
+        return self.api.open(request, call, passes_model_on=passes_model_on)
 
     def close(self) -> None:
         """Ends what is under way, deletes what is ours, closes the connections. Never raises."""
@@ -340,8 +340,8 @@ class Upstream:
             begun(partial(exchange.end, until=end), pending=closing)
         wait_until_empty(closing, end - monotonic())
         self.creations.close(end - monotonic())
-        self.litter.discard_all(until=end)
-        self.litter.forget()  # what could not be deleted now will not be tried again
+        self.cleanup.discard_all(until=end)
+        self.cleanup.forget()  # what could not be deleted now will not be tried again
         self.reader.close(end - monotonic())
         self.transport.close()
 
@@ -354,30 +354,30 @@ class Upstream:
         self.unsettled.clear()
         self.reader.forget()
         self.creations.forget()
-        self.litter.forget()
+        self.cleanup.forget()
 
     def _find(self, call: Call) -> Found:
-        request = detect.first_request()
-        first = self.transport.ask(request, call, enough=detect.is_enough)
-        with self.asking.decoding(call):
-            found = detect.by_models(first.whole())
+        request = detection.first_request()
+        first = self.transport.ask(request, call, enough=detection.is_enough)
+        with self.api.decoding(call):
+            found = detection.by_models(first.whole())
         if found is None:
             found = self._find_by_page(first, call)
-        log.info("%s is %s: %s", self.transport.base_url, found.generation.name, found.why)
+        log.info("%s is %s: %s", self.transport.base_url, found.dialect.name, found.why)
         return found
 
     def _find_by_page(self, first: Response, call: Call) -> Found:
         request = pages.root_request()
         response = self.transport.ask(request, call)
         try:
-            self.asking.judge(response)
+            self.api.judge(response)
         except NotFoundError as exc:
             raise self._no_chat_ui(f"{exc.status} {exc.body[:80]!r}") from None
         body = response.whole()
         kind = response.headers.get("content-type", "").partition(";")[0]
-        ask = Ask(request, lambda body: detect.by_page(first.whole(), first.status, kind, body))
+        ask = Ask(request, lambda body: detection.by_page(first.whole(), first.status, kind, body))
         try:
-            return self.asking.understood(ask, body, call)
+            return self.api.understood(ask, body, call)
         except ProtocolError as exc:
             if isinstance(exc.__cause__, EndlessError):
                 raise
@@ -387,7 +387,7 @@ class Upstream:
                     first.status, NO_MODELS, url=first.url, hint=MODEL_WAS_DOWN
                 ) from None
             if first.status in (401, 429) or first.status >= 500:
-                self.asking.judge(first)
+                self.api.judge(first)
             raise self._no_chat_ui(repr(excerpt(body))) from None
 
     def _no_chat_ui(self, seen: str) -> ConfigurationError:
@@ -398,18 +398,18 @@ class Upstream:
 
     def _told_apart(self, found: Found, call: Call) -> Found:
         """Between versions that differ and have answered alike so far."""
-        generation = found.generation
-        if generation.has_pages:
+        dialect = found.dialect
+        if dialect.has_pages:
             try:
-                layout = found.layout or self.asking.fetch(generation.layout(), call)
+                layout = found.layout or self.api.fetch(dialect.layout(), call)
             except (StatusError, ProtocolError) as exc:
-                log.info("which %s it is, is not known: %s", generation.name, exc)
+                log.info("which %s it is, is not known: %s", dialect.name, exc)
                 return found
-            return detect.by_layout(found, layout)
+            return detection.by_layout(found, layout)
         response = self.transport.ask(resume_probe(), call)
         kind = response.headers.get("content-type", "")
-        latest = detect.is_latest(response.status, kind)
-        if found.settled and latest == isinstance(generation, Latest):
+        latest = detection.is_latest(response.status, kind)
+        if found.settled and latest == isinstance(dialect, Latest):
             return found
         return _settled(found, latest=latest)
 
@@ -418,12 +418,12 @@ class Upstream:
 
         def note() -> None:
             found = self._found
-            if found is None or self._told is not None or type(found.generation) is not V0_9_6:
+            if found is None or self._told is not None or type(found.dialect) is not V0_9_6:
                 return
             log.warning("the server has become %s", Latest.name)
             why = "its conversations are written as since July 2026"
             self._found = msgspec.structs.replace(
-                found, generation=Latest(), version=detect.span(Latest), why=why, settled=False
+                found, dialect=Latest(), version=detection.span(Latest), why=why, settled=False
             )
 
         self._alone(call, note)
@@ -448,13 +448,13 @@ class Upstream:
             log.info("what the server is, is not known for sure: %s", exc)
             return before
         if _is_same(found, before):
-            return found if before.generation.spans else before  # it may be another of its versions
-        log.warning("the server has become %s", found.generation.name)
+            return found if before.dialect.spans else before  # it may be another of its versions
+        log.warning("the server has become %s", found.dialect.name)
         self._ready = False
         return found
 
     def _is_another(self, before: Found | None, call: Call) -> bool:
-        """Whether the server is found to be of another generation than ``before``."""
+        """Whether the server is found to be of another dialect than ``before``."""
         if before is None or self._told is not None:
             return False
         self._in_doubt = self._in_doubt or self._found is before
@@ -492,7 +492,7 @@ class Upstream:
         if models is None and found.layout is not None:
             models = found.layout.models
         if models is None:
-            models = self.asking.fetch(found.generation.models(), call)
+            models = self.api.fetch(found.dialect.models(), call)
         if found.models is None:
             self._learn(found, msgspec.structs.replace(found, models=models), call)
         return models
@@ -511,21 +511,21 @@ class Upstream:
 
     def _make_settings(self, found: Found, call: Call) -> Found:
         """Accepts the terms and sees to privacy; nothing else changes for a user's own cookie."""
-        generation = found.generation
+        dialect = found.dialect
         stored: Settings | None = None
-        if self._has_others_settings() or generation.samples:
-            if found.layout is None and generation.has_pages:
-                found = detect.by_layout(found, self.asking.fetch(generation.layout(), call))
+        if self._has_others_settings() or dialect.samples:
+            if found.layout is None and dialect.has_pages:
+                found = detection.by_layout(found, self.api.fetch(dialect.layout(), call))
             if found.layout is not None:
                 if found.layout.needs_login:
                     raise self._no_login()
                 stored = _to_send_back(found.layout)
             else:
-                stored = self.asking.fetch(generation.settings(), call)
+                stored = self.api.fetch(dialect.settings(), call)
         self._found = found
-        wanted = self._wanted_settings(generation, stored, call)
+        wanted = self._wanted_settings(dialect, stored, call)
         if wanted is not None:
-            self._post_settings(generation, wanted, call)
+            self._post_settings(dialect, wanted, call)
         return self._found  # which knows the models now
 
     def _no_login(self) -> AuthenticationError:
@@ -538,14 +538,14 @@ class Upstream:
         return self.transport.cookies.given or self._has_settings
 
     def _wanted_settings(
-        self, generation: Generation, stored: Settings | None, call: Call
+        self, dialect: Dialect, stored: Settings | None, call: Call
     ) -> Settings | None:
         """What to post, if anything: it replaces the whole document."""
         if not self._has_others_settings():
             # A new session's default is to share: None leaves it so.
             shares = self._share_data is not False
             fresh = Settings(accepted=self._accept_terms, shares_data=shares)
-            if not generation.samples:
+            if not dialect.samples:
                 return fresh
             assert stored is not None
             return msgspec.structs.replace(
@@ -561,18 +561,18 @@ class Upstream:
         if accepted == stored.accepted and shares == stored.shares_data:
             return None
         active_model = stored.active_model
-        if generation.samples:
+        if dialect.samples:
             active_model = self._offered(active_model, call)
         return msgspec.structs.replace(
             stored, accepted=accepted, shares_data=shares, active_model=active_model
         )
 
-    def _post_settings(self, generation: Generation, settings: Settings, call: Call) -> None:
-        request = generation.change_settings(settings)
-        if generation.samples:
-            self.asking.submit(request, call)
+    def _post_settings(self, dialect: Dialect, settings: Settings, call: Call) -> None:
+        request = dialect.change_settings(settings)
+        if dialect.samples:
+            self.api.submit(request, call)
         else:
-            self.asking.do(request, call)
+            self.api.do(request, call)
 
     def _offered(self, model: str, call: Call | None) -> str:
         """The model for the settings of v0.3 to v0.6, which refuse one that is not served."""
@@ -582,7 +582,7 @@ class Upstream:
     def _create(self, model: str, preprompt: str | None, call: Call) -> Created:
         found = self.seen(call)
         try:
-            created = self.asking.fetch(found.generation.create(model, preprompt), call)
+            created = self.api.fetch(found.dialect.create(model, preprompt), call)
         except StatusError as exc:
             if exc.status not in (400, 500) or exc.origin != "server":
                 raise
@@ -592,30 +592,30 @@ class Upstream:
             # An unknown model is a bare 500, or 400 "Invalid request" since v0.8.
             said = f"{exc.said} (the model {model!r} is not served here: {', '.join(offered)} are)"
             raise ModelUnavailableError(exc.status, said, url=exc.url, body=exc.body) from exc
-        self.litter.add(created.id)
+        self.cleanup.add(created.id)
         latest = created.leaf is not None
-        told_apart = found.settled and latest == isinstance(found.generation, Latest)
-        if self._told is None and isinstance(found.generation, V0_9_6) and not told_apart:
+        told_apart = found.settled and latest == isinstance(found.dialect, Latest)
+        if self._told is None and isinstance(found.dialect, V0_9_6) and not told_apart:
             self._learn(found, _settled(found, latest=latest), call)
         return created
 
 
-def _left(reader: BackgroundReader, creations: Creations, litter: Litter) -> None:
+def _left(reader: BackgroundReader, creations: Creations, cleanup: Cleanup) -> None:
     """Cleans up after a session that nobody has closed."""
     if reader.is_reading:
         later(reader.close)
     if creations.are_under_way:
         later(creations.close)
-    litter.sweep()
+    cleanup.sweep()
 
 
 # For forked children.
-_living: weakref.WeakSet[Upstream] = weakref.WeakSet()
+_living: weakref.WeakSet[Backend] = weakref.WeakSet()
 
 
 def _forget_all() -> None:
-    for upstream in list(_living):
-        upstream.forget()
+    for backend in list(_living):
+        backend.forget()
 
 
 if hasattr(os, "register_at_fork"):
@@ -639,23 +639,21 @@ def _to_send_back(layout: Layout) -> Settings:
 
 def _is_same(found: Found, before: Found) -> bool:
     """Whether the language is the same. What may be one of two is the one it was."""
-    one, other = found.generation, before.generation
+    one, other = found.dialect, before.dialect
     if isinstance(other, V0_9_6) and isinstance(one, V0_9_6) and not found.settled:
         return True
     return type(one) is type(other) and one.api == other.api
 
 
 def _settled(found: Found, *, latest: bool) -> Found:
-    generation = Latest() if latest else V0_9_6()
-    version = detect.span(Latest) if latest else "0.10.0"
+    dialect = Latest() if latest else V0_9_6()
+    version = detection.span(Latest) if latest else "0.10.0"
     why = f"{found.why}, and runs {'can' if latest else 'cannot'} be resumed"
-    return msgspec.structs.replace(
-        found, generation=generation, version=version, why=why, settled=True
-    )
+    return msgspec.structs.replace(found, dialect=dialect, version=version, why=why, settled=True)
 
 
 def _is_foreign(exc: BaseException) -> bool:
-    """Whether an error may come of speaking another generation's language."""
+    """Whether an error may come of speaking another dialect's language."""
     if not isinstance(exc, StatusError) or exc.origin != "server":
         return isinstance(exc, ProtocolError)
     return exc.status in (403, 405, 500) or exc.body.lstrip()[:1] == "<"

@@ -1,4 +1,4 @@
-"""Generation B, chat-ui v0.7 (autumn 2023): JSON settings, answers in JSON lines that never end.
+"""Dialect B, chat-ui v0.7 (autumn 2023): JSON settings, answers in JSON lines that never end.
 
 Measured on v0.7.
 """
@@ -9,18 +9,18 @@ from base64 import b64encode
 from collections.abc import Sequence
 from typing import ClassVar
 
-from h2o_client.errors import UnsupportedError
-from h2o_client.generations.generation import (
+from h2o_client.dialects.dialect import (
     Ask,
-    Generation,
+    Dialect,
     Prompt,
     Search,
     Upload,
     Version,
     conversation_path,
 )
-from h2o_client.generations.records import Created, Settings
-from h2o_client.generations.v0_3 import V0_3
+from h2o_client.dialects.documents import Created, Settings
+from h2o_client.dialects.v0_3 import V0_3
+from h2o_client.errors import UnsupportedError
 from h2o_client.wire.request import Request, post_json
 
 
@@ -41,13 +41,13 @@ class V0_7(V0_3):  # noqa: N801 - named as the version
     skip = "01"
 
     def change_settings(self, settings: Settings) -> Request:
-        return Generation.change_settings(self, settings)
+        return Dialect.change_settings(self, settings)
 
     def check_settings(self, before: Settings, after: Settings) -> None:
-        return Generation.check_settings(self, before, after)
+        return Dialect.check_settings(self, before, after)
 
     def create(self, model: str, preprompt: str | None) -> Ask[Created]:
-        return Generation.create(self, model, preprompt)
+        return Dialect.create(self, model, preprompt)
 
     def message(self, conversation_id: str, prompt: Prompt) -> Request:
         document: dict[str, object] = {
@@ -76,4 +76,4 @@ class V0_7(V0_3):  # noqa: N801 - named as the version
             raise UnsupportedError("Sending files that are no images", name)
 
     def summarize(self, conversation_id: str) -> Ask[str]:
-        return Generation.summarize(self, conversation_id)
+        return Dialect.summarize(self, conversation_id)

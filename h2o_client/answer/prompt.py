@@ -1,4 +1,4 @@
-"""One turn: what the caller says, in the words of the server's generation."""
+"""One turn: what the caller says, in the words of the server's dialect."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import msgspec
 from msgspec.structs import replace
 
 from h2o_client import options as opts
+from h2o_client.answer.server_run import Run, fresh_id
+from h2o_client.answer.storage import AnswerStorage
+from h2o_client.answer.uploads import read_uploads
 from h2o_client.arguments import optional_text
+from h2o_client.backend.backend import Backend
+from h2o_client.backend.cleanup import clean_up_call
+from h2o_client.dialects.dialect import Dialect, Prompt
+from h2o_client.dialects.documents import Model, Stored
+from h2o_client.dialects.v0_3 import SAMPLING
 from h2o_client.errors import ConfigurationError, ProtocolError
-from h2o_client.generations.generation import Generation, Prompt
-from h2o_client.generations.records import Model, Stored
-from h2o_client.generations.v0_3 import SAMPLING
-from h2o_client.litter import clean_up_call
 from h2o_client.messages import Message, Messages, PromptFormat, as_prompt, parse_messages
 from h2o_client.options import Options
 from h2o_client.printable import printable
-from h2o_client.run import Run, fresh_id
-from h2o_client.settling import Settling
 from h2o_client.transport import Call
-from h2o_client.uploads import read_uploads
-from h2o_client.upstream import Upstream
 from h2o_client.warning import warn
 from h2o_client.wire.events import Source, WebSearch
 from h2o_client.wire.request import Request
@@ -109,7 +109,7 @@ class Sent(msgspec.Struct, frozen=True):
         return message_id is None or message_id in (self.id, self.answer_id)
 
 
-class Turn:
+class PromptRequest:
     """One prompt on its way: `prepare`, then `request`; both again if the server has changed.
 
     ``last`` is the prompt before, and ``is_lost`` says that the server certainly has not taken it.
@@ -117,8 +117,8 @@ class Turn:
 
     def __init__(
         self,
-        upstream: Upstream,
-        settling: Settling,
+        backend: Backend,
+        settling: AnswerStorage,
         words: Words,
         options: Options,
         *,
@@ -131,53 +131,53 @@ class Turn:
         self.former_answer: str | None = None  # the last one before this, where that was read
         self.sources: tuple[Source, ...] = ()
         self.steps: tuple[WebSearch, ...] = ()  # of a web search that was made before
-        self._upstream = upstream
-        self._settling = settling
+        self._backend = backend
+        self._storage = settling
         self._words = words
         self._options = options
         self._last = last
         self._is_lost = is_lost
         self.sent: Sent | None = None  # once the request is made
-        self.generation: Generation | None = None
+        self.dialect: Dialect | None = None
         self.run: Run | None = None  # where the server keeps runs
         self._files = read_uploads(options.get("files"))
         self._speaks_for_system = False  # what the model is to be like is said in the first prompt
         asked = options.get("web_search")
-        self._web_search = upstream.web_search if asked is None else asked
+        self._web_search = backend.web_search if asked is None else asked
 
-    def prepare(self, model: str | None, call: Call, *, begun: bool) -> Generation:
-        """The server's generation, once it is sure that it can do what is asked."""
-        generation = self._upstream.exact(call) if self._files else self._upstream.prepared(call)
-        generation.check(files=self._files, web_search=self._web_search)
+    def prepare(self, model: str | None, call: Call, *, begun: bool) -> Dialect:
+        """The server's dialect, once it is sure that it can do what is asked."""
+        dialect = self._backend.exact(call) if self._files else self._backend.prepared(call)
+        dialect.check(files=self._files, web_search=self._web_search)
         if self._words.kind == "continue":
-            generation.check_continue()
-        if not generation.samples:
-            self._warn_of_sampling(generation)
-        self.model = self._upstream.model(model, call)
-        self.preprompt = self._words.preprompt if generation.has_preprompt and not begun else None
-        self._speaks_for_system = not generation.has_preprompt
-        self.answer_id = fresh_id() if generation.chooses_ids else None
-        self.run, self.generation = None, generation
-        return generation
+            dialect.check_continue()
+        if not dialect.samples:
+            self._warn_of_sampling(dialect)
+        self.model = self._backend.model(model, call)
+        self.preprompt = self._words.preprompt if dialect.has_preprompt and not begun else None
+        self._speaks_for_system = not dialect.has_preprompt
+        self.answer_id = fresh_id() if dialect.chooses_ids else None
+        self.run, self.dialect = None, dialect
+        return dialect
 
     def request(
-        self, generation: Generation, conversation_id: str, leaf: str | None, call: Call
+        self, dialect: Dialect, conversation_id: str, leaf: str | None, call: Call
     ) -> Request:
         """The message. What it hangs on is read where it was not told: its ``leaf``."""
-        if generation.chooses_ids:
+        if dialect.chooses_ids:
             prompt = self._by_own_ids(conversation_id, call)
         else:
             prompt = self._by_the_servers_ids(conversation_id, leaf, call)
             # What was read can have told that the server keeps runs since it was upgraded.
-            generation = self.generation = self._upstream.prepared(call)
-        if generation.keeps_runs and self.run is None:
-            again = partial(self.request, generation, conversation_id, leaf, call)
-            self.run = Run(self._upstream, generation, conversation_id, again=again)
+            dialect = self.dialect = self._backend.prepared(call)
+        if dialect.keeps_runs and self.run is None:
+            again = partial(self.request, dialect, conversation_id, leaf, call)
+            self.run = Run(self._backend, dialect, conversation_id, again=again)
         if self.run is not None:
             self.run.id = fresh_id()
         if self._web_search:
-            prompt = self._searched(generation, conversation_id, prompt, call)
-        server = self.model.parameters if self._upstream.server_samples else {}
+            prompt = self._searched(dialect, conversation_id, prompt, call)
+        server = self.model.parameters if self._backend.server_samples else {}
         parameters = opts.sampling(self._options, server=server, otherwise=SAMPLING)
         prompt = replace(
             prompt,
@@ -186,23 +186,23 @@ class Turn:
             files=self._files,
             parameters=parameters,
         )
-        if generation.chooses_ids:
+        if dialect.chooses_ids:
             self.sent = Sent(prompt.id, prompt.answer_id, prompt.text or "")
         elif prompt.text is not None and not prompt.retry:
             self.sent = Sent("", "", prompt.text)
-        return generation.message(conversation_id, prompt)
+        return dialect.message(conversation_id, prompt)
 
     def learn(self, conversation_id: str) -> str | None:
         """The id of the answer, which the server has chosen."""
-        stored = self._upstream.conversation(conversation_id, clean_up_call())
+        stored = self._backend.conversation(conversation_id, clean_up_call())
         return self._answer_in(stored)
 
     def _by_own_ids(self, conversation_id: str, call: Call) -> Prompt:
         words, last = self._words, self._last
         if words.kind == "said":
-            self._settling.wait(conversation_id, call, before_message=True)
+            self._storage.wait(conversation_id, call, before_message=True)
             return Prompt(id=fresh_id(), text=self._text())
-        stored = self._settling.settled(conversation_id, call, before_message=True)
+        stored = self._storage.settled(conversation_id, call, before_message=True)
         message_id, again = words.message_id, None
         if last is not None and last.is_meant(message_id):
             # Of an answer that failed nothing is stored, and of a new prompt with it nothing
@@ -225,7 +225,7 @@ class Turn:
         words = self._words
         if leaf is not None and words.kind == "said":
             return Prompt(id=leaf, text=self._text())
-        stored = self._settling.settled(conversation_id, call, before_message=True)
+        stored = self._storage.settled(conversation_id, call, before_message=True)
         if stored.model:
             self.model = Model(id=stored.model, name=stored.model)
         last = stored.last("assistant")
@@ -254,16 +254,16 @@ class Turn:
         words = self._words
         if self.preprompt is not None:
             return words.text_after_preprompt
-        says_all = self._speaks_for_system and not self._settling.has_messages
+        says_all = self._speaks_for_system and not self._storage.has_messages
         return words.text if says_all else words.later_text
 
     def _searched(
-        self, generation: Generation, conversation_id: str, prompt: Prompt, call: Call
+        self, dialect: Dialect, conversation_id: str, prompt: Prompt, call: Call
     ) -> Prompt:
-        search = generation.web_search(conversation_id, prompt.text or "")
+        search = dialect.web_search(conversation_id, prompt.text or "")
         if search is None:
             return replace(prompt, web_search=True)
-        found = self._upstream.asking.until(search.request, search.read, call)
+        found = self._backend.api.until(search.request, search.read, call)
         self.sources, self.steps = found.sources, found.steps
         if found.failure:
             why = printable(found.failure, most=_LONGEST_REASON)
@@ -275,11 +275,11 @@ class Turn:
         own = "" if self.run is None else stored.runs.get(self.run.id, "")
         return own or (None if last is None else last.id)
 
-    def _warn_of_sampling(self, generation: Generation) -> None:
-        if opts.sampling_given(self._options) and not self._upstream.warned:
-            self._upstream.warned = True
+    def _warn_of_sampling(self, dialect: Dialect) -> None:
+        if opts.sampling_given(self._options) and not self._backend.warned:
+            self._backend.warned = True
             warn(
-                f"{generation.name} does not hand sampling parameters to its model: "
+                f"{dialect.name} does not hand sampling parameters to its model: "
                 f"{', '.join(opts.sampling_given(self._options))} will have no effect."
             )
 

@@ -1,4 +1,4 @@
-"""Generation F, chat-ui since July 2026: as v0.9.6, with runs that outlive their connection.
+"""Dialect F, chat-ui since July 2026: as v0.9.6, with runs that outlive their connection.
 
 The source has no version for it yet. Two things differ for a client of v0.9.6: a stop that comes
 late ends the next answer, and an unfinished answer has content. Measured on the build of 2026-08.
@@ -12,12 +12,12 @@ from urllib.parse import quote
 
 import msgspec
 
-from h2o_client.generations.generation import Ask, Version, conversation_path
-from h2o_client.generations.records import (
+from h2o_client.dialects.dialect import Ask, Version, conversation_path
+from h2o_client.dialects.documents import (
     has_ended,
     mapping,
 )
-from h2o_client.generations.v0_9_6 import V0_9_6
+from h2o_client.dialects.v0_9_6 import V0_9_6
 from h2o_client.wire import json
 from h2o_client.wire.request import Request, get, post_json
 

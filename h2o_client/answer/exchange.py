@@ -10,8 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
-from h2o_client.background import begun, completed, later
-from h2o_client.background_reader import BackgroundResponse
+from h2o_client.answer.resume import GATEWAY_FAILED, Resumption
+from h2o_client.backend.backend import Backend
+from h2o_client.backend.background import begun, completed, later
+from h2o_client.backend.background_reader import BackgroundResponse
+from h2o_client.backend.cleanup import CLEAN_UP
+from h2o_client.dialects.dialect import Dialect
+from h2o_client.dialects.documents import Stored
 from h2o_client.errors import (
     ConfigurationError,
     ElicitationClosedError,
@@ -24,16 +29,11 @@ from h2o_client.errors import (
     TransportError,
     TransportTimeout,
 )
-from h2o_client.generations.generation import Generation
-from h2o_client.generations.records import Stored
-from h2o_client.litter import CLEAN_UP
 from h2o_client.locks import Guard, ReaderLock
 from h2o_client.log import log
 from h2o_client.messages import Message
-from h2o_client.resumption import GATEWAY_FAILED, Resumption
 from h2o_client.timeouts import Timeouts, monotonic
 from h2o_client.transport import Call, Response, Woken
-from h2o_client.upstream import Upstream
 from h2o_client.wire.decoder import Decoder
 from h2o_client.wire.events import (
     Elicitation,
@@ -67,13 +67,13 @@ _TITLED_WITHIN = 10.0  # seconds in which a title comes that is slower than its 
 class Exchange:
     """Sends one prompt, reads what comes, and leaves nothing behind.
 
-    Who begins it sets ``generation`` before it sends; ``learned`` tells the answer's id once it is
+    Who begins it sets ``dialect`` before it sends; ``learned`` tells the answer's id once it is
     stored, ``stored`` what the conversation then is.
     """
 
     def __init__(
         self,
-        upstream: Upstream,
+        backend: Backend,
         *,
         timeouts: Timeouts,
         ours: bool,
@@ -87,7 +87,7 @@ class Exchange:
         self.conversation_id: str = ""
         self.answer_id: str | None = None  # where the client chooses it
         self.former_answer: str | None = None  # the last one before, where that was read
-        self.generation: Generation | None = None
+        self.dialect: Dialect | None = None
         self.resumption: Resumption | None = None  # where the server keeps runs
         self.stored: Callable[[Exchange, Call], Stored] | None = None
         self.resumed_from: int = 0  # characters that another process has had
@@ -102,8 +102,8 @@ class Exchange:
         self._posted_at = 0.0  # the last message of this answer
         self.stopped_at: float | None = None
         self.afterwards: Callable[[], None] | None = None
-        self._upstream = upstream
-        self._litter = upstream.litter
+        self._backend = backend
+        self._cleanup = backend.cleanup
         self._timeouts = timeouts
         self.ours = ours
         self._kept = kept
@@ -142,7 +142,7 @@ class Exchange:
         # An answer that somebody else's stop has ended before its first word is asked for once
         # more: a late stop's mark, which that has used up.
         self._asks_once_more = self._has_asked_once_more = False
-        upstream.live.add(self)
+        backend.live.add(self)
 
     @property
     def over(self) -> bool:
@@ -181,7 +181,7 @@ class Exchange:
     @property
     def left_running(self) -> bool:
         """Whether the model is left at work, since the conversation is kept, and can be stopped."""
-        can_be = self.generation is not None and self.generation.stops
+        can_be = self.dialect is not None and self.dialect.stops
         return self._left_running and self.at_work and can_be
 
     @property
@@ -191,13 +191,9 @@ class Exchange:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the answer came in another generation's language: the server was upgraded."""
-        generation = self.generation
-        return (
-            generation is not None
-            and not generation.answers_in_lines
-            and self.transcript.has_updates
-        )
+        """Whether the answer came in another dialect's language: the server was upgraded."""
+        dialect = self.dialect
+        return dialect is not None and not dialect.answers_in_lines and self.transcript.has_updates
 
     def begin_in(self, conversation_id: str) -> None:
         """The prompt goes into that conversation. Raises `Woken` if this was ended meanwhile."""
@@ -206,8 +202,8 @@ class Exchange:
             ended = self._ended
         if ended:
             if self.ours:
-                discard = partial(self._litter.discard, conversation_id)
-                completed(discard, pending=self._litter.ending)
+                discard = partial(self._cleanup.discard, conversation_id)
+                completed(discard, pending=self._cleanup.ending)
             raise Woken
 
     def begin_with(self, events: Sequence[Event]) -> None:
@@ -275,7 +271,7 @@ class Exchange:
 
     def pause(self, seconds: float) -> None:
         """Waits. Raises `TransportTimeout` if the time is over, `Woken` if this was ended."""
-        with self._upstream.transport.translating(self.call):
+        with self._backend.transport.translating(self.call):
             self.call.pause(seconds)
 
     def silent_for(self) -> float:
@@ -414,7 +410,7 @@ class Exchange:
             self.stopping = True
             if self._response is not None and not self.running and not self._asks_once_more:
                 return  # the stream is over: nothing is left to be stopped
-            stops = self.generation is not None and self.generation.stops
+            stops = self.dialect is not None and self.dialect.stops
             ended = self.transcript.finished or self._asks_once_more
             if not self._sent or not stops or ended:
                 self.call.wake()
@@ -426,7 +422,7 @@ class Exchange:
             self._last_words.start()
         except RuntimeError:  # there are no more threads: nobody could end the reading later
             self.call.wake()
-        begun(self._send_stop, pending=self._litter.ending)
+        begun(self._send_stop, pending=self._cleanup.ending)
 
     def stop_at_once(self) -> bool:
         """Has the server stop what runs, if it does and can; returns when it has answered."""
@@ -444,10 +440,10 @@ class Exchange:
         asked = elicitation_id or (waiting.id if waiting is not None else None)
         if asked is None:
             raise ConfigurationError("Nothing has been asked: there is no Elicitation to answer.")
-        assert self.generation is not None
-        ask = self.generation.answer_elicitation(self.conversation_id, asked, action, content)
+        assert self.dialect is not None
+        ask = self.dialect.answer_elicitation(self.conversation_id, asked, action, content)
         try:
-            if self._upstream.asking.fetch(ask, Call(self._timeouts)):
+            if self._backend.api.fetch(ask, Call(self._timeouts)):
                 self._resumption = asked
         except TransportError:
             self._may_be_answered.add(asked)
@@ -488,13 +484,13 @@ class Exchange:
         self._let_go()
         try:
             if self.conversation_id and (self._must_stop() or self._stop_sent or self.ours):
-                completed(partial(self._tidy, until), pending=self._litter.ending)
+                completed(partial(self._tidy, until), pending=self._cleanup.ending)
         finally:
             self.call.give_slot_back()  # which an interrupted close has not
             self._on_end(self)
             self._cleaned.set()
-            self._litter.ending.discard(self)
-            self._upstream.live.discard(self)
+            self._cleanup.ending.discard(self)
+            self._backend.live.discard(self)
             afterwards, self.afterwards = self.afterwards, None
             if afterwards is not None:
                 afterwards()
@@ -506,12 +502,12 @@ class Exchange:
     def end_later(self) -> None:
         """As `end`, for a reply that nobody holds any more; the garbage collector may call."""
         if not self._ended:
-            self._litter.ending.add(self)
+            self._cleanup.ending.add(self)
             later(self.end)
 
     def is_ending(self) -> bool:
         """Whether somebody is cleaning up, or will."""
-        return self._ended or self in self._litter.ending
+        return self._ended or self in self._cleanup.ending
 
     def wait_until_over(self) -> None:
         """Waits, for a bounded time, while somebody else is cleaning up."""
@@ -589,18 +585,18 @@ class Exchange:
         return []
 
     def _open(self, request: Request, *, is_message: bool = True) -> None:
-        assert self.generation is not None
+        assert self.dialect is not None
         self._response, self._descriptor, self._drained_socket = None, None, False
         self._sending = is_message
-        self.call.longest_silence = self.generation.longest_silence
+        self.call.longest_silence = self.dialect.longest_silence
         if is_message:
             self._delivered, self.awaits_first, self._may_run = False, True, True
             self._posted_at = monotonic()
             self._taken.clear()
             self._idle = self._timeouts.idle
-            self.call.head_within = self.generation.head_within
+            self.call.head_within = self.dialect.head_within
         try:
-            self._response = self._opened(request, self.generation)
+            self._response = self._opened(request, self.dialect)
         except StatusError as exc:
             self._taken.set()
             self._delivered = True
@@ -617,7 +613,7 @@ class Exchange:
             self._delivered, self.running = True, self._may_run
             if is_message:
                 kind = self._response.headers.get("content-type", "")
-                self.generation = self._upstream.heard(self.generation, kind, self.call)
+                self.dialect = self._backend.heard(self.dialect, kind, self.call)
             self._taken.set()
             if self._ended:  # while it was opened: whoever did it has found nothing to close
                 self._let_go_of_response()
@@ -625,26 +621,26 @@ class Exchange:
             self._sending = False
             self.call.head_within = self.call.longest_silence = None
 
-    def _opened(self, request: Request, generation: Generation) -> Response | BackgroundResponse:
-        send = partial(self._upstream.open, request, passes_model_on=generation.passes_model_on)
-        if self.ours or not (generation.stores_at_end or self._may_get_title(generation)):
+    def _opened(self, request: Request, dialect: Dialect) -> Response | BackgroundResponse:
+        send = partial(self._backend.open, request, passes_model_on=dialect.passes_model_on)
+        if self.ours or not (dialect.stores_at_end or self._may_get_title(dialect)):
             return send(self.call)
         self.call.check()
         try:
-            self.background = self._upstream.reader.open(send, self.call)
+            self.background = self._backend.reader.open(send, self.call)
         except RuntimeError:  # there are no more threads
             return send(self.call)
         self.background.wait_for_head()
         return self.background
 
-    def _may_get_title(self, generation: Generation) -> bool:
+    def _may_get_title(self, dialect: Dialect) -> bool:
         """Whether a title may come that is lost if nobody reads it."""
-        return self._kept and self._is_first and generation.loses_late_titles
+        return self._kept and self._is_first and dialect.loses_late_titles
 
     def _let_go_of_response(self) -> None:
-        generation, transcript = self.generation, self.transcript
-        if self.background is not None and generation is not None:
-            if generation.stores_at_end:
+        dialect, transcript = self.dialect, self.transcript
+        if self.background is not None and dialect is not None:
+            if dialect.stores_at_end:
                 self.background.leave(_READ_ON_WITHIN)
             elif transcript.final is not None and transcript.title is None:
                 self.background.leave(_TITLED_WITHIN, on_title=self._note_title)
@@ -810,7 +806,7 @@ class Exchange:
                 self._reading.give_back()
 
     def _must_stop(self) -> bool:
-        if self.generation is None or not self.generation.stops or self._stop_sent is not None:
+        if self.dialect is None or not self.dialect.stops or self._stop_sent is not None:
             return False
         if self._left_running or self._asks_once_more:
             return False
@@ -821,7 +817,7 @@ class Exchange:
         self._taken.wait(max(0.0, self._posted_at + _TAKEN_WITHIN - monotonic()))
         if self.background is not None:
             self.background.note_stop()
-        self._litter.stop(self.conversation_id, until=until)
+        self._cleanup.stop(self.conversation_id, until=until)
         self.stopped_at = monotonic()
 
     def _send_stop(self) -> None:
@@ -841,7 +837,7 @@ class Exchange:
         elif self._stop_sent is not None:
             self._stop_sent.wait(max(0.0, min(_STOP_WITHIN, until - monotonic())))
         if self.ours:
-            self._litter.discard(self.conversation_id, until=until)
+            self._cleanup.discard(self.conversation_id, until=until)
 
 
 def _is_limit(exc: H2oError) -> bool:

@@ -1,0 +1,1 @@
+"""The life of one answer: sent, read, resumed, stopped, stored."""

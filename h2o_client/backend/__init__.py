@@ -1,0 +1,1 @@
+"""One server as a session sees it: requests, detection, settings, cleanup."""

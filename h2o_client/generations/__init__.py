@@ -1,1 +1,0 @@
-"""What each generation of server calls things; one pure file each, named by its first version."""
