@@ -476,7 +476,7 @@ class Exchange:
         except BaseException:
             if self._cleaner == threading.get_ident() and not self.over:
                 # An interrupt, between any two steps: another thread does what is left of them.
-                self._litter.ending.add(self)
+                self._cleanup.ending.add(self)
                 later(partial(self._clean_up_again, until))
             raise
 

@@ -294,9 +294,12 @@ class Transport:
         except (*NETWORK_FAILURES, ValueError) as exc:
             if isinstance(exc, H2oError):
                 raise
-            call.let_go_of_socket()
-            call.check()
-            error = translated(exc, call, url, proxy=self._proxy_of(url))
+            try:
+                call.check()
+                # Before the socket goes: which time ran out depends on whether there is one.
+                error = translated(exc, call, url, proxy=self._proxy_of(url))
+            finally:
+                call.let_go_of_socket()
             without_frames(exc)
             # What cannot even be sent is shown in such an exception's words: a cookie, a password.
             raise error from (None if isinstance(error, ConfigurationError) else root_of(exc))
