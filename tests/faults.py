@@ -303,6 +303,7 @@ def _tomorrow() -> str:
     return format_datetime(datetime.now(timezone.utc) + timedelta(days=1), usegmt=True)
 
 
+_BROKEN_GZIP = gzip.compress(b"data:{}")[:10] + b"\xff" * 100
 _HTML = b"<!doctype html><html><body>Please wait</body></html>"
 _SAID = "Hello there"
 
@@ -408,8 +409,8 @@ FAULTS: dict[str, Fault] = {
         says(lambda language: language.line(b'{"type":' + b"[" * DEEP)), "Hello"
     ),
     "a page with status 200": _nonsense(answers(200, _HTML, "text/html"), stops=0),
-    "gzip that nobody asked for": _nonsense(
-        answers(200, gzip.compress(b"data:{}\n\n"), headers={"Content-Encoding": "gzip"}), stops=0
+    "gzip that is broken": _nonsense(
+        answers(200, _BROKEN_GZIP, headers={"Content-Encoding": "gzip"})
     ),
     # Refusals
     "401": _refused(401, AuthenticationError),
