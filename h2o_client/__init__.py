@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from h2o_client.aio import AsyncConversation, AsyncH2oSession, AsyncReply
     from h2o_client.answer.reply import Answer, Reply
     from h2o_client.answer.server_run import Running
-    from h2o_client.calls import chat, stream
     from h2o_client.conversation import Conversation
     from h2o_client.dialects.documents import Model, Settings, User
     from h2o_client.doctor.steps import Check
@@ -44,7 +43,7 @@ if TYPE_CHECKING:
     from h2o_client.messages import Message, Messages
     from h2o_client.options import Options
     from h2o_client.provider import AsyncGeneratorProvider, AsyncResult, H2o
-    from h2o_client.session import H2oSession, Server
+    from h2o_client.session import H2oSession, Server, chat, stream
     from h2o_client.timeouts import Timeouts
     from h2o_client.wire.events import (
         Elicitation,
@@ -125,10 +124,6 @@ _MODULES = {
         "AsyncH2oSession",
         "AsyncReply",
     ),
-    "h2o_client.calls": (
-        "chat",
-        "stream",
-    ),
     "h2o_client.doctor.steps": ("Check",),
     "h2o_client.conversation": ("Conversation",),
     "h2o_client.errors": (
@@ -177,6 +172,8 @@ _MODULES = {
     "h2o_client.session": (
         "H2oSession",
         "Server",
+        "chat",
+        "stream",
     ),
     "h2o_client.timeouts": ("Timeouts",),
     "h2o_client.wire.events": (

@@ -24,7 +24,7 @@ STAIR = (
     ("doctor",),
     ("session",),
     ("server",),
-    ("calls", "cli", "plugins", "aio"),
+    ("cli", "plugins", "aio"),
     ("notebook",),
     ("provider",),
     ("__main__",),
