@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from h2o_client.dialects.detection import GENERATIONS, by_version
+from h2o_client.dialects.detection import DIALECTS, by_version
 from h2o_client.dialects.dialect import Dialect, Prompt, Upload
 from h2o_client.dialects.documents import Created, Settings
 from h2o_client.dialects.latest import resume_probe
@@ -55,8 +55,8 @@ def parts(request: Request) -> list[Mail]:
 
 
 def test_every_generation_follows_the_one_before() -> None:
-    assert [each.letter for each in GENERATIONS] == list(VERSIONS)
-    for former, later in pairwise(GENERATIONS):
+    assert [each.letter for each in DIALECTS] == list(VERSIONS)
+    for former, later in pairwise(DIALECTS):
         assert former.last < later.first
 
 
@@ -280,7 +280,7 @@ def test_the_session_is_asked_about_there(letter: str, paths: list[str]) -> None
 
 
 def test_without_the_api_pages_tell_all() -> None:
-    for kind in GENERATIONS[2:4]:
+    for kind in DIALECTS[2:4]:
         ours = kind(api=False)
         asked: list[Any] = [ours.models(), ours.settings(), ours.user(), ours.conversations(2)]
         assert {ask.request.path for ask in asked} == {"/__data.json"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from importlib.metadata import metadata
@@ -67,6 +68,12 @@ def test_every_module_has_a_place_on_the_stair() -> None:
     assert {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()} - {
         "__pycache__"
     } == placed
+
+
+def test_the_page_on_the_project_names_every_module_and_folder() -> None:
+    page = (PACKAGE.parent / "docs" / "project.rst").read_text(encoding="utf-8")
+    for name in (name for step in STAIR for name in step):
+        assert re.search(rf"``{name}/?``", page), name
 
 
 def test_a_step_imports_only_steps_before_it() -> None:

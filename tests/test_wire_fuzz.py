@@ -20,7 +20,7 @@ from fake_chatui import FakeChatUi
 from fake_store import VERSIONS
 from h2o_client import H2oError, H2oSession
 from h2o_client.dialects import detection
-from h2o_client.dialects.detection import GENERATIONS
+from h2o_client.dialects.detection import DIALECTS
 from h2o_client.dialects.dialect import Ask, Dialect, Moved, Refused
 from h2o_client.wire import superjson, tgi, updates
 from h2o_client.wire.decoder import Decoder
@@ -138,7 +138,7 @@ def asks(generation: Dialect) -> list[Ask[Any]]:
 READABLE = (ValueError, RecursionError, msgspec.MsgspecError, Refused, Moved)
 
 
-@pytest.mark.parametrize("kind", GENERATIONS, ids=[kind.letter for kind in GENERATIONS])
+@pytest.mark.parametrize("kind", DIALECTS, ids=[kind.letter for kind in DIALECTS])
 @given(document=DOCUMENTS)
 def test_any_document_is_read_or_refused_by_every_generation(
     kind: type[Dialect], document: object

@@ -31,7 +31,7 @@ from h2o_client.errors import ConfigurationError, UnsupportedError
 from h2o_client.wire import json
 from h2o_client.wire.request import Request, get
 
-GENERATIONS: tuple[type[Dialect], ...] = (V0_3, V0_7, V0_8, V0_9_2, V0_9_6, Latest)
+DIALECTS: tuple[type[Dialect], ...] = (V0_3, V0_7, V0_8, V0_9_2, V0_9_6, Latest)
 
 _API_OFF = b"API is disabled"
 _STREAMED_PAGE = "text/sveltekit-data"
@@ -68,7 +68,7 @@ def by_version(version: str) -> Found:
             'server_version="0.9" could be three kinds of server: say which, as "0.9.4".'
         )
     wanted: Version = tuple(int(number or 0) for number in numbers.groups())
-    for kind in GENERATIONS:
+    for kind in DIALECTS:
         # A last version of two numbers stands for all its patches.
         if kind.first <= wanted and wanted[: len(kind.last)] <= kind.last:
             return Found(kind(version=wanted), given.removeprefix("v"), why)

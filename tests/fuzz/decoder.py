@@ -19,7 +19,7 @@ with atheris.instrument_imports(include=["h2o_client"]) if atheris else nullcont
     import msgspec
 
     from h2o_client.dialects import detection
-    from h2o_client.dialects.detection import GENERATIONS
+    from h2o_client.dialects.detection import DIALECTS
     from h2o_client.dialects.dialect import Ask, Dialect, Moved, Refused
     from h2o_client.errors import H2oError
     from h2o_client.wire import pagedata, superjson
@@ -127,7 +127,7 @@ def asks_of(dialect: Dialect) -> Iterable[Ask[Any]]:
         yield from made if isinstance(made, tuple) else [made] if made is not None else []
 
 
-ASKS = [ask for kind in GENERATIONS for ask in asks_of(kind())]
+ASKS = [ask for kind in DIALECTS for ask in asks_of(kind())]
 
 
 def pieces(data: bytes, size: int) -> list[bytes]:
