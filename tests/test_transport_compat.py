@@ -352,7 +352,7 @@ def test_green_sockets_are_broken_off_and_leave_nothing(program: str, tls: bool)
         assert (done.returncode, done.stdout.strip()) == (0, "done"), done.stderr
         made = server.count("POST", "/conversation")
         assert made >= 4
-        assert server.count("DELETE") == made
+        assert server.count("DELETE") >= made  # one whose answer is lost is sent again
         assert server.count("POST", STOP) == server.count("POST", re.compile(f".*/{ID}"))
 
 
