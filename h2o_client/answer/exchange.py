@@ -420,7 +420,7 @@ class Exchange:
             self._last_words.daemon = True
         try:
             self._last_words.start()
-        except RuntimeError:  # there are no more threads: nobody could end the reading later
+        except RuntimeError:  # no thread can be started, so no timer would end the reading
             self.call.wake()
         begun(self._send_stop, pending=self._cleanup.ending)
 
@@ -628,7 +628,7 @@ class Exchange:
         self.call.check()
         try:
             self.background = self._backend.reader.open(send, self.call)
-        except RuntimeError:  # there are no more threads
+        except RuntimeError:  # no thread can be started
             return send(self.call)
         self.background.wait_for_head()
         return self.background

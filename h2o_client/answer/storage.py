@@ -23,7 +23,7 @@ from h2o_client.transport import Call
 
 _STORED_WITHIN = 10.0  # seconds, after an answer's proper end
 _STOPPED_WITHIN = 3.0
-_READ_BACK_WITHIN = 0.7  # for somebody who waits to be told what went wrong
+_READ_BACK_WITHIN = 0.7  # seconds: the caller waits for the error
 _MARK_LASTS = 5.3
 _FIRST_LOOK = 0.05
 _RAREST_LOOK = 0.5

@@ -1,4 +1,4 @@
-"""Requests of a dialect to their answers: what is no success becomes an error of ours."""
+"""Send API requests and parse the responses. Error statuses raise `H2oError`."""
 
 from __future__ import annotations
 
