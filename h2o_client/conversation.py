@@ -18,16 +18,16 @@ from h2o_client.answer.server_run import ResumeToken, Run
 from h2o_client.answer.storage import AnswerStorage
 from h2o_client.arguments import optional_text, text
 from h2o_client.backend.backend import Backend
-from h2o_client.backend.background import completed
+from h2o_client.backend.background import run_shielded
 from h2o_client.backend.cleanup import clean_up_call
 from h2o_client.dialects.dialect import Dialect
 from h2o_client.dialects.documents import is_id
 from h2o_client.errors import ConfigurationError, H2oError
-from h2o_client.locks import Guard
 from h2o_client.messages import Message, Messages
 from h2o_client.options import Options, takes_options
 from h2o_client.timeouts import Timeouts
-from h2o_client.transport import Call, Woken
+from h2o_client.transport.call import Call, Woken
+from h2o_client.transport.locks import Guard
 from h2o_client.wire.request import Request
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class Conversation:
             self._kept = True
             self._storage.forget(conversation_id)
             cleanup = self._backend.cleanup
-            completed(lambda: cleanup.discard(conversation_id), pending=cleanup.ending)
+            run_shielded(lambda: cleanup.discard(conversation_id), pending=cleanup.ending)
 
     def __enter__(self) -> Self:
         return self

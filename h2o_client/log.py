@@ -1,15 +1,26 @@
-"""The package's logger, ``h2o_client``: silent unless the program, or H2O_CLIENT_LOG, wants it."""
+"""What the package tells a program besides its results: log lines and warnings.
+
+The logger is ``h2o_client``, silent unless the program, or H2O_CLIENT_LOG, wants it. Warnings name
+the caller's own line, also where the work is done in another thread.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from h2o_client.printable import printable
 
+_PACKAGE = os.path.join(os.path.dirname(__file__), "")
+
 
 class _Printable(logging.Filter):
-    """Makes one printable line of each record, for servers' words may be in it."""
+    """Makes one printable line of each record, which may quote what a server wrote."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = printable(record.getMessage()), ()
@@ -22,7 +33,7 @@ log.addFilter(_Printable())
 
 
 def show(level: str) -> None:
-    """Writes what this package logs at ``level`` and above to stderr."""
+    """Write what this package logs at ``level`` and above to stderr."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))
     log.addHandler(handler)
@@ -31,3 +42,37 @@ def show(level: str) -> None:
 
 if os.environ.get("H2O_CLIENT_LOG", "").upper() in ("DEBUG", "INFO", "WARNING", "ERROR"):
     show(os.environ["H2O_CLIENT_LOG"])
+
+
+class _Thread(threading.local):
+    kept: list[str] | None = None
+
+
+_this_thread = _Thread()
+
+
+def warn(message: str) -> None:
+    """Issue a warning, or, inside `kept_back`, keep its text for another thread to issue."""
+    if _this_thread.kept is not None:
+        _this_thread.kept.append(message)
+    else:
+        warnings.warn(message, stacklevel=_levels_to_the_caller())
+
+
+@contextmanager
+def kept_back() -> Iterator[list[str]]:
+    """Collect this thread's warnings instead of issuing them."""
+    kept: list[str] = []
+    _this_thread.kept = kept
+    try:
+        yield kept
+    finally:
+        _this_thread.kept = None
+
+
+def _levels_to_the_caller() -> int:
+    """The ``stacklevel`` of the first frame outside this package: the caller's own line."""
+    frame, level = sys._getframe(1), 1
+    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1  # type: ignore[assignment]
+    return level

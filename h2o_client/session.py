@@ -16,16 +16,17 @@ from h2o_client.answer.reply import Answer, Reply
 from h2o_client.answer.server_run import ResumeToken, Running, running
 from h2o_client.arguments import document, optional_text, texts
 from h2o_client.backend.backend import DEFAULT_URL, Backend
-from h2o_client.backend.background import completed
+from h2o_client.backend.background import run_shielded
 from h2o_client.conversation import Conversation
 from h2o_client.dialects.documents import Entries, Entry, Model, Settings, User, may_be_told
 from h2o_client.errors import ConfigurationError, ProtocolError
+from h2o_client.log import warn
 from h2o_client.messages import Messages
 from h2o_client.options import Options, takes_options
 from h2o_client.printable import printable
 from h2o_client.timeouts import Timeouts
-from h2o_client.transport import Cookies, Transport
-from h2o_client.warning import warn
+from h2o_client.transport.cookies import Cookies
+from h2o_client.transport.transport import Transport
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -353,7 +354,7 @@ class H2oSession:
 
     def close(self) -> None:
         """Stops what is unfinished, deletes what was made for it, closes connections."""
-        completed(self._backend.close)
+        run_shielded(self._backend.close)
 
     def __enter__(self) -> Self:
         return self
@@ -368,7 +369,7 @@ class H2oSession:
         if isinstance(self._arguments["verify"], ssl.SSLContext):
             raise TypeError("an SSLContext cannot be pickled: give verify= the path of a file")
         jar = self._transport.cookies
-        return _unpickled, (self._arguments, list(jar.jar), jar.given)
+        return _unpickled, (self._arguments, jar.kept(), jar.given)
 
     def _token(self, token: str, position: int | None) -> ResumeToken:
         """What a token says, checked; nothing is sent."""

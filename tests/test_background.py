@@ -10,27 +10,28 @@ import threading
 import pytest
 
 from h2o_client.backend import background
-from h2o_client.backend.background import completed, do_postponed, later, wait_until_empty
+from h2o_client.backend.background import (
+    run_detached,
+    run_postponed,
+    run_shielded,
+    wait_until_empty,
+)
 from local_service import PATIENCE
 
 
 def test_the_result_and_the_error_of_the_work_are_the_callers() -> None:
-    assert completed(lambda: threading.current_thread() is not threading.main_thread())
+    assert run_shielded(lambda: threading.current_thread() is not threading.main_thread())
     with pytest.raises(ZeroDivisionError):
-        completed(lambda: 1 / 0)
+        run_shielded(lambda: 1 / 0)
 
 
-def test_an_interrupted_caller_has_the_work_finished_and_undone() -> None:
-    working, go_on, undone = threading.Event(), threading.Event(), threading.Event()
+def test_an_interrupted_caller_has_the_work_completed() -> None:
+    working, go_on, completed = threading.Event(), threading.Event(), threading.Event()
 
-    def work() -> str:
+    def work() -> None:
         working.set()
         assert go_on.wait(PATIENCE)
-        return "made"
-
-    def undo(result: str) -> None:
-        assert result == "made"
-        undone.set()
+        completed.set()
 
     def interrupt() -> None:
         assert working.wait(PATIENCE)
@@ -39,31 +40,43 @@ def test_an_interrupted_caller_has_the_work_finished_and_undone() -> None:
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        completed(work, undo=undo)
+        run_shielded(work)
     go_on.set()
-    assert undone.wait(PATIENCE)
+    assert completed.wait(PATIENCE)
     thread.join()
     wait_until_empty(background._pending)
 
 
-def test_work_that_failed_is_not_undone() -> None:
-    undone: list[object] = []
-    with pytest.raises(ZeroDivisionError):
-        completed(lambda: 1 / 0, undo=undone.append)
-    wait_until_empty(background._pending)
-    assert undone == []
+def test_work_whose_caller_was_interrupted_before_its_thread_ran_is_completed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    completed = threading.Event()
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        monkeypatch.setattr(threading.Thread, "start", start)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(background, "_STARTED_WITHIN", 0.01)
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    pending: set[object] = set()
+    with pytest.raises(KeyboardInterrupt):
+        run_shielded(completed.set, pending=pending)
+    assert completed.wait(PATIENCE)
+    wait_until_empty(pending)
+    assert not pending
 
 
-def test_later_work_is_done_and_its_failures_are_nobodys() -> None:
+def test_detached_work_runs_even_after_another_piece_has_failed() -> None:
     done = threading.Event()
-    later(lambda: 1 / 0)
-    later(done.set)
+    run_detached(lambda: 1 / 0)
+    run_detached(done.set)
     assert done.wait(PATIENCE)
     wait_until_empty(background._pending)
     assert not background._pending
 
 
-def test_the_wait_for_later_work_is_bounded() -> None:
+def test_the_wait_for_pending_work_is_bounded() -> None:
     wait_until_empty({object()}, seconds=0.05)
 
 
@@ -77,12 +90,12 @@ def no_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.Thread, "start", refuse)
 
 
-def test_work_is_done_in_place_when_there_are_no_more_threads(
+def test_work_runs_in_place_when_there_are_no_more_threads(
     no_more_threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert completed(threading.current_thread) is threading.current_thread()
+    assert run_shielded(threading.current_thread) is threading.current_thread()
     done = threading.Event()
-    later(done.set)
+    run_detached(done.set)
     assert done.wait(PATIENCE)
 
     def refuse(*args: object) -> int:
@@ -90,9 +103,9 @@ def test_work_is_done_in_place_when_there_are_no_more_threads(
 
     monkeypatch.setattr(_thread, "start_new_thread", refuse)
     here: list[threading.Thread] = []
-    later(lambda: here.append(threading.current_thread()))
-    assert here == []  # a finalizer may have asked for it, anywhere
-    assert completed(lambda: list(here)) == [threading.current_thread()]
-    later(lambda: here.append(threading.current_thread()))
-    do_postponed()
+    run_detached(lambda: here.append(threading.current_thread()))
+    assert here == []  # a finalizer may have started it, anywhere
+    assert run_shielded(lambda: list(here)) == [threading.current_thread()]
+    run_detached(lambda: here.append(threading.current_thread()))
+    run_postponed()
     assert len(here) == 2

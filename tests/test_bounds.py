@@ -20,7 +20,8 @@ from h2o_client.dialects.dialect import Ask
 from h2o_client.dialects.v0_3 import WebSearchReader
 from h2o_client.dialects.v0_8 import V0_8, read_model_list
 from h2o_client.timeouts import Clock
-from h2o_client.transport import Call, Transport, Woken
+from h2o_client.transport.call import Call, Woken
+from h2o_client.transport.transport import Transport
 from h2o_client.wire import pagedata, superjson
 from h2o_client.wire.request import get
 from local_service import Over

@@ -26,7 +26,7 @@ from h2o_client.backend import background
 from h2o_client.backend.background import wait_until_empty
 from h2o_client.doctor import steps
 from h2o_client.server import serve
-from h2o_client.transport import Call
+from h2o_client.transport.call import Call
 from h2o_client.wire import pagedata
 from h2o_client.wire.pagedata import Data
 from local_service import LocalService, Wire, read_request

@@ -21,7 +21,8 @@ from h2o_client import (
 )
 from h2o_client.server import Turn, serve
 from h2o_client.timeouts import Timeouts
-from h2o_client.transport import Call, Transport
+from h2o_client.transport.call import Call
+from h2o_client.transport.transport import Transport
 from h2o_client.wire import pagedata
 from h2o_client.wire.events import Final, Token
 from h2o_client.wire.request import get
@@ -197,7 +198,7 @@ def _alarm_is_ctrl_c() -> Iterator[None]:
 
 
 def _cookie_of(client: H2oSession) -> str:
-    (cookie,) = client._transport.cookies.jar
+    (cookie,) = client._transport.cookies.kept()
     return f"{cookie.name}={cookie.value}"
 
 

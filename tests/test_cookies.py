@@ -187,7 +187,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 def sent_by(session: H2oSession) -> list[str]:
     with session:
-        return [f"{each.name}={each.value}" for each in session._transport.cookies.jar]
+        return [f"{each.name}={each.value}" for each in session._transport.cookies.kept()]
 
 
 @pytest.mark.parametrize(
@@ -355,7 +355,7 @@ def test_a_cookie_file_of_any_editor_is_read(tmp_path: Path, encoding: str, end:
     path.write_bytes(end.join(lines).encode(encoding))
     path.chmod(0o600)
     jar = SessionJar("http://localhost:3000", path, insecure=None)
-    assert {each.name: each.value for each in jar.jar} == {"hf-chat": "abc", "other": ""}
+    assert {each.name: each.value for each in jar.kept()} == {"hf-chat": "abc", "other": ""}
 
 
 @pytest.mark.parametrize(

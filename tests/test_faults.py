@@ -38,7 +38,8 @@ from h2o_client import (
     TransportTimeout,
 )
 from h2o_client.backend.backend import Backend
-from h2o_client.transport import Call, Response
+from h2o_client.transport.call import Call
+from h2o_client.transport.response import Response
 from local_service import at_once
 from proxies import LoggingProxy, SocksProxy
 from scripted import (

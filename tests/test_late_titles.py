@@ -11,7 +11,7 @@ import pytest
 from fake_chatui import FakeChatUi
 from fake_model import Says
 from h2o_client import AsyncH2oSession, H2oSession
-from h2o_client.transport import Call
+from h2o_client.transport.call import Call
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("leaks_nothing")]
 LATE = Says(("All", " of it"), title="A late title", late_title=True)

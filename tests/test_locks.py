@@ -7,10 +7,9 @@ import threading
 
 import pytest
 
-from h2o_client.locks import Guard, ReaderLock
 from h2o_client.timeouts import Expired, Timeouts
-from h2o_client.transport import Call, CallLock, Woken
-from h2o_client.transport.call import Slots
+from h2o_client.transport.call import Call, Woken
+from h2o_client.transport.locks import CallLock, Guard, ReaderLock, Slots
 
 
 def in_thread(work: object) -> None:

@@ -23,7 +23,8 @@ from h2o_client import AsyncH2oSession, ConfigurationError, H2oSession, Reply
 from h2o_client.backend.cleanup import Cleanup
 from h2o_client.server import serve
 from h2o_client.timeouts import Timeouts
-from h2o_client.transport import Call, Transport
+from h2o_client.transport.call import Call
+from h2o_client.transport.transport import Transport
 from h2o_client.wire.request import get
 from scripted import AtAccept, Exchange, ScriptedServer, say_nothing
 

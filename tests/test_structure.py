@@ -15,7 +15,7 @@ PACKAGE = Path(h2o_client.__file__).parent
 
 # Each step may import those before it, and itself.
 STAIR = (
-    ("version", "printable", "private_file", "errors", "arguments", "locks", "log", "warning"),
+    ("version", "printable", "private_file", "errors", "arguments", "log"),
     ("messages", "timeouts"),
     ("wire", "options"),
     ("transport", "dialects"),

@@ -21,7 +21,9 @@ from h2o_client.errors import (
     TransportTimeout,
 )
 from h2o_client.timeouts import Timeouts
-from h2o_client.transport import Call, Response, Transport, Woken
+from h2o_client.transport.call import Call, Woken
+from h2o_client.transport.response import Response
+from h2o_client.transport.transport import Transport
 from h2o_client.version import __version__
 from h2o_client.wire.request import Request, get, post_form, post_json
 from local_service import PATIENCE, at_once

@@ -26,8 +26,9 @@ from urllib3.util import connection as urllib3_connection
 from chatui import ID, LAYOUT, chat_ui, tokens
 from h2o_client import AsyncH2oSession, H2oSession, TransportError, TransportTimeout, chat
 from h2o_client.timeouts import Timeouts, monotonic
-from h2o_client.transport import Call, Transport
+from h2o_client.transport.call import Call
 from h2o_client.transport.compat import Breaker, _is_own
+from h2o_client.transport.transport import Transport
 from h2o_client.wire import pagedata
 from h2o_client.wire.pagedata import Data
 from h2o_client.wire.request import get

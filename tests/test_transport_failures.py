@@ -17,7 +17,8 @@ import pytest
 from chatui import chat_ui
 from h2o_client import ConfigurationError, H2oSession, ProtocolError, TransportError
 from h2o_client.timeouts import Timeouts
-from h2o_client.transport import Call, Transport
+from h2o_client.transport.call import Call
+from h2o_client.transport.transport import Transport
 from h2o_client.wire.request import get
 from proxies import LoggingProxy, SocksProxy
 from scripted import AtAccept, Exchange, ScriptedServer, certificates, refusing_port

@@ -8,8 +8,9 @@ import warnings
 import pytest
 
 from h2o_client.timeouts import Timeouts
-from h2o_client.transport import Call, Transport
+from h2o_client.transport.call import Call
 from h2o_client.transport.set_cookie import read_set_cookie
+from h2o_client.transport.transport import Transport
 from h2o_client.wire.request import get
 from scripted import Exchange, ScriptedServer
 

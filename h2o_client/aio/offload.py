@@ -14,9 +14,9 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from h2o_client.backend.background import undisturbed
+from h2o_client.backend.background import uninterruptible
 from h2o_client.timeouts import monotonic
-from h2o_client.transport import Waker
+from h2o_client.transport.call import Waker
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ async def in_thread(work: Callable[[], T]) -> T:
     """What ``work`` gives, in a thread that nobody else has to wait for."""
 
     def left_alone() -> T:
-        with undisturbed():
+        with uninterruptible():
             return work()
 
     if _runs_asyncio():

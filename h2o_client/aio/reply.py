@@ -20,10 +20,10 @@ from h2o_client.answer.prompt import Words
 from h2o_client.answer.reply import Answer, Reply
 from h2o_client.conversation import Conversation
 from h2o_client.errors import ConfigurationError, H2oError
-from h2o_client.locks import Guard
+from h2o_client.log import kept_back, warn
 from h2o_client.options import Options
 from h2o_client.timeouts import Expired
-from h2o_client.warning import kept_back, warn
+from h2o_client.transport.locks import Guard
 from h2o_client.wire.events import Elicitation, Event
 
 if TYPE_CHECKING:

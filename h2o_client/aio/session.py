@@ -15,11 +15,11 @@ from h2o_client.answer.reply import Answer
 from h2o_client.answer.server_run import Running
 from h2o_client.conversation import Conversation
 from h2o_client.dialects.documents import Model, Settings, User
+from h2o_client.log import kept_back, warn
 from h2o_client.messages import Messages
 from h2o_client.options import Options, takes_options
 from h2o_client.session import H2oSession, Server
 from h2o_client.timeouts import Timeouts
-from h2o_client.warning import kept_back, warn
 
 if TYPE_CHECKING:
     from types import TracebackType

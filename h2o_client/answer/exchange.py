@@ -12,7 +12,7 @@ from functools import partial
 
 from h2o_client.answer.resume import GATEWAY_FAILED, Resumption
 from h2o_client.backend.backend import Backend
-from h2o_client.backend.background import begun, completed, later
+from h2o_client.backend.background import run_detached, run_in_background, run_shielded
 from h2o_client.backend.background_reader import BackgroundResponse
 from h2o_client.backend.cleanup import CLEAN_UP
 from h2o_client.dialects.dialect import Dialect
@@ -29,11 +29,12 @@ from h2o_client.errors import (
     TransportError,
     TransportTimeout,
 )
-from h2o_client.locks import Guard, ReaderLock
 from h2o_client.log import log
 from h2o_client.messages import Message
 from h2o_client.timeouts import Timeouts, monotonic
-from h2o_client.transport import Call, Response, Woken
+from h2o_client.transport.call import Call, Woken
+from h2o_client.transport.locks import Guard, ReaderLock
+from h2o_client.transport.response import Response
 from h2o_client.wire.decoder import Decoder
 from h2o_client.wire.events import (
     Elicitation,
@@ -203,7 +204,7 @@ class Exchange:
         if ended:
             if self.ours:
                 discard = partial(self._cleanup.discard, conversation_id)
-                completed(discard, pending=self._cleanup.ending)
+                run_shielded(discard, pending=self._cleanup.ending)
             raise Woken
 
     def begin_with(self, events: Sequence[Event]) -> None:
@@ -422,7 +423,7 @@ class Exchange:
             self._last_words.start()
         except RuntimeError:  # no thread can be started, so no timer would end the reading
             self.call.wake()
-        begun(self._send_stop, pending=self._cleanup.ending)
+        run_in_background(self._send_stop, pending=self._cleanup.ending)
 
     def stop_at_once(self) -> bool:
         """Has the server stop what runs, if it does and can; returns when it has answered."""
@@ -477,14 +478,14 @@ class Exchange:
             if self._cleaner == threading.get_ident() and not self.over:
                 # An interrupt, between any two steps: another thread does what is left of them.
                 self._cleanup.ending.add(self)
-                later(partial(self._clean_up_again, until))
+                run_detached(partial(self._clean_up_again, until))
             raise
 
     def _clean_up(self, until: float) -> None:
         self._let_go()
         try:
             if self.conversation_id and (self._must_stop() or self._stop_sent or self.ours):
-                completed(partial(self._tidy, until), pending=self._cleanup.ending)
+                run_shielded(partial(self._tidy, until), pending=self._cleanup.ending)
         finally:
             self.call.give_slot_back()  # which an interrupted close has not
             self._on_end(self)
@@ -503,7 +504,7 @@ class Exchange:
         """As `end`, for a reply that nobody holds any more; the garbage collector may call."""
         if not self._ended:
             self._cleanup.ending.add(self)
-            later(self.end)
+            run_detached(self.end)
 
     def is_ending(self) -> bool:
         """Whether somebody is cleaning up, or will."""

@@ -18,11 +18,11 @@ from h2o_client.dialects.dialect import Dialect, Prompt
 from h2o_client.dialects.documents import Model, Stored
 from h2o_client.dialects.v0_3 import SAMPLING
 from h2o_client.errors import ConfigurationError, ProtocolError
+from h2o_client.log import warn
 from h2o_client.messages import Message, Messages, PromptFormat, as_prompt, parse_messages
 from h2o_client.options import Options
 from h2o_client.printable import printable
-from h2o_client.transport import Call
-from h2o_client.warning import warn
+from h2o_client.transport.call import Call
 from h2o_client.wire.events import Source, WebSearch
 from h2o_client.wire.request import Request
 

@@ -22,7 +22,7 @@ from h2o_client.errors import (
 )
 from h2o_client.log import log
 from h2o_client.timeouts import monotonic
-from h2o_client.transport import Call
+from h2o_client.transport.call import Call
 from h2o_client.wire.decoder import Decoder
 from h2o_client.wire.events import Event, Token
 from h2o_client.wire.overlap import Overlap

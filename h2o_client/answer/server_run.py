@@ -14,7 +14,7 @@ from h2o_client.backend.cleanup import clean_up_call
 from h2o_client.dialects.dialect import Dialect, Prompt
 from h2o_client.dialects.documents import is_id
 from h2o_client.errors import ConfigurationError, NotFoundError, ProtocolError
-from h2o_client.transport import Call
+from h2o_client.transport.call import Call
 from h2o_client.wire import json
 from h2o_client.wire.events import Failure, Final
 from h2o_client.wire.request import Request

@@ -19,7 +19,7 @@ from h2o_client.dialects.documents import Stored
 from h2o_client.errors import ConversationBusyError
 from h2o_client.log import log
 from h2o_client.timeouts import monotonic
-from h2o_client.transport import Call
+from h2o_client.transport.call import Call
 
 _STORED_WITHIN = 10.0  # seconds, after an answer's proper end
 _STOPPED_WITHIN = 3.0

@@ -20,7 +20,9 @@ from h2o_client.errors import (
     UnsupportedError,
 )
 from h2o_client.timeouts import Timeouts
-from h2o_client.transport import Call, Response, Transport
+from h2o_client.transport.call import Call
+from h2o_client.transport.response import Response
+from h2o_client.transport.transport import Transport
 from h2o_client.wire import json
 from h2o_client.wire.checkpoint import checked_by
 from h2o_client.wire.refusal import login_wall, page_title, refusal

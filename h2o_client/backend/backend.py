@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from h2o_client.backend.api_client import ApiClient, excerpt
-from h2o_client.backend.background import begun, later, wait_until_empty
+from h2o_client.backend.background import run_detached, run_in_background, wait_until_empty
 from h2o_client.backend.background_reader import BackgroundReader, BackgroundResponse
 from h2o_client.backend.cleanup import CLEAN_UP, Cleanup
 from h2o_client.backend.creation import Creations
@@ -34,7 +34,10 @@ from h2o_client.errors import (
 )
 from h2o_client.log import log
 from h2o_client.timeouts import Timeouts, monotonic
-from h2o_client.transport import Call, CallLock, Response, Transport
+from h2o_client.transport.call import Call
+from h2o_client.transport.locks import CallLock
+from h2o_client.transport.response import Response
+from h2o_client.transport.transport import Transport
 from h2o_client.wire.pagedata import EndlessError
 from h2o_client.wire.request import Request, post_json
 
@@ -337,7 +340,7 @@ class Backend:
         end = monotonic() + CLEAN_UP
         closing: set[object] = set()
         for exchange in list(self.live):
-            begun(partial(exchange.end, until=end), pending=closing)
+            run_in_background(partial(exchange.end, until=end), pending=closing)
         wait_until_empty(closing, end - monotonic())
         self.creations.close(end - monotonic())
         self.cleanup.discard_all(until=end)
@@ -603,9 +606,9 @@ class Backend:
 def _left(reader: BackgroundReader, creations: Creations, cleanup: Cleanup) -> None:
     """Cleans up after a session that nobody has closed."""
     if reader.is_reading:
-        later(reader.close)
+        run_detached(reader.close)
     if creations.are_under_way:
-        later(creations.close)
+        run_detached(creations.close)
     cleanup.sweep()
 
 

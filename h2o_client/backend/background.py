@@ -1,4 +1,9 @@
-"""Work that must come to its end even when its caller is interrupted (Ctrl-C, a cancelled task)."""
+"""Run work to completion in threads, even if its caller is interrupted (Ctrl-C, a cancelled task).
+
+A ``pending`` set has an entry for each piece of work that is under way. Such sets, and the two of
+this module, are changed by several threads without a lock: adding and discarding one entry is
+atomic, and a finalizer, which the garbage collector may run anywhere, must not wait for a lock.
+"""
 
 from __future__ import annotations
 
@@ -17,55 +22,45 @@ T = TypeVar("T")
 
 _pending: set[object] = set()
 _postponed: list[tuple[object, Callable[[], object]]] = []
-_has_ended = False  # the program: nobody comes after this
-_LOOK_EVERY = 0.01
+_at_exit = False  # the program is ending: no other work follows that could run what is postponed
+_POLL_EVERY = 0.01  # seconds
+_STARTED_WITHIN = 1.0  # seconds
 
 
 class _Thread(threading.local):
-    undisturbed = False
+    uninterruptible = False
 
 
 _this_thread = _Thread()
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """No interrupt reaches this thread, and nobody waits for it who could not leave it.
+def uninterruptible() -> Iterator[None]:
+    """Tell `run_shielded` that no interrupt reaches this thread, and that nobody must wait for it.
 
-    What must come to its end then needs no thread of its own, which costs more than a request. A
-    daemon is no such thread: a program that ends stops it anywhere.
+    Work that has to be completed then needs no thread of its own, which costs more than a request.
+    A daemon thread does not qualify: a program that ends stops it anywhere.
     """
-    _this_thread.undisturbed = not threading.current_thread().daemon
+    _this_thread.uninterruptible = not threading.current_thread().daemon
     try:
         yield
     finally:
-        _this_thread.undisturbed = False
+        _this_thread.uninterruptible = False
 
 
-class Abandoned(Exception):
-    """The alarm rang before the work was done."""
+def run_shielded(work: Callable[[], T], *, pending: set[object] | None = None) -> T:
+    """Run ``work`` in a thread of its own and return its result.
 
-
-def completed(
-    work: Callable[[], T],
-    *,
-    undo: Callable[[T], object] | None = None,
-    pending: set[object] | None = None,
-    alarm: threading.Event | None = None,
-) -> T:
-    """Does ``work`` in a thread of its own and gives what it gives.
-
-    If the caller is interrupted meanwhile, the work goes on to its end, and ``undo`` is then
-    called with its result. The thread is no daemon: a program does not end in the middle of it.
-    ``pending`` has an entry for as long as anything of this is going on. An ``alarm`` that is set
-    interrupts as well: it raises `Abandoned`.
+    If the caller is interrupted meanwhile, the work still runs to completion. The thread is not a
+    daemon: a program does not end in the middle of it.
     """
-    if _this_thread.undisturbed:
-        return _done_here(work, pending)
-    task = _Task(work, undo, set() if pending is None else pending, alarm or threading.Event())
+    pending = set() if pending is None else pending
+    if _this_thread.uninterruptible:
+        return _run_here(work, pending)
+    task = _Task(work, pending)
     try:
-        if not task.started():
-            do_postponed()
+        if not task.start():
+            run_postponed()
             return work()
         return task.result()
     except BaseException:
@@ -73,10 +68,8 @@ def completed(
         raise
 
 
-def _done_here(work: Callable[[], T], pending: set[object] | None) -> T:
+def _run_here(work: Callable[[], T], pending: set[object]) -> T:
     token = object()
-    if pending is None:
-        return work()
     pending.add(token)
     try:
         return work()
@@ -84,19 +77,18 @@ def _done_here(work: Callable[[], T], pending: set[object] | None) -> T:
         pending.discard(token)
 
 
-def begun(work: Callable[[], object], *, pending: set[object]) -> None:
-    """As `completed`, without waiting for it."""
-    if not _Task(work, None, pending, threading.Event()).started():
-        do_postponed()
+def run_in_background(work: Callable[[], object], *, pending: set[object]) -> None:
+    """As `run_shielded`, without waiting for the result."""
+    if not _Task(work, pending).start():
+        run_postponed()
         work()
 
 
-def later(work: Callable[[], object]) -> None:
-    """Does ``work`` soon, in another thread; a program that ends waits for it, for a short time.
+def run_detached(work: Callable[[], object]) -> None:
+    """Run ``work`` soon, in another thread. A program that ends waits for it for a short time.
 
-    Takes no lock, so that a finalizer may call it wherever the garbage collector runs one:
-    `threading.Thread` would not do. Where there are no more threads, the next work that is waited
-    for does it first, or the end of the program.
+    Takes no lock, so that a finalizer may call it: `threading.Thread` would take one. If no more
+    threads can be started, the next `run_shielded` or the end of the program runs it.
     """
     token = object()
     _pending.add(token)
@@ -104,45 +96,37 @@ def later(work: Callable[[], object]) -> None:
         _thread.start_new_thread(_hand_over, (token, work))
     except RuntimeError:
         _postponed.append((token, work))
-        if _has_ended:
-            do_postponed()
+        if _at_exit:
+            run_postponed()
 
 
-def do_postponed(seconds: float = 6.0) -> None:
-    """Do what there was no thread for; nothing more of it is begun after so many seconds."""
+def run_postponed(seconds: float = 6.0) -> None:
+    """Run what could not be given a thread; start none of it after so many seconds."""
     end = monotonic() + seconds
     while _postponed and monotonic() < end:
-        with suppress(IndexError):  # another thread does it, too
-            _do(*_postponed.pop(0))
+        with suppress(IndexError):  # another thread runs it, too
+            _run_quietly(*_postponed.pop(0))
 
 
 def wait_until_empty(pending: Collection[object], seconds: float = 6.0) -> None:
-    """Waits until others have emptied ``pending``, for ``seconds`` at most (a clean-up takes 5)."""
+    """Wait until others have emptied ``pending``, at most ``seconds`` (a cleanup takes 5)."""
     end = monotonic() + seconds
     never = threading.Event()
     while pending and monotonic() < end:
-        never.wait(_LOOK_EVERY)
+        never.wait(_POLL_EVERY)
 
 
 class _Task(Generic[T]):
     """Work in a thread, which its caller may abandon at any moment."""
 
-    def __init__(
-        self,
-        work: Callable[[], T],
-        undo: Callable[[T], object] | None,
-        pending: set[object],
-        alarm: threading.Event,
-    ) -> None:
+    def __init__(self, work: Callable[[], T], pending: set[object]) -> None:
         self._outcome: Future[T] = Future()
         self._work = work
-        self._undo = undo
         self._pending = pending
-        self._alarm = alarm
-        self._begun = threading.Event()
+        self._started = threading.Event()
 
-    def started(self) -> bool:
-        """False if there are no more threads, as where the interpreter is going down."""
+    def start(self) -> bool:
+        """Start the thread. Return False if there are no more threads, as at interpreter exit."""
         self._pending.add(self)
         try:
             threading.Thread(target=self._run, name="h2o_client-background").start()
@@ -152,71 +136,64 @@ class _Task(Generic[T]):
         return True
 
     def result(self) -> T:
-        """What the work gives; raises `Abandoned` if the alarm rings first."""
-        self._alarm.wait()
-        if not self._outcome.done():
-            raise Abandoned
+        """Wait for the result of the work."""
         return self._outcome.result()
 
     def abandon(self) -> None:
-        """The caller does not wait any more, or has got the work's own error."""
-        if not (self._outcome.done() and self._outcome.exception()):
-            cleaning = object()
-            self._pending.add(cleaning)
-            later(lambda: self._take_back(cleaning))
+        """The caller has stopped waiting, or has got the work's own error."""
+        if not self._outcome.done():
+            token = object()
+            self._pending.add(token)
+            run_detached(lambda: self._run_if_not_started(token))
 
     def _run(self) -> None:
-        self._begun.set()
+        self._started.set()
         try:
             self._outcome.set_result(self._work())
         except BaseException as exc:
             self._outcome.set_exception(exc)
         finally:
             self._pending.discard(self)
-            self._alarm.set()
 
-    def _take_back(self, cleaning: object) -> None:
+    def _run_if_not_started(self, token: object) -> None:
+        # The interrupt may have come before the thread was started: then it never is.
         try:
-            # The interrupt may have come before the thread was started: then it never begins.
-            if not self._begun.wait(1.0):
+            if not self._started.wait(_STARTED_WITHIN):
                 self._pending.discard(self)
-                if self._undo is None:
-                    self._work()
-            elif self._undo is not None:
-                self._undo(self._outcome.result())
+                self._work()
         finally:
-            self._pending.discard(cleaning)
+            self._pending.discard(token)
 
 
 def _hand_over(token: object, work: Callable[[], object]) -> None:
-    # To a real thread, since `threading` counts one that it does not know for ever once it has met
-    # it. daemon= is given because Thread would otherwise look at the current thread, and meet it.
+    # To a real thread: `threading` never forgets a thread that it did not start once it has seen
+    # it. daemon= is passed because Thread would otherwise look at the current one, and see it.
     try:
         threading.Thread(
-            target=_do, args=(token, work), name="h2o_client-later", daemon=False
+            target=_run_quietly, args=(token, work), name="h2o_client-detached", daemon=False
         ).start()
     except RuntimeError:
-        _do(token, work)
+        _run_quietly(token, work)
 
 
-def _do(token: object, work: Callable[[], object]) -> None:
+def _run_quietly(token: object, work: Callable[[], object]) -> None:
     try:
         work()
     except Exception:
-        pass  # nobody is there to be told, and `undo` is not called for what failed
+        pass  # there is nobody to raise it to
     finally:
         _pending.discard(token)
 
 
-def _end() -> None:
-    global _has_ended
-    _has_ended = True
-    do_postponed()
+def _exit() -> None:
+    global _at_exit
+    _at_exit = True
+    run_postponed()
     wait_until_empty(_pending)
 
 
-atexit.register(_end)
+atexit.register(_exit)
 if hasattr(os, "register_at_fork"):
-    # The parent's work is not the child's to wait for.
+    # A child does not wait for the work of its parent.
     os.register_at_fork(after_in_child=_pending.clear)
     os.register_at_fork(after_in_child=_postponed.clear)

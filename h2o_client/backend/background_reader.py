@@ -14,10 +14,11 @@ from enum import Enum
 
 from h2o_client.backend.background import wait_until_empty
 from h2o_client.errors import StatusError, TransportError
-from h2o_client.locks import Guard
 from h2o_client.timeouts import Clock, Expired, Timeouts, monotonic
-from h2o_client.transport import Call, Response, Woken
+from h2o_client.transport.call import Call, Woken
 from h2o_client.transport.failures import translated
+from h2o_client.transport.locks import Guard
+from h2o_client.transport.response import Response
 from h2o_client.wire.decoder import Decoder
 from h2o_client.wire.events import Event, Failure, Final, Title, Token
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 
-from h2o_client.backend.background import later, wait_until_empty
+from h2o_client.backend.background import run_detached, wait_until_empty
 from h2o_client.dialects.dialect import delete_request, stop_request
 from h2o_client.errors import H2oError, ProtocolError
 from h2o_client.log import log
 from h2o_client.timeouts import Timeouts, monotonic
-from h2o_client.transport import Call, Transport, Woken
+from h2o_client.transport.call import Call, Woken
+from h2o_client.transport.transport import Transport
 from h2o_client.wire.refusal import refusal
 from h2o_client.wire.request import Request
 
@@ -84,7 +85,7 @@ class Cleanup:
     def sweep(self) -> None:
         """As the last of them all: deletes what is left, soon, and closes the connections."""
         if self._conversations:
-            later(self._sweep)
+            run_detached(self._sweep)
         else:
             self._transport.close()
 

@@ -10,15 +10,15 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from h2o_client.backend.background import later
+from h2o_client.backend.background import run_detached
 from h2o_client.backend.cleanup import CLEAN_UP, Cleanup
 from h2o_client.dialects.documents import Created
 from h2o_client.errors import StatusError
-from h2o_client.locks import Guard
 from h2o_client.log import log
 from h2o_client.timeouts import Expired, Timeouts, monotonic
-from h2o_client.transport import Call
+from h2o_client.transport.call import Call
 from h2o_client.transport.failures import translated
+from h2o_client.transport.locks import Guard
 
 _ANSWERED_WITHIN = 300.0  # seconds in which a busy server makes a conversation
 _WOKEN_WITHIN = 1.0
@@ -127,12 +127,12 @@ class _Creation:
             is_ready = self._is_ready
         self._call.wake_unless_sent()
         if is_ready:
-            later(self._undo)
+            run_detached(self._undo)
         elif not self.has_begun():
             self._end()
         else:
             # A program that ends waits for it, for a short time.
-            later(partial(self.over.wait, CLEAN_UP))
+            run_detached(partial(self.over.wait, CLEAN_UP))
 
     def give_up(self) -> None:
         """The session is closed: nobody can wait any longer."""

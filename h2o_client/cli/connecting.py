@@ -17,7 +17,7 @@ from h2o_client.cli.progress import waiting
 from h2o_client.errors import install_hint
 from h2o_client.session import H2oSession
 from h2o_client.timeouts import Timeouts
-from h2o_client.transport import Cookies
+from h2o_client.transport.cookies import Cookies
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def saved(client: H2oSession) -> tuple[tuple[Saved, ...], bool]:
     jar = client._transport.cookies
     found = (
         Saved(each.name, each.value or "", each.domain, each.path, each.secure, each.expires)
-        for each in jar.jar
+        for each in jar.kept()
     )
     return tuple(found), jar.given
 

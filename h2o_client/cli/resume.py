@@ -16,7 +16,7 @@ from h2o_client.cli.last import Kept, Last, is_one_held, kept, latest
 from h2o_client.cli.statuses import EPILOG
 from h2o_client.errors import H2oError, NotFoundError, UnsupportedError
 from h2o_client.session import H2oSession
-from h2o_client.transport import Cookies, cookie_of_environment
+from h2o_client.transport.cookies import Cookies, cookie_of_environment
 
 
 @click.command("resume", epilog=EPILOG)

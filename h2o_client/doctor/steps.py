@@ -14,7 +14,7 @@ import msgspec
 
 from h2o_client.answer.reply import Reply
 from h2o_client.backend.backend import MODEL_WAS_DOWN, NO_MODELS, Backend
-from h2o_client.backend.background import later
+from h2o_client.backend.background import run_detached
 from h2o_client.conversation import Conversation
 from h2o_client.dialects import detection, pages
 from h2o_client.errors import (
@@ -31,7 +31,7 @@ from h2o_client.errors import (
 )
 from h2o_client.options import Options
 from h2o_client.timeouts import monotonic
-from h2o_client.transport import Call
+from h2o_client.transport.call import Call
 from h2o_client.transport.probe import (
     goes_directly,
     names_of,
@@ -316,14 +316,14 @@ class _Steps:
                 raise
             # The settings of v0.3 to v0.6 name a model.
             raise _no_models() from exc
-        jar = self._transport.cookies.jar
-        if not len(jar):
+        cookies = self._transport.cookies.kept()
+        if not cookies:
             raise _Failed(
                 "The server gave no session cookie that could be sent back",
                 "Does a proxy on the way take the Set-Cookie header off, or set it for another "
                 "host?",
             )
-        names = ", ".join(sorted({cookie.name for cookie in jar}))
+        names = ", ".join(sorted({cookie.name for cookie in cookies}))
         if self._said.accept_terms and not self._settings_accepted():
             raise _Failed(
                 f"The server does not know its own cookie ({names}) again",
@@ -413,7 +413,7 @@ class _Steps:
                     cleanup.ending.discard(token)
 
             # The garbage collector may have come here, wherever it was.
-            later(discard)
+            run_detached(discard)
 
     def _settings_accepted(self) -> bool:
         return self._backend.settings(self._call()).accepted

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import ssl
 import threading
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from h2o_client.locks import Guard
 from h2o_client.timeouts import Clock, Timeouts
 from h2o_client.transport.compat import Breaker, has_pending, may_be_read_past_buffers
-
-T = TypeVar("T")
-
-_LOOK_EVERY = 0.05
+from h2o_client.transport.locks import Guard, Slots
 
 
 class Woken(Exception):
@@ -26,22 +21,23 @@ class Waker:
     """Ends the calls that a thread makes while it is `watching` them, from any other thread."""
 
     def __init__(self) -> None:
+        self._lock = Guard()  # guards `_calls` and `_woken`
         self._calls: list[Call] = []
         self._woken = False
-        self._lock = Guard()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """This thread's calls are this waker's from here on."""
+        """Register the calls that this thread makes inside the block."""
         _watched.waker = self
         try:
             yield
         finally:
             _watched.waker = None
-            self._calls.clear()
+            with self._lock:
+                self._calls.clear()
 
     def take(self, call: Call) -> None:
-        """``call`` is one of them."""
+        """Register ``call``; wake it if this waker has been used."""
         with self._lock:
             self._calls.append(call)
             woken = self._woken
@@ -49,7 +45,7 @@ class Waker:
             call.wake()
 
     def wake(self) -> None:
-        """Ends them all, and those to come."""
+        """Wake all registered calls, and those to come."""
         with self._lock:
             self._woken = True
             calls = list(self._calls)
@@ -86,18 +82,22 @@ class Call:
         # Whether a read waits for bytes that are not there yet; if not, `starved` tells of them.
         self.patient = True
         self.starved: bool = False
-        self._woken = False
-        self._alarms: list[threading.Event] = []
         self.budget: str = "idle"  # the time within which the answer has to begin
+        self._slots: Slots | None = None  # used by the calling thread alone
+        # Guards the four that follow, and the step of `sent` from False to True: either the call is
+        # woken before a byte leaves, or `wake_unless_sent` sees that one has. Without the lock:
+        # `check` and `is_connected` read one reference, which at worst is a moment old; `receive`
+        # and `has_pending` are called by the thread that alone replaces the socket.
+        self._lock = Guard()
+        self._woken = False  # never becomes False again
+        self._alarms: list[threading.Event] = []
         self._socket: Any = None
         self._breaker: Breaker | None = None
-        self._slots: Slots | None = None
-        self._lock = Guard()
         if _watched.waker is not None:
             _watched.waker.take(self)
 
     def wake(self) -> None:
-        """Ends the call: whoever is blocked in it comes back at once. Never raises."""
+        """End the call: a thread blocked in it returns at once. Never raises."""
         with self._lock:
             self._woken = True
             for alarm in self._alarms:
@@ -106,13 +106,13 @@ class Call:
                 self._breaker.off()
 
     def ring(self) -> None:
-        """Sets the alarms, for who waits for what has come, or has another time to wait now."""
+        """Set the alarms: something has come, or the time to wait has changed."""
         with self._lock:
             for alarm in self._alarms:
                 alarm.set()
 
     def wake_unless_sent(self) -> bool:
-        """As `wake`, unless a byte of the request may have left: that is False then."""
+        """Wake the call unless a byte of the request may have left. Return whether it was woken."""
         with self._lock:
             if self.sent:
                 return False
@@ -149,7 +149,7 @@ class Call:
 
     @contextmanager
     def alarm(self) -> Iterator[threading.Event]:
-        """An event that `wake` sets, for who waits for something else than the network."""
+        """An event that `wake` and `ring` set, for waits that are not for the network."""
         alarm = threading.Event()
         with self._lock:
             self._alarms.append(alarm)
@@ -171,8 +171,7 @@ class Call:
 
     def connected(self, sock: Any) -> None:
         """The request goes over ``sock``, which `wake` can break off from here on."""
-        self.reaches(Breaker(sock))
-        self._socket = sock
+        self.reaches(Breaker(sock), sock)
         self.waits()
 
     def waits(self) -> None:
@@ -196,16 +195,17 @@ class Call:
         """The head of the answer is here."""
         self.clock.expect(self.longest_silence)
 
-    def reaches(self, breaker: Breaker) -> None:
-        """The connection that ``breaker`` breaks off is this call's."""
+    def reaches(self, breaker: Breaker, sock: Any = None) -> None:
+        """The connection that ``breaker`` breaks off is this call's; ``sock`` if it is ours."""
         with self._lock:
             former, self._breaker = self._breaker, breaker
+            self._socket = sock
         if former is not None:
             former.close()
         self.check()
 
     def descriptor(self) -> int | None:
-        """The socket's, for who waits on several at once; None if there is none."""
+        """The socket's file descriptor, for use with a selector; None if not connected."""
         with self._lock:
             try:
                 number = -1 if self._socket is None else self._socket.fileno()
@@ -257,100 +257,3 @@ class Call:
         if slots is not None:
             slots.give_back(self)
             self._slots = None  # and not before: an interrupt in between would lose it
-
-
-class CallLock:
-    """What one call does alone; others that want it wait within their own times.
-
-    It can be held for as long as requests take. An interrupt that keeps a call from giving it back
-    costs nothing: it is free when the call is gone, and for the thread that was interrupted.
-    """
-
-    def __init__(self) -> None:
-        self._guard = Guard()  # of the two
-        self._holder: weakref.ref[Call] | None = None
-        self._thread = 0
-
-    def hold(self, call: Call, work: Callable[[], T]) -> T:
-        """What ``work`` gives, done alone; the same call may nest. Raises `Woken`, `Expired`."""
-        if self._held_by() is call:
-            return work()
-        if not self._is_taken(call):
-            call.clock.allow(call.waits_within, getattr(call.timeouts, call.waits_within))
-            while not self._is_taken(call):
-                with call.alarm() as alarm:
-                    alarm.wait(_LOOK_EVERY)
-                call.go_on()
-        try:
-            return work()
-        finally:
-            self._give_back(call)
-
-    def hold_if_free(self, call: Call, work: Callable[[], object]) -> None:
-        """Do ``work`` alone, or nothing if that would mean to wait."""
-        if self._held_by() is call:
-            work()
-        elif self._is_taken(call):
-            try:
-                work()
-            finally:
-                self._give_back(call)
-
-    def _held_by(self) -> Call | None:
-        return None if self._holder is None else self._holder()
-
-    def _is_taken(self, call: Call) -> bool:
-        with self._guard:
-            if self._held_by() is None or self._thread == threading.get_ident():
-                self._holder, self._thread = weakref.ref(call), threading.get_ident()
-                return True
-            return False
-
-    def _give_back(self, call: Call) -> None:
-        with self._guard:
-            if self._held_by() is call:
-                self._holder, self._thread = None, 0
-
-
-class Slots:
-    """At most so many answers at once; the others wait, within the time for the first token.
-
-    What an interrupt keeps a call from giving back is free when the call is gone.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._guard = Guard()  # of the holders and those who wait
-        self._holders: weakref.WeakSet[Call] = weakref.WeakSet()
-        self._waiting: list[threading.Event] = []
-
-    def take(self, call: Call) -> None:
-        """Wait for a free one, once for each call. Raises `Woken`, `Expired`."""
-        if self._is_taken(call):
-            return
-        call.clock.allow("first_token", call.timeouts.first_token)
-        freed = threading.Event()
-        self._waiting.append(freed)
-        try:
-            while not self._is_taken(call):
-                call.go_on()
-                # Nobody tells this event that the call was woken, or that another is gone.
-                freed.wait(_LOOK_EVERY)
-                freed.clear()
-        finally:
-            with suppress(ValueError):
-                self._waiting.remove(freed)
-
-    def give_back(self, call: Call) -> None:
-        """The one of ``call``, if it has one, is free."""
-        with self._guard:
-            self._holders.discard(call)
-        for freed in list(self._waiting):
-            freed.set()
-
-    def _is_taken(self, call: Call) -> bool:
-        with self._guard:
-            if call not in self._holders and len(self._holders) >= self._most:
-                return False
-            self._holders.add(call)
-            return True

@@ -27,12 +27,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from requests import Request
-from requests.cookies import MockRequest, create_cookie
+from requests import PreparedRequest, Request
+from requests.cookies import MockRequest, create_cookie, get_cookie_header
 
 from h2o_client.errors import ConfigurationError
 from h2o_client.log import log
 from h2o_client.private_file import write_private
+from h2o_client.transport.locks import Guard
 from h2o_client.transport.set_cookie import read_set_cookie
 
 Cookies = CookieJar | Mapping[str, str] | str | os.PathLike[str]
@@ -69,13 +70,12 @@ class SessionJar:
         proxy: str | None = None,
     ) -> None:
         parts = urlsplit(base_url)
-        policy = _Policy()
-        self.jar: CookieJar = CookieJar(policy)
-        policy.jar = self.jar
+        # Guards the jar, which is not safe to iterate while another thread adds a cookie.
+        self._lock = Guard()
+        self._jar = CookieJar(_Policy())
         self._host = parts.hostname or ""
         self._plain = parts.scheme == "http" and _crosses_network(self._host, proxy)
         self._insecure = insecure
-        self._policy = policy
         # What jars call the host: they know one without a dot as "host.local".
         self._domain = eff_request_host(MockRequest(Request("GET", base_url).prepare()))[1]
         self.given: bool = given is not None and given != {}
@@ -85,7 +85,7 @@ class SessionJar:
             raise self._insecure_error("Your cookie would")
         is_tls = parts.scheme == "https"
         for cookie in _cookies_of(given, self._host, self._domain, secure=is_tls):
-            self.jar.set_cookie(cookie)
+            self._jar.set_cookie(cookie)  # no other thread knows this object yet
 
     def take(self, lines: Iterable[str], path: str) -> None:
         """Keep what the server says in the ``Set-Cookie`` headers of an answer, as browsers do.
@@ -94,18 +94,32 @@ class SessionJar:
         """
         for line in lines:
             cookie = read_set_cookie(line, host=self._host, domain=self._domain, path=path)
-            if cookie is None:
-                continue
+            if cookie is not None:
+                self._keep(cookie)
+        self.check()
+
+    def _keep(self, cookie: Cookie) -> None:
+        with self._lock:
             if cookie.is_expired():
                 with suppress(KeyError):
-                    self.jar.clear(cookie.domain, cookie.path, cookie.name)
-            elif self._policy.has_room_for(cookie):
-                self.jar.set_cookie(cookie)
-        self.check()
+                    self._jar.clear(cookie.domain, cookie.path, cookie.name)
+            elif _has_room_for(cookie, list(self._jar)):
+                self._jar.set_cookie(cookie)
+
+    def header(self, request: PreparedRequest) -> str | None:
+        """The ``Cookie`` header of a request, or None."""
+        with self._lock:
+            header: str | None = get_cookie_header(self._jar, request)  # type: ignore[no-untyped-call]
+        return header
+
+    def kept(self) -> list[Cookie]:
+        """All cookies, each as it is."""
+        with self._lock:
+            return list(self._jar)
 
     def check(self) -> None:
         """Raises `ConfigurationError` if a Secure cookie would have to cross an open network."""
-        if self._plain and not self._insecure and any(cookie.secure for cookie in self.jar):
+        if self._plain and not self._insecure and any(each.secure for each in self.kept()):
             raise self._insecure_error("The server's session cookie is Secure, yet would")
 
     def _insecure_error(self, what: str) -> ConfigurationError:
@@ -119,16 +133,18 @@ class SessionJar:
     def restore(self, cookies: list[Cookie], *, given: bool) -> None:
         """The cookies of a session that was pickled."""
         self.given = given
-        self.jar.clear()
-        for cookie in cookies:
-            self.jar.set_cookie(cookie)
+        with self._lock:
+            self._jar.clear()
+            for cookie in cookies:
+                self._jar.set_cookie(cookie)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a Netscape cookie file that only its owner can read; whole, or not at all."""
-        if not len(self.jar):
+        cookies = self.kept()
+        if not cookies:
             raise ConfigurationError("There is no cookie yet: ask the server something first.")
         saved = MozillaCookieJar()
-        for cookie in self.jar:
+        for cookie in cookies:
             saved.set_cookie(cookie)
         try:
             write_private(path, _written(saved))
@@ -137,7 +153,7 @@ class SessionJar:
             raise ConfigurationError(f"Cookies cannot be written to {path!r}: {reason}.") from exc
 
     def __len__(self) -> int:
-        return len(self.jar)
+        return len(self.kept())
 
 
 def _written(jar: MozillaCookieJar) -> bytes:
@@ -149,23 +165,18 @@ def _written(jar: MozillaCookieJar) -> bytes:
 
 
 class _Policy(DefaultCookiePolicy):
-    """Which cookies of the server are kept: as many and as large as browsers must keep (RFC 6265).
-
-    Secure cookies may go over http here: `SessionJar.check` decides where that is right.
-    """
-
-    jar: CookieJar
-
-    def has_room_for(self, cookie: Cookie) -> bool:
-        """Whether it is kept."""
-        if len(cookie.name) + len(cookie.value or "") > _LONGEST_COOKIE:
-            return False
-        kept = list(self.jar)
-        place = (cookie.domain, cookie.path, cookie.name)
-        return len(kept) < _MOST_COOKIES or place in [(c.domain, c.path, c.name) for c in kept]
+    """Sends Secure cookies over http, too: `SessionJar.check` decides where that is right."""
 
     def return_ok_secure(self, cookie: Cookie, request: Any) -> bool:
         return True
+
+
+def _has_room_for(cookie: Cookie, kept: list[Cookie]) -> bool:
+    """Whether it is kept: as many and as large as browsers must keep (RFC 6265)."""
+    if len(cookie.name) + len(cookie.value or "") > _LONGEST_COOKIE:
+        return False
+    place = (cookie.domain, cookie.path, cookie.name)
+    return len(kept) < _MOST_COOKIES or place in [(c.domain, c.path, c.name) for c in kept]
 
 
 def cookie_of_environment(base_url: str) -> str | None:

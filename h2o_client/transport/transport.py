@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 import requests
 import urllib3
-from requests.cookies import get_cookie_header
 from requests.utils import select_proxy
 
 from h2o_client.errors import ConfigurationError, H2oError, TransportError, TransportTimeout
@@ -27,7 +26,7 @@ from h2o_client.transport.address import (
     parse_base_url,
     parse_proxy,
 )
-from h2o_client.transport.call import Call, Slots
+from h2o_client.transport.call import Call
 from h2o_client.transport.compat import ResponseBreaker, new_session, sender, set_cookies, under_way
 from h2o_client.transport.cookies import Cookies, SessionJar, cookie_of_environment, is_loopback
 from h2o_client.transport.failures import (
@@ -37,6 +36,7 @@ from h2o_client.transport.failures import (
     translated,
     without_frames,
 )
+from h2o_client.transport.locks import Slots
 from h2o_client.transport.response import Response
 from h2o_client.version import __version__
 from h2o_client.wire.refusal import is_referer_refusal, wait_of
@@ -91,7 +91,9 @@ class Transport:
         # A zone is this machine's name for a network, and nothing to the server (RFC 6874).
         self._address = re.sub(r"%[^\]/]*\]", "]", self._address, count=1)
         self._tls = self._scheme == "https"
-        self._closed = False
+        # There is no lock: threads replace each of the following as a whole, and all of them write
+        # the same. The cookies and the pool of connections have locks of their own.
+        self._closed = False  # never becomes False again
         # The settings that the environment led to, and what it was then.
         self._seen: tuple[tuple[str | None, ...] | None, dict[str, Any]] = (None, {})
         self._pid = os.getpid()
@@ -242,7 +244,7 @@ class Transport:
         prepared = self._open_session().prepare_request(
             requests.Request(request.method, url, {**headers, **self._headers}, data=request.body)
         )
-        cookie = get_cookie_header(self.cookies.jar, prepared)  # type: ignore[no-untyped-call]
+        cookie = self.cookies.header(prepared)
         if cookie:
             prepared.headers["Cookie"] = cookie
         return prepared

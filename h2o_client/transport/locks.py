@@ -1,0 +1,187 @@
+"""Locks that an interrupt cannot leave locked for good.
+
+Ctrl-C raises KeyboardInterrupt between any two steps of the main thread, also between the end of a
+``with`` block and the release of its lock.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from h2o_client.transport.call import Call
+
+T = TypeVar("T")
+
+_LONGEST = 1.0  # seconds that a `Guard` can be held, unless an interrupt left it locked
+_POLL_EVERY = 0.05  # seconds
+
+
+class Guard:
+    """A lock that is held for moments only, never while anything is waited for.
+
+    After a second it is taken without waiting any longer: an interrupt has left it locked.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire(timeout=_LONGEST)
+
+    def __exit__(self, *exc_info: object) -> None:
+        with suppress(RuntimeError):  # another thread took it after a second too, and was faster
+            self._lock.release()
+
+
+class ReaderLock:
+    """The lock of one reader, which others take only if it is free.
+
+    A thread that finds itself the owner was interrupted while it held the lock, and keeps it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # Written by the thread that holds the lock. Others compare it with their own identifier,
+        # which it can be only if they wrote it themselves: no lock is needed for that.
+        self._owner = 0
+
+    def __enter__(self) -> None:
+        if self._owner != threading.get_ident():
+            self._lock.acquire()
+        self._owner = threading.get_ident()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.give_back()
+
+    def give_back(self) -> None:
+        """Release the lock."""
+        self._owner = 0
+        with suppress(RuntimeError):
+            self._lock.release()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether this thread holds it."""
+        return self._owner == threading.get_ident()
+
+    def take_if_free(self) -> bool:
+        """Take it without waiting. Return False if any thread, this one included, holds it."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        self._owner = threading.get_ident()
+        return True
+
+
+class CallLock:
+    """A lock held by one call for as long as its requests take; others wait within their timeouts.
+
+    If an interrupt keeps a call from releasing it, the lock is free again once the call has been
+    garbage-collected, and at once for the thread that was interrupted.
+    """
+
+    def __init__(self) -> None:
+        # Guards `_holder` and `_thread`. `is_held_by` reads `_holder` without it: a call finds
+        # itself there only if it put itself there, and no other call can then replace it.
+        self._guard = Guard()
+        self._holder: weakref.ref[Call] | None = None
+        self._thread = 0
+
+    def hold(self, call: Call, work: Callable[[], T]) -> T:
+        """Run ``work`` while ``call`` holds the lock, and return its result.
+
+        The same call may nest. Raises `Woken` and `Expired` while it waits.
+        """
+        if self.is_held_by(call):
+            return work()
+        if not self._is_taken(call):
+            call.clock.allow(call.waits_within, getattr(call.timeouts, call.waits_within))
+            while not self._is_taken(call):
+                with call.alarm() as alarm:
+                    alarm.wait(_POLL_EVERY)
+                call.go_on()
+        try:
+            return work()
+        finally:
+            self._give_back(call)
+
+    def hold_if_free(self, call: Call, work: Callable[[], object]) -> None:
+        """Run ``work`` while ``call`` holds the lock. Do nothing if another call holds it."""
+        if self.is_held_by(call):
+            work()
+        elif self._is_taken(call):
+            try:
+                work()
+            finally:
+                self._give_back(call)
+
+    def is_held_by(self, call: Call) -> bool:
+        """Whether ``call`` holds the lock."""
+        return self._holding_call() is call
+
+    def _holding_call(self) -> Call | None:
+        holder = self._holder
+        return None if holder is None else holder()
+
+    def _is_taken(self, call: Call) -> bool:
+        with self._guard:
+            if self._holding_call() is None or self._thread == threading.get_ident():
+                self._holder, self._thread = weakref.ref(call), threading.get_ident()
+                return True
+            return False
+
+    def _give_back(self, call: Call) -> None:
+        with self._guard:
+            if self._holding_call() is call:
+                self._holder, self._thread = None, 0
+
+
+class Slots:
+    """At most so many answers at once; the others wait, within the time for the first token.
+
+    If an interrupt keeps a call from giving its slot back, the slot is free again once the call
+    has been garbage-collected.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._guard = Guard()  # guards `_holders` and `_waiting`
+        self._holders: weakref.WeakSet[Call] = weakref.WeakSet()
+        self._waiting: list[threading.Event] = []
+
+    def take(self, call: Call) -> None:
+        """Wait for a free slot, unless ``call`` has one. Raises `Woken`, `Expired`."""
+        if self._is_taken(call):
+            return
+        call.clock.allow("first_token", call.timeouts.first_token)
+        freed = threading.Event()
+        with self._guard:
+            self._waiting.append(freed)
+        try:
+            while not self._is_taken(call):
+                call.go_on()
+                # This event is not set when the call is woken, or when another one is collected.
+                freed.wait(_POLL_EVERY)
+                freed.clear()
+        finally:
+            with self._guard, suppress(ValueError):
+                self._waiting.remove(freed)
+
+    def give_back(self, call: Call) -> None:
+        """Free the slot of ``call``, if it has one."""
+        with self._guard:
+            self._holders.discard(call)
+            waiting = list(self._waiting)
+        for freed in waiting:
+            freed.set()
+
+    def _is_taken(self, call: Call) -> bool:
+        with self._guard:
+            if call not in self._holders and len(self._holders) >= self._most:
+                return False
+            self._holders.add(call)
+            return True
