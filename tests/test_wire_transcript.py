@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -160,3 +162,39 @@ def test_no_more_names_of_files_are_kept_than_a_line_may_have() -> None:
     transcript = transcript_of(*[File("n" * (1 << 20), "s", "m") for _ in range(20)])
     assert len(transcript.files) == 15
     assert transcript.malformed is not None
+
+
+# Without a tracer, under which the interpreter does not specialize what it runs.
+READ_AFTER_EACH_TOKEN = """
+import sys
+import tracemalloc
+
+from h2o_client.wire.events import Token
+from h2o_client.wire.transcript import Transcript
+
+letter = sys.argv[1]
+transcript = Transcript()
+transcript.add([Token(letter * 2_000_000)])
+for _ in range(100):
+    transcript.add([Token(letter)])
+tracemalloc.start()
+for count in range(100):
+    transcript.add([Token(letter)])
+    assert len(transcript.text) == 2_000_101 + count
+most = tracemalloc.get_traced_memory()[1]
+assert most < 1.5 * sys.getsizeof(transcript.text), most
+"""
+
+
+@pytest.mark.parametrize("letter", ["a", "\N{LATIN SMALL LETTER E WITH ACUTE}", "\N{CAT FACE}"])
+def test_a_text_that_is_read_after_each_token_is_not_copied(letter: str) -> None:
+    command = [sys.executable, "-c", READ_AFTER_EACH_TOKEN, letter]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_a_text_that_is_kept_stays_what_it_was() -> None:
+    transcript = transcript_of(Token("a"))
+    before = transcript.text
+    transcript.add([Token("b")])
+    assert (before, transcript.text) == ("a", "ab")

@@ -14,7 +14,6 @@ Which text is the answer: what the server stores, and shows to whoever opens the
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 from h2o_client.wire.events import (
@@ -55,7 +54,8 @@ class Transcript:
         self.has_tools: bool = False
         # What a tool has asked the user and nobody has answered yet: a stream may end waiting.
         self.elicitation: Elicitation | None = None
-        self._text = io.StringIO()
+        # All tokens, whatever the final answer says. See `_append` for how it grows.
+        self.joined: str = ""
 
     @property
     def text(self) -> str:
@@ -71,11 +71,6 @@ class Transcript:
     def files(self) -> tuple[str, ...]:
         """The names of the files that have come with the answer."""
         return tuple(self._files)
-
-    @property
-    def joined(self) -> str:
-        """All tokens, whatever the final answer says."""
-        return self._text.getvalue()
 
     @property
     def ended(self) -> bool:
@@ -96,7 +91,7 @@ class Transcript:
             [event.text for event in events if type(event) is Token and not event.special]
         )
         if text:
-            self._text.write(text)
+            self._append(text)
             self.characters += len(text)
             self.text_bytes += (
                 len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
@@ -105,6 +100,15 @@ class Transcript:
         for event in others:
             self._note(event)
         return others
+
+    def _append(self, text: str) -> None:
+        # CPython extends a str in place if a local variable holds the only reference to it, so
+        # reading the text after each token copies nothing. One that the caller has kept is copied.
+        joined, self.joined = self.joined, ""
+        try:
+            joined += text
+        finally:
+            self.joined = joined
 
     def _note(self, event: Event) -> None:
         if self.final is not None and self.final.text is None:
