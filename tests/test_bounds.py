@@ -16,9 +16,10 @@ from fake_chatui import FakeChatUi
 from h2o_client import H2oSession, ProtocolError, Timeouts, TransportError, TransportTimeout
 from h2o_client.backend.api_client import ApiClient
 from h2o_client.backend.background_reader import BackgroundReader
-from h2o_client.dialects.dialect import Ask
-from h2o_client.dialects.v0_3 import WebSearchReader
-from h2o_client.dialects.v0_8 import V0_8, read_model_list
+from h2o_client.dialects import plain_api
+from h2o_client.dialects.endpoint import Endpoint
+from h2o_client.dialects.v0_8 import V0_8
+from h2o_client.dialects.web_search import WebSearchReader
 from h2o_client.timeouts import Clock
 from h2o_client.transport.call import Call, Woken
 from h2o_client.transport.transport import Transport
@@ -126,9 +127,9 @@ def test_half_a_surrogate_pair_in_settings_is_sent_back_as_it_came(open_session:
 DECODED: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "page data": (pagedata.read, page([1, 1], 5)),
     "superjson": (superjson.read, b'{"json":["1"],"meta":{"values":{"0":["number"]}}}'),
-    "models": (read_model_list, b'[{"id":"m"}]'),
+    "models": (plain_api.models().read, b'[{"id":"m"}]'),
     "a web search": (WebSearchReader().feed, b'{"messages":[]}'),
-    "a conversation": (V0_8().read_api_conversation, b'{"messages":[{"from":"user"}]}'),
+    "a conversation": (V0_8.conversation("6b02")[1].read, b'{"messages":[{"from":"user"}]}'),
 }
 
 
@@ -141,7 +142,7 @@ def test_times_count_while_an_answer_is_decoded(
     call = Call(timeouts)
     call.clock.hold()  # the caller's own time counts for total only
     with pytest.raises(TransportTimeout) as caught:
-        ApiClient(transport, timeouts).understood(Ask(get("/"), read), body, call)
+        ApiClient(transport, timeouts).understood(Endpoint(get("/"), read), body, call)
     assert caught.value.which == "total"
     transport.close()
 
@@ -151,7 +152,7 @@ def test_a_session_that_is_closed_ends_the_decoding() -> None:
     call = Call(Timeouts())
     call.wake()
     with pytest.raises(Woken):
-        ApiClient(transport, Timeouts()).understood(Ask(get("/"), read_model_list), b"[{}]", call)
+        ApiClient(transport, Timeouts()).understood(plain_api.models(), b"[{}]", call)
     transport.close()
 
 

@@ -1,4 +1,4 @@
-"""Which generation a server is, by its answers to two requests."""
+"""Which dialect a server speaks, by its responses to two requests."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ import pytest
 
 from h2o_client.dialects import detection
 from h2o_client.dialects.detection import Found
-from h2o_client.dialects.dialect import Refused
+from h2o_client.dialects.dialect import Dialect
 from h2o_client.dialects.documents import Layout, Settings
-from h2o_client.dialects.latest import Latest
+from h2o_client.dialects.endpoint import Refused
+from h2o_client.dialects.latest import LATEST
+from h2o_client.dialects.v0_3 import V0_3
 from h2o_client.dialects.v0_7 import V0_7
 from h2o_client.dialects.v0_8 import V0_8
 from h2o_client.dialects.v0_9_2 import V0_9_2
@@ -40,18 +42,18 @@ def by_page(
 
 
 @pytest.mark.parametrize(
-    ("name", "letter", "settled"),
+    ("name", "era", "settled"),
     [
-        ("v0.9.1-models", "C", False),
-        ("v0.9.4-models", "D", False),
-        ("v0.10.0-models", "E", True),
-        ("HEAD-models", "F", False),
+        ("v0.9.1-models", V0_8, False),
+        ("v0.9.4-models", V0_9_2, False),
+        ("v0.10.0-models", V0_9_6, True),
+        ("HEAD-models", LATEST, False),
     ],
 )
-def test_real_lists_of_models_tell_the_generation(name: str, letter: str, settled: bool) -> None:
+def test_real_lists_of_models_tell_the_dialect(name: str, era: Dialect, settled: bool) -> None:
     found = detection.by_models(recording(name).payload)
     assert found is not None
-    assert (found.dialect.letter, found.settled) == (letter, settled)
+    assert (found.dialect.first, found.settled) == (era.first, settled)
     assert found.models is not None
     assert found.models[0].id == "h2oai/h2ogpt-gm-oasst1-en-2048-falcon-40b-v1"
     assert "/api/models lists models with" in found.why
@@ -84,32 +86,32 @@ def test_the_beginning_of_a_page_is_enough_and_of_a_list_it_is_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "letter", "version"),
+    ("name", "era", "version"),
     [
-        ("v0.4-get-root-data-json", "A", "0.4"),
-        ("v0.7-settings-read-back", "B", "0.7"),
+        ("v0.4-get-root-data-json", V0_3, "0.4"),
+        ("v0.7-settings-read-back", V0_7, "0.7"),
     ],
 )
-def test_real_pages_tell_the_generation(name: str, letter: str, version: str) -> None:
+def test_real_pages_tell_the_dialect(name: str, era: Dialect, version: str) -> None:
     found = detection.by_page(PAGE, 404, "application/json", recording(name).payload)
-    assert (found.dialect.letter, found.version) == (letter, version)
+    assert (found.dialect.first, found.version) == (era.first, version)
     assert found.layout is not None
     assert found.layout.models[0].id == "h2oai/h2ogpt-gm-oasst1-en-2048-falcon-40b-v1"
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "letter", "version"),
+    ("name", "kind", "era", "version"),
     [
-        ("v0.9.1-settings-read-back", "application/json", "C", "0.9.0 to 0.9.1"),
-        ("v0.9.4-settings-read-back", "text/sveltekit-data", "D", "0.9.2 to 0.9.4"),
+        ("v0.9.1-settings-read-back", "application/json", V0_8, "0.9.0 to 0.9.1"),
+        ("v0.9.4-settings-read-back", "text/sveltekit-data", V0_9_2, "0.9.2 to 0.9.4"),
     ],
 )
 @pytest.mark.parametrize("first", [API_OFF, b"API is disabled"])
 def test_with_the_api_off_the_pages_type_tells(
-    name: str, kind: str, letter: str, version: str, first: bytes
+    name: str, kind: str, era: Dialect, version: str, first: bytes
 ) -> None:
     found = detection.by_page(first, 403, kind, recording(name).payload)
-    assert found.dialect.letter == letter
+    assert found.dialect.is_of_era(era)
     assert not found.dialect.api
     assert "switched off" in found.why
     assert (found.version, found.settled) == (version, True)
@@ -128,14 +130,14 @@ def test_with_the_api_off_the_pages_type_tells(
 )
 def test_the_versions_of_2023_are_told_apart(node: dict[str, object], version: str) -> None:
     found = by_page(node)
-    assert (found.dialect.letter, found.version) == ("A", version)
+    assert (found.dialect.first, found.version) == (V0_3.first, version)
 
 
 def test_a_later_page_whose_api_is_not_to_be_had_is_still_known() -> None:
     node = {"loginRequired": False, "assistants": [], "enableAssistants": False}
-    assert by_page(node).dialect.letter == "C"
+    assert by_page(node).dialect.is_of_era(V0_8)
     later = by_page(node, kind="text/sveltekit-data")
-    assert (later.dialect.letter, later.dialect.api) == ("D", False)
+    assert (later.dialect.first, later.dialect.api) == (V0_9_2.first, False)
 
 
 @pytest.mark.parametrize("body", [b"", PAGE, b"[]", page_of({}), page_of({"settings": {}})])
@@ -144,44 +146,45 @@ def test_a_page_of_something_else_is_a_value_error(body: bytes) -> None:
         detection.by_page(PAGE, 200, "text/html", body)
 
 
-def test_a_page_that_failed_is_no_generation() -> None:
+def test_a_page_that_failed_is_no_dialect() -> None:
     with pytest.raises(Refused, match="Internal"):
         detection.by_page(PAGE, 404, "", pagedata.write([Failed(500, "Internal Error")]))
 
 
 @pytest.mark.parametrize(
-    ("version", "letter"),
+    ("version", "era"),
     [
-        ("0.3", "A"), ("0.3.0", "A"), ("0.6.1", "A"), ("v0.4", "A"), ("0.7.0", "B"),
-        ("0.8", "C"), ("0.8.4", "C"), ("0.9.0", "C"), ("0.9.1", "C"), ("0.9.2", "D"),
-        ("0.9.4", "D"), ("0.9.5", "D"), ("0.9.6", "E"), ("0.10.0", "E"), ("0.10", "E"),
-        ("0.10.1", "F"), ("0.11.0", "F"), ("1.0", "F"), ("latest", "F"), ("HEAD", "F"),
+        ("0.3", V0_3), ("0.3.0", V0_3), ("0.6.1", V0_3), ("v0.4", V0_3), ("0.7.0", V0_7),
+        ("0.8", V0_8), ("0.8.4", V0_8), ("0.9.0", V0_8), ("0.9.1", V0_8), ("0.9.2", V0_9_2),
+        ("0.9.4", V0_9_2), ("0.9.5", V0_9_2), ("0.9.6", V0_9_6), ("0.10.0", V0_9_6),
+        ("0.10", V0_9_6), ("0.10.1", LATEST), ("0.11.0", LATEST), ("1.0", LATEST),
+        ("latest", LATEST), ("HEAD", LATEST),
     ],
 )  # fmt: skip
-def test_a_version_that_is_said_is_of_a_generation(version: str, letter: str) -> None:
+def test_a_version_that_is_said_is_of_a_dialect(version: str, era: Dialect) -> None:
     found = detection.by_version(version)
-    assert found.dialect.letter == letter
+    assert found.dialect.is_of_era(era)
     assert version in found.why
 
 
 @pytest.mark.parametrize(
-    ("signs", "names", "version", "number"),
+    ("signs", "names", "version"),
     [
-        ({}, {"settings"}, "0.8 to 0.8.4", (0, 8)),
-        ({}, {"settings", "tools"}, "0.9.0 to 0.9.1", (0, 9)),
-        ({"tools": False}, {"settings", "tools"}, "0.9.2 to 0.9.4", (0, 9, 2)),
-        ({"tools": False}, {"settings", "tools", "publicConfig"}, "0.9.5", (0, 9, 5)),
+        ({}, {"settings"}, "0.8 to 0.8.4"),
+        ({}, {"settings", "tools"}, "0.9.0 to 0.9.1"),
+        ({"tools": False}, {"settings", "tools"}, "0.9.2 to 0.9.4"),
+        ({"tools": False}, {"settings", "tools", "publicConfig"}, "0.9.5"),
     ],
 )
 def test_the_page_tells_versions_that_list_models_alike(
-    signs: dict[str, object], names: set[str], version: str, number: tuple[int, ...]
+    signs: dict[str, object], names: set[str], version: str
 ) -> None:
     found = detection.by_models(json.dumps([{"id": "m", **signs}]).encode())
     assert found is not None
-    assert (found.dialect.version, found.settled) == ((), False)
+    assert (found.dialect.span, found.settled) == ("", False)
     layout = Layout(settings=Settings(), models=(), names=frozenset(names))
     told = detection.by_layout(found, layout)
-    assert (told.version, told.dialect.version, told.settled) == (version, number, True)
+    assert (told.version, told.dialect.span, told.settled) == (version, version, True)
     assert told.dialect.stops == (version == "0.9.5")
 
 
@@ -189,20 +192,20 @@ def test_a_version_that_is_said_is_told_by_no_page() -> None:
     layout = Layout(settings=Settings(), models=(), names=frozenset({"tools", "publicConfig"}))
     said = detection.by_version("0.9.4")
     told = detection.by_layout(said, layout)
-    assert (told.dialect.version, told.version) == ((0, 9, 4), "0.9.4")
+    assert (told.dialect, told.version) == (said.dialect, "0.9.4")
     assert told.layout is layout
 
 
 def test_v0_9_5_is_told_by_the_type_of_an_answer() -> None:
-    unsure = V0_9_2(api=False)
-    assert not unsure.stops
-    later = unsure.told_by_answer("application/jsonl")
-    assert (later.stops, later.span, later.api) == (True, "0.9.5", False)
-    assert later.told_by_answer("application/jsonl") is later
-    earlier = unsure.told_by_answer("text/event-stream")
-    assert (earlier.stops, earlier.span) == (False, "0.9.2 to 0.9.4")
-    for another in (V0_7(), V0_8(), V0_9_6(), Latest()):
-        assert another.told_by_answer("application/jsonl") is another
+    page = {"loginRequired": False, "assistants": []}
+    for unsure in (V0_9_2, by_page(page, kind="text/sveltekit-data").dialect):
+        later = detection.by_answer(unsure, "application/jsonl")
+        assert (later.stops, later.span, later.api) == (True, "0.9.5", unsure.api)
+        assert detection.by_answer(later, "application/jsonl") is later
+        earlier = detection.by_answer(unsure, "text/event-stream")
+        assert (earlier.stops, earlier.span) == (False, "0.9.2 to 0.9.4")
+    for another in (V0_7, V0_8, V0_9_6, LATEST):
+        assert detection.by_answer(another, "application/jsonl") is another
 
 
 @pytest.mark.parametrize("version", ["", "new", "0", "0.9", "v0.9", "1.x"])
@@ -218,6 +221,30 @@ def test_a_version_before_all_is_unsupported(version: str) -> None:
 
 
 def test_only_json_says_that_runs_can_be_resumed() -> None:
-    assert detection.is_latest(404, "application/json")
-    assert not detection.is_latest(404, "text/html")
-    assert not detection.is_latest(200, "application/json")
+    assert detection.has_runs(404, "application/json")
+    assert not detection.has_runs(404, "text/html")
+    assert not detection.has_runs(200, "application/json")
+
+
+@pytest.mark.parametrize("before", [V0_9_6, LATEST])
+def test_runs_tell_today_from_before(before: Dialect) -> None:
+    found = Found(before, "", "because", settled=False)
+    with_runs, without = (detection.by_runs(found, has_runs=each) for each in (True, False))
+    assert (with_runs.dialect, with_runs.version) == (LATEST, "after 0.10.0")
+    assert (without.dialect, without.version) == (V0_9_6, "0.10.0")
+    assert detection.by_runs(with_runs, has_runs=True) is with_runs
+    assert detection.by_runs(without, has_runs=True).dialect is LATEST
+
+
+def test_runs_say_nothing_of_earlier_servers() -> None:
+    for era in (V0_3, V0_7, V0_8, V0_9_2):
+        found = Found(era, "", "")
+        assert detection.by_runs(found, has_runs=True) is found
+        assert detection.upgraded(found) is found
+
+
+def test_a_server_that_may_be_either_of_two_is_the_one_it_was() -> None:
+    unsure = Found(LATEST, "", "", settled=False)
+    assert detection.is_same(unsure, Found(V0_9_6, "", ""))
+    assert not detection.is_same(Found(LATEST, "", ""), Found(V0_9_6, "", ""))
+    assert not detection.is_same(unsure, Found(V0_9_2, "", ""))

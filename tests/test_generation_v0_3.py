@@ -6,9 +6,10 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from h2o_client.dialects.dialect import Prompt, Upload, WebSearched
 from h2o_client.dialects.documents import Created, Settings
-from h2o_client.dialects.v0_3 import SAMPLING, V0_3, WebSearchReader
+from h2o_client.dialects.message_requests import DEFAULT_SAMPLING, Prompt, Upload
+from h2o_client.dialects.v0_3 import V0_3
+from h2o_client.dialects.web_search import WebSearched, WebSearchReader
 from h2o_client.errors import UnsupportedError
 from h2o_client.wire.events import Source, WebSearch
 from h2o_client.wire.request import Request
@@ -17,11 +18,10 @@ from recordings import recording
 FALCON_40B = "h2oai/h2ogpt-gm-oasst1-en-2048-falcon-40b-v1"
 NO_OR_YES = [False, True]
 ID = "6b02c9d11306e1473508e3f3"
-A = V0_3()
 
 
 def form(settings: Settings) -> dict[str, list[str]]:
-    request = A.change_settings(settings)
+    request = V0_3.change_settings(settings)
     assert (request.method, request.path) == ("POST", "/settings")
     assert request.content_type == "application/x-www-form-urlencoded"
     assert request.safe
@@ -57,17 +57,17 @@ def test_the_settings_form_says_no_by_leaving_out(
 
 
 def test_the_requests_are_the_protocols() -> None:
-    assert A.models().request == Request(method="GET", path="/__data.json", safe=True)
-    assert A.create(FALCON_40B, "a preprompt").request == Request(
+    assert V0_3.models().request == Request(method="GET", path="/__data.json", safe=True)
+    assert V0_3.create(FALCON_40B, "a preprompt").request == Request(
         method="POST",
         path="/conversation",
         body=b'{"model":"%b"}' % FALCON_40B.encode(),
         content_type="application/json",
     )
-    (read,) = A.conversation(ID)
+    (read,) = V0_3.conversation(ID)
     path = f"/conversation/{ID}/__data.json?x-sveltekit-invalidated=_1"
     assert read.request == Request(method="GET", path=path, safe=True)
-    summarize = A.summarize(ID).request
+    summarize = V0_3.summarize(ID).request
     assert (summarize.method, summarize.path) == ("POST", f"/conversation/{ID}/summarize")
     assert summarize.budget == "first_token"
 
@@ -78,7 +78,7 @@ def test_a_message_is_sent_as_the_protocol_says(retry: bool) -> None:
     prompt = Prompt(
         id="u", answer_id="a", text="Grüße\u2028", parameters=sampling, retry=retry, run_id="r"
     )
-    request = A.message(ID, prompt)
+    request = V0_3.message(ID, prompt)
     assert (request.method, request.path) == ("POST", f"/conversation/{ID}")
     assert (request.content_type, request.accept) == ("application/json", "*/*")
     assert not request.safe
@@ -98,7 +98,7 @@ def test_a_message_is_sent_as_the_protocol_says(retry: bool) -> None:
 
 
 def test_the_ancestors_sampling_is_kept() -> None:
-    assert SAMPLING == {
+    assert DEFAULT_SAMPLING == {
         "temperature": 0.4,
         "truncate": 2048,
         "max_new_tokens": 1024,
@@ -109,7 +109,7 @@ def test_the_ancestors_sampling_is_kept() -> None:
 
 
 def test_a_new_conversations_id_is_read() -> None:
-    assert A.read_created(b'{"conversationId":"6b02"}') == Created("6b02")
+    assert V0_3.create("m", None).read(b'{"conversationId":"6b02"}') == Created("6b02")
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_new_conversations_id_is_read() -> None:
 )
 def test_an_answer_without_an_id_is_a_value_error(body: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - json's and our own
-        A.read_created(body)
+        V0_3.create("m", None).read(body)
 
 
 ONE, TWO = ("http://127.0.0.1:41002/__page?n=1", "http://127.0.0.1:41002/__page?n=2")
@@ -182,19 +182,19 @@ def test_a_web_search_in_countless_pieces_is_a_value_error() -> None:
 
 
 def test_a_web_search_asks_for_the_whole_prompt() -> None:
-    ask = A.web_search(ID, "a&b ü?")
+    ask = V0_3.web_search(ID, "a&b ü?")
     assert ask is not None
     assert ask.request.path == f"/conversation/{ID}/web-search?prompt=a%26b%20%C3%BC%3F"
 
 
 def test_what_cannot_be_done_is_refused_by_name() -> None:
     with pytest.raises(UnsupportedError, match=r"Sending files .* chat-ui v0\.3 to v0\.6"):
-        A.check(files=[Upload("a", b"", "text/plain")])
+        V0_3.check(files=[Upload("a", b"", "text/plain")])
     with pytest.raises(UnsupportedError, match=r"Continuing an answer .* v0\.3"):
-        A.check_continue()
-    with pytest.raises(UnsupportedError, match="ApiClient the user"):
-        A.answer_elicitation(ID, "e", "accept", None)
-    A.check(web_search=True)
+        V0_3.check_continue()
+    with pytest.raises(UnsupportedError, match=r"Answering a tool's question .* v0\.3"):
+        V0_3.answer_elicitation(ID, "e", "accept", None)
+    V0_3.check(web_search=True)
 
 
 def test_the_real_answer_to_settings_is_a_redirect() -> None:

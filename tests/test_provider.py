@@ -17,7 +17,7 @@ from h2o_client import (
     H2o,
     Messages,
 )
-from h2o_client.dialects.v0_3 import SAMPLING
+from h2o_client.dialects.message_requests import DEFAULT_SAMPLING
 from h2o_client.server import serve
 from local_service import PATIENCE
 from proxies import LoggingProxy, SocksProxy
@@ -107,9 +107,9 @@ async def test_parameters_are_the_callers_over_the_ancestors_and_unknown_ones_go
             MODEL, GREETING, temperature=0.7, max_new_tokens=500, watermark=True
         )
         assert text == "Hello there"
-        expected = {**SAMPLING, "temperature": 0.7, "max_new_tokens": 500, "watermark": True}
+        own = {"temperature": 0.7, "max_new_tokens": 500, "watermark": True}
         # The server's own top_k, which a session would keep, is not the ancestor's.
-        assert sent(server)["parameters"] == expected
+        assert sent(server)["parameters"] == {**DEFAULT_SAMPLING, **own}
         assert server.paths()[-1] == f"DELETE {MESSAGE}"
 
 

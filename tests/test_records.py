@@ -7,7 +7,6 @@ from datetime import datetime, timezone
 import pytest
 
 from h2o_client.dialects import pages
-from h2o_client.dialects.dialect import Moved, Refused
 from h2o_client.dialects.documents import (
     Entry,
     Model,
@@ -20,6 +19,7 @@ from h2o_client.dialects.documents import (
     read_stored,
     read_user,
 )
+from h2o_client.dialects.endpoint import Moved, Refused
 from h2o_client.messages import Message
 from h2o_client.wire import pagedata
 from h2o_client.wire.pagedata import UNDEFINED, Data, Failed, Skipped

@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -32,7 +33,9 @@ from h2o_client import (
     TransportTimeout,
 )
 from h2o_client.answer import exchange, resume
-from h2o_client.dialects.latest import Latest
+from h2o_client.dialects import detection
+from h2o_client.dialects.detection import DIALECTS
+from h2o_client.dialects.latest import LATEST
 from h2o_client.dialects.v0_9_6 import V0_9_6
 from h2o_client.wire.events import Elicitation, Event
 from local_service import PATIENCE, Request, at_once
@@ -57,9 +60,11 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def notices_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that brings nothing is soon taken for dead."""
-    monkeypatch.setattr(Latest, "head_within", 0.3)
-    monkeypatch.setattr(Latest, "longest_silence", 0.3)
-    monkeypatch.setattr(V0_9_6, "longest_silence", 0.3)
+    latest = replace(LATEST, head_within=0.3, longest_silence=0.3)
+    former = replace(V0_9_6, longest_silence=0.3)
+    monkeypatch.setattr(detection, "LATEST", latest)
+    monkeypatch.setattr(detection, "V0_9_6", former)
+    monkeypatch.setattr(detection, "DIALECTS", (*DIALECTS[:-2], former, latest))
     monkeypatch.setattr(exchange, "_LOG_WITHIN", 0.3)
 
 

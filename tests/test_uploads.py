@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from h2o_client.answer.uploads import read_uploads
-from h2o_client.dialects.dialect import Upload
+from h2o_client.dialects.message_requests import Upload
 from h2o_client.errors import ConfigurationError
 
 

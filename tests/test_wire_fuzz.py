@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from fake_chatui import FakeChatUi
 from fake_store import VERSIONS
 from h2o_client import H2oError, H2oSession
-from h2o_client.dialects import detection
+from h2o_client.dialects import detection, pages
 from h2o_client.dialects.detection import DIALECTS
-from h2o_client.dialects.dialect import Ask, Dialect, Moved, Refused
+from h2o_client.dialects.dialect import Dialect
+from h2o_client.dialects.endpoint import Endpoint, Moved, Refused
 from h2o_client.wire import superjson, tgi, updates
 from h2o_client.wire.decoder import Decoder
 from h2o_client.wire.events import Malformed
@@ -113,19 +114,19 @@ def test_any_documents_are_an_answer_whose_text_can_be_printed(
         assert isinstance(source.link, str)
 
 
-def asks(generation: Dialect) -> list[Ask[Any]]:
-    """Everything that is read of an answer of this generation."""
+def endpoints(dialect: Dialect) -> list[Endpoint[Any]]:
+    """Everything that is read of the responses of this dialect."""
     makers: list[Callable[[], Any]] = [
-        *(generation.layout, generation.models, generation.settings, generation.user),
-        lambda: generation.conversations(0),
-        lambda: generation.create("m", None),
-        lambda: generation.conversation(ID),
-        lambda: generation.web_search(ID, "x"),
-        lambda: generation.summarize(ID),
-        lambda: generation.share(ID),
-        lambda: generation.answer_elicitation(ID, "e", "accept", None),
+        *(pages.layout, dialect.models, dialect.settings, dialect.user),
+        lambda: dialect.conversations(0),
+        lambda: dialect.create("m", None),
+        lambda: dialect.conversation(ID),
+        lambda: dialect.web_search(ID, "x"),
+        lambda: dialect.summarize(ID),
+        lambda: dialect.share(ID),
+        lambda: dialect.answer_elicitation(ID, "e", "accept", None),
     ]
-    found: list[Ask[Any]] = []
+    found: list[Endpoint[Any]] = []
     for make in makers:
         try:
             made = make()
@@ -138,17 +139,17 @@ def asks(generation: Dialect) -> list[Ask[Any]]:
 READABLE = (ValueError, RecursionError, msgspec.MsgspecError, Refused, Moved)
 
 
-@pytest.mark.parametrize("kind", DIALECTS, ids=[kind.letter for kind in DIALECTS])
+@pytest.mark.parametrize("dialect", DIALECTS, ids=[each.name for each in DIALECTS])
 @given(document=DOCUMENTS)
-def test_any_document_is_read_or_refused_by_every_generation(
-    kind: type[Dialect], document: object
+def test_any_document_is_read_or_refused_by_every_dialect(
+    dialect: Dialect, document: object
 ) -> None:
     paged = written({"type": "data", "nodes": [{"type": "data", "data": document}] * 2})
     bodies = (written(document), written({"json": document}), paged)
-    for ask in asks(kind()):
+    for endpoint in endpoints(dialect):
         for body in bodies:
             try:
-                ask.read(body)
+                endpoint.read(body)
             except READABLE:
                 continue
 

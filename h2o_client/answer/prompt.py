@@ -14,9 +14,9 @@ from h2o_client.answer.uploads import read_uploads
 from h2o_client.arguments import optional_text
 from h2o_client.backend.backend import Backend
 from h2o_client.backend.cleanup import clean_up_call
-from h2o_client.dialects.dialect import Dialect, Prompt
+from h2o_client.dialects.dialect import Dialect
 from h2o_client.dialects.documents import Model, Stored
-from h2o_client.dialects.v0_3 import SAMPLING
+from h2o_client.dialects.message_requests import DEFAULT_SAMPLING, Prompt
 from h2o_client.errors import ConfigurationError, ProtocolError
 from h2o_client.log import warn
 from h2o_client.messages import Message, Messages, PromptFormat, as_prompt, parse_messages
@@ -178,7 +178,7 @@ class PromptRequest:
         if self._web_search:
             prompt = self._searched(dialect, conversation_id, prompt, call)
         server = self.model.parameters if self._backend.server_samples else {}
-        parameters = opts.sampling(self._options, server=server, otherwise=SAMPLING)
+        parameters = opts.sampling(self._options, server=server, otherwise=DEFAULT_SAMPLING)
         prompt = replace(
             prompt,
             answer_id=self.answer_id or "",

@@ -11,8 +11,9 @@ import msgspec
 
 from h2o_client.backend.backend import Backend
 from h2o_client.backend.cleanup import clean_up_call
-from h2o_client.dialects.dialect import Dialect, Prompt
+from h2o_client.dialects.dialect import Dialect
 from h2o_client.dialects.documents import is_id
+from h2o_client.dialects.message_requests import Prompt
 from h2o_client.errors import ConfigurationError, NotFoundError, ProtocolError
 from h2o_client.transport.call import Call
 from h2o_client.wire import json

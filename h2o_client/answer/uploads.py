@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from h2o_client.arguments import text
-from h2o_client.dialects.dialect import Upload
+from h2o_client.dialects.message_requests import Upload
 from h2o_client.errors import ConfigurationError
 
 

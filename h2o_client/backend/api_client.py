@@ -9,7 +9,7 @@ from urllib.parse import urljoin
 
 import msgspec
 
-from h2o_client.dialects.dialect import Ask, Moved, Refused
+from h2o_client.dialects.endpoint import Endpoint, Moved, Refused
 from h2o_client.errors import (
     ConfigurationError,
     H2oError,
@@ -40,12 +40,12 @@ class ApiClient:
         self.transport = transport
         self.timeouts = timeouts
 
-    def fetch(self, ask: Ask[T], call: Call | None = None) -> T:
+    def fetch(self, ask: Endpoint[T], call: Call | None = None) -> T:
         """What ``ask`` reads in the answer. Raises as `body`, and `ProtocolError`."""
         call = call or Call(self.timeouts)
         return self.understood(ask, self.body(ask.request, call), call)
 
-    def understood(self, ask: Ask[T], body: bytes, call: Call) -> T:
+    def understood(self, ask: Endpoint[T], body: bytes, call: Call) -> T:
         """What ``ask`` reads in ``body``. The call's times go on meanwhile."""
         with self.decoding(call):
             return self._understood(ask, body)
@@ -56,7 +56,7 @@ class ApiClient:
         with self.transport.translating(call), checked_by(call.go_on):
             yield
 
-    def _understood(self, ask: Ask[T], body: bytes) -> T:
+    def _understood(self, ask: Endpoint[T], body: bytes) -> T:
         url = self.transport.base_url + ask.request.path.partition("?")[0]
         document = plain(body)
         if document.get("type") == "redirect":

@@ -17,11 +17,12 @@ from h2o_client.backend.background_reader import BackgroundReader, BackgroundRes
 from h2o_client.backend.cleanup import CLEAN_UP, Cleanup
 from h2o_client.backend.creation import Creations
 from h2o_client.dialects import detection, pages
+from h2o_client.dialects.conversation_requests import delete_request
 from h2o_client.dialects.detection import Found
-from h2o_client.dialects.dialect import Ask, Dialect, delete_request
+from h2o_client.dialects.dialect import Dialect
 from h2o_client.dialects.documents import Created, Layout, Model, Settings, Stored, User
-from h2o_client.dialects.latest import Latest, resume_probe
-from h2o_client.dialects.v0_9_6 import V0_9_6
+from h2o_client.dialects.endpoint import Endpoint
+from h2o_client.dialects.run_requests import resume_probe
 from h2o_client.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -131,8 +132,8 @@ class Backend:
         def found() -> Found:
             found = self._now(call)
             # Since it was found a server of v0.9.6 to v0.10.0 may have become a newer one.
-            may_be_newer = type(found.dialect) is V0_9_6 and self._told is None
-            if not found.settled or may_be_newer:
+            may_be_newer = detection.may_have_runs(found.dialect) and not found.dialect.keeps_runs
+            if not found.settled or (may_be_newer and self._told is None):
                 self._found = found = self._told_apart(found, call)
             return found
 
@@ -153,13 +154,13 @@ class Backend:
 
     def heard(self, dialect: Dialect, content_type: str, call: Call) -> Dialect:
         """A message was answered with that type, which tells the version of some dialects."""
-        told = dialect.told_by_answer(content_type)
+        told = detection.by_answer(dialect, content_type)
         if told is dialect or self._told is not None:
             return dialect
 
         def learn() -> None:
             found = self._found
-            if found is not None and type(found.dialect) is type(told):
+            if found is not None and found.dialect.is_of_era(told):
                 self._found = msgspec.structs.replace(
                     found, dialect=told, version=told.span, settled=True
                 )
@@ -222,7 +223,7 @@ class Backend:
             found = self._find(call)
         except H2oError:
             return
-        if not _is_same(found, told) and type(found.dialect) is not type(told.dialect):
+        if not detection.is_same(found, told) and not found.dialect.is_of_era(told.dialect):
             raise ConfigurationError(
                 f"{told.why} was said, but {self.transport.base_url} is "
                 f"{found.dialect.name}. Leave server_version= out: it is then found out."
@@ -234,7 +235,7 @@ class Backend:
         if found.dialect.has_pages and found.layout is None:
             # /api/models leaves their parameters out.
             before, call = found, call or Call(self.timeouts)
-            found = detection.by_layout(found, self.api.fetch(found.dialect.layout(), call))
+            found = detection.by_layout(found, self.api.fetch(pages.layout(), call))
             self._learn(before, found, call)
         return found.layout.models if found.layout is not None else self._models(call)
 
@@ -279,7 +280,7 @@ class Backend:
         call = call or Call(self.timeouts)
         dialect = self.prepared(call)
         if dialect.has_pages:
-            layout = self.api.fetch(dialect.layout(), call)
+            layout = self.api.fetch(pages.layout(), call)
             if layout.needs_login:
                 raise self._no_login()
             stored = _to_send_back(layout)
@@ -378,7 +379,7 @@ class Backend:
             raise self._no_chat_ui(f"{exc.status} {exc.body[:80]!r}") from None
         body = response.whole()
         kind = response.headers.get("content-type", "").partition(";")[0]
-        ask = Ask(request, lambda body: detection.by_page(first.whole(), first.status, kind, body))
+        ask = Endpoint(request, partial(detection.by_page, first.whole(), first.status, kind))
         try:
             return self.api.understood(ask, body, call)
         except ProtocolError as exc:
@@ -404,30 +405,25 @@ class Backend:
         dialect = found.dialect
         if dialect.has_pages:
             try:
-                layout = found.layout or self.api.fetch(dialect.layout(), call)
+                layout = found.layout or self.api.fetch(pages.layout(), call)
             except (StatusError, ProtocolError) as exc:
                 log.info("which %s it is, is not known: %s", dialect.name, exc)
                 return found
             return detection.by_layout(found, layout)
         response = self.transport.ask(resume_probe(), call)
         kind = response.headers.get("content-type", "")
-        latest = detection.is_latest(response.status, kind)
-        if found.settled and latest == isinstance(dialect, Latest):
-            return found
-        return _settled(found, latest=latest)
+        return detection.by_runs(found, has_runs=detection.has_runs(response.status, kind))
 
     def _note_latest(self, call: Call) -> None:
         """A server of v0.9.6 to v0.10.0 that writes what only newer ones know has become one."""
 
         def note() -> None:
             found = self._found
-            if found is None or self._told is not None or type(found.dialect) is not V0_9_6:
+            if found is None or self._told is not None:
                 return
-            log.warning("the server has become %s", Latest.name)
-            why = "its conversations are written as since July 2026"
-            self._found = msgspec.structs.replace(
-                found, dialect=Latest(), version=detection.span(Latest), why=why, settled=False
-            )
+            self._found = detection.upgraded(found)
+            if self._found is not found:
+                log.warning("the server has become %s", self._found.dialect.name)
 
         self._alone(call, note)
 
@@ -450,8 +446,9 @@ class Backend:
         except (StatusError, ProtocolError, ConfigurationError) as exc:
             log.info("what the server is, is not known for sure: %s", exc)
             return before
-        if _is_same(found, before):
-            return found if before.dialect.spans else before  # it may be another of its versions
+        if detection.is_same(found, before):
+            # It may be another of its versions.
+            return found if before.dialect.versions_differ else before
         log.warning("the server has become %s", found.dialect.name)
         self._ready = False
         return found
@@ -462,7 +459,7 @@ class Backend:
             return False
         self._in_doubt = self._in_doubt or self._found is before
         try:
-            return not _is_same(self.seen(call), before)
+            return not detection.is_same(self.seen(call), before)
         except H2oError:
             return False
 
@@ -518,7 +515,7 @@ class Backend:
         stored: Settings | None = None
         if self._has_others_settings() or dialect.samples:
             if found.layout is None and dialect.has_pages:
-                found = detection.by_layout(found, self.api.fetch(dialect.layout(), call))
+                found = detection.by_layout(found, self.api.fetch(pages.layout(), call))
             if found.layout is not None:
                 if found.layout.needs_login:
                     raise self._no_login()
@@ -596,10 +593,9 @@ class Backend:
             said = f"{exc.said} (the model {model!r} is not served here: {', '.join(offered)} are)"
             raise ModelUnavailableError(exc.status, said, url=exc.url, body=exc.body) from exc
         self.cleanup.add(created.id)
-        latest = created.leaf is not None
-        told_apart = found.settled and latest == isinstance(found.dialect, Latest)
-        if self._told is None and isinstance(found.dialect, V0_9_6) and not told_apart:
-            self._learn(found, _settled(found, latest=latest), call)
+        learned = detection.by_runs(found, has_runs=created.leaf is not None)
+        if self._told is None and learned is not found:
+            self._learn(found, learned, call)
         return created
 
 
@@ -638,21 +634,6 @@ def _to_send_back(layout: Layout) -> Settings:
     if len(written.body or b"") > layout.size:
         raise ProtocolError("the settings, which are larger than the page that has them")
     return settings
-
-
-def _is_same(found: Found, before: Found) -> bool:
-    """Whether the language is the same. What may be one of two is the one it was."""
-    one, other = found.dialect, before.dialect
-    if isinstance(other, V0_9_6) and isinstance(one, V0_9_6) and not found.settled:
-        return True
-    return type(one) is type(other) and one.api == other.api
-
-
-def _settled(found: Found, *, latest: bool) -> Found:
-    dialect = Latest() if latest else V0_9_6()
-    version = detection.span(Latest) if latest else "0.10.0"
-    why = f"{found.why}, and runs {'can' if latest else 'cannot'} be resumed"
-    return msgspec.structs.replace(found, dialect=dialect, version=version, why=why, settled=True)
 
 
 def _is_foreign(exc: BaseException) -> bool:

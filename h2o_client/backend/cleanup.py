@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from h2o_client.backend.background import run_detached, wait_until_empty
-from h2o_client.dialects.dialect import delete_request, stop_request
+from h2o_client.dialects.conversation_requests import delete_request, stop_request
 from h2o_client.errors import H2oError, ProtocolError
 from h2o_client.log import log
 from h2o_client.timeouts import Timeouts, monotonic

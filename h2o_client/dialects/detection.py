@@ -1,44 +1,59 @@
-"""Telling the dialect of a server by what it answers to two requests that change nothing.
+"""Telling the dialect of a server by its responses to two requests that change nothing.
 
 Neither the status nor the Content-Type alone tells: v0.9.4 answers unknown routes with 200 and a
-page. Bytes come in; who sends the requests is another's business.
+page. Bytes come in; others send the requests.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import msgspec
 
 from h2o_client.dialects import pages
 from h2o_client.dialects.dialect import Dialect, Version
-from h2o_client.dialects.documents import (
-    Layout,
-    Model,
-    mapping,
-    mappings,
-    read_layout,
-    read_models,
-)
-from h2o_client.dialects.latest import Latest
+from h2o_client.dialects.documents import Layout, Model, read_layout, read_models
+from h2o_client.dialects.latest import LATEST
+from h2o_client.dialects.plain_api import MODELS
 from h2o_client.dialects.v0_3 import V0_3
 from h2o_client.dialects.v0_7 import V0_7
-from h2o_client.dialects.v0_8 import MODELS, V0_8
-from h2o_client.dialects.v0_9_2 import V0_9_2
+from h2o_client.dialects.v0_8 import V0_8, V0_8_ALONE, V0_9_0
+from h2o_client.dialects.v0_9_2 import V0_9_2, V0_9_2_ALONE, V0_9_5
 from h2o_client.dialects.v0_9_6 import V0_9_6
+from h2o_client.dialects.values import mapping, mappings
 from h2o_client.errors import ConfigurationError, UnsupportedError
 from h2o_client.wire import json
 from h2o_client.wire.request import Request, get
 
-DIALECTS: tuple[type[Dialect], ...] = (V0_3, V0_7, V0_8, V0_9_2, V0_9_6, Latest)
+DIALECTS = (V0_3, V0_7, V0_8, V0_9_2, V0_9_6, LATEST)
+
+
+class _Span(msgspec.Struct, frozen=True):
+    """Some versions of an era, from ``first`` on, where they differ from its others.
+
+    ``sign`` is a name in the root page that the versions before lack, "" for the first ones.
+    """
+
+    first: Version
+    sign: str
+    dialect: Dialect
+
+
+_SPANS = (
+    _Span((0, 8), "", V0_8_ALONE),
+    _Span((0, 9), "tools", V0_9_0),
+    _Span((0, 9, 2), "", V0_9_2_ALONE),
+    _Span((0, 9, 5), "publicConfig", V0_9_5),
+)
 
 _API_OFF = b"API is disabled"
 _STREAMED_PAGE = "text/sveltekit-data"
 
 
 class Found(msgspec.Struct, frozen=True):
-    """The dialect, and what else the answers told.
+    """The dialect, and what else the responses told.
 
     ``settled``: whether versions that differ have been told apart, as v0.8.4 and v0.9.1, v0.9.4 and
     v0.9.5, v0.9.6 and the servers since July 2026.
@@ -59,7 +74,7 @@ def by_version(version: str) -> Found:
     given = version.strip().lower()
     why = f"server_version={version!r}"
     if given in ("latest", "head"):
-        return Found(Latest(), "", why)
+        return Found(LATEST, "", why)
     numbers = re.fullmatch(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?:\.\d+)*", given)
     if numbers is None:
         raise ConfigurationError(f'server_version={version!r}: it looks like "0.9.4", or "latest".')
@@ -68,10 +83,11 @@ def by_version(version: str) -> Found:
             'server_version="0.9" could be three kinds of server: say which, as "0.9.4".'
         )
     wanted: Version = tuple(int(number or 0) for number in numbers.groups())
-    for kind in DIALECTS:
+    for era in DIALECTS:
         # A last version of two numbers stands for all its patches.
-        if kind.first <= wanted and wanted[: len(kind.last)] <= kind.last:
-            return Found(kind(version=wanted), given.removeprefix("v"), why)
+        if era.first <= wanted and wanted[: len(era.last)] <= era.last:
+            spans = [each.dialect for each in _spans(era) if each.first <= wanted]
+            return Found(spans[-1] if spans else era, given.removeprefix("v"), why)
     raise UnsupportedError(
         f"Talking to chat-ui {version}", "h2o-chat", "It speaks v0.3 of June 2023 and later."
     )
@@ -98,9 +114,9 @@ def by_models(body: bytes) -> Found | None:
         return None
     if not all("id" in each or "name" in each for each in entries):
         return None
-    kind, version, sign, settled = _by_entries(entries)
+    dialect, sign, settled = _by_entries(entries)
     why = f"{MODELS} lists models {sign}"
-    return Found(kind(), version, why, models=read_models(models), settled=settled)
+    return Found(dialect, versions(dialect), why, models=read_models(models), settled=settled)
 
 
 def by_page(first_answer: bytes, status: int, content_type: str, body: bytes) -> Found:
@@ -111,57 +127,129 @@ def by_page(first_answer: bytes, status: int, content_type: str, body: bytes) ->
     node = pages.node(body, 0)
     layout = read_layout(node, size=len(body))
     if status == 403 and _API_OFF in first_answer:
-        kind = V0_9_2 if _STREAMED_PAGE in content_type else V0_8
         why = f"{MODELS} is switched off, {pages.ROOT} is {content_type or 'without a type'}"
-        return by_layout(Found(kind(api=False), span(kind), why, settled=False), layout)
+        return _by_type(content_type, why, layout)
     if "requiresLogin" in node:
         why = f"{pages.ROOT} has requiresLogin"
-        return Found(V0_3(), _of_2023(node), why, layout=layout)
+        return Found(V0_3, _of_2023(node), why, layout=layout)
     if "loginRequired" in node and not ("assistants" in node or "enableAssistants" in node):
         why = f"{pages.ROOT} has loginRequired and no assistants"
-        return Found(V0_7(), "0.7", why, layout=layout)
+        return Found(V0_7, "0.7", why, layout=layout)
     if "loginRequired" in node:
-        later = V0_9_2 if _STREAMED_PAGE in content_type else V0_8
-        why = f"{pages.ROOT} has assistants, and {MODELS} is not to be had"
-        return by_layout(Found(later(api=False), span(later), why, settled=False), layout)
+        why = f"{pages.ROOT} has assistants, and {MODELS} is not available"
+        return _by_type(content_type, why, layout)
     raise ValueError("a page of something else")
+
+
+def _by_type(content_type: str, why: str, layout: Layout) -> Found:
+    """By the Content-Type of the root page, where there is no ``/api``."""
+    era = V0_9_2 if _STREAMED_PAGE in content_type else V0_8
+    found = Found(_without_api(era), versions(era), why, settled=False)
+    return by_layout(found, layout)
 
 
 def by_layout(found: Found, layout: Layout) -> Found:
     """The same, with its version as the root page tells it."""
     if found.settled:
         return msgspec.structs.replace(found, layout=layout)
-    dialect = found.dialect.told_by(layout.names)
+    spans = [each for each in _spans(found.dialect) if not each.sign or each.sign in layout.names]
+    dialect = _with_api_of(found.dialect, spans[-1].dialect) if spans else found.dialect
     version = dialect.span or found.version
     return msgspec.structs.replace(
         found, dialect=dialect, version=version, layout=layout, settled=True
     )
 
 
-def is_latest(status: int, content_type: str) -> bool:
-    """Whether `latest.resume_probe` was answered as servers with runs answer it."""
+def by_answer(dialect: Dialect, content_type: str) -> Dialect:
+    """The same, with its version as the type of an answer to a message tells it."""
+    if not dialect.is_of_era(V0_9_2):
+        return dialect
+    # v0.9.5 calls its lines what they are.
+    return _with_api_of(dialect, V0_9_5 if "jsonl" in content_type else V0_9_2_ALONE)
+
+
+def has_runs(status: int, content_type: str) -> bool:
+    """Whether `run_requests.resume_probe` was answered as servers with runs answer it."""
     return status == 404 and "json" in content_type
 
 
-def span(kind: type[Dialect]) -> str:
-    """The versions of a dialect, in words."""
-    if kind is Latest:
+def may_have_runs(dialect: Dialect) -> bool:
+    """Whether only more responses tell a server with runs from one without."""
+    return dialect.first >= V0_9_6.first
+
+
+def by_runs(found: Found, *, has_runs: bool) -> Found:
+    """The same, once it is known whether it has runs. ``found`` itself if that is nothing new."""
+    if not may_have_runs(found.dialect) or (found.settled and found.dialect.keeps_runs == has_runs):
+        return found
+    return msgspec.structs.replace(
+        found,
+        dialect=LATEST if has_runs else V0_9_6,
+        version=versions(LATEST) if has_runs else "0.10.0",
+        why=f"{found.why}, and runs {'can' if has_runs else 'cannot'} be resumed",
+        settled=True,
+    )
+
+
+def upgraded(found: Found) -> Found:
+    """The same, after a conversation showed that the server is one since July 2026.
+
+    ``found`` itself if that is nothing new.
+    """
+    if found.dialect.keeps_runs or not may_have_runs(found.dialect):
+        return found
+    why = "its conversations are written as since July 2026"
+    return msgspec.structs.replace(
+        found, dialect=LATEST, version=versions(LATEST), why=why, settled=False
+    )
+
+
+def is_same(found: Found, before: Found) -> bool:
+    """Whether the dialect is the same. One that may be either of two is the one it was before."""
+    one, other = found.dialect, before.dialect
+    if not found.settled and may_have_runs(one) and may_have_runs(other):
+        return True
+    return one.is_of_era(other) and one.api == other.api
+
+
+def versions(dialect: Dialect) -> str:
+    """The versions of a dialect's era, as numbers."""
+    if dialect.is_of_era(LATEST):
         return "after 0.10.0"
-    return " to ".join(".".join(map(str, version)) for version in (kind.first, kind.last))
+    return " to ".join(".".join(map(str, version)) for version in (dialect.first, dialect.last))
 
 
-def _by_entries(
-    entries: list[Mapping[str, object]],
-) -> tuple[type[Dialect], str, str, bool]:
+def _spans(dialect: Dialect) -> list[_Span]:
+    return [each for each in _SPANS if each.dialect.is_of_era(dialect)]
+
+
+def _with_api_of(before: Dialect, dialect: Dialect) -> Dialect:
+    """``dialect``, with ``/api`` switched off if it was; ``before`` itself if it is the same."""
+    found = dialect if before.api else _without_api(dialect)
+    return before if found == before else found
+
+
+def _without_api(dialect: Dialect) -> Dialect:
+    """A server whose ``/api`` is switched off: its pages hold all that is read."""
+    return replace(
+        dialect,
+        api=False,
+        models=pages.models,
+        conversations=pages.conversations,
+        stored=(pages.conversation,),
+    )
+
+
+def _by_entries(entries: list[Mapping[str, object]]) -> tuple[Dialect, str, bool]:
     signs = {name for each in entries for name in each}
     if "supportsArtifacts" in signs:
         # Since June 2026, a month before runs: what is safe with runs is safe without.
-        return Latest, span(Latest), "with supportsArtifacts", False
+        return LATEST, "with supportsArtifacts", False
     if "supportsTools" in signs:
-        return V0_9_6, span(V0_9_6), "with supportsTools", True
+        return V0_9_6, "with supportsTools", True
     if "tools" in signs:
-        return V0_9_2, span(V0_9_2), "with tools", False
-    return V0_8, span(V0_8), "without tools", False
+        return V0_9_2, "with tools", False
+    return V0_8, "without tools", False
 
 
 def _of_2023(node: Mapping[str, object]) -> str:

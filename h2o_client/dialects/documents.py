@@ -8,8 +8,9 @@ from datetime import datetime
 
 import msgspec
 
+from h2o_client.dialects.values import given, mapping, mappings, moment, text, texts
 from h2o_client.messages import Message
-from h2o_client.printable import printable, whole_characters
+from h2o_client.printable import printable
 from h2o_client.wire import pagedata
 from h2o_client.wire.checkpoint import checked
 from h2o_client.wire.events import Failure, Final
@@ -26,6 +27,10 @@ _NAMED_SETTINGS = (
     "shareConversationsWithModelAuthors",
     "welcomeModalSeen",
 )
+
+
+IsFinished = Callable[[Mapping[str, object]], bool]
+"""Whether a stored answer says that nothing more will come."""
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -231,9 +236,7 @@ def read_entries(entries: object) -> tuple[Entry, ...]:
     )
 
 
-def read_stored(
-    document: Mapping[str, object], is_finished: Callable[[Mapping[str, object]], bool]
-) -> Stored:
+def read_stored(document: Mapping[str, object], is_finished: IsFinished) -> Stored:
     """A conversation's document. Raises ValueError if it holds no list of messages."""
     found = document.get("messages")
     if not isinstance(found, list):
@@ -252,8 +255,18 @@ def read_stored(
     )
 
 
+def always_finished(message: Mapping[str, object]) -> bool:
+    """v0.3 to v0.7: an answer is stored whole, after its stream."""
+    return True
+
+
+def has_content(message: Mapping[str, object]) -> bool:
+    """v0.8 to v0.10.0: the content is stored at once, at the end of the response."""
+    return bool(message.get("content")) or has_ended(message)
+
+
 def has_ended(message: Mapping[str, object]) -> bool:
-    """Whether what is stored of an answer says that nothing more will come."""
+    """Since July 2026: content is stored every three seconds, so only the updates tell the end."""
     if message.get("interrupted") is True:
         return True
     return any(
@@ -299,43 +312,6 @@ def searched(messages: object) -> tuple[str, ...]:
         if text(each.get("message")).startswith("Browsing")
         for argument in texts(each.get("args"))
     )
-
-
-def mapping(value: object) -> Mapping[str, object]:
-    """``value`` if it is a mapping, else an empty one."""
-    return value if isinstance(value, dict) else {}
-
-
-def mappings(value: object) -> list[Mapping[str, object]]:
-    """The mappings in a list."""
-    if not isinstance(value, list):
-        return []
-    return [each for each in checked(value) if isinstance(each, dict)]
-
-
-def texts(value: object) -> list[str]:
-    """The texts in a list."""
-    return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
-
-
-def text(value: object) -> str:
-    """``value`` if it is text, else an empty one; half a surrogate pair in it becomes U+FFFD."""
-    return whole_characters(value) if isinstance(value, str) else ""
-
-
-def given(value: object) -> object:
-    """``value``, with None for JavaScript's undefined."""
-    return None if value is pagedata.UNDEFINED else value
-
-
-def moment(value: object) -> datetime | None:
-    """A time as page data or JSON has it."""
-    if isinstance(value, str):
-        try:
-            return datetime.fromisoformat(value.replace("Z", "+00:00"))
-        except ValueError:
-            return None
-    return value if isinstance(value, datetime) else None
 
 
 def _id(document: Mapping[str, object]) -> str:

@@ -1,12 +1,24 @@
-"""Pages: SvelteKit's page data, in which chat-ui up to v0.9.5 tells what it stores."""
+"""Reading by pages: SvelteKit's page data, in which chat-ui up to v0.9.5 has what it stores."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from h2o_client.dialects.dialect import Moved, Refused, conversation_path
+from h2o_client.dialects.conversation_requests import conversation_path
+from h2o_client.dialects.documents import (
+    Entries,
+    IsFinished,
+    Layout,
+    Model,
+    Settings,
+    Stored,
+    User,
+    read_layout,
+    read_stored,
+)
+from h2o_client.dialects.endpoint import Endpoint, Moved, Refused
 from h2o_client.wire import pagedata
-from h2o_client.wire.request import Request, get
+from h2o_client.wire.request import Request, get, post_form
 
 ROOT = "/__data.json"
 
@@ -16,13 +28,59 @@ def root_request() -> Request:
     return get(ROOT)
 
 
-def conversation_request(conversation_id: str, *, skip: str) -> Request:
-    """A conversation's page; ``skip`` says which nodes are wanted, as that version spells it."""
-    return get(f"{conversation_path(conversation_id)}{ROOT}?x-sveltekit-invalidated={skip}")
+def layout() -> Endpoint[Layout]:
+    """Settings, models, user and conversations, in one response."""
+    return Endpoint(root_request(), lambda body: read_layout(node(body, 0), size=len(body)))
+
+
+def models() -> Endpoint[tuple[Model, ...]]:
+    """The models on offer."""
+    return layout().then(lambda found: found.models)
+
+
+def settings() -> Endpoint[Settings]:
+    """The settings as they are stored."""
+    return layout().then(lambda found: found.settings)
+
+
+def user() -> Endpoint[User | None]:
+    """Who is logged in."""
+    return layout().then(lambda found: found.user)
+
+
+def needs_login() -> Endpoint[bool]:
+    """Whether a session without a login cannot chat."""
+    return layout().then(lambda found: found.needs_login)
+
+
+def conversations(page: int) -> Endpoint[Entries]:
+    """The whole list of conversations: there is one page of it."""
+    return layout().then(lambda found: Entries(found.entries, more=False))
+
+
+def conversation_of_v0_3(conversation_id: str, is_finished: IsFinished) -> Endpoint[Stored]:
+    """A conversation on v0.3 to v0.6."""
+    return _conversation(conversation_id, is_finished, "_1")
+
+
+def conversation(conversation_id: str, is_finished: IsFinished) -> Endpoint[Stored]:
+    """A conversation on v0.7 and later."""
+    return _conversation(conversation_id, is_finished, "01")
+
+
+def _conversation(conversation_id: str, is_finished: IsFinished, nodes: str) -> Endpoint[Stored]:
+    """``nodes`` says that node 1 alone is wanted, as that version spells it."""
+    request = get(f"{conversation_path(conversation_id)}{ROOT}?x-sveltekit-invalidated={nodes}")
+    return Endpoint(request, lambda body: read_stored(node(body, 1), is_finished))
+
+
+def delete_all() -> Request:
+    """Delete all conversations of the session or user: a form, whose origin is checked."""
+    return post_form("/conversations?/delete", [], safe=True)
 
 
 def is_empty(body: bytes) -> bool:
-    """Whether it is a page of v0.9.6 or later, where pages tell nothing."""
+    """Whether it is a page of v0.9.6 or later, whose pages hold nothing."""
     try:
         nodes = pagedata.read(body)
     except (ValueError, RecursionError):
@@ -33,7 +91,7 @@ def is_empty(body: bytes) -> bool:
 
 
 def node(body: bytes, index: int) -> Mapping[str, object]:
-    """A node's value. Raises `Refused`, `Moved`, and ValueError for what is no such page."""
+    """A node's value. Raises `Refused`, `Moved`, and ValueError if there is no such node."""
     nodes = pagedata.read(body)
     if isinstance(nodes, pagedata.Redirected):
         raise Moved(nodes.status, nodes.location)

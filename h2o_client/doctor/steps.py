@@ -299,7 +299,7 @@ class _Steps:
             seen = self._server_at(self._transport.base_url)
             answers = seen.versions
             is_other = seen.versions != dialect.name
-            if dialect.spans and not is_other:
+            if dialect.versions_differ and not is_other:
                 answers = f"chat-ui {seen.version}"
                 is_other = seen.version != dialect.span
             if is_other:

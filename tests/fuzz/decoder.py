@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -18,9 +19,10 @@ atheris: Any = import_module("atheris") if __name__ == "__main__" else None
 with atheris.instrument_imports(include=["h2o_client"]) if atheris else nullcontext():
     import msgspec
 
-    from h2o_client.dialects import detection
+    from h2o_client.dialects import detection, pages
     from h2o_client.dialects.detection import DIALECTS
-    from h2o_client.dialects.dialect import Ask, Dialect, Moved, Refused
+    from h2o_client.dialects.dialect import Dialect
+    from h2o_client.dialects.endpoint import Endpoint, Moved, Refused
     from h2o_client.errors import H2oError
     from h2o_client.wire import pagedata, superjson
     from h2o_client.wire.decoder import Decoder
@@ -85,9 +87,10 @@ def refused(data: bytes, cut: int) -> None:
 
 
 def records(data: bytes, cut: int) -> None:
-    """The documents of every generation, and telling the generation itself."""
-    ask = ASKS[cut % len(ASKS)]
-    for read in (ask.read, detection.by_models, lambda body: detection.by_page(b"", 404, "", body)):
+    """The documents of every dialect, and telling the dialect itself."""
+    endpoint = ENDPOINTS[cut % len(ENDPOINTS)]
+    by_page = partial(detection.by_page, b"", 404, "")
+    for read in (endpoint.read, detection.by_models, by_page):
         try:
             read(data)
         except _READABLE:
@@ -104,10 +107,10 @@ TARGETS: tuple[Callable[[bytes, int], None], ...] = (
 )
 
 
-def asks_of(dialect: Dialect) -> Iterable[Ask[Any]]:
-    """All requests of a dialect whose answers are read."""
+def endpoints_of(dialect: Dialect) -> Iterable[Endpoint[Any]]:
+    """All requests of a dialect whose responses are read."""
     makers: tuple[Callable[[], Any], ...] = (
-        dialect.layout,
+        pages.layout,
         dialect.models,
         dialect.settings,
         dialect.user,
@@ -123,11 +126,11 @@ def asks_of(dialect: Dialect) -> Iterable[Ask[Any]]:
         try:
             made = make()
         except H2oError:
-            continue  # this generation cannot
+            continue  # this dialect cannot
         yield from made if isinstance(made, tuple) else [made] if made is not None else []
 
 
-ASKS = [ask for kind in DIALECTS for ask in asks_of(kind())]
+ENDPOINTS = [endpoint for dialect in DIALECTS for endpoint in endpoints_of(dialect)]
 
 
 def pieces(data: bytes, size: int) -> list[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from decoder import ASKS, TARGETS, check
+from decoder import ENDPOINTS, TARGETS, check
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,8 +31,8 @@ def test_the_fuzz_target_takes_what_it_is_given(data: bytes, target: int) -> Non
 
 
 def test_every_document_of_every_generation_is_fuzzed() -> None:
-    assert len(ASKS) > 30
-    for place in range(len(ASKS)):
+    assert len(ENDPOINTS) > 30
+    for place in range(len(ENDPOINTS)):
         check(bytes([5, place]) + b'{"conversationId":"x"}')
 
 

@@ -1,0 +1,122 @@
+"""The web search of v0.3 to v0.6: a request of its own, before the message."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Callable, Mapping, Sequence
+from urllib.parse import quote
+
+import msgspec
+
+from h2o_client.dialects.conversation_requests import conversation_path
+from h2o_client.dialects.documents import searched
+from h2o_client.dialects.values import mapping, mappings, text, texts
+from h2o_client.wire.checkpoint import checkpoint
+from h2o_client.wire.events import Source, WebSearch
+from h2o_client.wire.request import Request, get
+from h2o_client.wire.updates import sources
+
+_DOCUMENT = json.JSONDecoder()
+_LONGEST_DOCUMENT = 1 << 18  # characters
+_MOST_TRIES = 2000
+
+
+class WebSearched(msgspec.Struct, frozen=True):
+    """The result of a search: the id for the message, the pages, the steps.
+
+    ``failure`` says why it found nothing, "" if it did not fail.
+    """
+
+    id: str
+    sources: tuple[Source, ...] = ()
+    steps: tuple[WebSearch, ...] = ()
+    failure: str = ""
+
+
+class Search(msgspec.Struct, frozen=True):
+    """A search to make before its message. ``read`` takes its body piece by piece.
+
+    It returns None until the result is there: the body itself never ends.
+    """
+
+    request: Request
+    read: Callable[[bytes], WebSearched | None]
+
+
+def search(conversation_id: str, prompt: str) -> Search:
+    """Search the web for a whole prompt."""
+    path = f"{conversation_path(conversation_id)}/web-search?prompt={quote(prompt, safe='')}"
+    return Search(get(path, budget="first_token"), WebSearchReader().feed)
+
+
+class WebSearchReader:
+    """The documents of a web search, one after another, each longer than the one before.
+
+    The one with the result is the last, and the body does not end after it.
+    """
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._rest = ""
+        self._tries = 0
+
+    def feed(self, data: bytes) -> WebSearched | None:
+        """The result, once it is there. Raises ValueError for anything but a web search."""
+        self._rest = (self._rest + self._decoder.decode(data)).lstrip()
+        if (self._rest and not self._rest.startswith("{")) or len(self._rest) > _LONGEST_DOCUMENT:
+            raise ValueError("no documents of a web search")
+        found = None
+        if b"}" in data:
+            while self._rest and found is None:
+                document = self._document()
+                if document is None:
+                    break  # the rest of it has yet to come
+                found = _searched_in(mappings(mapping(document).get("messages")))
+        return found
+
+    def _document(self) -> object:
+        """The next document, if the whole of it is there."""
+        checkpoint()
+        try:
+            document, end = _DOCUMENT.raw_decode(self._rest)
+        except RecursionError as exc:
+            raise ValueError("a web search nested too deeply") from exc
+        except ValueError:
+            self._tries += 1
+            if self._tries > _MOST_TRIES:
+                raise
+            return None
+        self._rest = self._rest[end:].lstrip()
+        return document
+
+
+def _searched_in(messages: Sequence[Mapping[str, object]]) -> WebSearched | None:
+    """The result in the messages of a document, whatever their wording; None before it is there."""
+    ids = [text(each.get("id")) for each in messages if each.get("type") == "result"]
+    if not ids or not ids[-1]:
+        return None
+    pages_read = tuple(Source("", link) for link in searched(messages))
+    told = [sources(each.get("sources")) for each in messages if each.get("type") == "sources"]
+    failures = [each for each in messages if each.get("type") == "error"]
+    return WebSearched(
+        ids[-1],
+        sources=told[-1] if told else pages_read,
+        steps=tuple(_step(each) for each in messages if each.get("type") != "result"),
+        failure=": ".join(_words(failures[-1])) if failures else "",
+    )
+
+
+def _step(message: Mapping[str, object]) -> WebSearch:
+    kind = text(message.get("type"))
+    return WebSearch(kind, ": ".join(_words(message)), sources(message.get("sources")))
+
+
+def _words(message: Mapping[str, object]) -> list[str]:
+    """What a step says, and about what."""
+    # Some versions quote them as JSON.
+    arguments = [
+        each[1:-1] if each.startswith('"') and each.endswith('"') else each
+        for each in texts(message.get("args"))
+    ]
+    return [each for each in (text(message.get("message")), *arguments) if each]
