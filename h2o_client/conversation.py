@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from importlib import import_module
 from numbers import Integral
@@ -35,13 +36,21 @@ if TYPE_CHECKING:
 
 _LONGEST_TITLE = 100
 
+OnSend = Callable[[str, str | None], None]
+"""Called with the id of a new conversation and the answer's resume token (None where servers keep
+no runs), in the thread that sends, before the message is sent. It waits for that.
+
+With it, the conversation of a one-shot is the caller's to delete. If it raises, nothing is sent.
+"""
+
 
 class Conversation:
     """Turns in one conversation of the server, which keeps the history.
 
     It is made there with its first message, and deleted when it is closed (``with``), unless it
     was opened by its id or with ``keep=True``. One message at a time. ``id`` is None until the
-    server has given one, ``title`` until one is known. Made by `H2oSession.conversation`.
+    server has given one, ``title`` until one is known. ``updated_at`` is when something was last
+    said in it, where a list of conversations tells. Made by `H2oSession.conversation`.
 
     On v0.3 to v0.6 an answer that was given up (stopped, closed, timed out) is read to its end in
     the background, since the server would overwrite what was said meanwhile. The next message
@@ -58,6 +67,7 @@ class Conversation:
         model: str | None = None,
         keep: bool = False,
         title: str | None = None,
+        updated_at: datetime | None = None,
     ) -> None:
         if id is not None and not (isinstance(id, str) and is_id(id)):
             raise ConfigurationError(
@@ -68,6 +78,7 @@ class Conversation:
             raise ConfigurationError("system= is for a new conversation, not for one that exists.")
         self.id = optional_text(id, "id=")
         self.title = title
+        self.updated_at = updated_at
         self._backend = backend
         self._system = optional_text(system, "system=")
         self._system_said = False
@@ -80,6 +91,23 @@ class Conversation:
         self._is_lost = False  # the server certainly has not taken the last prompt
         self.on_wait: Callable[[], None] | None = None
         self._storage = AnswerStorage(backend, self._note_wait)
+
+    def create(self) -> str:
+        """Make the conversation on the server now, without its first message, and return its id.
+
+        Does nothing if it is there already. Raises as `stream`.
+        """
+        if self.id is None:
+            if self._closed:
+                raise ConfigurationError("This conversation is closed: begin another one.")
+            call = self._new_call()
+            prepare = partial(self._backend.prepared, call)
+            preprompt = self._system if self._backend.steady(prepare, call).has_preprompt else None
+            model = self._backend.model(self._model, call)
+            with self._backend.doubting(call):
+                self._created(model.id, preprompt, call)
+            self._system_said = preprompt is not None
+        return self._begun_id()
 
     @takes_options
     def stream(self, messages: Messages, **options: Unpack[Options]) -> Reply:
@@ -248,6 +276,7 @@ class Conversation:
         *,
         once: bool = False,
         begun: Callable[[Exchange], None] | None = None,
+        on_send: OnSend | None = None,
     ) -> Reply:
         """Sends one prompt. With ``once`` the conversation is deleted after the answer.
 
@@ -270,7 +299,7 @@ class Conversation:
         try:
             # Stopped before anything was asked: the reply says so.
             with suppress(Woken):
-                self._send(turn, exchange, once)
+                self._send(turn, exchange, once, on_send)
             return Reply(exchange, model=turn.model.id, message_id=turn.answer_id)
         except BaseException as exc:
             self._end_after(exc, exchange)
@@ -278,7 +307,9 @@ class Conversation:
                 self._is_lost = exc.resendable is True
             raise
 
-    def _send(self, turn: PromptRequest, exchange: Exchange, once: bool) -> None:
+    def _send(
+        self, turn: PromptRequest, exchange: Exchange, once: bool, on_send: OnSend | None
+    ) -> None:
         """Sends the message, once. What is asked before it is asked again of another server."""
         backend, call, begun = self._backend, exchange.call, self.id is not None
         prepare = partial(turn.prepare, self._model, call, begun=begun)
@@ -298,6 +329,9 @@ class Conversation:
         exchange.begin_with(turn.steps)
         if not turn.answer_id:
             exchange.learned = None if once else partial(turn.learn, self.id)
+        if on_send is not None:
+            on_send(self.id, None if turn.run is None else turn.run.token(0))
+            exchange.hand_over()
         with backend.doubting(call):
             exchange.send(request)
 
@@ -418,7 +452,10 @@ class Conversation:
         """Sees that there is a conversation; its leaf, if it is told with its id."""
         if self.id is not None:
             return None
-        created = self._backend.create(turn.model.id, turn.preprompt, call)
+        return self._created(turn.model.id, turn.preprompt, call)
+
+    def _created(self, model: str, preprompt: str | None, call: Call) -> str | None:
+        created = self._backend.create(model, preprompt, call)
         self.id = created.id
         if self._kept:
             self._backend.cleanup.release(self.id)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from h2o_client.answer.exchange import Exchange
+from h2o_client.answer.found_answer import FoundAnswer, find_answer
 from h2o_client.answer.reply import Answer, Reply
 from h2o_client.answer.server_run import ResumeToken, Running, running
 from h2o_client.arguments import document, optional_text, texts
@@ -267,7 +268,13 @@ class H2oSession:
         `ProtocolError` for a list of over 100,000.
         """
         for entry in self._entries():
-            yield Conversation(self._backend, id=entry.id, model=entry.model, title=entry.title)
+            yield Conversation(
+                self._backend,
+                id=entry.id,
+                model=entry.model,
+                title=entry.title,
+                updated_at=entry.updated_at,
+            )
 
     def delete_conversations(self) -> None:
         """Deletes all conversations of this session, or of the user whose cookie it has."""
@@ -370,6 +377,10 @@ class H2oSession:
             raise TypeError("an SSLContext cannot be pickled: give verify= the path of a file")
         jar = self._transport.cookies
         return _unpickled, (self._arguments, jar.kept(), jar.given)
+
+    def _find_answer(self, conversation_id: str) -> FoundAnswer:
+        """What the server has of a conversation's only prompt: see `find_answer`."""
+        return find_answer(self._backend, conversation_id)
 
     def _token(self, token: str, position: int | None) -> ResumeToken:
         """What a token says, checked; nothing is sent."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -39,6 +40,11 @@ class AsyncConversation:
         return self.wrapped.title
 
     @property
+    def updated_at(self) -> datetime | None:
+        """When something was last said in it, where a list of conversations tells."""
+        return self.wrapped.updated_at
+
+    @property
     def on_wait(self) -> Callable[[], None] | None:
         """Called, in another thread, when a message has waited for a second: see `Conversation`."""
         return self.wrapped.on_wait
@@ -46,6 +52,10 @@ class AsyncConversation:
     @on_wait.setter
     def on_wait(self, on_wait: Callable[[], None] | None) -> None:
         self.wrapped.on_wait = on_wait
+
+    async def create(self) -> str:
+        """Make the conversation on the server now: see `Conversation.create`."""
+        return await called(self.wrapped.create)
 
     @takes_options
     def stream(self, messages: Messages, **options: Unpack[Options]) -> AsyncReply:

@@ -18,7 +18,7 @@ from h2o_client.aio.readiness import Readiness
 from h2o_client.answer.exchange import Exchange
 from h2o_client.answer.prompt import Words
 from h2o_client.answer.reply import Answer, Reply
-from h2o_client.conversation import Conversation
+from h2o_client.conversation import Conversation, OnSend
 from h2o_client.errors import ConfigurationError, H2oError
 from h2o_client.log import kept_back, warn
 from h2o_client.options import Options
@@ -155,6 +155,11 @@ class AsyncReply:
         """Lets everything go: the connection, the model's work, a conversation made for this."""
         await finished(self._opening.end)
 
+    async def leave(self) -> None:
+        """Let the connection go and leave the model at work: see `Reply.leave`."""
+        self._opening.leave()
+        await finished(self._opening.end)
+
     async def __aenter__(self) -> Self:
         if self._reply is None:
             await self._started()
@@ -260,6 +265,12 @@ class _Opening:
         if ended:
             exchange.end()
 
+    def leave(self) -> None:
+        """What has been sent is left at work when this ends, in its conversation."""
+        if self.exchange is not None and self.exchange.conversation_id:
+            self.exchange.leave_running()
+            self.exchange.hand_over()
+
     def is_ending(self) -> bool:
         """Whether it is being cleaned up, or has been."""
         return self.exchange is not None and self.exchange.is_ending()
@@ -296,6 +307,24 @@ class _Events:
         return event
 
 
-def asker(conversation: Conversation, words: Words, options: Options, *, once: bool = False) -> Ask:
+def asker(
+    conversation: Conversation,
+    words: Words,
+    options: Options,
+    *,
+    once: bool = False,
+    on_send: OnSend | None = None,
+) -> Ask:
     """What an `AsyncReply` asks with."""
-    return lambda begun: conversation._ask(words, options, once=once, begun=begun)
+    return partial(_asked, conversation, words, options, once, on_send)
+
+
+def _asked(
+    conversation: Conversation,
+    words: Words,
+    options: Options,
+    once: bool,
+    on_send: OnSend | None,
+    begun: Callable[[Exchange], None],
+) -> Reply:
+    return conversation._ask(words, options, once=once, begun=begun, on_send=on_send)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 from h2o_client.aio.conversation import AsyncConversation
 from h2o_client.aio.offload import called, finished, is_cancelled
 from h2o_client.aio.reply import AsyncReply, asker
+from h2o_client.answer.found_answer import FoundAnswer
 from h2o_client.answer.reply import Answer
 from h2o_client.answer.server_run import Running
-from h2o_client.conversation import Conversation
+from h2o_client.conversation import Conversation, OnSend
 from h2o_client.dialects.documents import Model, Settings, User
 from h2o_client.log import kept_back, warn
 from h2o_client.messages import Messages
@@ -83,6 +84,23 @@ class AsyncH2oSession:
         conversation = Conversation(self.wrapped._backend, model=model, keep=keep)
         words = conversation._words(messages, options, system=system)
         return AsyncReply(asker(conversation, words, options, once=not keep))
+
+    def _stream_recorded(
+        self,
+        messages: Messages,
+        *,
+        on_send: OnSend,
+        model: str | None = None,
+        system: str | None = None,
+        **options: Unpack[Options],
+    ) -> AsyncReply:
+        """As `stream`, for a caller that keeps a record of conversations and deletes them.
+
+        ``on_send`` is called before the message is sent: see `OnSend`.
+        """
+        conversation = Conversation(self.wrapped._backend, model=model)
+        words = conversation._words(messages, options, system=system)
+        return AsyncReply(asker(conversation, words, options, once=True, on_send=on_send))
 
     @takes_options
     async def chat(
@@ -191,6 +209,16 @@ class AsyncH2oSession:
     def check(self) -> AsyncIterator[Check]:
         """What is found at the address, step by step: see `H2oSession.check`."""
         return _Items(self.wrapped.check(), lambda check: check)
+
+    async def _find_answer(self, conversation_id: str) -> FoundAnswer:
+        return await called(partial(self.wrapped._find_answer, conversation_id))
+
+    @classmethod
+    def _wrapping(cls, session: H2oSession) -> AsyncH2oSession:
+        """The async face of a session that is there."""
+        face = cls.__new__(cls)
+        face.wrapped = session
+        return face
 
     async def aclose(self) -> None:
         """Stops what is unfinished, deletes what was made for it, closes connections."""

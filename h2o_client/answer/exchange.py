@@ -107,6 +107,7 @@ class Exchange:
         self._cleanup = backend.cleanup
         self._timeouts = timeouts
         self.ours = ours
+        self._handed_over = False
         self._kept = kept
         self._is_first = is_first
         self._on_end = on_end
@@ -178,6 +179,15 @@ class Exchange:
     def leave_running(self) -> None:
         """The model is not stopped when this ends: the answer is for another reader."""
         self._left_running = True
+
+    def hand_over(self) -> None:
+        """The conversation is another's to delete, who looks into it after a break.
+
+        Then the model is left at work, and what is stored is not read here.
+        """
+        self._handed_over = True
+        self.stored = None
+        self._cleanup.release(self.conversation_id)
 
     @property
     def left_running(self) -> bool:
@@ -484,7 +494,8 @@ class Exchange:
     def _clean_up(self, until: float) -> None:
         self._let_go()
         try:
-            if self.conversation_id and (self._must_stop() or self._stop_sent or self.ours):
+            deletes = self.ours and not self._handed_over
+            if self.conversation_id and (self._must_stop() or self._stop_sent or deletes):
                 run_shielded(partial(self._tidy, until), pending=self._cleanup.ending)
         finally:
             self.call.give_slot_back()  # which an interrupted close has not
@@ -528,7 +539,7 @@ class Exchange:
                 refused = not self._sent or _is_refusal(exc)
                 exc.resendable = refused and not _is_limit(exc)
             if _is_a_break(exc) and self._sent and not self._ended:
-                self._left_running = self._kept
+                self._left_running = self._kept or self._handed_over
                 # A caller whose time is over does not wait for this.
                 exc.stored = () if isinstance(exc, TransportTimeout) else self._read_back()
 
@@ -837,7 +848,7 @@ class Exchange:
             self._stop(until)
         elif self._stop_sent is not None:
             self._stop_sent.wait(max(0.0, min(_STOP_WITHIN, until - monotonic())))
-        if self.ours:
+        if self.ours and not self._handed_over:
             self._cleanup.discard(self.conversation_id, until=until)
 
 

@@ -181,6 +181,16 @@ class Reply:
         if self.finish_reason is None:
             self.finish_reason = "stopped"
 
+    def leave(self) -> None:
+        """Let the connection go and leave the model at work; the conversation stays on the server.
+
+        `resume_token` says where the answer can be read on. Servers before July 2026 have none:
+        some of them go on and store the answer, others stop at what came so far.
+        """
+        self._exchange.leave_running()
+        self._exchange.hand_over()
+        self.close()
+
     def _when_ended(self, afterwards: Callable[[], None]) -> None:
         """Has ``afterwards`` called when all is cleaned up."""
         self._exchange.afterwards = afterwards

@@ -1,0 +1,64 @@
+"""What a server has of the only prompt in a conversation, whose sender was killed or cut off."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import msgspec
+
+from h2o_client.answer.server_run import ResumeToken
+from h2o_client.backend.backend import Backend
+from h2o_client.dialects.documents import Stored
+from h2o_client.transport.call import Call
+from h2o_client.wire.events import Failure, Final
+
+
+class FoundAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """``is_taken``: the server has the prompt. ``text``: the whole answer, None if not stored.
+
+    On v0.3 to v0.6 a prompt is stored with its answer: one that is not there may be at work.
+    ``failure`` is why the model failed, ``resume_token`` what `H2oSession.resume` takes (servers
+    since July 2026).
+    """
+
+    is_taken: bool
+    text: str | None = None
+    failure: str | None = None
+    resume_token: str | None = None
+    message_id: str | None = None
+    model: str = ""
+    title: str | None = None
+
+
+def find_answer(backend: Backend, conversation_id: str) -> FoundAnswer:
+    """Read the conversation and return what it has. Raises `NotFoundError` if it is not there."""
+    call = Call(backend.timeouts)
+    stored = backend.steady(partial(backend.conversation, conversation_id, call), call)
+    last = stored.last("assistant")
+    token = _token(backend, conversation_id, stored)
+    if last is None:
+        return FoundAnswer(is_taken=stored.last("user") is not None, resume_token=token)
+    answer_id = last.id or ""
+    # What is stored before its end, or was cut off, has no end in its updates; v0.3 to v0.6 have
+    # no updates, and store whole answers only.
+    end = stored.ends.get(answer_id)
+    is_whole = isinstance(end, Final) and not end.interrupted
+    if end is None and backend.prepared(call).stores_at_end:
+        is_whole = True
+    return FoundAnswer(
+        is_taken=True,
+        text=last.content if is_whole else None,
+        failure=end.message if isinstance(end, Failure) else None,
+        resume_token=token,
+        message_id=last.id,
+        model=stored.model,
+        title=stored.title or None,
+    )
+
+
+def _token(backend: Backend, conversation_id: str, stored: Stored) -> str | None:
+    """Of the last run: a message that got lost is sent again as another."""
+    runs = list(stored.runs)
+    if not runs:
+        return None
+    return str(ResumeToken(backend.transport.base_url, conversation_id, runs[-1]))
