@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from h2o_client.cli.command import NAME, command
-from h2o_client.cli.connecting import Connection
+from h2o_client.cli.shared_options import Connection
 
 CHAPTER = Path(__file__).with_name("command.rst")
 _TITLE = "The command h2o-chat"

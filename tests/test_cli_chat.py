@@ -256,7 +256,7 @@ def test_a_name_that_no_file_can_have_ends_no_chat(talk: Talk, name: str) -> Non
 def test_a_line_without_an_end_is_not_read_for_ever(
     talk: Talk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("h2o_client.cli.piped._MOST", 10)
+    monkeypatch.setattr("h2o_client.cli.input._MOST", 10)
     with FakeChatUi("0.9.4") as server:
         talked = talk(server.url, "One", "x" * 10)
         assert [prompt.last for prompt in server.prompts] == ["One"]

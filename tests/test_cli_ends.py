@@ -21,7 +21,7 @@ from fake_chatui import FakeChatUi
 from fake_model import Says
 from h2o_client.cli import run
 from h2o_client.cli.command import command as whole
-from h2o_client.cli.signals import Terminated, orderly_ends
+from h2o_client.cli.exit import Terminated, signals_as_exceptions
 from local_service import PATIENCE
 from programs import start
 from scripted import refusing_port
@@ -174,7 +174,7 @@ def test_every_command_ends_in_order(
 
 def test_the_handlers_of_a_program_are_put_back() -> None:
     former = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Terminated) as caught, orderly_ends():
+    with pytest.raises(Terminated) as caught, signals_as_exceptions():
         try:
             os.kill(os.getpid(), signal.SIGHUP)
         finally:
@@ -186,7 +186,7 @@ def test_the_handlers_of_a_program_are_put_back() -> None:
 def test_what_nohup_ignores_stays_ignored() -> None:
     former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with orderly_ends():
+        with signals_as_exceptions():
             os.kill(os.getpid(), signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, former)

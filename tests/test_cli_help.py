@@ -240,7 +240,7 @@ def test_a_prompt_loads_no_more_than_it_needs() -> None:
     code = (
         "import sys; from h2o_client.cli import run; run(sys.argv[1:]); "
         "heavy = ('rich', 'prompt_toolkit', 'pygments', 'asyncio', 'anyio', 'starlette', "
-        "'h2o_client.server', 'h2o_client.doctor.steps', 'h2o_client.cli.chat'); "
+        "'h2o_client.server', 'h2o_client.doctor.steps', 'h2o_client.cli.chat_command'); "
         "print([name for name in heavy if name in sys.modules])"
     )
     with FakeChatUi("0.9.4") as server:

@@ -16,9 +16,9 @@ import pytest
 
 from h2o_client import GenerationError, H2oError, H2oSession, IncompleteAnswerError, TransportError
 from h2o_client.answer.server_run import ResumeToken
-from h2o_client.cli import last
-from h2o_client.cli.cookies import Saved
-from h2o_client.cli.last import Last, kept, latest
+from h2o_client.cli import saved_answers
+from h2o_client.cli.saved_answers import Record, SavedCookie, last_saved, saving
+from local_service import PATIENCE
 
 URL = "http://localhost:3000"
 ROOT = Path(__file__).parents[1]
@@ -35,7 +35,7 @@ class Answering:
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("click.get_app_dir", lambda name: str(tmp_path / name))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     return tmp_path / "h2o-chat"
 
 
@@ -45,84 +45,93 @@ def client() -> Iterator[H2oSession]:
         yield client
 
 
-def load() -> Last | None:
-    with latest() as found:
-        return None if found is None else found.last
+def load() -> Record | None:
+    with last_saved() as found:
+        return None if found is None else found.record
 
 
 def broken_off(client: H2oSession, number: int = 1) -> None:
     """An answer that the network broke off."""
-    with pytest.raises(TransportError), kept(client, Answering(token(number))):
+    with pytest.raises(TransportError), saving(client, Answering(token(number))):
         raise TransportError("reset")
 
 
-def texts(folder: Path) -> list[Last]:
-    return [msgspec.json.decode(path.read_bytes(), type=Last) for path in sorted(folder.iterdir())]
+def files(folder: Path) -> list[Path]:
+    """The saved answers, without their locks."""
+    return sorted(folder.glob("*.json"))
+
+
+def records(folder: Path) -> list[Record]:
+    return [msgspec.json.decode(path.read_bytes(), type=Record) for path in files(folder)]
 
 
 def test_while_it_comes_it_is_kept_for_its_user_only(client: H2oSession, folder: Path) -> None:
-    with kept(client, Answering(token())):
-        (found,) = texts(folder)
+    with saving(client, Answering(token())):
+        (found,) = records(folder)
         domain = found.cookies[0].domain
-        cookies = (Saved("hf-chat", "secret", domain, "/"),)
-        assert found == Last(URL, token(), 0, cookies, given=True)
+        cookies = (SavedCookie("hf-chat", "secret", domain, "/"),)
+        assert found == Record(URL, token(), 0, cookies, given=True)
         assert {stat.S_IMODE(each.stat().st_mode) for each in folder.iterdir()} == {0o600}
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
 def test_while_it_comes_nobody_else_goes_on_with_it(client: H2oSession, folder: Path) -> None:
     code = (
-        "import click, sys; click.get_app_dir = lambda name: sys.argv[1]\n"
-        "from h2o_client.cli.last import latest\n"
-        "with latest() as found: print(found and found.last.token)"
+        "from h2o_client.cli.saved_answers import last_saved\n"
+        "with last_saved() as found: print(found and found.record.token)"
     )
 
     def elsewhere() -> str:
-        words = [sys.executable, "-c", code, str(folder)]
+        words = [sys.executable, "-c", code]
         return subprocess.run(
             words, capture_output=True, text=True, check=True, cwd=ROOT
         ).stdout.strip()
 
     broken_off(client, 1)
-    with kept(client, Answering(token(2))) as note:
-        note("words")
+    with saving(client, Answering(token(2))) as note:
+        note(5)
         assert elsewhere() == token(1)
         found = load()
         assert found is not None
         assert found.token == token(1)
-        with latest():
+        with last_saved():
             assert elsewhere() == "None"
     assert elsewhere() == token(1)
 
 
 def test_nothing_is_left_of_one_that_ended_well(client: H2oSession, folder: Path) -> None:
-    with kept(client, Answering(token())) as note:
-        note("Hello")
+    with saving(client, Answering(token())) as note:
+        note(5)
     assert load() is None
     assert list(folder.iterdir()) == []
 
 
-def test_what_was_printed_into_a_file_is_noted_at_once(client: H2oSession, folder: Path) -> None:
-    with kept(client, Answering(token())) as note:
-        note("Hello")
-        note(" there")
-        assert [each.printed for each in texts(folder)] == [len("Hello there")]
+def test_how_much_was_printed_is_saved_soon(client: H2oSession, folder: Path) -> None:
+    with saving(client, Answering(token())) as note:
+        note(5)
+        note(6)
+        end = time.monotonic() + PATIENCE
+        while [each.printed for each in records(folder)] != [11]:
+            assert time.monotonic() < end
 
 
-def test_on_a_terminal_it_is_noted_now_and_then(
-    client: H2oSession, folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_tokens_that_flood_are_not_each_written_to_disk(
+    client: H2oSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(last, "_NOTED_EVERY", 1000.0)
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    with kept(client, Answering(token())) as note:
-        note("Hello")
-        assert [each.printed for each in texts(folder)] == [0]
+    written: list[bytes] = []
+    monkeypatch.setattr(saved_answers, "write_private", lambda path, data: written.append(data))
+    monkeypatch.setattr(saved_answers, "_SAVED_EVERY", 1000.0)
+    with pytest.raises(TransportError), saving(client, Answering(token())) as note:
+        for _ in range(10_000):
+            note(1)
+        raise TransportError("reset")
+    assert [msgspec.json.decode(data, type=Record).printed for data in written] == [0, 10_000]
 
 
 @pytest.mark.parametrize("error", [TransportError("reset"), IncompleteAnswerError()])
-def test_one_that_the_network_broke_off_is_kept(client: H2oSession, error: H2oError) -> None:
-    with pytest.raises(type(error)), kept(client, Answering(token()), printed=3) as note:
-        note("lo")
+def test_one_that_the_network_broke_off_is_saving(client: H2oSession, error: H2oError) -> None:
+    with pytest.raises(type(error)), saving(client, Answering(token()), printed=3) as note:
+        note(2)
         raise error
     found = load()
     assert found is not None
@@ -131,7 +140,7 @@ def test_one_that_the_network_broke_off_is_kept(client: H2oSession, error: H2oEr
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), GenerationError("out of memory")])
 def test_one_that_was_stopped_or_failed_is_not(client: H2oSession, error: BaseException) -> None:
-    with pytest.raises(type(error)), kept(client, Answering(token())):
+    with pytest.raises(type(error)), saving(client, Answering(token())):
         raise error
     assert load() is None
 
@@ -143,67 +152,67 @@ def test_one_that_is_gone_on_with_outlives_an_interrupt(
     client: H2oSession, error: BaseException, stays: bool
 ) -> None:
     broken_off(client)
-    with latest() as found:
+    with last_saved() as found:
         assert found is not None
-        with pytest.raises(type(error)), kept(client, Answering(token()), at=found) as note:
-            note("Hel")
+        with pytest.raises(type(error)), saving(client, Answering(token()), at=found) as note:
+            note(3)
             raise error
-        assert found.is_there() == stays
+        assert found.exists() == stays
     again = load()
     assert (None if again is None else again.printed) == (3 if stays else None)
 
 
 def test_each_has_a_place_of_its_own_and_removes_no_other(client: H2oSession, folder: Path) -> None:
     with ExitStack() as stack:
-        stack.enter_context(kept(client, Answering(token(1))))
+        stack.enter_context(saving(client, Answering(token(1))))
         with H2oSession(URL, cookies="hf-chat=other") as other:
             broken_off(other, 2)
-        assert [each.cookies[0].value for each in texts(folder)] == ["secret", "other"]
-    assert [each.token for each in texts(folder)] == [token(2)]
+        assert [each.cookies[0].value for each in records(folder)] == ["secret", "other"]
+    assert [each.token for each in records(folder)] == [token(2)]
 
 
 def test_the_one_that_was_begun_last_comes_first(client: H2oSession, folder: Path) -> None:
     for number in (1, 2, 3):
         broken_off(client, number)
     for number in (3, 2, 1):
-        with latest() as found:
+        with last_saved() as found:
             assert found is not None
-            assert found.last.token == token(number)
+            assert found.record.token == token(number)
             found.forget()
     assert list(folder.iterdir()) == []
 
 
 def test_one_that_is_gone_on_with_stays_where_it_is(client: H2oSession, folder: Path) -> None:
     broken_off(client)
-    (path,) = folder.iterdir()
+    (path,) = files(folder)
     with (
-        latest() as found,
+        last_saved() as found,
         pytest.raises(TransportError),
-        kept(client, Answering(token(2)), at=found),
+        saving(client, Answering(token(2)), at=found),
     ):
         assert load() is None
         raise TransportError("reset again")
-    assert list(folder.iterdir()) == [path]
-    assert [each.token for each in texts(folder)] == [token(2)]
+    assert files(folder) == [path]
+    assert [each.token for each in records(folder)] == [token(2)]
 
 
 def test_what_is_older_than_a_week_is_removed(client: H2oSession, folder: Path) -> None:
     broken_off(client, 1)
     broken_off(client, 2)
-    old, young = sorted(folder.iterdir())
+    old, young = files(folder)
     torn = folder / f".{old.name}.xyz"  # of a program that was killed while it wrote
     torn.touch()
     for path in (old, torn):
         os.utime(path, times=(time.time() - 8 * 86400,) * 2)
-    with kept(client, Answering(token(3))):
+    with saving(client, Answering(token(3))):
         assert not old.exists()
         assert not torn.exists()
         assert young.exists()
 
 
-def test_without_a_token_nothing_is_kept(client: H2oSession, folder: Path) -> None:
-    with kept(client, Answering(None)) as note:
-        note("Hello")
+def test_without_a_token_nothing_is_saving(client: H2oSession, folder: Path) -> None:
+    with saving(client, Answering(None)) as note:
+        note(5)
         assert not folder.exists()
 
 
@@ -212,10 +221,10 @@ def test_a_folder_that_cannot_be_written_is_no_reason_to_lose_an_answer(
 ) -> None:
     in_the_way = tmp_path / "file"
     in_the_way.write_text("")
-    monkeypatch.setattr("click.get_app_dir", lambda name: str(in_the_way / name))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(in_the_way))
     monkeypatch.chdir(tmp_path)
-    with kept(client, Answering(token())) as note:
-        note("Hello")
+    with saving(client, Answering(token())) as note:
+        note(5)
     assert load() is None
     assert list(tmp_path.iterdir()) == [in_the_way]
 

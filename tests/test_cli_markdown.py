@@ -12,9 +12,8 @@ import pytest
 from markdown_it.token import Token
 from rich.console import Console
 
-from h2o_client.cli import growing, markdown
-from h2o_client.cli.growing import Growing
-from h2o_client.cli.markdown import Budget, Tame, blocks_of
+from h2o_client.cli import terminal_markdown
+from h2o_client.cli.terminal_markdown import Budget, Growing, SanitizedMarkdown, blocks_of
 from local_service import PATIENCE
 
 STYLES = re.compile(r"\x1b\[[\d;]*m")
@@ -30,7 +29,7 @@ def console(width: int = 60) -> Console:
 
 def rendered(text: str, width: int = 60) -> str:
     screen = console(width)
-    screen.print(Tame(text, Budget()), crop=False)
+    screen.print(SanitizedMarkdown(text, Budget()), crop=False)
     assert isinstance(screen.file, io.StringIO)
     return STYLES.sub("", screen.file.getvalue())
 
@@ -134,15 +133,15 @@ def test_a_long_block_is_plain_while_it_grows_and_looked_at_when_it_has_doubled(
         parsed.append(len(text))
         return blocks_of(text)
 
-    monkeypatch.setattr(growing, "blocks_of", counted)
-    monkeypatch.setattr(growing, "lines_of", lambda *given: pytest.fail("rendered"))
+    monkeypatch.setattr(terminal_markdown, "blocks_of", counted)
+    monkeypatch.setattr(terminal_markdown, "lines_of", lambda *given: pytest.fail("rendered"))
     screen = console()
     answer = Growing(screen)
     line = f"| *{'x' * 195}* |\n"
     for _ in range(1000):
         answer.add(line * 5)
         answer._gather()
-        if len(answer._block) > growing._MOST_DRAWN:
+        if len(answer._block) > terminal_markdown._MOST_DRAWN:
             lines = drawn(answer, screen)
             assert len(lines) <= 8
             assert "x*" in "".join(lines)
@@ -157,7 +156,7 @@ def test_what_adds_waits_for_no_drawing(monkeypatch: pytest.MonkeyPatch) -> None
         assert added.wait(PATIENCE)
         return blocks_of(text)
 
-    monkeypatch.setattr(growing, "blocks_of", slow)
+    monkeypatch.setattr(terminal_markdown, "blocks_of", slow)
     screen = console()
     with Growing(screen) as answer:
         answer.add("one\n\n")
@@ -183,7 +182,7 @@ def test_drawing_rests_ten_times_as_long_as_it_took(monkeypatch: pytest.MonkeyPa
     answer = Growing(console())
     answer._over = Over()
     answer._draw()
-    assert rests == [growing._PAUSE, growing._PAUSE, pytest.approx(30.0)]
+    assert rests == [terminal_markdown._PAUSE, terminal_markdown._PAUSE, pytest.approx(30.0)]
     assert answer._failure is None
 
 
@@ -224,7 +223,7 @@ def test_what_cannot_be_rendered_is_plain(monkeypatch: pytest.MonkeyPatch) -> No
     def stumbles(*given: object) -> None:
         raise KeyError("unknown")
 
-    monkeypatch.setattr(markdown, "_rendered", stumbles)
+    monkeypatch.setattr(terminal_markdown, "_rendered", stumbles)
     assert rendered("a **b**") == "a **b**\n"
 
 
@@ -272,18 +271,18 @@ def test_what_is_costly_to_render_is_plain_past_a_bound_and_all_there(
     text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parsed, tokens = [], []
-    parse, render = markdown._PARSER.parse, markdown._rendered
+    parse, render = terminal_markdown._PARSER.parse, terminal_markdown._rendered
 
     def counted_parse(source: str, env: dict[str, object] | None = None) -> list[Token]:
         parsed.append(len(source))
         return parse(source, env)
 
-    def counted_render(found: list[Token], *rest: Any) -> markdown.Lines:
+    def counted_render(found: list[Token], *rest: Any) -> terminal_markdown.Lines:
         tokens.append(sum(1 + len(each.children or ()) for each in found))
         return render(found, *rest)
 
-    monkeypatch.setattr(markdown._PARSER, "parse", counted_parse)
-    monkeypatch.setattr(markdown, "_rendered", counted_render)
+    monkeypatch.setattr(terminal_markdown._PARSER, "parse", counted_parse)
+    monkeypatch.setattr(terminal_markdown, "_rendered", counted_render)
     screen = console()
     answer = Growing(screen)
     answer._write(blocks_of(text))

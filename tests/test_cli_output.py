@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Literal, cast
 
 import pytest
 from prompt_toolkit.application import create_app_session
@@ -17,11 +18,12 @@ from prompt_toolkit.output import DummyOutput
 
 from fake_chatui import FakeChatUi
 from fake_store import MODELS
-from h2o_client.cli import editor, run
-from h2o_client.cli.answer import write_plain
-from h2o_client.cli.editor import Editor, open_editor
-from h2o_client.cli.output import put_json, put_line, say
-from h2o_client.cli.progress import counted, waiting
+from h2o_client.answer.reply import Answer, Reply
+from h2o_client.cli import run
+from h2o_client.cli.answer_output import write_answer
+from h2o_client.cli.input import Editor, TerminalEditor, open_editor
+from h2o_client.cli.terminal import counted, put_json, put_line, say, waiting
+from h2o_client.wire.events import Event, Token
 
 
 class Screen(io.StringIO):
@@ -29,6 +31,26 @@ class Screen(io.StringIO):
 
     def isatty(self) -> bool:
         return True
+
+
+def replying(*batches: list[str]) -> Reply:
+    """A reply whose tokens arrive in batches."""
+    return cast(Reply, Scripted(batches))
+
+
+class Scripted:
+    def __init__(self, batches: tuple[list[str], ...]) -> None:
+        self._batches = [[Token(text) for text in batch] for batch in batches]
+        self._batch: list[Token] = []
+
+    def events(self) -> Iterator[Event | Answer]:
+        for batch in self._batches:
+            self._batch = list(batch)
+            while self._batch:
+                yield self._batch.pop(0)
+
+    def _has_event(self) -> bool:
+        return bool(self._batch)
 
 
 @pytest.fixture
@@ -160,7 +182,7 @@ def test_without_a_folder_there_is_no_history_and_a_chat_all_the_same(
     in_the_way.write_text("")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(in_the_way))
     assert typing("one\r").ask() == "one"
-    assert editor.TerminalEditor is type(typing("two\r"))
+    assert TerminalEditor is type(typing("two\r"))
 
 
 def test_a_history_that_breaks_is_in_memory_from_then_on(
@@ -168,7 +190,7 @@ def test_a_history_that_breaks_is_in_memory_from_then_on(
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     asked = typing("one\rtwo\r")
-    assert isinstance(asked, editor.TerminalEditor)
+    assert isinstance(asked, TerminalEditor)
     assert asked.ask() == "one"
     (history,) = tmp_path.rglob("history")
     history.unlink()
@@ -195,15 +217,56 @@ def test_an_end_of_a_line_is_one_on_a_terminal_even_if_it_is_torn(
     terminal: Callable[[], Screen],
 ) -> None:
     screen = terminal()
-    noted: list[str] = []
-    write_plain(["one\r\ntwo\r", "\nthree\rfour", "\u202efive\r"], noted.append)
+    noted: list[int] = []
+    write_answer(replying(["one\r\ntwo\r", "\nthree\rfour", "\u202efive\r"]), "plain", noted.append)
     assert screen.getvalue() == "one\ntwo\nthree\ufffdfour\ufffdfive\ufffd\n"
-    assert noted == ["one\r\ntwo\r", "\nthree\rfour", "\u202efive\r"]
+    assert sum(noted) == len("one\r\ntwo\r\nthree\rfour\u202efive\r")
 
 
 def test_a_file_gets_the_ends_of_lines_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
-    write_plain(["one\r\ntwo\r", "\nthree"])
+    write_answer(replying(["one\r\ntwo\r", "\nthree"]), "plain")
     assert capsys.readouterr().out == "one\r\ntwo\r\nthree\n"
+
+
+class Pipe(io.StringIO):
+    """A stream that keeps what was written between two flushes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flushed: list[str] = []
+
+    def flush(self) -> None:
+        if text := self.getvalue():
+            self.flushed.append(text)
+            self.seek(0)
+            self.truncate()
+
+
+@pytest.mark.parametrize(
+    ("form", "flushed"),
+    [
+        ("plain", ["one two", " three", "\n"]),
+        ("raw", ["one two", " three"]),
+    ],
+)
+def test_a_pipe_is_flushed_when_there_is_nothing_more_to_read(
+    monkeypatch: pytest.MonkeyPatch, form: Literal["plain", "raw"], flushed: list[str]
+) -> None:
+    pipe = Pipe()
+    monkeypatch.setattr(sys, "stdout", pipe)
+    noted: list[int] = []
+    write_answer(replying(["one", " two"], [" three"]), form, noted.append)
+    assert pipe.flushed == flushed
+    assert [each for each in noted if each] == [7, 6]
+
+
+def test_in_json_too_a_pipe_is_flushed_when_there_is_nothing_more_to_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pipe = Pipe()
+    monkeypatch.setattr(sys, "stdout", pipe)
+    write_answer(replying(["one", " two"], [" three"]), "json")
+    assert [len(text.splitlines()) for text in pipe.flushed] == [2, 1]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\v", "\f", "\x85", "\u2028", "\n \n"])

@@ -20,8 +20,8 @@ from fake_chatui import FakeChatUi
 from fake_model import Says
 from h2o_client.answer.server_run import ResumeToken
 from h2o_client.cli import run
-from h2o_client.cli.last import Last
-from h2o_client.cli.resume import command
+from h2o_client.cli.resume_command import resume
+from h2o_client.cli.saved_answers import Record
 from local_service import PATIENCE
 from programs import start
 from proxies import LoggingProxy
@@ -87,20 +87,20 @@ def _writing(server: FakeChatUi, path: Path) -> subprocess.Popen[bytes]:
 
 def _is_noted(home: Path, printed: int) -> bool:
     return any(
-        msgspec.json.decode(path.read_bytes(), type=Last).printed == printed
+        msgspec.json.decode(path.read_bytes(), type=Record).printed == printed
         for path in (home / "h2o-chat").glob("answer-*.json")
     )
 
 
 def change(folder: Path, **changes: Any) -> None:
     """Has something else be kept."""
-    (path,) = folder.iterdir()
-    found = msgspec.json.decode(path.read_bytes(), type=Last)
+    (path,) = folder.glob("*.json")
+    found = msgspec.json.decode(path.read_bytes(), type=Record)
     path.write_bytes(msgspec.json.encode(msgspec.structs.replace(found, **changes)))
 
 
 def examples() -> list[str]:
-    _, _, lines = (command.help or "").partition("Examples:\n")
+    _, _, lines = (resume.help or "").partition("Examples:\n")
     return [line.strip() for line in lines.splitlines() if line.strip()]
 
 
@@ -265,7 +265,7 @@ def test_one_that_another_program_prints_is_left_to_it(
         assert server.conversations == {}
         assert run(["resume"]) == 2
         assert "is just being given to another program" in capsys.readouterr().err
-        assert len(list(folder.iterdir())) == 1
+        assert len(list(folder.glob("*.json"))) == 1
         other.released.set()
         assert program.stdout is not None
         with program.stdout:
@@ -277,8 +277,8 @@ def test_one_that_another_program_prints_is_left_to_it(
 def test_without_its_cookie_it_says_so(
     server: FakeChatUi, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (path,) = folder.iterdir()
-    cookies = msgspec.json.decode(path.read_bytes(), type=Last).cookies
+    (path,) = folder.glob("*.json")
+    cookies = msgspec.json.decode(path.read_bytes(), type=Record).cookies
     change(folder, cookies=())
     assert run(["resume"]) == 2
     said = capsys.readouterr().err
@@ -290,8 +290,8 @@ def test_without_its_cookie_it_says_so(
 
 def in_the_network(folder: Path, port: int, *, given: bool) -> None:
     """Has the answer be that of a server in the network, which spoke http and set its cookie so."""
-    (path,) = folder.iterdir()
-    found = msgspec.json.decode(path.read_bytes(), type=Last)
+    (path,) = folder.glob("*.json")
+    found = msgspec.json.decode(path.read_bytes(), type=Record)
     url = f"http://chat.example:{port}"
     token = ResumeToken.read(found.token)
     cookies = tuple(

@@ -18,8 +18,7 @@ from fake_chatui import FakeChatUi
 from fake_store import MODELS, Conversation
 from h2o_client import H2oSession, Message
 from h2o_client.cli import run
-from h2o_client.cli.transcript import branch
-from h2o_client.cli.written import write_file
+from h2o_client.cli.conversation_file import branch, write_file
 from local_service import PATIENCE
 from programs import start
 

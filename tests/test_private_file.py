@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from h2o_client import H2oSession
-from h2o_client.cli import folder as command_folder
-from h2o_client.cli.editor import _history
-from h2o_client.cli.folder import own_folder, private_file
+from h2o_client.cli.app_folder import _say_once, app_folder, history_file, try_lock
+from h2o_client.cli.input import _history
 from h2o_client.errors import ConfigurationError
 from h2o_client.private_file import Unsafe, safe_target, write_private
 from h2o_client.server import serve
@@ -189,7 +188,7 @@ def test_cookies_are_not_saved_through_a_link_that_others_can_plant(
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    command_folder._say_once.cache_clear()
+    _say_once.cache_clear()
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     return tmp_path / "h2o-chat"
 
@@ -202,7 +201,7 @@ def test_the_command_refuses_a_folder_that_others_can_write_to_and_says_so_once(
     own.chmod(folder_mode)
     for _ in range(2):
         with pytest.raises(Unsafe, match="Others can write"):
-            own_folder()
+            app_folder()
     err = capsys.readouterr().err
     assert err == (
         f"Others can write to the folder {own}. Run: chmod 700 {own}; until then nothing is kept "
@@ -215,7 +214,7 @@ def test_the_command_refuses_a_folder_of_another_user(own: Path) -> None:
     own.mkdir(mode=0o700)
     os.chown(own, NOBODY, NOBODY)
     with pytest.raises(Unsafe):
-        own_folder()
+        app_folder()
 
 
 def test_a_history_that_is_a_link_is_refused_with_a_sentence(
@@ -234,4 +233,36 @@ def test_a_history_that_is_a_pipe_is_refused_and_not_waited_for(own: Path) -> No
     own.mkdir(mode=0o700)
     os.mkfifo(own / "history")
     with pytest.raises(Unsafe):
-        private_file("history")
+        history_file()
+
+
+def test_the_folder_stays_where_version_0_1_had_it(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former = tmp_path / "former"
+    monkeypatch.setattr("click.get_app_dir", lambda name: str(former))
+    former.mkdir(mode=0o700)
+    assert app_folder() == former
+    former.rmdir()
+    assert app_folder() == own
+
+
+def test_a_folder_of_its_name_in_the_working_folder_is_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", "")
+    (tmp_path / "h2o-chat").mkdir(mode=0o700)
+    assert app_folder() == tmp_path / "home" / ".config" / "h2o-chat"
+
+
+def test_a_lock_is_held_until_it_is_released(own: Path) -> None:
+    own.mkdir(mode=0o700)
+    path = own / "answer-1.json"
+    held = try_lock(path)
+    assert held is not None
+    assert mode(own / "answer-1.lock") == 0o600
+    assert try_lock(path) is None
+    held.release()
+    assert try_lock(path) is not None

@@ -262,6 +262,10 @@ class Reply:
                 return event
         return None
 
+    def _has_event(self) -> bool:
+        """Whether `events` has another event in this batch, so that taking it does not wait."""
+        return any(not isinstance(event, Final | Malformed) for event in copy(self._batch))
+
     def _take_ready(self) -> bool | None:
         """Gets the next batch without waiting. None: nothing is here yet; False: see `_advance`."""
         transcript = self._exchange.transcript

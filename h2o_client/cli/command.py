@@ -1,4 +1,4 @@
-"""`run()`: the command as a whole. Sub-commands load when they are called."""
+"""`run()`: the command as a whole. Modules of sub-commands are imported when they are called."""
 
 from __future__ import annotations
 
@@ -11,38 +11,40 @@ from importlib import import_module
 from typing import TextIO
 
 import click
-from click.shell_completion import CompletionItem
+from click.shell_completion import CompletionItem, get_completion_class
 
-from h2o_client.cli.output import say, say_error, say_unwritten, say_usage
-from h2o_client.cli.signals import Terminated, orderly_ends
-from h2o_client.cli.statuses import (
+from h2o_client.cli.exit import (
     BAD_CALL,
     INTERRUPTED,
     NOBODY_READS,
     UNWRITTEN,
+    Terminated,
+    signals_as_exceptions,
     status_of,
 )
+from h2o_client.cli.terminal import put, say, say_error, say_unwritten, say_usage
 from h2o_client.errors import H2oError
 from h2o_client.version import __version__
 
 NAME = "h2o-chat"
-_COMMANDS = (
-    "ask",
-    "chat",
-    "models",
-    "conversations",
-    "export",
-    "resume",
-    "doctor",
-    "serve",
-    "completion",
-)
+# The module of this folder, and the name in it.
+_COMMANDS = {
+    "ask": ("ask_command", "ask"),
+    "chat": ("chat_command", "chat"),
+    "models": ("server_commands", "list_models"),
+    "conversations": ("conversations_command", "conversations"),
+    "export": ("conversations_command", "export"),
+    "resume": ("resume_command", "resume"),
+    "doctor": ("server_commands", "doctor"),
+    "serve": ("server_commands", "serve"),
+    "completion": ("command", "completion"),
+}
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; gives its exit status and never raises what a person could cause."""
+    """Run the command and return its exit status. Raises nothing that a user can cause."""
     try:
-        with orderly_ends(), _warnings_on_a_line():
+        with signals_as_exceptions(), _warnings_on_a_line():
             return int(command.main(arguments, prog_name=NAME, standalone_mode=False) or 0)
     except click.exceptions.Exit as exc:
         return exc.exit_code
@@ -77,7 +79,8 @@ class PromptOrCommand(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        found: click.Command = import_module(f"h2o_client.cli.{cmd_name}").command
+        module, name = _COMMANDS[cmd_name]
+        found: click.Command = getattr(import_module(f"h2o_client.cli.{module}"), name)
         return found
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -144,7 +147,7 @@ def _check_spelling(word: str, behind: list[str]) -> None:
     """Refuse a word that is nearly a sub-command, if no more words of a prompt follow."""
     if any(not each.startswith(("-", "http://", "https://")) for each in behind):
         return
-    near = get_close_matches(word, _COMMANDS[1:], n=1, cutoff=0.8)
+    near = get_close_matches(word, _COMMANDS.keys() - {"ask"}, n=1, cutoff=0.8)
     if meant := "--help" if word == "help" else "".join(near):
         raise click.ClickException(
             f"{word}: did you mean {NAME} {meant}? As a prompt: {NAME} -- {word}"
@@ -159,7 +162,7 @@ def command() -> None:
 
 @contextmanager
 def _warnings_on_a_line() -> Iterator[None]:
-    """What the library warns of is a sentence, and not where in Python it comes from."""
+    """Show warnings as a sentence, without the place in Python they come from."""
 
     def show(
         message: Warning | str,
@@ -174,3 +177,22 @@ def _warnings_on_a_line() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.showwarning = show
         yield
+
+
+@click.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> int:
+    """Prints the script with which a shell completes this command.
+
+    \b
+    Examples:
+      h2o-chat completion bash > ~/.local/share/bash-completion/completions/h2o-chat
+      h2o-chat completion zsh > ~/.zfunc/_h2o-chat
+      h2o-chat completion fish > ~/.config/fish/completions/h2o-chat.fish
+    """
+    kind = get_completion_class(shell)
+    assert kind is not None
+    root = context.find_root()
+    put(kind(root.command, {}, root.info_name or "", "_H2O_CHAT_COMPLETE").source())
+    return 0

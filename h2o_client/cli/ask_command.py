@@ -5,25 +5,32 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import click
 
-from h2o_client.answer.reply import Reply
-from h2o_client.cli.answer import Manner, write
-from h2o_client.cli.asking import asks, options_of, save_cookies, tell_kept
-from h2o_client.cli.connecting import Connection, connects
-from h2o_client.cli.last import kept
-from h2o_client.cli.output import put_json
-from h2o_client.cli.piped import piped
-from h2o_client.cli.signals import Terminated
-from h2o_client.cli.statuses import EPILOG, status_of
+from h2o_client.cli.answer_output import Format, write_answer
+from h2o_client.cli.exit import EPILOG, Terminated, status_of
+from h2o_client.cli.input import piped_text
+from h2o_client.cli.saved_answers import saving
+from h2o_client.cli.shared_options import (
+    Connection,
+    prompt_options,
+    sampling_options,
+    save_cookies,
+    say_kept,
+    server_options,
+)
+from h2o_client.cli.terminal import put_json
 from h2o_client.cli.wording import in_shell
 from h2o_client.errors import H2oError
 
+if TYPE_CHECKING:
+    from h2o_client.answer.reply import Reply
+
 
 class _Nameless(click.Context):
-    """What is no command has no name: usage and hints show the command's alone."""
+    """A context without a name of its own: usage and hints show ``h2o-chat`` alone."""
 
     @property
     def command_path(self) -> str:
@@ -31,15 +38,15 @@ class _Nameless(click.Context):
 
 
 class _Asking(click.Command):
-    """A prompt, which is no command to who types it."""
+    """The prompt, which to the user is not a sub-command."""
 
     context_class: type[click.Context] = _Nameless
 
 
 @click.command("ask", cls=_Asking, epilog=EPILOG)
 @click.argument("prompt", nargs=-1, metavar="PROMPT...")
-@connects
-@asks
+@server_options
+@prompt_options
 @click.option(
     "--file",
     "files",
@@ -51,7 +58,7 @@ class _Asking(click.Command):
 @click.option("--markdown", is_flag=True, help="Show the answer as Markdown, as it grows.")
 @click.option("--json", "as_json", is_flag=True, help="What the server says, an event a line.")
 @click.option("--raw", is_flag=True, help="The answer byte for byte.")
-def command(
+def ask(
     connection: Connection,
     prompt: tuple[str, ...],
     model: str | None,
@@ -75,13 +82,13 @@ def command(
       h2o-chat --url http://localhost:3000 -p temperature=0.7 "Tell me a joke"
       cat report.txt | h2o-chat "Summarise this"
     """
-    manner = _manner(markdown=markdown, json=as_json, raw=raw)
-    options = options_of(parameters, files)
-    is_bare = not (prompt or files) and manner == "plain"
+    form = _format(markdown=markdown, json=as_json, raw=raw)
+    options = sampling_options(parameters, files)
+    is_bare = not (prompt or files) and form == "plain"
     if is_bare and sys.stdin.isatty() and sys.stdout.isatty():
-        from h2o_client.cli.chat import chat
+        from h2o_client.cli.chat_command import run_chat
 
-        return chat(
+        return run_chat(
             connection,
             model=model,
             system=system,
@@ -91,32 +98,35 @@ def command(
         )
     question = _question(prompt)
     with (
-        _last_words(manner) as replies,
+        _errors_in_json(form) as replies,
         connection.open(model=model) as client,
         client.stream(question, system=system, keep=keep, **options) as reply,
-        kept(client, reply, delete=not keep) as note,
+        saving(client, reply, delete=not keep) as note,
     ):
         replies.append(reply)
         save_cookies(client, cookies_into)
         if keep:
-            tell_kept(client, reply.conversation_id, cookies_into, local=connection.local)
-        write(reply, manner, note)
+            say_kept(client, reply.conversation_id, cookies_into, local=connection.local)
+        write_answer(reply, form, note)
     return 0
 
 
 @contextmanager
-def _last_words(manner: Manner) -> Iterator[list[Reply]]:
-    """In JSON the last line tells what went wrong, and what came before of the reply, if any."""
+def _errors_in_json(form: Format) -> Iterator[list[Reply]]:
+    """In JSON, the last line says what went wrong and has the text so far.
+
+    The block appends the reply to the list that it is given.
+    """
     replies: list[Reply] = []
     try:
         yield replies
     except H2oError as exc:
-        if manner == "json":
+        if form == "json":
             _put_error(type(exc).__name__, in_shell(str(exc)), exc.partial)
             raise click.exceptions.Exit(status_of(exc)) from None
         raise
     except (KeyboardInterrupt, Terminated) as exc:
-        if manner == "json":
+        if form == "json":
             partial = "".join(reply.text for reply in replies)
             _put_error(type(exc).__name__, "It was interrupted.", partial)
         raise
@@ -127,22 +137,22 @@ def _put_error(kind: str, message: str, partial: str) -> None:
         put_json({"type": "error", "kind": kind, "message": message, "partial": partial})
 
 
-def _manner(**wanted: bool) -> Manner:
-    chosen = [cast(Manner, name) for name, is_wanted in wanted.items() if is_wanted]
+def _format(**wanted: bool) -> Format:
+    chosen = [cast(Format, name) for name, is_wanted in wanted.items() if is_wanted]
     if len(chosen) > 1:
         raise click.UsageError("--markdown, --json and --raw: it is one of them.")
     return chosen[0] if chosen else "plain"
 
 
 def _question(prompt: tuple[str, ...]) -> str:
-    """The prompt of the arguments, with what is piped in behind it or in the place of its "-"."""
+    """The prompt of the arguments, with what is piped in after it, or instead of its "-"."""
     if "-" in prompt:
         parts = [each for each in _split(prompt) if each]
-        question = "\n\n".join(piped() if part == "-" else part for part in parts)
+        question = "\n\n".join(piped_text() if part == "-" else part for part in parts)
     else:
         parts = [" ".join(prompt)]
         if not sys.stdin.isatty():
-            parts.append(piped())
+            parts.append(piped_text())
         question = "\n\n".join(part for part in parts if part.strip())
     if not question.strip():
         raise click.UsageError('There is no prompt: h2o-chat "Why is the sky blue?"')
@@ -150,6 +160,6 @@ def _question(prompt: tuple[str, ...]) -> str:
 
 
 def _split(prompt: tuple[str, ...]) -> list[str]:
-    """The words before the first "-", that, and those behind it."""
+    """The words before the first "-", the "-", and the words after it."""
     place = prompt.index("-")
     return [" ".join(prompt[:place]), "-", " ".join(prompt[place + 1 :])]

@@ -10,29 +10,27 @@ from typing import TYPE_CHECKING
 
 import click
 
-from h2o_client.cli.output import harmless, put, put_line, say
-from h2o_client.cli.resume import resume
-from h2o_client.cli.transcript import document, format_of
-from h2o_client.cli.written import write_file
+from h2o_client.cli.conversation_file import document, format_of, write_file
+from h2o_client.cli.terminal import put, put_line, sanitized, say
 
 if TYPE_CHECKING:
-    from h2o_client.cli.chat import Chat
+    from h2o_client.cli.chat_command import Chat
 
-    Deed = Callable[[Chat, str], None]
+    Command = Callable[[Chat, str], None]
 
 
 class Left(Exception):
-    """The user has enough."""
+    """The user leaves the chat."""
 
 
-def obey(chat: Chat, line: str) -> None:
-    """Does what the line says; one that says nothing known is told so, and nothing is sent."""
+def run_slash_command(chat: Chat, line: str) -> None:
+    """Run the command that the line names. An unknown one is refused, and nothing is sent."""
     name, _, rest = line.partition(" ")
-    deed = _DEEDS.get(name.strip())
-    if deed is None:
-        say(f"There is no {harmless(name)}: /help shows what there is. Nothing was sent.")
+    command = _COMMANDS.get(name.strip())
+    if command is None:
+        say(f"There is no {sanitized(name)}: /help shows what there is. Nothing was sent.")
         return
-    deed(chat, rest.strip())
+    command(chat, rest.strip())
 
 
 def _retry(chat: Chat, rest: str) -> None:
@@ -121,25 +119,27 @@ def _save(chat: Chat, rest: str) -> None:
 
 
 def _name_for(title: str | None) -> str:
-    """A file's name of nothing but letters, figures and hyphens."""
+    """A file name of letters, digits and hyphens."""
     words = re.findall(r"[^\W_]+", (title or "").lower())
     return f"{'-'.join(words)[:40].strip('-') or 'chat'}.md"
 
 
 def _may_write(chat: Chat, path: str) -> bool:
-    """Whether a file is new, or its reader would have it replaced, or nobody can be asked."""
+    """Whether the file does not exist yet, or the user agrees to replace it, or cannot be asked."""
     if not chat.is_typed or not Path(path).expanduser().is_file():
         return True
     try:
-        return click.confirm(f"{harmless(path)} is there already. Replace it?", err=True)
+        return click.confirm(f"{sanitized(path)} is there already. Replace it?", err=True)
     except click.Abort:
         return False
 
 
 def _resume(chat: Chat, rest: str) -> None:
     """Goes on with the last answer that was cut short; this conversation stays as it is."""
+    from h2o_client.cli.resume_command import resume_last
+
     try:
-        resume(chat.connection, rest=False, manner="markdown")
+        resume_last(chat.connection, rest=False, form="markdown")
     except KeyboardInterrupt:
         if not chat.is_typed:
             raise
@@ -150,8 +150,8 @@ def _resume(chat: Chat, rest: str) -> None:
 
 def _help(chat: Chat, rest: str) -> None:
     """Shows this."""
-    for name, deed in _DEEDS.items():
-        words, colon, what = (deed.__doc__ or "").partition(": ")
+    for name, command in _COMMANDS.items():
+        words, colon, what = (command.__doc__ or "").partition(": ")
         usage = f"{name} {words}" if colon else name
         say(f"  {usage.ljust(16)} {what if colon else words}", indent=19)
     say("  Enter sends; Esc-Enter, or a backslash at the end, begins another line.")
@@ -163,7 +163,7 @@ def _quit(chat: Chat, rest: str) -> None:
     raise Left
 
 
-_DEEDS: dict[str, Deed] = {
+_COMMANDS: dict[str, Command] = {
     "/retry": _retry,
     "/edit": _edit,
     "/system": _system,
@@ -177,4 +177,4 @@ _DEEDS: dict[str, Deed] = {
     "/quit": _quit,
 }
 
-COMMANDS = tuple(_DEEDS)
+NAMES = tuple(_COMMANDS)

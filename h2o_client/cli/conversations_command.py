@@ -1,29 +1,50 @@
-"""``h2o-chat conversations``: what is stored on the server."""
+"""``h2o-chat conversations`` and ``h2o-chat export``: what is stored on the server."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from h2o_client.cli.connecting import Connection, connects
-from h2o_client.cli.output import put_json, put_line, put_text, say, say_error
-from h2o_client.cli.progress import waiting
-from h2o_client.cli.statuses import status_of
-from h2o_client.cli.table import in_a_line, show_table
-from h2o_client.cli.transcript import document
-from h2o_client.conversation import Conversation
-from h2o_client.errors import H2oError
-from h2o_client.session import H2oSession
+from h2o_client.cli.conversation_file import (
+    DocumentFormat,
+    document,
+    format_of,
+    make_folder,
+    write_file,
+)
+from h2o_client.cli.exit import REFUSED, status_of
+from h2o_client.cli.shared_options import Connection, server_options
+from h2o_client.cli.terminal import (
+    counted,
+    in_a_line,
+    put_json,
+    put_line,
+    put_text,
+    say,
+    say_error,
+    show_table,
+    waiting,
+)
+from h2o_client.errors import H2oError, NotFoundError
+
+if TYPE_CHECKING:
+    from h2o_client.conversation import Conversation
+    from h2o_client.session import H2oSession
 
 _NONE = "There are no conversations. Those of a browser need its --cookie."
+_SUFFIXES = {"markdown": "md", "json": "json"}
+_LISTING = "Listing the conversations"
 
 
 @click.group("conversations", invoke_without_command=True, subcommand_metavar="[COMMAND] [ARGS]...")
-@connects
+@server_options
 @click.option("--json", "as_json", is_flag=True, help="An object a line.")
 @click.pass_context
-def command(context: click.Context, connection: Connection, as_json: bool) -> int:
+def conversations(context: click.Context, connection: Connection, as_json: bool) -> int:
     """The conversations of a session, latest first. Those of a browser need its --cookie.
 
     \b
@@ -39,8 +60,8 @@ def command(context: click.Context, connection: Connection, as_json: bool) -> in
     return 0
 
 
-@command.command("list")
-@connects
+@conversations.command("list")
+@server_options
 @click.option("--json", "as_json", is_flag=True, help="An object a line.")
 @click.pass_context
 def _listed(context: click.Context, connection: Connection, as_json: bool) -> int:
@@ -56,9 +77,9 @@ def _listed(context: click.Context, connection: Connection, as_json: bool) -> in
     return 0
 
 
-@command.command("show")
+@conversations.command("show")
 @click.argument("id")
-@connects
+@server_options
 @click.option("--json", "as_json", is_flag=True, help="One object, with all that is known.")
 def _show(connection: Connection, id: str, as_json: bool) -> int:
     """Shows what was said in a conversation.
@@ -73,10 +94,10 @@ def _show(connection: Connection, id: str, as_json: bool) -> int:
     return 0
 
 
-@command.command("rename")
+@conversations.command("rename")
 @click.argument("id")
 @click.argument("title")
-@connects
+@server_options
 def _rename(connection: Connection, id: str, title: str) -> int:
     """Gives a conversation another title.
 
@@ -89,9 +110,9 @@ def _rename(connection: Connection, id: str, title: str) -> int:
     return 0
 
 
-@command.command("share")
+@conversations.command("share")
 @click.argument("id")
-@connects
+@server_options
 def _share(connection: Connection, id: str) -> int:
     """Makes a page that shows a conversation to anybody, and prints its address.
 
@@ -104,9 +125,9 @@ def _share(connection: Connection, id: str) -> int:
     return 0
 
 
-@command.command("delete")
+@conversations.command("delete")
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@connects
+@server_options
 @click.option("--all", "everything", is_flag=True, help="All conversations of the session.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def _delete(connection: Connection, ids: tuple[str, ...], everything: bool, yes: bool) -> int:
@@ -129,13 +150,58 @@ def _delete(connection: Connection, ids: tuple[str, ...], everything: bool, yes:
     return next((status for status in tried if status), 0)
 
 
+@click.command("export")
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@server_options
+@click.option("--all", "everything", is_flag=True, help="All conversations of the session.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="PATH",
+    help="A file; or a folder, which gets a file each (DIR/ makes it).",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(list(_SUFFIXES)),
+    help="Markdown to read, or JSON, one object a line; else as the file's name says.",
+)
+def export(
+    connection: Connection,
+    ids: tuple[str, ...],
+    everything: bool,
+    output: str | None,
+    form: DocumentFormat | None,
+) -> int:
+    """Writes conversations out. Those of a browser need its --cookie.
+
+    Markdown has the latest branch of a conversation, JSON has all that the server tells.
+
+    \b
+    Examples:
+      h2o-chat export 6b02c9d11306e1473508e3f3 -o chat.md
+      h2o-chat export --all --format json > chats.jsonl
+    """
+    if everything == bool(ids):
+        raise click.UsageError("Say which conversations: their IDs, or --all.")
+    form = form or format_of(output or "")
+    with connection.open() as client:
+        gone: list[str] = []
+        _export(_found(client, ids), form, output, gone)
+    if not gone:
+        return 0
+    say(f"Not exported, for the server has them no more: {', '.join(gone)}.")
+    # Of all that there are, one that is not there is none.
+    return REFUSED if ids else 0
+
+
 def _list(client: H2oSession, as_json: bool) -> None:
     found = client.conversations()
     if as_json:
         for each in found:
             put_json({"id": each.id, "title": each.title})
     elif sys.stdout.isatty():
-        with waiting("ApiClient which conversations there are"):
+        with waiting(_LISTING):
             rows = [(each.id or "", each.title or "") for each in found]
         if rows:
             show_table(("ID", "TITLE"), rows)
@@ -148,7 +214,7 @@ def _list(client: H2oSession, as_json: bool) -> None:
 
 def _delete_all(client: H2oSession, yes: bool) -> int:
     if not yes:
-        with waiting("ApiClient which conversations there are"):
+        with waiting(_LISTING):
             found: list[Conversation] = list(client.conversations())
         if not found:
             say(_NONE)
@@ -163,10 +229,53 @@ def _delete_all(client: H2oSession, yes: bool) -> int:
 
 
 def _deleted(client: H2oSession, id: str, ids: tuple[str, ...]) -> int:
-    """The status of deleting one of them; what goes wrong is said."""
+    """Delete one of them and say what goes wrong; returns the exit status for it."""
     try:
         client.conversation(id).delete()
     except H2oError as exc:
         say_error(exc, about=id if len(ids) > 1 else "")
         return status_of(exc)
     return 0
+
+
+def _found(client: H2oSession, ids: tuple[str, ...]) -> list[Conversation]:
+    if ids:
+        return [client.conversation(each) for each in ids]
+    with waiting(_LISTING):
+        return list(client.conversations())
+
+
+def _export(
+    found: list[Conversation], form: DocumentFormat, output: str | None, gone: list[str]
+) -> None:
+    if not found:
+        say("There are no conversations. Those of a browser need its --cookie.")
+    texts = _documents(found, form, gone)
+    if output is not None and (output.endswith("/") or Path(output).is_dir()):
+        make_folder(output)
+        for conversation, text in texts:
+            # A title is a server's word: it names no file.
+            write_file(str(Path(output) / f"{conversation.id}.{_SUFFIXES[form]}"), text)
+        return
+    between = "" if form == "json" else "\n---\n\n"
+    if output is not None:
+        write_file(output, between.join(text for _, text in texts))
+        return
+    for place, (_, text) in enumerate(texts):
+        put_text(between + text if place else text)
+
+
+def _documents(
+    found: list[Conversation], form: DocumentFormat, gone: list[str]
+) -> Iterator[tuple[Conversation, str]]:
+    """Each with its document. The ids of those that no longer exist are appended to ``gone``."""
+    steps: Iterable[Conversation] = found
+    if len(found) > 1:
+        steps = counted(found, "Exporting", total=len(found))
+    for conversation in steps:
+        try:
+            text = document(conversation, form)
+        except NotFoundError:
+            gone.append(str(conversation.id))
+        else:
+            yield conversation, text

@@ -8,28 +8,37 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
-from h2o_client.answer.reply import Reply
-from h2o_client.cli.answer import write
-from h2o_client.cli.asking import asks, options_of, save_cookies, tell_kept
-from h2o_client.cli.connecting import Connection, connects
-from h2o_client.cli.editor import Editor, open_editor
-from h2o_client.cli.last import kept
-from h2o_client.cli.output import put, say, say_error
-from h2o_client.cli.slash import COMMANDS, Left, obey
-from h2o_client.cli.statuses import BAD_CALL, EPILOG, status_of
-from h2o_client.conversation import Conversation
+from h2o_client.cli.answer_output import write_answer
+from h2o_client.cli.exit import BAD_CALL, EPILOG, status_of
+from h2o_client.cli.input import Editor, open_editor
+from h2o_client.cli.saved_answers import saving
+from h2o_client.cli.shared_options import (
+    Connection,
+    prompt_options,
+    sampling_options,
+    save_cookies,
+    say_kept,
+    server_options,
+)
+from h2o_client.cli.slash_commands import NAMES, Left, run_slash_command
+from h2o_client.cli.terminal import put, say, say_error
 from h2o_client.errors import H2oError
-from h2o_client.options import Options
-from h2o_client.session import H2oSession
+
+if TYPE_CHECKING:
+    from h2o_client.answer.reply import Reply
+    from h2o_client.conversation import Conversation
+    from h2o_client.options import Options
+    from h2o_client.session import H2oSession
 
 
 @click.command("chat", epilog=EPILOG)
-@connects
-@asks
-def command(
+@server_options
+@prompt_options
+def chat(
     connection: Connection,
     model: str | None,
     system: str | None,
@@ -48,8 +57,8 @@ def command(
       h2o-chat chat --url http://localhost:3000 -s "You are a pirate."
       h2o-chat chat --local < questions.txt
     """
-    options = options_of(parameters)
-    return chat(
+    options = sampling_options(parameters)
+    return run_chat(
         connection,
         model=model,
         system=system,
@@ -59,7 +68,7 @@ def command(
     )
 
 
-def chat(
+def run_chat(
     connection: Connection,
     *,
     model: str | None,
@@ -68,11 +77,11 @@ def chat(
     options: Options,
     cookies_into: str | None = None,
 ) -> int:
-    """Converses until the user has enough. With piped lines, the first error is the status."""
+    """Chat until the user leaves. With piped lines, the first error is the exit status."""
     with connection.open(model=model) as client:
         talk = Chat(
             client,
-            open_editor(COMMANDS),
+            open_editor(NAMES),
             connection,
             system=system,
             keep=keep,
@@ -86,12 +95,12 @@ def chat(
             talk.conversation.close()
             save_cookies(client, cookies_into)
         if keep:
-            tell_kept(client, talk.conversation.id, cookies_into, local=connection.local)
+            say_kept(client, talk.conversation.id, cookies_into, local=connection.local)
     return 0 if sys.stdin.isatty() else talk.status
 
 
 class Chat:
-    """One conversation at a time, what was said in it last, and how to go on."""
+    """The state of a chat: its conversation, and what was sent last."""
 
     def __init__(
         self,
@@ -108,7 +117,7 @@ class Chat:
         self.connection = connection
         self.options = options
         self.system = system
-        self.model: str | None = None  # another one than the session's
+        self.model: str | None = None  # instead of the session's
         self.prompt: str | None = None  # the last one
         self.is_taken: bool = False  # whether the server has that prompt
         self.status: int = 0
@@ -117,7 +126,7 @@ class Chat:
         self.conversation: Conversation = self._new()
 
     def run(self) -> None:
-        """Asks and answers until the end of what is typed."""
+        """Read messages and show their answers until the end of the input."""
         while True:
             try:
                 typed = self.editor.ask()
@@ -140,30 +149,30 @@ class Chat:
                 self._end_of_error()
                 self.status = self.status or BAD_CALL
             except (KeyboardInterrupt, EOFError) as exc:
-                # Of a second Ctrl-C, or of an editor that a command has opened.
+                # From a second Ctrl-C, or from an editor that a slash command opened.
                 if isinstance(exc, KeyboardInterrupt) and not self.is_typed:
                     raise
 
     def begin(self) -> None:
-        """Begins another conversation; the one before is left as ``--keep`` says."""
+        """Begin another conversation; the one before is deleted, unless ``--keep`` was given."""
         self.conversation.close()
         self.conversation = self._new()
         self.prompt, self.is_taken = None, False
 
     def say(self, text: str) -> None:
-        """Sends a message and shows the answer."""
+        """Send a message and show the answer."""
         self.prompt, self.is_taken = text, False
         self.answer(lambda: self.conversation.stream(text, **self.options))
 
     def answer(self, send: Callable[[], Reply]) -> None:
-        """Sends what is to be sent and shows the answer; Ctrl-C stops it."""
+        """Call ``send`` and show the answer; Ctrl-C stops it."""
         try:
             with (
                 _ctrl_c(self.conversation.stop) if self.is_typed else nullcontext(),
                 send() as reply,
-                kept(self.client, reply) as note,
+                saving(self.client, reply) as note,
             ):
-                write(reply, "markdown", note)
+                write_answer(reply, "markdown", note)
         except H2oError as exc:
             self.is_taken = self.is_taken or exc.resendable is False
             raise
@@ -181,7 +190,7 @@ class Chat:
 
     def _do(self, typed: str) -> None:
         if typed.startswith("/"):
-            obey(self, typed)
+            run_slash_command(self, typed)
         elif typed.strip():
             self.say(typed)
 
@@ -197,7 +206,7 @@ def _say_wait() -> None:
 
 @contextmanager
 def _ctrl_c(stop: Callable[[], None]) -> Iterator[None]:
-    """The first Ctrl-C calls ``stop``, and what still comes is shown; a second one interrupts."""
+    """The first Ctrl-C calls ``stop``, and what still comes is shown; the second interrupts."""
     pressed = threading.Event()
 
     def handle(number: int, frame: FrameType | None) -> None:

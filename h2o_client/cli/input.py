@@ -1,19 +1,22 @@
-"""What a person types: a line editor on a terminal, else the lines that are piped in."""
+"""What a person types, with a line editor on a terminal, and what is piped in."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
-from h2o_client.cli.folder import private_file
-from h2o_client.cli.piped import piped_line
-from h2o_client.cli.signals import Terminated, leaving
+import click
+
+from h2o_client.cli.app_folder import history_file
+from h2o_client.cli.exit import Terminated, handling_termination
 
 if TYPE_CHECKING:
     from prompt_toolkit.history import History
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+_MOST = 16 * 2**20  # bytes
 
 
 class Editor(Protocol):
@@ -25,12 +28,12 @@ class Editor(Protocol):
 
 
 def open_editor(commands: Sequence[str]) -> Editor:
-    """The editor that suits stdin; it completes the ``commands``."""
+    """The line editor on a terminal, else piped lines. The editor completes the ``commands``."""
     return TerminalEditor(commands) if sys.stdin.isatty() else PipedLines()
 
 
 class TerminalEditor:
-    """A line editor with a history. Enter sends; Esc-Enter, or a backslash at the end, goes on."""
+    """A line editor with a history. Enter sends; Esc-Enter, or a backslash and Enter, does not."""
 
     def __init__(self, commands: Sequence[str]) -> None:
         from prompt_toolkit import PromptSession
@@ -50,11 +53,11 @@ class TerminalEditor:
         )
 
     def ask(self, default: str = "") -> str:
-        with leaving(self._leave):
+        with handling_termination(self._leave):
             return self._session.prompt(default=default)
 
     def _leave(self, terminated: Terminated) -> bool:
-        """Has the prompt end with that, if it is there."""
+        """End the prompt with the exception; False if there is no prompt."""
         app = self._session.app
         if app.loop is None or not app.is_running:
             return False
@@ -68,7 +71,7 @@ class TerminalEditor:
 
 
 class PipedLines:
-    """A message a line; a backslash at a line's end goes on with the next."""
+    """A message a line; a line that ends with a backslash is continued by the next."""
 
     def ask(self, default: str = "") -> str:
         lines: list[str] = []
@@ -83,7 +86,7 @@ class PipedLines:
 
 
 def _history() -> History:
-    """One that is in memory only where there is no home, or none that can be written (any more)."""
+    """The history in the command's folder; in memory only where that cannot be written."""
     from prompt_toolkit.history import FileHistory, InMemoryHistory
 
     class PrivateHistory(FileHistory):
@@ -95,11 +98,11 @@ def _history() -> History:
 
         def store_string(self, string: str) -> None:
             with suppress(OSError):
-                private_file("history")  # it may have been removed meanwhile
+                history_file()  # it may have been removed meanwhile
                 super().store_string(string)
 
     try:
-        return PrivateHistory(str(private_file("history")))
+        return PrivateHistory(str(history_file()))
     except OSError:
         return InMemoryHistory()
 
@@ -122,7 +125,29 @@ def _keys() -> KeyBindings:
             buffer.validate_and_handle()
 
     @keys.add("escape", "enter")
-    def _go_on(event: KeyPressEvent) -> None:
+    def _new_line(event: KeyPressEvent) -> None:
         event.current_buffer.insert_text("\n")
 
     return keys
+
+
+def piped_text() -> str:
+    """All of stdin."""
+    return _text(sys.stdin.buffer.read)
+
+
+def piped_line() -> str:
+    """The next line of stdin with its line end; "" at the end."""
+    return _text(sys.stdin.buffer.readline)
+
+
+def _text(read: Callable[[int], bytes]) -> str:
+    try:
+        found = read(_MOST + 1)
+    except OSError as exc:
+        raise click.UsageError(f"What is piped in cannot be read: {exc.strerror or exc}.") from exc
+    if len(found) > _MOST:
+        raise click.UsageError(
+            f"More than {_MOST >> 20} MiB are piped in for one message: send a --file, or less."
+        )
+    return found.decode("utf-8", "replace")

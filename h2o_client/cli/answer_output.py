@@ -1,0 +1,137 @@
+"""An answer on its way to stdout: plain, raw, as events in JSON, or as Markdown that grows."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal
+
+import click
+import msgspec
+
+from h2o_client.cli.terminal import Sanitizer, flush_output, is_plain, put, safe_json, say
+from h2o_client.errors import IncompleteAnswerError
+from h2o_client.wire.events import Elicitation, Event, Token
+
+if TYPE_CHECKING:
+    from h2o_client.answer.reply import Answer, Reply
+
+Format = Literal["plain", "raw", "json", "markdown"]
+Note = Callable[[int], None]
+
+_MOST_DECLINED = 10  # questions in one answer: a tool may repeat them for ever
+_HUMP = re.compile("(?<=[a-z])(?=[A-Z])")
+
+
+def write_answer(reply: Reply, form: Format, note: Note = lambda characters: None) -> None:
+    """Write the answer as it comes. Raises what breaks it off.
+
+    ``note`` is called with the number of characters of the answer that were written.
+    """
+    if form == "markdown" and not is_plain(sys.stdout):
+        from h2o_client.cli.terminal_markdown import write_markdown
+
+        write_markdown(_texts(reply), note)
+        return
+    writer = {"raw": _RawWriter, "json": _JsonWriter}.get(form, _PlainWriter)()
+    written = 0
+    try:
+        for event in _events(reply):
+            written += writer.write(event)
+            if not reply._has_event():
+                flush_output()
+                note(written)
+                written = 0
+    except BaseException:
+        with suppress(click.exceptions.Exit):  # it would hide what has happened
+            writer.end()
+            note(written)
+        raise
+    writer.end()
+    note(written)
+
+
+class _RawWriter:
+    """The answer's text as it is."""
+
+    def write(self, event: Event | Answer) -> int:
+        """Write what the event has for the reader; returns how much of the answer that was."""
+        text = _text(event)
+        if text:
+            put(text, flush=False)
+        return len(text)
+
+    def end(self) -> None:
+        """Write what was held back."""
+        flush_output()
+
+
+class _JsonWriter(_RawWriter):
+    """A line for each event."""
+
+    def write(self, event: Event | Answer) -> int:
+        put(safe_json(document_of(event)), flush=False)
+        return len(_text(event))
+
+
+class _PlainWriter(_RawWriter):
+    """The answer's text, sanitized on a terminal, and an end for its last line."""
+
+    def __init__(self) -> None:
+        self._sanitizer = Sanitizer() if sys.stdout.isatty() else None
+        self._last = ""
+
+    def write(self, event: Event | Answer) -> int:
+        text = _text(event)
+        if text:
+            self._put(text if self._sanitizer is None else self._sanitizer.add(text))
+        return len(text)
+
+    def end(self) -> None:
+        if self._sanitizer is not None:
+            self._put(self._sanitizer.end())
+        if self._last and not self._last.endswith("\n"):
+            self._put("\n")
+        flush_output()
+
+    def _put(self, text: str) -> None:
+        self._last = text or self._last
+        put(text, flush=False)
+
+
+def document_of(event: object) -> dict[str, object]:
+    """An event or a record for JSON: its class is its ``type``; what is None is left out."""
+    kind = _HUMP.sub("_", type(event).__name__).lower()
+    fields = msgspec.to_builtins(event, enc_hook=str)
+    return {"type": kind, **{name: each for name, each in fields.items() if each is not None}}
+
+
+def _text(event: Event | Answer) -> str:
+    return event.text if isinstance(event, Token) and not event.special else ""
+
+
+def _texts(reply: Reply) -> Iterator[str]:
+    return filter(None, map(_text, _events(reply)))
+
+
+def _events(reply: Reply) -> Iterator[Event | Answer]:
+    """The reply's events. A tool's questions are cancelled: nobody can answer them here."""
+    declined = 0
+    for event in reply.events():
+        yield event
+        if isinstance(event, Elicitation) and event.state == "request":
+            if declined == _MOST_DECLINED:
+                raise _asked_too_often(reply, declined)
+            declined += 1
+            say(f"(A tool asks: {event.message} Nobody can answer that here: it is turned down.)")
+            reply.answer_elicitation("cancel", elicitation_id=event.id)
+
+
+def _asked_too_often(reply: Reply, times: int) -> IncompleteAnswerError:
+    error = IncompleteAnswerError(
+        f"A tool asks once more what was turned down {times} times: the answer is stopped"
+    )
+    error.partial, error.conversation_id = reply.text, reply.conversation_id
+    return error

@@ -1,0 +1,128 @@
+"""``h2o-chat resume``: the answer that the network, or the end of a program, cut short."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import click
+
+from h2o_client.answer.server_run import ResumeToken
+from h2o_client.cli.answer_output import Format, write_answer
+from h2o_client.cli.exit import EPILOG
+from h2o_client.cli.saved_answers import (
+    Record,
+    SavedAnswer,
+    is_one_locked,
+    jar_of,
+    last_saved,
+    restore_cookies,
+    saving,
+)
+from h2o_client.cli.shared_options import Connection, server_options
+from h2o_client.errors import H2oError, NotFoundError, UnsupportedError
+from h2o_client.transport.cookies import Cookies, cookie_of_environment
+
+if TYPE_CHECKING:
+    from h2o_client.session import H2oSession
+
+
+@click.command("resume", epilog=EPILOG)
+@server_options
+@click.option("--rest", is_flag=True, help="Print only what had not been printed.")
+def resume(connection: Connection, rest: bool) -> int:
+    """Goes on with the last answer, where its server keeps answers (those since July 2026).
+
+    The server gives it to its end, whoever listens: after a broken connection, or in another
+    terminal. The whole answer is printed, of several the one that was begun last. Its address and
+    its session's cookie were kept for that, for a week at most; they are removed once it has ended.
+    Ctrl-C leaves it at work, for another resume.
+
+    \b
+    Examples:
+      h2o-chat resume
+      h2o-chat resume --rest >> answer.txt
+    """
+    resume_last(connection, rest=rest)
+    return 0
+
+
+def resume_last(connection: Connection, *, rest: bool, form: Format = "plain") -> None:
+    """Print the last saved answer. Raises a click error if there is none."""
+    with last_saved() as found:
+        if found is None:
+            why = _LOCKED if is_one_locked() else _NONE
+            raise click.ClickException(f"There is no answer that could be gone on with. {why}")
+        try:
+            _print(connection, found, found.record.printed if rest else 0, form)
+        except (NotFoundError, UnsupportedError):
+            found.forget()
+            raise
+
+
+_LOCKED = "The one that there is, is just being given to another program."
+_NONE = (
+    "One is kept while it comes, by servers since July 2026, until it has ended or was stopped, "
+    "and for a week at most."
+)
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """The saved resume token, whatever else happened in the conversation meanwhile."""
+
+    resume_token: str
+
+
+def _print(connection: Connection, found: SavedAnswer, position: int, form: Format) -> None:
+    """Print it and delete what was made for it. An interrupt leaves the model at work."""
+    record = found.record
+    token = ResumeToken.read(record.token)
+    with _session(connection, record) as client:
+        try:
+            with (
+                client.resume(record.token, position=position) as reply,
+                saving(
+                    client,
+                    _Taken(record.token),
+                    printed=position,
+                    delete=record.delete,
+                    at=found,
+                ) as note,
+            ):
+                # An interrupt here must not stop the answer: it can be resumed again.
+                reply._exchange.leave_running()
+                write_answer(reply, form, note)
+        except H2oError:
+            if record.delete and not found.exists():
+                _delete(client, token)
+            raise
+        if record.delete:
+            _delete(client, token)
+
+
+def _delete(client: H2oSession, token: ResumeToken) -> None:
+    with suppress(H2oError):  # the answer is there
+        client.conversation(token.conversation_id).delete()
+
+
+@contextmanager
+def _session(connection: Connection, record: Record) -> Iterator[H2oSession]:
+    """The session that sent the prompt, or one with the cookie that was given for this server."""
+    is_same = connection.url in (None, record.url)
+    cookie, header = (connection.cookie, connection.header) if is_same else (None, ())
+    there = replace(connection, url=record.url, local=False, cookie=cookie, header=header)
+    if cookie is None and not record.cookies and not cookie_of_environment(record.url):
+        raise click.UsageError(
+            f"The session's cookie was not kept with the answer at {record.url}, which is given to "
+            "nobody else: say it with --cookie NAME=VALUE."
+        )
+    jar: Cookies | None = None
+    if record.cookies:  # and not those of the environment
+        jar = jar_of(record.cookies) if record.given else {}
+    with there.open(jar=jar) as client:
+        if cookie is None and record.cookies and not record.given:
+            restore_cookies(client, record.cookies)
+        yield client

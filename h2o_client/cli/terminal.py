@@ -1,0 +1,233 @@
+"""What the command writes: answers to stdout, everything else to stderr.
+
+On a terminal, what a server says can neither steer the terminal nor hide in it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import NoReturn, TextIO, TypeVar
+
+import click
+
+from h2o_client.cli.exit import NOBODY_READS, UNWRITTEN
+from h2o_client.cli.wording import in_chat as in_chat_words
+from h2o_client.cli.wording import in_shell
+from h2o_client.errors import H2oError, TransportError
+
+T = TypeVar("T")
+
+# With those that turn the direction of what follows, behind which an address can hide.
+_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# JSON leaves these as they are, a terminal or a reader of lines does not; and what is no character.
+_UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# All that anything takes for the end of a line.
+_ENDS = re.compile("[\n\x0b-\r\x1c-\x1e\x85\u2028\u2029][ \t\n\x0b-\r\x1c-\x1e\x85\u2028\u2029]*")
+
+
+def put(text: str, *, flush: bool = True) -> None:
+    """Write to stdout. Ends the command if that fails.
+
+    Without ``flush`` the text may stay in the buffer until `flush_output`.
+    """
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    try:
+        # A character that the terminal's encoding lacks is no reason to lose an answer.
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+        if flush:
+            sys.stdout.flush()
+    except OSError as exc:
+        _end_unwritten(exc)
+
+
+def flush_output() -> None:
+    """Write what `put` left in the buffer. Ends the command if that fails."""
+    try:
+        sys.stdout.flush()
+    except OSError as exc:
+        _end_unwritten(exc)
+
+
+def put_text(text: str) -> None:
+    """Write a server's text to stdout; into a file as it is."""
+    put(sanitized_for(sys.stdout, text))
+
+
+def put_line(text: str) -> None:
+    """Write a server's text to stdout as one line, whatever is in it."""
+    put(sanitized_for(sys.stdout, one_line(text)) + "\n")
+
+
+def put_json(document: Mapping[str, object]) -> None:
+    """Write a line of JSON to stdout."""
+    put(safe_json(document))
+
+
+def safe_json(document: Mapping[str, object]) -> str:
+    """A line of JSON without characters that a terminal or a reader of lines would act on."""
+    text = json.dumps(document, ensure_ascii=False, default=str)
+    return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
+
+
+def say(sentence: str, *, indent: int = 0) -> None:
+    """Write one line to stderr; a terminal gets it wrapped at words.
+
+    ``indent``: where the second and later lines begin then. Does nothing if stderr is closed.
+    """
+    text = sanitized_for(sys.stderr, one_line(sentence))
+    try:
+        if sys.stderr.isatty():
+            text = _wrapped(text, " " * indent)
+        click.echo(text, err=True)
+    except OSError:
+        _silence(sys.stderr)
+
+
+def say_error(error: H2oError, about: str = "", *, in_chat: bool = False) -> None:
+    """Write to stderr what went wrong, with ``about`` in front, and what to do next."""
+    sentence = in_chat_words(str(error)) if in_chat else in_shell(str(error))
+    if isinstance(error, TransportError):
+        sentence += " h2o-chat doctor looks for the cause."
+    say(f"Error: {about}{': ' if about else ''}{sentence}")
+
+
+def say_usage(error: click.ClickException) -> None:
+    """Write a usage error to stderr."""
+    try:
+        error.show()
+    except OSError:
+        _silence(sys.stderr)
+
+
+def say_unwritten(error: OSError) -> None:
+    """Write to stderr that stdout cannot be written to, and discard what is still written there."""
+    _silence(sys.stdout)
+    say(f"Error: The output cannot be written: {error.strerror or error}.")
+
+
+def sanitized(text: str) -> str:
+    """``text`` without what would move a terminal's cursor, set its title or turn its lines."""
+    return _CONTROLS.sub("\ufffd", text.replace("\r\n", "\n"))
+
+
+def sanitized_for(stream: TextIO, text: str) -> str:
+    """``text`` as it may be written to ``stream``: sanitized if that is a terminal."""
+    return sanitized(text) if stream.isatty() else text
+
+
+class Sanitizer:
+    """`sanitized` for a text that comes in pieces, which may split the end of a line."""
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def add(self, text: str) -> str:
+        """What can be shown so far."""
+        text = self._held + text
+        self._held = "\r" if text.endswith("\r") else ""
+        return sanitized(text.removesuffix("\r"))
+
+    def end(self) -> str:
+        """What was held back."""
+        held, self._held = self._held, ""
+        return sanitized(held)
+
+
+def one_line(text: str) -> str:
+    """``text`` with a space instead of each end of a line."""
+    return _ENDS.sub(" ", text.rstrip("\r\n"))
+
+
+def is_plain(stream: TextIO) -> bool:
+    """Whether nothing but lines of text may be written to ``stream``."""
+    # Colour is another matter: rich leaves it out where NO_COLOR says so.
+    return os.environ.get("TERM", "") in ("dumb", "unknown") or not stream.isatty()
+
+
+def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Write a table for people to stdout, as wide as the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for place, heading in enumerate(headings):
+        # The first column is what other commands take: it is never broken.
+        table.add_column(heading, no_wrap=place == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(sanitized(in_a_line(cell))) for cell in row))
+    Console(file=sys.stdout, highlight=False).print(table)
+
+
+def in_a_line(text: str) -> str:
+    """``text`` with each run of white space as one space."""
+    return " ".join(text.split())
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Show on stderr what the block waits for, if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+    elif is_plain(sys.stderr):
+        say(f"{what} ...")
+        yield
+    else:
+        from rich.console import Console
+        from rich.text import Text
+
+        with Console(stderr=True).status(Text(f"{what} ...")):
+            yield
+
+
+def counted(items: Iterable[T], what: str, *, total: int | None = None) -> Iterator[T]:
+    """The ``items``, with a progress bar on stderr if that is a terminal."""
+    if is_plain(sys.stderr):
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield from progress.track(items, total=total, description=what)
+
+
+def _wrapped(text: str, indent: str) -> str:
+    width = shutil.get_terminal_size().columns
+    if len(text) <= width:
+        return text
+    return textwrap.fill(
+        text,
+        width,
+        subsequent_indent=indent,
+        break_long_words=False,  # an address stays whole, to be copied
+        break_on_hyphens=False,
+        replace_whitespace=False,
+        drop_whitespace=True,
+    )
+
+
+def _end_unwritten(error: OSError) -> NoReturn:
+    """End the command, because stdout cannot be written to."""
+    if isinstance(error, BrokenPipeError):
+        _silence(sys.stdout)
+        raise click.exceptions.Exit(NOBODY_READS) from None
+    say_unwritten(error)
+    raise click.exceptions.Exit(UNWRITTEN) from None
+
+
+def _silence(stream: TextIO) -> None:
+    """Discard what is still written to ``stream``: Python would try again at exit, and complain."""
+    with suppress(OSError, ValueError):  # it may be no file
+        number = stream.fileno()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, number)
+        os.close(nowhere)

@@ -1,0 +1,337 @@
+"""An answer as Markdown on a terminal, while it grows.
+
+Blocks that are complete are written once; only the last one, which may still change, is redrawn: a
+few times a second, and less often the longer that takes. Nothing of the text is lost, and nothing
+in it can steer the terminal.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from types import TracebackType
+from typing import ClassVar
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.markdown import Markdown, MarkdownElement, TableElement
+from rich.segment import Segment
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from h2o_client.cli.terminal import Sanitizer, sanitized
+
+Lines = list[list[Segment]]
+
+_PAUSE = 1 / 8  # seconds between two drawings
+_SHARE = 10  # drawing takes at most one in so many seconds
+_MOST_DRAWN = 16_000  # characters of a block that is drawn as Markdown while it grows
+# A token takes about 0.1 ms to render, and a run of brackets is parsed in quadratic time.
+_MOST_RENDERED = 50_000  # characters of a block
+_MOST_TOKENS = 5_000  # of a block
+_MOST_TOKENS_IN_ALL = 40_000  # of an answer
+_A_BLOCK = 5  # tokens that a block costs besides its own
+_MOST_PARSED = 500_000  # characters altogether
+_DEEPEST = 40  # what is nested in lists and quotes; rich needs a dozen of Python's frames a level
+
+
+def write_markdown(tokens: Iterable[str], note: Callable[[int], None]) -> None:
+    """Write the tokens to stdout, a terminal, as they come; ``note`` gets the length of each."""
+    with Growing(Console(file=sys.stdout, highlight=False)) as answer:
+        for token in tokens:
+            answer.add(token)
+            note(len(token))
+
+
+class Growing:
+    """A text that grows on the screen, complete when the ``with`` block ends.
+
+    Another thread draws: whoever adds text does not wait for that.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._text = Sanitizer()
+        self._pieces: deque[str] = deque()  # added, and not yet in the block
+        self._block = ""  # the one that is not complete
+        self._parsed = 0  # the length of it when its end was looked for last
+        self._written = False
+        self._budget = Budget()
+        self._spinner = Spinner("dots")
+        self._failure: BaseException | None = None
+        self._over = threading.Event()
+        self._drawer = threading.Thread(target=self._draw, name="h2o-chat-drawer", daemon=True)
+        self._live = Live(
+            self,
+            console=console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            vertical_overflow="visible",
+        )
+
+    def add(self, token: str) -> None:
+        """Add text, which is drawn soon. Raises what went wrong while drawing."""
+        if self._failure is not None:
+            raise self._failure
+        self._pieces.append(self._text.add(token))
+
+    def __enter__(self) -> Growing:
+        self._live.start()
+        self._drawer.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._over.set()
+        try:
+            self._drawer.join()
+        finally:  # a second Ctrl-C loses nothing, either
+            self._pieces.append(self._text.end())
+            self._gather()
+            rest, self._block = self._block, ""
+            self._live.stop()
+            self._write(blocks_of(rest))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if not self._block.strip():
+            if not self._written:
+                yield self._spinner
+            return
+        # What does not fit on the screen could not be drawn over.
+        height = max(1, options.max_height - 2)
+        if self._written:
+            yield Segment.line()
+        yield from joined(self._lines(console, options, height)[-height:])
+
+    def _lines(self, console: Console, options: ConsoleOptions, height: int) -> Lines:
+        if len(self._block) <= _MOST_DRAWN:
+            return lines_of(self._block, console, options)
+        tail = self._block[-height * options.max_width :]
+        return console.render_lines(Text(tail, overflow="fold"), options, pad=False)
+
+    def _draw(self) -> None:
+        """Draw until the end: the body of the other thread."""
+        try:
+            pause = _PAUSE
+            while not self._over.wait(pause):
+                began = time.thread_time()
+                self._refresh()
+                pause = max(_PAUSE, _SHARE * (time.thread_time() - began))
+        except BaseException as exc:
+            self._failure = exc
+
+    def _refresh(self) -> None:
+        if self._gather() and self._is_worth_a_look():
+            self._parsed = len(self._block)
+            *complete, rest = blocks_of(self._block)
+            if complete:
+                # First, so that what draws meanwhile draws no block twice.
+                self._block, self._parsed = rest, 0
+                self._write(complete)
+        self._live.refresh()
+
+    def _is_worth_a_look(self) -> bool:
+        """Whether a block may have ended; a long one is looked at when it is twice as long."""
+        length = len(self._block)
+        return length <= _MOST_DRAWN or length >= 2 * self._parsed
+
+    def _gather(self) -> bool:
+        """Append the new pieces to the block; False if there are none."""
+        pieces = [self._pieces.popleft() for _ in range(len(self._pieces))]
+        self._block += "".join(pieces)
+        return bool(pieces)
+
+    def _write(self, blocks: Iterable[str]) -> None:
+        waiting = deque(blocks)
+        while waiting:
+            block = waiting.popleft()
+            if self._budget.spent:
+                block = "".join([block, *waiting])
+                waiting.clear()
+            if block.strip():
+                if self._written:
+                    self._console.print()
+                self._written = True
+                self._console.print(SanitizedMarkdown(block, self._budget), crop=False)
+
+
+class _Parser(MarkdownIt):
+    """CommonMark with tables, none of which is dropped.
+
+    HTML is text, and so are link definitions: they may come long after what refers to them.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("commonmark", {"html": False, "maxNesting": _DEEPEST})
+        self.enable(["strikethrough", "table"])
+        self.disable("reference")
+
+    def normalizeLinkText(self, link: str) -> str:  # noqa: N802
+        # It decodes: <http://x/%1b> would have an escape in it.
+        return sanitized(super().normalizeLinkText(link))
+
+
+class _Table(TableElement):
+    """A table whose cells wrap their text instead of cropping it."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for each in super().__rich_console__(console, options):
+            if isinstance(each, Table):
+                for column in each.columns:
+                    column.overflow = "fold"
+            yield each
+
+
+class _Markdown(Markdown):
+    elements: ClassVar[dict[str, type[MarkdownElement]]] = {
+        **Markdown.elements,
+        "table_open": _Table,
+    }
+
+
+_PARSER = _Parser()
+_BLOCKS = _Parser()
+_BLOCKS.core.ruler.enableOnly(["normalize", "block"])  # what is in a block does not matter
+
+
+class Budget:
+    """How much of an answer may still be rendered. The rest is plain."""
+
+    def __init__(self) -> None:
+        self._tokens = _MOST_TOKENS_IN_ALL
+
+    @property
+    def spent(self) -> bool:
+        """Whether nothing more may be rendered."""
+        return self._tokens <= 0
+
+    def spend(self, tokens: int) -> None:
+        """Count tokens that were rendered."""
+        self._tokens -= tokens
+
+
+class SanitizedMarkdown:
+    """A server's Markdown: no control character reaches the terminal, however it is spelt.
+
+    Print it with ``crop=False``: the terminal wraps what is plain. Once the
+    ``budget`` is spent it is plain.
+    """
+
+    def __init__(self, text: str, budget: Budget) -> None:
+        self._text = text
+        self._budget = budget
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from joined(lines_of(self._text, console, options, self._budget))
+        yield Segment.line()
+
+
+def blocks_of(text: str) -> list[str]:
+    """The blocks of a text. All but the last one are complete."""
+    if len(text) > _MOST_PARSED:
+        return [text]
+    begins = [token.map[0] for token in _BLOCKS.parse(text) if token.level == 0 and token.map]
+    lines = text.split("\n")  # and nothing else that Python takes for the end of a line
+    places = [0, *sorted({begin for begin in begins[1:] if begin}), len(lines)]
+    blocks = ["\n".join(lines[place:end]) for place, end in pairwise(places)]
+    return [f"{block}\n" for block in blocks[:-1]] + blocks[-1:]
+
+
+def lines_of(
+    text: str, console: Console, options: ConsoleOptions, budget: Budget | None = None
+) -> Lines:
+    """The lines of rendered blocks, without blank lines around them; plain lines as a fallback."""
+    if len(text) > _MOST_RENDERED or (budget is not None and budget.spent):
+        return plain_lines_of(text)
+    try:
+        tokens = _PARSER.parse(text)
+        count = sum(1 + len(token.children or ()) for token in tokens)
+        if budget is not None:
+            budget.spend(count + _A_BLOCK)
+        if count > _MOST_TOKENS:
+            return plain_lines_of(text)
+        lines = _rendered(tokens, console, options)
+    except Exception:  # whatever rich stumbles over: no answer may be lost by that
+        return plain_lines_of(text)
+    if _is_cut(tokens) or _words_of(tokens) - Counter(_text_of(lines)):
+        return plain_lines_of(text)
+    return lines
+
+
+def plain_lines_of(text: str) -> Lines:
+    """The lines of a text as it is, not wrapped."""
+    return [[Segment(line)] if line else [] for line in sanitized(text).strip("\n").split("\n")]
+
+
+def joined(lines: Lines) -> Iterator[Segment]:
+    """The lines with a line end between each two."""
+    for place, line in enumerate(lines):
+        if place:
+            yield Segment.line()
+        yield from line
+
+
+def _rendered(tokens: list[Token], console: Console, options: ConsoleOptions) -> Lines:
+    markdown = _Markdown("", code_theme="ansi_dark", hyperlinks=False)
+    markdown.parsed = _with_addresses(tokens)
+    lines = [_stripped(line) for line in console.render_lines(markdown, options, pad=False)]
+    while lines and not lines[0]:
+        del lines[0]
+    while lines and not lines[-1]:
+        del lines[-1]
+    return lines
+
+
+def _stripped(line: list[Segment]) -> list[Segment]:
+    """The line without trailing spaces, which would wrap when the terminal becomes narrower."""
+    kept = [Segment(sanitized(part.text), part.style) for part in line]
+    while kept and not kept[-1].text.strip():
+        kept.pop()
+    if kept:
+        kept[-1] = Segment(kept[-1].text.rstrip(), kept[-1].style)
+    return kept
+
+
+def _with_addresses(tokens: list[Token]) -> list[Token]:
+    """The tokens with the text "description (address)" instead of each image."""
+    for token in tokens:
+        for image in token.children or ():
+            if image.type == "image":
+                said = f"{image.content} " if image.content else ""
+                address = _PARSER.normalizeLinkText(str(image.attrs.get("src", "")))
+                image.type, image.content = "text", f"{said}({address})"
+                image.children = None
+    return tokens
+
+
+def _is_cut(tokens: Sequence[Token]) -> bool:
+    """Whether the parser may have dropped what is nested too deeply."""
+    return any(token.level >= _DEEPEST - 1 for token in tokens)
+
+
+def _words_of(tokens: Sequence[Token]) -> Counter[str]:
+    """How often each letter and digit must be on the screen."""
+    found: Counter[str] = Counter()
+    for token in tokens:
+        if token.children is not None:
+            found.update(_words_of(token.children))
+        else:
+            found.update(filter(str.isalnum, token.content))
+    return found
+
+
+def _text_of(lines: Lines) -> str:
+    return "".join(segment.text for line in lines for segment in line)
