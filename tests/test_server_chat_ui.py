@@ -4,26 +4,26 @@ import pytest
 
 from h2o_client.errors import ConfigurationError
 from h2o_client.server import serve
-from h2o_client.server.chat_ui import DEFAULT, generation_of
+from h2o_client.server.chat_ui import DEFAULT, dialect_of
 
 
 @pytest.mark.parametrize(
-    ("version", "generation"),
+    ("version", "dialect"),
     [
-        (DEFAULT, "A"),
-        ("0.3", "A"),
-        ("0.3.0", "A"),
-        ("0.6", "A"),
-        ("0.6.9", "A"),
-        ("0.9.6", "E"),
-        ("0.9.9", "E"),
-        ("0.10", "E"),
-        ("0.10.0", "E"),
-        ("latest", "F"),
+        (DEFAULT, "v0_3"),
+        ("0.3", "v0_3"),
+        ("0.3.0", "v0_3"),
+        ("0.6", "v0_3"),
+        ("0.6.9", "v0_3"),
+        ("0.9.6", "v0_9_6"),
+        ("0.9.9", "v0_9_6"),
+        ("0.10", "v0_9_6"),
+        ("0.10.0", "v0_9_6"),
+        ("latest", "latest"),
     ],
 )
-def test_a_version_belongs_to_a_generation(version: str, generation: str) -> None:
-    assert generation_of(version) == generation
+def test_a_version_belongs_to_a_dialect(version: str, dialect: str) -> None:
+    assert dialect_of(version) == dialect
 
 
 @pytest.mark.parametrize(
@@ -32,14 +32,14 @@ def test_a_version_belongs_to_a_generation(version: str, generation: str) -> Non
 )
 def test_a_version_that_cannot_be_is_a_configuration_error(version: str) -> None:
     with pytest.raises(ConfigurationError, match=r"0\.3 to 0\.6, 0\.9\.6 to 0\.10\.0 or latest"):
-        generation_of(version)
+        dialect_of(version)
 
 
 def test_only_the_earlier_ones_demand_terms() -> None:
-    assert generation_of("0.4", terms=True) == "A"
+    assert dialect_of("0.4", terms=True) == "v0_3"
     for later in ("0.10", "latest"):
         with pytest.raises(ConfigurationError, match="consent to terms"):
-            generation_of(later, terms=True)
+            dialect_of(later, terms=True)
 
 
 def test_no_server_starts_as_what_cannot_be() -> None:

@@ -20,7 +20,7 @@ from h2o_client.cli.shared_options import Connection, server_options
 from h2o_client.cli.terminal import in_a_line, put_json, put_line, say, show_table, waiting
 from h2o_client.cli.wording import in_shell
 from h2o_client.errors import ConfigurationError
-from h2o_client.server.chat_ui import DEFAULT, generation_of
+from h2o_client.server.chat_ui import DEFAULT, dialect_of
 from h2o_client.timeouts import Timeouts
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def doctor(connection: Connection, address: str | None, model: str | None, as_js
 
 def _check_version(context: click.Context, option: click.Parameter, chat_ui: str) -> str:
     try:
-        generation_of(chat_ui)
+        dialect_of(chat_ui)
     except ConfigurationError as exc:
         raise click.BadParameter(str(exc)) from None
     return chat_ui

@@ -1,7 +1,7 @@
 """A chat-ui server for one machine: `serve()` starts it, with a small bundled model or any engine.
 
-It speaks generation A of the protocol (chat-ui v0.3 to v0.6), E (v0.9.6 to v0.10.0) or F (today's);
-the extra ``local`` brings what it needs.
+It is a chat-ui v0.3 to v0.6, v0.9.6 to v0.10.0, or one of today. The extra ``local`` installs what
+it needs.
 """
 
 from __future__ import annotations

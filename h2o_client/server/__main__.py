@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from h2o_client.errors import ConfigurationError
-from h2o_client.server.chat_ui import DEFAULT, generation_of
+from h2o_client.server.chat_ui import DEFAULT, dialect_of
 from h2o_client.server.running import run
 
 
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _version(chat_ui: str) -> str:
     try:
-        generation_of(chat_ui)
+        dialect_of(chat_ui)
     except ConfigurationError as exc:
         raise argparse.ArgumentTypeError(str(exc)) from None
     return chat_ui

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 
 from h2o_client.server import latest, replies, v0_3, v0_9_6
 from h2o_client.server.access import Access, AccessLog
-from h2o_client.server.chat_ui import DEFAULT, Generation, generation_of
+from h2o_client.server.chat_ui import DEFAULT, Dialect, dialect_of
 from h2o_client.server.engine import Engine
 from h2o_client.server.generation import Generations, Overloaded
 from h2o_client.server.hook import Hook, Rules
@@ -59,7 +59,7 @@ def create_app(
     engine says or 16; ``max_waiting`` more wait, beyond it is 503. ``limits``: how much is kept;
     beyond it is 429. ``on_access`` gets a record of each request. Raises `ConfigurationError`.
     """
-    made_of, rules = _SPOKEN[generation_of(chat_ui, terms=terms)]
+    made_of, rules = _SPOKEN[dialect_of(chat_ui, terms=terms)]
     store = Store(limits)
     limit = max_generations or int(getattr(engine, "slots", 16))
     generations = Generations(engine, limit=limit, waiting=max_waiting)
@@ -92,10 +92,10 @@ def create_app(
 
 
 _Routes = v0_3.Routes | v0_9_6.Routes
-_SPOKEN: Mapping[Generation, tuple[type[_Routes], Rules]] = {
-    "A": (v0_3.Routes, v0_3.RULES),
-    "E": (v0_9_6.Routes, v0_9_6.RULES),
-    "F": (latest.Routes, latest.RULES),
+_SPOKEN: Mapping[Dialect, tuple[type[_Routes], Rules]] = {
+    "v0_3": (v0_3.Routes, v0_3.RULES),
+    "v0_9_6": (v0_9_6.Routes, v0_9_6.RULES),
+    "latest": (latest.Routes, latest.RULES),
 }
 
 

@@ -1,4 +1,4 @@
-"""A JSON body comes in, a typed value goes out. Each generation's shapes are its own."""
+"""A JSON body comes in, a typed value goes out. Each dialect has shapes of its own."""
 
 from __future__ import annotations
 

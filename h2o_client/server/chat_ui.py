@@ -1,4 +1,4 @@
-"""Which chat-ui the server is: a version comes in, its generation of the protocol goes out."""
+"""Which chat-ui the server is: a version comes in, the dialect that it speaks goes out."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ DEFAULT = "0.4"
 LATEST = "latest"
 """The chat-ui of today, which has no version yet."""
 
-Generation = Literal["A", "E", "F"]
+Dialect = Literal["v0_3", "v0_9_6", "latest"]
+"""Each is named after its first version, as its folder is."""
 
 
-def generation_of(chat_ui: str, *, terms: bool = False) -> Generation:
-    """A for "0.3" to "0.6", E for "0.9.6" to "0.10.0", F for "latest"; those know no ``terms``.
+def dialect_of(chat_ui: str, *, terms: bool = False) -> Dialect:
+    """The dialect of "0.3" to "0.6", "0.9.6" to "0.10.0" or "latest"; the later two lack ``terms``.
 
-    Raises `ConfigurationError` for what there is not.
+    Raises `ConfigurationError` for any other version.
     """
     found = re.fullmatch(r"(\d{1,3})\.(\d{1,3})(?:\.(\d{1,3}))?", chat_ui)
     version = tuple(int(each or 0) for each in found.groups()) if found else ()
     if (0, 3) <= version < (0, 7):
-        return "A"
+        return "v0_3"
     if chat_ui != LATEST and not (0, 9, 6) <= version <= (0, 10, 0):
         raise ConfigurationError(
             f"This server can be chat-ui 0.3 to 0.6, 0.9.6 to 0.10.0 or {LATEST}; not {chat_ui!r}."
         )
     if terms:
         raise ConfigurationError(f"A chat-ui {chat_ui} demands nobody's consent to terms.")
-    return "F" if chat_ui == LATEST else "E"
+    return "latest" if chat_ui == LATEST else "v0_9_6"

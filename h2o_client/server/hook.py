@@ -31,7 +31,7 @@ _LONGEST_SESSION = 1024
 
 
 class Rules(NamedTuple):
-    """What a generation of chat-ui has of its own here.
+    """What a dialect of chat-ui has of its own here.
 
     ``refused_form`` gets the headers of a posted form and the server's own origin, and gives the
     refusal, or None; ``crash`` is the document of an error that has no words.

@@ -1,6 +1,6 @@
 """What the server keeps: messages, conversations, shared pages, settings. Values, all frozen.
 
-Generation A has a list of messages, E and F a tree of them; each leaves the other's fields alone.
+v0.3 has a list of messages, v0.9.6 and later a tree of them; each ignores the other's fields.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """A session's settings, with chat-ui's defaults. ``document`` is the JSON of those of E."""
+    """A session's settings, with chat-ui's defaults. ``document`` is the JSON of v0.9.6."""
 
     share: bool = True
     active_model: str | None = None

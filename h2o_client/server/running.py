@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from h2o_client.errors import ConfigurationError, H2oError, install_hint
-from h2o_client.server.chat_ui import DEFAULT, generation_of
+from h2o_client.server.chat_ui import DEFAULT, dialect_of
 from h2o_client.server.engine import Engine
 
 
@@ -45,7 +45,7 @@ def run(
     arguments are `serve()`'s.
     """
     try:
-        generation_of(chat_ui, terms=terms)
+        dialect_of(chat_ui, terms=terms)
         # Before the model is loaded: Ctrl-C in the meantime is a clean end, too.
         with _until_signalled() as ended, ExitStack() as stack:
             engine, name, parameters = _engine(stack, model_file, upstream, answers, model)

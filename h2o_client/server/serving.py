@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from h2o_client.errors import ConfigurationError
 from h2o_client.server.access import Access, write_to
 from h2o_client.server.app import PARAMETERS, create_app
-from h2o_client.server.chat_ui import DEFAULT, generation_of
+from h2o_client.server.chat_ui import DEFAULT, dialect_of
 from h2o_client.server.hook import is_loopback
 from h2o_client.server.llama import BUNDLED_MODEL, LlamaEngine
 from h2o_client.server.protocol import MOST_CONNECTIONS, Protocol
@@ -64,7 +64,7 @@ def serve(
     `create_app`'s. Raises `ConfigurationError` without a model or for a version it cannot be,
     OSError when the port is taken.
     """
-    generation_of(chat_ui, terms=terms)  # before a model is loaded
+    dialect_of(chat_ui, terms=terms)  # before a model is loaded
     if not quiet and on_access is None:
         on_access = write_to(sys.stderr)
     owned = ExitStack()

@@ -1,4 +1,4 @@
-"""What the server says as generation A alone, chat-ui v0.3 to v0.6 of 2023."""
+"""What only chat-ui v0.3 to v0.6 (2023) says."""
 
 from h2o_client.server.v0_3.routes import Routes
 from h2o_client.server.v0_3.rules import RULES
