@@ -17,8 +17,8 @@ from starlette.requests import Request
 
 from h2o_client.server import Access, Server, Turn, generation, protocol, serve
 from h2o_client.server.access import write_to
+from h2o_client.server.failure_log import log_failure
 from h2o_client.server.hook import session_of
-from h2o_client.server.log import log_failure
 from h2o_client.server.replies import wants_html
 from h2o_client.wire.events import Final, Token
 from test_server_answer import FedEngine, Stream

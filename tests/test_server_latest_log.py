@@ -8,9 +8,8 @@ from collections.abc import Callable, Coroutine
 
 import pytest
 
-from h2o_client.server.latest import log as log_module
-from h2o_client.server.latest.log import Log
-from h2o_client.server.latest.logs import Logs
+from h2o_client.server.latest import run_logs
+from h2o_client.server.latest.run_logs import Log, Logs
 from h2o_client.server.records import Streamed, Update
 from h2o_client.wire.events import Failure, Final, Status, Title
 
@@ -175,4 +174,4 @@ async def test_what_is_forgotten_makes_room_and_may_still_end() -> None:
 
 
 def test_tokens_are_joined_for_a_fifth_of_a_second() -> None:
-    assert log_module._JOINED == 0.2
+    assert run_logs._JOINED == 0.2

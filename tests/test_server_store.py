@@ -10,7 +10,7 @@ import pytest
 
 from h2o_client.server.records import File, Message, Settings, Streamed, now, parse_id
 from h2o_client.server.store import Full, Limits, Store
-from h2o_client.server.v0_3.messages import with_answer, with_question
+from h2o_client.server.v0_3.message_list import with_answer, with_question
 from h2o_client.wire.events import Failure, Status, Title
 
 

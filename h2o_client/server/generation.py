@@ -16,7 +16,7 @@ import msgspec
 
 from h2o_client.errors import GenerationError
 from h2o_client.server.engine import AnswerCut, Engine, Turn, prompt_of
-from h2o_client.server.log import log_failure
+from h2o_client.server.failure_log import log_failure
 from h2o_client.wire.events import Failure, Final, Token
 
 

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from h2o_client.server.log import log_failure
+from h2o_client.server.failure_log import log_failure
 from h2o_client.wire import pagedata
 from h2o_client.wire.pagedata import Node
 
@@ -18,7 +18,7 @@ from h2o_client.wire.pagedata import Node
 class Refusal(Exception):
     """A route's error: JSON, or a page for who asks for HTML. ``retry_after`` is in seconds.
 
-    Where nothing is ``said``, the generation has its words for that.
+    Where nothing is ``said``, the dialect has its own words for that.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ import msgspec
 from h2o_client.errors import ConfigurationError
 from h2o_client.printable import printable
 from h2o_client.server.engine import AnswerCut, EngineFailure, Turn
-from h2o_client.server.log import logger
+from h2o_client.server.failure_log import logger
 from h2o_client.server.sampling import Sampling, read_sampling
 from h2o_client.wire import json, sse
 from h2o_client.wire.events import Final, Token

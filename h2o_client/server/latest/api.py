@@ -8,8 +8,8 @@ import msgspec
 
 from h2o_client.server.records import Conversation, Shared
 from h2o_client.server.v0_9_6 import api
-from h2o_client.server.v0_9_6.documents import Document
-from h2o_client.server.v0_9_6.settings import Preferences
+from h2o_client.server.v0_9_6.preferences import Preferences
+from h2o_client.server.v0_9_6.response_documents import Document
 from h2o_client.wire.pagedata import UNDEFINED
 
 

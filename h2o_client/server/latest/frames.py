@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from h2o_client.server.latest.event_stream import Frames
-from h2o_client.server.latest.log import Log
-from h2o_client.server.latest.logs import Logs
+from h2o_client.server.latest.run_logs import Log, Logs
 from h2o_client.server.store import Store
 from h2o_client.wire.runlog import write_end, write_update
 from h2o_client.wire.sse import write_comment, write_event

@@ -22,14 +22,13 @@ from h2o_client.server.latest import frames
 from h2o_client.server.latest.api import Api
 from h2o_client.server.latest.bodies import Question, expect_elicited, read_stop
 from h2o_client.server.latest.event_stream import EventStream
-from h2o_client.server.latest.log import Log
-from h2o_client.server.latest.logs import Logs
+from h2o_client.server.latest.run_logs import Log, Logs
 from h2o_client.server.latest.stops import Stops
 from h2o_client.server.records import Conversation, Message
 from h2o_client.server.replies import Refusal
 from h2o_client.server.store import Store
 from h2o_client.server.v0_9_6 import api as v0_9_6_api
-from h2o_client.server.v0_9_6 import bodies, conversations, tree
+from h2o_client.server.v0_9_6 import bodies, stored_conversations, tree
 from h2o_client.server.v0_9_6.runs import Run
 from h2o_client.wire import superjson
 
@@ -67,7 +66,7 @@ class Routes(v0_9_6.Routes):
     # Runs
 
     async def stream(self, request: Request) -> ASGIApp:
-        found = conversations.own(self._store, request)
+        found = stored_conversations.own(self._store, request)
         generation_id = _query(request, "generationId")
         log = self._logs.find(found.id, generation_id)
         if log is not None:
@@ -82,13 +81,15 @@ class Routes(v0_9_6.Routes):
         return EventStream(said, seconds=self._store.limits.log_seconds)
 
     async def stop(self, request: Request) -> Response:
-        found = conversations.own(self._store, request)
+        found = stored_conversations.own(self._store, request)
         asked = await read_stop(request)
         await self._stops.stop(found.id, self._runs.of(found.id), asked)
         return Response()
 
     async def elicitation(self, request: Request) -> Response:
-        conversations.own(self._store, request, malformed=Refusal(404, "Conversation not found"))
+        stored_conversations.own(
+            self._store, request, malformed=Refusal(404, "Conversation not found")
+        )
         await expect_elicited(request)
         # There are no tools here, and so nothing that one of them has asked.
         raise Refusal(404, "Unknown elicitation.")

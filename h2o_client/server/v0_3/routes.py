@@ -24,10 +24,10 @@ from h2o_client.server.generation import Generations
 from h2o_client.server.records import Conversation, Message, Shared, parse_id
 from h2o_client.server.replies import NO_ACCESS, Refusal
 from h2o_client.server.store import Store
-from h2o_client.server.v0_3 import pages
+from h2o_client.server.v0_3 import page_nodes
 from h2o_client.server.v0_3.answer import Answer, Title
 from h2o_client.server.v0_3.bodies import Creation, Question, Renaming, Vote
-from h2o_client.server.v0_3.messages import with_answer, with_question
+from h2o_client.server.v0_3.message_list import with_answer, with_question
 from h2o_client.wire.pagedata import Data, Failed, Node, Skipped
 
 _SUMMARIZE = "Please summarize the following message as a single sentence of less than 5 words:\n"
@@ -104,7 +104,7 @@ class Routes:
         shared = self._store.shared(request.path_params["id"])
         page: Data | Failed = Failed(404, "Conversation not found")
         if shared is not None:
-            page = pages.conversation_page(shared)
+            page = page_nodes.conversation_page(shared)
         return _page_data(request, [self._layout(request), page])
 
     async def shared(self, request: Request) -> Response:
@@ -215,7 +215,7 @@ class Routes:
         conversation = self._conversation(request)
         if not request.query_params.get("prompt", "").strip():
             raise Refusal()
-        steps = pages.search_steps(self._store.note_search(conversation))
+        steps = page_nodes.search_steps(self._store.note_search(conversation))
 
         async def documents() -> AsyncIterator[bytes]:
             for each in steps:
@@ -310,7 +310,7 @@ class Routes:
 
     def _layout(self, request: Request) -> Data:
         session = request.state.session
-        return pages.layout(
+        return page_nodes.layout(
             self._store.conversations(session),
             self._store.settings(session),
             model=self._model,
@@ -324,7 +324,7 @@ class Routes:
             return Failed(500, "Internal Error")
         found = self._store.conversation(request.state.session, conversation_id)
         if found is not None:
-            return pages.conversation_page(found)
+            return page_nodes.conversation_page(found)
         if self._store.exists(conversation_id):
             return Failed(403, NO_ACCESS)
         return Failed(404, "Conversation not found.")

@@ -16,9 +16,9 @@ from h2o_client.server.bodies import read_json
 from h2o_client.server.records import Conversation, Shared, parse_id
 from h2o_client.server.replies import NO_ACCESS, Refusal
 from h2o_client.server.store import Store
-from h2o_client.server.v0_9_6 import conversations, documents, settings
+from h2o_client.server.v0_9_6 import preferences, response_documents, stored_conversations
 from h2o_client.server.v0_9_6.bodies import Change, Import
-from h2o_client.server.v0_9_6.settings import Preferences
+from h2o_client.server.v0_9_6.preferences import Preferences
 from h2o_client.wire import pagedata, superjson
 
 _PAGE = 30
@@ -79,11 +79,11 @@ class Api:
     async def user_v2(self, request: Request) -> Response:
         return _super(None)
 
-    def _model_entry(self) -> documents.Document:
-        return documents.model(self._model)
+    def _model_entry(self) -> response_documents.Document:
+        return response_documents.model(self._model)
 
-    def _model_in_full(self) -> documents.Document:
-        return documents.model_in_full(self._model, self._parameters)
+    def _model_in_full(self) -> response_documents.Document:
+        return response_documents.model_in_full(self._model, self._parameters)
 
     # Settings
 
@@ -91,7 +91,7 @@ class Api:
         if request.method == "POST":
             return await self.save_settings(request)
         kept = self._store.settings(request.state.session)
-        return _super(settings.shown(kept, self.preferences, model=self._model))
+        return _super(preferences.shown(kept, self.preferences, model=self._model))
 
     async def save_settings(self, request: Request) -> Response:
         asked = await read_json(request, self.preferences)
@@ -111,21 +111,25 @@ class Api:
             self._store.delete_all(request.state.session)
             return Response()
         page, _ = self._page(request)
-        return _plain([documents.entry(each) for each in page])
+        return _plain([response_documents.entry(each) for each in page])
 
     async def conversations_v2(self, request: Request) -> Response:
         if request.method == "DELETE":
             return _super(self._store.delete_all(request.state.session))
         page, more = self._page(request)
-        return _super({"conversations": [documents.entry(each) for each in page], "hasMore": more})
+        return _super(
+            {"conversations": [response_documents.entry(each) for each in page], "hasMore": more}
+        )
 
     async def copy_v2(self, request: Request) -> Response:
         asked = await read_json(request, Import, unfit="Missing shareId")
-        made = conversations.copied(self._store, request.state.session, asked.share_id)
+        made = stored_conversations.copied(self._store, request.state.session, asked.share_id)
         return _super({"conversationId": made.id})
 
     async def conversation(self, request: Request) -> Response:
-        return _plain(documents.conversation(conversations.own(self._store, request)))
+        return _plain(
+            response_documents.conversation(stored_conversations.own(self._store, request))
+        )
 
     async def conversation_v2(self, request: Request) -> Response:
         if request.method in ("GET", "HEAD"):
@@ -133,31 +137,33 @@ class Api:
         if request.method == "PATCH":
             await self.change(request, v2=True)
         else:
-            found = conversations.own(self._store, request, malformed=_malformed())
+            found = stored_conversations.own(self._store, request, malformed=_malformed())
             self._store.delete(found.session, found.id)
         return _super({"success": True})
 
-    def tree(self, found: Conversation | Shared) -> documents.Document:
+    def tree(self, found: Conversation | Shared) -> response_documents.Document:
         """The document of a conversation."""
-        return documents.conversation_tree(found)
+        return response_documents.conversation_tree(found)
 
     async def change(self, request: Request, *, v2: bool = False) -> None:
         """Give the conversation of the path another title. Raises `Refusal`."""
         asked = await read_json(request, Change)
         title = asked.title if v2 or not isinstance(asked.title, str) else asked.title.strip()
-        named = isinstance(title, str) and 1 <= len(title) <= conversations.LONGEST_TITLE
+        named = isinstance(title, str) and 1 <= len(title) <= stored_conversations.LONGEST_TITLE
         if title is not UNSET and not named:
             raise Refusal(400, _NO_TITLE) if v2 else Refusal()
         if asked.model not in (UNSET, self._model):
             raise Refusal(400, "Invalid model ID") if v2 else Refusal()
-        found = conversations.own(self._store, request, malformed=_malformed() if v2 else None)
+        found = stored_conversations.own(
+            self._store, request, malformed=_malformed() if v2 else None
+        )
         if isinstance(title, str):
-            self._store.rename(found.session, found.id, conversations.clean(title))
+            self._store.rename(found.session, found.id, stored_conversations.clean(title))
 
     def _shown(self, request: Request) -> Conversation | Shared:
         asked = request.path_params["id"]
-        if len(asked) == conversations.SHARE_ID_LENGTH:
-            return conversations.shared(self._store, asked)
+        if len(asked) == stored_conversations.SHARE_ID_LENGTH:
+            return stored_conversations.shared(self._store, asked)
         try:
             conversation_id = parse_id(asked)
         except ValueError:

@@ -22,7 +22,7 @@ from h2o_client.server.generation import Generations
 from h2o_client.server.records import Conversation, Message, Shared, Update, now
 from h2o_client.server.replies import Refusal
 from h2o_client.server.store import Store
-from h2o_client.server.v0_9_6 import conversations, files, tree
+from h2o_client.server.v0_9_6 import files, stored_conversations, tree
 from h2o_client.server.v0_9_6.account import Account
 from h2o_client.server.v0_9_6.answer import Answer
 from h2o_client.server.v0_9_6.api import Api
@@ -108,9 +108,9 @@ class Routes:
             raise Refusal(400, _INVALID)
         session = request.state.session
         if asked.from_share is UNSET:
-            made = conversations.created(self._store, session, asked)
+            made = stored_conversations.created(self._store, session, asked)
         else:
-            made = conversations.copied(self._store, session, str(asked.from_share))
+            made = stored_conversations.copied(self._store, session, str(asked.from_share))
         return JSONResponse({"conversationId": made.id, **self._also_created(made)})
 
     async def conversation(self, request: Request) -> ASGIApp:
@@ -120,17 +120,17 @@ class Routes:
             await self._api.change(request)
             return Response()
         if request.method == "DELETE":
-            found = conversations.own(self._store, request)
+            found = stored_conversations.own(self._store, request)
             self._store.delete(found.session, found.id)
             return Response()
         return self._opened(request)
 
     async def stop(self, request: Request) -> Response:
-        await self._generations.stop(conversations.own(self._store, request).id)
+        await self._generations.stop(stored_conversations.own(self._store, request).id)
         return Response()
 
     async def share(self, request: Request) -> Response:
-        shared = self._store.share(conversations.own(self._store, request))
+        shared = self._store.share(stored_conversations.own(self._store, request))
         return JSONResponse({"shareId": shared.id})
 
     async def output(self, request: Request) -> Response:
@@ -150,9 +150,9 @@ class Routes:
         return replies.page(found.title, *said)
 
     def _shown(self, request: Request) -> Conversation | Shared:
-        if len(request.path_params["id"]) == conversations.SHARE_ID_LENGTH:
-            return conversations.shared(self._store, request.path_params["id"])
-        return conversations.own(self._store, request)
+        if len(request.path_params["id"]) == stored_conversations.SHARE_ID_LENGTH:
+            return stored_conversations.shared(self._store, request.path_params["id"])
+        return stored_conversations.own(self._store, request)
 
     def _also_created(self, made: Conversation) -> Mapping[str, object]:
         """What else a creation answers."""
@@ -161,7 +161,7 @@ class Routes:
     # Messages
 
     async def _answer(self, request: Request) -> ASGIApp:
-        conversation = conversations.own(self._store, request)
+        conversation = stored_conversations.own(self._store, request)
         self._store.expect_message(conversation)
         try:
             form = await read_form(request)
@@ -169,7 +169,7 @@ class Routes:
             raise Refusal() from None
         asked = read_question(form, self.question)
         # Read again: what has been said meanwhile is part of it.
-        conversation = conversations.own(self._store, request)
+        conversation = stored_conversations.own(self._store, request)
         branch = self._branch(conversation, asked, form)
         title = self._title(conversation, branch)
         run = self._begin(conversation, branch, title)
@@ -200,13 +200,13 @@ class Routes:
 
     def _title(self, conversation: Conversation, branch: tree.Branch) -> str:
         # The first message's title, or none.
-        if conversation.title != conversations.NEW:
+        if conversation.title != stored_conversations.NEW:
             return ""
         messages = (*conversation.messages, *branch.added)
         first = next(each.content for each in messages if each.sender == "user")
         own = getattr(self._engine, "title", None)
         made = str(own(first)) if own is not None else " ".join(first.split()[:5])
-        return conversations.clean(made)[: conversations.LONGEST_TITLE]
+        return stored_conversations.clean(made)[: stored_conversations.LONGEST_TITLE]
 
 
 _INVALID = "Invalid request"

@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from h2o_client.server.engine import Turn
+from h2o_client.server.failure_log import log_failure
 from h2o_client.server.generation import Cut, Generation, Generations, Refused
-from h2o_client.server.log import log_failure
 from h2o_client.server.race import Overtaken, unless
 from h2o_client.server.records import Update
 from h2o_client.server.v0_9_6.account import Account
