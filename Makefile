@@ -35,10 +35,10 @@ test: .venv-test/installed
 	.venv-test/bin/python -m pytest --numprocesses 4 --dist worksteal --cov --cov-report term
 
 soak: .venv-test/installed
-	SOAK=full .venv-test/bin/python -m pytest tests/soak tests/test_resumption.py tests/test_notebook_html.py
+	SOAK=full .venv-test/bin/python -m pytest tests/soak tests/answer/test_resume.py tests/notebook/test_html.py
 	SOAK=full .venv-test/bin/python -m pytest -m hypothesis
 
-# pyenv's Pythons are found without being made global; ARGS="-e py313 -- tests/test_reply.py" runs a part.
+# pyenv's Pythons are found without being made global; ARGS="-e py313 -- tests/answer/test_reply.py" runs a part.
 matrix: .venv-matrix/installed
 	PATH="$$(printf '%s:' $$HOME/.pyenv/versions/3.1*/bin)$$PATH" .venv-matrix/bin/tox run $(ARGS)
 

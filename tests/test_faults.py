@@ -11,7 +11,6 @@ import threading
 import tracemalloc
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from typing import Any
@@ -23,7 +22,6 @@ from fake_chatui import FakeChatUi
 from fake_checks import MESSAGE
 from faults import EVENTS, FAULTS, LINES, Fault, Language, Scene, flood
 from h2o_client import (
-    Answer,
     AsyncH2oSession,
     AuthenticationError,
     ConfigurationError,
@@ -41,17 +39,13 @@ from h2o_client.backend.backend import Backend
 from h2o_client.transport.call import Call
 from h2o_client.transport.response import Response
 from local_service import at_once
-from proxies import LoggingProxy, SocksProxy
+from obstacles import CREATION, MODELS, OBSTACLES, SETTINGS, asked, never, on_the_way, reset
 from scripted import (
-    AtAccept,
     Exchange,
     Script,
     ScriptedServer,
-    certificates,
     hang_up,
-    hang_up_rudely,
     refusing_port,
-    unaccepted_port,
 )
 
 pytestmark = pytest.mark.usefixtures("leaks_nothing", "reads_back_soon")
@@ -72,27 +66,6 @@ def paused(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     monkeypatch.setattr(Call, "pause", noted)
     return seconds
-
-
-def asked(face: str, url: str, scene: Scene, timeout: Any = None, **client: Any) -> Answer:
-    """The answer through that face; what has been read of it is in the scene meanwhile."""
-    if face == "blocking":
-        with H2oSession(url, **client) as session:
-            reply = session.stream("Hi", timeout=timeout)
-            for token in reply:
-                scene.text += token
-            return reply.read()
-
-    async def ask() -> Answer:
-        async with (
-            AsyncH2oSession(url, **client) as session,
-            session.stream("Hi", timeout=timeout) as reply,
-        ):
-            async for token in reply:
-                scene.text += token
-            return await reply.read()
-
-    return anyio.run(ask, backend=face)
 
 
 @pytest.mark.parametrize(
@@ -127,10 +100,6 @@ def test_a_fault_has_its_name_and_nothing_is_lost_or_sent_twice(
         assert len(server.stops) == fault.stops
         assert server.conversations == {}
         assert elsewhere.connections == 0
-
-
-def never(exchange: Exchange) -> None:
-    raise AssertionError(f"nobody may talk to this server: {exchange.request}")
 
 
 @every_face
@@ -219,188 +188,6 @@ def check_error(error: H2oError, fault: Fault, scene: Scene) -> None:
 
 
 # What happens before a message is sent
-
-Opened = tuple[str, dict[str, Any], ScriptedServer | None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Obstacle:
-    """What is in the way; ``open`` gives the address, the client's arguments, and the server."""
-
-    open: Callable[[ExitStack], Opened]
-    error: type[H2oError]
-    says: str = ""
-    resendable: bool | None = True
-    creations: int = 0
-
-
-def refused(stack: ExitStack) -> Opened:
-    return f"http://127.0.0.1:{stack.enter_context(refusing_port())}", {}, None
-
-
-def unknown_name(stack: ExitStack) -> Opened:
-    return "http://no-such-host.invalid", {}, None
-
-
-def never_accepted(stack: ExitStack) -> Opened:
-    port = stack.enter_context(unaccepted_port(full=True))
-    return f"http://127.0.0.1:{port}", {"timeout": Timeouts(connect=0.2)}, None
-
-
-def tls(which: str) -> Callable[[ExitStack], Opened]:
-    def opened(stack: ExitStack) -> Opened:
-        certs = certificates()
-        server = stack.enter_context(ScriptedServer(never, tls=getattr(certs, which)))
-        return server.url, {"verify": certs.ca}, server
-
-    return opened
-
-
-def plain_where_tls_is_meant(stack: ExitStack) -> Opened:
-    def plain(exchange: Exchange) -> None:
-        exchange.receive()
-        exchange.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        exchange.cut()
-
-    server = stack.enter_context(ScriptedServer(AtAccept(plain)))
-    return server.url.replace("http:", "https:"), {}, server
-
-
-def tls_where_plain_is_meant(stack: ExitStack) -> Opened:
-    server = stack.enter_context(ScriptedServer(never, tls=certificates().server))
-    return server.url.replace("https:", "http:"), {}, server
-
-
-def accepts_and(script: AtAccept) -> Callable[[ExitStack], Opened]:
-    def opened(stack: ExitStack) -> Opened:
-        server = stack.enter_context(ScriptedServer(script))
-        return server.url, {}, server
-
-    return opened
-
-
-def proxy(kind: str, *, over_tls: bool) -> Callable[[ExitStack], Opened]:
-    """A proxy that fails in that way, on the way to a server that is well."""
-
-    def opened(stack: ExitStack) -> Opened:
-        certs = certificates()
-        server = stack.enter_context(ScriptedServer(never, tls=certs.server if over_tls else None))
-        if kind == "refuses":
-            url = f"http://me:pass@127.0.0.1:{stack.enter_context(refusing_port())}"
-        elif kind == "cuts":
-            url = stack.enter_context(ScriptedServer(hang_up)).url
-        elif kind == "wants another login":
-            url = stack.enter_context(LoggingProxy(login=("me", "other"))).url
-        elif kind == "socks":
-            url = stack.enter_context(SocksProxy(failing=True)).url
-        else:
-            url = stack.enter_context(LoggingProxy(failing=True)).url
-        return server.url, {"proxy": url, "verify": certs.ca}, server
-
-    return opened
-
-
-def on_the_way(
-    words: str, script: Script, version: str = "0.10.0"
-) -> Callable[[ExitStack], Opened]:
-    """A server that is well, but for the requests of that kind."""
-
-    def before(exchange: Exchange) -> bool:
-        request = exchange.request
-        if re.fullmatch(words, f"{request.method} {request.path}") is None:
-            return False
-        script(exchange)
-        return True
-
-    def opened(stack: ExitStack) -> Opened:
-        server = stack.enter_context(FakeChatUi(version, before=before))
-        return server.url, {}, server
-
-    return opened
-
-
-def reset(exchange: Exchange) -> None:
-    exchange.reset()
-
-
-def answer(status: int, body: bytes = b'{"message":"no"}') -> Script:
-    return lambda exchange: exchange.answer(status, body, "application/json")
-
-
-MODELS = "GET /api/models"
-SETTINGS = "POST /settings"
-CREATION = "POST /conversation"
-HTML = b"<!doctype html><title>Please wait</title>"
-
-OBSTACLES = {
-    "refused": Obstacle(open=refused, error=TransportError, says="server running"),
-    "a name nobody knows": Obstacle(open=unknown_name, error=TransportError, says="looked up"),
-    "never accepted": Obstacle(open=never_accepted, error=TransportTimeout, says="connect="),
-    "accepted and closed": Obstacle(open=accepts_and(hang_up), error=TransportError),
-    "accepted and reset": Obstacle(open=accepts_and(hang_up_rudely), error=TransportError),
-    "an authority nobody trusts": Obstacle(
-        open=tls("untrusted"), error=TransportError, says="not trusted"
-    ),
-    "a certificate for another host": Obstacle(
-        open=tls("other_host"), error=TransportError, says="not trusted"
-    ),
-    "https to a plain server": Obstacle(
-        open=plain_where_tls_is_meant, error=TransportError, says="Is it https"
-    ),
-    "http to a server with TLS": Obstacle(open=tls_where_plain_is_meant, error=TransportError),
-    "a proxy that refuses": Obstacle(
-        open=proxy("refuses", over_tls=False), error=TransportError, says="proxy"
-    ),
-    "a proxy that refuses, with TLS": Obstacle(
-        open=proxy("refuses", over_tls=True), error=TransportError, says="proxy"
-    ),
-    "a proxy that cuts": Obstacle(open=proxy("cuts", over_tls=False), error=TransportError),
-    "a proxy that cuts, with TLS": Obstacle(
-        open=proxy("cuts", over_tls=True), error=TransportError, says="proxy"
-    ),
-    "a proxy without the login": Obstacle(
-        open=proxy("wants another login", over_tls=False), error=TransportError, says="proxy="
-    ),
-    "a proxy without the login, with TLS": Obstacle(
-        open=proxy("wants another login", over_tls=True), error=TransportError, says="proxy"
-    ),
-    "a proxy that gets nowhere": Obstacle(open=proxy("502", over_tls=False), error=ServerError),
-    "a proxy that gets nowhere, with TLS": Obstacle(
-        open=proxy("502", over_tls=True), error=TransportError, says="proxy"
-    ),
-    "a socks proxy that fails": Obstacle(open=proxy("socks", over_tls=False), error=TransportError),
-    "a page in place of a server": Obstacle(
-        open=on_the_way(".*", answer(200, HTML)), error=ConfigurationError, resendable=None
-    ),
-    "models that are reset": Obstacle(open=on_the_way(MODELS, reset), error=TransportError),
-    "models nested too deeply": Obstacle(
-        open=on_the_way(MODELS, answer(200, b"[" * 100_000)),
-        error=ConfigurationError,
-        resendable=None,
-    ),
-    "settings that are reset": Obstacle(open=on_the_way(SETTINGS, reset), error=TransportError),
-    "settings with a 401": Obstacle(
-        open=on_the_way(SETTINGS, answer(401)), error=AuthenticationError
-    ),
-    "settings with a 500": Obstacle(open=on_the_way(SETTINGS, answer(500)), error=ServerError),
-    "settings that are a page": Obstacle(
-        open=on_the_way(SETTINGS, answer(200, HTML)), error=ProtocolError
-    ),
-    "a creation that is reset": Obstacle(
-        open=on_the_way(CREATION, reset), error=TransportError, creations=1
-    ),
-    "a creation with a 429": Obstacle(
-        open=on_the_way(CREATION, answer(429)), error=RateLimitError, creations=1
-    ),
-    "a creation that says nothing": Obstacle(
-        open=on_the_way(CREATION, answer(200, b"{}")), error=ProtocolError, creations=1
-    ),
-    "a creation with an id that leaves its place": Obstacle(
-        open=on_the_way(CREATION, answer(200, b'{"conversationId":"../settings?a=b"}')),
-        error=ProtocolError,
-        creations=1,
-    ),
-}
 
 
 @every_face

@@ -59,7 +59,11 @@ def broken_off(client: H2oSession) -> None:
 def test_an_interrupt_at_any_line_holds_nobody_up_and_leaves_nothing(version: str) -> None:
     # In a program of its own, whose main thread is interrupted.
     command = [sys.executable, __file__, version]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    # It imports the fakes, as this one does.
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ended = subprocess.run(
+        command, capture_output=True, text=True, timeout=110, check=False, env=env
+    )
     assert ended.returncode == 0, ended.stderr
 
 

@@ -22,9 +22,9 @@ from fake_chatui import FakeChatUi
 from fake_checks import MESSAGE, every_generation
 from faults import EVENTS, FAULTS, LINES, Language, Scene
 from h2o_client import AsyncH2oSession, AsyncReply, H2o, H2oError, H2oSession, Message, ServerError
+from obstacles import OBSTACLES, asked
 from proxies import LoggingProxy, SocksProxy
 from scripted import Exchange, ScriptedServer, certificates, refusing_port
-from test_faults import OBSTACLES, asked
 
 COOKIE = "c4nary-of-the-cookie"
 BEARER = "c4nary-of-the-token"

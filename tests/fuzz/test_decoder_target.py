@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from decoder import ENDPOINTS, TARGETS, check
 from hypothesis import given
 from hypothesis import strategies as st
 
+from decoder import ENDPOINTS, TARGETS, check
 from recordings import recording
 
 INPUTS = (

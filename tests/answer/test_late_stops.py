@@ -1,0 +1,205 @@
+"""Stops that a busy server handles after their client has given them up: they end the next answer.
+
+The server of August 2026 keeps the mark of a stop that found nothing for five seconds.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import requests
+from requests.cookies import RequestsCookieJar
+
+from cutting import BreakingPath, Cut, How
+from fake_chatui import FakeChatUi
+from fake_checks import check, talking
+from fake_model import Says
+from h2o_client import (
+    AsyncH2oSession,
+    H2oSession,
+    IncompleteAnswerError,
+)
+from h2o_client.server import ScriptedAnswer, serve
+from h2o_client.wire.events import Elicitation, Event, Final, Status, Title, Token, Tool
+from h2o_client.wire.transcript import Transcript, without_stop
+from ways import Way
+
+HELLO, YES = Says(("Hello",)), Says(("Yes", " indeed"))
+
+
+def test_an_answer_that_met_the_mark_of_a_late_stop_is_asked_for_once_more() -> None:
+    # It came back as an empty answer, which looked like a good one.
+    with talking("head", answer=[HELLO, YES, YES, HELLO]) as (server, client):
+        with client.conversation() as chat:
+            chat.chat("one")
+            assert chat.id is not None
+            server.mark(chat.id)
+            reply = chat.stream("two")
+            assert list(reply) == ["Yes", " indeed"]
+            answer = reply.read()
+            assert (answer.text, answer.finish_reason) == ("Yes indeed", "stop")
+            assert answer.message_id == chat.messages()[-1].id
+            assert [each.content for each in chat.messages()[-2:]] == ["", "Yes indeed"]
+            chat.chat("three")
+        turns = [[each[1] for each in prompt.turns] for prompt in server.prompts]
+        # As a retry, and not as a second message.
+        assert turns[1] == turns[2] == ["one", "Hello", "two"]
+        assert turns[3] == ["one", "Hello", "two", "Yes indeed", "three"]
+        assert server.stops == []
+
+
+@pytest.mark.anyio
+async def test_it_is_asked_for_once_more_in_async_code() -> None:
+    with FakeChatUi("head", answer=[HELLO, YES, YES]) as server:
+        async with AsyncH2oSession(server.url) as client, client.conversation() as chat:
+            await chat.chat("one")
+            assert chat.id is not None
+            server.mark(chat.id)
+            assert [token async for token in chat.stream("two")] == ["Yes", " indeed"]
+        check(server)
+
+
+@pytest.mark.parametrize("how", ["end", "reset"])
+@pytest.mark.parametrize("at", [0, 250, 330, 420])
+def test_it_is_asked_for_once_more_over_a_connection_that_breaks(at: int, how: How) -> None:
+    with (
+        FakeChatUi("head", answer=[HELLO, YES, YES]) as server,
+        BreakingPath(server.port, Way([None, Cut(at, how), Cut(at, how)])) as path,
+    ):
+        client = H2oSession(path.url, server_version="latest")
+        with client, client.conversation() as chat:
+            chat.chat("one")
+            assert chat.id is not None
+            server.mark(chat.id)
+            assert chat.chat("two").text == "Yes indeed"
+        check(server)
+        assert len(server.prompts) == 3
+
+
+def test_a_second_empty_answer_is_incomplete() -> None:
+    class Marking(FakeChatUi):
+        def say(self, prompt: object) -> Says:
+            (conversation,) = self.conversations
+            self.mark(conversation)
+            return super().say(prompt)  # type: ignore[arg-type]
+
+    with Marking("head", answer=[YES, YES, YES]) as server:
+        client = H2oSession(server.url)
+        with client, pytest.raises(IncompleteAnswerError, match="first word") as caught:
+            client.chat("Hello")
+        assert len(server.prompts) == 2
+        assert (caught.value.partial, caught.value.resendable) == ("", False)
+        check(server)
+
+
+@pytest.mark.parametrize(
+    ("version", "retries"), [("head", 0), ("0.10.0", 2), ("0.9.6", 2), ("0.9.5", 2)]
+)
+def test_an_empty_answer_that_somebody_else_stopped_is_no_answer(
+    version: str, retries: int
+) -> None:
+    def stops(server: FakeChatUi, conversation_id: str) -> None:
+        server.conversations[conversation_id].run.stopped.set()  # type: ignore[union-attr]
+
+    with FakeChatUi(version, answer=[HELLO, Says((), holds=True)]) as server:
+        client = H2oSession(server.url, max_retries=retries, server_version=version)
+        with client, client.conversation() as chat:
+            chat.chat("one")
+            reply = chat.stream("two")
+            assert chat.id is not None
+            stops(server, chat.id)
+            with pytest.raises(IncompleteAnswerError, match="before its first word"):
+                reply.read()
+        check(server)
+        assert len(server.prompts) == 2
+
+
+def test_what_somebody_else_stopped_behind_a_word_stands_as_stopped() -> None:
+    with talking("head", answer=[Says(("One",), holds=True)]) as (server, client):
+        reply = client.stream("Hello")
+        assert next(reply) == "One"
+        (conversation,) = server.conversations.values()
+        assert conversation.run is not None
+        conversation.run.stopped.set()
+        answer = reply.read()
+        assert (answer.text, answer.finish_reason) == ("One", "stopped")
+        assert len(server.prompts) == 1
+
+
+def test_a_stop_of_ones_own_before_the_first_word_is_no_error() -> None:
+    with talking("head", answer=[Says((), holds=True)]) as (server, client):
+        reply = client.stream("Hello")
+        reply.stop()
+        answer = reply.read()
+        assert (answer.text, answer.finish_reason) == ("", "stopped")
+        assert (len(server.prompts), len(server.stops)) == (1, 1)
+
+
+@pytest.mark.parametrize("end", ["stop", "close"])
+def test_what_is_asked_for_once_more_can_be_stopped(end: str) -> None:
+    with talking("head", answer=[HELLO, YES, Says(("One",), holds=True)]) as (server, client):
+        with client.conversation() as chat:
+            chat.chat("one")
+            assert chat.id is not None
+            server.mark(chat.id)
+            reply = chat.stream("two")
+            assert next(reply) == "One"
+            getattr(reply, end)()
+            assert (list(reply), reply.finish_reason) == ([], "stopped")
+        assert len(server.stops) == 1
+
+
+def test_the_bundled_server_leaves_such_marks(tmp_path: Path) -> None:
+    script = [ScriptedAnswer("Hello"), *[ScriptedAnswer("Yes indeed", delay=1.0)] * 2]
+    with (
+        serve(script, chat_ui="latest") as server,
+        H2oSession(server.url) as client,
+        client.conversation() as chat,
+    ):
+        chat.chat("one")
+        client.save_cookies(tmp_path / "cookies")
+        stop = f"{server.url}/conversation/{chat.id}/stop-generating"
+        requests.post(stop, cookies=_read(tmp_path / "cookies"), timeout=10).raise_for_status()
+        answer = chat.chat("two")
+        assert (answer.text, answer.finish_reason) == ("Yes indeed", "stop")
+        assert [each.content for each in chat.messages()[-2:]] == ["", "Yes indeed"]
+
+
+def _read(path: Path) -> RequestsCookieJar:
+    jar = RequestsCookieJar()
+    name, value = path.read_text().split("\n")[-2].split("\t")[-2:]
+    jar.set(name, value)
+    return jar
+
+
+STOP = Final("", interrupted=True)
+
+
+@pytest.mark.parametrize(
+    ("before", "events", "expected"),
+    [
+        ([], [STOP], True),
+        ([Status("started"), Title("T")], [Status("keepAlive"), STOP], True),
+        ([Token("")], [Token("</s>", special=True), Final(interrupted=True)], True),
+        ([], [Final("", interrupted=False)], False),
+        ([], [Final("", interrupted=None)], False),
+        ([], [Final("a", interrupted=True)], False),
+        ([], [Token("a"), STOP], False),
+        ([Token("a")], [STOP], False),
+        # What a tool has done would be done twice.
+        ([Tool("call", "n", {})], [STOP], False),
+        ([], [Tool("call", "n", {}), STOP], False),
+        ([Elicitation(id="e", state="request")], [STOP], False),
+        ([], [Token("a")], False),
+        ([], [], False),
+    ],
+)
+def test_an_answer_that_was_stopped_unsaid(
+    before: list[Event], events: list[Event], expected: bool
+) -> None:
+    transcript = Transcript()
+    transcript.add(before)
+    assert transcript.is_stopped_unsaid(events) is expected
+    if expected:
+        assert without_stop(events) == events[:-1]

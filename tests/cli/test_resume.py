@@ -1,0 +1,338 @@
+"""``h2o-chat resume``: an answer whose program was killed, or whose connection broke."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import fake_model
+import fake_server
+from fake_chatui import FakeChatUi
+from fake_model import Says
+from h2o_client.answer.server_run import ResumeToken
+from h2o_client.cli import run
+from h2o_client.cli.resume_command import resume
+from h2o_client.cli.saved_answers import Record
+from local_service import PATIENCE
+from programs import start
+from proxies import LoggingProxy
+from scripted import refusing_port
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+ANSWER = Says(("one", " two", " three"), holds=True, rest=(" four", " five"))
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    return tmp_path / "h2o-chat"
+
+
+@pytest.fixture
+def server() -> Iterator[FakeChatUi]:
+    """A server on which an answer goes on whose reader was killed."""
+    with FakeChatUi("head", answer=[ANSWER]) as server:
+        asking(server)
+        server.released.set()
+        yield server
+
+
+def asking(
+    server: FakeChatUi, *, killed: bool = True, into: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """A program that has printed the beginning of an answer."""
+    if into is not None:
+        return _writing(server, into)
+    program = start(
+        [sys.executable, "-m", "h2o_client", "--url", server.url, "Count"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+    )
+    assert program.stdout is not None
+    assert program.stdout.read(13) == b"one two three"
+    if killed:
+        program.kill()
+        program.wait()
+        program.stdout.close()
+    return program
+
+
+def _writing(server: FakeChatUi, path: Path) -> subprocess.Popen[bytes]:
+    """The same into a file; the program is killed once that and its note of it are there."""
+    with open(path, "wb") as file:
+        program = start(
+            [sys.executable, "-m", "h2o_client", "--url", server.url, "Count"],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            cwd=ROOT,
+        )
+    end = time.monotonic() + PATIENCE
+    while path.read_bytes() != b"one two three" or not _is_noted(path.parent, 13):
+        assert time.monotonic() < end
+    program.kill()
+    program.wait()
+    return program
+
+
+def _is_noted(home: Path, printed: int) -> bool:
+    return any(
+        msgspec.json.decode(path.read_bytes(), type=Record).printed == printed
+        for path in (home / "h2o-chat").glob("answer-*.json")
+    )
+
+
+def change(folder: Path, **changes: Any) -> None:
+    """Has something else be kept."""
+    (path,) = folder.glob("*.json")
+    found = msgspec.json.decode(path.read_bytes(), type=Record)
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(found, **changes)))
+
+
+def examples() -> list[str]:
+    _, _, lines = (resume.help or "").partition("Examples:\n")
+    return [line.strip() for line in lines.splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("example", examples())
+def test_an_example_works(server: FakeChatUi, example: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-c", example],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}"},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_whole_answer_is_printed_and_nothing_is_left(
+    server: FakeChatUi, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["resume"]) == 0
+    assert capsys.readouterr().out == "one two three four five\n"
+    assert list(folder.iterdir()) == []
+    assert server.conversations == {}
+
+
+def test_the_rest_is_what_was_not_printed(
+    server: FakeChatUi, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(folder, printed=7)
+    assert run(["resume", "--rest"]) == 0
+    assert capsys.readouterr().out == " three four five\n"
+
+
+def test_a_file_that_a_killed_program_wrote_gets_the_rest_and_no_word_twice(
+    folder: Path, tmp_path: Path
+) -> None:
+    written = tmp_path / "answer.txt"
+    with FakeChatUi("head", answer=[ANSWER]) as server:
+        program = asking(server, into=written)
+        server.released.set()
+        done = subprocess.run(
+            [sys.executable, "-m", "h2o_client", "resume", "--rest"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=True,
+            cwd=ROOT,
+            timeout=PATIENCE,
+        )
+    assert program.returncode == -9
+    assert done.stdout == b" four five\n"
+    assert written.read_bytes() + done.stdout == b"one two three four five\n"
+
+
+def test_an_interrupt_leaves_it_at_work(folder: Path) -> None:
+    with FakeChatUi("head", answer=[ANSWER]) as server:
+        asking(server)
+        program = start(
+            [sys.executable, "-m", "h2o_client", "resume"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            cwd=ROOT,
+        )
+        assert program.stdout is not None
+        with program.stdout:
+            assert program.stdout.read(13) == b"one two three"
+            program.send_signal(signal.SIGINT)
+            assert program.wait(PATIENCE) == 130
+        assert len(server.conversations) == 1
+        server.released.set()
+        assert run(["resume"]) == 0
+        assert server.conversations == {}
+    assert list(folder.iterdir()) == []
+
+
+def test_in_a_chat_it_is_a_slash_command(server: FakeChatUi) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "h2o_client", "chat", "--url", server.url],
+        input="/resume\n",
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        cwd=ROOT,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "one two three four five\n", "")
+
+
+def test_an_answer_that_is_gone_is_forgotten(
+    server: FakeChatUi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.conversations.clear()
+    assert run(["resume"]) == 3
+    assert capsys.readouterr().err.startswith("Error: The server answered 404")
+    assert run(["resume"]) == 2
+    assert "There is no answer that could be gone on with." in capsys.readouterr().err
+
+
+def test_a_server_that_cannot_be_reached_just_now_leaves_it_for_later(
+    server: FakeChatUi, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with refusing_port() as port:
+        assert run(["resume", "--proxy", f"http://127.0.0.1:{port}"]) == 4
+    assert run(["resume"]) == 0
+    assert capsys.readouterr().out == "one two three four five\n"
+
+
+def test_without_an_answer_there_is_nothing_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["resume"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Error: There is no answer that could be gone on with. One is kept")
+    assert "Usage" not in said
+
+
+def test_nothing_is_kept_of_an_answer_that_ended(folder: Path) -> None:
+    with FakeChatUi("head") as server:
+        done = subprocess.run(
+            [sys.executable, "-m", "h2o_client", "--url", server.url, "Count"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            cwd=ROOT,
+            timeout=PATIENCE,
+        )
+    assert done.returncode == 0
+    assert list(folder.iterdir()) == []
+
+
+def test_a_server_that_keeps_no_answers_leaves_no_trace(folder: Path) -> None:
+    with FakeChatUi("0.9.4") as server:
+        subprocess.run(
+            [sys.executable, "-m", "h2o_client", "--url", server.url, "Count"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=True,
+            cwd=ROOT,
+            timeout=PATIENCE,
+        )
+    assert not folder.exists()
+
+
+def test_two_that_are_cut_short_are_gone_on_with_one_after_the_other(
+    server: FakeChatUi, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FakeChatUi("head", answer=[ANSWER]) as other:
+        program = asking(other)
+        other.released.set()
+        assert run(["resume"]) == 0
+        assert other.conversations == {}
+        assert len(server.conversations) == 1
+        assert run(["resume"]) == 0
+        program.wait()
+    assert capsys.readouterr().out == "one two three four five\n" * 2
+    assert list(folder.iterdir()) == []
+    assert server.conversations == {}
+
+
+def test_one_that_another_program_prints_is_left_to_it(
+    server: FakeChatUi, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FakeChatUi("head", answer=[ANSWER]) as other:
+        program = asking(other, killed=False)
+        assert run(["resume"]) == 0
+        assert server.conversations == {}
+        assert run(["resume"]) == 2
+        assert "is just being given to another program" in capsys.readouterr().err
+        assert len(list(folder.glob("*.json"))) == 1
+        other.released.set()
+        assert program.stdout is not None
+        with program.stdout:
+            assert program.stdout.read() == b" four five\n"
+        assert program.wait(PATIENCE) == 0
+    assert list(folder.iterdir()) == []
+
+
+def test_without_its_cookie_it_says_so(
+    server: FakeChatUi, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (path,) = folder.glob("*.json")
+    cookies = msgspec.json.decode(path.read_bytes(), type=Record).cookies
+    change(folder, cookies=())
+    assert run(["resume"]) == 2
+    said = capsys.readouterr().err
+    assert f"cookie was not kept with the answer at {server.url}" in said
+    assert "--cookie NAME=VALUE" in said
+    assert run(["resume", "--cookie", f"{cookies[0].name}={cookies[0].value}"]) == 0
+    assert capsys.readouterr().out == "one two three four five\n"
+
+
+def in_the_network(folder: Path, port: int, *, given: bool) -> None:
+    """Has the answer be that of a server in the network, which spoke http and set its cookie so."""
+    (path,) = folder.glob("*.json")
+    found = msgspec.json.decode(path.read_bytes(), type=Record)
+    url = f"http://chat.example:{port}"
+    token = ResumeToken.read(found.token)
+    cookies = tuple(
+        msgspec.structs.replace(each, domain="chat.example", secure=False) for each in found.cookies
+    )
+    token = msgspec.structs.replace(token, base_url=url)
+    change(folder, url=url, token=str(token), cookies=cookies, given=given)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_http_in_the_network_needs_consent_for_a_browsers_cookie_only(
+    server: FakeChatUi,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    given: bool,
+) -> None:
+    lasts = fake_model.COOKIE_LASTS.replace("Secure; ", "")
+    monkeypatch.setattr(fake_server, "COOKIE_LASTS", lasts)
+    in_the_network(folder, server.port, given=given)
+    with LoggingProxy(hosts={"chat.example": server.port}) as proxy:
+        words = ["resume", "--proxy", proxy.url]
+        if given:
+            assert run(words) == 2
+            assert "--insecure-cookies" in capsys.readouterr().err
+            words.append("--insecure-cookies")
+        assert run(words) == 0
+    assert capsys.readouterr().out == "one two three four five\n"
+
+
+def test_the_cookie_of_a_chat_is_not_for_another_server(
+    server: FakeChatUi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FakeChatUi("head") as other:
+        done = subprocess.run(
+            [sys.executable, "-m", "h2o_client", "chat", "--url", other.url, "--cookie", "a=mine"],
+            input="/resume\n",
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            cwd=ROOT,
+        )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "one two three four five\n", "")
+    assert not any("mine" in str(each.cookies) for each in server.requests)

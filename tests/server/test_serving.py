@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import ast
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+import h2o_client.server
+from h2o_client.errors import ConfigurationError
+from h2o_client.server import serve
+from h2o_client.wire.events import Final, Token
+from local_service import PATIENCE, at_once
+from visitors import FedEngine, Stream, Visitor, echo
+
+ROOT = Path(h2o_client.server.__file__).parent
+
+
+def test_a_server_listens_when_serve_returns_and_is_gone_afterwards() -> None:
+    before = threading.active_count()
+    with serve(echo) as server:
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", server.url)
+        assert str(server) == server.url
+        assert requests.get(f"{server.url}/__data.json", timeout=PATIENCE).status_code == 200
+    assert threading.active_count() <= before  # an idle thread of an earlier test may have ended
+    with pytest.raises(requests.ConnectionError):
+        requests.get(f"{server.url}/__data.json", timeout=PATIENCE)
+
+
+def test_several_servers_run_side_by_side() -> None:
+    with serve(echo) as one, serve(echo) as other:
+        made = Visitor(one.url, "ada").create()
+        assert Visitor(one.url, "ada").page(made)["messages"] == []
+        assert Visitor(other.url, "ada").layout()["conversations"] == []
+
+
+def test_a_server_can_be_closed_twice() -> None:
+    server = serve(echo)
+    server.close()
+    server.close()
+
+
+def test_closing_stops_what_runs_and_waits_for_the_engine() -> None:
+    engine = FedEngine()
+    with serve(engine) as server:
+        visitor = Visitor(server.url)
+        answer = Stream(visitor, visitor.create())
+        engine.words("one")
+        assert answer.text() == "one"
+    assert engine.ended.is_set()
+    with pytest.raises((OSError, Exception), match=r"IncompleteRead|reset"):
+        answer.rest()
+    answer.close()
+
+
+def test_closing_does_not_wait_for_clients_that_only_keep_their_connection() -> None:
+    with serve(echo) as server, requests.Session() as session:
+        session.get(f"{server.url}/__data.json", timeout=PATIENCE)
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=PATIENCE) as silent:
+            head = "POST /conversation HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n"
+            silent.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode())
+            with at_once():
+                server.close()
+            while silent.recv(1000):  # a request that was seen already is answered
+                pass
+
+
+def test_a_port_that_cannot_be_is_a_configuration_error() -> None:
+    for port in (-1, 65536):
+        with pytest.raises(ConfigurationError, match="no port"):
+            serve(echo, port=port)
+
+
+def test_a_port_that_is_taken_is_an_os_error() -> None:
+    with serve(echo) as server, pytest.raises(OSError, match=r"in use|assigned"):
+        serve(echo, port=int(server.url.rpartition(":")[2]))
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+def test_an_ipv6_address_stands_in_brackets() -> None:
+    try:
+        server = serve(echo, host="::1")
+    except OSError:
+        pytest.skip("no IPv6 loopback here")
+    with server:
+        assert server.url.startswith("http://[::1]:")
+        assert Visitor(server.url).accept().status_code == 200
+
+
+def test_garbage_on_the_socket_is_answered_without_a_word_in_any_log(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with serve(echo) as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=PATIENCE) as client:
+            client.sendall(b"\x16\x03\x01 nonsense\r\n\r\n")
+            assert client.recv(100).startswith(b"HTTP/1.1 400")
+    assert capfd.readouterr() == ("", "")
+
+
+# The engine that serve() loads itself
+
+
+class OwnedEngine:
+    """Stands in for the bundled model."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        engines.append(self)
+
+    def __call__(self, turns: Any, parameters: Any, stopped: Any) -> Iterator[Token | Final]:
+        return echo(turns, parameters, stopped)
+
+    def __enter__(self) -> OwnedEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closed = True
+
+
+engines: list[OwnedEngine] = []
+
+
+@pytest.fixture
+def bundled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[OwnedEngine]]:
+    monkeypatch.setattr("h2o_client.server.serving.LlamaEngine", OwnedEngine)
+    yield engines
+    engines.clear()
+
+
+def test_without_an_engine_the_bundled_model_is_loaded_and_freed(
+    bundled: list[OwnedEngine],
+) -> None:
+    with serve() as server:
+        visitor = Visitor(server.url)
+        made = visitor.create()
+        visitor.ask(made, "Hello")
+        assert visitor.messages(made)[-1] == ("assistant", "Hello")
+        assert not bundled[0].closed
+    assert bundled[0].closed
+
+
+def test_the_model_is_freed_when_the_port_is_taken(bundled: list[OwnedEngine]) -> None:
+    with serve(echo) as server, pytest.raises(OSError, match=r"in use|assigned"):
+        serve(port=int(server.url.rpartition(":")[2]))
+    assert bundled[0].closed
+
+
+# What is imported
+
+
+def test_importing_the_package_loads_none_of_its_extras() -> None:
+    code = (
+        "import sys, h2o_client.server; "
+        "print([name for name in ('starlette', 'uvicorn', 'xllamacpp') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code]
+    printed = subprocess.run(
+        command, cwd=ROOT.parent.parent, capture_output=True, text=True, check=True
+    )
+    assert printed.stdout == "[]\n"
+
+
+def test_all_that_is_public_is_there_and_nothing_else() -> None:
+    for name in h2o_client.server.__all__:
+        assert getattr(h2o_client.server, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        h2o_client.server.nonsense  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_the_server_imports_only_what_it_may() -> None:
+    allowed = {"starlette", "uvicorn", "h11", "msgspec", "xllamacpp", "typing_extensions"}
+    own = tuple(f"h2o_client.{name}" for name in ("server", "wire", "errors", "printable"))
+    for file in ROOT.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                root = name.partition(".")[0]
+                known = root in allowed or root in sys.stdlib_module_names
+                assert known or name.startswith(own), f"{file.name} imports {name}"
+
+
+def test_a_token_needs_no_more_than_its_text() -> None:
+    assert Token("x") == Token(text="x", special=False)
