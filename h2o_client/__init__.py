@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from h2o_client.version import __version__
 
 if TYPE_CHECKING:
-    from h2o_client.aio import AsyncConversation, AsyncH2oSession, AsyncReply
+    from h2o_client.aio.conversation import AsyncConversation
+    from h2o_client.aio.reply import AsyncReply
+    from h2o_client.aio.session import AsyncH2oSession
     from h2o_client.answer.reply import Answer, Reply
     from h2o_client.answer.server_run import Running
     from h2o_client.conversation import Conversation
@@ -119,11 +121,9 @@ __all__ = [
 
 # Where each name is. Importing this package loads nothing: a program pays for what it uses.
 _MODULES = {
-    "h2o_client.aio": (
-        "AsyncConversation",
-        "AsyncH2oSession",
-        "AsyncReply",
-    ),
+    "h2o_client.aio.conversation": ("AsyncConversation",),
+    "h2o_client.aio.reply": ("AsyncReply",),
+    "h2o_client.aio.session": ("AsyncH2oSession",),
     "h2o_client.doctor.steps": ("Check",),
     "h2o_client.conversation": ("Conversation",),
     "h2o_client.errors": (

@@ -18,10 +18,8 @@ from h2o_client.answer.resume import Resumption
 from h2o_client.answer.server_run import ResumeToken, Run
 from h2o_client.answer.storage import AnswerStorage
 from h2o_client.arguments import optional_text, text
-from h2o_client.backend.backend import Backend
 from h2o_client.backend.background import run_shielded
 from h2o_client.backend.cleanup import clean_up_call
-from h2o_client.dialects.dialect import Dialect
 from h2o_client.dialects.documents import is_id
 from h2o_client.errors import ConfigurationError, H2oError
 from h2o_client.messages import Message, Messages
@@ -29,10 +27,13 @@ from h2o_client.options import Options, takes_options
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport.call import Call, Woken
 from h2o_client.transport.locks import Guard
-from h2o_client.wire.request import Request
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
+
+    from h2o_client.backend.backend import Backend
+    from h2o_client.dialects.dialect import Dialect
+    from h2o_client.wire.request import Request
 
 _LONGEST_TITLE = 100
 
@@ -101,10 +102,11 @@ class Conversation:
             if self._closed:
                 raise ConfigurationError("This conversation is closed: begin another one.")
             call = self._new_call()
-            prepare = partial(self._backend.prepared, call)
-            preprompt = self._system if self._backend.steady(prepare, call).has_preprompt else None
-            model = self._backend.model(self._model, call)
-            with self._backend.doubting(call):
+            prepare = partial(self._backend.set_up, call)
+            dialect = self._backend.detector.repeat_if_upgraded(prepare, call)
+            preprompt = self._system if dialect.has_preprompt else None
+            model = self._backend.choose_model(self._model, call)
+            with self._backend.detector.watching(call):
                 self._created(model.id, preprompt, call)
             self._system_said = preprompt is not None
         return self._begun_id()
@@ -166,7 +168,8 @@ class Conversation:
         """
         if self.id is None:
             return []
-        stored = self._backend.steady(partial(self._storage.settled, self.id, self._new_call()))
+        read = partial(self._storage.settled, self.id, self._new_call())
+        stored = self._backend.detector.repeat_if_upgraded(read)
         self.title = stored.title or self.title
         return list(stored.messages)
 
@@ -182,9 +185,9 @@ class Conversation:
         if not title.strip() or len(title) > _LONGEST_TITLE:
             raise ConfigurationError(f"A title has 1 to {_LONGEST_TITLE} characters.")
         conversation_id = self._begun_id()
-        dialect = self._backend.prepared()
-        with self._backend.doubting():
-            self._backend.api.do(dialect.rename(conversation_id, title), feature="Renaming")
+        dialect = self._backend.set_up()
+        with self._backend.detector.watching():
+            self._backend.api.send(dialect.rename(conversation_id, title), feature="Renaming")
         self.title = title
 
     def summarize(self) -> str:
@@ -194,7 +197,7 @@ class Conversation:
         """
         conversation_id = self._begun_id()
         ask = self._settled(conversation_id).summarize(conversation_id)
-        with self._backend.doubting():
+        with self._backend.detector.watching():
             self.title = self._backend.api.fetch(ask)
         return self.title
 
@@ -202,7 +205,7 @@ class Conversation:
         """The URL of a page that shows the conversation, as it is now, to anybody who has it."""
         conversation_id = self._begun_id()
         ask = self._settled(conversation_id).share(conversation_id)
-        with self._backend.doubting():
+        with self._backend.detector.watching():
             shared = self._backend.api.fetch(ask)
         # Whatever address the server gave: without ORIGIN it believes in another scheme or host.
         return f"{self._backend.transport.base_url}/r/{shared}"
@@ -221,9 +224,9 @@ class Conversation:
             if not answers:
                 raise ConfigurationError("There is no answer to vote on yet.")
             message_id = answers[-1]
-        request = self._backend.prepared().vote(conversation_id, message_id, int(score))
-        with self._backend.doubting():
-            self._backend.api.do(request, feature="Voting")
+        request = self._backend.set_up().vote(conversation_id, message_id, int(score))
+        with self._backend.detector.watching():
+            self._backend.api.send(request, feature="Voting")
 
     def delete(self) -> None:
         """Deletes the conversation on the server and closes this. Raises what goes wrong."""
@@ -313,15 +316,16 @@ class Conversation:
         """Sends the message, once. What is asked before it is asked again of another server."""
         backend, call, begun = self._backend, exchange.call, self.id is not None
         prepare = partial(turn.prepare, self._model, call, begun=begun)
-        backend.steady(prepare, call)
-        with backend.doubting(call):
+        backend.detector.repeat_if_upgraded(prepare, call)
+        with backend.detector.watching(call):
             leaf = self._made(turn, call)
         assert self.id is not None
         self._system_said = self._system_said or turn.preprompt is not None
         exchange.begin_in(self.id)
         if once:
             backend.cleanup.note_one_shot(self.id)
-        request = backend.steady(partial(self._message, turn, exchange, leaf, prepare), call)
+        message = partial(self._message, turn, exchange, leaf, prepare)
+        request = backend.detector.repeat_if_upgraded(message, call)
         self._last, self._is_lost = turn.sent, False
         exchange.stored = self._storage.read_back
         exchange.resumption = self._resumption_of(exchange, turn.run)
@@ -332,7 +336,7 @@ class Conversation:
         if on_send is not None:
             on_send(self.id, None if turn.run is None else turn.run.token(0))
             exchange.hand_over()
-        with backend.doubting(call):
+        with backend.detector.watching(call):
             exchange.send(request)
 
     def _message(
@@ -378,8 +382,8 @@ class Conversation:
             raise
 
     def _taken_up(self, token: ResumeToken, exchange: Exchange) -> str:
-        dialect = self._backend.found(exchange.call).dialect
-        self._backend.prepared(exchange.call)
+        dialect = self._backend.detector.detect_exactly(exchange.call).dialect
+        self._backend.set_up(exchange.call)
         if not dialect.keeps_runs:
             raise dialect.cannot("Resuming an answer")
         stored = self._backend.conversation(token.conversation_id, exchange.call)
@@ -430,9 +434,9 @@ class Conversation:
         with self._lock:
             self.title = exchange.transcript.title or self.title
             if exchange.transcript.malformed is not None:
-                self._backend.doubt()
+                self._backend.detector.mark_stale()
             if exchange.is_foreign:
-                self._backend.doubt()
+                self._backend.detector.mark_stale()
             else:
                 self._storage.note(exchange)
 
@@ -455,7 +459,7 @@ class Conversation:
         return self._created(turn.model.id, turn.preprompt, call)
 
     def _created(self, model: str, preprompt: str | None, call: Call) -> str | None:
-        created = self._backend.create(model, preprompt, call)
+        created = self._backend.creations.create(model, preprompt, call)
         self.id = created.id
         if self._kept:
             self._backend.cleanup.release(self.id)
@@ -467,8 +471,9 @@ class Conversation:
     def _settled(self, conversation_id: str) -> Dialect:
         """The server's dialect, once what was said last is stored."""
         call = self._new_call()
-        self._backend.steady(partial(self._storage.wait, conversation_id, call), call)
-        return self._backend.prepared(call)
+        wait = partial(self._storage.wait, conversation_id, call)
+        self._backend.detector.repeat_if_upgraded(wait, call)
+        return self._backend.set_up(call)
 
     def _begun_id(self) -> str:
         if self.id is None:

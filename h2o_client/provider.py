@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from h2o_client.aio.reply import AsyncReply, asker
 from h2o_client.answer.exchange import Exchange
-from h2o_client.backend.backend import DEFAULT_MODEL, DEFAULT_URL
+from h2o_client.config import DEFAULT_MODEL, DEFAULT_URL, SessionConfig
 from h2o_client.conversation import Conversation
 from h2o_client.messages import Messages
 from h2o_client.options import Options
@@ -94,9 +94,12 @@ class H2o(AsyncGeneratorProvider):
         named = cls.url != DEFAULT_URL
         elsewhere = named or bool(os.environ.get("H2O_CLIENT_URL"))
         asked = model or (None if elsewhere and cls.model == DEFAULT_MODEL else cls.model)
-        session = H2oSession(cls.url if named else None, model=asked, proxy=proxy)
         # As the ancestor did: the caller's parameters over its own, whatever the server has.
-        session._backend.server_samples = False
+        session = H2oSession._of(
+            SessionConfig(
+                cls.url if named else None, model=asked, proxy=proxy, server_samples=False
+            )
+        )
         options: Options = {"parameters": kwargs}
         conversation = Conversation(session._backend)
         words = conversation._words(messages, options)

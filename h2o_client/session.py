@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import ssl
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from http.cookiejar import Cookie
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,8 +18,11 @@ from h2o_client.answer.found_answer import FoundAnswer, find_answer
 from h2o_client.answer.reply import Answer, Reply
 from h2o_client.answer.server_run import ResumeToken, Running, running
 from h2o_client.arguments import document, optional_text, texts
-from h2o_client.backend.backend import DEFAULT_URL, Backend
+from h2o_client.backend.api_client import ApiClient
+from h2o_client.backend.backend import Backend
 from h2o_client.backend.background import run_shielded
+from h2o_client.backend.detector import Detector
+from h2o_client.config import SessionConfig, check_count
 from h2o_client.conversation import Conversation
 from h2o_client.dialects.documents import Entries, Entry, Model, Settings, User, may_be_told
 from h2o_client.errors import ConfigurationError, ProtocolError
@@ -105,47 +110,37 @@ class H2oSession:
         verify: bool | str | ssl.SSLContext = True,
         max_connections: int | None = None,
     ) -> None:
-        named = os.environ.get("H2O_CLIENT_URL") if base_url is None else base_url
-        model = optional_text(model, "model=") or os.environ.get("H2O_CLIENT_MODEL")
-        # What a pickled session is made of again; its cookies travel as they are then.
-        self._arguments: dict[str, Any] = {
-            "base_url": named,
-            "model": model,
-            "server_version": server_version,
-            "proxy": proxy,
-            "headers": headers,
-            "timeout": timeout,
-            "max_retries": max_retries,
-            "accept_terms": accept_terms,
-            "share_data": share_data,
-            "web_search": web_search,
-            "insecure_cookies": insecure_cookies,
-            "verify": verify,
-            "max_connections": max_connections,
-        }
-        _check_count("max_retries", max_retries, 0)
-        if max_connections is not None:
-            _check_count("max_connections", max_connections, 1)
-        self._transport = Transport(
-            named or DEFAULT_URL,
-            proxy=proxy,
-            cookies=cookies,
-            headers=headers,
-            verify=verify,
-            insecure_cookies=insecure_cookies,
-            max_connections=max_connections,
-            max_retries=max_retries if named else 0,
+        self._open(
+            SessionConfig(
+                base_url,
+                model=model,
+                server_version=server_version,
+                proxy=proxy,
+                cookies=cookies,
+                headers=headers,
+                timeout=timeout,
+                max_retries=max_retries,
+                accept_terms=accept_terms,
+                share_data=share_data,
+                web_search=web_search,
+                insecure_cookies=insecure_cookies,
+                verify=verify,
+                max_connections=max_connections,
+            )
         )
-        self._backend = Backend(
-            self._transport,
-            timeouts=Timeouts.of(timeout),
-            model=model,
-            accept_terms=accept_terms,
-            share_data=share_data,
-            web_search=web_search,
-            server_version=server_version,
-            named=bool(named),
-        )
+
+    @classmethod
+    def _of(cls, config: SessionConfig) -> Self:
+        """A session with that configuration."""
+        session = cls.__new__(cls)
+        session._open(config)
+        return session
+
+    def _open(self, config: SessionConfig) -> None:
+        self._config = config
+        self._transport = Transport(config)
+        api = ApiClient(self._transport, config.timeouts)
+        self._backend = Backend(config, api, Detector(api, config.server_version))
 
     @property
     def base_url(self) -> str:
@@ -243,7 +238,7 @@ class H2oSession:
         Whoever has lost an answer finds it here: `resume` takes its ``resume_token``. Raises
         `UnsupportedError` where servers keep no runs (before July 2026).
         """
-        return self._backend.steady(lambda: running(self._backend))
+        return self._backend.detector.repeat_if_upgraded(lambda: running(self._backend))
 
     def save_cookies(self, path: str | os.PathLike[str]) -> None:
         """Writes the session's cookies to a Netscape cookie file that only its owner can read.
@@ -257,7 +252,7 @@ class H2oSession:
 
         Accepts no terms, and needs no login where the server's first page is open.
         """
-        return list(self._backend.steady(self._backend.models))
+        return list(self._backend.detector.repeat_if_upgraded(self._backend.models.full_list))
 
     def conversations(self) -> Iterator[Conversation]:
         """The conversations of this session, or of the user whose cookie it has, latest first.
@@ -278,11 +273,11 @@ class H2oSession:
 
     def delete_conversations(self) -> None:
         """Deletes all conversations of this session, or of the user whose cookie it has."""
-        self._backend.steady(self._backend.delete_all)
+        self._backend.detector.repeat_if_upgraded(self._backend.delete_all)
 
     def settings(self) -> Settings:
         """The session's settings as the server has them."""
-        return self._backend.steady(self._backend.settings)
+        return self._backend.detector.repeat_if_upgraded(self._backend.read_settings)
 
     def update_settings(
         self,
@@ -317,7 +312,7 @@ class H2oSession:
             )
 
         self._backend.change_settings(changed)
-        after = self._backend.settings()
+        after = self._backend.read_settings()
         kept = after.others
         dropped = [
             name for name in changes if may_be_told(name) and kept.get(name) != changes[name]
@@ -329,11 +324,11 @@ class H2oSession:
 
     def user(self) -> User | None:
         """Who is logged in; None for a session without a login. Accepts no terms."""
-        return self._backend.steady(lambda: self._backend.user())
+        return self._backend.detector.repeat_if_upgraded(self._backend.login.user)
 
     def server(self) -> Server:
         """Which chat-ui this is, and how that was found out. Accepts no terms."""
-        found = self._backend.found()
+        found = self._backend.detector.detect_exactly()
         return Server(
             base_url=self.base_url,
             versions=found.dialect.name,
@@ -348,16 +343,9 @@ class H2oSession:
         login and models to a conversation that is made, asked something, and deleted. A `Check`
         comes as soon as its step is done; what fails says its likely cause and what to do.
         """
-        from h2o_client.doctor.steps import Said, checks
+        from h2o_client.doctor.steps import checks
 
-        arguments = self._arguments
-        said = Said(
-            named=bool(arguments["base_url"]),
-            model=arguments["model"],
-            server_version=arguments["server_version"],
-            accept_terms=arguments["accept_terms"],
-        )
-        return checks(self._backend, said, self._server_at)
+        return checks(self._backend, self._server_at)
 
     def close(self) -> None:
         """Stops what is unfinished, deletes what was made for it, closes connections."""
@@ -373,10 +361,11 @@ class H2oSession:
         return f"<H2oSession {self.base_url}>"
 
     def __reduce__(self) -> tuple[object, ...]:
-        if isinstance(self._arguments["verify"], ssl.SSLContext):
+        if isinstance(self._config.verify, ssl.SSLContext):
             raise TypeError("an SSLContext cannot be pickled: give verify= the path of a file")
         jar = self._transport.cookies
-        return _unpickled, (self._arguments, jar.kept(), jar.given)
+        # The cookies travel as they are now.
+        return _unpickled, (replace(self._config, cookies={}), jar.kept(), jar.given)
 
     def _find_answer(self, conversation_id: str) -> FoundAnswer:
         """What the server has of a conversation's only prompt: see `find_answer`."""
@@ -392,7 +381,7 @@ class H2oSession:
             )
         if position is None:
             return found
-        _check_count("position", position, 0)
+        check_count("position", position, 0)
         return msgspec.structs.replace(found, position=position)
 
     def _resumed(
@@ -410,13 +399,10 @@ class H2oSession:
 
     def _server_at(self, base_url: str) -> Server:
         """What answers at another address, asked as this session asks."""
-        others: dict[str, Any] = {
-            "base_url": base_url,
-            "server_version": None,
-            "max_retries": 0,
-            "cookies": {},
-        }
-        with H2oSession(**{**self._arguments, **others}) as other:
+        config = replace(
+            self._config, base_url=base_url, server_version=None, max_retries=0, cookies={}
+        )
+        with H2oSession._of(config) as other:
             return other.server()
 
     def _entries(self) -> Iterator[Entry]:
@@ -425,9 +411,9 @@ class H2oSession:
         while fresh:
             fresh = False
             for page in count():
-                found = self._backend.steady(lambda page=page: self._page(page))  # type: ignore[misc]
+                found = self._backend.detector.repeat_if_upgraded(partial(self._page, page))
                 if not found.entries and not seen:
-                    self._backend.check_login()
+                    self._backend.login.check()
                 new = [entry for entry in found.entries if entry.id not in seen]
                 if not new:
                     break
@@ -441,7 +427,7 @@ class H2oSession:
                     break
 
     def _page(self, number: int) -> Entries:
-        return self._backend.api.fetch(self._backend.prepared().conversations(number))
+        return self._backend.api.fetch(self._backend.set_up().conversations(number))
 
 
 @takes_options
@@ -524,12 +510,7 @@ def chat(
             return reply.read()
 
 
-def _unpickled(arguments: dict[str, Any], cookies: list[Cookie], given: bool) -> H2oSession:
-    session = H2oSession(**arguments, cookies={})
+def _unpickled(config: SessionConfig, cookies: list[Cookie], given: bool) -> H2oSession:
+    session = H2oSession._of(config)
     session._transport.cookies.restore(cookies, given=given)
     return session
-
-
-def _check_count(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigurationError(f"{name}={value!r}: give a whole number of at least {least}.")

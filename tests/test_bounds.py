@@ -16,6 +16,7 @@ from fake_chatui import FakeChatUi
 from h2o_client import H2oSession, ProtocolError, Timeouts, TransportError, TransportTimeout
 from h2o_client.backend.api_client import ApiClient
 from h2o_client.backend.background_reader import BackgroundReader
+from h2o_client.config import SessionConfig
 from h2o_client.dialects import plain_api
 from h2o_client.dialects.endpoint import Endpoint
 from h2o_client.dialects.v0_8 import V0_8
@@ -138,21 +139,21 @@ def test_times_count_while_an_answer_is_decoded(
     read: Callable[[bytes], object], body: bytes
 ) -> None:
     timeouts = Timeouts(total=1e-6)
-    transport = Transport("http://127.0.0.1:1")
+    transport = Transport(SessionConfig("http://127.0.0.1:1"))
     call = Call(timeouts)
     call.clock.hold()  # the caller's own time counts for total only
     with pytest.raises(TransportTimeout) as caught:
-        ApiClient(transport, timeouts).understood(Endpoint(get("/"), read), body, call)
+        ApiClient(transport, timeouts).parse(Endpoint(get("/"), read), body, call)
     assert caught.value.which == "total"
     transport.close()
 
 
 def test_a_session_that_is_closed_ends_the_decoding() -> None:
-    transport = Transport("http://127.0.0.1:1")
+    transport = Transport(SessionConfig("http://127.0.0.1:1"))
     call = Call(Timeouts())
     call.wake()
     with pytest.raises(Woken):
-        ApiClient(transport, Timeouts()).understood(plain_api.models(), b"[{}]", call)
+        ApiClient(transport, Timeouts()).parse(plain_api.models(), b"[{}]", call)
     transport.close()
 
 
@@ -266,7 +267,7 @@ def test_a_line_without_end_takes_bounded_memory_in_the_background_too() -> None
         exchange.end()
 
     with ScriptedServer(endless) as server:
-        transport = Transport(server.url)
+        transport = Transport(SessionConfig(server.url))
         caller = Call(Timeouts())
         reader = BackgroundReader()
         response = reader.open(lambda call: transport.open(get("/"), call), caller)

@@ -35,7 +35,7 @@ from h2o_client import (
     TransportError,
     TransportTimeout,
 )
-from h2o_client.backend.backend import Backend
+from h2o_client.backend.api_client import ApiClient
 from h2o_client.transport.call import Call
 from h2o_client.transport.response import Response
 from local_service import at_once
@@ -435,10 +435,10 @@ def test_an_answer_that_comes_while_it_is_given_up_is_let_go(
 ) -> None:
     """The head arrives; before anybody holds the answer, another thread ends it all."""
     opened: list[Response] = []
-    real = Backend.open
+    real = ApiClient.open
 
-    def given_up(upstream: Backend, *args: Any, **kwargs: Any) -> Response:
-        opened.append(real(upstream, *args, **kwargs))
+    def given_up(api: ApiClient, *args: Any, **kwargs: Any) -> Response:
+        opened.append(real(api, *args, **kwargs))
         exchange = chat._exchange
         assert exchange is not None
         exchange.end()
@@ -452,7 +452,7 @@ def test_an_answer_that_comes_while_it_is_given_up_is_let_go(
         exchange.until_gone()
         return True
 
-    monkeypatch.setattr(Backend, "open", given_up)
+    monkeypatch.setattr(ApiClient, "open", given_up)
     with FakeChatUi("0.10.0", before=message) as server, H2oSession(server.url) as session:
         chat = session.conversation()
         chat.stream("Hi")

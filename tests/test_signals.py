@@ -21,6 +21,7 @@ import pytest
 from chatui import ID, chat_ui, creates, tokens
 from h2o_client import AsyncH2oSession, ConfigurationError, H2oSession, Reply
 from h2o_client.backend.cleanup import Cleanup
+from h2o_client.config import SessionConfig
 from h2o_client.server import serve
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport.call import Call
@@ -68,7 +69,7 @@ def ring_in_mid_body(exchange: Exchange) -> None:
 
 
 def asked(transport: Transport) -> object:
-    return transport.ask(get("/"), Call(Timeouts(connect=20, first_token=20, idle=20)))
+    return transport.request(get("/"), Call(Timeouts(connect=20, first_token=20, idle=20)))
 
 
 @pytest.mark.parametrize("script", [ring_before_the_head, ring_in_mid_body])
@@ -76,7 +77,7 @@ def test_a_request_that_a_handler_interrupts_is_not_repeated(
     limit: type[Exception], script: Callable[[Exchange], None], leaks_nothing: None
 ) -> None:
     with ScriptedServer(script) as server:
-        transport = Transport(server.url)
+        transport = Transport(SessionConfig(server.url))
         with pytest.raises(limit, match="the time limit") as caught:
             asked(transport)
         assert type(caught.value) is limit
@@ -92,7 +93,7 @@ def test_a_handler_interrupts_connecting(
             signal.raise_signal(signal.SIGALRM)
 
     with ScriptedServer([]) as server:
-        transport = Transport(server.url)
+        transport = Transport(SessionConfig(server.url))
         monkeypatch.setattr(socket, "socket", Connecting)
         with pytest.raises(limit, match="the time limit"):
             asked(transport)
@@ -109,7 +110,7 @@ def test_a_handler_interrupts_a_handshake(limit: type[Exception], leaks_nothing:
         say_nothing(exchange)
 
     with ScriptedServer([AtAccept(listening)]) as server:
-        transport = Transport(server.url.replace("http:", "https:"))
+        transport = Transport(SessionConfig(server.url.replace("http:", "https:")))
         with pytest.raises(limit, match="the time limit"):
             asked(transport)
         transport.close()
@@ -123,7 +124,7 @@ def test_a_handler_interrupts_a_wait_for_the_next_try(
         ring()
 
     with ScriptedServer(busy) as server:
-        transport = Transport(server.url)
+        transport = Transport(SessionConfig(server.url))
         with pytest.raises(limit, match="the time limit"):
             asked(transport)
         assert server.count("GET") == 1
@@ -185,7 +186,7 @@ def test_a_handler_interrupts_a_stop_that_the_main_thread_waits_for(
     limit: type[Exception],
 ) -> None:
     with ScriptedServer(ring_before_the_head) as server:
-        transport = Transport(server.url)
+        transport = Transport(SessionConfig(server.url))
         with pytest.raises(limit, match="the time limit"):
             Cleanup(transport).stop("6b02c9d11306e1473508e3f3")
         transport.close()

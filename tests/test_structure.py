@@ -17,6 +17,7 @@ PACKAGE = Path(h2o_client.__file__).parent
 STAIR = (
     ("version", "printable", "private_file", "errors", "arguments", "log"),
     ("messages", "timeouts"),
+    ("config",),
     ("wire", "options"),
     ("transport", "dialects"),
     ("backend",),

@@ -144,7 +144,7 @@ class Exchange:
         # An answer that somebody else's stop has ended before its first word is asked for once
         # more: a late stop's mark, which that has used up.
         self._asks_once_more = self._has_asked_once_more = False
-        backend.live.add(self)
+        backend.add(self)
 
     @property
     def over(self) -> bool:
@@ -502,7 +502,7 @@ class Exchange:
             self._on_end(self)
             self._cleaned.set()
             self._cleanup.ending.discard(self)
-            self._backend.live.discard(self)
+            self._backend.remove(self)
             afterwards, self.afterwards = self.afterwards, None
             if afterwards is not None:
                 afterwards()
@@ -625,7 +625,7 @@ class Exchange:
             self._delivered, self.running = True, self._may_run
             if is_message:
                 kind = self._response.headers.get("content-type", "")
-                self.dialect = self._backend.heard(self.dialect, kind, self.call)
+                self.dialect = self._backend.detector.note_answer(self.dialect, kind, self.call)
             self._taken.set()
             if self._ended:  # while it was opened: whoever did it has found nothing to close
                 self._let_go_of_response()
@@ -634,7 +634,7 @@ class Exchange:
             self.call.head_within = self.call.longest_silence = None
 
     def _opened(self, request: Request, dialect: Dialect) -> Response | BackgroundResponse:
-        send = partial(self._backend.open, request, passes_model_on=dialect.passes_model_on)
+        send = partial(self._backend.api.open, request, passes_model_on=dialect.passes_model_on)
         if self.ours or not (dialect.stores_at_end or self._may_get_title(dialect)):
             return send(self.call)
         self.call.check()

@@ -33,7 +33,8 @@ class FoundAnswer(msgspec.Struct, frozen=True, kw_only=True):
 def find_answer(backend: Backend, conversation_id: str) -> FoundAnswer:
     """Read the conversation and return what it has. Raises `NotFoundError` if it is not there."""
     call = Call(backend.timeouts)
-    stored = backend.steady(partial(backend.conversation, conversation_id, call), call)
+    read = partial(backend.conversation, conversation_id, call)
+    stored = backend.detector.repeat_if_upgraded(read, call)
     last = stored.last("assistant")
     token = _token(backend, conversation_id, stored)
     if last is None:
@@ -43,7 +44,7 @@ def find_answer(backend: Backend, conversation_id: str) -> FoundAnswer:
     # no updates, and store whole answers only.
     end = stored.ends.get(answer_id)
     is_whole = isinstance(end, Final) and not end.interrupted
-    if end is None and backend.prepared(call).stores_at_end:
+    if end is None and backend.set_up(call).stores_at_end:
         is_whole = True
     return FoundAnswer(
         is_taken=True,

@@ -143,17 +143,17 @@ class PromptRequest:
         self._files = read_uploads(options.get("files"))
         self._speaks_for_system = False  # what the model is to be like is said in the first prompt
         asked = options.get("web_search")
-        self._web_search = backend.web_search if asked is None else asked
+        self._web_search = backend.config.web_search if asked is None else asked
 
     def prepare(self, model: str | None, call: Call, *, begun: bool) -> Dialect:
         """The server's dialect, once it is sure that it can do what is asked."""
-        dialect = self._backend.exact(call) if self._files else self._backend.prepared(call)
+        dialect = self._backend.set_up(call, exactly=bool(self._files))
         dialect.check(files=self._files, web_search=self._web_search)
         if self._words.kind == "continue":
             dialect.check_continue()
         if not dialect.samples:
             self._warn_of_sampling(dialect)
-        self.model = self._backend.model(model, call)
+        self.model = self._backend.choose_model(model, call)
         self.preprompt = self._words.preprompt if dialect.has_preprompt and not begun else None
         self._speaks_for_system = not dialect.has_preprompt
         self.answer_id = fresh_id() if dialect.chooses_ids else None
@@ -169,7 +169,7 @@ class PromptRequest:
         else:
             prompt = self._by_the_servers_ids(conversation_id, leaf, call)
             # What was read can have told that the server keeps runs since it was upgraded.
-            dialect = self.dialect = self._backend.prepared(call)
+            dialect = self.dialect = self._backend.set_up(call)
         if dialect.keeps_runs and self.run is None:
             again = partial(self.request, dialect, conversation_id, leaf, call)
             self.run = Run(self._backend, dialect, conversation_id, again=again)
@@ -177,7 +177,7 @@ class PromptRequest:
             self.run.id = fresh_id()
         if self._web_search:
             prompt = self._searched(dialect, conversation_id, prompt, call)
-        server = self.model.parameters if self._backend.server_samples else {}
+        server = self.model.parameters if self._backend.config.server_samples else {}
         parameters = opts.sampling(self._options, server=server, otherwise=DEFAULT_SAMPLING)
         prompt = replace(
             prompt,
@@ -263,7 +263,7 @@ class PromptRequest:
         search = dialect.web_search(conversation_id, prompt.text or "")
         if search is None:
             return replace(prompt, web_search=True)
-        found = self._backend.api.until(search.request, search.read, call)
+        found = self._backend.api.read_until(search.request, search.read, call)
         self.sources, self.steps = found.sources, found.steps
         if found.failure:
             why = printable(found.failure, most=_LONGEST_REASON)
@@ -276,11 +276,11 @@ class PromptRequest:
         return own or (None if last is None else last.id)
 
     def _warn_of_sampling(self, dialect: Dialect) -> None:
-        if opts.sampling_given(self._options) and not self._backend.warned:
-            self._backend.warned = True
+        given = opts.sampling_given(self._options)
+        if given and self._backend.is_first_warning("sampling"):
             warn(
                 f"{dialect.name} does not hand sampling parameters to its model: "
-                f"{', '.join(opts.sampling_given(self._options))} will have no effect."
+                f"{', '.join(given)} will have no effect."
             )
 
 

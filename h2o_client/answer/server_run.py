@@ -81,12 +81,12 @@ def running(backend: Backend) -> list[Running]:
     Raises as `ApiClient.open`, `UnsupportedError`.
     """
     call = Call(backend.timeouts)
-    backend.prepared(call)
-    dialect = backend.found(call).dialect
+    backend.set_up(call)
+    dialect = backend.detector.detect_exactly(call).dialect
     found: list[Running] = []
-    listed = backend.api.first(dialect.running(), read_running, call)
+    listed = backend.api.first_line(dialect.running(), read_running, call)
     if not listed:
-        backend.check_login(call)
+        backend.login.check(call)
     if len(listed) > _MOST_RUNNING:
         raise ProtocolError(f"a list of over {_MOST_RUNNING} answers under way")
     for conversation_id, title in listed:

@@ -13,8 +13,9 @@ from collections.abc import Callable
 import msgspec
 
 from h2o_client.answer.exchange import Exchange
-from h2o_client.backend.backend import Backend, Unsettled
+from h2o_client.backend.backend import Backend
 from h2o_client.backend.background_reader import BackgroundResponse, Ending
+from h2o_client.backend.unstored import UnstoredAnswer
 from h2o_client.dialects.documents import Stored
 from h2o_client.errors import ConversationBusyError
 from h2o_client.log import log
@@ -29,7 +30,6 @@ _FIRST_LOOK = 0.05
 _RAREST_LOOK = 0.5
 _PATIENCE = 30.0  # seconds that a message waits for an earlier answer's end and its storing
 _TOLD_AFTER = 1.0
-_MOST_REMEMBERED = 1000
 # For so many seconds after its end an answer may still be stored.
 _STORED_AFTER = {
     Ending.COMPLETE: 60.0,
@@ -58,16 +58,13 @@ class AnswerStorage:
         unsettled, response = self._left_by(exchange), exchange.background
         if response is not None and response.awaits_title:
             # On v0.7 and v0.8 the end of an answer is stored behind its title.
-            unsettled = unsettled or Unsettled(None, _STORED_WITHIN)
+            unsettled = unsettled or UnstoredAnswer(None, _STORED_WITHIN)
             unsettled = msgspec.structs.replace(unsettled, response=response)
         if unsettled is None or exchange.ours:
             return
-        all_of = self._backend.unsettled
-        all_of[exchange.conversation_id] = unsettled
-        while len(all_of) > _MOST_REMEMBERED:
-            all_of.pop(next(iter(all_of)), None)
+        self._backend.unstored.put(exchange.conversation_id, unsettled)
 
-    def _left_by(self, exchange: Exchange) -> Unsettled | None:
+    def _left_by(self, exchange: Exchange) -> UnstoredAnswer | None:
         """What an exchange leaves to be waited for."""
         dialect, final = exchange.dialect, exchange.transcript.final
         if dialect is None:
@@ -76,12 +73,12 @@ class AnswerStorage:
         heeded = final is not None and final.interrupted
         if dialect.late_stops_abort and exchange.stopped_at is not None and not heeded:
             marked_until = exchange.stopped_at + _MARK_LASTS
-            self._backend.mark(exchange.conversation_id, marked_until)
+            self._backend.unstored.note_late_stop(exchange.conversation_id, marked_until)
         response, left = exchange.background, exchange.left_running
         if response is not None and dialect.stores_at_end:
             if response.ending is Ending.FAILED:
                 return None
-            return Unsettled(exchange.answer_id, 0.0, left=left, response=response)
+            return UnstoredAnswer(exchange.answer_id, 0.0, left=left, response=response)
         seconds = _STORED_WITHIN if final is not None else _STOPPED_WITHIN
         may_come = final is not None or exchange.at_work
         if dialect.chooses_ids:
@@ -89,23 +86,23 @@ class AnswerStorage:
             kept = dialect.keeps_failed and exchange.transcript.joined
             failed = exchange.transcript.failure is not None and not kept
             return (
-                Unsettled(exchange.answer_id, seconds, left=left)
+                UnstoredAnswer(exchange.answer_id, seconds, left=left)
                 if may_come and not failed
                 else None
             )
         if may_come and not exchange.read_to_its_end:
-            return Unsettled(None, seconds, marked_until, exchange.former_answer, left)
-        return Unsettled(None, 0.0, marked_until) if marked_until else None
+            return UnstoredAnswer(None, seconds, marked_until, exchange.former_answer, left)
+        return UnstoredAnswer(None, 0.0, marked_until) if marked_until else None
 
     def forget(self, conversation_id: str) -> None:
         """The conversation is about to be deleted: nothing of it matters any more."""
-        unsettled = self._backend.unsettled.pop(conversation_id, None)
+        unsettled = self._backend.unstored.remove(conversation_id)
         if unsettled is not None and unsettled.response is not None:
             unsettled.response.close()
 
     def wait(self, conversation_id: str, call: Call, *, before_message: bool = False) -> None:
         """As `settled`; sends no request if there is nothing to be waited for."""
-        if self._still_unsettled(conversation_id) is not None:
+        if self._backend.unstored.get(conversation_id) is not None:
             self.settled(conversation_id, call, before_message=before_message)
 
     def settled(self, conversation_id: str, call: Call, *, before_message: bool = False) -> Stored:
@@ -119,13 +116,13 @@ class AnswerStorage:
         return stored
 
     def _settled(self, conversation_id: str, call: Call, before_message: bool) -> Stored:
-        unsettled = self._still_unsettled(conversation_id)
+        unsettled = self._backend.unstored.get(conversation_id)
         if unsettled is None:
             return self._backend.conversation(conversation_id, call)
         if unsettled.left and before_message:
             unsettled = self._stopped(conversation_id, unsettled, call)
         response = unsettled.response
-        if response is not None and self._backend.prepared(call).stores_at_end:
+        if response is not None and self._backend.set_up(call).stores_at_end:
             return self._settled_after(response, conversation_id, unsettled, call, before_message)
         if response is not None:
             response.wait_until_ended(call, _STORED_WITHIN)
@@ -134,14 +131,14 @@ class AnswerStorage:
             log.warning("the last answer in %s is not stored yet", conversation_id)
         if is_settled or before_message or not unsettled.left:
             # And not before: a wait that was broken off is owed still.
-            self._backend.unsettled.pop(conversation_id, None)
+            self._backend.unstored.remove(conversation_id)
         return stored
 
     def _settled_after(
         self,
         response: BackgroundResponse,
         conversation_id: str,
-        unsettled: Unsettled,
+        unsettled: UnstoredAnswer,
         call: Call,
         before_message: bool,
     ) -> Stored:
@@ -175,28 +172,22 @@ class AnswerStorage:
             return stored
         if not is_stored and response.ending is not Ending.FAILED:
             log.warning("the last answer in %s is not stored", conversation_id)
-        self._backend.unsettled.pop(conversation_id, None)
+        self._backend.unstored.remove(conversation_id)
         return stored
 
-    def _still_unsettled(self, conversation_id: str) -> Unsettled | None:
-        """What is to be waited for; a late stop's mark also if it is another object's."""
-        unsettled = self._backend.unsettled.get(conversation_id)
-        if unsettled is not None:
-            return unsettled
-        marked_until = self._backend.marks.get(conversation_id, 0.0)
-        return Unsettled(None, 0.0, marked_until) if marked_until > monotonic() else None
-
-    def _stopped(self, conversation_id: str, unsettled: Unsettled, call: Call) -> Unsettled:
+    def _stopped(
+        self, conversation_id: str, unsettled: UnstoredAnswer, call: Call
+    ) -> UnstoredAnswer:
         at_once = msgspec.structs.replace(unsettled, seconds=0.0, marked_until=0.0)
         if self._awaited(conversation_id, at_once, call)[1]:
             return unsettled
         if unsettled.response is not None:
             unsettled.response.note_stop()
         self._backend.cleanup.stop(conversation_id)
-        late = self._backend.prepared(call).late_stops_abort
+        late = self._backend.set_up(call).late_stops_abort
         marked_until = monotonic() + _MARK_LASTS if late else 0.0
         unsettled = msgspec.structs.replace(unsettled, marked_until=marked_until, left=False)
-        self._backend.unsettled[conversation_id] = unsettled
+        self._backend.unstored.put(conversation_id, unsettled)
         return unsettled
 
     def read_back(self, exchange: Exchange, call: Call) -> Stored:
@@ -213,7 +204,7 @@ class AnswerStorage:
         return stored
 
     def _awaited(
-        self, conversation_id: str, unsettled: Unsettled, call: Call
+        self, conversation_id: str, unsettled: UnstoredAnswer, call: Call
     ) -> tuple[Stored, bool]:
         """The conversation, and whether what is waited for is stored in it."""
         stored = self._backend.conversation(conversation_id, call)
@@ -236,7 +227,7 @@ class AnswerStorage:
             call.pause(seconds)
 
 
-def _is_settled(stored: Stored, unsettled: Unsettled) -> bool:
+def _is_settled(stored: Stored, unsettled: UnstoredAnswer) -> bool:
     if unsettled.answer_id is not None:
         return any(message.id == unsettled.answer_id for message in stored.messages)
     last = stored.last("assistant")

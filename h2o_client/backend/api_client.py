@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin
 
 import msgspec
@@ -21,12 +21,14 @@ from h2o_client.errors import (
 )
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport.call import Call
-from h2o_client.transport.response import Response
-from h2o_client.transport.transport import Transport
 from h2o_client.wire import json
 from h2o_client.wire.checkpoint import checked_by
 from h2o_client.wire.refusal import login_wall, page_title, refusal
 from h2o_client.wire.request import Request
+
+if TYPE_CHECKING:
+    from h2o_client.transport.response import Response
+    from h2o_client.transport.transport import Transport
 
 T = TypeVar("T")
 
@@ -34,35 +36,35 @@ _EXCERPT = 80
 
 
 class ApiClient:
-    """The way to a server, for those who want answers and not statuses. Threads may share it."""
+    """Sends requests to one server and parses the responses. It has no state of its own."""
 
     def __init__(self, transport: Transport, timeouts: Timeouts) -> None:
         self.transport = transport
         self.timeouts = timeouts
 
-    def fetch(self, ask: Endpoint[T], call: Call | None = None) -> T:
-        """What ``ask`` reads in the answer. Raises as `body`, and `ProtocolError`."""
+    def fetch(self, endpoint: Endpoint[T], call: Call | None = None) -> T:
+        """Send a request and parse the response. Raises as `body`, and `ProtocolError`."""
         call = call or Call(self.timeouts)
-        return self.understood(ask, self.body(ask.request, call), call)
+        return self.parse(endpoint, self.body(endpoint.request, call), call)
 
-    def understood(self, ask: Endpoint[T], body: bytes, call: Call) -> T:
-        """What ``ask`` reads in ``body``. The call's times go on meanwhile."""
+    def parse(self, endpoint: Endpoint[T], body: bytes, call: Call) -> T:
+        """Parse ``body``, within the timeouts of ``call``. Raises `H2oError`."""
         with self.decoding(call):
-            return self._understood(ask, body)
+            return self._parse(endpoint, body)
 
     @contextmanager
     def decoding(self, call: Call) -> Iterator[None]:
-        """Long work on an answer ends when the call's time is over, or the call is woken."""
+        """Around long work on a response: it ends when the call times out or is woken."""
         with self.transport.translating(call), checked_by(call.go_on):
             yield
 
-    def _understood(self, ask: Endpoint[T], body: bytes) -> T:
-        url = self.transport.base_url + ask.request.path.partition("?")[0]
+    def _parse(self, endpoint: Endpoint[T], body: bytes) -> T:
+        url = self.transport.base_url + endpoint.request.path.partition("?")[0]
         document = plain(body)
         if document.get("type") == "redirect":
             raise login_wall(302, str(document.get("location", "")), url=url)
         try:
-            return ask.read(body)
+            return endpoint.read(body)
         except Refused as exc:
             if exc.status == 403:
                 # Another session's conversation: no login helps.
@@ -72,12 +74,12 @@ class ApiClient:
         except Moved as exc:
             raise login_wall(exc.status, exc.location, url=url) from None
         except ValueError as exc:
-            raise ProtocolError(f"the answer to {ask.request}", excerpt(body)) from exc
+            raise ProtocolError(f"the answer to {endpoint.request}", excerpt(body)) from exc
 
-    def do(self, request: Request, call: Call | None = None, *, feature: str = "") -> None:
-        """A request whose success says nothing. Raises as `body`.
+    def send(self, request: Request, call: Call | None = None, *, feature: str = "") -> None:
+        """Send a request whose response says nothing but success. Raises as `body`.
 
-        With a ``feature``, a server that does not know the route raises `UnsupportedError`.
+        With a ``feature``, raises `UnsupportedError` if the server does not know the route.
         """
         try:
             body = self.body(request, call)
@@ -92,12 +94,12 @@ class ApiClient:
             raise ServerError(200, f"{request} was refused: {document}")
         _check_no_page(request, body)
 
-    def submit(self, form: Request, call: Call | None = None) -> None:
-        """A form, whose success is a redirect to where it came from, or to the base URL."""
-        response = self.transport.ask(form, call or Call(self.timeouts))
+    def submit_form(self, form: Request, call: Call | None = None) -> None:
+        """Send a form. On success the server redirects to its page, or to the base URL."""
+        response = self.transport.request(form, call or Call(self.timeouts))
         location = response.headers.get("location", "")
         if not 300 <= response.status < 400:
-            self.judge(response)
+            self.raise_for_status(response)
             document = plain(response.whole())
             if document.get("type") in ("error", "failure"):
                 raise ServerError(response.status, f"{form} was refused: {document}")
@@ -114,13 +116,13 @@ class ApiClient:
         raise login_wall(response.status, location, url=response.url)
 
     def body(self, request: Request, call: Call | None = None) -> bytes:
-        """The body of a success. Raises `StatusError`, `TransportError`, `ProtocolError`."""
-        response = self.transport.ask(request, call or Call(self.timeouts))
-        self.judge(response)
+        """Send a request and return the body. Raises `StatusError`, `TransportError`."""
+        response = self.transport.request(request, call or Call(self.timeouts))
+        self.raise_for_status(response)
         return response.whole()
 
-    def first(self, request: Request, read: Callable[[bytes], T | None], call: Call) -> T:
-        """What ``read`` first finds in a line of an answer that would go on for ever."""
+    def first_line(self, request: Request, read: Callable[[bytes], T | None], call: Call) -> T:
+        """Read a response that never ends, up to the first line in which ``read`` finds a value."""
         with self.open(request, call, passes_model_on=False) as response:
             for line in response.iter_lines():
                 try:
@@ -131,8 +133,8 @@ class ApiClient:
                     return found
         raise ProtocolError(f"the answer to {request}, which ended early")
 
-    def until(self, request: Request, read: Callable[[bytes], T | None], call: Call) -> T:
-        """What ``read`` finds, given the body piece by piece, in an answer that never ends."""
+    def read_until(self, request: Request, read: Callable[[bytes], T | None], call: Call) -> T:
+        """Read a response that never ends, piece by piece, until ``read`` returns a value."""
         with self.open(request, call, passes_model_on=False) as response:
             while data := response.read():
                 try:
@@ -145,17 +147,17 @@ class ApiClient:
         raise ProtocolError(f"the answer to {request}, which ended early")
 
     def open(self, request: Request, call: Call, *, passes_model_on: bool) -> Response:
-        """The answer to a message, unread. Raises as `body`."""
+        """Send a request and return the response, unread. Raises as `body`."""
         response = self.transport.open(request, call)
         try:
-            self.judge(response, passes_model_on=passes_model_on)
+            self.raise_for_status(response, passes_model_on=passes_model_on)
         except BaseException:
             response.close()
             raise
         return response
 
-    def judge(self, response: Response, *, passes_model_on: bool = False) -> None:
-        """Raises for an answer that is no success."""
+    def raise_for_status(self, response: Response, *, passes_model_on: bool = False) -> None:
+        """Raise `StatusError`, or another `H2oError`, unless the status is a success."""
         if 300 <= response.status < 400:
             raise self._redirected(response)
         if response.status >= 400:
@@ -168,7 +170,7 @@ class ApiClient:
             )
 
     def _redirected(self, response: Response) -> H2oError:
-        """What a redirect means: the server is elsewhere, it wants a login, or it is confused."""
+        """The error for a redirect: to a login, to another address, or in a circle."""
         status, location = response.status, response.headers.get("location", "")
         place = _joined(response.url, location).partition("?")[0]
         if location and not place.endswith(response.path):
@@ -192,7 +194,7 @@ def _joined(url: str, location: str) -> str:
     try:
         return urljoin(url, location)
     except ValueError:
-        return location  # no address at all, as "http://["
+        return location  # not an address, as "http://["
 
 
 def plain(body: bytes) -> dict[str, object]:
@@ -207,14 +209,14 @@ def plain(body: bytes) -> dict[str, object]:
 
 
 def excerpt(body: bytes) -> str:
-    """What an answer is, for an error: the title of a page, or its first bytes."""
+    """What to show of a response in an error: the title of a page, or the first bytes."""
     if body.lstrip()[:1] == b"<" and (title := page_title(body.decode("utf-8", "replace"))):
         return f"<title>{title[:_EXCERPT]}</title>"
     return body[:_EXCERPT].decode("utf-8", "replace")
 
 
 def _check_no_page(request: Request, body: bytes) -> None:
-    # A page with status 200 is no success: a proxy's, most often, that wants a login.
+    # A page with status 200 is not a success: most often it is a proxy's login.
     if body.lstrip()[:1] == b"<":
         raise ProtocolError(f"the answer to {request}", excerpt(body))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from h2o_client.backend.background import wait_until_empty
 from h2o_client.errors import StatusError, TransportError
@@ -18,9 +19,11 @@ from h2o_client.timeouts import Clock, Expired, Timeouts, monotonic
 from h2o_client.transport.call import Call, Woken
 from h2o_client.transport.failures import translated
 from h2o_client.transport.locks import Guard
-from h2o_client.transport.response import Response
 from h2o_client.wire.decoder import Decoder
 from h2o_client.wire.events import Event, Failure, Final, Title, Token
+
+if TYPE_CHECKING:
+    from h2o_client.transport.response import Response
 
 _MOST_AHEAD = 1 << 20  # bytes that are read before the caller has taken any
 _LONGEST_REST = 1 << 16  # bytes
@@ -28,7 +31,7 @@ _CLOSED_WITHIN = 1.0  # seconds
 GATEWAY_FAILED = (502, 504, 520, 524)
 """Statuses of a gateway, behind which the server may be generating the answer."""
 
-Send = Callable[[Call], Response]
+Send = Callable[[Call], "Response"]
 """Sends a request and returns the response as soon as its head is there."""
 
 
@@ -61,20 +64,23 @@ class BackgroundResponse:
         self.finished: bool = False  # the body has ended as its framing promised
         self._caller = caller
         self._on_end = on_end
+        self._room = threading.Event()  # set when the caller has taken something, or has left
+        # Written by the thread alone, and read by others after `_headed` or `ended` only.
         self._url = ""
-        self._headed = False
         self._failure: BaseException | None = None
         self._is_final = self._has_failed = False
+        # Flags that become True once, each of which one side sets and the other reads.
+        self._headed = False
+        self._is_stopped = False
+        # Guards the rest, which both sides change. `open` and `awaits_title` read one reference.
+        self._guard = Guard()
         self._pieces: list[bytes] = []
         self._size = 0  # of the pieces
         self._is_left = False
         self._title: str | None = None
         self._on_title: Callable[[str], None] | None = None
-        self._is_stopped = False
         self._timer: threading.Timer | None = None
         self._alarms: list[threading.Event] = []  # of those who wait
-        self._room = threading.Event()  # set when the caller has taken something, or has left
-        self._guard = Guard()  # of what several threads change: all above from `_headed` on
         # In a list, from which the thread takes it: it must not keep a session alive.
         threading.Thread(
             target=self._run, args=([send],), name="h2o_client-background-reader", daemon=True
@@ -211,8 +217,7 @@ class BackgroundResponse:
         try:
             with sends.pop()(self.call) as response:
                 self._url, self.headers = response.url, response.headers
-                with self._guard:
-                    self._headed = True
+                self._headed = True
                 self._wake_waiting()
                 while data := response.read():
                     if self._note(decoder, data):
@@ -246,6 +251,7 @@ class BackgroundResponse:
         self._wake_waiting()
 
     def _drop_pieces(self) -> None:
+        """For those who hold the guard."""
         self._pieces.clear()
         self._size = 0
 
@@ -307,6 +313,8 @@ class BackgroundReader:
     """The background responses of one session. Threads may share it."""
 
     def __init__(self) -> None:
+        # Without a lock: adding and discarding one entry is atomic, `close` reads a copy, and a
+        # finalizer, which must not wait for a lock, reads `is_reading`.
         self._responses: set[BackgroundResponse] = set()
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 from h2o_client.backend.background import run_detached, wait_until_empty
 from h2o_client.dialects.conversation_requests import delete_request, stop_request
@@ -10,9 +11,11 @@ from h2o_client.errors import H2oError, ProtocolError
 from h2o_client.log import log
 from h2o_client.timeouts import Timeouts, monotonic
 from h2o_client.transport.call import Call, Woken
-from h2o_client.transport.transport import Transport
 from h2o_client.wire.refusal import refusal
 from h2o_client.wire.request import Request
+
+if TYPE_CHECKING:
+    from h2o_client.transport.transport import Transport
 
 CLEAN_UP = 5.0
 """Seconds that cleaning up may take, altogether."""
@@ -101,7 +104,7 @@ class Cleanup:
 
     def _failed(self, request: Request, call: Call) -> Exception | None:
         try:
-            response = self._transport.ask(request, call, urgent=True)
+            response = self._transport.request(request, call, urgent=True)
             if response.status >= 300 and response.status != 404:
                 return refusal(response.status, response.headers, response.whole())
             if response.whole().lstrip()[:1] == b"<":

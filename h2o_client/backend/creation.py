@@ -1,7 +1,7 @@
-"""Making conversations: one whose caller is gone when it is made is deleted.
+"""Create conversations. One whose caller is gone when it is created is deleted.
 
-Its id is in the response alone. So the request goes on in a thread of its own when its caller is
-interrupted, cancelled, or out of time, and the session waits for that when it is closed.
+Its id is in the response alone. So the request is completed in a thread of its own when its caller
+is interrupted, cancelled, or out of time, and the session waits for that when it is closed.
 """
 
 from __future__ import annotations
@@ -9,20 +9,26 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 from h2o_client.backend.background import run_detached
 from h2o_client.backend.cleanup import CLEAN_UP, Cleanup
 from h2o_client.dialects.documents import Created
-from h2o_client.errors import StatusError
+from h2o_client.errors import ModelUnavailableError, StatusError
 from h2o_client.log import log
 from h2o_client.timeouts import Expired, Timeouts, monotonic
 from h2o_client.transport.call import Call
 from h2o_client.transport.failures import translated
 from h2o_client.transport.locks import Guard
 
-_ANSWERED_WITHIN = 300.0  # seconds in which a busy server makes a conversation
+if TYPE_CHECKING:
+    from h2o_client.backend.api_client import ApiClient
+    from h2o_client.backend.detector import Detector
+    from h2o_client.backend.offered_models import OfferedModels
+
+_ANSWERED_WITHIN = 300.0  # seconds in which a busy server creates a conversation
 _WOKEN_WITHIN = 1.0
-_BEGUN_WITHIN = 0.5
+_STARTED_WITHIN = 0.5
 
 Create = Callable[[Call], Created]
 
@@ -30,17 +36,25 @@ Create = Callable[[Call], Created]
 class Creations:
     """The creations of one session that are under way. Threads may share it."""
 
-    def __init__(self, cleanup: Cleanup, base_url: str) -> None:
+    def __init__(
+        self, api: ApiClient, detector: Detector, models: OfferedModels, cleanup: Cleanup
+    ) -> None:
+        self._api = api
+        self._detector = detector
+        self._models = models
         self._cleanup = cleanup
-        self._base_url = base_url
+        # Without a lock: adding and discarding one entry is atomic, `close` reads a copy, and a
+        # finalizer, which must not wait for a lock, reads `are_under_way`.
         self._under_way: set[_Creation] = set()
 
-    def make(self, create: Create, caller: Call) -> Created:
-        """Make a conversation with ``create``, for as long as ``caller`` has time.
+    def create(self, model: str, preprompt: str | None, caller: Call) -> Created:
+        """Create a conversation, for as long as ``caller`` has time.
 
-        Raises `Woken` if the caller was woken, `TransportTimeout` if its time is over. A
-        conversation that is made after that is deleted.
+        Raises `ModelUnavailableError` for a model that is not offered, `Woken` if the caller was
+        woken, `TransportTimeout` if its time is over. A conversation that is created after that is
+        deleted.
         """
+        create = partial(self._send, model, preprompt)
         creation = _Creation(create, caller, self._cleanup, self._under_way.discard)
         caller.clock.allow("connect", None)  # until a connection is made
         try:
@@ -48,9 +62,26 @@ class Creations:
             creation.start()
             return creation.result()
         except Expired as exc:
-            raise translated(exc, caller, self._base_url) from exc
+            raise translated(exc, caller, self._api.transport.base_url) from exc
         finally:
             creation.leave()
+
+    def _send(self, model: str, preprompt: str | None, call: Call) -> Created:
+        found = self._detector.detect(call)
+        try:
+            created = self._api.fetch(found.dialect.create(model, preprompt), call)
+        except StatusError as exc:
+            if exc.status not in (400, 500) or exc.origin != "server":
+                raise
+            offered = self._models.ids(call)
+            if model in offered:
+                raise
+            # An unknown model is a bare 500, or 400 "Invalid request" since v0.8.
+            said = f"{exc.said} (the model {model!r} is not served here: {', '.join(offered)} are)"
+            raise ModelUnavailableError(exc.status, said, url=exc.url, body=exc.body) from exc
+        self._cleanup.add(created.id)
+        self._detector.note_created(found, created, call)
+        return created
 
     @property
     def are_under_way(self) -> bool:
@@ -58,10 +89,10 @@ class Creations:
         return bool(self._under_way)
 
     def close(self, seconds: float = CLEAN_UP) -> None:
-        """Wait until none is under way, for ``seconds``; then end them."""
+        """Wait until none is under way, for ``seconds``; then interrupt them."""
         end = monotonic() + seconds
         for creation in list(self._under_way):
-            if not creation.has_begun():
+            if not creation.has_started():
                 continue
             if not creation.over.wait(max(0.0, end - monotonic())):
                 creation.give_up()
@@ -72,7 +103,7 @@ class Creations:
 
 
 class _Creation:
-    """One conversation in the making. ``over`` is set when nothing more is going on."""
+    """One conversation being created. ``over`` is set when its thread has nothing left to do."""
 
     def __init__(
         self,
@@ -82,16 +113,18 @@ class _Creation:
         on_end: Callable[[_Creation], None],
     ) -> None:
         self.over = threading.Event()
-        self._begun = threading.Event()
+        self._started = threading.Event()
         self._call = _OwnCall(caller)
         self._create = create
         self._caller = caller
         self._cleanup = cleanup
         self._on_end = on_end
+        # Guards the flags, of which the first hands over the two above them: its thread writes
+        # those before it sets the flag, others read them afterwards.
+        self._guard = Guard()
         self._created: Created | None = None
         self._failure: BaseException | None = None
         self._is_ready = self._is_taken = self._is_left = False
-        self._guard = Guard()  # of the three above
 
     def start(self) -> None:
         # A daemon, or a program could not end before the server has answered.
@@ -102,7 +135,7 @@ class _Creation:
             self._run()  # the interpreter is going down: there are no more threads
 
     def result(self) -> Created:
-        """Wait for what was made. Raises what failed, `Woken`, and `Expired`."""
+        """Wait for the conversation. Raises what the request raises, `Woken`, and `Expired`."""
         with self._caller.alarm() as alarm:
             while True:
                 alarm.clear()
@@ -119,7 +152,7 @@ class _Creation:
         return self._created
 
     def leave(self) -> None:
-        """The caller is gone, or has what was made. Idempotent."""
+        """The caller is gone, or has got the conversation. Idempotent."""
         with self._guard:
             if self._is_taken or self._is_left:
                 return
@@ -128,7 +161,7 @@ class _Creation:
         self._call.wake_unless_sent()
         if is_ready:
             run_detached(self._undo)
-        elif not self.has_begun():
+        elif not self.has_started():
             self._end()
         else:
             # A program that ends waits for it, for a short time.
@@ -139,12 +172,12 @@ class _Creation:
         self._call.wake()
         self.over.wait(_WOKEN_WITHIN)
 
-    def has_begun(self) -> bool:
-        """Whether there is anything to wait for: an interrupt can come before the thread."""
-        return self._begun.wait(_BEGUN_WITHIN)
+    def has_started(self) -> bool:
+        """Whether there is a thread to wait for: an interrupt can come before it is started."""
+        return self._started.wait(_STARTED_WITHIN)
 
     def _run(self) -> None:
-        self._begun.set()
+        self._started.set()
         try:
             self._created = self._create(self._call)
         except BaseException as exc:
@@ -176,7 +209,7 @@ class _Creation:
 
 
 class _OwnCall(Call):
-    """The creation's. It is patient, and tells its caller's clock what is waited for."""
+    """The creation's own call. It is patient, and tells its caller's clock what it waits for."""
 
     def __init__(self, caller: Call) -> None:
         connect = caller.timeouts.connect

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from h2o_client.answer.reply import Reply
-from h2o_client.backend.backend import MODEL_WAS_DOWN, NO_MODELS, Backend
+from h2o_client.backend.backend import Backend
 from h2o_client.backend.background import run_detached
+from h2o_client.backend.detector import MODEL_WAS_DOWN, NO_MODELS
 from h2o_client.conversation import Conversation
 from h2o_client.dialects import detection, pages
 from h2o_client.errors import (
@@ -72,21 +73,12 @@ class Seen(Protocol):
     def version(self) -> str: ...
 
 
-class Said(msgspec.Struct, frozen=True):
-    """What the session was told: its address is named, its model, its version, its consent."""
-
-    named: bool
-    model: str | None
-    server_version: str | None
-    accept_terms: bool
-
-
-def checks(backend: Backend, said: Said, server_at: Callable[[str], Seen]) -> Iterator[Check]:
+def checks(backend: Backend, server_at: Callable[[str], Seen]) -> Iterator[Check]:
     """The steps, each as soon as it is done. Raises nothing for what a server does.
 
     ``server_at`` says what chat-ui answers at another address, or raises an `H2oError`.
     """
-    steps = _Steps(backend, said, server_at)
+    steps = _Steps(backend, server_at)
     try:
         yield from _outcomes(steps)
     finally:
@@ -132,11 +124,11 @@ class _Failed(Exception):
 class _Steps:
     """The steps; what one has found, the next ones use."""
 
-    def __init__(self, backend: Backend, said: Said, server_at: Callable[[str], Seen]) -> None:
+    def __init__(self, backend: Backend, server_at: Callable[[str], Seen]) -> None:
         self.conversation: Conversation | None = None
         self._left = ""  # its id, until it is deleted
         self._backend = backend
-        self._said = said
+        self._config = backend.config
         self._transport = backend.transport
         self._server_at = server_at
         # Nothing may go past a proxy.
@@ -213,7 +205,7 @@ class _Steps:
         return _Failed(*_sentences(exc))
 
     def _address(self) -> str:
-        if not self._said.named:
+        if not self._config.has_address:
             raise _Failed(
                 "No server was named, and the default one has not spoken this protocol since "
                 "October 2023",
@@ -225,7 +217,7 @@ class _Steps:
         """Whether a connection stands; the other steps tell what came over it."""
         try:
             enough = detection.is_enough
-            first = self._transport.ask(detection.first_request(), self._call(), enough=enough)
+            first = self._transport.request(detection.first_request(), self._call(), enough=enough)
             challenge = first.headers.get("www-authenticate", "")
             self._wants_password = challenge.lower().startswith("basic")
             self._fails = first.status >= 500
@@ -258,12 +250,12 @@ class _Steps:
             raise self._first_error
         if self._fails:
             # Not three times what may be half a minute each.
-            page = self._transport.ask(pages.root_request(), self._call())
-            self._backend.api.judge(page)
+            page = self._transport.request(pages.root_request(), self._call())
+            self._backend.api.raise_for_status(page)
             if pages.is_empty(page.whole()):
                 raise _no_models_loaded()
         try:
-            found = self._backend.found(self._call())
+            found = self._backend.detector.detect_exactly(self._call())
         except ConfigurationError as exc:
             if self._is_cookie_insecure():
                 raise
@@ -290,12 +282,12 @@ class _Steps:
         return _Failed(detail, hint, kind="ConfigurationError")
 
     def _version(self) -> str:
-        found = self._backend.found(self._call())
+        found = self._backend.detector.detect_exactly(self._call())
         dialect = found.dialect
         said = dialect.name
         if found.version and dialect.name != f"chat-ui v{found.version.replace('to ', 'to v')}":
             said += f", {found.version}"
-        if self._said.server_version:
+        if self._config.server_version:
             seen = self._server_at(self._transport.base_url)
             answers = seen.versions
             is_other = seen.versions != dialect.name
@@ -310,7 +302,7 @@ class _Steps:
     def _cookie(self) -> str:
         """Makes the settings, which gives the session its cookie, and reads them with it."""
         try:
-            self._backend.prepared(self._call())
+            self._backend.set_up(self._call())
         except ConfigurationError as exc:
             if self._is_cookie_insecure():
                 raise
@@ -324,7 +316,7 @@ class _Steps:
                 "host?",
             )
         names = ", ".join(sorted({cookie.name for cookie in cookies}))
-        if self._said.accept_terms and not self._settings_accepted():
+        if self._config.accept_terms and not self._settings_accepted():
             raise _Failed(
                 f"The server does not know its own cookie ({names}) again",
                 "Does a proxy on the way take the Cookie header off, or are there several servers "
@@ -333,17 +325,17 @@ class _Steps:
         return f"{names} comes back"
 
     def _terms(self) -> str:
-        if self._said.accept_terms or self._settings_accepted():
+        if self._config.accept_terms or self._settings_accepted():
             return "accepted"
         # Whether the server insists is only told by what needs it.
         self._create()
         return "not accepted, and not needed"
 
     def _login(self) -> str:
-        user = self._backend.user(self._call())
+        user = self._backend.login.user(self._call())
         if user is not None:
             return f"logged in as {user.name}"
-        self._backend.check_login(self._call())
+        self._backend.login.check(self._call())
         if self._transport.cookies.given:
             return (
                 "nobody is logged in with this cookie: it is that of a session without a login, "
@@ -352,8 +344,8 @@ class _Steps:
         return "nobody is logged in"
 
     def _models(self) -> str:
-        offered = self._backend.models(self._call())
-        wanted = self._said.model
+        offered = self._backend.models.full_list(self._call())
+        wanted = self._config.model
         names = [model.id for model in offered]
         if not offered and not wanted:
             raise _no_models()
@@ -370,15 +362,15 @@ class _Steps:
     def _create(self) -> None:
         if self.conversation is None:
             call = self._call()
-            model = self._backend.model(None, call)
-            created = self._backend.create(model.id, None, call)
+            model = self._backend.choose_model(None, call)
+            created = self._backend.creations.create(model.id, None, call)
             self.conversation = Conversation(self._backend, id=created.id)
             self._left = created.id
 
     def _answer(self) -> str:
         assert self.conversation is not None
         # Others warn that they do not hand it on.
-        samples = self._backend.prepared().samples
+        samples = self._backend.set_up().samples
         options: Options = {"max_new_tokens": _ENOUGH} if samples else {}
         with self.conversation.stream(_PROMPT, **options) as reply:
             silence = _read_some(reply)
@@ -416,7 +408,7 @@ class _Steps:
             run_detached(discard)
 
     def _settings_accepted(self) -> bool:
-        return self._backend.settings(self._call()).accepted
+        return self._backend.read_settings(self._call()).accepted
 
     def _call(self) -> Call:
         return Call(self._timeouts)

@@ -85,7 +85,7 @@ class CallLock:
     """
 
     def __init__(self) -> None:
-        # Guards `_holder` and `_thread`. `is_held_by` reads `_holder` without it: a call finds
+        # Guards `_holder` and `_thread`. `_is_held_by` reads `_holder` without it: a call finds
         # itself there only if it put itself there, and no other call can then replace it.
         self._guard = Guard()
         self._holder: weakref.ref[Call] | None = None
@@ -96,7 +96,7 @@ class CallLock:
 
         The same call may nest. Raises `Woken` and `Expired` while it waits.
         """
-        if self.is_held_by(call):
+        if self._is_held_by(call):
             return work()
         if not self._is_taken(call):
             call.clock.allow(call.waits_within, getattr(call.timeouts, call.waits_within))
@@ -111,7 +111,7 @@ class CallLock:
 
     def hold_if_free(self, call: Call, work: Callable[[], object]) -> None:
         """Run ``work`` while ``call`` holds the lock. Do nothing if another call holds it."""
-        if self.is_held_by(call):
+        if self._is_held_by(call):
             work()
         elif self._is_taken(call):
             try:
@@ -119,8 +119,7 @@ class CallLock:
             finally:
                 self._give_back(call)
 
-    def is_held_by(self, call: Call) -> bool:
-        """Whether ``call`` holds the lock."""
+    def _is_held_by(self, call: Call) -> bool:
         return self._holding_call() is call
 
     def _holding_call(self) -> Call | None:

@@ -6,10 +6,10 @@ import os
 import random
 import re
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
@@ -28,7 +28,7 @@ from h2o_client.transport.address import (
 )
 from h2o_client.transport.call import Call
 from h2o_client.transport.compat import ResponseBreaker, new_session, sender, set_cookies, under_way
-from h2o_client.transport.cookies import Cookies, SessionJar, cookie_of_environment, is_loopback
+from h2o_client.transport.cookies import SessionJar, cookie_of_environment, is_loopback
 from h2o_client.transport.failures import (
     NETWORK_FAILURES,
     proxy_refused,
@@ -41,6 +41,9 @@ from h2o_client.transport.response import Response
 from h2o_client.version import __version__
 from h2o_client.wire.refusal import is_referer_refusal, wait_of
 from h2o_client.wire.request import Request
+
+if TYPE_CHECKING:
+    from h2o_client.config import SessionConfig
 
 _LONGEST_RETRY_AFTER = 60.0
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -58,20 +61,9 @@ class Transport:
 
     base_url: str
 
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        proxy: str | None = None,
-        cookies: Cookies | None = None,
-        headers: Mapping[str, str] | None = None,
-        verify: bool | str | ssl.SSLContext = True,
-        insecure_cookies: bool | None = None,
-        max_connections: int | None = None,
-        max_retries: int = 2,
-    ) -> None:
-        self.base_url, credentials = parse_base_url(base_url)
-        given = check_headers(headers)
+    def __init__(self, config: SessionConfig) -> None:
+        self.base_url, credentials = parse_base_url(config.address)
+        given, cookies = check_headers(config.headers), config.cookies
         for name in [name for name in given if name.lower() == "cookie"]:
             cookies = given[name] if cookies is None else cookies
             del given[name]
@@ -80,13 +72,15 @@ class Transport:
         if credentials:
             given.setdefault("Authorization", credentials)
         self._headers = given
-        self._proxies = parse_proxy(proxy)
+        self._proxies = parse_proxy(config.proxy)
         self.cookies: SessionJar = SessionJar(
-            self.base_url, cookies, insecure=insecure_cookies, proxy=proxy
+            self.base_url, cookies, insecure=config.insecure_cookies, proxy=config.proxy
         )
-        self._verify = check_verify(verify)
-        self._slots = Slots(max_connections) if max_connections is not None else None
-        self.max_retries = max_retries
+        self._verify = check_verify(config.verify)
+        most = config.max_connections
+        self._slots = None if most is None else Slots(most)
+        # The default server does not answer: once is enough.
+        self.max_retries: int = config.max_retries if config.has_address else 0
         self._scheme, self._address = self.base_url.split("://")
         # A zone is this machine's name for a network, and nothing to the server (RFC 6874).
         self._address = re.sub(r"%[^\]/]*\]", "]", self._address, count=1)
@@ -97,7 +91,7 @@ class Transport:
         # The settings that the environment led to, and what it was then.
         self._seen: tuple[tuple[str | None, ...] | None, dict[str, Any]] = (None, {})
         self._pid = os.getpid()
-        self._session = new_session(verify)
+        self._session = new_session(config.verify)
 
     @property
     def referer(self) -> str:
@@ -118,7 +112,7 @@ class Transport:
             call.let_go()
             raise
 
-    def ask(
+    def request(
         self,
         request: Request,
         call: Call,

@@ -95,13 +95,13 @@ async def test_a_conversation_of_several_turns() -> None:
                 assert repr(chat) == "<AsyncConversation not begun>"
                 assert (await chat.chat("Hi")).text == "Hello there"
                 assert chat.id == ID
-                unsettled = client.wrapped._backend.unsettled
-                unsettled.clear()  # the script stores no ids of ours
+                unstored = client.wrapped._backend.unstored
+                unstored.remove(ID)  # the script stores no ids of ours
                 assert [token async for token in chat.retry()] == ["Hello", " there"]
-                unsettled.clear()
+                unstored.remove(ID)
                 async with chat.edit("u", "Hey") as reply:
                     assert (await reply.read()).text == "Hello there"
-                unsettled.clear()
+                unstored.remove(ID)
                 assert [each.role for each in await chat.messages()] == ["user", "assistant"]
                 with pytest.raises(UnsupportedError):
                     await chat.continue_().read()

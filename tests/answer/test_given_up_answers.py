@@ -25,7 +25,7 @@ from h2o_client import (
     Timeouts,
     TransportTimeout,
 )
-from h2o_client.aio import AsyncConversation
+from h2o_client.aio.conversation import AsyncConversation
 from h2o_client.conversation import Conversation
 
 pytestmark = pytest.mark.anyio

@@ -49,7 +49,7 @@ def test_the_next_message_waits_for_a_late_title(
     with slow(version, Says(("Two",))) as server, H2oSession(server.url) as client:
         with client.conversation(keep=True) as chat:
             chat.chat("one")
-            response = client._backend.unsettled[chat.id or ""].response
+            response = client._backend.unstored._answers[chat.id or ""].response
             assert response is not None
             wait = response.wait_until_ended
 

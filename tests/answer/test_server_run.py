@@ -225,7 +225,7 @@ def test_only_the_newest_servers_keep_runs(version: str) -> None:
         run = ResumeToken(client.base_url, "0" * 24, "0b6e3a52-6b6e-4a8e-9e1f-0123456789ab")
         with pytest.raises(UnsupportedError, match="Resuming an answer is not supported by"):
             client.resume(str(run))
-        with pytest.raises(UnsupportedError, match="Telling what runs"):
+        with pytest.raises(UnsupportedError, match="Listing running answers"):
             client.running()
 
 

@@ -62,7 +62,7 @@ def conversations(client: H2oSession) -> list[object]:
     """What the server has stored for this session."""
     transport = client._transport
     assert isinstance(transport, Transport)
-    nodes = pagedata.read(transport.ask(get("/__data.json"), Call(Timeouts())).whole())
+    nodes = pagedata.read(transport.request(get("/__data.json"), Call(Timeouts())).whole())
     assert isinstance(nodes, list)
     assert isinstance(nodes[0], pagedata.Data)
     assert isinstance(nodes[0].value, dict)
@@ -71,7 +71,7 @@ def conversations(client: H2oSession) -> list[object]:
 
 
 def settings(client: H2oSession) -> dict[str, object]:
-    nodes = pagedata.read(client._transport.ask(get("/__data.json"), Call(Timeouts())).whole())
+    nodes = pagedata.read(client._transport.request(get("/__data.json"), Call(Timeouts())).whole())
     assert isinstance(nodes, list)
     assert isinstance(nodes[0], pagedata.Data)
     assert isinstance(nodes[0].value, dict)

@@ -25,6 +25,7 @@ from urllib3.util import connection as urllib3_connection
 
 from chatui import ID, LAYOUT, chat_ui, tokens
 from h2o_client import AsyncH2oSession, H2oSession, TransportError, TransportTimeout, chat
+from h2o_client.config import SessionConfig
 from h2o_client.timeouts import Timeouts, monotonic
 from h2o_client.transport.call import Call
 from h2o_client.transport.compat import Breaker, _is_own
@@ -81,7 +82,7 @@ def test_a_response_of_urllib3_has_the_connection_below() -> None:
 
 
 def ask(transport: Transport) -> Any:
-    return transport.ask(get("/"), Call(Timeouts(connect=5, first_token=5, idle=5)))
+    return transport.request(get("/"), Call(Timeouts(connect=5, first_token=5, idle=5)))
 
 
 # urllib3's own switches.
@@ -97,7 +98,7 @@ def test_a_program_that_forces_ipv4_gets_ipv4(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(urllib3_connection, "allowed_gai_family", lambda: socket.AF_INET)
     with ScriptedServer(lambda exchange: exchange.json({})) as server:
         monkeypatch.setattr(socket, "getaddrinfo", resolver)
-        transport = Transport(f"http://dual.example:{server.port}")
+        transport = Transport(SessionConfig(f"http://dual.example:{server.port}"))
         assert ask(transport).status == 200
         transport.close()
     assert families == [socket.AF_INET]
@@ -114,7 +115,7 @@ def test_a_program_without_ipv6_gets_ipv4(monkeypatch: pytest.MonkeyPatch) -> No
 
     with ScriptedServer(lambda exchange: exchange.json({})) as server:
         monkeypatch.setattr(socket, "getaddrinfo", resolver)
-        transport = Transport(server.url)
+        transport = Transport(SessionConfig(server.url))
         assert ask(transport).status == 200
         transport.close()
     assert families == [socket.AF_INET]
@@ -133,7 +134,7 @@ def test_a_program_with_its_own_way_to_connect_connects_so(
 
     monkeypatch.setattr(urllib3_connection, "create_connection", create_connection)
     with ScriptedServer(lambda exchange: exchange.json({})) as server:
-        transport = Transport(f"http://own.example:{server.port}")
+        transport = Transport(SessionConfig(f"http://own.example:{server.port}"))
         assert ask(transport).status == 200
         transport.close()
     assert set(asked) == {"own.example"}
@@ -152,7 +153,7 @@ def test_the_socket_options_of_urllib3_are_set(monkeypatch: pytest.MonkeyPatch) 
     try:
         with ScriptedServer(lambda exchange: exchange.json({})) as server:
             monkeypatch.setattr(socket.socket, "connect", connect)
-            transport = Transport(server.url)
+            transport = Transport(SessionConfig(server.url))
             ask(transport)
             transport.close()
     finally:

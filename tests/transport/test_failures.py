@@ -16,6 +16,7 @@ import pytest
 
 from chatui import chat_ui
 from h2o_client import ConfigurationError, H2oSession, ProtocolError, TransportError
+from h2o_client.config import SessionConfig
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport.call import Call
 from h2o_client.transport.transport import Transport
@@ -25,9 +26,9 @@ from scripted import AtAccept, Exchange, ScriptedServer, certificates, refusing_
 
 
 def ask(url: str, **settings: Any) -> None:
-    transport = Transport(url, **{"max_retries": 0, **settings})
+    transport = Transport(SessionConfig(url, **{"max_retries": 0, **settings}))
     try:
-        transport.ask(get("/"), Call(Timeouts(connect=10, first_token=10, idle=10)))
+        transport.request(get("/"), Call(Timeouts(connect=10, first_token=10, idle=10)))
     finally:
         transport.close()
 
@@ -187,7 +188,7 @@ def test_what_the_environment_said_once_is_not_kept(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with refusing_port() as port:
-        transport = Transport(server.url, max_retries=0)
+        transport = Transport(SessionConfig(server.url, max_retries=0))
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
         transport.proxies()
         monkeypatch.delenv("http_proxy")
@@ -234,14 +235,14 @@ def test_a_file_without_a_certificate_is_refused_before_anything_is_sent(tmp_pat
     path = tmp_path / "ca.pem"
     path.write_text("this is no certificate\n")
     with pytest.raises(ConfigurationError, match=r"verify='.*ca\.pem': no certificate"):
-        Transport("https://chat.example", verify=str(path))
+        Transport(SessionConfig("https://chat.example", verify=str(path)))
     with pytest.raises(ConfigurationError, match="openssl rehash"):
-        Transport("https://chat.example", verify=str(tmp_path))
+        Transport(SessionConfig("https://chat.example", verify=str(tmp_path)))
 
 
 def test_a_folder_of_authorities_is_taken(tmp_path: Path) -> None:
     (tmp_path / "0a1b2c3d.0").write_bytes(Path(certificates().ca).read_bytes())
-    Transport("https://chat.example", verify=str(tmp_path)).close()
+    Transport(SessionConfig("https://chat.example", verify=str(tmp_path))).close()
 
 
 def test_a_certificate_that_has_expired_is_not_about_authorities(tmp_path: Path) -> None:

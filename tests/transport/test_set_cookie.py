@@ -7,6 +7,7 @@ import warnings
 
 import pytest
 
+from h2o_client.config import SessionConfig
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport.call import Call
 from h2o_client.transport.set_cookie import read_set_cookie
@@ -60,11 +61,11 @@ def sent_back(said: str) -> str | None:
         exchange.json({}, headers=[("Set-Cookie", said)])
 
     with ScriptedServer(answer) as server:
-        transport = Transport(server.url)
+        transport = Transport(SessionConfig(server.url))
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             for _ in range(2):
-                transport.ask(get("/settings"), Call(Timeouts()))
+                transport.request(get("/settings"), Call(Timeouts()))
         transport.close()
         cookie: str | None = server.requests[1].headers["Cookie"]
         return cookie
@@ -87,9 +88,9 @@ def test_a_cookie_that_has_passed_is_deleted() -> None:
         exchange.json({}, headers=[("Set-Cookie", next(values))])
 
     with ScriptedServer(answer) as server:
-        transport = Transport(server.url)
+        transport = Transport(SessionConfig(server.url))
         for _ in range(3):
-            transport.ask(get("/settings"), Call(Timeouts()))
+            transport.request(get("/settings"), Call(Timeouts()))
         transport.close()
         assert [each.headers["Cookie"] for each in server.requests] == [None, "hf-chat=abc", None]
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from h2o_client.config import SessionConfig
 from h2o_client.errors import (
     ConfigurationError,
     ProtocolError,
@@ -52,7 +53,7 @@ def to() -> Iterator[Callable[..., Transport]]:
     made: list[Transport] = []
 
     def make(url: str, **settings: object) -> Transport:
-        made.append(Transport(url, **{"max_retries": 0, **settings}))  # type: ignore[arg-type]
+        made.append(Transport(SessionConfig(url, **{"max_retries": 0, **settings})))  # type: ignore[arg-type]
         return made[-1]
 
     yield make
@@ -78,7 +79,7 @@ def test_a_request_says_who_asks_from_where_and_wants_nothing_compressed(
     to: Callable[..., Transport],
 ) -> None:
     with ScriptedServer(ok) as server:
-        to(server.url).ask(post_json("/conversation", {"model": "m"}), call())
+        to(server.url).request(post_json("/conversation", {"model": "m"}), call())
         headers = server.requests[0].headers
     assert headers["User-Agent"] == f"h2o-chat/{__version__}"
     assert headers["Accept"] == "application/json"
@@ -90,7 +91,7 @@ def test_a_request_says_who_asks_from_where_and_wants_nothing_compressed(
 
 def test_headers_of_the_caller_win(to: Callable[..., Transport]) -> None:
     with ScriptedServer(ok) as server:
-        to(server.url, headers={"User-Agent": "me", "X-Forwarded-User": "ada"}).ask(
+        to(server.url, headers={"User-Agent": "me", "X-Forwarded-User": "ada"}).request(
             get("/"), call()
         )
         headers = server.requests[0].headers
@@ -101,7 +102,7 @@ def test_headers_of_the_caller_win(to: Callable[..., Transport]) -> None:
 @pytest.mark.parametrize("path", ["", "/", "/chat", "/chat/"])
 def test_a_base_url_may_have_a_path(to: Callable[..., Transport], path: str) -> None:
     with ScriptedServer(ok) as server:
-        to(server.url + path).ask(get("/settings"), call())
+        to(server.url + path).request(get("/settings"), call())
         request = server.requests[0]
     assert request.path == path.rstrip("/") + "/settings"
     assert request.headers["Referer"] == server.url + path.rstrip("/") + "/"
@@ -109,11 +110,11 @@ def test_a_base_url_may_have_a_path(to: Callable[..., Transport], path: str) -> 
 
 
 @pytest.mark.parametrize(
-    "url", ["localhost:3000", "", "ftp://host", "http://", "http://host:port", "http://h/?a=1"]
+    "url", ["localhost:3000", "ftp://host", "http://", "http://host:port", "http://h/?a=1"]
 )
 def test_what_is_no_address_is_refused_before_anything_is_sent(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"address|\?"):
-        Transport(url)
+        Transport(SessionConfig(url))
 
 
 def test_credentials_in_the_address_become_a_header_and_are_shown_nowhere(
@@ -122,12 +123,12 @@ def test_credentials_in_the_address_become_a_header_and_are_shown_nowhere(
     with ScriptedServer(ok) as server:
         url = server.url.replace("http://", "http://ada:s3cret%21@")
         transport = to(url)
-        transport.ask(get("/"), call())
+        transport.request(get("/"), call())
         request = server.requests[0]
     assert request.headers["Authorization"] == "Basic YWRhOnMzY3JldCE="
     assert transport.base_url == server.url
     with pytest.raises(ConfigurationError) as caught:
-        Transport("ftp://ada:s3cret@host")
+        Transport(SessionConfig("ftp://ada:s3cret@host"))
     assert "s3cret" not in str(caught.value)
 
 
@@ -139,8 +140,8 @@ def test_netrc_does_not_replace_the_authorization_of_the_caller(
         file.write("machine 127.0.0.1 login mallory password hidden\n")
     monkeypatch.setenv("NETRC", netrc)
     with ScriptedServer(ok) as server:
-        to(server.url, headers={"Authorization": "Bearer mine"}).ask(get("/"), call())
-        to(server.url).ask(get("/"), call())
+        to(server.url, headers={"Authorization": "Bearer mine"}).request(get("/"), call())
+        to(server.url).request(get("/"), call())
         given, none = server.requests
     assert given.headers["Authorization"] == "Bearer mine"
     assert none.headers["Authorization"] is None
@@ -150,7 +151,7 @@ def test_connections_are_kept_and_used_again(to: Callable[..., Transport]) -> No
     with ScriptedServer(ok) as server:
         transport = to(server.url)
         for _ in range(3):
-            transport.ask(get("/"), call())
+            transport.request(get("/"), call())
         assert server.connections == 1
 
 
@@ -190,8 +191,8 @@ def test_no_connection_is_used_that_was_idle_for_long(
     monkeypatch.setattr("h2o_client.transport.compat._LONGEST_IDLE", 0.0)
     with ScriptedServer(ok) as server:
         transport = to(server.url)
-        transport.ask(get("/"), call())
-        transport.ask(get("/"), call())
+        transport.request(get("/"), call())
+        transport.request(get("/"), call())
         assert server.connections == 2
 
 
@@ -204,9 +205,9 @@ def test_a_kept_connection_that_the_server_closed_does_not_fail_the_next_request
 
     with ScriptedServer(ok_and_close) as server:
         transport = to(server.url)
-        transport.ask(get("/"), call())
+        transport.request(get("/"), call())
         server.wait_for(lambda server: server.open == 0)
-        transport.ask(post_json("/conversation", {}), call())
+        transport.request(post_json("/conversation", {}), call())
         assert server.connections == 2
 
 
@@ -219,8 +220,8 @@ def test_bytes_behind_the_end_cost_the_connection_and_nothing_else(
 
     with ScriptedServer([too_much, ok]) as server:
         transport = to(server.url)
-        assert transport.ask(get("/"), call()).whole() == b"hi"
-        assert transport.ask(get("/"), call()).whole() == b'{"ok": true}'
+        assert transport.request(get("/"), call()).whole() == b"hi"
+        assert transport.request(get("/"), call()).whole() == b'{"ok": true}'
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
@@ -316,7 +317,7 @@ def test_a_content_encoding_is_not_believed(to: Callable[..., Transport]) -> Non
         exchange.answer(200, b"plain", headers={"Content-Encoding": "gzip"})
 
     with ScriptedServer(lying) as server:
-        assert to(server.url).ask(get("/"), call()).whole() == b"plain"
+        assert to(server.url).request(get("/"), call()).whole() == b"plain"
 
 
 def test_an_answer_of_endless_length_is_given_up(
@@ -330,7 +331,7 @@ def test_an_answer_of_endless_length_is_given_up(
             exchange.write(b"x" * 4096)
 
     with ScriptedServer(endless) as server, pytest.raises(ProtocolError, match="MiB"):
-        to(server.url).ask(get("/"), call())
+        to(server.url).request(get("/"), call())
 
 
 @pytest.mark.parametrize(
@@ -346,7 +347,7 @@ def test_a_broken_answer_has_a_name(
     to: Callable[..., Transport], script: Script, error: type[Exception], said: str
 ) -> None:
     with ScriptedServer([script]) as server, pytest.raises(error, match=said):
-        to(server.url).ask(post_json("/", {}), call())
+        to(server.url).request(post_json("/", {}), call())
 
 
 def test_a_reset_is_a_transport_error(to: Callable[..., Transport]) -> None:
@@ -369,24 +370,24 @@ def test_a_refused_connection_says_to_start_the_server(to: Callable[..., Transpo
         refusing_port() as port,
         pytest.raises(TransportError, match="Is the server running") as caught,
     ):
-        to(f"http://127.0.0.1:{port}").ask(get("/x"), call())
+        to(f"http://127.0.0.1:{port}").request(get("/x"), call())
     assert caught.value.url == f"http://127.0.0.1:{port}/x"
 
 
 def test_a_name_that_does_not_exist_says_so(to: Callable[..., Transport]) -> None:
     with pytest.raises(TransportError, match="cannot be looked up"):
-        to("http://no-such-host.invalid").ask(get("/"), call())
+        to("http://no-such-host.invalid").request(get("/"), call())
 
 
 def test_a_connection_that_is_not_made_in_time_times_out(to: Callable[..., Transport]) -> None:
     with unaccepted_port(full=True) as port, pytest.raises(TransportTimeout) as caught:
-        to(f"http://127.0.0.1:{port}").ask(get("/"), call(connect=0.2))
+        to(f"http://127.0.0.1:{port}").request(get("/"), call(connect=0.2))
     assert (caught.value.which, caught.value.seconds) == ("connect", 0.2)
 
 
 def test_silence_before_the_head_times_out(to: Callable[..., Transport]) -> None:
     with ScriptedServer([say_nothing]) as server, pytest.raises(TransportTimeout) as caught:
-        to(server.url).ask(get("/"), call(idle=0.2))
+        to(server.url).request(get("/"), call(idle=0.2))
     assert (caught.value.which, caught.value.seconds) == ("idle", 0.2)
     assert isinstance(caught.value, TimeoutError)
 
@@ -401,7 +402,7 @@ def test_a_head_that_drips_does_not_outlast_its_time(to: Callable[..., Transport
         pytest.raises(TransportTimeout) as caught,
         at_once(),
     ):
-        to(server.url).ask(first_token, call(first_token=0.3))
+        to(server.url).request(first_token, call(first_token=0.3))
     assert caught.value.which == "first_token"
 
 
@@ -412,7 +413,7 @@ def test_the_total_time_holds_while_bytes_keep_coming(to: Callable[..., Transpor
             exchange.write(b"x")
 
     with ScriptedServer(dripping) as server, pytest.raises(TransportTimeout) as caught:
-        to(server.url).ask(get("/"), call(total=0.3))
+        to(server.url).request(get("/"), call(total=0.3))
     assert (caught.value.which, caught.value.seconds) == ("total", 0.3)
 
 
@@ -437,7 +438,7 @@ def test_a_call_is_woken_before_the_head(to: Callable[..., Transport], tls: bool
         waiting = call()
         thread = woken_after(waiting, lambda: server.wait_for(lambda server: server.requests))
         with pytest.raises(Woken):
-            to(server.url, verify=certs.ca).ask(get("/"), waiting)
+            to(server.url, verify=certs.ca).request(get("/"), waiting)
         thread.join()
 
 
@@ -470,7 +471,7 @@ def test_a_call_woken_beforehand_sends_nothing(to: Callable[..., Transport]) -> 
         waiting = call()
         waiting.wake()
         with pytest.raises(Woken):
-            to(server.url).ask(get("/"), waiting)
+            to(server.url).request(get("/"), waiting)
         assert server.requests == []
 
 
@@ -480,9 +481,9 @@ def test_a_late_wake_does_not_hit_the_next_user_of_the_connection(
     with ScriptedServer(ok) as server:
         transport = to(server.url)
         first = call()
-        transport.ask(get("/"), first)
+        transport.request(get("/"), first)
         first.wake()
-        assert transport.ask(get("/"), call()).status == 200
+        assert transport.request(get("/"), call()).status == 200
         assert server.connections == 1
 
 
@@ -491,7 +492,7 @@ def test_a_redirect_is_an_answer_and_is_not_followed(to: Callable[..., Transport
         exchange.answer(302, b"", headers={"Location": "https://elsewhere.example/authorize"})
 
     with ScriptedServer(redirect) as server:
-        response = to(server.url).ask(get("/"), call())
+        response = to(server.url).request(get("/"), call())
         assert response.status == 302
         assert response.headers["location"] == "https://elsewhere.example/authorize"
         assert len(server.requests) == 1
@@ -510,8 +511,8 @@ def test_a_refused_referer_is_tried_with_the_other_scheme_and_remembered(
     with ScriptedServer(refuses_referer) as server:
         transport = to(server.url)
         form = post_form("/settings", [("a", "b")])
-        assert transport.ask(form, call()).status == 200
-        assert transport.ask(form, call()).status == 200
+        assert transport.request(form, call()).status == 200
+        assert transport.request(form, call()).status == 200
         sent = [(each.headers["Referer"], each.headers["Origin"]) for each in server.requests]
     address = server.url.removeprefix("http://")
     https = (f"https://{address}/", f"https://{address}")
@@ -523,7 +524,7 @@ def test_a_referer_refused_twice_is_the_answer(to: Callable[..., Transport]) -> 
         exchange.answer(403, b"Invalid referer for POST request")
 
     with ScriptedServer(refuses) as server:
-        assert to(server.url).ask(post_form("/settings", []), call()).status == 403
+        assert to(server.url).request(post_form("/settings", []), call()).status == 403
         assert len(server.requests) == 2
 
 
@@ -531,7 +532,7 @@ def test_a_safe_request_is_sent_again_after_the_network_failed(
     to: Callable[..., Transport],
 ) -> None:
     with ScriptedServer([hang_up, cut_in_a_body, ok]) as server:
-        assert to(server.url, max_retries=2).ask(get("/"), call()).status == 200
+        assert to(server.url, max_retries=2).request(get("/"), call()).status == 200
         assert len(server.requests) == 2
         assert server.connections == 3
 
@@ -545,7 +546,7 @@ def test_a_request_that_may_have_been_taken_is_never_sent_again(
     with ScriptedServer(takes_and_hangs_up) as server:
         sent = call()
         with pytest.raises(TransportError):
-            to(server.url, max_retries=5).ask(post_json("/conversation", {}), sent)
+            to(server.url, max_retries=5).request(post_json("/conversation", {}), sent)
         assert sent.sent
         assert len(server.requests) == 1
 
@@ -555,7 +556,7 @@ def test_what_failed_before_a_byte_was_sent_is_tried_again(to: Callable[..., Tra
         refused = call()
         began = time.monotonic()
         with pytest.raises(TransportError):
-            to(f"http://127.0.0.1:{port}", max_retries=1).ask(post_json("/", {}), refused)
+            to(f"http://127.0.0.1:{port}", max_retries=1).request(post_json("/", {}), refused)
         assert not refused.sent
         assert time.monotonic() - began > 0.2  # one pause
 
@@ -568,7 +569,7 @@ def test_a_refusal_that_says_when_to_come_back_is_tried_then(
         exchange.answer(status, b"busy", headers={"Retry-After": "0"})
 
     with ScriptedServer([busy, ok]) as server:
-        response = to(server.url, max_retries=1).ask(post_json("/conversation", {}), call())
+        response = to(server.url, max_retries=1).request(post_json("/conversation", {}), call())
         assert response.status == 200
 
 
@@ -580,7 +581,7 @@ def test_a_refusal_without_a_time_or_with_a_long_one_stands(
         exchange.answer(429, b"busy", headers=headers)
 
     with ScriptedServer(busy) as server:
-        assert to(server.url, max_retries=3).ask(get("/"), call()).status == 429
+        assert to(server.url, max_retries=3).request(get("/"), call()).status == 429
         assert len(server.requests) == 1
 
 
@@ -589,7 +590,7 @@ def test_a_wait_for_a_busy_server_keeps_to_the_total_time(to: Callable[..., Tran
         exchange.answer(429, b"busy", headers={"Retry-After": "30"})
 
     with ScriptedServer(busy) as server, pytest.raises(TransportTimeout) as caught:
-        to(server.url, max_retries=1).ask(get("/"), call(total=0.3))
+        to(server.url, max_retries=1).request(get("/"), call(total=0.3))
     assert caught.value.which == "total"
 
 
@@ -601,7 +602,7 @@ def test_a_wait_for_a_busy_server_can_be_woken(to: Callable[..., Transport]) -> 
         waiting = call()
         thread = woken_after(waiting, lambda: server.wait_for(lambda server: server.requests))
         with pytest.raises(Woken):
-            to(server.url, max_retries=1).ask(get("/"), waiting)
+            to(server.url, max_retries=1).request(get("/"), waiting)
         thread.join()
 
 
@@ -625,7 +626,7 @@ def test_no_more_connections_are_open_than_asked_for(to: Callable[..., Transport
         assert caught.value.which == "first_token"
         go_on.set()
         # Only answers that are streamed count: what cleans up behind them must not wait for them.
-        assert transport.ask(get("/"), call()).whole() == b"x"
+        assert transport.request(get("/"), call()).whole() == b"x"
         assert first.whole() == b"x"
         assert transport.open(get("/"), call()).whole() == b"x"
 
@@ -652,7 +653,7 @@ def test_tls_with_an_authority_of_ones_own(to: Callable[..., Transport]) -> None
     with ScriptedServer(ok, tls=certs.server) as server:
         for verify in (certs.ca, context, False):
             with pytest.warns() if verify is False else no_warning():
-                assert to(server.url, verify=verify).ask(get("/"), call()).status == 200
+                assert to(server.url, verify=verify).request(get("/"), call()).status == 200
 
 
 class no_warning:  # noqa: N801 - stands beside pytest.warns
@@ -672,7 +673,7 @@ def test_a_certificate_that_is_not_trusted_is_named_and_not_tried_again(
             ScriptedServer(ok, tls=context) as server,
             pytest.raises(TransportError, match=hint) as caught,
         ):
-            to(server.url, verify=certs.ca, max_retries=3).ask(get("/"), call())
+            to(server.url, verify=certs.ca, max_retries=3).request(get("/"), call())
         assert caught.value.permanent
         assert server.connections == 1
 
@@ -684,7 +685,7 @@ def test_a_context_of_the_callers_trusts_only_whom_it_says(to: Callable[..., Tra
         ScriptedServer(ok, tls=certs.server) as server,
         pytest.raises(TransportError, match="not trusted"),
     ):
-        to(server.url, verify=empty).ask(get("/"), call())
+        to(server.url, verify=empty).request(get("/"), call())
 
 
 def test_https_to_a_plain_server_says_so(to: Callable[..., Transport]) -> None:
@@ -697,12 +698,12 @@ def test_https_to_a_plain_server_says_so(to: Callable[..., Transport]) -> None:
         ScriptedServer(AtAccept(plain)) as server,
         pytest.raises(TransportError, match="Is it https"),
     ):
-        to(server.url.replace("http:", "https:")).ask(get("/"), call())
+        to(server.url.replace("http:", "https:")).request(get("/"), call())
 
 
 def test_a_trust_file_that_is_not_there_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="no such file"):
-        Transport("https://host", verify="/no/such/file.pem")
+        Transport(SessionConfig("https://host", verify="/no/such/file.pem"))
 
 
 @pytest.mark.parametrize("tls", [False, True])
@@ -715,7 +716,7 @@ def test_everything_goes_through_the_proxy_that_was_given(
         LoggingProxy(login=("me", "secret")) as proxy,
     ):
         transport = to(server.url, proxy=proxy.url_with_login, verify=certs.ca)
-        assert transport.ask(get("/"), call()).status == 200
+        assert transport.request(get("/"), call()).status == 200
         address = server.url.partition("//")[2]
         expected = f"CONNECT {address}" if tls else f"GET {server.url}/"
         assert proxy.lines() == [expected]
@@ -728,7 +729,7 @@ def test_a_proxy_of_the_environment_is_used(
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("http_proxy", proxy.url)
         transport = to("http://chat.example:3000")
-        assert transport.ask(get("/"), call()).status == 200
+        assert transport.request(get("/"), call()).status == 200
         assert proxy.lines() == ["GET http://chat.example:3000/"]
         monkeypatch.setenv("HTTP_PROXY", "")
         monkeypatch.setenv("http_proxy", "")
@@ -746,7 +747,7 @@ def test_a_proxy_of_the_environment_is_not_used_for_this_machine(
         transport = to(f"http://{host}:{server.port}")
         assert transport.proxies() == {}
         if host in ("127.0.0.1", "localhost"):  # others need not be known to the resolver
-            assert transport.ask(get("/"), call()).status == 200
+            assert transport.request(get("/"), call()).status == 200
         assert proxy.lines() == []
 
 
@@ -761,7 +762,7 @@ def test_a_call_through_a_proxy_is_woken_too(to: Callable[..., Transport]) -> No
         waiting = call()
         thread = woken_after(waiting, lambda: server.wait_for(lambda server: server.requests))
         with pytest.raises(Woken):
-            to(server.url, proxy=proxy.url, verify=certs.ca).ask(get("/"), waiting)
+            to(server.url, proxy=proxy.url, verify=certs.ca).request(get("/"), waiting)
         thread.join()
 
 
@@ -773,7 +774,7 @@ def test_a_socks_proxy_is_used(to: Callable[..., Transport], tls: bool) -> None:
         SocksProxy(login=("me", "secret")) as proxy,
     ):
         transport = to(server.url, proxy=proxy.url, verify=certs.ca)
-        assert transport.ask(get("/"), call()).status == 200
+        assert transport.request(get("/"), call()).status == 200
         assert [(each.host, each.port) for each in proxy.log] == [("127.0.0.1", server.port)]
 
 
@@ -782,13 +783,13 @@ def test_a_socks_proxy_without_pysocks_says_what_to_install(
 ) -> None:
     monkeypatch.setattr("h2o_client.transport.address.find_spec", lambda name: None)
     with pytest.raises(ConfigurationError, match=r"pip install '\.\[socks\]'"):
-        Transport("http://host", proxy="socks5://localhost:1080")
+        Transport(SessionConfig("http://host", proxy="socks5://localhost:1080"))
 
 
 @pytest.mark.parametrize("proxy", ["localhost:8080", "ftp://proxy", "http://", "http:/x"])
 def test_what_is_no_proxy_is_refused(proxy: str) -> None:
     with pytest.raises(ConfigurationError, match="proxy="):
-        Transport("http://host", proxy=proxy)
+        Transport(SessionConfig("http://host", proxy=proxy))
 
 
 @pytest.mark.parametrize("login", [None, ("me", "wrong")])
@@ -802,7 +803,7 @@ def test_a_proxy_that_fails_is_named_without_its_password(
     ):
         url = proxy.url.replace("://", "://me:wrong@") if login else proxy.url_with_login
         with pytest.raises(TransportError, match="proxy") as caught:
-            to(server.url, proxy=url, verify=certs.ca).ask(get("/"), call())
+            to(server.url, proxy=url, verify=certs.ca).request(get("/"), call())
     assert "wrong" not in str(caught.value)
     assert "other" not in str(caught.value)
 
@@ -810,7 +811,7 @@ def test_a_proxy_that_fails_is_named_without_its_password(
 @pytest.mark.parametrize("value", ["s3cret\r\nb", "s3cret\u4e2d", 5])
 def test_a_header_that_cannot_be_sent_is_refused_without_showing_it(value: object) -> None:
     with pytest.raises(ConfigurationError, match="'X-Key' cannot be sent") as caught:
-        Transport("http://host", headers={"X-Key": value})  # type: ignore[dict-item]
+        Transport(SessionConfig("http://host", headers={"X-Key": value}))  # type: ignore[dict-item]
     assert "s3cret" not in str(caught.value)
 
 
@@ -818,7 +819,7 @@ def test_a_closed_transport_says_so(to: Callable[..., Transport]) -> None:
     transport = to("http://127.0.0.1:1")
     transport.close()
     with pytest.raises(ConfigurationError, match="closed"):
-        transport.ask(get("/"), call())
+        transport.request(get("/"), call())
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
@@ -826,13 +827,13 @@ def test_a_closed_transport_says_so(to: Callable[..., Transport]) -> None:
 def test_a_fork_opens_connections_of_its_own(to: Callable[..., Transport]) -> None:
     with ScriptedServer(ok) as server:
         transport = to(server.url)
-        transport.ask(get("/"), call())
+        transport.request(get("/"), call())
         child = os.fork()
         if child == 0:
-            status = transport.ask(get("/child"), call()).status
+            status = transport.request(get("/child"), call()).status
             os._exit(0 if status == 200 else 1)
         assert os.waitpid(child, 0)[1] == 0
-        transport.ask(get("/parent"), call())
+        transport.request(get("/parent"), call())
         numbers = {each.path: each.connection for each in server.requests}
     assert numbers == {"/": 1, "/child": 2, "/parent": 1}
 
@@ -865,7 +866,7 @@ def test_interim_answers_come_before_the_real_one(
         ok(exchange)
 
     with ScriptedServer(hinting) as server:
-        assert to(server.url).ask(get("/"), call()).whole() == b'{"ok": true}'
+        assert to(server.url).request(get("/"), call()).whole() == b'{"ok": true}'
 
 
 def test_interim_answers_without_end_are_given_up(to: Callable[..., Transport]) -> None:
@@ -876,7 +877,7 @@ def test_interim_answers_without_end_are_given_up(to: Callable[..., Transport]) 
         exchange.cut()
 
     with ScriptedServer(hinting) as server, pytest.raises(ProtocolError, match="head"):
-        to(server.url).ask(get("/"), call())
+        to(server.url).request(get("/"), call())
 
 
 def test_a_call_is_woken_while_it_connects(to: Callable[..., Transport]) -> None:
@@ -885,7 +886,7 @@ def test_a_call_is_woken_while_it_connects(to: Callable[..., Transport]) -> None
         timer = threading.Timer(0.2, waiting.wake)
         timer.start()
         with pytest.raises(Woken), at_once():
-            to(f"http://127.0.0.1:{port}").ask(get("/"), waiting)
+            to(f"http://127.0.0.1:{port}").request(get("/"), waiting)
         timer.join()
 
 
@@ -898,7 +899,7 @@ def test_sending_to_a_server_that_does_not_read_keeps_to_the_time(
 
     large = post_json("/conversation", {"model": "x" * 30_000_000})
     with ScriptedServer(AtAccept(deaf)) as server, pytest.raises(TransportTimeout) as caught:
-        to(server.url).ask(large, call(idle=0.5))
+        to(server.url).request(large, call(idle=0.5))
     assert caught.value.which == "idle"
 
 
@@ -933,7 +934,7 @@ def test_a_refusal_of_the_proxy_is_the_proxys(to: Callable[..., Transport]) -> N
         LoggingProxy(login=("me", "other")) as proxy,
         pytest.raises(TransportError, match="proxy") as caught,
     ):
-        to(server.url, proxy=proxy.url, max_retries=3).ask(get("/"), call())
+        to(server.url, proxy=proxy.url, max_retries=3).request(get("/"), call())
     assert caught.value.permanent
 
 
@@ -941,7 +942,7 @@ def test_a_traceback_shows_the_cause_and_not_every_wrapping_of_it(
     to: Callable[..., Transport],
 ) -> None:
     with refusing_port() as port, pytest.raises(TransportError) as caught:
-        to(f"http://127.0.0.1:{port}").ask(get("/"), call())
+        to(f"http://127.0.0.1:{port}").request(get("/"), call())
     assert isinstance(caught.value.__cause__, ConnectionRefusedError)
 
 
@@ -958,7 +959,7 @@ def test_a_body_that_is_compressed_unasked_is_read_all_the_same(
         exchange.end()
 
     with ScriptedServer(compressed) as server:
-        whole = to(server.url).ask(get("/"), call()).whole()
+        whole = to(server.url).request(get("/"), call()).whole()
     assert whole == gzip.decompress(body)
 
 
@@ -990,7 +991,7 @@ def test_a_compressed_body_that_is_broken_is_a_protocol_error(to: Callable[..., 
         ) as server,
         pytest.raises(ProtocolError, match="the compression of the answer"),
     ):
-        to(server.url).ask(get("/"), call())
+        to(server.url).request(get("/"), call())
 
 
 @pytest.mark.parametrize(
@@ -1011,7 +1012,7 @@ def test_a_server_that_says_to_come_back_at_once_is_not_asked_at_once(
     waits: list[float] = []
     monkeypatch.setattr(Call, "pause", lambda self, seconds: waits.append(seconds))
     with ScriptedServer(lambda exchange: exchange.answer(503, headers=headers)) as server:
-        assert to(server.url, max_retries=3).ask(get("/"), call()).status == 503
+        assert to(server.url, max_retries=3).request(get("/"), call()).status == 503
         assert server.count("GET") == 4
     assert len(waits) == 3
     assert all(0.2 <= each <= 8 for each in waits)
@@ -1036,7 +1037,7 @@ def test_names_in_other_scripts_are_sent_as_browsers_write_them(
     monkeypatch.setattr(socket, "getaddrinfo", lambda name, *rest: real("127.0.0.1", *rest))
     with ScriptedServer(ok) as server:
         transport = to(f"http://{address}:{server.port}/чат/")
-        transport.ask(post_form("/settings", []), call())
+        transport.request(post_form("/settings", []), call())
         request = server.requests[0]
     place = f"http://{host}:{server.port}"
     assert transport.base_url == place + path
@@ -1048,7 +1049,7 @@ def test_names_in_other_scripts_are_sent_as_browsers_write_them(
 
 def test_a_path_with_blanks_is_sent_as_browsers_write_it(to: Callable[..., Transport]) -> None:
     with ScriptedServer(ok) as server:
-        to(f"{server.url}/my chat").ask(get("/settings"), call())
+        to(f"{server.url}/my chat").request(get("/settings"), call())
         assert server.requests[0].headers["Referer"] == f"{server.url}/my%20chat/"
 
 
@@ -1065,7 +1066,7 @@ def test_the_zone_of_an_address_is_for_this_machine_alone(
 
     monkeypatch.setattr(socket, "getaddrinfo", resolver)
     with ScriptedServer(ok) as server:
-        to(f"http://[fe80::1{zone}]:{server.port}").ask(get("/"), call())
+        to(f"http://[fe80::1{zone}]:{server.port}").request(get("/"), call())
         headers = server.requests[0].headers
     assert names == ["fe80::1%eth0"]
     assert headers["Host"] == f"[fe80::1]:{server.port}"
@@ -1083,7 +1084,7 @@ def test_this_machine_by_another_name_keeps_secure_cookies(
     with ScriptedServer(answer) as server:
         transport = to(f"http://{host}:{server.port}")
         for _ in range(2):
-            transport.ask(get("/"), call())
+            transport.request(get("/"), call())
         assert server.requests[1].headers["Cookie"] == "hf-chat=abc"
 
 
@@ -1111,6 +1112,6 @@ def test_a_call_is_woken_while_a_socks_proxy_does_not_answer(
         thread.start()
         began = time.monotonic()
         with pytest.raises(Woken):
-            transport.ask(get("/"), waiting)
+            transport.request(get("/"), waiting)
         assert time.monotonic() - began < 20
         thread.join()

@@ -1,0 +1,329 @@
+"""What the server is: detected once, and again after a sign that it was upgraded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from h2o_client.backend.api_client import excerpt
+from h2o_client.dialects import detection, pages
+from h2o_client.dialects.detection import Found
+from h2o_client.dialects.dialect import Dialect
+from h2o_client.dialects.documents import Created, Model
+from h2o_client.dialects.endpoint import Endpoint
+from h2o_client.dialects.run_requests import resume_probe
+from h2o_client.errors import (
+    ConfigurationError,
+    H2oError,
+    NotFoundError,
+    ProtocolError,
+    ServerError,
+    StatusError,
+)
+from h2o_client.log import log
+from h2o_client.transport.call import Call
+from h2o_client.transport.locks import CallLock
+from h2o_client.wire.pagedata import EndlessError
+
+if TYPE_CHECKING:
+    from h2o_client.backend.api_client import ApiClient
+    from h2o_client.transport.response import Response
+
+T = TypeVar("T")
+
+NO_MODELS = "this chat-ui (v0.9.6 or later) could not load its models when it was started"
+MODEL_WAS_DOWN = (
+    "Its model server (OPENAI_BASE_URL) was down then: when that answers, who runs the chat-ui has "
+    "to start it again."
+)
+
+
+class Detector:
+    """Detects the server's dialect and version, and remembers them. Threads may share it.
+
+    It needs no login and posts no settings. ``upgrades`` counts how often the server was found to
+    be another one than before.
+    """
+
+    def __init__(self, api: ApiClient, server_version: str | None) -> None:
+        self._api = api
+        self._configured = None if server_version is None else detection.by_version(server_version)
+        # Guards `_found` and `upgrades`, also during the requests that lead to them, and what else
+        # `hold` is used for. `_write` alone changes `_found`, for callers that hold the lock. Not
+        # guarded: `known` reads one reference, to compare it with later ones, and `_is_stale` is a
+        # mark that any thread leaves for the next one that holds the lock.
+        self._lock = CallLock()
+        self._found: Found | None = None
+        self._is_stale = False
+        self.upgrades: int = 0
+
+    @property
+    def known(self) -> Found | None:
+        """What is known so far, without a request."""
+        return self._found
+
+    def forget(self) -> None:
+        """This is a forked child: a thread of its parent may have held the lock."""
+        self._lock = CallLock()
+
+    def hold(self, call: Call, work: Callable[[], T]) -> T:
+        """Run ``work`` while no other call detects the server. Raises `TransportTimeout`."""
+        with self._api.transport.translating(call):
+            return self._lock.hold(call, work)
+
+    def detect(self, call: Call | None = None) -> Found:
+        """What the server is, as exactly as is needed to talk to it. The first call detects it."""
+        call = call or Call(self._api.timeouts)
+        return self.hold(call, lambda: self._detected(call))
+
+    def detect_exactly(self, call: Call | None = None) -> Found:
+        """As `detect`, with one more request where versions differ that answered alike so far.
+
+        The version stays uncertain where the page that tells it is refused.
+        """
+        call = call or Call(self._api.timeouts)
+
+        def detect() -> Found:
+            found = self._detected(call)
+            # A server of v0.9.6 to v0.10.0 may have become a newer one since it was detected.
+            may_be_newer = detection.may_have_runs(found.dialect) and not found.dialect.keeps_runs
+            if not found.settled or (may_be_newer and self._configured is None):
+                found = self._write(self._told_apart(found, call))
+            return found
+
+        return self.hold(call, detect)
+
+    def with_layout(self, found: Found, call: Call) -> Found:
+        """``found`` with its ``layout``, which is requested unless it is known; if it has pages."""
+        if found.layout is not None or not found.dialect.has_pages:
+            return found
+        exact = detection.by_layout(found, self._api.fetch(pages.layout(), call))
+        self._replace(found, exact, call)
+        return exact
+
+    def with_models(self, found: Found, call: Call) -> Found:
+        """``found`` with its ``models``, which are requested unless they are known."""
+        if found.models is not None:
+            return found
+        models: tuple[Model, ...]
+        if found.layout is not None:
+            models = found.layout.models
+        else:
+            models = self._api.fetch(found.dialect.models(), call)
+        known = msgspec.structs.replace(found, models=models)
+        self._replace(found, known, call)
+        return known
+
+    def note_answer(self, dialect: Dialect, content_type: str, call: Call) -> Dialect:
+        """Note the type of the response to a message, which tells the version of some dialects."""
+        told = detection.by_answer(dialect, content_type)
+        if told is dialect or self._configured is not None:
+            return dialect
+
+        def note() -> None:
+            found = self._found
+            if found is not None and found.dialect.is_of_era(told):
+                exact = msgspec.structs.replace(
+                    found, dialect=told, version=told.span, settled=True
+                )
+                self._write(exact)
+
+        self._lock.hold_if_free(call, note)
+        return told
+
+    def note_created(self, found: Found, created: Created, call: Call) -> None:
+        """Note how a conversation was created, which tells newer servers from older ones."""
+        exact = detection.by_runs(found, has_runs=created.leaf is not None)
+        if self._configured is None and exact is not found:
+            self._replace(found, exact, call)
+
+    def note_latest(self, call: Call) -> None:
+        """Note a conversation as only servers since July 2026 store it."""
+
+        def note() -> None:
+            found = self._found
+            if found is None or self._configured is not None:
+                return
+            latest = self._write(detection.upgraded(found))
+            if latest is not found:
+                log.warning("the server has become %s", latest.dialect.name)
+
+        self.hold(call, note)
+
+    # When the server has been upgraded
+
+    def mark_stale(self) -> None:
+        """Have the next call detect the server again: it answered as another one would."""
+        # Without the lock, which can be held for as long as requests take.
+        self._is_stale = self._configured is None
+
+    @contextmanager
+    def watching(self, call: Call | None = None) -> Iterator[None]:
+        """Around requests that change something on the server and are not repeated.
+
+        After an error that an upgrade may have caused, the next call detects the server again.
+        Raises `ConfigurationError` if the server is another one than the caller configured.
+        """
+        try:
+            yield
+        except (StatusError, ProtocolError) as exc:
+            may_be_another = _may_come_of_an_upgrade(exc)
+            if may_be_another:
+                self._check_configured(exc, call or Call(self._api.timeouts))
+            if may_be_another or (isinstance(exc, StatusError) and exc.origin == "gateway"):
+                self.mark_stale()
+            raise
+
+    def repeat_if_upgraded(self, work: Callable[[], T], call: Call | None = None) -> T:
+        """Run ``work``, which changes nothing on the server; run it again if that was upgraded.
+
+        Raises `ConfigurationError` if the server is another one than the caller configured.
+        """
+        call = call or Call(self._api.timeouts)
+        before = self._found
+        try:
+            return work()
+        except (StatusError, ProtocolError) as exc:
+            if not _may_come_of_an_upgrade(exc):
+                raise
+            self._check_configured(exc, call)
+            if not self.is_upgraded_since(before, call):
+                raise
+        return work()
+
+    def is_upgraded_since(self, before: Found | None, call: Call) -> bool:
+        """Detect the server again, and return whether its dialect is another than ``before``."""
+        if before is None or self._configured is not None:
+            return False
+        if self._found is before:
+            self.mark_stale()
+        try:
+            return not detection.is_same(self.detect(call), before)
+        except H2oError:
+            return False
+
+    def _check_configured(self, exc: H2oError, call: Call) -> None:
+        configured = self._configured
+        if configured is None:
+            return
+        try:
+            found = self._request(call)
+        except H2oError:
+            return
+        is_other = not found.dialect.is_of_era(configured.dialect)
+        if is_other and not detection.is_same(found, configured):
+            raise ConfigurationError(
+                f"{configured.why} was said, but {self._api.transport.base_url} is "
+                f"{found.dialect.name}. Leave server_version= out: it is then found out."
+            ) from exc
+
+    # While the lock is held
+
+    def _write(self, found: Found) -> Found:
+        self._found = found
+        return found
+
+    def _replace(self, before: Found, found: Found, call: Call) -> None:
+        """Replace ``before`` by ``found``, unless it was replaced meanwhile or another call waits.
+
+        What is not remembered is requested once more later.
+        """
+
+        def replace() -> None:
+            if self._found is before:
+                self._write(found)
+
+        self._lock.hold_if_free(call, replace)
+
+    def _detected(self, call: Call) -> Found:
+        if self._found is None:
+            self._is_stale = False
+            return self._write(self._configured or self._request(call))
+        if not self._is_stale:
+            return self._found
+        self._is_stale = False  # before the requests: a mark left meanwhile is for the next call
+        try:
+            return self._write(self._detected_again(self._found, call))
+        except BaseException:
+            self._is_stale = True
+            raise
+
+    def _detected_again(self, before: Found, call: Call) -> Found:
+        try:
+            found = self._request(call)
+        except (StatusError, ProtocolError, ConfigurationError) as exc:
+            log.info("what the server is, is not known for sure: %s", exc)
+            return before
+        if detection.is_same(found, before):
+            # It may be another of its versions.
+            return found if before.dialect.versions_differ else before
+        log.warning("the server has become %s", found.dialect.name)
+        self.upgrades += 1
+        return found
+
+    # The requests
+
+    def _request(self, call: Call) -> Found:
+        request = detection.first_request()
+        first = self._api.transport.request(request, call, enough=detection.is_enough)
+        with self._api.decoding(call):
+            found = detection.by_models(first.whole())
+        if found is None:
+            found = self._request_page(first, call)
+        log.info("%s is %s: %s", self._api.transport.base_url, found.dialect.name, found.why)
+        return found
+
+    def _request_page(self, first: Response, call: Call) -> Found:
+        request = pages.root_request()
+        response = self._api.transport.request(request, call)
+        try:
+            self._api.raise_for_status(response)
+        except NotFoundError as exc:
+            raise self._no_chat_ui(f"{exc.status} {exc.body[:80]!r}") from None
+        body = response.whole()
+        kind = response.headers.get("content-type", "").partition(";")[0]
+        page = Endpoint(request, partial(detection.by_page, first.whole(), first.status, kind))
+        try:
+            return self._api.parse(page, body, call)
+        except ProtocolError as exc:
+            if isinstance(exc.__cause__, EndlessError):
+                raise
+            # A server whose list of models failed just now is none the less a chat-ui.
+            if first.status >= 500 and pages.is_empty(body):
+                raise ServerError(
+                    first.status, NO_MODELS, url=first.url, hint=MODEL_WAS_DOWN
+                ) from None
+            if first.status in (401, 429) or first.status >= 500:
+                self._api.raise_for_status(first)
+            raise self._no_chat_ui(repr(excerpt(body))) from None
+
+    def _no_chat_ui(self, seen: str) -> ConfigurationError:
+        return ConfigurationError(
+            f"{self._api.transport.base_url} does not look like a chat-ui server: "
+            f"{pages.ROOT} gave {seen}. If it is one, say which: server_version=."
+        )
+
+    def _told_apart(self, found: Found, call: Call) -> Found:
+        """``found`` with versions told apart that differ and answered alike so far."""
+        dialect = found.dialect
+        if dialect.has_pages:
+            try:
+                layout = found.layout or self._api.fetch(pages.layout(), call)
+            except (StatusError, ProtocolError) as exc:
+                log.info("which %s it is, is not known: %s", dialect.name, exc)
+                return found
+            return detection.by_layout(found, layout)
+        response = self._api.transport.request(resume_probe(), call)
+        kind = response.headers.get("content-type", "")
+        return detection.by_runs(found, has_runs=detection.has_runs(response.status, kind))
+
+
+def _may_come_of_an_upgrade(exc: BaseException) -> bool:
+    """Whether the server may have answered so because it expects another dialect."""
+    if not isinstance(exc, StatusError) or exc.origin != "server":
+        return isinstance(exc, ProtocolError)
+    return exc.status in (403, 405, 500) or exc.body.lstrip()[:1] == "<"
