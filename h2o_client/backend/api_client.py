@@ -55,7 +55,7 @@ class ApiClient:
     @contextmanager
     def decoding(self, call: Call) -> Iterator[None]:
         """Around long work on a response: it ends when the call times out or is woken."""
-        with self.transport.translating(call), checked_by(call.go_on):
+        with self.transport.translating(call), checked_by(call.check_timeouts):
             yield
 
     def _parse(self, endpoint: Endpoint[T], body: bytes) -> T:

@@ -63,26 +63,26 @@ _watched = _Watched()
 class Call:
     """One request, or several one after the other, up to the end of the last one's answer.
 
-    ``clock`` bounds the waiting. `wake` ends it all from any thread: before the connection stands,
-    before the headers, and in mid-body. ``sent`` says whether a byte of the request may have left.
+    ``clock`` holds the timeouts. `wake` ends it all from any thread: while it connects, before the
+    headers, and in mid-body. ``sent`` says whether a byte of the request may have left.
     """
 
     def __init__(self, timeouts: Timeouts, *, clock: Clock | None = None) -> None:
         self.timeouts = timeouts
         self.clock: Clock = clock or Clock(timeouts.total)
         self.sent: bool = False
-        # Which of the times bounds the wait for other calls.
+        # The timeout for the wait for other calls.
         self.waits_within: str = "idle"
-        # Seconds within which an answer has to begin, whatever its budget; None for no such bound.
+        # Seconds within which the response has to begin, whatever its budget; None: no such limit.
         self.at_most: float | None = None
-        # Seconds from the request to the head of its answer, and then from byte to byte, in servers
-        # that are never silent for longer; None where that is not known.
+        # Seconds from the request to the headers, and then from byte to byte, of servers that are
+        # never silent for longer; None if that is unknown.
         self.head_within: float | None = None
         self.longest_silence: float | None = None
-        # Whether a read waits for bytes that are not there yet; if not, `starved` tells of them.
+        # Whether a read waits for bytes. If not, `starved` says that none had come.
         self.patient = True
         self.starved: bool = False
-        self.budget: str = "idle"  # the time within which the answer has to begin
+        self.budget: str = "idle"  # the timeout within which the response has to begin
         self._slots: Slots | None = None  # used by the calling thread alone
         # Guards the four that follow, and the step of `sent` from False to True: either the call is
         # woken before a byte leaves, or `wake_unless_sent` sees that one has. Without the lock:
@@ -127,18 +127,18 @@ class Call:
             self.sent = True
 
     def check(self) -> None:
-        """Raises `Woken` if the call was ended."""
+        """Raise `Woken` if the call was ended."""
         if self._woken:
             raise Woken
 
-    def go_on(self) -> None:
-        """Raises `Woken` if the call was ended, `Expired` if its time is over."""
+    def check_timeouts(self) -> None:
+        """Raise `Woken` if the call was ended, `Expired` if a timeout has expired."""
         self.check()
         self.clock.left()
 
     def pause(self, seconds: float) -> None:
-        """Waits; raises `Woken` as soon as the call is ended, `Expired` if its time is over."""
-        self.sent = False  # whatever was sent has been answered
+        """Wait. Raises `Woken` as soon as the call is ended, `Expired` if a timeout has expired."""
+        self.sent = False  # there was a response to what was sent
         self.clock.expect(None)
         self.clock.allow("connect", None)
         left = self.clock.left()
@@ -162,7 +162,7 @@ class Call:
                 self._alarms.remove(alarm)
 
     def connecting(self, budget: str) -> float | None:
-        """A request whose answer has that ``budget`` is made: how long connecting may take."""
+        """Begin a request whose response has that ``budget``. Return the timeout of connecting."""
         self.check()
         self.budget = budget
         self.clock.expect(None)
@@ -170,12 +170,12 @@ class Call:
         return self.clock.left()
 
     def connected(self, sock: Any) -> None:
-        """The request goes over ``sock``, which `wake` can break off from here on."""
-        self.reaches(Breaker(sock), sock)
-        self.waits()
+        """The request is sent over ``sock``, which `wake` can shut down from here on."""
+        self.attach(Breaker(sock), sock)
+        self.await_response()
 
-    def waits(self) -> None:
-        """The answer is waited for, within its budget."""
+    def await_response(self) -> None:
+        """Start the timeout of the response."""
         seconds: float | None = getattr(self.timeouts, self.budget)
         if self.at_most is not None and (seconds is None or self.at_most < seconds):
             self.clock.allow("silence", self.at_most)
@@ -184,19 +184,19 @@ class Call:
 
     @property
     def is_connected(self) -> bool:
-        """Whether a connection has said that it is this call's."""
+        """Whether a connection was attached."""
         return self._breaker is not None
 
-    def asked(self) -> None:
-        """The whole request is on its way."""
+    def request_sent(self) -> None:
+        """The whole request was sent: expect the headers in time."""
         self.clock.expect(self.head_within)
 
-    def answered(self) -> None:
-        """The head of the answer is here."""
+    def headers_received(self) -> None:
+        """The headers have come: expect bytes in time."""
         self.clock.expect(self.longest_silence)
 
-    def reaches(self, breaker: Breaker, sock: Any = None) -> None:
-        """The connection that ``breaker`` breaks off is this call's; ``sock`` if it is ours."""
+    def attach(self, breaker: Breaker, sock: Any = None) -> None:
+        """Have `wake` use ``breaker``. ``sock`` is the socket, where it can be read directly."""
         with self._lock:
             former, self._breaker = self._breaker, breaker
             self._socket = sock
@@ -214,9 +214,9 @@ class Call:
         return int(number) if number >= 0 else None
 
     def receive(self, most: int) -> bytes | None:
-        """What is there just now, past every buffer; None where that cannot be asked.
+        """The bytes that have come, read past every buffer; None where that is not possible.
 
-        ``b""`` with ``starved`` means that nothing is there, without it that the end is.
+        ``b""`` means that none have come if ``starved`` is set, else the end of the stream.
         """
         sock = self._socket
         if not may_be_read_past_buffers(sock):
@@ -231,15 +231,15 @@ class Call:
         return data
 
     def has_pending(self) -> bool:
-        """Whether bytes may have come that a wait for the socket would not tell of."""
+        """Whether bytes may have come that a selector would not report."""
         return has_pending(self._socket)
 
     def holds(self, slots: Slots) -> None:
-        """It takes one of ``slots``, to be given back by `let_go`."""
+        """The call takes one of ``slots``, which `let_go` gives back."""
         self._slots = slots
 
     def let_go_of_socket(self) -> None:
-        """The connection is no longer this call's: a late `wake` must not hit its next user."""
+        """Detach the connection: a late `wake` must not hit its next user."""
         with self._lock:
             self._socket = None
             breaker, self._breaker = self._breaker, None
@@ -247,12 +247,12 @@ class Call:
             breaker.close()
 
     def let_go(self) -> None:
-        """The call holds nothing any more."""
+        """Detach the connection, and give the slot back."""
         self.let_go_of_socket()
         self.give_slot_back()
 
     def give_slot_back(self) -> None:
-        """The call does not count as one of the session's answers any more. Idempotent."""
+        """Stop counting as one of the session's answers. Idempotent."""
         slots = self._slots
         if slots is not None:
             slots.give_back(self)

@@ -106,7 +106,7 @@ under_way: _UnderWay = _UnderWay()
 class Breaker:
     """Breaks a connection off from any thread, without the reader's TLS object.
 
-    SSLSocket.shutdown would take the TLS state away under the reader, and what patches sockets
+    SSLSocket.shutdown would remove the TLS state under the reader, and what patches sockets
     (eventlet, gevent) has methods of its own: a second descriptor of the same connection, without
     TLS, has neither trouble.
     """
@@ -127,7 +127,7 @@ class Breaker:
 
 
 class ResponseBreaker(Breaker):
-    """Breaks a response off whose connection another library keeps to itself, if it lets us."""
+    """Breaks off a response whose connection another library hides, if that allows it."""
 
     def __init__(self, raw: urllib3.BaseHTTPResponse) -> None:
         self._raw: Any = raw
@@ -149,7 +149,7 @@ def duplicate(sock: Any) -> Any:
 
 
 def is_tls(sock: Any) -> bool:
-    """Whether it speaks TLS, whoever's class it is."""
+    """Whether it speaks TLS, of whichever class it is."""
     return hasattr(sock, "getpeercert")
 
 
@@ -159,14 +159,14 @@ def may_be_read_past_buffers(sock: Any) -> bool:
 
 
 def has_pending(sock: Any) -> bool:
-    """Whether bytes may have come that a wait for the socket would not tell of."""
+    """Whether bytes may have come that a selector would not report."""
     if isinstance(sock, ssl.SSLSocket):
         return bool(sock.pending())
     return type(sock) is not socket.socket  # TLS in TLS keeps bytes of its own
 
 
 def set_cookies(raw: urllib3.BaseHTTPResponse) -> list[str]:
-    """The values of an answer's Set-Cookie headers, one each, whoever's response it is."""
+    """The values of a response's Set-Cookie headers, one each, of whichever class it is."""
     headers: Any = raw.headers
     get = headers.getlist if hasattr(headers, "getlist") else headers.get_all
     return list(get("set-cookie") or ())
@@ -301,7 +301,7 @@ class _PacedConnection:
         call = _call()
         call.sent = False
         super().connect()  # type: ignore[misc]
-        call.sent = False  # what was sent so far was said to a proxy
+        call.sent = False  # what was sent so far was for a proxy
         call.connected(self.sock)
 
     def _tunnel(self: Any) -> None:
@@ -318,7 +318,7 @@ class _PacedConnection:
             sock = self._connected()
         try:
             # A second way to it: TLS takes the first one away for the time of its handshake.
-            _call().reaches(Breaker(sock, own=True))
+            _call().attach(Breaker(sock, own=True))
         except BaseException:
             sock.close()
             raise
@@ -340,13 +340,13 @@ class _PacedConnection:
         if self.sock is not None:
             _call().connected(self.sock)
         super().request(*args, **kwargs)  # type: ignore[misc]
-        _call().asked()
+        _call().request_sent()
 
     def send(self: Any, data: Any) -> None:
         if self.sock is None:
             self.connect()
         call = _call()
-        call.sent = True
+        call.sends()
         self.sock.settimeout(call.clock.left())
         try:
             super().send(data)  # type: ignore[misc]
@@ -414,7 +414,7 @@ def _first_connected(
         sock = None
         try:
             sock = new_socket(its_family, kind, protocol)
-            _call().reaches(Breaker(sock))
+            _call().attach(Breaker(sock))
             for option in connection.socket_options or ():
                 sock.setsockopt(*option)
             if isinstance(connection.timeout, int | float):
@@ -448,7 +448,7 @@ def _call() -> Call:
 
 
 class _FreshPool:
-    """Mixed into urllib3's pools: gives no connection out that has been idle for long."""
+    """Mixed into urllib3's pools: reuses no connection that has been idle for long."""
 
     @property
     def ConnectionCls(self) -> type:  # noqa: N802 - urllib3's name

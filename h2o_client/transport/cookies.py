@@ -54,7 +54,7 @@ def is_loopback(host: str) -> bool:
         return False
     # Python before 3.13 does not look into ::ffff:127.0.0.1.
     address = getattr(address, "ipv4_mapped", None) or address
-    # 0.0.0.0 is what servers print as theirs: this machine, to who connects to it.
+    # 0.0.0.0 is what servers print as their address: to a client it is this machine.
     return address.is_loopback or address.is_unspecified
 
 
@@ -88,7 +88,7 @@ class SessionJar:
             self._jar.set_cookie(cookie)  # no other thread knows this object yet
 
     def take(self, lines: Iterable[str], path: str) -> None:
-        """Keep what the server says in the ``Set-Cookie`` headers of an answer, as browsers do.
+        """Keep the cookies in the ``Set-Cookie`` headers of a response, as browsers do.
 
         ``path`` is that of the request. Raises `ConfigurationError` as `check`.
         """

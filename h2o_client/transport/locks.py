@@ -103,7 +103,7 @@ class CallLock:
             while not self._is_taken(call):
                 with call.alarm() as alarm:
                     alarm.wait(_POLL_EVERY)
-                call.go_on()
+                call.check_timeouts()
         try:
             return work()
         finally:
@@ -162,7 +162,7 @@ class Slots:
             self._waiting.append(freed)
         try:
             while not self._is_taken(call):
-                call.go_on()
+                call.check_timeouts()
                 # This event is not set when the call is woken, or when another one is collected.
                 freed.wait(_POLL_EVERY)
                 freed.clear()

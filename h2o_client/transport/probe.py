@@ -1,4 +1,4 @@
-"""What a port speaks, for who looks for the reason of a failure. Nothing is sent that says much."""
+"""What a port speaks, to explain a failure. Nothing is sent that identifies the user."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from h2o_client.transport.transport import Transport
 
 
 def speaks_tls(host: str, port: int, seconds: float) -> bool:
-    """Whether a TLS handshake, whoever's the certificate, comes to its end there."""
+    """Whether a TLS handshake succeeds there, with any certificate."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -28,7 +28,7 @@ def speaks_tls(host: str, port: int, seconds: float) -> bool:
 
 
 def speaks_http(host: str, port: int, seconds: float) -> bool:
-    """Whether plain HTTP is answered there by plain HTTP."""
+    """Whether the port answers plain HTTP with plain HTTP."""
     request = b"HEAD / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     with suppress(OSError, ValueError), socket.create_connection((host, port), seconds) as sock:
         sock.sendall(request)
@@ -37,19 +37,19 @@ def speaks_http(host: str, port: int, seconds: float) -> bool:
 
 
 def goes_directly(transport: Transport) -> bool:
-    """Whether no proxy is on the way, of the caller's or of the environment's."""
+    """Whether there is no proxy, neither the caller's nor the environment's."""
     return proxy_of(transport) is None
 
 
 def proxy_of(transport: Transport) -> str | None:
-    """The proxy on the way, with the credentials in its address."""
+    """The proxy, with the credentials in its address."""
     return select_proxy(transport.base_url, transport.proxies())
 
 
 def names_of(host: str, port: int, verify: object, seconds: float) -> list[str]:
-    """Whose certificate is shown there, if its authority is trusted; nothing is sent."""
+    """The names in the server's certificate, if its CA is trusted; no request is sent."""
     if isinstance(verify, ssl.SSLContext):
-        return []  # one of the caller's own, which is not ours to change
+        return []  # the caller's own, which must not be changed
     path = verify if isinstance(verify, str) else DEFAULT_CA_BUNDLE_PATH
     with suppress(OSError, ValueError):
         context = ssl.create_default_context()

@@ -28,11 +28,11 @@ _LONGEST_REST = 1 << 16
 
 
 class Response:
-    """An answer whose head is here. Whoever gets it closes it.
+    """A response whose headers have come. The caller closes it.
 
     ``finished`` says whether the body has ended as its framing promised; it is False after a cut.
-    Repeated headers are joined; their names are in lower case. ``referer`` is what was sent,
-    and ``path`` what was asked for, relative to the base URL.
+    Repeated headers are joined; their names are in lower case. ``referer`` is that of the request,
+    and ``path`` its path, relative to the base URL.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Response:
         return self._open
 
     def read(self, most: int = _READ_AT_ONCE) -> bytes:
-        """The next bytes of the body, as soon as there are any; ``b""`` at its end or at a cut.
+        """Return the next bytes of the body as soon as there are any; ``b""`` at its end or a cut.
 
         Raises `TransportError`, `TransportTimeout`, `ProtocolError`, and `Woken`.
         """
@@ -88,7 +88,7 @@ class Response:
             try:
                 payload = self._frame.feed(data)
             except FramingError as exc:
-                # Not the error itself: its traceback would keep alive who reads this.
+                # Not the error itself: its traceback would keep the reader alive.
                 payload, self._broken = exc.payload, exc.excerpt
             if payload and self._compressed is not None:
                 payload = self._decompressed(self._compressed, payload)
@@ -107,7 +107,7 @@ class Response:
             raise ProtocolError("the compression of the answer", str(exc)) from None
 
     def ready(self) -> bytes:
-        """As `read`, without waiting: ``b""`` also means that nothing is there just now."""
+        """As `read`, without waiting: ``b""`` may also mean that no bytes have come."""
         if not self._below.is_open:
             return b""
         self._call.patient = False
@@ -118,28 +118,28 @@ class Response:
             self._call.starved = False
 
     def is_drained(self) -> bool:
-        """Whether the last read has taken all that a wait for the socket would not tell of."""
+        """Whether the last read has taken all that a selector would not report."""
         return self._short and self.can_be_waited_for()
 
     def can_be_waited_for(self) -> bool:
-        """Whether the socket tells of all that is still to be read."""
+        """Whether a selector reports all that is still to be read."""
         ended = self._frame.done or self._broken is not None or self._compressed is not None
         return not ended and not self._call.has_pending()
 
     def whole(self, *, enough: Callable[[bytes], bool] | None = None) -> bytes:
         """The whole body. Raises `TransportError` if it is cut, `ProtocolError` if over 16 MiB.
 
-        A refusal's body is as much of it as came, and of one over 64 KiB what is ``enough``.
+        Of an error's body it is as much as came, and of one over 64 KiB what is ``enough``.
         """
         if self._whole is None:
             self._whole = self._read_whole(enough)
         return self._whole
 
     def iter_lines(self, *, carriage_returns: bool = False) -> Iterator[bytes]:
-        r"""Each line, without its end, the moment its bytes have arrived, in every framing.
+        r"""Yield each line, without its end, as soon as its bytes have come, in every framing.
 
         Lines end with ``\n``, with ``carriage_returns`` also with ``\r\n`` and ``\r``. A last line
-        without an end is given too; then a cut raises `TransportError`, as a line of over 16 MiB
+        without an end is yielded too; then a cut raises `TransportError`, as a line of over 16 MiB
         raises `ProtocolError`.
         """
         splitter = LineSplitter(carriage_returns=carriage_returns)
@@ -153,9 +153,9 @@ class Response:
             raise TransportError("The connection ended in the middle of the body.", url=self.url)
 
     def drain(self, seconds: float) -> bytes:
-        """Reads on to the end of a body that has said all, for at most ``seconds``; never raises.
+        """Read the rest of a body whose content is complete, for at most ``seconds``. Never raises.
 
-        A body that ends in time, and soon, leaves its connection to the next request.
+        If it ends in time, and is short, the connection can be reused.
         """
         self._call.clock = Clock(seconds)
         pieces: list[bytes] = []
@@ -168,7 +168,7 @@ class Response:
         return b"".join(pieces)
 
     def close(self) -> None:
-        """Gives the connection up, unless the body has ended and it was kept. Idempotent."""
+        """Close the connection, unless the body has ended and it was kept. Idempotent."""
         if self._open:
             self._open = False
             try:
@@ -208,7 +208,7 @@ class Response:
     def _finish(self) -> None:
         self.finished = True
         if self._frame.excess:
-            # It would be taken for the beginning of the next answer.
+            # It would be taken for the beginning of the next response.
             self.close()
         else:
             self._open = False
@@ -225,7 +225,7 @@ class Response:
             direct = self._short and not self._call.patient
             data = self._call.receive(most) if direct else None
             if not self._below.has_framing:
-                self._call.clock.left()  # nothing else looks at it
+                self._call.clock.left()  # nothing else checks the timeouts
             if data is None:
                 data = self._below.read(most)
             self._call.check()
@@ -240,7 +240,7 @@ class Response:
             self._call.check()
             raise translated(exc, self._call, self.url) from exc
         except (ValueError, AttributeError):
-            # What a reader meets whose response another thread has closed.
+            # Raised where another thread has closed the response.
             self.close()
             self._call.check()
             raise

@@ -1,4 +1,4 @@
-"""Requests in, answers out, to one server: cookies, Referer, retries."""
+"""Requests to one server, and its responses: cookies, Referer, retries."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _ENVIRONMENT = (
 
 
 class Transport:
-    """The way to one server: its base URL, its cookies, its connections. Threads may share it."""
+    """One server: its base URL, its cookies, its connections. Threads may share it."""
 
     base_url: str
 
@@ -81,12 +81,13 @@ class Transport:
         self._slots = None if most is None else Slots(most)
         # The default server does not answer: once is enough.
         self.max_retries: int = config.max_retries if config.has_address else 0
-        self._scheme, self._address = self.base_url.split("://")
+        scheme, self._address = self.base_url.split("://")
         # A zone is this machine's name for a network, and nothing to the server (RFC 6874).
         self._address = re.sub(r"%[^\]/]*\]", "]", self._address, count=1)
-        self._tls = self._scheme == "https"
-        # There is no lock: threads replace each of the following as a whole, and all of them write
-        # the same. The cookies and the pool of connections have locks of their own.
+        self._tls = scheme == "https"
+        # There is no lock: each of the following is replaced as a whole, and threads that replace
+        # it at the same time write the same. Cookies and the connection pool have their own locks.
+        self._scheme = scheme
         self._closed = False  # never becomes False again
         # The settings that the environment led to, and what it was then.
         self._seen: tuple[tuple[str | None, ...] | None, dict[str, Any]] = (None, {})
@@ -95,15 +96,15 @@ class Transport:
 
     @property
     def referer(self) -> str:
-        """What forms are sent with; its scheme is the one the server believes it has."""
+        """The Referer of forms. Its scheme is the one the server believes it has."""
         return f"{self._scheme}://{self._address}/"
 
     def open(self, request: Request, call: Call) -> Response:
-        """Sends ``request`` and gives its answer as soon as the head is here; any status is one.
+        """Send ``request`` and return the response, of any status, when its headers have come.
 
-        What failed before a byte was sent, and a refusal that says when to come back, is tried
-        again; a safe request after every failure of the network. At most ``max_connections``
-        answers are open at once. Raises `TransportError`, `TransportTimeout`, `ProtocolError`,
+        It is retried if it failed before a byte was sent, or was refused with a Retry-After; a safe
+        request after every failure of the network. At most ``max_connections`` responses are open
+        at once. Raises `TransportError`, `TransportTimeout`, `ProtocolError`,
         `ConfigurationError`, and `Woken`.
         """
         try:
@@ -122,7 +123,7 @@ class Transport:
     ) -> Response:
         """As `open`, with the whole body read, or, if it is long, what is ``enough`` of it.
 
-        ``urgent`` ones work when this is closed, too.
+        ``urgent``: it is sent even if this is closed.
         """
         try:
             take = partial(Response.whole, enough=enough)
@@ -135,12 +136,12 @@ class Transport:
                 self._session.close()
 
     def proxies(self) -> dict[str, str]:
-        """The proxies of requests made now, by their scheme."""
+        """The proxies of requests, by their scheme."""
         found = self._settings(self._open_session(), self.base_url)["proxies"]
         return dict(found)
 
     def close(self) -> None:
-        """Closes the idle connections; those in use close with their answers. Idempotent."""
+        """Close the idle connections; those in use close with their responses. Idempotent."""
         self._closed = True
         self._session.close()
 
@@ -155,7 +156,7 @@ class Transport:
     ) -> Response:
         flipped = False
         for attempt in range(self.max_retries + 2):
-            # What is asked for in a hurry is not asked for again and again.
+            # A request that has a short time only is not retried.
             last = attempt >= self.max_retries or call.at_most is not None
             if limited and self._slots is not None:
                 call.sent = False
@@ -167,7 +168,7 @@ class Transport:
                 take(response)
                 if is_referer_refusal(response.status, _refused(response)) and not flipped:
                     flipped = True
-                    self._flip_referer()
+                    self._flip_referer(response.referer)
                     response = self._sent(request, call, urgent)
                     take(response)
             except TransportError as exc:
@@ -179,20 +180,21 @@ class Transport:
                 if last or asked is None:
                     return response
                 response.close()
-                # Not at once, even where the server says 0, or a moment that has passed.
+                # Not at once, even if the server says 0, or a time that has passed.
                 wait, why = max(asked, _backoff(attempt)), f"status {response.status}"
-            log.info("%s is sent again in %.1f s: %s", request, wait, why)
+            log.info("%s is retried in %.1f s: %s", request, wait, why)
             with self.translating(call):
                 call.pause(wait)
         raise AssertionError("the last attempt returns or raises")  # pragma: no cover
 
-    def _flip_referer(self) -> None:
-        # Without ORIGIN a server believes that it is https.
-        self._scheme = "https" if self._scheme == "http" else "http"
+    def _flip_referer(self, refused: str) -> None:
+        # Without ORIGIN a server believes that it is https. Not the opposite of what is set now:
+        # another thread, which was refused too, may have flipped it meanwhile.
+        self._scheme = "http" if refused.startswith("https:") else "https"
 
     @contextmanager
     def translating(self, call: Call) -> Iterator[None]:
-        """A time that runs out meanwhile is a `TransportTimeout`."""
+        """Around waits: a timeout that expires raises `TransportTimeout`."""
         try:
             yield
         except Expired as exc:
@@ -205,7 +207,7 @@ class Transport:
         call.sent = False
         prepared = self._prepared(request)
         raw = self._send(prepared, call, request.budget)
-        call.answered()
+        call.headers_received()
         try:
             self.cookies.take(set_cookies(raw), urlsplit(prepared.url or "").path)
         except BaseException:
@@ -270,7 +272,7 @@ class Transport:
         return settings
 
     def _proxy_of(self, url: str) -> str:
-        """The address of the proxy on the way, without credentials; "" without one."""
+        """The address of the proxy, without credentials; "" without one."""
         proxy = select_proxy(url, self._seen[1].get("proxies"))
         return "" if proxy is None else proxy.rpartition("@")[2].rpartition("://")[2].rstrip("/")
 
@@ -303,8 +305,8 @@ class Transport:
             under_way.call = None
         raw: urllib3.BaseHTTPResponse = response.raw
         if not call.is_connected:  # a library keeps its connections to itself
-            call.reaches(ResponseBreaker(raw))
-            call.waits()
+            call.attach(ResponseBreaker(raw))
+            call.await_response()
         return raw
 
 

@@ -519,6 +519,42 @@ def test_a_refused_referer_is_tried_with_the_other_scheme_and_remembered(
     assert sent == [(f"http://{address}/", f"http://{address}"), https, https]
 
 
+def test_threads_whose_referers_are_refused_together_both_try_the_other_scheme(
+    to: Callable[..., Transport],
+) -> None:
+    both = threading.Barrier(2)
+
+    def refuses(exchange: Exchange) -> None:
+        if exchange.request.headers["Referer"].startswith("http:"):
+            both.wait(PATIENCE)
+        refuses_referer(exchange)
+
+    with ScriptedServer(refuses) as server:
+        transport = to(server.url)
+        statuses: list[int] = []
+
+        def submit() -> None:
+            form = post_form("/settings", [("a", "b")])
+            statuses.append(transport.request(form, call()).status)
+
+        threads = [threading.Thread(target=submit) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert statuses == [200, 200]
+
+
+def test_a_call_that_was_woken_sends_nothing_and_one_that_sends_is_not_woken() -> None:
+    woken, sending = call(), call()
+    assert woken.wake_unless_sent() is True
+    with pytest.raises(Woken):
+        woken.sends()
+    sending.sends()
+    assert sending.wake_unless_sent() is False
+    sending.check()
+
+
 def test_a_referer_refused_twice_is_the_answer(to: Callable[..., Transport]) -> None:
     def refuses(exchange: Exchange) -> None:
         exchange.answer(403, b"Invalid referer for POST request")
