@@ -1,4 +1,4 @@
-"""`H2oSession`: one client of one server, blocking; `stream` and `chat` stand for one of a call."""
+"""`H2oSession`, a blocking client of one server; `stream` and `chat` make one for a single call."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ _MOST_CONVERSATIONS = 100_000
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found at the other end.
+    """Which chat-ui a server is.
 
-    ``versions`` names those that speak as this server does ("chat-ui v0.9.6 to v0.10.0"),
-    ``version`` is more exact where a sign told more, else "", and ``found_by`` is that sign.
+    ``versions`` are those that have the same protocol ("chat-ui v0.9.6 to v0.10.0"). ``version`` is
+    more exact if the server showed more, else "". ``found_by`` says how it was detected.
     """
 
     base_url: str
@@ -58,38 +58,38 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 class H2oSession:
     """A client of the chat-ui server at ``base_url``. Use it in a ``with``; threads may share it.
 
-    Nothing is sent until something is asked. The first request accepts the server's terms, unless
+    Nothing is sent until it is needed. The first request accepts the server's terms, unless
     ``accept_terms`` is False, and turns off the sharing of conversations with the authors of the
     models: see ``share_data``. ``H2O_CLIENT_URL``, ``H2O_CLIENT_MODEL`` and ``H2O_CLIENT_COOKIE``
-    stand in for arguments that are not given. A ``name=value`` in ``H2O_CLIENT_COOKIE`` is sent to
-    the host and port of ``H2O_CLIENT_URL`` alone.
+    replace arguments that are not given. A ``name=value`` in ``H2O_CLIENT_COOKIE`` is sent only to
+    the host and port of ``H2O_CLIENT_URL``.
 
     base_url: the server's address, with a path if it has one.
-    model: its name; else H2O's on H2O's host, elsewhere the server's first.
-    server_version: the chat-ui's, as "0.9.4", or "latest": it is then not found out by requests.
-    proxy: an http, https or socks URL; else the usual environment variables, but not for a loopback
-        address, which is on this machine.
-    cookies: of a browser that is logged in: ``"name=value"``, a mapping, a jar, or a Netscape
-        cookie file. What its user has set in the browser stays as it was, but for terms and
-        sharing. ``{}``: none, not even that of ``H2O_CLIENT_COOKIE``.
-    share_data: False turns off, for the session or for the user whose cookie it has, that
-        conversations are shared with the authors of the models; True turns it on; None leaves it as
-        the user has it (in a session of its own: on, which is the servers' default).
-    headers: sent with every request, as for a proxy that asks for credentials.
+    model: the model's name. The default is H2O's model on H2O's host, else the server's first one.
+    server_version: the version of chat-ui, as "0.9.4", or "latest". Without it requests detect it.
+    proxy: an http, https or socks URL. The default is what the usual environment variables say,
+        but loopback addresses are then reached without a proxy.
+    cookies: the cookies of a logged-in browser: ``"name=value"``, a mapping, a jar, or a Netscape
+        cookie file. The settings that the user made in the browser are kept, except terms and
+        sharing. ``{}`` means none, not even that of ``H2O_CLIENT_COOKIE``.
+    share_data: whether conversations are shared with the authors of the models, set for the
+        session, or for the user whose cookie it has. None leaves it as the user has set it (in a
+        session without a user: on, which is the servers' default).
+    headers: sent with every request, for example for a proxy that requires credentials.
     timeout: `Timeouts`, or seconds for all but the total.
-    max_retries: how often a request that cannot have been taken is sent again, and how often an
-        answer that broke off is looked for in vain before it is given up (newest servers).
-    insecure_cookies: True lets the session's cookies cross the network in the clear; without it
-        that is an error, but for loopback (and not where a proxy elsewhere is on the way).
-    verify: False, a file or folder of trusted authorities, or an `ssl.SSLContext`.
-    max_connections: at most so many answers at once; None for no limit.
-    web_search: has the server search the web before each answer (up to v0.9.5).
+    max_retries: how often a request is retried that the server cannot have received, and how often
+        an interrupted answer is looked for in vain before it is given up (newest servers).
+    insecure_cookies: True allows sending the session's cookies over the network unencrypted.
+        Without it that is an error, except to a loopback address without a remote proxy.
+    verify: False, a CA certificate (PEM file or folder) to trust, or an `ssl.SSLContext`.
+    max_connections: the largest number of answers at once; None for no limit.
+    web_search: have the server search the web before each answer (up to v0.9.5).
 
-    Pickled, its arguments, cookies and credentials travel (keep such a pickle secret); its
-    connections and what is under way do not. A forked child opens connections of its own, and
-    leaves its parent's answers alone.
+    A pickled session has its arguments, cookies and credentials (keep the pickle secret), but no
+    connections and no answers. A forked child opens its own connections, and leaves the answers of
+    its parent alone.
 
-    Raises `ConfigurationError` for arguments that cannot work.
+    Raises `ConfigurationError` for invalid arguments.
     """
 
     def __init__(
@@ -157,19 +157,19 @@ class H2oSession:
         keep: bool = False,
         **options: Unpack[Options],
     ) -> Reply:
-        """The answer to ``messages`` as it comes: iterate for its tokens.
+        """Send one prompt and return the answer, to be iterated for its tokens as they come.
 
-        messages: a text, or a list of messages (dicts with "role" and "content", or `Message`);
-            several become one prompt of ``User: ...`` and ``Assistant: ...`` lines.
-        system: how the model is to behave, in front of the messages.
-        keep: leave the conversation that is made for this on the server.
+        messages: a text, or a list of messages (dicts with "role" and "content", or `Message`).
+            Several become one prompt of ``User: ...`` and ``Assistant: ...`` lines.
+        system: the system prompt.
+        keep: keep the conversation that is made for this on the server.
         options: see `Options`: temperature, top_p, top_k, repetition_penalty, max_new_tokens,
             truncate, do_sample, return_full_text, stop, seed, parameters, files, web_search,
             prompt_format, timeout.
 
-        Returns when the head of the server's answer is here, with the oldest servers at the first
-        token. Raises `ConfigurationError` before anything is sent, `StatusError` for a refusal,
-        `TransportError` and `TransportTimeout` for the network; iterating raises those and
+        Returns when the headers of the response have come, which the oldest servers send with the
+        first token. Raises `ConfigurationError` before anything is sent, `StatusError` for an error
+        status, `TransportError` and `TransportTimeout` for the network. Iterating raises those and
         `GenerationError`, `IncompleteAnswerError`, `ProtocolError`, with ``.partial``.
         """
         conversation = Conversation(self._backend, model=model, keep=keep)
@@ -187,7 +187,7 @@ class H2oSession:
         keep: bool = False,
         **options: Unpack[Options],
     ) -> Answer:
-        """The whole answer to ``messages``; arguments and errors as `stream`."""
+        """Send one prompt and return the whole answer. Arguments and errors as of `stream`."""
         conversation = Conversation(self._backend, model=model, keep=keep)
         words = conversation._words(messages, options, system=system)
         del messages, system  # error trackers show what the frames of a traceback hold
@@ -202,9 +202,9 @@ class H2oSession:
         model: str | None = None,
         keep: bool = False,
     ) -> Conversation:
-        """A conversation of several turns: a new one, or the one with ``id``.
+        """A conversation of several turns: a new one, or the one with ``id``. Sends nothing yet.
 
-        A new one is deleted when it is closed, unless ``keep=True``. Sends nothing yet.
+        A new one is deleted when it is closed, unless ``keep=True``.
         """
         return Conversation(self._backend, id=id, system=system, model=model, keep=keep)
 
@@ -216,51 +216,49 @@ class H2oSession:
         delete: bool = False,
         timeout: Timeouts | float | None = None,
     ) -> Reply:
-        """Goes on with an answer of another process, or of a reply that broke off.
+        """Resume an answer of another process, or one whose reply was interrupted.
 
-        token: its `Reply.resume_token`. The session needs the cookie of the one that asked: see
-            `save_cookies`.
-        position: the number of characters that are there already; else as the token says. 0 gives
-            the whole answer.
-        delete: deletes the conversation afterwards. Without it, one is deleted that `stream` or
-            `chat` of this very session made, and was not told to keep; no other, whoever wrote the
-            token.
+        token: its `Reply.resume_token`. The session needs the cookie of the one that sent the
+            prompt: see `save_cookies`.
+        position: how many characters to skip; the default is in the token. 0 is the whole answer.
+        delete: delete the conversation afterwards. Without it, a conversation is deleted only if
+            `stream` or `chat` of this session object made it and was not told to keep it.
 
         The reply's ``text`` and ``answer`` are the whole. Raises `ConfigurationError` for a token
-        of another server, `UnsupportedError` where servers keep no runs (before July 2026),
-        `NotFoundError` if the conversation is not there, or not this session's.
+        of another server, `UnsupportedError` for servers before July 2026, which cannot resume,
+        `NotFoundError` if the conversation does not exist, or belongs to another session.
         """
         return self._resumed(self._token(token, position), timeout, delete=delete)
 
     def running(self) -> list[Running]:
-        """The answers that are being given just now in this session's conversations.
+        """The answers that are being generated now in this session's conversations.
 
-        Whoever has lost an answer finds it here: `resume` takes its ``resume_token``. Raises
-        `UnsupportedError` where servers keep no runs (before July 2026).
+        A lost answer can be found here: pass its ``resume_token`` to `resume`. Raises
+        `UnsupportedError` for servers before July 2026.
         """
         return self._backend.detector.repeat_if_upgraded(lambda: running(self._backend))
 
     def save_cookies(self, path: str | os.PathLike[str]) -> None:
-        """Writes the session's cookies to a Netscape cookie file that only its owner can read.
+        """Write the session's cookies to a Netscape cookie file that only its owner can read.
 
-        ``H2oSession(url, cookies=path)`` is then the same session: its conversations are there.
+        ``H2oSession(url, cookies=path)`` is then the same session, with the same conversations.
         """
         self._transport.cookies.save(path)
 
     def models(self) -> list[Model]:
-        """The models the server offers, its first choice first.
+        """The models that the server offers, its first choice first.
 
-        Accepts no terms, and needs no login where the server's first page is open.
+        Accepts no terms, and needs no login if the server's first page is public.
         """
         return list(self._backend.detector.repeat_if_upgraded(self._backend.models.full_list))
 
     def conversations(self) -> Iterator[Conversation]:
         """The conversations of this session, or of the user whose cookie it has, latest first.
 
-        Each has an ``id`` and a ``title``. Pages are asked for as they are needed; conversations
-        may be deleted on the way. Nothing is asked before the first is taken. Raises
-        `AuthenticationError` where the server wants a login and nobody is logged in,
-        `ProtocolError` for a list of over 100,000.
+        Each has an ``id`` and a ``title``. Pages are requested as they are needed, the first one
+        with the first item; conversations may be deleted while iterating. Raises
+        `AuthenticationError` if the server requires a login and nobody is logged in,
+        `ProtocolError` for a list of more than 100,000.
         """
         for entry in self._entries():
             yield Conversation(
@@ -272,11 +270,11 @@ class H2oSession:
             )
 
     def delete_conversations(self) -> None:
-        """Deletes all conversations of this session, or of the user whose cookie it has."""
+        """Delete all conversations of this session, or of the user whose cookie it has."""
         self._backend.detector.repeat_if_upgraded(self._backend.delete_all)
 
     def settings(self) -> Settings:
-        """The session's settings as the server has them."""
+        """The session's settings as the server has stored them."""
         return self._backend.detector.repeat_if_upgraded(self._backend.read_settings)
 
     def update_settings(
@@ -287,15 +285,15 @@ class H2oSession:
         custom_prompts: Mapping[str, str] | None = None,
         others: Mapping[str, object] | None = None,
     ) -> Settings:
-        """Changes what is given and nothing else; the settings as they are then.
+        """Change the settings that are given, no others, and return the settings afterwards.
 
-        model: the active model, which pages of the server offer first.
+        model: the active model, which the server's pages show first.
         share_data: whether conversations are shared with the authors of the models.
         custom_prompts: system prompts by the name of their model (v0.5 and later).
-        others: by the server's own names (v0.7 and later).
+        others: other settings, by the server's own names (v0.7 and later).
 
-        Raises `UnsupportedError` for what this version does not keep: ``custom_prompts`` on v0.3
-        and v0.4, ``others`` on v0.3 to v0.6. What a later server has not kept is a warning.
+        Raises `UnsupportedError` for settings that this version does not have: ``custom_prompts``
+        on v0.3 and v0.4, ``others`` on v0.3 to v0.6. Warns of settings that a later server dropped.
         """
 
         active_model = optional_text(model, "model=")
@@ -323,11 +321,11 @@ class H2oSession:
         return after
 
     def user(self) -> User | None:
-        """Who is logged in; None for a session without a login. Accepts no terms."""
+        """The user who is logged in, or None. Accepts no terms."""
         return self._backend.detector.repeat_if_upgraded(self._backend.login.user)
 
     def server(self) -> Server:
-        """Which chat-ui this is, and how that was found out. Accepts no terms."""
+        """Which chat-ui this is, and how it was detected. Accepts no terms."""
         found = self._backend.detector.detect_exactly()
         return Server(
             base_url=self.base_url,
@@ -337,18 +335,19 @@ class H2oSession:
         )
 
     def check(self) -> Iterator[Check]:
-        """What is found at the address, step by step; never raises for what a server does.
+        """Diagnose the connection to the server, step by step. Never raises for what a server does.
 
-        From the address over the network, what answers, its version, the session's cookie, terms,
-        login and models to a conversation that is made, asked something, and deleted. A `Check`
-        comes as soon as its step is done; what fails says its likely cause and what to do.
+        The steps are the address, the network, TLS, the server, its version, the session's cookie,
+        terms, login and models, and a conversation that is created, answered and deleted. Each
+        `Check` comes as soon as its step is done; one that failed says the likely cause and what to
+        do.
         """
         from h2o_client.doctor.steps import checks
 
         return checks(self._backend, self._server_at)
 
     def close(self) -> None:
-        """Stops what is unfinished, deletes what was made for it, closes connections."""
+        """Stop unfinished answers, delete temporary conversations, close connections."""
         run_shielded(self._backend.close)
 
     def __enter__(self) -> Self:
@@ -372,7 +371,7 @@ class H2oSession:
         return find_answer(self._backend, conversation_id)
 
     def _token(self, token: str, position: int | None) -> ResumeToken:
-        """What a token says, checked; nothing is sent."""
+        """Parse and check a token. Sends nothing."""
         found = ResumeToken.read(token)
         if found.base_url != self.base_url:
             raise ConfigurationError(
@@ -398,7 +397,7 @@ class H2oSession:
         return conversation._take_up(token, timeouts, begun, delete=delete)
 
     def _server_at(self, base_url: str) -> Server:
-        """What answers at another address, asked as this session asks."""
+        """Detect the server at another address, with this session's configuration."""
         config = replace(
             self._config, base_url=base_url, server_version=None, max_retries=0, cookies={}
         )
@@ -417,7 +416,7 @@ class H2oSession:
                 new = [entry for entry in found.entries if entry.id not in seen]
                 if not new:
                     break
-                # What is deleted meanwhile moves the pages: look once more if there are several.
+                # Deleting meanwhile shifts the pages: read them once more if there are several.
                 fresh = fresh or page > 0 or found.more is not False
                 seen.update(entry.id for entry in new)
                 if len(seen) > _MOST_CONVERSATIONS:
@@ -446,9 +445,10 @@ def stream(
     verify: bool | str | ssl.SSLContext = True,
     **options: Unpack[Options],
 ) -> Reply:
-    """The answer to ``messages`` as it comes, from the server at ``base_url`` or H2O_CLIENT_URL.
+    """Send one prompt to the server at ``base_url`` or H2O_CLIENT_URL and return the answer.
 
-    Arguments and errors as `H2oSession` and its ``stream``. The session ends with the reply.
+    Arguments and errors are those of `H2oSession` and its ``stream``. The session is closed when
+    the reply has ended.
     """
     session = H2oSession(
         base_url,
@@ -490,7 +490,7 @@ def chat(
     verify: bool | str | ssl.SSLContext = True,
     **options: Unpack[Options],
 ) -> Answer:
-    """The whole answer to ``messages``; arguments and errors as `stream`."""
+    """Send one prompt and return the whole answer. Arguments and errors as of `stream`."""
     with H2oSession(
         base_url,
         model=model,

@@ -37,7 +37,7 @@ U = TypeVar("U")
 def _takes(
     source: Callable[P, object],
 ) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, P], None]]:
-    """Has an ``__init__`` take, and show, what ``source`` takes."""
+    """Give an ``__init__`` the signature of ``source``."""
 
     def mark(function: Callable[..., None]) -> Callable[Concatenate[Any, P], None]:
         own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -51,7 +51,7 @@ def _takes(
 
 
 class AsyncH2oSession:
-    """`H2oSession` for async code: the same arguments, and the same methods to be awaited.
+    """`H2oSession` for async code, with the same arguments, and the same methods to await.
 
     Use it in an ``async with``. It can be made anywhere, and used in one event loop after another.
     ``wrapped`` is the blocking session.
@@ -76,10 +76,10 @@ class AsyncH2oSession:
         keep: bool = False,
         **options: Unpack[Options],
     ) -> AsyncReply:
-        """The answer to ``messages`` as it comes; arguments and errors as `H2oSession.stream`.
+        """Return the answer to one prompt. Arguments and errors as of `H2oSession.stream`.
 
-        The arguments are checked now; the prompt goes out when the reply is first iterated,
-        entered (``async with``) or read.
+        The arguments are checked now; the prompt is sent when the reply is first iterated, entered
+        (``async with``) or read.
         """
         conversation = Conversation(self.wrapped._backend, model=model, keep=keep)
         words = conversation._words(messages, options, system=system)
@@ -112,7 +112,7 @@ class AsyncH2oSession:
         keep: bool = False,
         **options: Unpack[Options],
     ) -> Answer:
-        """The whole answer to ``messages``; arguments and errors as `stream`."""
+        """Send one prompt and return the whole answer. Arguments and errors as of `stream`."""
         reply = self.stream(messages, model=model, system=system, keep=keep, **options)
         del messages, system  # error trackers show what the frames of a traceback hold
         async with reply:
@@ -139,24 +139,24 @@ class AsyncH2oSession:
         delete: bool = False,
         timeout: Timeouts | float | None = None,
     ) -> AsyncReply:
-        """Goes on with an answer of another process: see `H2oSession.resume`.
+        """Resume an answer of another process: see `H2oSession.resume`.
 
-        It is taken up when the reply is first iterated, entered (``async with``) or read.
+        Nothing is sent before the reply is first iterated, entered (``async with``) or read.
         """
         found = self.wrapped._token(token, position)
         Timeouts.of(timeout)
         return AsyncReply(partial(self.wrapped._resumed, found, timeout, delete=delete))
 
     async def running(self) -> list[Running]:
-        """The answers that are being given just now: see `H2oSession.running`."""
+        """The answers that are being generated now: see `H2oSession.running`."""
         return await called(self.wrapped.running)
 
     async def save_cookies(self, path: str | os.PathLike[str]) -> None:
-        """Writes the session's cookies to a file: see `H2oSession.save_cookies`."""
+        """Write the session's cookies to a file: see `H2oSession.save_cookies`."""
         await called(partial(self.wrapped.save_cookies, path))
 
     async def models(self) -> list[Model]:
-        """The models the server offers, its first choice first."""
+        """The models that the server offers, its first choice first."""
         return await called(self.wrapped.models)
 
     def conversations(self) -> AsyncIterator[AsyncConversation]:
@@ -164,11 +164,11 @@ class AsyncH2oSession:
         return _Items(self.wrapped.conversations(), AsyncConversation)
 
     async def delete_conversations(self) -> None:
-        """Deletes all conversations of this session, or of the user whose cookie it has."""
+        """Delete all conversations of this session, or of the user whose cookie it has."""
         await called(self.wrapped.delete_conversations)
 
     async def settings(self) -> Settings:
-        """The session's settings as the server has them."""
+        """The session's settings as the server has stored them."""
         return await called(self.wrapped.settings)
 
     async def update_settings(
@@ -179,7 +179,7 @@ class AsyncH2oSession:
         custom_prompts: Mapping[str, str] | None = None,
         others: Mapping[str, object] | None = None,
     ) -> Settings:
-        """Changes what is given and nothing else: see `H2oSession.update_settings`."""
+        """Change the settings that are given, no others: see `H2oSession.update_settings`."""
         warnings: list[str] = []
 
         def update() -> Settings:
@@ -199,15 +199,15 @@ class AsyncH2oSession:
         return after
 
     async def user(self) -> User | None:
-        """Who is logged in; None for a session without a login."""
+        """The user who is logged in, or None."""
         return await called(self.wrapped.user)
 
     async def server(self) -> Server:
-        """Which chat-ui this is, and how that was found out. Accepts no terms."""
+        """Which chat-ui this is, and how it was detected. Accepts no terms."""
         return await called(self.wrapped.server)
 
     def check(self) -> AsyncIterator[Check]:
-        """What is found at the address, step by step: see `H2oSession.check`."""
+        """Diagnose the connection to the server, step by step: see `H2oSession.check`."""
         return _Items(self.wrapped.check(), lambda check: check)
 
     async def _find_answer(self, conversation_id: str) -> FoundAnswer:
@@ -221,7 +221,7 @@ class AsyncH2oSession:
         return face
 
     async def aclose(self) -> None:
-        """Stops what is unfinished, deletes what was made for it, closes connections."""
+        """Stop unfinished answers, delete temporary conversations, close connections."""
         await finished(self.wrapped.close)
 
     async def __aenter__(self) -> Self:
@@ -237,7 +237,7 @@ class AsyncH2oSession:
 
 
 class _Items(Generic[T, U]):
-    """What an iterator of the blocking session gives: the next is asked for in a thread."""
+    """The items of an iterator of the blocking session, each of which a thread requests."""
 
     def __init__(self, found: Iterator[T], made: Callable[[T], U]) -> None:
         self._found = found
