@@ -1,12 +1,12 @@
-"""Text that somebody else wrote, as it may stand in a message, a title or a line of a log. Pure."""
+"""Sanitize text that a server wrote, for a message, a title or a line of a log. Pure."""
 
 from __future__ import annotations
 
 import re
 
-# With the tab, and all that anything takes for the end of a line.
+# The tab, and every character that some program takes for the end of a line.
 _BLANKS = re.compile("[\t-\r\x1c-\x1e\x85\u2028\u2029]+")
-# What steers a terminal, what turns the direction of the text, and half surrogate pairs.
+# Characters that control a terminal or the direction of text, and half surrogate pairs.
 _CONTROLS = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )

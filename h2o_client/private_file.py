@@ -1,7 +1,7 @@
-"""Files that only their user can read, each written whole or not at all.
+"""Atomic writes of files that only their user can read.
 
-Whatever this package writes to disk is written here: into a new file of mode 0600, which then
-takes the place of the old one. A link is followed only where nobody else could have planted it.
+All files of this package are written here: to a new file of mode 0600, which then replaces the old
+one. A link is followed only where no other user could have planted it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Unsafe(OSError):
 def write_private(path: str | os.PathLike[str], data: bytes) -> None:
     """Replace the file with one that has ``data`` and mode 0600. Raises OSError.
 
-    What is not a regular file, a pipe or /dev/stdout, is written into, unless it is another user's.
+    A pipe, /dev/stdout or the like is written to as it is, unless it belongs to another user.
     """
     target = Path(path)
     if _OPEN_FILE.fullmatch(os.path.normpath(target)):
@@ -48,9 +48,9 @@ def write_private(path: str | os.PathLike[str], data: bytes) -> None:
 
 @contextmanager
 def replacing(target: Path) -> Iterator[IO[bytes]]:
-    """A new file of mode 0600 that takes the place of ``target`` at the end of the block.
+    """A new file of mode 0600 that replaces ``target`` at the end of the block.
 
-    After an exception in the block ``target`` is as it was. The caller closes the file. Raises
+    After an exception in the block ``target`` is unchanged. The caller closes the file. Raises
     OSError.
     """
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.")
@@ -117,7 +117,7 @@ def _is_own(status: os.stat_result) -> bool:
 
 
 def _special(target: Path) -> os.stat_result | None:
-    # What is there and is not a regular file.
+    # The status of an existing file that is not a regular one.
     try:
         status = target.lstat()
     except FileNotFoundError:

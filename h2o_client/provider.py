@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class AsyncResult(AsyncIterator[str]):
-    """An answer's tokens: for ``async for`` as it is, and after ``await``, which gives itself.
+    """An answer's tokens, for ``async for``, with or without an ``await`` before.
 
-    Leaving it early frees all: at once with `aclose`, else when nobody holds it any more.
+    If the iteration ends early, everything is freed by `aclose`, or by the garbage collector.
     """
 
     def __init__(self, reply: AsyncReply) -> None:
@@ -35,7 +35,7 @@ class AsyncResult(AsyncIterator[str]):
         return await self._reply.__anext__()
 
     async def aclose(self) -> None:
-        """Stops the answer, deletes its conversation, closes the connection."""
+        """Stop the answer, delete its conversation, close the connection."""
         await self._reply.aclose()
 
     def __await__(self) -> Generator[Any, None, Self]:
@@ -44,7 +44,7 @@ class AsyncResult(AsyncIterator[str]):
 
 
 class AsyncGeneratorProvider(ABC):
-    """Something that answers messages with an `AsyncResult`."""
+    """A provider as gpt4free calls it: it answers messages with an `AsyncResult`."""
 
     @classmethod
     @abstractmethod
@@ -69,8 +69,8 @@ class AsyncGeneratorProvider(ABC):
 class H2o(AsyncGeneratorProvider):
     """Answers from the chat-ui server at ``url``, which is read at each call.
 
-    ``model`` is asked where none is given. The default one is the default server's: on another
-    server it stands for the server's own first.
+    ``model`` is the model for calls without one. The default value is a model of the default
+    server, and means the first model of any other server.
     """
 
     url: ClassVar[str] = DEFAULT_URL
@@ -80,16 +80,16 @@ class H2o(AsyncGeneratorProvider):
     def create_async_generator(
         cls, model: str | None, messages: Messages, proxy: str | None = None, **kwargs: Any
     ) -> AsyncResult:
-        """The tokens of the answer to ``messages``, in a conversation that is then deleted.
+        """Return the tokens of the answer to ``messages``. Its conversation is deleted afterwards.
 
         model: its name; empty or None means ``H2o.model``.
         messages: dicts with "role" and "content", or a text.
         proxy: an http, https or socks URL.
-        kwargs: sampling parameters, as temperature or max_new_tokens, over the ancestor's own;
-            any other is passed on too.
+        kwargs: sampling parameters such as temperature or max_new_tokens, which override this
+            package's own; unknown ones are passed on too.
 
-        Sends nothing before it is iterated. Raises `ConfigurationError`; iterating raises what
-        `H2oSession.stream` and its reply do.
+        Nothing is sent before the iteration. Raises `ConfigurationError`; the iteration raises what
+        `H2oSession.stream` and its reply raise.
         """
         named = cls.url != DEFAULT_URL
         elsewhere = named or bool(os.environ.get("H2O_CLIENT_URL"))

@@ -1,4 +1,4 @@
-"""The four times that bound an answer, and the clock that counts what is waited for."""
+"""The four timeouts of an answer, and the clock that measures them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from h2o_client.errors import ConfigurationError
 def monotonic() -> float:
     """Seconds on a clock that no test freezes: connections wait in real time.
 
-    What freezes clocks replaces ``time.monotonic``; what was noted meanwhile would be in the far
-    future for the rest of the process.
+    Libraries that freeze clocks replace ``time.monotonic``. A time that was noted meanwhile would
+    be in the far future for the rest of the process.
     """
     return _now()
 
@@ -29,13 +29,13 @@ else:
 
 
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds; None means no limit.
+    """Timeouts in seconds; None means no limit.
 
-    ``connect``: until the connection stands (for each address tried; the name's look-up is not
-    bounded). ``first_token``: from the prompt to the first token. ``idle``: between two signs of
-    life: text, reasoning, and updates of tools, web searches, files, routes and elicitations; what
-    a server sends in any case is none. ``total``: the whole answer. The time that the caller takes
-    between two tokens counts for ``total`` only.
+    ``connect``: until the connection is made (for each address tried; looking up the name has no
+    timeout). ``first_token``: from the prompt to the first token. ``idle``: between two signs of
+    life, which are text, reasoning, and updates of tools, web searches, files, routes and
+    elicitations; heartbeats are not. ``total``: the whole answer. The time that the caller spends
+    between two tokens counts against ``total`` only.
     """
 
     connect: float | None = 10.0
@@ -73,7 +73,7 @@ def _is_time(seconds: object) -> bool:
 
 
 class Expired(TimeoutError):
-    """A `Clock` ran out: ``which`` of its times, and how many ``seconds`` that had."""
+    """A timeout of a `Clock` expired: ``which`` it was, and its ``seconds``."""
 
     def __init__(self, which: str, seconds: float) -> None:
         super().__init__(which, seconds)
@@ -82,10 +82,10 @@ class Expired(TimeoutError):
 
 
 class Clock:
-    """How long the server is waited for: one budget at a time, within others that last longer.
+    """Measures how long the server is waited for: one budget at a time, within longer ones.
 
-    A budget is used up while the server is awaited, however much it sends of what does not count,
-    and not in the caller's own time: `hold` stops the count, `go` takes it up again.
+    Only waiting for the server uses up a budget, not the caller's own time: `hold` stops the clock,
+    `go` starts it again.
     """
 
     def __init__(self, total: float | None = None) -> None:
@@ -103,34 +103,34 @@ class Clock:
 
     @property
     def spent(self) -> float:
-        """What is used up of the budget, in seconds."""
+        """How much of the budget is used up, in seconds."""
         return self._used + (0.0 if self._since is None else monotonic() - self._since)
 
     @property
     def silent_for(self) -> float:
-        """Seconds in which the server was awaited and not a byte came."""
+        """Seconds of waiting since the last byte came."""
         return monotonic() - self._heard_at
 
     def allow(self, which: str, seconds: float | None, *, spent: float = 0.0) -> None:
-        """Begins a new budget of ``seconds`` for ``which``, or one that is partly spent."""
+        """Start a new budget of ``seconds`` for ``which``, of which some may be ``spent``."""
         self.which = which
         self._seconds = seconds
         self.renew()
         self._used = spent
 
     def renew(self) -> None:
-        """Begins the same budget anew: the server gave a sign of life."""
+        """Start the same budget again, after a sign of life."""
         now = monotonic()
         self._count(now)
         self._used, self._since = 0.0, now
 
     def renew_idle(self) -> None:
-        """As `renew`, where the budget is ``idle``: a byte is a sign of life in a document."""
+        """As `renew`, if the budget is ``idle``: in a document each byte is a sign of life."""
         if self.which == "idle":
             self.renew()
 
     def bind(self, which: str, seconds: float | None, *, spent: float = 0.0) -> None:
-        """Begins a budget that runs on through those of `allow`; None ends it."""
+        """Start a budget that runs beside those of `allow`; None ends it."""
         self._count(monotonic())
         self._lasting = None if seconds is None else (which, seconds)
         self._lasting_used = spent
@@ -141,32 +141,32 @@ class Clock:
         return self._lasting is not None
 
     def expect(self, seconds: float | None) -> None:
-        """From now on a byte has to come within so many seconds, and again after each."""
+        """Require a byte within so many seconds, and again after each byte; None ends it."""
         self._silence = seconds
         self.heard()
 
     def heard(self) -> None:
-        """Bytes have come, whatever they say."""
+        """Bytes have come, whatever they are."""
         self._heard_at = monotonic()
 
     def hold(self) -> None:
-        """The server is not awaited any more."""
+        """Stop the clock: the server is not waited for."""
         self._count(monotonic())
         self._since = None
 
     def go(self) -> None:
-        """The server is awaited again."""
+        """Start the clock again."""
         if self._since is None:
             self._since = self._heard_at = monotonic()
 
     def within(self, seconds: float) -> Clock:
-        """A clock that ends in so many seconds, and not after this one."""
+        """A clock that expires in so many seconds, or with this one if that is earlier."""
         if self._end is None:
             return Clock(seconds)
         return Clock(max(0.001, min(seconds, self._end - monotonic())))
 
     def left(self) -> float | None:
-        """How long the next wait may last. Raises `Expired`."""
+        """How many seconds the next wait may take; None for no limit. Raises `Expired`."""
         now = monotonic()
         passed = 0.0 if self._since is None else now - self._since
         left = None
@@ -185,7 +185,7 @@ class Clock:
         return left
 
     def expire(self) -> NoReturn:
-        """The time that `left` gave last has passed. Raises `Expired`."""
+        """Raise `Expired` for the budget that `left` returned last."""
         raise Expired(*self._binding)
 
     def _count(self, now: float) -> None:

@@ -1,9 +1,9 @@
 """Responses that a background thread reads, so that a caller can leave one without closing it.
 
 chat-ui v0.3 to v0.6 stores an answer when its stream has ended, as the list of messages that the
-prompt met, and the answer: what was stored meanwhile is overwritten. Closing the connection ends
-nothing there, and a stop may be ignored. Only the end of the response tells that the server is
-done, so a response that its caller leaves is read on.
+prompt followed, and the answer: what was stored meanwhile is overwritten. Closing the connection
+does not end the generation there, and a stop may be ignored. Only the end of the response shows
+that the server is done, so the rest of a response that its caller leaves is read here.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ GATEWAY_FAILED = (502, 504, 520, 524)
 """Statuses of a gateway, behind which the server may be generating the answer."""
 
 Send = Callable[[Call], "Response"]
-"""Sends a request and returns the response as soon as its head is there."""
+"""Sends a request and returns the response as soon as its headers have come."""
 
 
 class Ending(Enum):
-    """How a response has ended, which tells what the server stores of the answer."""
+    """How a response has ended, which determines what the server stores of the answer."""
 
     COMPLETE = "complete"  # with the terminal event: the answer is stored
     FAILED = "failed"  # refused, or without the terminal event: nothing is stored
     STOPPED = "stopped"  # cut by the server after a stop: the text so far is stored
     CUT = "cut"  # cut by the server for another reason: nothing is stored
-    LOST = "lost"  # somewhere on the way: the server may still be generating
+    LOST = "lost"  # by the network: the server may still be generating
 
 
 class BackgroundResponse:
     """A response that is read in a thread of its own. Its caller reads it as a `Response`.
 
-    `leave` has the rest read and thrown away. ``call`` sends the request; ``ended`` is set when
-    nothing more will come, and ``ending`` and ``ended_at`` then say why and when.
+    After `leave` the rest is read and dropped. ``call`` is that of the request; ``ended`` is set
+    when nothing more will come, and ``ending`` and ``ended_at`` then say why and when.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class BackgroundResponse:
     # What the caller does
 
     def wait_for_head(self) -> None:
-        """Wait until the head of the response is there. Raises what sending the request raises."""
+        """Wait for the headers of the response. Raises what sending the request raises."""
         self._caller.clock.allow("first_token", self._caller.timeouts.first_token)
         self._wait(self._caller, lambda: self._headed or self.ended.is_set())
         if not self._headed:
@@ -113,7 +113,7 @@ class BackgroundResponse:
         return data
 
     def ready(self) -> bytes:
-        """Return what is there; ``b""`` if that is nothing just now."""
+        """Return the bytes that have come, without waiting; ``b""`` if there are none."""
         with self._guard:
             data = b"".join(self._pieces)
             self._drop_pieces()
@@ -121,7 +121,7 @@ class BackgroundResponse:
         return data
 
     def drain(self, seconds: float) -> bytes:
-        """Return what follows within ``seconds``; never raises, and closes nothing."""
+        """Return what comes within ``seconds``. Never raises, and closes nothing."""
         self._caller.clock = Clock(seconds)
         data = b""
         try:
@@ -132,21 +132,21 @@ class BackgroundResponse:
         return data
 
     def is_drained(self) -> bool:
-        """False: no socket tells of more."""
+        """False: there is no socket to wait for."""
         return False
 
     def can_be_waited_for(self) -> bool:
-        """False: no socket tells of more."""
+        """False: there is no socket to wait for."""
         return False
 
     def note_stop(self) -> None:
-        """The server was told to stop: a connection that it closes now is a proper end."""
+        """The server was asked to stop: if it closes the connection now, that is a proper end."""
         self._is_stopped = True
 
     def leave(self, seconds: float, *, on_title: Callable[[str], None] | None = None) -> None:
-        """Read the rest in the background, for at most ``seconds``, and throw it away.
+        """Read the rest in the background, for at most ``seconds``, and drop it.
 
-        With ``on_title``, the title is all that is waited for, and told. A request of which
+        With ``on_title``, only the title is waited for, and passed to it. A request of which
         nothing was sent is not sent any more.
         """
         if self.call.wake_unless_sent():
@@ -164,7 +164,7 @@ class BackgroundResponse:
                 self._timer.daemon = True
                 try:
                     self._timer.start()
-                except RuntimeError:  # there are no more threads: nobody could end it
+                except RuntimeError:  # no more threads: without one nothing would end it
                     self.call.wake()
         if on_title is not None and title is not None:
             on_title(title)
@@ -172,7 +172,7 @@ class BackgroundResponse:
 
     @property
     def awaits_title(self) -> bool:
-        """Whether it is read on for a title that may still come."""
+        """Whether the rest is read for a title that may still come."""
         return self._on_title is not None and not self.ended.is_set()
 
     def close(self) -> None:
@@ -183,9 +183,9 @@ class BackgroundResponse:
         self.call.wake()
 
     def wait_until_ended(self, call: Call, seconds: float) -> bool:
-        """Wait for the end, for at most ``seconds``. Returns whether it is there.
+        """Wait for the end, for at most ``seconds``. Return whether it has come.
 
-        Raises `TransportTimeout` if ``call`` has no more time, `Woken` if it was ended.
+        Raises `TransportTimeout` if a timeout of ``call`` expires, `Woken` if it was ended.
         """
         end = monotonic() + seconds
         call.clock.allow("connect", None)
@@ -199,7 +199,7 @@ class BackgroundResponse:
             try:
                 while True:
                     alarm.clear()
-                    call.check()  # behind clear: whoever wakes a call sets both
+                    call.check()  # after clear: `wake` sets both
                     with self._guard:
                         if is_ready():
                             return
@@ -261,7 +261,7 @@ class BackgroundResponse:
                 alarm.set()
 
     def _note(self, decoder: Decoder, data: bytes) -> bool:
-        """Take note of the events in ``data``. True if it is the title that was waited for."""
+        """Note the events in ``data``. Return True if the title was waited for and has come."""
         events = decoder.feed(data)
         decoder.text_bytes += sum(
             len(each.text.encode("utf-8", "surrogatepass"))
@@ -331,7 +331,7 @@ class BackgroundReader:
         return response
 
     def close(self, seconds: float = 0.0) -> None:
-        """Close all connections, after ``seconds`` those that a title is awaited from."""
+        """Close all connections; those that still wait for a title after ``seconds``."""
         for response in list(self._responses):
             if not response.awaits_title:
                 response.close()
@@ -342,5 +342,5 @@ class BackgroundReader:
         wait_until_empty(self._responses, _CLOSED_WITHIN)
 
     def forget(self) -> None:
-        """This is a forked child, whose parent reads on."""
+        """Forget all responses: this is a forked child, whose parent reads them."""
         self._responses = set()

@@ -98,7 +98,7 @@ class Creations:
                 creation.give_up()
 
     def forget(self) -> None:
-        """This is a forked child, whose parent makes them."""
+        """Forget all of them: this is a forked child, whose parent completes them."""
         self._under_way = set()
 
 
@@ -132,14 +132,14 @@ class _Creation:
         try:
             thread.start()
         except RuntimeError:
-            self._run()  # the interpreter is going down: there are no more threads
+            self._run()  # no more threads: the interpreter is shutting down
 
     def result(self) -> Created:
         """Wait for the conversation. Raises what the request raises, `Woken`, and `Expired`."""
         with self._caller.alarm() as alarm:
             while True:
                 alarm.clear()
-                self._caller.check()  # behind clear: whoever wakes a call sets both
+                self._caller.check()  # after clear: `wake` sets both
                 with self._guard:
                     if self._is_ready:
                         break
@@ -168,7 +168,7 @@ class _Creation:
             run_detached(partial(self.over.wait, CLEAN_UP))
 
     def give_up(self) -> None:
-        """The session is closed: nobody can wait any longer."""
+        """Interrupt it: the session is closed."""
         self._call.wake()
         self.over.wait(_WOKEN_WITHIN)
 
