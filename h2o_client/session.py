@@ -37,6 +37,7 @@ from h2o_client.transport.transport import Transport
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
+    from h2o_client.dialects.dialect import Dialect
     from h2o_client.doctor.steps import Check
 
 _MOST_CONVERSATIONS = 100_000
@@ -47,12 +48,15 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 
     ``versions`` are those that have the same protocol ("chat-ui v0.9.6 to v0.10.0"). ``version`` is
     more exact if the server showed more, else "". ``found_by`` says how it was detected.
+    ``features`` holds "sampling" if sampling parameters reach the model, and "branches" if the
+    messages of a conversation form a tree.
     """
 
     base_url: str
     versions: str
     version: str
     found_by: str
+    features: frozenset[str] = frozenset()
 
 
 class H2oSession:
@@ -332,6 +336,7 @@ class H2oSession:
             versions=found.dialect.name,
             version=found.version,
             found_by=found.why,
+            features=_features(found.dialect),
         )
 
     def check(self) -> Iterator[Check]:
@@ -514,3 +519,8 @@ def _unpickled(config: SessionConfig, cookies: list[Cookie], given: bool) -> H2o
     session = H2oSession._of(config)
     session._transport.cookies.restore(cookies, given=given)
     return session
+
+
+def _features(dialect: Dialect) -> frozenset[str]:
+    has = {"sampling": dialect.samples, "branches": not dialect.chooses_ids}
+    return frozenset(name for name, is_there in has.items() if is_there)
