@@ -47,7 +47,7 @@ def run(
     try:
         dialect_of(chat_ui, terms=terms)
         # Before the model is loaded: Ctrl-C in the meantime is a clean end, too.
-        with _until_signalled() as ended, ExitStack() as stack:
+        with until_signalled() as ended, ExitStack() as stack:
             engine, name, parameters = _engine(stack, model_file, upstream, answers, model)
             from h2o_client.server.hook import is_loopback
             from h2o_client.server.serving import serve
@@ -109,7 +109,8 @@ def _engine(
 
 
 @contextmanager
-def _until_signalled() -> Iterator[threading.Event]:
+def until_signalled() -> Iterator[threading.Event]:
+    """An event that Ctrl-C or SIGTERM sets, in the place of what they do otherwise."""
     ended = threading.Event()
     numbers = (signal.SIGINT, signal.SIGTERM)
     former = [signal.signal(number, lambda *_: ended.set()) for number in numbers]

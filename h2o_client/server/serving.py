@@ -84,7 +84,7 @@ def serve(
             limits=limits,
             on_access=on_access,
         )
-        listener = owned.enter_context(_listen(host, port))
+        listener = owned.enter_context(listen(host, port))
     except BaseException:
         owned.close()
         raise
@@ -166,7 +166,7 @@ def _hosts(host: str, origin: str | None, allowed: Sequence[str]) -> frozenset[s
     return frozenset([each.lower() for each in allowed] + ([own] if own else []) + [host])
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:
         raise ConfigurationError(f"There is no port {port}.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -1,0 +1,138 @@
+"""One session with the chat-ui for each user: its models, and the conversations that may go on."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import anyio
+
+from h2o_client.gateway.kept_conversations import Kept, KeptConversations
+from h2o_client.gateway.openai_error import unknown_model
+from h2o_client.log import log
+from h2o_client.timeouts import monotonic
+
+if TYPE_CHECKING:
+    from h2o_client.aio.session import AsyncH2oSession
+    from h2o_client.dialects.documents import Model
+    from h2o_client.session import Server
+
+_MODELS_LAST = 300.0  # seconds
+_LEAST_APART = 5.0  # seconds between two looks for a model that is not in the list
+_AT_ONCE = 4  # conversations that are deleted at the same time
+_CLOSE_WITHIN = 4.0  # seconds; closing the session then deletes what is left, in five
+
+
+class Account:
+    """A session, and what the gateway remembers of it."""
+
+    def __init__(self, session: AsyncH2oSession, *, most: int, seconds: float) -> None:
+        self.session = session
+        self.kept: KeptConversations = KeptConversations(most=most, seconds=seconds)
+        self.first_listed: int = int(time.time())
+        self._models: list[Model] = []
+        self._listed_at: float | None = None
+        self._server: Server | None = None
+        self._told: set[str] = set()
+
+    async def models(self, *, newer_than: float = _MODELS_LAST) -> list[Model]:
+        """The models on offer, from a list of at most so many seconds ago."""
+        now = monotonic()
+        if self._listed_at is None or now - self._listed_at > newer_than:
+            self._models = await self.session.models()
+            self._listed_at = monotonic()
+        return self._models
+
+    async def model(self, name: str) -> str:
+        """The id of the model with that id or name. Raises `ApiError` (404)."""
+        found = _named(name, await self.models())
+        if found is None:
+            found = _named(name, await self.models(newer_than=_LEAST_APART))
+        if found is None:
+            raise unknown_model(name, [each.id for each in self._models])
+        return found.id
+
+    async def server(self) -> Server:
+        """What the chat-ui is and can do."""
+        if self._server is None:
+            self._server = await self.session.server()
+        return self._server
+
+    @property
+    def has_branches(self) -> bool:
+        """Whether conversations are trees, so that one can go on from any place."""
+        return self._server is not None and "branches" in self._server.features
+
+    def tell_of_ignored(self, names: tuple[str, ...], versions: str) -> None:
+        """Log, once for each parameter, that it has no effect."""
+        new = [name for name in names if name not in self._told]
+        if new:
+            self._told.update(new)
+            log.warning("%s ignores these parameters: %s", versions, ", ".join(new))
+
+    async def close(self) -> None:
+        """Delete all conversations and close the session. Takes a few seconds at most."""
+        await self.delete(self.kept.idle(), until=monotonic() + _CLOSE_WITHIN)
+        await self.session.aclose()
+
+    async def delete(self, conversations: list[Kept], *, until: float = math.inf) -> None:
+        """Delete conversations on the server, a few at a time. Cancelling does not stop it.
+
+        None is begun after ``until`` (monotonic).
+        """
+        limit = anyio.CapacityLimiter(_AT_ONCE)
+
+        async def delete_one(kept: Kept) -> None:
+            async with limit:
+                if monotonic() < until:
+                    await kept.conversation.aclose()
+
+        with anyio.CancelScope(shield=True):
+            async with anyio.create_task_group() as group:
+                for kept in conversations:
+                    group.start_soon(delete_one, kept)
+
+
+class Accounts:
+    """The accounts by their owner's id; ``shared`` is everybody's where there are no keys."""
+
+    def __init__(
+        self,
+        open_session: Callable[[str | None], AsyncH2oSession],
+        cookies: dict[bytes, str] | None,
+        *,
+        most: int,
+        seconds: float,
+    ) -> None:
+        def account(given: str | None) -> Account:
+            return Account(open_session(given), most=most, seconds=seconds)
+
+        self._shared = account(None) if cookies is None else None
+        self._own = {owner: account(given) for owner, given in (cookies or {}).items()}
+
+    def of(self, owner: bytes) -> Account:
+        """The account that an owner's requests go through."""
+        return self._own[owner] if self._shared is None else self._shared
+
+    async def expire(self, every: float) -> None:
+        """Delete overdue conversations, until cancelled."""
+        while True:
+            await anyio.sleep(every)
+            for account in self._every():
+                await account.delete(account.kept.overdue())
+
+    async def close(self) -> None:
+        """Delete all conversations and close the sessions. Each takes a few seconds at most."""
+        async with anyio.create_task_group() as group:
+            for account in self._every():
+                group.start_soon(account.close)
+
+    def _every(self) -> list[Account]:
+        return list(self._own.values()) if self._shared is None else [self._shared]
+
+
+def _named(name: str, models: list[Model]) -> Model | None:
+    by_id = next((model for model in models if model.id == name), None)
+    return by_id or next((model for model in models if model.name == name), None)

@@ -1,0 +1,209 @@
+"""`ChatEndpoint`: one request for a chat completion, from its body to the end of its answer.
+
+Three things run at once: the answer is read, it is handed to the client, and it is noticed when the
+client leaves, which stops the model.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+from starlette.types import Message, Receive, Scope, Send
+
+from h2o_client.errors import H2oError
+from h2o_client.gateway import openai_error
+from h2o_client.gateway.accounts import Account
+from h2o_client.gateway.chat_request import ChatRequest, read_request
+from h2o_client.gateway.openai_error import ApiError
+from h2o_client.gateway.placement import Placement, Placer, allows_another_place
+from h2o_client.gateway.responses import CompletionResponse, StreamedCompletion, WholeCompletion
+from h2o_client.gateway.stop_sequences import StopSequences
+from h2o_client.log import log
+from h2o_client.wire.events import Elicitation, Reasoning, Token
+
+if TYPE_CHECKING:
+    from h2o_client.aio.reply import AsyncReply
+    from h2o_client.answer.reply import Answer
+    from h2o_client.options import Options
+
+CONVERSATION = "x-conversation-id"
+"""The header that names the chat-ui's conversation, in requests and responses."""
+
+IGNORED = "x-ignored-parameters"
+"""The response header that names what has no effect on this chat-ui."""
+
+_LONGEST_BODY = 64 * 1024 * 1024  # bytes: images are in it
+
+
+class ChatEndpoint:
+    """``POST /v1/chat/completions`` of one owner: an ASGI application for one request."""
+
+    def __init__(self, account: Account, owner: bytes, conversation_id: str | None) -> None:
+        self._account = account
+        self._owner = owner
+        self._conversation_id = conversation_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request. Raises `ApiError` for one that cannot be answered."""
+        body = await read_body(receive)
+        if body is None:
+            return
+        request = read_request(body)
+        response = StreamedCompletion(request) if request.stream else WholeCompletion(request)
+        exchange = _Exchange(self._account, request, response)
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(_cancel_when_gone, receive, group.cancel_scope)
+                group.start_soon(exchange.run, self._owner, self._conversation_id)
+                await response.send_to(send)
+                group.cancel_scope.cancel()
+        finally:
+            await exchange.close()
+
+
+async def read_body(receive: Receive) -> bytes | None:
+    """The whole body; None if the client has left. Raises `ApiError` (413)."""
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message: Message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        part = message.get("body", b"")
+        parts.append(part)
+        size += len(part)
+        more = message.get("more_body", False)
+        if size > _LONGEST_BODY:
+            raise ApiError(413, f"The body is longer than {_LONGEST_BODY} bytes.")
+    return b"".join(parts)
+
+
+async def _cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+class _Exchange:
+    """One prompt and its answer: reads the answer, and leaves its conversation as it must be."""
+
+    def __init__(
+        self, account: Account, request: ChatRequest, response: CompletionResponse
+    ) -> None:
+        self._account = account
+        self._request = request
+        self._response = response
+        self._placement: Placement | None = None
+        self._is_kept = False  # the conversation can be found by what the client has seen
+        self._is_untouched = False  # the server has not taken the prompt
+        self._said: list[str] = []
+
+    async def run(self, owner: bytes, conversation_id: str | None) -> None:
+        """Send the prompt and hand on the answer, or what went wrong."""
+        try:
+            placer = await self._placer(owner)
+            self._placement = await placer.place(conversation_id)
+            try:
+                await self._answered(self._placement)
+            except H2oError as exc:
+                has_begun = bool(self._said)
+                if has_begun or self._placement.is_new or not allows_another_place(exc):
+                    raise
+                log.info("a kept conversation cannot go on: %s", exc)
+                await self.close()
+                self._placement = placer.new()
+                await self._answered(self._placement)
+        except H2oError as exc:
+            self._is_untouched = exc.resendable is True
+            log.info("a completion failed: %s", exc)
+            self._response.failed(openai_error.of(exc))
+        except ApiError as exc:
+            self._response.failed(exc)
+
+    async def close(self) -> None:
+        """Give the conversation back, or delete it if nobody can go on in it."""
+        placement, self._placement = self._placement, None
+        if placement is None:
+            return
+        account, kept = self._account, placement.kept
+        due = account.kept.overdue()
+        if not self._is_kept:  # else another request may have it already
+            kept.is_busy = False
+            kept.end = kept.end if self._is_untouched else None
+            if placement.is_new or not (self._is_untouched or account.has_branches):
+                account.kept.give_up(kept)
+                due.append(kept)
+        await account.delete(due)
+
+    async def _placer(self, owner: bytes) -> Placer:
+        request = self._request
+        model = await self._account.model(request.model)
+        server = await self._account.server()
+        options: Options = {}
+        ignored = request.sampling_names
+        if "sampling" in server.features:
+            options = {**request.sampling}  # type: ignore[typeddict-item]
+            ignored = tuple(name for name in ignored if name in _NEVER_PASSED_ON)
+            if request.stop:
+                options["stop"] = list(request.stop)
+        if ignored:
+            self._response.headers[IGNORED] = ", ".join(ignored)
+            self._account.tell_of_ignored(ignored, server.versions)
+        return Placer(self._account, request, owner=owner, model=model, options=options)
+
+    async def _answered(self, placement: Placement) -> None:
+        async with placement.send() as reply:
+            if not placement.is_side_request:
+                self._response.headers[CONVERSATION] = reply.conversation_id
+            stops = StopSequences(self._request.stop)
+            await self._read(reply, stops)
+            said = "".join(self._said)
+            if stops.found:
+                # The model is stopped when the reply is closed; the client need not wait for it.
+                self._response.ended(said, "stop")
+                return
+            answer = await reply.read()
+            text = said if self._request.stream else _without_stop(answer.text, self._request)
+            if not placement.is_side_request:
+                self._note_end(placement, answer, text)
+            reason = "length" if answer.finish_reason == "length" else "stop"
+            self._response.ended(text, reason)
+
+    async def _read(self, reply: AsyncReply, stops: StopSequences) -> None:
+        """Hand on the text until its end, or until a stop sequence."""
+        say = self._say
+        async for event in reply.events():
+            if type(event) is Token:
+                if event.text and not event.special:
+                    say(stops.add(event.text))
+                    if stops.found:
+                        return
+            elif type(event) is Reasoning:
+                self._response.thought(event.text)
+            elif type(event) is Elicitation and event.state == "request":
+                # Nobody is there to answer what a tool asks.
+                log.info("declined what a tool asked: %s", event.message)
+                await reply.answer_elicitation("decline", elicitation_id=event.id)
+        say(stops.end())
+
+    def _say(self, piece: str) -> None:
+        if piece:
+            self._said.append(piece)
+            self._response.said(piece)
+
+    def _note_end(self, placement: Placement, answer: Answer, text: str) -> None:
+        """Keep the conversation, if the server has it as the client has seen it."""
+        is_whole = answer.finish_reason in ("stop", "length")
+        if is_whole and text.strip() == answer.text.strip():
+            self._is_kept = True
+            placement.kept.is_busy = False
+            self._account.kept.keep(placement.kept, placement.after(text))
+
+
+_NEVER_PASSED_ON = ("frequency_penalty", "presence_penalty", "logit_bias")
+
+
+def _without_stop(text: str, request: ChatRequest) -> str:
+    stops = StopSequences(request.stop)
+    return stops.add(text) + stops.end()

@@ -1,0 +1,130 @@
+"""Whose request it is: a Bearer token comes in, the user whose key it is goes out.
+
+The file of keys is TOML, readable by its owner alone::
+
+    [keys]
+    "sk-alice" = "hf-chat=0b1d..."
+    "sk-bob" = "bob-cookies.txt"
+
+A value is a browser's cookie as ``name=value``, or the path of a Netscape cookie file, which is
+relative to the file of keys.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import stat
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from h2o_client.errors import ConfigurationError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_LONGEST_KEY = 4096
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """A user of the gateway. ``id`` is a digest of the key; ``cookies`` are the user's own.
+
+    Without a file of keys ``cookies`` is None: everybody shares the gateway's session, and each
+    token has conversations of its own.
+    """
+
+    id: bytes
+    cookies: str | None
+
+    def __repr__(self) -> str:
+        return f"<Owner {self.id.hex()[:8]}>"
+
+
+class Keys:
+    """The keys that are accepted; without any, every token is, and none."""
+
+    def __init__(self, keys: Mapping[str, str] | None = None) -> None:
+        self._owners: list[Owner] | None = None
+        if keys is not None:
+            self._owners = [Owner(_digest(key), cookies) for key, cookies in keys.items()]
+
+    @property
+    def are_needed(self) -> bool:
+        """Whether a request without a key is refused."""
+        return self._owners is not None
+
+    def cookies(self) -> dict[bytes, str] | None:
+        """Each owner's cookies by the owner's id; None without keys."""
+        if self._owners is None:
+            return None
+        return {owner.id: owner.cookies or "" for owner in self._owners}
+
+    def owner(self, authorization: str) -> Owner | None:
+        """Who sends ``Authorization: Bearer KEY``; None if the key is missing or unknown.
+
+        Takes as long for a key that is nearly right as for any other.
+        """
+        scheme, _, token = authorization.strip().partition(" ")
+        key = token.strip() if scheme.lower() == "bearer" else ""
+        given = _digest(key[:_LONGEST_KEY])
+        if self._owners is None:
+            return Owner(given, None)
+        found = None
+        for owner in self._owners:
+            if hmac.compare_digest(owner.id, given):
+                found = owner
+        return found
+
+
+def read_keys(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The keys in a file, and each one's cookie or the path of its cookie file.
+
+    Raises `ConfigurationError` for a file that is missing, invalid, or readable by others.
+    """
+    file = Path(path)
+    try:
+        with file.open("rb") as opened:
+            _check_private(os.fstat(opened.fileno()), file)
+            document = tomllib.load(opened)
+    except OSError as exc:
+        raise ConfigurationError(f"Cannot read the keys in {file}: {exc.strerror or exc}.") from exc
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
+        # Not the reason: it quotes the file, which holds secrets.
+        raise ConfigurationError(f"The keys in {file} are not TOML. {_FORM}") from None
+    table = document.get("keys")
+    if not isinstance(table, dict) or not table:
+        raise ConfigurationError(f"There are no keys in {file}. {_FORM}")
+    return {key: _cookies(key, value, file) for key, value in table.items()}
+
+
+_FORM = 'Write a table [keys] with lines of the form "KEY" = "name=value", or = "cookies.txt".'
+
+
+def _check_private(status: os.stat_result, file: Path) -> None:
+    if os.name == "posix" and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ConfigurationError(
+            f"Others can read the keys in {file}. Run chmod 600 {file}, and replace the keys."
+        )
+
+
+def _cookies(key: str, value: object, file: Path) -> str:
+    if not key.strip() or len(key) > _LONGEST_KEY:
+        raise ConfigurationError(f"A key in {file} is blank or too long.")
+    if not isinstance(value, str) or not value.strip():
+        raise ConfigurationError(f"A key in {file} has no cookie. {_FORM}")
+    if "=" in value:
+        return value
+    cookies = file.parent / Path(value).expanduser()
+    if not cookies.is_file():
+        raise ConfigurationError(f"A key in {file} names a cookie file that is not there.")
+    return str(cookies)
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode(errors="surrogateescape")).digest()

@@ -1,0 +1,231 @@
+"""Where a prompt goes: on in a kept conversation, as a branch of one, or into a new one.
+
+chat-ui keeps the history, and OpenAI's clients send all of it each time. If a kept conversation
+holds exactly that history, only the new message is sent. Otherwise the history becomes part of one
+prompt in a new conversation, which is slower and never wrong.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from h2o_client.errors import (
+    ConversationBusyError,
+    H2oError,
+    NotFoundError,
+    RateLimitError,
+)
+from h2o_client.gateway.accounts import Account
+from h2o_client.gateway.chat_request import ChatRequest, Turn
+from h2o_client.gateway.history import beginning, extended
+from h2o_client.gateway.kept_conversations import Kept, Place, Told, files_of, prompt_of
+from h2o_client.gateway.openai_error import busy_conversation, invalid, unknown_conversation
+from h2o_client.messages import Message, join_messages
+
+if TYPE_CHECKING:
+    from h2o_client.aio.reply import AsyncReply
+    from h2o_client.options import Options
+
+# What interfaces ask beside a conversation. Nobody goes on with their answers.
+_SIDE_REQUESTS = re.compile(
+    r"\A\s*### Task:\n"  # Open WebUI: titles, tags, follow-ups, queries, autocompletion
+    r"|reply with a title for the chat that is 3-4 words"  # Continue
+    r"|\A\s*Provide a concise, 5-word-or-less title for the conversation"  # LibreChat
+)
+
+
+class Placement(msgspec.Struct, frozen=True):
+    """A conversation that is taken for one prompt, and how the prompt is sent.
+
+    ``told`` is what the server has of the conversation up to there; ``history`` is the digest of
+    all turns with the new prompt. A side request's conversation is not kept.
+    """
+
+    kept: Kept
+    send: Callable[[], AsyncReply]
+    told: tuple[Told, ...]
+    prompt: str
+    history: bytes
+    is_new: bool
+    is_side_request: bool = False
+
+    def after(self, answer: str) -> Place:
+        """The place that the conversation has come to with this answer."""
+        digest = extended(self.history, [Turn("assistant", answer)])
+        return Place(digest, (*self.told, Told(self.prompt, answer)))
+
+
+class Placer:
+    """Finds the place for one request of an owner's. ``options`` go with its prompt."""
+
+    def __init__(
+        self,
+        account: Account,
+        request: ChatRequest,
+        *,
+        owner: bytes,
+        model: str,
+        options: Options,
+    ) -> None:
+        self._account = account
+        self._request = request
+        self._owner = owner
+        self._model = model
+        self._options = options
+
+    async def place(self, conversation_id: str | None) -> Placement:
+        """The best place. Raises `ApiError` for a ``conversation_id`` that cannot go on.
+
+        The conversation is busy from here on: the caller gives it back.
+        """
+        if conversation_id is not None:
+            return self._in(conversation_id)
+        history = self._request.history
+        if history and self._request.latest and not self._is_side_request():
+            digest = extended(self._begin(), history)
+            kept = self._account.kept.at(digest)
+            if kept is not None:
+                kept.is_busy = True
+                return await self._going_on(kept, digest)
+        return self.new()
+
+    def new(self) -> Placement:
+        """A new conversation, with the whole history as one prompt."""
+        turns, latest = self._request.turns, self._request.latest
+        conversation = self._account.session.conversation(
+            model=self._model, system=self._request.system
+        )
+        kept = Kept(conversation, self._owner)
+        kept.is_busy = True
+        options = self._with_files(turns)
+        if len(turns) == len(latest):
+            prompt = prompt_of(latest)
+            send = partial(conversation.stream, prompt, **options)
+        else:
+            messages = [Message(turn.role, turn.text) for turn in turns]
+            write = join_messages if latest else _unfinished
+            prompt = write(messages)
+            options["prompt_format"] = write
+            send = partial(conversation.stream, messages, **options)
+        history = extended(self._begin(), turns)
+        return Placement(
+            kept,
+            send,
+            (),
+            prompt,
+            history,
+            is_new=True,
+            is_side_request=self._is_side_request(),
+        )
+
+    def _in(self, conversation_id: str) -> Placement:
+        """The end of the conversation that the client names, whatever history it sends."""
+        latest = self._request.latest
+        kept = self._account.kept.by_id(conversation_id, self._owner)
+        if kept is None:
+            raise unknown_conversation()
+        if not latest:
+            raise invalid("With X-Conversation-Id the last message must be a user's.", "messages")
+        if kept.is_busy:
+            raise busy_conversation()
+        kept.is_busy = True
+        # Where nobody has seen its end, it is a history that no client can send.
+        end = secrets.token_bytes(32) if kept.end is None else kept.end
+        return self._next(kept, end)
+
+    async def _going_on(self, kept: Kept, digest: bytes) -> Placement:
+        if kept.end == digest:
+            return self._next(kept, digest)
+        try:
+            branch = await self._branch(kept, digest)
+        except BaseException:
+            kept.is_busy = False
+            raise
+        if branch is None:
+            kept.is_busy = False
+            return self.new()
+        return branch
+
+    def _next(self, kept: Kept, digest: bytes) -> Placement:
+        """The next message of a conversation."""
+        latest = self._request.latest
+        prompt = prompt_of(latest)
+        send = partial(kept.conversation.stream, prompt, **self._with_files(latest))
+        place = kept.places.get(digest)
+        told = () if place is None else place.told
+        return Placement(kept, send, told, prompt, extended(digest, latest), is_new=False)
+
+    async def _branch(self, kept: Kept, digest: bytes) -> Placement | None:
+        """A branch beside what has followed that place; None if there can be none."""
+        if not self._account.has_branches:
+            return None
+        place = kept.places[digest]
+        try:
+            stored = await kept.conversation.messages()
+        except H2oError:
+            return None
+        follower = _follower(stored, place.told)
+        if follower is None or follower.id is None:
+            return None
+        latest = self._request.latest
+        prompt = prompt_of(latest)
+        files = files_of(latest)
+        if follower.content.strip() == prompt.strip() and not files and not follower.files:
+            send = partial(kept.conversation.retry, follower.id, **self._options)
+        else:
+            options = self._with_files(latest)
+            send = partial(kept.conversation.edit, follower.id, prompt, **options)
+        history = extended(digest, latest)
+        return Placement(kept, send, place.told, prompt, history, is_new=False)
+
+    def _is_side_request(self) -> bool:
+        return _SIDE_REQUESTS.search(prompt_of(self._request.latest)) is not None
+
+    def _begin(self) -> bytes:
+        return beginning(self._owner, self._model, self._request.system)
+
+    def _with_files(self, turns: Sequence[Turn]) -> Options:
+        options: Options = {**self._options}
+        if files := files_of(turns):
+            options["files"] = files
+        return options
+
+
+def allows_another_place(exc: H2oError) -> bool:
+    """Whether a kept conversation refused the message, and a new one can take it."""
+    if isinstance(exc, RateLimitError):
+        return exc.limit == "messages"
+    return isinstance(exc, NotFoundError | ConversationBusyError)
+
+
+def _unfinished(messages: Sequence[Message]) -> str:
+    """One prompt of messages of which the model's own is the last, for the model to go on from."""
+    return join_messages(messages).removesuffix("\nAssistant:")
+
+
+def _follower(stored: Sequence[Message], told: Sequence[Told]) -> Message | None:
+    """The user's latest message behind what was told, in the tree of stored messages."""
+    by_id = {message.id: message for message in stored}
+    users = [message for message in stored if message.role == "user"]
+    found = [message for message in users if _is_behind(message, told, by_id)]
+    return found[-1] if found else None
+
+
+def _is_behind(message: Message, told: Sequence[Told], by_id: Mapping[str | None, Message]) -> bool:
+    """Whether exactly that was told before a message of the user's."""
+    for each in reversed(told):
+        answer = by_id.get(message.parent)
+        prompt = None if answer is None else by_id.get(answer.parent)
+        if answer is None or prompt is None or answer.role != "assistant":
+            return False
+        if not each.is_stored_as(prompt.content, answer.content):
+            return False
+        message = prompt
+    first = by_id.get(message.parent)
+    return first is None or first.role == "system"
