@@ -37,6 +37,7 @@ _COMMANDS = {
     "resume": ("resume_command", "resume"),
     "doctor": ("server_commands", "doctor"),
     "serve": ("server_commands", "serve"),
+    "gateway": ("gateway_command", "gateway"),
     "completion": ("command", "completion"),
 }
 

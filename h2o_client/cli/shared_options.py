@@ -49,7 +49,7 @@ class Connection:
 
         ``jar`` has the cookies if there is no ``--cookie``.
         """
-        with self._address() as address, self._session(address, model, jar) as client:
+        with self.address() as address, self._session(address, model, jar) as client:
             yield client
 
     def at(self, address: str | None) -> Connection:
@@ -60,21 +60,26 @@ class Connection:
             raise click.UsageError("The address: say it once, as an argument or with --url.")
         return replace(self, url=address)
 
-    def _session(self, address: str | None, model: str | None, jar: Cookies | None) -> H2oSession:
+    def arguments(self, address: str | None, jar: Cookies | None = None) -> dict[str, Any]:
+        """The arguments of a session with the server at ``address``. Raises `ConfigurationError`.
+
+        ``jar`` has the cookies if there is no ``--cookie``.
+        """
         _check_address(os.environ.get("H2O_CLIENT_URL") if address is None else address)
         _check_cookie(self.cookie)
-        return H2oSession(
-            address,
-            model=model,
-            server_version=self.chat_ui,
-            proxy=self.proxy,
-            headers=_headers(self.header),
-            cookies=self._cookies(jar),
-            timeout=Timeouts() if self.timeout is None else self.timeout,
-            accept_terms=not self.no_terms,
-            insecure_cookies=self.insecure_cookies or None,
-            verify=self.ca or True,
-        )
+        return {
+            "server_version": self.chat_ui,
+            "proxy": self.proxy,
+            "headers": _headers(self.header),
+            "cookies": self._cookies(jar),
+            "timeout": Timeouts() if self.timeout is None else self.timeout,
+            "accept_terms": not self.no_terms,
+            "insecure_cookies": self.insecure_cookies or None,
+            "verify": self.ca or True,
+        }
+
+    def _session(self, address: str | None, model: str | None, jar: Cookies | None) -> H2oSession:
+        return H2oSession(address, model=model, **self.arguments(address, jar))
 
     def _cookies(self, jar: Cookies | None) -> Cookies | None:
         if self.cookie is None and jar is None and self.local:
@@ -82,7 +87,8 @@ class Connection:
         return jar if self.cookie is None else self.cookie
 
     @contextmanager
-    def _address(self) -> Iterator[str | None]:
+    def address(self) -> Iterator[str | None]:
+        """The server's address; with ``--local``, of a server that runs within the block."""
         if not self.local:
             yield self.url
             return

@@ -63,7 +63,7 @@ def home(tmp_path: Path) -> Path:
 
 
 # Those of resume are in test_cli_resume.py: they need an answer that was cut short.
-PLAIN = [each for each in examples() if not re.match("h2o-chat (serve|resume)", each)]
+PLAIN = [each for each in examples() if not re.match("h2o-chat (serve|gateway|resume)", each)]
 
 
 @pytest.mark.parametrize("example", PLAIN)
@@ -88,13 +88,15 @@ def test_an_example_works(example: str, home: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "example", [each for each in examples() if each.startswith("h2o-chat serve")]
+    "example", [each for each in examples() if re.match("h2o-chat (serve|gateway)", each)]
 )
 def test_an_example_of_a_server_works(example: str, tmp_path: Path) -> None:
     answers = tmp_path / "answers.jsonl"
     answers.write_text('"scripted answer"\n')
     # The last port that is said counts: another one may be taken.
-    words = [*example.split(), "--port", "0", "--answers", str(answers)]
+    words = [*example.split(), "--port", "0"]
+    if "serve" in words:
+        words += ["--answers", str(answers)]
     program = start([str(BIN / words[0]), *words[1:]], stderr=subprocess.PIPE, text=True, cwd=ROOT)
     assert program.stderr is not None
     assert program.stderr.readline().startswith("Listening on http://127.0.0.1:")

@@ -1,0 +1,86 @@
+"""``h2o-chat gateway``: OpenAI's API in front of a chat-ui."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from h2o_client.cli.exit import UNWRITTEN
+from h2o_client.cli.shared_options import Connection, server_options
+from h2o_client.cli.terminal import say
+from h2o_client.errors import install_hint
+
+_EPILOG = """\b
+Clients take the address with /v1 as their base URL, and any key if there is no
+file of keys. A file of keys is TOML, for its owner's eyes only (chmod 600):
+  [keys]
+  "sk-alice" = "hf-chat=0b1d..."
+  "sk-bob" = "bob-cookies.txt"
+
+\b
+Exit status: 0 Ctrl-C or SIGTERM, 1 it could not start (as when its port is
+taken), 2 a bad call, 129 the terminal was closed.
+"""
+
+
+@click.command("gateway", epilog=_EPILOG)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--port", default=8000, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--keys", metavar="FILE", help="Keys of users, each with a cookie; needed but on loopback."
+)
+@click.option(
+    "--allow-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="A name that the gateway is called by; may be repeated.",
+)
+@click.option(
+    "--allow-origin",
+    "allowed_origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="A site whose pages may use it; may be repeated.",
+)
+@click.option("--quiet", is_flag=True, help="Write no access log to stderr.")
+@server_options
+def gateway(
+    connection: Connection, host: str, port: int, keys: str | None, quiet: bool, **allowed: Any
+) -> int:
+    """Serve OpenAI's API in front of a chat-ui, until Ctrl-C.
+
+    \b
+    Examples:
+      h2o-chat gateway --url https://chat.example.org --cookie hf-chat=0b1d...
+      h2o-chat gateway --local --port 8080
+    """
+    try:
+        from h2o_client.gateway import gateway as serve_gateway
+        from h2o_client.server.access import write_to
+        from h2o_client.server.running import until_signalled
+    except ImportError as exc:
+        raise click.UsageError(
+            f"The gateway needs the extra 'gateway' ({exc}). {install_hint('gateway')}"
+        ) from exc
+    if keys is not None and connection.cookie is not None:
+        raise click.UsageError("--cookie and --keys: it is one or the other.")
+    with until_signalled() as ended, connection.address() as address:
+        options = connection.arguments(address)
+        options["on_access"] = None if quiet else write_to(sys.stderr)
+        try:
+            running = serve_gateway(address, host=host, port=port, keys=keys, **options, **allowed)
+        except OSError as exc:
+            say(
+                f"Error: Cannot listen on {host}, port {port}: {exc.strerror or exc}. "
+                "--port 0 takes a free one."
+            )
+            return UNWRITTEN
+        with running:
+            say(f"Listening on {running.url}; clients take {running.url}/v1 as their base URL.")
+            # In slices: on Windows a wait without end does not see Ctrl-C.
+            while not ended.wait(0.5):
+                pass
+    return 0
