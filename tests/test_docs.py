@@ -50,9 +50,10 @@ WITH_PYTHON = [page for page in PAGES if blocks(page, "python")]
 WITH_SHELL = [page for page in PAGES if blocks(page, "sh")]
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with serve(lambda prompt: ANSWER) as server:
+@pytest.fixture(scope="module", params=["0.4", "latest"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """What a page shows runs on the oldest chat-ui and on the newest."""
+    with serve(lambda prompt: ANSWER, chat_ui=request.param) as server:
         yield server.url
 
 
@@ -172,7 +173,7 @@ def test_sphinx_builds_the_pages_without_a_warning(tmp_path: Path) -> None:
 
 
 def test_every_public_name_is_in_the_reference() -> None:
-    text = (DOCS / "api.rst").read_text(encoding="utf-8")
+    text = "".join(page.read_text(encoding="utf-8") for page in DOCS.glob("api*.rst"))
     named = set(re.findall(r"^\.\. (?:auto|py:)?\w+:: (\w+)", text, re.MULTILINE))
     public = {*h2o_client.__all__, *h2o_client.server.__all__, *h2o_client.plugins.pytest.__all__}
     assert public - named == {"pytest_configure"}

@@ -38,12 +38,12 @@ def test_every_snippet_runs_and_prints(
 
 
 def test_there_are_snippets() -> None:
-    assert len(SNIPPETS) >= 6
+    assert len(SNIPPETS) >= 4
 
 
 def test_the_two_commands_come_first() -> None:
-    commands = re.findall(r"^    (make \w+|python3 -m venv.*)$", README, re.MULTILINE)
-    assert commands[:3] == ["make demo", "make test", "python3 -m venv .venv-demo"]
+    commands = re.findall(r"^    (make \w+|pip .*|h2o-chat .*)$", README, re.MULTILINE)
+    assert commands[:2] == ["make demo", "make test"]
 
 
 def test_the_demo_has_a_server_answer_a_command() -> None:
@@ -67,7 +67,8 @@ def test_the_commands_without_make_are_those_of_make() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for name, value in (("$(@D)", ".venv-demo"), ("$(PYTHON) ", ""), ("$(MODEL)", "")):
         makefile = makefile.replace(name, value)
-    shell = re.search(r"code-block:: sh\n\n((?:    .*\n)+)", README)
+    quickstart = (ROOT / "docs" / "quickstart.rst").read_text(encoding="utf-8")
+    shell = re.search(r"code-block:: sh\n\n((?:    .*\n)+)", quickstart)
     assert shell is not None
     for line in shell[1].splitlines():
         spelled = line.strip().replace("python3 -m venv", "-m venv --clear")
@@ -100,4 +101,4 @@ def test_it_is_shown_without_an_error_where_packages_are_listed() -> None:
         check=False,
     )
     assert (done.stderr, done.returncode) == ("", 0)
-    assert done.stdout.count("<table") >= 2
+    assert done.stdout.count("<table") >= 1
