@@ -1,0 +1,57 @@
+"""What a session was configured with: the environment's part, the checks, and no secrets shown."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import FrozenInstanceError, replace
+from typing import Any
+
+import pytest
+
+from h2o_client.config import DEFAULT_URL, SessionConfig
+from h2o_client.errors import ConfigurationError
+from h2o_client.timeouts import Timeouts
+
+
+def test_the_environment_has_the_address_and_the_model_that_the_caller_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("H2O_CLIENT_URL", "http://from.env")
+    monkeypatch.setenv("H2O_CLIENT_MODEL", "from/env")
+    config = SessionConfig()
+    assert (config.base_url, config.model) == ("http://from.env", "from/env")
+    config = SessionConfig("http://own", model="own")
+    assert (config.base_url, config.model) == ("http://own", "own")
+
+
+def test_without_an_address_the_default_one_is_used_and_known_to_be_that() -> None:
+    config = SessionConfig()
+    assert (config.address, config.has_address) == (DEFAULT_URL, False)
+    config = SessionConfig(DEFAULT_URL)
+    assert (config.address, config.has_address) == (DEFAULT_URL, True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"max_retries": -1}, {"max_retries": True}, {"max_connections": 0}, {"max_connections": 1.5}],
+)
+def test_counts_that_are_none_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=next(iter(arguments))):
+        SessionConfig(**arguments)
+
+
+def test_a_number_of_seconds_means_all_timeouts_but_the_total() -> None:
+    assert SessionConfig(timeout=5).timeouts == Timeouts(connect=5, first_token=5, idle=5)
+
+
+def test_a_configuration_is_frozen_shows_no_secret_and_can_be_pickled() -> None:
+    config = SessionConfig("http://host", cookies="hf-chat=s3cret", headers={"X-Key": "s3cret"})
+    assert "s3cret" not in repr(config)
+    with pytest.raises(FrozenInstanceError):
+        config.model = "other"  # type: ignore[misc]
+    copied = pickle.loads(pickle.dumps(replace(config, max_retries=0)))
+    assert (copied.base_url, copied.headers, copied.max_retries) == (
+        "http://host",
+        {"X-Key": "s3cret"},
+        0,
+    )
