@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import pytest
 
-from chatui import LAYOUT, no_such_page
+import fake_wire
 from fake_chatui import FakeChatUi
 from h2o_client import H2oSession, ProtocolError, Timeouts, TransportError, TransportTimeout
 from h2o_client.backend.api_client import ApiClient
@@ -28,6 +28,7 @@ from h2o_client.wire import pagedata, superjson
 from h2o_client.wire.request import get
 from local_service import Over
 from scripted import Exchange, Routes, Script, ScriptedServer
+from scripted_chatui import LAYOUT, no_such_page
 
 COOKIE = {"hf-chat": "x"}  # with it the settings are a user's own, and read first
 MESSAGE = re.compile("/conversation/[0-9a-f]+")
@@ -106,7 +107,7 @@ def test_a_prompt_that_several_models_share_is_sent_back(open_session: Opens) ->
     prompts = dict.fromkeys("abc", "Be brief. " * 20)
     settings = {**LAYOUT["settings"], "customPrompts": prompts}  # type: ignore[dict-item]
     layout: Mapping[str, object] = {**LAYOUT, "settings": settings}
-    body = pagedata.write([pagedata.Data(layout)])
+    body = fake_wire.page(layout)
     with ScriptedServer(pages(body)) as server:
         client = open_session(server.url, server_version="0.7", cookies=COOKIE)
         client.update_settings(model="other")
@@ -116,7 +117,7 @@ def test_a_prompt_that_several_models_share_is_sent_back(open_session: Opens) ->
 
 def test_half_a_surrogate_pair_in_settings_is_sent_back_as_it_came(open_session: Opens) -> None:
     layout = {**LAYOUT, "settings": {"note": "\ud83e"}}
-    body = pagedata.write([pagedata.Data(layout)])
+    body = fake_wire.page(layout)
     with ScriptedServer(pages(body)) as server:
         client = open_session(server.url, server_version="0.7", cookies=COOKIE)
         client.update_settings(model="other")

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from chatui import ID, chat_ui, page, refuses, streams, tokens
+import fake_wire
+from fake_wire import Failed, Skipped
 from h2o_client import (
     ConfigurationError,
     ConversationBusyError,
@@ -25,10 +26,9 @@ from h2o_client import (
 )
 from h2o_client.answer import storage
 from h2o_client.backend.background_reader import Ending
-from h2o_client.wire import pagedata
-from h2o_client.wire.pagedata import Failed, Skipped
 from local_service import PATIENCE, at_once
 from scripted import Exchange, ScriptedServer
+from scripted_chatui import ID, ScriptedChatUi, page, refuses, streams, tokens
 
 Open = Callable[..., H2oSession]
 MESSAGE = f"/conversation/{ID}"
@@ -68,7 +68,7 @@ def asked(server: ScriptedServer) -> list[dict[str, Any]]:
 
 def test_turns_share_one_conversation_that_is_deleted_at_the_end(open_session: Open) -> None:
     stored = Stored()
-    with ScriptedServer(chat_ui(stored.message, read=stored.read)) as server:
+    with ScriptedChatUi(stored.message, read=stored.read) as server:
         with open_session(server.url).conversation() as chat:
             assert chat.id is None
             assert chat.chat("one").text == "Hello"
@@ -81,7 +81,7 @@ def test_turns_share_one_conversation_that_is_deleted_at_the_end(open_session: O
 
 def test_a_message_waits_until_the_answer_before_it_is_stored(open_session: Open) -> None:
     stored = Stored(late=3)
-    with ScriptedServer(chat_ui(stored.message, read=stored.read)) as server:
+    with ScriptedChatUi(stored.message, read=stored.read) as server:
         with open_session(server.url).conversation() as chat:
             chat.chat("one")
             chat.chat("two")
@@ -98,7 +98,7 @@ def test_a_message_before_which_an_answer_is_not_stored_is_not_sent(
         monkeypatch.setattr(f"h2o_client.answer.storage.{name}", 0.3)
     stored = Stored(late=1000)
     with (
-        ScriptedServer(chat_ui(stored.message, read=stored.read)) as server,
+        ScriptedChatUi(stored.message, read=stored.read) as server,
         open_session(server.url).conversation() as chat,
     ):
         chat.chat("one")
@@ -114,7 +114,7 @@ def test_an_answer_that_is_never_stored_does_not_close_its_conversation(
 ) -> None:
     monkeypatch.setitem(storage._STORED_AFTER, Ending.COMPLETE, 0.1)
     stored = Stored(late=1000)
-    with ScriptedServer(chat_ui(stored.message, read=stored.read)) as server:
+    with ScriptedChatUi(stored.message, read=stored.read) as server:
         with open_session(server.url).conversation() as chat, caplog.at_level(logging.WARNING):
             chat.chat("one")
             chat.chat("two")
@@ -125,7 +125,7 @@ def test_an_answer_that_is_never_stored_does_not_close_its_conversation(
 def test_an_answer_that_failed_is_not_waited_for(open_session: Open) -> None:
     message = [streams(tokens("a", end=False)), streams(tokens("b"))]
     with (
-        ScriptedServer(chat_ui(message)) as server,
+        ScriptedChatUi(message) as server,
         open_session(server.url).conversation() as chat,
     ):
         with pytest.raises(IncompleteAnswerError):
@@ -137,7 +137,7 @@ def test_an_answer_that_failed_is_not_waited_for(open_session: Open) -> None:
 
 def test_the_system_prompt_stands_in_front_of_the_first_message(open_session: Open) -> None:
     stored = Stored()
-    with ScriptedServer(chat_ui(stored.message, read=stored.read)) as server:
+    with ScriptedChatUi(stored.message, read=stored.read) as server:
         with open_session(server.url).conversation(system="Be brief") as chat:
             chat.chat("one")
             chat.chat("two")
@@ -149,7 +149,7 @@ def test_a_system_prompt_is_said_until_a_message_was_taken(open_session: Open) -
     stored = Stored()
     refused = refuses(500, {"error": "Model is overloaded"})
     message = [refused, stored.message, stored.message]
-    with ScriptedServer(chat_ui(message, read=stored.read)) as server:
+    with ScriptedChatUi(message, read=stored.read) as server:
         with open_session(server.url).conversation(system="Be brief") as chat:
             with pytest.raises(ServerError):
                 chat.chat("one")
@@ -163,7 +163,7 @@ def test_the_first_prompts_edit_has_the_system_prompt_in_front_and_no_other(
     open_session: Open,
 ) -> None:
     stored = Stored()
-    with ScriptedServer(chat_ui(stored.message, read=stored.read)) as server:
+    with ScriptedChatUi(stored.message, read=stored.read) as server:
         with open_session(server.url).conversation(system="Be brief") as chat:
             chat.chat("one")
             chat.chat("two")
@@ -176,7 +176,7 @@ def test_the_first_prompts_edit_has_the_system_prompt_in_front_and_no_other(
 
 def test_a_wait_for_the_storing_that_was_broken_off_is_made_up_for(open_session: Open) -> None:
     stored = Stored(late=4)
-    with ScriptedServer(chat_ui(stored.message, read=stored.read)) as server:
+    with ScriptedChatUi(stored.message, read=stored.read) as server:
         with open_session(server.url).conversation() as chat:
             chat.chat("one")
             with pytest.raises(TransportTimeout):
@@ -191,7 +191,7 @@ def test_a_wait_for_the_storing_that_was_broken_off_is_made_up_for(open_session:
 def test_messages_are_read_back(open_session: Open) -> None:
     stored = Stored(late=1)
     with (
-        ScriptedServer(chat_ui(stored.message, read=stored.read)) as server,
+        ScriptedChatUi(stored.message, read=stored.read) as server,
         open_session(server.url).conversation() as chat,
     ):
         assert chat.messages() == []
@@ -207,7 +207,7 @@ def test_messages_are_read_back(open_session: Open) -> None:
 
 def test_retry_asks_the_last_prompt_again_under_its_id(open_session: Open) -> None:
     stored = Stored()
-    with ScriptedServer(chat_ui(stored.message, read=stored.read)) as server:
+    with ScriptedChatUi(stored.message, read=stored.read) as server:
         with open_session(server.url).conversation() as chat:
             chat.chat("one")
             chat.chat("two")
@@ -221,7 +221,7 @@ def test_retry_asks_the_last_prompt_again_under_its_id(open_session: Open) -> No
 
 def test_retry_finds_the_prompt_that_a_message_answers(open_session: Open) -> None:
     stored = Stored()
-    with ScriptedServer(chat_ui(stored.message, read=stored.read)) as server:
+    with ScriptedChatUi(stored.message, read=stored.read) as server:
         with open_session(server.url).conversation() as chat:
             first = chat.chat("one")
             chat.chat("two")
@@ -233,7 +233,7 @@ def test_retry_finds_the_prompt_that_a_message_answers(open_session: Open) -> No
 
 def test_edit_puts_another_prompt_in_the_place_of_one(open_session: Open) -> None:
     stored = Stored()
-    with ScriptedServer(chat_ui(stored.message, read=stored.read)) as server:
+    with ScriptedChatUi(stored.message, read=stored.read) as server:
         with open_session(server.url).conversation() as chat:
             chat.chat("one")
             first = chat.messages()[0].id
@@ -247,7 +247,7 @@ def test_edit_puts_another_prompt_in_the_place_of_one(open_session: Open) -> Non
 
 def test_a_conversation_opened_by_its_id_or_kept_is_not_deleted(open_session: Open) -> None:
     stored = Stored()
-    with ScriptedServer(chat_ui(stored.message, read=stored.read)) as server:
+    with ScriptedChatUi(stored.message, read=stored.read) as server:
         client = open_session(server.url)
         with client.conversation(ID) as chat:
             chat.chat("Hi")
@@ -260,14 +260,14 @@ def test_a_conversation_opened_by_its_id_or_kept_is_not_deleted(open_session: Op
 
 def test_delete_says_what_went_wrong(open_session: Open) -> None:
     failing = refuses(500, {"message": "Internal Error"})
-    with ScriptedServer(chat_ui(delete=failing)) as server:
+    with ScriptedChatUi(delete=failing) as server:
         client = open_session(server.url, max_retries=0)
         with pytest.raises(ServerError):
             client.conversation(ID).delete()
 
 
 def test_delete_deletes_once(open_session: Open) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         with open_session(server.url).conversation() as chat:
             chat.chat("Hi")
             chat.delete()
@@ -283,9 +283,9 @@ def test_reading_another_sessions_conversation_is_not_found(
     open_session: Open, status: int, error: type[Exception]
 ) -> None:
     def failed(exchange: Exchange) -> None:
-        exchange.answer(200, pagedata.write([Skipped(), Failed(status, "No access")]))
+        exchange.answer(200, fake_wire.page(Skipped(), Failed(status, "No access")))
 
-    with ScriptedServer(chat_ui(read=failed)) as server, pytest.raises(error, match="No access"):
+    with ScriptedChatUi(read=failed) as server, pytest.raises(error, match="No access"):
         open_session(server.url).conversation(ID).messages()
 
 
@@ -307,7 +307,7 @@ def test_stop_before_the_first_token_ends_a_waiting_stream(open_session: Open) -
         exchange.until_gone()
         exchange.cut()
 
-    with ScriptedServer(chat_ui(silent)) as server:
+    with ScriptedChatUi(silent) as server:
         chat = open_session(server.url).conversation()
 
         def stop() -> None:
@@ -331,7 +331,7 @@ def test_stop_while_the_conversation_is_being_made_sends_no_prompt(open_session:
         exchange.until(go_on)
         exchange.json({"conversationId": ID})
 
-    with ScriptedServer(chat_ui(create=create)) as server:
+    with ScriptedChatUi(create=create) as server:
         chat = open_session(server.url).conversation()
 
         def stop() -> None:
@@ -357,7 +357,7 @@ def test_closing_in_mid_answer_stops_it(open_session: Open) -> None:
         exchange.write(tokens("a", end=False)[0])
         exchange.until_gone()
 
-    with ScriptedServer(chat_ui(unending)) as server:
+    with ScriptedChatUi(unending) as server:
         with open_session(server.url).conversation() as chat:
             reply = chat.stream("Hi")
             assert next(reply) == "a"
@@ -375,7 +375,7 @@ def test_an_answer_broken_off_in_a_kept_conversation_is_stopped_and_not_deleted(
         exchange.write(tokens("a", end=False)[0])
         exchange.until_gone()
 
-    with ScriptedServer(chat_ui(unending)) as server:
+    with ScriptedChatUi(unending) as server:
         chat = open_session(server.url).conversation(ID)
         with chat.stream("Hi") as reply:
             next(reply)
@@ -411,9 +411,7 @@ def test_the_next_message_after_a_break_waits_until_the_stop_is_through(
         stopped.set()
 
     with (
-        ScriptedServer(
-            chat_ui([unending, stored.message], read=stored.read, stop=slow_stop)
-        ) as server,
+        ScriptedChatUi([unending, stored.message], read=stored.read, stop=slow_stop) as server,
         open_session(server.url).conversation(ID) as chat,
     ):
         for _ in chat.stream("one"):
@@ -431,7 +429,7 @@ def test_a_conversation_closed_while_it_is_made_is_deleted(open_session: Open) -
         exchange.until(go_on)
         exchange.json({"conversationId": ID})
 
-    with ScriptedServer(chat_ui(create=create)) as server:
+    with ScriptedChatUi(create=create) as server:
         chat = open_session(server.url).conversation()
         texts: list[str] = []
         thread = threading.Thread(target=lambda: texts.extend(chat.stream("Hi")))

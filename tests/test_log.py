@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from chatui import COOKIE, chat_ui, refuses
 from h2o_client import H2oSession, StatusError
-from scripted import ScriptedServer
+from scripted_chatui import COOKIE, ScriptedChatUi, refuses
 
 PROGRAM = """
 import sys
@@ -35,7 +34,7 @@ def run(url: str, level: str) -> str:
 
 
 def test_the_environment_shows_what_is_sent() -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         shown = run(server.url, "debug")
         assert "h2o_client DEBUG POST /settings: 200" in shown
         assert "the prompt" not in shown
@@ -47,7 +46,7 @@ def test_no_secret_is_logged_or_in_an_error(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     failing = refuses(500, {"message": "Internal Error"}, {"Set-Cookie": COOKIE})
-    with ScriptedServer(chat_ui(failing)) as server, caplog.at_level(logging.DEBUG):
+    with ScriptedChatUi(failing) as server, caplog.at_level(logging.DEBUG):
         client = H2oSession(
             server.url.replace("://", "://me:c4nary@"),
             cookies="hf-chat=c4nary",

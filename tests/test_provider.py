@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterator
 import anyio
 import pytest
 
-from chatui import ID, MODEL, chat_ui
 from h2o_client import (
     AsyncGeneratorProvider,
     AsyncResult,
@@ -22,6 +21,7 @@ from h2o_client.server import serve
 from local_service import PATIENCE
 from proxies import LoggingProxy, SocksProxy
 from scripted import ScriptedServer
+from scripted_chatui import ID, MODEL, ScriptedChatUi
 
 pytestmark = pytest.mark.anyio
 
@@ -102,7 +102,7 @@ async def test_a_story_takes_its_parameters(real_model: str) -> None:
 
 
 async def test_parameters_are_the_callers_over_the_ancestors_and_unknown_ones_go_too() -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         text = await at(server.url).create_async(
             MODEL, GREETING, temperature=0.7, max_new_tokens=500, watermark=True
         )
@@ -114,7 +114,7 @@ async def test_parameters_are_the_callers_over_the_ancestors_and_unknown_ones_go
 
 
 async def test_the_url_is_read_at_each_call_and_the_model_is_the_one_named() -> None:
-    with ScriptedServer(chat_ui()) as one, ScriptedServer(chat_ui()) as two:
+    with ScriptedChatUi() as one, ScriptedChatUi() as two:
         provider = at(one.url)
         await provider.create_async("other", GREETING)
         provider.url = two.url
@@ -126,7 +126,7 @@ async def test_the_url_is_read_at_each_call_and_the_model_is_the_one_named() -> 
 
 
 async def test_nothing_is_sent_before_it_is_iterated_and_bad_input_is_said_at_once() -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         provider = at(server.url)
         result = provider.create_async_generator("", GREETING)
         await result.aclose()
@@ -138,7 +138,7 @@ async def test_nothing_is_sent_before_it_is_iterated_and_bad_input_is_said_at_on
 
 
 async def test_leaving_early_deletes_the_conversation() -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
 
         async def first() -> AsyncIterator[str]:
             async for token in at(server.url).create_async_generator("", GREETING):
@@ -153,7 +153,7 @@ async def test_leaving_early_deletes_the_conversation() -> None:
 
 
 async def test_a_socks_proxy_does_as_well() -> None:
-    with ScriptedServer(chat_ui()) as server, SocksProxy() as proxy:
+    with ScriptedChatUi() as server, SocksProxy() as proxy:
         text = await at(server.url).create_async("", GREETING, proxy=proxy.url)
         assert text == "Hello there"
         assert proxy.log

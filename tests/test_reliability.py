@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from chatui import ID, chat_ui, tokens
 from fake_chatui import FakeChatUi
 from fake_model import Says
 from h2o_client import H2oSession
 from local_service import PATIENCE, at_once
 from programs import start
 from scripted import Exchange, ScriptedServer
+from scripted_chatui import ID, ScriptedChatUi, tokens
 
 TESTS = Path(__file__).parent
 PAGE = TESTS.parent / "docs" / "reliability.rst"
@@ -104,7 +104,7 @@ def stalling(exchange: Exchange) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM to handle there")
 def test_sigterm_ends_a_program_at_once_and_leaves_its_conversation() -> None:
-    with ScriptedServer(chat_ui(stalling)) as server:
+    with ScriptedChatUi(stalling) as server:
         assert terminated(server) == (-signal.SIGTERM, "")
         assert server.count("DELETE") == 0
 
@@ -112,7 +112,7 @@ def test_sigterm_ends_a_program_at_once_and_leaves_its_conversation() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM to handle there")
 def test_sigterm_as_an_exception_leaves_nothing() -> None:
     first = "signal.signal(signal.SIGTERM, lambda *_: sys.exit())"
-    with ScriptedServer(chat_ui(stalling)) as server:
+    with ScriptedChatUi(stalling) as server:
         assert terminated(server, first) == (0, "")
         assert server.paths()[-2:] == [f"POST {MESSAGE}/stop-generating", f"DELETE {MESSAGE}"]
 
@@ -180,7 +180,7 @@ def test_a_session_pickled_while_it_streams_takes_no_answer_along() -> None:
             exchange.until(read)
         exchange.end()
 
-    with ScriptedServer(chat_ui(message)) as server, H2oSession(server.url) as session:
+    with ScriptedChatUi(message) as server, H2oSession(server.url) as session:
         reply = session.stream("Hi")
         assert next(reply) == "a"
         pickle.loads(pickle.dumps(session)).close()

@@ -22,20 +22,9 @@ from urllib.parse import parse_qsl
 
 import pytest
 
+import fake_wire
 import h2o_client
-from chatui import (
-    COOKIE,
-    ID,
-    LAYOUT,
-    MODEL,
-    accepts_settings,
-    chat_ui,
-    creates,
-    layout,
-    refuses,
-    streams,
-    tokens,
-)
+from fake_documents import PARAMETERS
 from h2o_client import (
     AuthenticationError,
     ConfigurationError,
@@ -49,11 +38,22 @@ from h2o_client import (
     TransportError,
     UnsupportedError,
 )
-from h2o_client.wire import pagedata
-from h2o_client.wire.pagedata import Data
 from local_service import PATIENCE, at_once
 from programs import start
 from scripted import Exchange, ScriptedServer, certificates, refusing_port
+from scripted_chatui import (
+    COOKIE,
+    ID,
+    LAYOUT,
+    MODEL,
+    ScriptedChatUi,
+    accepts_settings,
+    creates,
+    layout,
+    refuses,
+    streams,
+    tokens,
+)
 
 Open = Callable[..., H2oSession]
 MESSAGE = f"/conversation/{ID}"
@@ -79,7 +79,7 @@ def with_settings(**settings: object) -> Mapping[str, object]:
 
 
 def test_a_session_sends_nothing_until_something_is_asked() -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         with H2oSession(server.url) as client:
             client.conversation()
             assert client.base_url == server.url
@@ -87,7 +87,7 @@ def test_a_session_sends_nothing_until_something_is_asked() -> None:
 
 
 def test_one_answer_takes_these_requests_in_this_order(open_session: Open) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         client = open_session(server.url)
         assert "".join(client.stream("Hi")) == "Hello there"
         assert "".join(client.stream("Hi")) == "Hello there"
@@ -98,7 +98,7 @@ def test_one_answer_takes_these_requests_in_this_order(open_session: Open) -> No
 
 
 def test_settings_accept_the_terms_and_share_nothing(open_session: Open) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         open_session(server.url).chat("Hi")
         assert form(server) == {
             "activeModel": MODEL,
@@ -110,7 +110,7 @@ def test_settings_accept_the_terms_and_share_nothing(open_session: Open) -> None
 def test_settings_say_what_was_asked_for(open_session: Open) -> None:
     prompts = {"other": "Be brief"}
     root = layout(with_settings(customPrompts=prompts))
-    with ScriptedServer(chat_ui(root=root)) as server:
+    with ScriptedChatUi(root=root) as server:
         client = open_session(
             server.url, model="other", accept_terms=False, share_data=True, web_search=True
         )
@@ -130,7 +130,7 @@ def test_the_cookie_of_a_browser_whose_settings_are_right_leaves_them_alone(
     root = layout(
         with_settings(ethicsModalAcceptedAt="2023-09-01", shareConversationsWithModelAuthors=False)
     )
-    with ScriptedServer(chat_ui(root=root)) as server:
+    with ScriptedChatUi(root=root) as server:
         open_session(server.url, cookies="hf-chat=mine").chat("Hi")
         assert server.count("POST", "/settings") == 0
         assert {each.cookies["hf-chat"] for each in server.requests} >= {"mine"}
@@ -139,7 +139,7 @@ def test_the_cookie_of_a_browser_whose_settings_are_right_leaves_them_alone(
 def test_the_cookie_of_a_browser_keeps_what_its_user_has_set(open_session: Open) -> None:
     prompts = {MODEL: "Answer in Welsh"}
     root = layout(with_settings(customPrompts=prompts, searchEnabled=True))
-    with ScriptedServer(chat_ui(root=root)) as server:
+    with ScriptedChatUi(root=root) as server:
         open_session(server.url, cookies="hf-chat=mine").chat("Hi")
         posted = form(server)
     assert json.loads(posted.pop("customPrompts")) == prompts
@@ -152,7 +152,7 @@ def test_the_cookie_of_a_browser_keeps_what_its_user_has_set(open_session: Open)
 
 
 def test_the_session_cookie_is_sent_back_over_http_to_this_machine(open_session: Open) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         open_session(server.url.replace("127.0.0.1", "localhost")).chat("Hi")
         cookies = [each.cookies.get("hf-chat") for each in server.requests]
     assert cookies == [None, "e41adc77", "e41adc77", "e41adc77", "e41adc77", "e41adc77"]
@@ -160,7 +160,7 @@ def test_the_session_cookie_is_sent_back_over_http_to_this_machine(open_session:
 
 def test_the_session_cookie_is_sent_back_over_tls(open_session: Open) -> None:
     certs = certificates()
-    with ScriptedServer(chat_ui(), tls=certs.server) as server:
+    with ScriptedChatUi(tls=certs.server) as server:
         open_session(server.url, verify=certs.ca).chat("Hi")
         assert [each.cookies.get("hf-chat") for each in server.requests][1:] == ["e41adc77"] * 5
 
@@ -170,7 +170,7 @@ def test_a_real_303_accepts_the_settings_too(open_session: Open) -> None:
         referer = exchange.request.headers["Referer"] or ""
         exchange.answer(303, b"", headers={"Location": referer})
 
-    with ScriptedServer(chat_ui(settings=redirects)) as server:
+    with ScriptedChatUi(settings=redirects) as server:
         assert open_session(server.url).chat("Hi").text == "Hello there"
 
 
@@ -181,7 +181,7 @@ def test_a_server_that_believes_it_is_https_is_talked_to_over_http(open_session:
         else:
             exchange.answer(403, b"Invalid referer for POST request")
 
-    with ScriptedServer(chat_ui(settings=strict)) as server:
+    with ScriptedChatUi(settings=strict) as server:
         client = open_session(server.url)
         assert client.chat("Hi").text == client.chat("Hi").text == "Hello there"
         assert server.count("POST", "/settings") == 2
@@ -206,8 +206,8 @@ def test_a_server_that_believes_it_is_https_is_talked_to_over_http(open_session:
 def test_a_redirect_to_a_login_is_no_success(
     open_session: Open, answer: tuple[int, object, dict[str, str]], route: str
 ) -> None:
-    wall = refuses(*answer)
-    with ScriptedServer(chat_ui(**{route: wall})) as server:
+    walled: dict[str, Any] = {route: refuses(*answer)}
+    with ScriptedChatUi(**walled) as server:
         client = open_session(server.url)
         with pytest.raises(AuthenticationError, match=r"login\.example/authorize") as caught:
             client.chat("Hi")
@@ -216,7 +216,7 @@ def test_a_redirect_to_a_login_is_no_success(
 
 
 def test_settings_are_made_once_by_many_threads(open_session: Open) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         client = open_session(server.url)
         texts: list[str] = []
         threads = [
@@ -233,7 +233,7 @@ def test_settings_are_made_once_by_many_threads(open_session: Open) -> None:
 
 def test_settings_that_failed_are_tried_again_with_the_next_question(open_session: Open) -> None:
     settings = [refuses(500, {"message": "Internal Error"}), accepts_settings]
-    with ScriptedServer(chat_ui(settings=settings)) as server:
+    with ScriptedChatUi(settings=settings) as server:
         client = open_session(server.url)
         with pytest.raises(ServerError):
             client.chat("Hi")
@@ -242,18 +242,18 @@ def test_settings_that_failed_are_tried_again_with_the_next_question(open_sessio
 
 def test_settings_refused_inside_a_200_are_refused(open_session: Open) -> None:
     refused = refuses(200, {"type": "error", "error": {"message": "Internal Error"}})
-    with ScriptedServer(chat_ui(settings=refused)) as server, pytest.raises(ServerError):
+    with ScriptedChatUi(settings=refused) as server, pytest.raises(ServerError):
         open_session(server.url).chat("Hi")
 
 
 def test_sampling_is_the_callers_over_the_servers_over_the_ancestors(open_session: Open) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         open_session(server.url).chat(
             "Hi", max_new_tokens=5, top_p=0.9, parameters={"watermark": True, "top_p": 0.1}
         )
         assert sent(server)["parameters"] == {
             "temperature": 0.3,
-            "truncate": 2048,
+            "truncate": 1000,
             "max_new_tokens": 5,
             "do_sample": True,
             "repetition_penalty": 1.2,
@@ -265,7 +265,7 @@ def test_sampling_is_the_callers_over_the_servers_over_the_ancestors(open_sessio
 
 
 def test_a_message_is_what_the_protocol_says(open_session: Open) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         reply = open_session(server.url).stream("Hi")
         reply.read()
         message = sent(server)
@@ -298,13 +298,13 @@ def test_a_message_is_what_the_protocol_says(open_session: Open) -> None:
 def test_messages_become_one_prompt(
     open_session: Open, messages: Any, system: str | None, prompt: str
 ) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         open_session(server.url).chat(messages, system=system)
         assert sent(server)["inputs"] == prompt
 
 
 def test_the_shape_of_the_prompt_can_be_replaced(open_session: Open) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         messages = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
         open_session(server.url).chat(
             messages, prompt_format=lambda parsed: "+".join(each.content for each in parsed)
@@ -329,7 +329,7 @@ def test_the_shape_of_the_prompt_can_be_replaced(open_session: Open) -> None:
 def test_bad_input_is_refused_before_anything_is_sent(
     open_session: Open, messages: Any, options: dict[str, Any]
 ) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         with pytest.raises(ConfigurationError):
             open_session(server.url).stream(messages, **options)
         assert server.requests == []
@@ -341,7 +341,7 @@ def test_bad_input_is_refused_before_anything_is_sent(
 def test_a_parameter_that_cannot_be_sent_is_refused_and_nothing_is_left(
     open_session: Open, options: dict[str, Any]
 ) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         with pytest.raises(ConfigurationError):
             open_session(server.url).stream("Hi", **options)
         assert server.count("POST", "/conversation") == 0
@@ -361,7 +361,7 @@ def test_the_signature_shows_every_option() -> None:
 def test_the_servers_first_model_is_used_unless_one_is_named(
     open_session: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         assert open_session(server.url).chat("Hi").model == MODEL
         assert open_session(server.url, model="other").chat("Hi").model == "other"
         assert open_session(server.url).chat("Hi", model="other").model == "other"
@@ -376,15 +376,15 @@ def test_the_servers_first_model_is_used_unless_one_is_named(
 
 
 def test_models_are_listed_with_their_parameters(open_session: Open) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         first, second = open_session(server.url).models()
-    assert (first.id, first.parameters) == (MODEL, {"temperature": 0.3, "top_k": 50})
-    assert second.display_name == "other"
+    assert (first.id, first.parameters) == (MODEL, PARAMETERS)
+    assert second.display_name == "OTHER"
 
 
 def test_a_server_without_models_wants_one_named(open_session: Open) -> None:
     with (
-        ScriptedServer(chat_ui(root=layout({**LAYOUT, "models": []}))) as server,
+        ScriptedChatUi(root=layout({**LAYOUT, "models": []})) as server,
         pytest.raises(ConfigurationError, match="model="),
     ):
         open_session(server.url).chat("Hi")
@@ -392,7 +392,7 @@ def test_a_server_without_models_wants_one_named(open_session: Open) -> None:
 
 def test_an_unknown_model_is_named_with_those_there_are(open_session: Open) -> None:
     internal = refuses(500, {"message": "Internal Error"}, {"Set-Cookie": COOKIE})
-    with ScriptedServer(chat_ui(create=internal)) as server:
+    with ScriptedChatUi(create=internal) as server:
         client = open_session(server.url)
         with pytest.raises(ModelUnavailableError, match="other"):
             client.chat("Hi", model="gpt-9")
@@ -404,7 +404,7 @@ def test_an_answer_to_the_creation_that_says_nothing_is_a_protocol_error(
     open_session: Open,
 ) -> None:
     with (
-        ScriptedServer(chat_ui(create=refuses(200, {"id": 1}))) as server,
+        ScriptedChatUi(create=refuses(200, {"id": 1})) as server,
         pytest.raises(h2o_client.ProtocolError, match="POST /conversation"),
     ):
         open_session(server.url).chat("Hi")
@@ -429,7 +429,7 @@ def test_an_answer_to_the_creation_that_says_nothing_is_a_protocol_error(
 def test_a_refused_message_has_its_error_and_its_conversation_is_deleted(
     open_session: Open, answer: tuple[Any, ...], error: type[StatusError], origin: str
 ) -> None:
-    with ScriptedServer(chat_ui(refuses(*answer))) as server:
+    with ScriptedChatUi(refuses(*answer)) as server:
         with pytest.raises(error) as caught:
             open_session(server.url).stream("Hi")
         assert caught.value.status == answer[0]
@@ -446,7 +446,7 @@ def test_what_is_no_chat_ui_is_said_to_be_none(open_session: Open, body: bytes) 
         exchange.answer(200, body, content_type="text/html")
 
     with (
-        ScriptedServer(chat_ui(root=page)) as server,
+        ScriptedChatUi(root=page) as server,
         pytest.raises(ConfigurationError, match="does not look like a chat-ui"),
     ):
         open_session(server.url).chat("Hi")
@@ -454,10 +454,10 @@ def test_what_is_no_chat_ui_is_said_to_be_none(open_session: Open, body: bytes) 
 
 def test_an_error_inside_the_page_data_is_an_error(open_session: Open) -> None:
     def failing(exchange: Exchange) -> None:
-        exchange.answer(200, pagedata.write([pagedata.Failed(500, "Internal Error"), Data({})]))
+        exchange.answer(200, fake_wire.page(fake_wire.Failed(500, "Internal Error"), {}))
 
     with (
-        ScriptedServer(chat_ui(root=failing)) as server,
+        ScriptedChatUi(root=failing) as server,
         pytest.raises(ServerError, match="Internal Error"),
     ):
         open_session(server.url).chat("Hi")
@@ -466,7 +466,7 @@ def test_an_error_inside_the_page_data_is_an_error(open_session: Open) -> None:
 def test_the_address_model_and_cookie_come_from_the_environment_if_not_given(
     open_session: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         monkeypatch.setenv("H2O_CLIENT_URL", server.url)
         monkeypatch.setenv("H2O_CLIENT_COOKIE", "hf-chat=env")
         assert open_session().chat("Hi").text == "Hello there"
@@ -502,7 +502,7 @@ def test_a_failed_delete_is_one_warning_with_the_id(
     open_session: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     failing = refuses(500, {"message": "Internal Error"})
-    with ScriptedServer(chat_ui(delete=[failing, failing])) as server:
+    with ScriptedChatUi(delete=[failing, failing]) as server:
         with caplog.at_level(logging.WARNING, "h2o_client"):
             client = open_session(server.url, max_retries=0)
             assert client.chat("Hi").text == "Hello there"
@@ -518,7 +518,7 @@ def test_a_conversation_that_is_gone_at_the_end_is_no_warning(
 ) -> None:
     failing = refuses(500, {"message": "Internal Error"})
     gone = refuses(404, {"message": "Conversation not found"})
-    with ScriptedServer(chat_ui(delete=[failing, gone])) as server:
+    with ScriptedChatUi(delete=[failing, gone]) as server:
         with caplog.at_level(logging.WARNING, "h2o_client"):
             client = open_session(server.url, max_retries=0)
             client.chat("Hi")
@@ -528,7 +528,7 @@ def test_a_conversation_that_is_gone_at_the_end_is_no_warning(
 
 
 def test_a_conversation_that_is_kept_stays(open_session: Open) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         with H2oSession(server.url) as client:
             answer = client.chat("Hi", keep=True)
         assert answer.conversation_id == ID
@@ -562,7 +562,7 @@ def test_closing_ends_what_is_unfinished(leaks_nothing: None) -> None:
         exchange.until_gone()
         gone.set()
 
-    with ScriptedServer(chat_ui(unending)) as server:
+    with ScriptedChatUi(unending) as server:
         client = H2oSession(server.url)
         reply = client.stream("Hi")
         texts: list[str] = []
@@ -617,14 +617,14 @@ def stalling(*events: bytes) -> Callable[[Exchange], None]:
 
 
 def test_a_program_that_breaks_off_and_ends_leaves_no_conversation() -> None:
-    with ScriptedServer(chat_ui(stalling(*tokens("Hello", end=False)))) as server:
+    with ScriptedChatUi(stalling(*tokens("Hello", end=False))) as server:
         done = run(server, "for token in client.stream('Hi'):\n    print(token)\n    break")
         assert (done.returncode, done.stdout, done.stderr) == (0, "Hello\n", "")
         assert server.paths()[-2:] == [f"POST {MESSAGE}/stop-generating", f"DELETE {MESSAGE}"]
 
 
 def test_a_program_that_never_closes_its_conversation_leaves_none() -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         done = run(server, "chat = client.conversation()\nprint(chat.chat('Hi'))")
         assert (done.returncode, done.stdout, done.stderr) == (0, "Hello there\n", "")
         assert server.count("DELETE", MESSAGE) == 1
@@ -652,7 +652,7 @@ def test_an_interrupted_program_leaves_no_conversation(where: str) -> None:
         assert asked.wait(PATIENCE)
         threading.Timer(0.3, go_on.set).start()
 
-    with ScriptedServer(chat_ui(message, create=slow_creation)) as server:
+    with ScriptedChatUi(message, create=slow_creation) as server:
         done = run(server, "for token in client.stream('Hi'): print(token)", interrupt)
         assert "KeyboardInterrupt" in done.stderr
         assert done.stderr.count("Traceback") == 1
@@ -665,7 +665,7 @@ def test_many_threads_with_many_streams_mix_nothing_up(leaks_nothing: None) -> N
         prompt = json.loads(exchange.request.body)["inputs"]
         streams(tokens(*prompt))(exchange)
 
-    with ScriptedServer(chat_ui(echo)) as server, H2oSession(server.url) as client:
+    with ScriptedChatUi(echo) as server, H2oSession(server.url) as client:
         wrong: list[str] = []
 
         def ask(name: str) -> None:
@@ -684,7 +684,7 @@ def test_many_threads_with_many_streams_mix_nothing_up(leaks_nothing: None) -> N
 
 
 def test_the_first_token_time_is_told(open_session: Open) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         began = time.monotonic()
         reply = open_session(server.url).stream("Hi")
         reply.read()
@@ -702,7 +702,7 @@ def test_a_wrong_model_of_the_session_is_told_with_those_there_are(open_session:
 
     internal = refuses(500, {"message": "Internal Error"}, {"Set-Cookie": COOKIE})
     with (
-        ScriptedServer(chat_ui(settings=settings, create=internal)) as server,
+        ScriptedChatUi(settings=settings, create=internal) as server,
         pytest.raises(ModelUnavailableError, match="other"),
     ):
         open_session(server.url, model="gpt-9").chat("Hi")
@@ -711,7 +711,7 @@ def test_a_wrong_model_of_the_session_is_told_with_those_there_are(open_session:
 def test_an_address_of_something_else_is_said_to_be_no_chat_ui(open_session: Open) -> None:
     nothing = refuses(404, {"detail": "Not Found"})
     with (
-        ScriptedServer(chat_ui(root=nothing)) as server,
+        ScriptedChatUi(root=nothing) as server,
         pytest.raises(ConfigurationError, match="does not look like a chat-ui"),
     ):
         open_session(server.url).chat("Hi")
@@ -720,14 +720,14 @@ def test_an_address_of_something_else_is_said_to_be_no_chat_ui(open_session: Ope
 def test_a_server_that_moved_says_where_to(open_session: Open) -> None:
     moved = refuses(301, {}, {"Location": "https://chat.example.org/chat/__data.json"})
     with (
-        ScriptedServer(chat_ui(root=moved)) as server,
+        ScriptedChatUi(root=moved) as server,
         pytest.raises(ConfigurationError, match=r"use https://chat\.example\.org/chat\."),
     ):
         open_session(server.url).chat("Hi")
 
 
 def test_the_callers_own_referer_is_what_the_settings_come_back_to(open_session: Open) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         client = open_session(server.url, headers={"Referer": "https://public.example/"})
         assert client.chat("Hi").text == "Hello there"
 
@@ -792,7 +792,8 @@ def test_the_time_of_a_call_bounds_its_preparations(open_session: Open) -> None:
         exchange.cut()
 
     for route in ("root", "settings", "create"):
-        with ScriptedServer(chat_ui(**{route: stalls})) as server:
+        stalled: dict[str, Any] = {route: stalls}
+        with ScriptedChatUi(**stalled) as server:
             client = open_session(server.url, max_retries=0)
             with pytest.raises(h2o_client.TransportTimeout), at_once():
                 client.chat("Hi", timeout=Timeouts(total=0.5))
@@ -803,7 +804,7 @@ def test_closing_the_session_frees_who_waits_for_its_first_answer(leaks_nothing:
         exchange.until_gone()
         exchange.cut()
 
-    with ScriptedServer(chat_ui(root=stalls)) as server:
+    with ScriptedChatUi(root=stalls) as server:
         client = H2oSession(server.url)
         answers: list[str] = []
         thread = threading.Thread(target=lambda: answers.append(client.chat("Hi").finish_reason))
@@ -820,7 +821,7 @@ def test_a_server_that_stalls_on_cleaning_up_is_given_five_seconds_altogether() 
         exchange.cut()
 
     message = stalling(*tokens("a", end=False))
-    with ScriptedServer(chat_ui(message, stop=stalls, delete=stalls)) as server:
+    with ScriptedChatUi(message, stop=stalls, delete=stalls) as server:
         client = H2oSession(server.url)
         replies = [client.stream("Hi") for _ in range(3)]
         began = time.monotonic()
@@ -857,7 +858,7 @@ os.waitpid(child, 0)
 print(text + reply.read().text)
 client.close()
 """
-    with ScriptedServer(chat_ui(message)) as server:
+    with ScriptedChatUi(message) as server:
         forked.set()
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", program, server.url],
@@ -873,7 +874,7 @@ client.close()
 
 def test_a_server_whose_version_is_said_is_not_looked_at(open_session: Open) -> None:
     root = layout({key: value for key, value in LAYOUT.items() if key != "requiresLogin"})
-    with ScriptedServer(chat_ui(root=root)) as server:
+    with ScriptedChatUi(root=root) as server:
         assert open_session(server.url, server_version="0.4").chat("Hi").text == "Hello there"
         assert server.count("GET", "/api/models") == 0
         with pytest.raises(ConfigurationError, match="server_version="):
@@ -892,7 +893,7 @@ def test_a_version_that_cannot_be_spoken_with_is_refused(
 
 
 def test_files_are_refused_by_name_where_messages_cannot_have_them(open_session: Open) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         with pytest.raises(UnsupportedError, match=r"v0\.3 to v0\.6"):
             open_session(server.url).stream("Hi", files=[b"a text"])
         assert server.count("POST", "/conversation") == 0
@@ -904,7 +905,7 @@ def test_a_file_that_cannot_be_read_is_said_before_anything_is_sent(open_session
 
 
 def test_a_pickled_session_is_the_same_client_with_the_same_cookies(open_session: Open) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         session = open_session(
             server.url, model="other", headers={"X-Team": "blue"}, timeout=PATIENCE, max_retries=0
         )
@@ -923,7 +924,7 @@ def test_a_pickled_session_of_a_browsers_cookie_still_leaves_its_settings_alone(
     root = layout(
         with_settings(ethicsModalAcceptedAt="2023-09-01", shareConversationsWithModelAuthors=False)
     )
-    with ScriptedServer(chat_ui(root=root)) as server:
+    with ScriptedChatUi(root=root) as server:
         session = open_session(server.url, cookies="hf-chat=mine")
         with pickle.loads(pickle.dumps(session)) as copied:
             copied.chat("Hi")

@@ -7,24 +7,24 @@ import responses
 from responses import matchers
 from responses.registries import OrderedRegistry
 
+import fake_wire
 import h2o_client
-from chatui import ID, LAYOUT, chat_ui, refuses, tokens
 from h2o_client import H2oSession, ServerError
-from h2o_client.wire import pagedata
-from scripted import Exchange, ScriptedServer
+from scripted import Exchange
+from scripted_chatui import ID, LAYOUT, ScriptedChatUi, refuses, tokens
 
 URL = "http://localhost:3000"
 
 
 def test_chat_asks_once_and_leaves_nothing(leaks_nothing: None) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         assert h2o_client.chat("Hi", base_url=server.url).text == "Hello there"
         assert server.count("DELETE") == 1
         server.wait_for(lambda server: server.open == 0)
 
 
 def test_stream_ends_its_session_with_the_reply(leaks_nothing: None) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         reply = h2o_client.stream("Hi", base_url=server.url)
         assert list(reply) == ["Hello", " there"]
         server.wait_for(lambda server: server.open == 0)
@@ -37,7 +37,7 @@ def test_stream_broken_off_ends_its_session_too(leaks_nothing: None) -> None:
         exchange.write(tokens("Hello", end=False)[0])
         exchange.until_gone()
 
-    with ScriptedServer(chat_ui(unending)) as server:
+    with ScriptedChatUi(unending) as server:
         for token in h2o_client.stream("Hi", base_url=server.url):
             assert token == "Hello"
             break
@@ -46,7 +46,7 @@ def test_stream_broken_off_ends_its_session_too(leaks_nothing: None) -> None:
 
 def test_stream_that_is_refused_ends_its_session(leaks_nothing: None) -> None:
     failing = refuses(500, {"message": "Internal Error"})
-    with ScriptedServer(chat_ui(failing)) as server:
+    with ScriptedChatUi(failing) as server:
         with pytest.raises(ServerError):
             h2o_client.stream("Hi", base_url=server.url)
         server.wait_for(lambda server: server.count("DELETE") == 1 and server.open == 0)
@@ -56,7 +56,7 @@ def test_stream_that_is_refused_ends_its_session(leaks_nothing: None) -> None:
 def test_the_calls_come_in_the_order_of_the_protocol() -> None:
     form = "application/x-www-form-urlencoded"
     responses.get(f"{URL}/api/models", status=404, body="<!doctype html>")
-    responses.get(f"{URL}/__data.json", body=pagedata.write([pagedata.Data(LAYOUT), None]))
+    responses.get(f"{URL}/__data.json", body=fake_wire.page(LAYOUT, None))
     responses.post(
         f"{URL}/settings",
         json={"type": "redirect", "status": 303, "location": f"{URL}/"},

@@ -18,7 +18,6 @@ from contextlib import suppress
 
 import pytest
 
-from chatui import ID, chat_ui, creates, tokens
 from h2o_client import AsyncH2oSession, ConfigurationError, H2oSession, Reply
 from h2o_client.backend.cleanup import Cleanup
 from h2o_client.config import SessionConfig
@@ -28,6 +27,7 @@ from h2o_client.transport.call import Call
 from h2o_client.transport.transport import Transport
 from h2o_client.wire.request import get
 from scripted import AtAccept, Exchange, ScriptedServer, say_nothing
+from scripted_chatui import ID, ScriptedChatUi, creates, tokens
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGALRM")
 
@@ -220,7 +220,7 @@ def test_a_handler_may_close_at_once_and_the_answer_is_stopped_before_it_is_dele
         ring()
         exchange.gone(exchange.server.patience)
 
-    with ScriptedServer(chat_ui(message=answers), patience=60) as server:
+    with ScriptedChatUi(message=answers, patience=60) as server:
         client = H2oSession(server.url, timeout=60)
         replies: list[Reply] = []
         on_alarm.append(lambda: replies[0].close() if what == "reply" else client.close())
@@ -243,7 +243,7 @@ def test_a_handler_may_close_while_a_conversation_is_made(
         ring()
         creates(exchange)
 
-    with ScriptedServer(chat_ui(create=rings)) as server:
+    with ScriptedChatUi(create=rings) as server:
         client = H2oSession(server.url, timeout=60)
         on_alarm.append(client.close)
         with suppress(ConfigurationError):  # the session is closed by then

@@ -12,7 +12,6 @@ from typing import Any
 import anyio
 import pytest
 
-from chatui import ID, LAYOUT, MODEL, chat_ui, layout, page, refuses, streams, tokens
 from fake_chatui import FakeChatUi
 from h2o_client import (
     AsyncConversation,
@@ -25,7 +24,18 @@ from h2o_client import (
     Reply,
     UnsupportedError,
 )
-from scripted import Exchange, Routes, ScriptedServer
+from scripted import Exchange, Script
+from scripted_chatui import (
+    ID,
+    LAYOUT,
+    MODEL,
+    ScriptedChatUi,
+    layout,
+    page,
+    refuses,
+    streams,
+    tokens,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -64,7 +74,7 @@ async def test_every_public_method_is_there_with_the_same_parameters(
 
 
 async def test_instance_attributes_are_there_too() -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         async with AsyncH2oSession(server.url) as client:
             reply = client.stream("Hi")
             await reply.read()
@@ -88,21 +98,20 @@ async def test_a_session_takes_and_shows_what_the_blocking_one_does() -> None:
 
 
 async def test_a_conversation_of_several_turns() -> None:
-    with ScriptedServer(chat_ui(read=page(STORED))) as server:
+    with ScriptedChatUi() as server:
         async with AsyncH2oSession(server.url) as client:
             async with client.conversation() as chat:
                 assert (chat.id, chat.title) == (None, None)
                 assert repr(chat) == "<AsyncConversation not begun>"
                 assert (await chat.chat("Hi")).text == "Hello there"
                 assert chat.id == ID
-                unstored = client.wrapped._backend.unstored
-                unstored.remove(ID)  # the script stores no ids of ours
                 assert [token async for token in chat.retry()] == ["Hello", " there"]
-                unstored.remove(ID)
-                async with chat.edit("u", "Hey") as reply:
+                prompt = (await chat.messages())[0]
+                assert prompt.id is not None
+                async with chat.edit(prompt.id, "Hey") as reply:
                     assert (await reply.read()).text == "Hello there"
-                unstored.remove(ID)
-                assert [each.role for each in await chat.messages()] == ["user", "assistant"]
+                contents = [each.content for each in await chat.messages()]
+                assert contents == ["Hey", "Hello there"]
                 with pytest.raises(UnsupportedError):
                     await chat.continue_().read()
                 with pytest.raises(TypeError, match="pickled"):
@@ -123,24 +132,13 @@ async def test_what_can_be_done_with_a_conversation() -> None:
     def done(exchange: Exchange) -> None:
         exchange.answer(200, b"")
 
-    others = Routes(
-        {
-            ("PATCH", re.compile(".*")): done,
-            ("POST", re.compile(".*/share")): shares,
-            ("POST", re.compile(".*/summarize")): titles,
-            ("POST", re.compile(".*/vote")): done,
-        }
-    )
-    known = chat_ui(read=page(STORED))
-
-    def serve(exchange: Exchange) -> None:
-        path = exchange.request.path
-        theirs = exchange.request.method == "PATCH" or path.endswith(
-            ("/share", "/summarize", "/vote")
-        )
-        (others if theirs else known)(exchange)
-
-    with ScriptedServer(serve) as server:
+    others: dict[tuple[str, str | re.Pattern[str]], Script] = {
+        ("PATCH", re.compile(".*")): done,
+        ("POST", re.compile(".*/share")): shares,
+        ("POST", re.compile(".*/summarize")): titles,
+        ("POST", re.compile(".*/vote")): done,
+    }
+    with ScriptedChatUi(read=page(STORED), others=others) as server:
         async with AsyncH2oSession(server.url) as client:
             chat = client.conversation(ID)
             await chat.rename("Names")
@@ -158,7 +156,7 @@ async def test_what_can_be_done_with_a_conversation() -> None:
 async def test_what_a_session_lists_and_sets() -> None:
     entries = [{"id": f"{n:024x}", "title": f"T{n}", "model": MODEL} for n in range(3)]
     node = {**LAYOUT, "conversations": entries, "user": {"id": "1", "username": "ada"}}
-    with ScriptedServer(chat_ui(root=layout(node))) as server:
+    with ScriptedChatUi(root=layout(node)) as server:
         async with AsyncH2oSession(server.url) as client:
             found = [chat async for chat in client.conversations()]
             assert [(chat.id, chat.title) for chat in found] == [
@@ -180,12 +178,7 @@ async def test_all_conversations_are_deleted_by_a_form() -> None:
     def deleted(exchange: Exchange) -> None:
         exchange.json({"type": "redirect", "status": 303, "location": "/"})
 
-    known = chat_ui()
-
-    def serve(exchange: Exchange) -> None:
-        (deleted if exchange.request.path == "/conversations" else known)(exchange)
-
-    with ScriptedServer(serve) as server:
+    with ScriptedChatUi(others={("POST", "/conversations"): deleted}) as server:
         async with AsyncH2oSession(server.url) as client:
             await client.delete_conversations()
         assert server.count("POST", "/conversations") == 1
@@ -193,7 +186,7 @@ async def test_all_conversations_are_deleted_by_a_form() -> None:
 
 async def test_errors_are_those_of_the_blocking_session() -> None:
     missing = refuses(404, {"message": "Conversation not found"})
-    with ScriptedServer(chat_ui(missing)) as server:
+    with ScriptedChatUi(missing) as server:
         async with AsyncH2oSession(server.url) as client:
             with pytest.raises(NotFoundError, match="Conversation not found"):
                 await client.conversation(ID).chat("Hi")
@@ -203,7 +196,7 @@ async def test_a_cancelled_method_ends_its_request(leaks_nothing: None) -> None:
     def silent(exchange: Exchange) -> None:
         exchange.until_gone()
 
-    with ScriptedServer(chat_ui(root=silent)) as server:
+    with ScriptedChatUi(root=silent) as server:
         async with AsyncH2oSession(server.url, max_retries=0) as client:
             with anyio.move_on_after(0.2) as scope:
                 await client.models()
@@ -215,7 +208,7 @@ async def test_many_streams_at_once_do_not_mix() -> None:
         said = json.loads(exchange.request.body)["inputs"]
         streams(tokens(*[f"{said} "] * 50))(exchange)
 
-    with ScriptedServer(chat_ui(echo)) as server:
+    with ScriptedChatUi(echo) as server:
         async with AsyncH2oSession(server.url) as client:
             texts: dict[int, str] = {}
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from chatui import COOKIE, ID, chat_ui, page, streams, tokens
 from h2o_client import (
     Answer,
     AuthenticationError,
@@ -34,6 +33,7 @@ from h2o_client.wire.sse import write_comment
 from h2o_client.wire.tgi import write_failure, write_token
 from local_service import PATIENCE, at_once
 from scripted import Exchange, Framing, Script, ScriptedServer
+from scripted_chatui import COOKIE, ID, ScriptedChatUi, page, streams, tokens
 
 MESSAGE = f"/conversation/{ID}"
 STOP = f"POST {MESSAGE}/stop-generating"
@@ -48,7 +48,7 @@ def ask(leaks_nothing: None) -> Iterator[Callable[..., tuple[ScriptedServer, Rep
 
     def start(message: Script, **options: Any) -> tuple[ScriptedServer, Reply]:
         # Nothing is stored, as of an answer that fails.
-        server = ScriptedServer(chat_ui(message, read=page([]))).__enter__()
+        server = ScriptedChatUi(message, read=page([])).__enter__()
         opened.append(server)
         client = H2oSession(server.url, max_retries=0)
         opened.append(client)
@@ -144,7 +144,7 @@ def test_events_and_text_can_be_mixed(ask: Ask) -> None:
     _, reply = ask(streams(tokens("a", "b", "c")))
     assert next(reply) == "a"
     events = reply.events()
-    assert next(events) == Token("b", id=1)
+    assert next(events) == Token("b", id=1, logprob=-0.5)
     assert reply.read().text == "abc"
     assert list(events) == [reply.answer]
 
@@ -507,7 +507,7 @@ def test_a_hundred_runs_leave_nothing(leaks_nothing: None, how: str) -> None:
             exchange.until_gone()
             exchange.cut()
 
-    with ScriptedServer(chat_ui(message, create=create)) as server:
+    with ScriptedChatUi(message, create=create) as server:
         with H2oSession(server.url) as client:
             for _ in range(25):
                 try:
@@ -532,7 +532,7 @@ def test_a_long_answer_takes_little_memory_beyond_its_text(leaks_nothing: None) 
         exchange.write(tokens()[0])
         exchange.end()
 
-    with ScriptedServer(chat_ui(message)) as server, H2oSession(server.url) as client:
+    with ScriptedChatUi(message) as server, H2oSession(server.url) as client:
         reply = client.stream("Hi")
         next(reply)
         tracemalloc.start()
@@ -545,7 +545,7 @@ def test_a_long_answer_takes_little_memory_beyond_its_text(leaks_nothing: None) 
 
 
 def test_an_answer_asked_for_twice_in_one_conversation_is_the_callers_mistake() -> None:
-    with ScriptedServer(chat_ui(unending)) as server, H2oSession(server.url) as client:
+    with ScriptedChatUi(unending) as server, H2oSession(server.url) as client:
         with client.conversation() as chat:
             reply = chat.stream("Hi")
             with pytest.raises(ConfigurationError, match="unfinished"):
@@ -644,7 +644,7 @@ def test_stop_does_not_wait_for_a_server_that_is_slow_to_answer(leaks_nothing: N
         exchange.until(go_on)
         exchange.answer(200, b"")
 
-    with ScriptedServer(chat_ui(message, stop=slow)) as server, H2oSession(server.url) as client:
+    with ScriptedChatUi(message, stop=slow) as server, H2oSession(server.url) as client:
         reply = client.stream("Hi")
         assert next(reply) == "Hello"
         reply.stop()  # which is not answered before go_on

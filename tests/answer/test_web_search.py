@@ -6,12 +6,12 @@ import threading
 
 import pytest
 
-from chatui import ID, chat_ui
 from fake_chatui import FakeChatUi
 from h2o_client import AsyncH2oSession, H2oSession, ProtocolError, Timeouts, TransportTimeout
 from h2o_client.wire.events import WebSearch
 from recordings import recording
-from scripted import Exchange, Script, ScriptedServer
+from scripted import Exchange, Script
+from scripted_chatui import ID, ScriptedChatUi, streams, tokens
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("leaks_nothing")]
 VERSIONS = pytest.mark.parametrize("version", ["0.3", "0.4", "0.6"])
@@ -49,13 +49,9 @@ def test_a_search_that_failed_is_said(version: str) -> None:
         assert answer.text
 
 
-def searching(search: Script) -> Script:
-    others = chat_ui()
-
-    def serve(exchange: Exchange) -> None:
-        (search if exchange.request.path == SEARCH else others)(exchange)
-
-    return serve
+def searching(search: Script) -> ScriptedChatUi:
+    answer = streams(tokens("Hello", " there"))
+    return ScriptedChatUi(answer, others={("GET", SEARCH): search})
 
 
 @pytest.mark.parametrize("version", ["v0.3", "v0.6"])
@@ -67,7 +63,7 @@ def test_the_bytes_of_a_real_search_are_read(version: str) -> None:
         exchange.send(recorded.framed)
         exchange.gone(30)
 
-    with ScriptedServer(searching(search)) as server, H2oSession(server.url) as client:
+    with searching(search) as server, H2oSession(server.url) as client:
         assert client.chat("cats", web_search=True).sources[0].link.endswith("__page?n=1")
 
 
@@ -77,7 +73,7 @@ def test_a_search_that_is_silent_is_given_up_in_time() -> None:
         exchange.write(b'{"messages":[]}')
         exchange.gone(30)
 
-    with ScriptedServer(searching(search)) as server, H2oSession(server.url) as client:
+    with searching(search) as server, H2oSession(server.url) as client:
         with pytest.raises(TransportTimeout) as error:
             client.chat("cats", web_search=True, timeout=Timeouts(idle=0.3))
         assert (error.value.which, error.value.resendable) == ("idle", True)
@@ -92,7 +88,7 @@ def test_a_search_can_be_stopped() -> None:
         begun.set()
         exchange.gone(30)
 
-    with ScriptedServer(searching(search)) as server, H2oSession(server.url) as client:
+    with searching(search) as server, H2oSession(server.url) as client:
         chat = client.conversation()
 
         def stop() -> None:
@@ -112,7 +108,7 @@ def test_a_search_without_a_result_is_a_protocol_error(body: bytes) -> None:
     def search(exchange: Exchange) -> None:
         exchange.answer(200, body)
 
-    with ScriptedServer(searching(search)) as server, H2oSession(server.url) as client:
+    with searching(search) as server, H2oSession(server.url) as client:
         with pytest.raises(ProtocolError) as error:
             client.chat("cats", web_search=True)
         assert error.value.resendable is True

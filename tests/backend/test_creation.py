@@ -12,9 +12,9 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from chatui import ID, chat_ui
 from h2o_client import AsyncH2oSession, H2oSession, Timeouts, TransportTimeout
 from scripted import Exchange, ScriptedServer
+from scripted_chatui import ID, ScriptedChatUi
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("leaks_nothing")]
 PATH = f"/conversation/{ID}"
@@ -76,7 +76,7 @@ def test_a_conversation_made_too_late_is_deleted_while_the_session_lives(
     overtake: Callable[[H2oSession, Slow], None],
 ) -> None:
     slow = Slow()
-    with ScriptedServer(chat_ui(create=slow)) as server, H2oSession(server.url) as client:
+    with ScriptedChatUi(create=slow) as server, H2oSession(server.url) as client:
         overtake(client, slow)
         slow.go_on.set()
         server.wait_for(is_deleted)
@@ -88,7 +88,7 @@ def test_closing_the_session_waits_for_a_creation(
     overtake: Callable[[H2oSession, Slow], None],
 ) -> None:
     slow = Slow()
-    with ScriptedServer(chat_ui(create=slow)) as server:
+    with ScriptedChatUi(create=slow) as server:
         with H2oSession(server.url) as client:
             overtake(client, slow)
             timer = threading.Timer(0.2, slow.go_on.set)
@@ -99,7 +99,7 @@ def test_closing_the_session_waits_for_a_creation(
 
 async def test_a_conversation_made_for_a_cancelled_task_is_deleted() -> None:
     slow = Slow()
-    with ScriptedServer(chat_ui(create=slow)) as server:
+    with ScriptedChatUi(create=slow) as server:
         async with AsyncH2oSession(server.url) as client:
             async with anyio.create_task_group() as group:
                 group.start_soon(client.chat, "Hi")
@@ -112,7 +112,7 @@ async def test_a_conversation_made_for_a_cancelled_task_is_deleted() -> None:
 
 async def test_a_conversation_made_too_late_is_deleted_in_async_code_too() -> None:
     slow = Slow()
-    with ScriptedServer(chat_ui(create=slow)) as server:
+    with ScriptedChatUi(create=slow) as server:
         async with AsyncH2oSession(server.url) as client:
             with pytest.raises(TransportTimeout):
                 await client.chat("Hi", timeout=SOON)
@@ -126,7 +126,7 @@ def test_what_a_server_never_makes_is_given_up_with_a_warning(
     monkeypatch.setattr("h2o_client.backend.backend.CLEAN_UP", 0.3)
     monkeypatch.setattr("h2o_client.backend.creation.CLEAN_UP", 0.3)
     slow = Slow()
-    with ScriptedServer(chat_ui(create=slow)) as server:
+    with ScriptedChatUi(create=slow) as server:
         with caplog.at_level(logging.WARNING), H2oSession(server.url) as client:
             timed_out(client, slow)
         assert "may be left on the server" in caplog.text
@@ -140,7 +140,7 @@ def test_a_creation_that_was_refused_leaves_no_warning(caplog: pytest.LogCapture
         exchange.until(go_on)
         exchange.json({"message": "Internal Error"}, 500)
 
-    with ScriptedServer(chat_ui(create=refused)) as server:
+    with ScriptedChatUi(create=refused) as server:
         with caplog.at_level(logging.WARNING), H2oSession(server.url) as client:
             with pytest.raises(TransportTimeout):
                 client.chat("Hi", timeout=SOON)

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from chatui import chat_ui, refuses, streams, tokens
 from fake_chatui import FakeChatUi
 from fake_model import Says
 from fake_store import MODELS
 from h2o_client.cli import run
-from scripted import ScriptedServer
+from scripted_chatui import ScriptedChatUi, refuses, streams, tokens
 
 Talk = Callable[..., "Talked"]
 
@@ -61,7 +60,7 @@ def test_a_backslash_goes_on_with_the_next_line(talk: Talk) -> None:
 
 def test_an_error_is_a_sentence_and_the_chat_goes_on(talk: Talk) -> None:
     answers = [refuses(429, {"message": "Too many"}), streams(tokens("Hello"))]
-    with ScriptedServer(chat_ui(answers)) as server:
+    with ScriptedChatUi(answers) as server:
         talked = talk(server.url, "One", "Two")
     assert talked.status == 3
     assert talked.err.startswith("Error: The server answered 429: Too many")
@@ -70,7 +69,7 @@ def test_an_error_is_a_sentence_and_the_chat_goes_on(talk: Talk) -> None:
 
 
 def test_what_came_before_an_error_stays(talk: Talk) -> None:
-    with ScriptedServer(chat_ui(streams(tokens("Hel", end=False)))) as server:
+    with ScriptedChatUi(streams(tokens("Hel", end=False))) as server:
         talked = talk(server.url, "One")
     assert (talked.status, talked.out) == (5, "Hel\n")
 
@@ -92,7 +91,7 @@ def test_a_conversation_that_has_not_begun_is_not_saved(talk: Talk, tmp_path: Pa
 
 
 def test_an_answer_that_broke_off_can_be_asked_for_with_a_slash(talk: Talk) -> None:
-    with ScriptedServer(chat_ui(streams(tokens("Hel", end=False)))) as server:
+    with ScriptedChatUi(streams(tokens("Hel", end=False))) as server:
         talked = talk(server.url, "One")
     assert "/retry asks again" in talked.err
     assert "Ask again" not in talked.err
@@ -121,7 +120,7 @@ def test_retry_asks_again(talk: Talk, version: str) -> None:
 
 def test_retry_sends_what_was_not_taken(talk: Talk) -> None:
     answers = [refuses(429, {"message": "Too many"}), streams(tokens("Hello"))]
-    with ScriptedServer(chat_ui(answers)) as server:
+    with ScriptedChatUi(answers) as server:
         talked = talk(server.url, "One", "/retry")
         sent = [each.json() for each in server.requests if b'"inputs"' in each.body]
     assert talked.out == "Hello\n"

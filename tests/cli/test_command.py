@@ -15,7 +15,6 @@ from typing import IO
 
 import pytest
 
-from chatui import ID, chat_ui, refuses, streams, tokens
 from fake_chatui import FakeChatUi
 from fake_model import Says
 from h2o_client import __version__
@@ -23,6 +22,7 @@ from h2o_client.cli import run
 from local_service import PATIENCE
 from programs import start
 from scripted import Exchange, ScriptedServer, refusing_port
+from scripted_chatui import ID, ScriptedChatUi, refuses, streams, tokens
 
 ROOT = Path(__file__).parents[2]
 MESSAGE = f"/conversation/{ID}"
@@ -60,7 +60,7 @@ def asked(server: ScriptedServer) -> dict[str, object]:
 
 
 def test_the_answer_goes_to_stdout_and_nothing_else_does() -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         done = command("--url", server.url, "Why", "is", "it", "so?")
         assert (done.returncode, done.stdout, done.stderr) == (0, "Hello there\n", "")
         assert asked(server)["inputs"] == "Why is it so?"
@@ -76,7 +76,7 @@ def test_the_answer_goes_to_stdout_and_nothing_else_does() -> None:
     ],
 )
 def test_what_is_piped_in_follows_the_prompt(arguments: list[str], piped: str, prompt: str) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         done = command(*arguments, piped=piped, env={"H2O_CLIENT_URL": server.url})
         assert done.returncode == 0
         assert asked(server)["inputs"] == prompt
@@ -93,21 +93,21 @@ def test_what_is_piped_in_follows_the_prompt(arguments: list[str], piped: str, p
 def test_what_is_piped_in_stands_where_the_prompt_says_so(
     arguments: list[str], piped: str, prompt: str
 ) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         done = command("--url", server.url, *arguments, piped=piped)
         assert (done.returncode, done.stderr) == (0, "")
         assert asked(server)["inputs"] == prompt
 
 
 def test_words_that_are_commands_are_a_prompt_behind_two_dashes(no_stdin: None) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         assert run(["--url", server.url, "--", "models", "--json"]) == 0
         assert asked(server)["inputs"] == "models --json"
 
 
 @pytest.mark.parametrize("word", ["ask", "--"])
 def test_what_follows_ask_is_a_prompt(no_stdin: None, word: str) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         assert run(["--url", server.url, word, "models"]) == 0
         assert asked(server)["inputs"] == "models"
 
@@ -124,7 +124,7 @@ def test_what_follows_ask_is_a_prompt(no_stdin: None, word: str) -> None:
 def test_a_sub_command_is_one_behind_the_options(
     no_stdin: None, capsys: pytest.CaptureFixture[str], before: list[str]
 ) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         assert run([*(each.replace("URL", server.url) for each in before), "models"]) == 0
         assert "falcon" in capsys.readouterr().out
         assert server.count("POST", "/conversation") == 0
@@ -179,7 +179,7 @@ def test_files_that_a_server_cannot_take_are_status_2(
 
 
 def test_the_servers_version_can_be_said(no_stdin: None) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         assert run(["--url", server.url, "--chat-ui", "0.4", "Hi"]) == 0
         assert "GET /api/models" not in server.paths()
 
@@ -214,7 +214,7 @@ def test_in_json_the_last_line_tells_what_went_wrong(
     kind: str,
     partial: str,
 ) -> None:
-    with ScriptedServer(chat_ui(message)) as server:
+    with ScriptedChatUi(message) as server:
         assert run(["--url", server.url, "--json", "Hi"]) == status
     shown = capsys.readouterr()
     assert shown.err == ""
@@ -224,7 +224,7 @@ def test_in_json_the_last_line_tells_what_went_wrong(
 
 
 def test_a_raw_answer_is_byte_for_byte(no_stdin: None, capsys: pytest.CaptureFixture[str]) -> None:
-    with ScriptedServer(chat_ui(streams(tokens("a\x1b[1m", "b")))) as server:
+    with ScriptedChatUi(streams(tokens("a\x1b[1m", "b"))) as server:
         assert run(["--url", server.url, "--raw", "Hi"]) == 0
     assert capsys.readouterr().out == "a\x1b[1mb"
 
@@ -232,7 +232,7 @@ def test_a_raw_answer_is_byte_for_byte(no_stdin: None, capsys: pytest.CaptureFix
 def test_markdown_into_a_file_is_the_text_itself(
     no_stdin: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with ScriptedServer(chat_ui(streams(tokens("# A", "\n*b*")))) as server:
+    with ScriptedChatUi(streams(tokens("# A", "\n*b*"))) as server:
         assert run(["--url", server.url, "--markdown", "Hi"]) == 0
     assert capsys.readouterr().out == "# A\n*b*\n"
 
@@ -266,13 +266,13 @@ def test_a_tool_that_asks_for_ever_is_turned_down_ten_times(
 
 
 def test_an_alphabet_that_lacks_a_letter_loses_no_answer() -> None:
-    with ScriptedServer(chat_ui(streams(tokens("caf\xe9", " noir")))) as server:
+    with ScriptedChatUi(streams(tokens("caf\xe9", " noir"))) as server:
         done = command("--url", server.url, "Hi", env={"PYTHONIOENCODING": "ascii"})
         assert (done.returncode, done.stdout, done.stderr) == (0, "caf? noir\n", "")
 
 
 def test_what_goes_into_a_file_is_what_came() -> None:
-    with ScriptedServer(chat_ui(streams(tokens("a\x1b[1m", "b\n")))) as server:
+    with ScriptedChatUi(streams(tokens("a\x1b[1m", "b\n"))) as server:
         assert command("--url", server.url, "Hi").stdout == "a\x1b[1mb\n"
 
 
@@ -285,7 +285,7 @@ def test_a_warning_is_a_sentence(no_stdin: None, capsys: pytest.CaptureFixture[s
 
 
 def test_options_say_how_to_answer(no_stdin: None, capsys: pytest.CaptureFixture[str]) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         arguments = ["--url", server.url, "-m", "other", "-s", "Be brief", "--keep"]
         parameters = ["-p", "temperature=0.7", "-p", "stop=END", "-p", "watermark=true"]
         assert run([*arguments, *parameters, "--cookie", "hf-chat=mine", "Hi"]) == 0
@@ -341,7 +341,7 @@ def test_what_went_wrong_is_the_exit_status(
     status: int,
     out: str,
 ) -> None:
-    with ScriptedServer(chat_ui(message)) as server:
+    with ScriptedChatUi(message) as server:
         assert run(["--url", server.url, "Hi"]) == status
     shown = capsys.readouterr()
     assert shown.out == out
@@ -393,7 +393,7 @@ def read_some(stream: IO[str] | None) -> str:
 
 
 def test_tokens_are_written_as_they_come_and_ctrl_c_is_status_130() -> None:
-    with ScriptedServer(chat_ui(unending)) as server:
+    with ScriptedChatUi(unending) as server:
         program = started(server)
         assert read_some(program.stdout) == "word word "
         program.send_signal(signal.SIGINT)
@@ -405,7 +405,7 @@ def test_tokens_are_written_as_they_come_and_ctrl_c_is_status_130() -> None:
 
 
 def test_a_closed_pipe_ends_it_quietly() -> None:
-    with ScriptedServer(chat_ui(unending)) as server:
+    with ScriptedChatUi(unending) as server:
         program = started(server)
         assert read_some(program.stdout) == "word word "
         assert program.stdout is not None
@@ -419,7 +419,7 @@ def test_a_closed_pipe_ends_it_quietly() -> None:
 
 def test_on_a_terminal_the_servers_words_cannot_steer_it() -> None:
     parent, child = pty.openpty()
-    with ScriptedServer(chat_ui(streams(tokens("a\x1b]0;title\x07", "b\x9b2J\n")))) as server:
+    with ScriptedChatUi(streams(tokens("a\x1b]0;title\x07", "b\x9b2J\n"))) as server:
         program = started(server, stdout=child)
         program.communicate(timeout=PATIENCE)
         os.close(child)
@@ -431,7 +431,7 @@ def test_on_a_terminal_the_servers_words_cannot_steer_it() -> None:
 def test_on_a_terminal_the_servers_refusal_cannot_steer_it_either() -> None:
     parent, child = pty.openpty()
     refusal = refuses(500, {"message": "no \x1b]0;title\x07\x1b[2Jgone"})
-    with ScriptedServer(chat_ui(refusal)) as server:
+    with ScriptedChatUi(refusal) as server:
         program = started(server, stderr=child)
         program.communicate(timeout=PATIENCE)
         os.close(child)

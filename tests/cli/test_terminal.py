@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from chatui import ID, chat_ui, refuses, streams, tokens
 from fake_chatui import FakeChatUi
 from fake_model import Says
 from local_service import PATIENCE
 from programs import start
-from scripted import Exchange, ScriptedServer
+from scripted import Exchange
+from scripted_chatui import ID, ScriptedChatUi, refuses, streams, tokens
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 
@@ -142,7 +142,7 @@ class Held:
 
 def test_an_answer_is_shown_while_it_comes(chat: Open) -> None:
     held = Held(" and *more*\n\n- one\n- two\n")
-    with ScriptedServer(chat_ui(held)) as server:
+    with ScriptedChatUi(held) as server:
         terminal = chat(server.url)
         terminal.type("Hello", "Enter")
         shown = terminal.until("> Hello", "Some words")
@@ -169,8 +169,7 @@ def test_no_prompt_on_a_terminal_is_a_chat(chat: Open) -> None:
 
 def test_ctrl_c_stops_the_answer_and_keeps_what_came(chat: Open) -> None:
     held = Held()
-    script = chat_ui([held, streams(tokens("The next"))], stop=held.stop)
-    with ScriptedServer(script) as server:
+    with ScriptedChatUi([held, streams(tokens("The next"))], stop=held.stop) as server:
         terminal = chat(server.url)
         terminal.type("Hello", "Enter")
         terminal.until("Some words")
@@ -196,7 +195,7 @@ def test_ctrl_c_before_the_first_word_stops_it_too(chat: Open) -> None:
         exchange.answer(200)
         stopped.set()
 
-    with ScriptedServer(chat_ui([silent, streams(tokens("The next"))], stop=stop)) as server:
+    with ScriptedChatUi([silent, streams(tokens("The next"))], stop=stop) as server:
         terminal = chat(server.url)
         terminal.type("Hello", "Enter")
         assert begun.wait(PATIENCE)
@@ -297,7 +296,7 @@ def test_a_history_is_kept_for_its_user_only(chat: Open, tmp_path: Path) -> None
 
 def test_the_window_may_change_its_size(chat: Open) -> None:
     held = Held(*(f" word{number}" for number in range(60)))
-    with ScriptedServer(chat_ui([held, streams(tokens("The next"))])) as server:
+    with ScriptedChatUi([held, streams(tokens("The next"))]) as server:
         terminal = chat(server.url)
         terminal.type("Hello", "Enter")
         terminal.until("Some words")
@@ -353,7 +352,7 @@ def test_save_proposes_a_name_and_asks_before_it_replaces(chat: Open, tmp_path: 
 
 def test_an_error_is_shown_and_the_chat_goes_on(chat: Open) -> None:
     says = {"message": "no \x1b]0;title\x07[red]markup[/red]"}
-    with ScriptedServer(chat_ui([refuses(429, says), streams(tokens("Hello"))])) as server:
+    with ScriptedChatUi([refuses(429, says), streams(tokens("Hello"))]) as server:
         terminal = chat(server.url)
         terminal.type("One", "Enter")
         terminal.until("Error: The server answered 429: no \ufffd]0;title\ufffd[red]markup", PROMPT)
@@ -362,7 +361,7 @@ def test_an_error_is_shown_and_the_chat_goes_on(chat: Open) -> None:
 
 
 def test_a_plain_terminal_gets_plain_text(chat: Open) -> None:
-    with ScriptedServer(chat_ui(streams(tokens("Some **words**", "\x1b[2J\n- one")))) as server:
+    with ScriptedChatUi(streams(tokens("Some **words**", "\x1b[2J\n- one"))) as server:
         terminal = chat(server.url, "chat", TERM="dumb")
         terminal.type("Hello", "Enter")
         terminal.until("Some **words**\ufffd[2J\n- one", PROMPT)
@@ -370,7 +369,7 @@ def test_a_plain_terminal_gets_plain_text(chat: Open) -> None:
 
 def test_without_colour_the_layout_stays(chat: Open) -> None:
     answer = tokens("Some **words**\n\n```python\nx = 1\n```\n\n- one")
-    with ScriptedServer(chat_ui(streams(answer))) as server:
+    with ScriptedChatUi(streams(answer)) as server:
         terminal = chat(server.url, "chat", NO_COLOR="1")
         terminal.type("Hello", "Enter")
         terminal.until("Some words", "x = 1", " • one", PROMPT)
@@ -380,7 +379,7 @@ def test_without_colour_the_layout_stays(chat: Open) -> None:
 
 
 def test_lines_break_at_words_and_an_error_stands_apart(chat: Open) -> None:
-    with ScriptedServer(chat_ui(refuses(429, {"message": "Too many of them"}))) as server:
+    with ScriptedChatUi(refuses(429, {"message": "Too many of them"})) as server:
         terminal = chat(server.url)
         terminal.resize(50, 40)
         terminal.type("/help", "Enter")

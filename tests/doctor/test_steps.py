@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from chatui import LAYOUT, MODEL, chat_ui, layout, refuses
+import fake_wire
 from fake_chatui import FakeChatUi
 from fake_model import Says
 from fake_store import VERSIONS
@@ -27,8 +27,6 @@ from h2o_client.backend.background import wait_until_empty
 from h2o_client.doctor import steps
 from h2o_client.server import serve
 from h2o_client.transport.call import Call
-from h2o_client.wire import pagedata
-from h2o_client.wire.pagedata import Data
 from local_service import LocalService, Wire, read_request
 from proxies import LoggingProxy
 from scripted import (
@@ -41,6 +39,7 @@ from scripted import (
     refusing_port,
     say_nothing,
 )
+from scripted_chatui import LAYOUT, MODEL, ScriptedChatUi, layout, refuses
 
 STEPS = [
     "address",
@@ -264,7 +263,7 @@ def test_a_cookie_of_nobody_is_told() -> None:
 
 
 def test_tls_that_is_trusted_passes() -> None:
-    with ScriptedServer(chat_ui(root=layout(ACCEPTED)), tls=certificates().server) as server:
+    with ScriptedChatUi(root=layout(ACCEPTED), tls=certificates().server) as server:
         found = checked(server.url, verify=certificates().ca)
     assert [check.name for check in found if check.status != "ok"] == []
     assert found[2].detail == "the certificate is trusted"
@@ -336,7 +335,7 @@ def test_terms_that_nobody_insists_on() -> None:
 
 
 def test_a_secure_cookie_over_http() -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         with LoggingProxy(hosts={"chat.example": server.port}) as proxy:
             failed = failure(checked(f"http://chat.example:{server.port}", proxy=proxy.url))
         assert failed.name == "cookie"
@@ -349,7 +348,7 @@ def test_a_cookie_that_is_taken_off_on_the_way_back() -> None:
         exchange.json({"type": "redirect", "location": exchange.request.headers["Referer"]})
 
     def root(exchange: Exchange) -> None:
-        exchange.answer(200, pagedata.write([Data(LAYOUT), None]), "application/json")
+        exchange.answer(200, fake_wire.page(LAYOUT, None), "application/json")
 
     routes = Routes({("POST", "/settings"): settings, ("GET", "/__data.json"): root})
     with ScriptedServer(routes) as server:
@@ -361,7 +360,7 @@ def test_a_cookie_that_is_taken_off_on_the_way_back() -> None:
 
 def test_a_cookie_that_does_not_reach_the_server() -> None:
     # Whatever the session does, the page is that of one that has accepted nothing.
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi(root=layout()) as server:
         failed = failure(checked(server.url))
         assert failed.name == "cookie"
         assert failed.detail == "The server does not know its own cookie (hf-chat) again"
@@ -369,7 +368,7 @@ def test_a_cookie_that_does_not_reach_the_server() -> None:
 
 
 def test_no_models() -> None:
-    with ScriptedServer(chat_ui(root=layout({**ACCEPTED, "models": []}))) as server:
+    with ScriptedChatUi(root=layout({**ACCEPTED, "models": []})) as server:
         failed = failure(checked(server.url))
         assert (failed.name, failed.detail) == ("models", "The server lists no models")
         assert "MODELS" in failed.hint

@@ -13,6 +13,7 @@ import fake_documents as documents
 from fake_messages import MessageRoutes
 from fake_server import FORMS, Route
 from fake_store import Refusal, Session, settings_of_form, settings_of_json
+from fake_wire import superjson
 from scripted import Exchange
 
 
@@ -61,7 +62,7 @@ class FakeChatUi(MessageRoutes):
         session = self.sessions.get(value, Session())
         exchange.answer(
             200,
-            documents.wrapped(documents.v2_settings(self.version, session)),
+            superjson(documents.v2_settings(self.version, session)),
             "application/json",
         )
 
@@ -77,11 +78,11 @@ class FakeChatUi(MessageRoutes):
 
     def v2_user(self, exchange: Exchange, value: str) -> None:
         user = self.sessions.get(value, Session()).user
-        exchange.answer(200, documents.wrapped(user), "application/json")
+        exchange.answer(200, superjson(user), "application/json")
 
     def feature_flags(self, exchange: Exchange, value: str) -> None:
         flags = {"enableAssistants": False, "loginEnabled": bool(self.login), "isAdmin": False}
-        exchange.answer(200, documents.wrapped(flags), "application/json")
+        exchange.answer(200, superjson(flags), "application/json")
 
 
 _C = "/conversation/([^/]+)"

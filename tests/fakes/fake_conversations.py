@@ -8,8 +8,8 @@ from urllib.parse import parse_qs
 
 import fake_documents as documents
 from fake_server import FORMS, FakeServer
-from fake_store import HIDDEN, MODELS, Document, Refusal, Version, new_id
-from h2o_client.wire.pagedata import Failed, Skipped
+from fake_store import HIDDEN, Document, Refusal, Version, new_id
+from fake_wire import Failed, Skipped, plain_json, superjson
 from scripted import Exchange
 
 
@@ -24,13 +24,13 @@ class ConversationRoutes(FakeServer):
             raise Refusal(500)
         if model == HIDDEN and self.version.letter > "A":
             raise Refusal(400, "Can't start a conversation with an unlisted model")
-        if model not in MODELS:
+        if model not in self.version.models:
             raise Refusal(500) if self.version.letter < "C" else Refusal(400, "Invalid request")
         conversation = self.make(value, model, "" if self.version.letter == "A" else preprompt)
         answer: Document = {"conversationId": conversation.id}
         if self.version.letter == "F":
             whole = documents.conversation(self.version, conversation)
-            answer["conversation"] = documents.wrapped(whole).decode()
+            answer["conversation"] = superjson(whole).decode()
         self.reply(exchange, value, json.dumps(answer).encode())
 
     def conversation_page(self, exchange: Exchange, value: str, conversation_id: str) -> None:
@@ -57,7 +57,7 @@ class ConversationRoutes(FakeServer):
     def api_conversation(self, exchange: Exchange, value: str, conversation_id: str) -> None:
         conversation = self.find(value, conversation_id)
         with self.changed:
-            found = documents.plain(documents.api_conversation(self.version, conversation))
+            found = plain_json(documents.api_conversation(self.version, conversation))
         exchange.json(found)
 
     def v2_conversation(self, exchange: Exchange, value: str, conversation_id: str) -> None:
@@ -65,7 +65,7 @@ class ConversationRoutes(FakeServer):
             stored = self.conversations.get(conversation_id)
             document = None if stored is None else documents.conversation(self.version, stored)
         if stored is not None and document is not None and stored.owner == value:
-            exchange.answer(200, documents.wrapped(document), "application/json")
+            exchange.answer(200, superjson(document), "application/json")
         elif self.version.fails_v2:
             exchange.answer(500, b"Internal Server Error", "text/plain")
         elif len(conversation_id) not in (12, 24):
@@ -77,11 +77,11 @@ class ConversationRoutes(FakeServer):
 
     def listed(self, exchange: Exchange, value: str) -> None:
         entries, _ = self._entries(exchange, value)
-        exchange.json(documents.plain(entries))
+        exchange.json(plain_json(entries))
 
     def v2_listed(self, exchange: Exchange, value: str) -> None:
         entries, more = self._entries(exchange, value)
-        body = documents.wrapped({"conversations": entries, "hasMore": more})
+        body = superjson({"conversations": entries, "hasMore": more})
         exchange.answer(200, body, "application/json")
 
     def _entries(self, exchange: Exchange, value: str) -> tuple[list[Document], bool]:

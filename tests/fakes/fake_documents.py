@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
-from typing import Any
 
+import fake_wire
 from fake_store import (
     HIDDEN,
-    MODELS,
     Conversation,
     Document,
     Message,
@@ -17,8 +15,7 @@ from fake_store import (
     default_settings,
     now,
 )
-from h2o_client.wire import pagedata, superjson
-from h2o_client.wire.pagedata import UNDEFINED
+from fake_wire import UNDEFINED, Failed, Skipped
 
 PARAMETERS = {"temperature": 0.3, "truncate": 1000, "max_new_tokens": 777, "top_k": 50}
 NOT_FOUND = "Conversation not found."
@@ -28,22 +25,9 @@ NOT_YOURS = (
 )
 
 
-def plain(value: Any) -> Any:
-    """Without what JSON lacks."""
-    if isinstance(value, dict):
-        return {key: plain(each) for key, each in value.items() if each is not UNDEFINED}
-    if isinstance(value, list):
-        return [plain(each) for each in value]
-    if isinstance(value, datetime):
-        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return value
-
-
-def page(*nodes: Any, chunk: object = None) -> bytes:
-    """Page data; a dict is a node's data. ``chunk`` comes later, for the promise in node 0."""
-    written = pagedata.write(
-        [pagedata.Data(each) if isinstance(each, dict) else each for each in nodes]
-    )
+def page(*nodes: Document | Skipped | Failed | None, chunk: object = None) -> bytes:
+    """Page data. ``chunk`` comes later, for the promise in node 0."""
+    written = fake_wire.page(*nodes)
     if chunk is None:
         return written + b"\n"
     document = json.loads(written)
@@ -52,7 +36,7 @@ def page(*nodes: Any, chunk: object = None) -> bytes:
         place = values[0]["conversations"]
         values[place] = ["Promise", len(values)]
         values.append(1)
-    late = {"type": "chunk", "id": 1, "data": pagedata.flatten(chunk)}
+    late = {"type": "chunk", "id": 1, "data": fake_wire.flatten(chunk)}
     return json.dumps(document).encode() + b"\n" + json.dumps(late).encode() + b"\n"
 
 
@@ -67,7 +51,7 @@ def api_models(version: Version) -> list[Document]:
         signs["supportsArtifacts"] = False
     return [
         {"id": name, "name": name, "displayName": name.upper(), "description": "", **signs}
-        for name in MODELS
+        for name in version.models
     ]
 
 
@@ -79,9 +63,11 @@ def page_models(version: Version) -> list[Document]:
             "websiteUrl": UNDEFINED,
             "displayName": name.upper(),
             "description": UNDEFINED,
-            "parameters": PARAMETERS if name == MODELS[0] else {"stop_sequences": UNDEFINED},
+            "parameters": PARAMETERS
+            if name == version.models[0]
+            else {"stop_sequences": UNDEFINED},
         }
-        for name in MODELS
+        for name in version.models
     ]
     if version.letter > "A":
         models.append({**models[0], "id": HIDDEN, "name": HIDDEN})
@@ -222,8 +208,3 @@ def api_conversation(version: Version, stored: Conversation) -> Document:
         **api_entry(version, stored),
         "messages": [message(version, each, tree=False) for each in stored.messages],
     }
-
-
-def wrapped(value: object) -> bytes:
-    """As ``/api/v2`` answers."""
-    return superjson.write(value)

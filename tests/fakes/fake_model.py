@@ -6,7 +6,6 @@ and clients that hang up, and keeps what that version keeps.
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from itertools import pairwise
 from typing import Any, Literal, Protocol
 
 from fake_store import MARK_OF_2026, Conversation, Document, Run, Version
+from fake_wire import event, line
 from local_service import Over
 from scripted import Exchange
 
@@ -199,7 +199,7 @@ class TgiStream(Stream):
     def send(self, document: Document) -> None:
         if not self.begun:
             self.head("text/event-stream")
-        self.put(b"data:" + json.dumps(document, ensure_ascii=False).encode() + b"\n\n")
+        self.put(event(document))
 
     def token(self, text: str) -> None:
         token = {"id": 110, "text": text, "logprob": -0.5, "special": False}
@@ -222,8 +222,11 @@ class TgiStream(Stream):
             details = {"finish_reason": "length"} if says.end == "length" else None
             content = run.content
             self.send({"token": token, "generated_text": content, "details": details})
+            if not self.keeper.late:
+                self.keeper.save(self.conversation, run)
             self.end()
-            self.keeper.save_later(self.conversation, run)
+            if self.keeper.late:
+                self.keeper.save_later(self.conversation, run)
         elif says.end == "reset":
             if not self.begun:
                 self.head("text/event-stream")
@@ -440,13 +443,6 @@ class LineStream(Stream):
         self.begin_tool()
         self.update({"type": "elicitation", "subtype": "request", "request": request})
         self.close()
-
-
-def line(update: Document) -> bytes:
-    try:
-        return json.dumps(update, ensure_ascii=False).encode() + b"\n"
-    except UnicodeEncodeError:  # half a surrogate pair
-        return json.dumps(update).encode() + b"\n"
 
 
 def torn(text: str) -> list[str]:

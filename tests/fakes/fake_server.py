@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import threading
 import time
 import uuid
@@ -19,7 +20,6 @@ from urllib.parse import urlsplit
 import fake_documents as documents
 from fake_model import COOKIE_LASTS, Answers, Prompt, Says
 from fake_store import (
-    MODELS,
     VERSIONS,
     Conversation,
     Document,
@@ -92,9 +92,10 @@ class FakeServer(ScriptedServer):
         late: float = 0.002,
         page_size: int = 0,
         before: Callable[[Exchange], bool] | None = None,
+        tls: ssl.SSLContext | None = None,
         patience: float = PATIENCE,
     ) -> None:
-        super().__init__(self._serve_one, patience=patience)
+        super().__init__(self._serve_one, tls=tls, patience=patience)
         self.version = VERSIONS[version]
         self.terms, self.login, self.api, self.base = terms, login, api, base
         self.origin, self.rate_limit, self.late = origin, rate_limit, late
@@ -144,7 +145,7 @@ class FakeServer(ScriptedServer):
 
     def seed(self, cookie: str, title: str, *turns: tuple[str, str]) -> Conversation:
         """A conversation that a browser has left there."""
-        conversation = self.make(cookie.partition("=")[2], MODELS[0], "")
+        conversation = self.make(cookie.partition("=")[2], self.version.models[0], "")
         conversation.title = title
         last = conversation.messages[-1] if conversation.messages else None
         for role, content in turns:
@@ -181,6 +182,12 @@ class FakeServer(ScriptedServer):
         """A stop is handled only now that its client has given it up: the server was busy."""
         conversation = self.conversations[conversation_id]
         conversation.marked, conversation.marked_late = time.monotonic(), True
+
+    def fresh_session(self) -> str:
+        return str(uuid.uuid4())
+
+    def fresh_id(self) -> str:
+        return new_id()
 
     # What streams need
 
@@ -227,7 +234,7 @@ class FakeServer(ScriptedServer):
         request = exchange.request
         if request.headers.get("accept", "") in ("", "text/event-stream", "text/html"):
             self.violate(f"{request} does not ask for JSON")
-        value = request.cookies.get("hf-chat") or str(uuid.uuid4())
+        value = request.cookies.get("hf-chat") or self.fresh_session()
         try:
             if self._walled(exchange, value):
                 return
@@ -371,7 +378,7 @@ class FakeServer(ScriptedServer):
         with self.changed:
             title = f"Untitled {len(self.mine(owner)) + 1}"
             title = title if self.version.letter == "A" else "New Chat"
-            conversation = Conversation(new_id(), owner, model, preprompt, title)
+            conversation = Conversation(self.fresh_id(), owner, model, preprompt, title)
             if self.version.has_tree:
                 conversation.root = conversation.add(Message("system", preprompt), None).id
             self.conversations[conversation.id] = conversation

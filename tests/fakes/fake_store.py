@@ -37,6 +37,7 @@ class Version:
     name: str
     number: tuple[int, ...]
     letter: str
+    models: tuple[str, ...] = MODELS
 
     @property
     def has_tree(self) -> bool:
@@ -234,7 +235,10 @@ class Session:
 
 def default_settings(version: Version) -> Document:
     """The settings a session has that has set none. Sharing is on."""
-    document: Document = {"shareConversationsWithModelAuthors": True, "activeModel": MODELS[0]}
+    document: Document = {
+        "shareConversationsWithModelAuthors": True,
+        "activeModel": version.models[0],
+    }
     if version.letter == "A":
         return document | ({"customPrompts": {}} if version.number >= (0, 5) else {})
     document["customPrompts"] = {}
@@ -266,7 +270,7 @@ def settings_of_json(version: Version, body: object) -> tuple[Document, bool]:
             if type(body[name]) is not type(otherwise):
                 raise Refusal(500)
             document[name] = body[name]
-    if version.letter == "B" and document["activeModel"] not in (*MODELS, HIDDEN):
+    if version.letter == "B" and document["activeModel"] not in (*version.models, HIDDEN):
         raise Refusal(500)
     if "billingOrganization" in body and not isinstance(body["billingOrganization"], str):
         raise Refusal(500)
@@ -287,7 +291,7 @@ def settings_of_form(
     if version.number >= (0, 6) and share not in (None, "true", "on", "false"):
         raise Refusal(500)
     shares = share in ("true", "on") if version.number >= (0, 6) else bool(share)
-    if fields.get("activeModel") not in MODELS:
+    if fields.get("activeModel") not in version.models:
         raise Refusal(500)
     document = {
         "shareConversationsWithModelAuthors": shares,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 
+from fake_wire import event, line, token_event
 from h2o_client import (
     AuthenticationError,
     GenerationError,
@@ -28,19 +29,22 @@ from h2o_client import (
     StatusError,
     TermsNotAcceptedError,
     Timeouts,
-    Token,
     TransportError,
     TransportTimeout,
 )
-from h2o_client.wire import updates
-from h2o_client.wire.events import Failure, Final, Status
-from h2o_client.wire.sse import write_comment
-from h2o_client.wire.tgi import write_failure, write_token
 from scripted import Exchange, Framing, chunk, endless_headers, garbage
 
 SOON = 0.15  # seconds, for the times that run out
 LONG = 1 << 30  # bytes of a line that no client should swallow
 DEEP = 100_000  # brackets
+
+
+def status(name: str, **more: object) -> bytes:
+    return line({"type": "status", "status": name, **more})
+
+
+def padded_token(text: str) -> bytes:
+    return line({"type": "stream", "token": text.ljust(16, "\0")})
 
 
 @dataclass(frozen=True)
@@ -65,21 +69,21 @@ class Language:
 
 EVENTS = Language(
     version="0.4",
-    begins=write_comment("begins"),
-    said=(write_token(Token("Hello")), write_token(Token(" there"))),
-    last=write_token(Token("</s>", special=True), generated_text="Hello there"),
-    failed=write_failure(Failure("CUDA out of memory", "overloaded")),
-    alive=write_comment("alive"),
+    begins=b": begins\n\n",
+    said=(token_event("Hello"), token_event(" there")),
+    last=token_event("</s>", special=True, end="Hello there"),
+    failed=event({"error": "CUDA out of memory", "error_type": "overloaded"}),
+    alive=b": alive\n\n",
     head={"Content-Type": "text/event-stream"},
     line=lambda json: b"data:" + json + b"\n\n",
 )
 LINES = Language(
     version="0.10.0",
-    begins=updates.write(Status("started")),
-    said=(updates.write(Token("Hello")), updates.write(Token(" there"))),
-    last=updates.write(Final("Hello there", interrupted=False)),
-    failed=updates.write(Failure("CUDA out of memory", status=503)),
-    alive=updates.write(Status("keepAlive")),
+    begins=status("started"),
+    said=(padded_token("Hello"), padded_token(" there")),
+    last=line({"type": "finalAnswer", "text": "Hello there", "interrupted": False}),
+    failed=status("error", message="CUDA out of memory", statusCode=503),
+    alive=status("keepAlive"),
     head={"Content-Type": "application/jsonl"},
     line=lambda json: json + b"\n",
 )
@@ -123,8 +127,8 @@ def begun(exchange: Exchange, scene: Scene, *, said: int, framing: Framing = "ch
     language = scene.language
     exchange.head(200, language.head, framing=framing, length=10_000)
     exchange.write(language.begins)
-    for event in language.said[:said]:
-        exchange.write(event)
+    for piece in language.said[:said]:
+        exchange.write(piece)
     scene.until_read(exchange, "".join(("Hello", " there")[:said]))
 
 

@@ -233,14 +233,20 @@ class Routes:
     ) -> None:
         self._table = [(*key, in_turn(script)) for key, script in table.items()]
 
-    def __call__(self, exchange: Exchange) -> None:
+    def find(self, exchange: Exchange) -> Script | None:
         for method, path, script in self._table:
             found = re.fullmatch(as_pattern(path), exchange.request.path)
             if found and method == exchange.request.method:
                 exchange.match = found
-                script(exchange)
-                return
-        exchange.json({"message": "Not Found"}, status=404)
+                return script
+        return None
+
+    def __call__(self, exchange: Exchange) -> None:
+        script = self.find(exchange)
+        if script is None:
+            exchange.json({"message": "Not Found"}, status=404)
+        else:
+            script(exchange)
 
 
 def in_turn(script: Script | Sequence[Script]) -> Script:

@@ -23,17 +23,16 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.contrib.socks import SOCKSConnection
 from urllib3.util import connection as urllib3_connection
 
-from chatui import ID, LAYOUT, chat_ui, tokens
+import fake_wire
 from h2o_client import AsyncH2oSession, H2oSession, TransportError, TransportTimeout, chat
 from h2o_client.config import SessionConfig
 from h2o_client.timeouts import Timeouts, monotonic
 from h2o_client.transport.call import Call
 from h2o_client.transport.compat import Breaker, _is_own
 from h2o_client.transport.transport import Transport
-from h2o_client.wire import pagedata
-from h2o_client.wire.pagedata import Data
 from h2o_client.wire.request import get
 from scripted import Exchange, ScriptedServer, certificates
+from scripted_chatui import ID, LAYOUT, ScriptedChatUi, tokens
 
 URL = "http://chat.example"
 STOP = re.compile(".*/stop-generating")
@@ -163,7 +162,7 @@ def test_the_socket_options_of_urllib3_are_set(monkeypatch: pytest.MonkeyPatch) 
 
 # Mocks.
 
-PAGE = pagedata.write([Data(LAYOUT), None])
+PAGE = fake_wire.page(LAYOUT, None)
 BODY = b"".join(tokens("Hello", " there"))
 
 
@@ -210,7 +209,7 @@ def test_a_cassette_of_vcr_is_recorded_and_played_without_a_server(
     verify = certificates().ca
     recorder = vcr.VCR(record_mode="once", match_on=["method", "path"])
     cassette = str(tmp_path / "chat.yaml")
-    with ScriptedServer(chat_ui(), tls=certificates().server if tls else None) as server:
+    with ScriptedChatUi(tls=certificates().server if tls else None) as server:
         url = server.url
         with recorder.use_cassette(cassette), H2oSession(url, verify=verify) as client:
             assert client.chat("Hello").text == "Hello there"
@@ -230,7 +229,7 @@ def test_a_cassette_of_vcr_plays_in_an_event_loop(tmp_path: Path) -> None:
         async with AsyncH2oSession(url) as client:
             return "".join([token async for token in client.stream("Hello")])
 
-    with ScriptedServer(chat_ui()) as server, recorder.use_cassette(cassette):
+    with ScriptedChatUi() as server, recorder.use_cassette(cassette):
         assert asyncio.run(said(server.url)) == "Hello there"
     with recorder.use_cassette(cassette):
         assert asyncio.run(said(server.url)) == "Hello there"
@@ -239,7 +238,7 @@ def test_a_cassette_of_vcr_plays_in_an_event_loop(tmp_path: Path) -> None:
 def test_connections_are_as_before_after_a_cassette(tmp_path: Path) -> None:
     import vcr
 
-    with ScriptedServer(chat_ui()) as server, H2oSession(server.url) as client:
+    with ScriptedChatUi() as server, H2oSession(server.url) as client:
         with vcr.VCR(match_on=["method", "path"]).use_cassette(str(tmp_path / "chat.yaml")):
             client.chat("Hello")
         before = len(server.requests)
@@ -257,7 +256,7 @@ def test_a_frozen_clock_stops_no_answer_and_leaves_nothing_behind(frozen: str) -
     async def said(client: AsyncH2oSession) -> str:
         return (await client.chat("Hello")).text
 
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         with freezegun.freeze_time(frozen, auto_tick_seconds=60):
             with H2oSession(server.url) as client:
                 assert client.chat("Hello").text == "Hello there"
@@ -342,9 +341,8 @@ GEVENT = GREEN.format(
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("program", [EVENTLET, GEVENT], ids=["eventlet", "gevent"])
 def test_green_sockets_are_broken_off_and_leave_nothing(program: str, tls: bool) -> None:
-    script = chat_ui(message=drips)
     certificate = certificates()
-    with ScriptedServer(script, tls=certificate.server if tls else None) as server:
+    with ScriptedChatUi(drips, tls=certificate.server if tls else None) as server:
         done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(program), server.url, certificate.ca],
             capture_output=True,
@@ -378,7 +376,7 @@ def test_an_answer_comes_inside_a_loop_that_is_nested(leaks_nothing: None) -> No
 
         print(*asyncio.run(main()))
     """
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         done = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", textwrap.dedent(program), server.url],
             capture_output=True,
@@ -413,7 +411,7 @@ def test_answers_come_and_stop_on_another_urllib3(tls: bool) -> None:
     certificate = certificates()
     for message in (None, drips):
         with (
-            ScriptedServer(chat_ui(message), tls=certificate.server if tls else None) as server,
+            ScriptedChatUi(message, tls=certificate.server if tls else None) as server,
             H2oSession(server.url, verify=certificate.ca) as client,
         ):
             reply = client.stream("Hello")
@@ -433,7 +431,7 @@ def test_times_run_out_on_another_urllib3() -> None:
     def silent(exchange: Exchange) -> None:
         exchange.gone(exchange.server.patience)
 
-    with ScriptedServer(chat_ui(silent), patience=30) as server, H2oSession(server.url) as client:
+    with ScriptedChatUi(silent, patience=30) as server, H2oSession(server.url) as client:
         with pytest.raises(TransportTimeout) as caught:
             client.chat("Hello", timeout=Timeouts(first_token=0.3))
         assert (caught.value.which, caught.value.seconds) == ("first_token", 0.3)
@@ -446,5 +444,5 @@ def test_an_event_loop_reads_on_another_urllib3() -> None:
         async with AsyncH2oSession(url) as client:
             return "".join([token async for token in client.stream("Hello")])
 
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         assert asyncio.run(said(server.url)) == "Hello there"

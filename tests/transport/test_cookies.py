@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from requests.cookies import create_cookie
 
-from chatui import chat_ui
 from h2o_client import ConfigurationError, H2oSession
 from h2o_client.transport.cookies import Cookies, SessionJar, is_loopback
 from proxies import LoggingProxy
 from scripted import Exchange, ScriptedServer
+from scripted_chatui import ScriptedChatUi
 
 Open = Callable[..., H2oSession]
 
@@ -70,7 +70,7 @@ def jar() -> CookieJar:
     ],
 )
 def test_a_cookie_can_be_given_in_each_of_these_forms(open_session: Open, given: object) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         open_session(server.url, cookies=given).models()
         assert server.requests[0].cookies["hf-chat"] == "mine"
 
@@ -85,7 +85,7 @@ def test_a_cookie_can_be_given_in_each_of_these_forms(open_session: Open, given:
 )
 def test_a_cookie_file_of_a_browser_is_read(open_session: Open, tmp_path: Path, line: str) -> None:
     file = netscape(tmp_path / "cookies.txt", line)
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         open_session(server.url, cookies=file).models()
         open_session(server.url, cookies=str(file)).models()
         first = [each for each in server.requests if each.path == "/api/models"]
@@ -96,13 +96,13 @@ def test_a_cookie_file_for_localhost_works_with_a_host_that_has_no_dot(
     open_session: Open, tmp_path: Path
 ) -> None:
     file = netscape(tmp_path / "c", f"localhost\tFALSE\t/\tFALSE\t{LATER}\thf-chat\tmine")
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         open_session(server.url.replace("127.0.0.1", "localhost"), cookies=file).models()
         assert server.requests[0].cookies["hf-chat"] == "mine"
 
 
 def test_a_cookie_header_is_a_cookie_given(open_session: Open) -> None:
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         open_session(server.url, headers={"cookie": "hf-chat=mine"}).models()
         assert server.requests[0].headers.get_all("cookie") == ["hf-chat=mine"]
 
@@ -254,7 +254,7 @@ def test_a_secure_cookie_of_the_server_crosses_no_open_network_in_the_clear(
     open_session: Open,
 ) -> None:
     with (
-        ScriptedServer(chat_ui()) as server,
+        ScriptedChatUi() as server,
         LoggingProxy(hosts={"chat.example": server.port}) as proxy,
     ):
         client = open_session("http://chat.example", proxy=proxy.url)
@@ -269,9 +269,8 @@ def test_a_secure_cookie_of_the_server_crosses_no_open_network_in_the_clear(
 def test_a_cookie_that_the_server_itself_set_without_secure_is_sent_back(
     open_session: Open,
 ) -> None:
-    plain = chat_ui()
     with (
-        ScriptedServer(lambda exchange: _without_secure(plain, exchange)) as server,
+        InsecureChatUi() as server,
         LoggingProxy(hosts={"chat.example": server.port}) as proxy,
     ):
         client = open_session("http://chat.example", proxy=proxy.url)
@@ -279,10 +278,9 @@ def test_a_cookie_that_the_server_itself_set_without_secure_is_sent_back(
         assert server.requests[-1].cookies["hf-chat"] == "e41adc77"
 
 
-def _without_secure(routes: Callable[[Exchange], None], exchange: Exchange) -> None:
-    send = exchange.send
-    exchange.send = lambda data: send(data.replace(b"; Secure", b""))  # type: ignore[method-assign]
-    routes(exchange)
+class InsecureChatUi(ScriptedChatUi):
+    def cookie(self, session: str) -> str:
+        return super().cookie(session).replace("; Secure", "")
 
 
 def test_a_cookie_for_another_host_is_not_taken(open_session: Open) -> None:
@@ -299,7 +297,7 @@ def test_a_cookie_for_another_host_is_not_taken(open_session: Open) -> None:
 
 def test_a_long_cookie_is_a_cookie_and_no_file_name(open_session: Open) -> None:
     value = "x" * 3000
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         open_session(server.url, cookies=f"token={value}").models()
         assert server.requests[0].cookies["token"] == value
 
@@ -313,7 +311,7 @@ def test_what_holds_no_cookie_for_the_host_is_refused(given: object) -> None:
 def test_a_jar_that_knows_localhost_by_its_bare_name_is_used(open_session: Open) -> None:
     made = CookieJar()
     made.set_cookie(create_cookie("hf-chat", "mine", domain="localhost"))  # type: ignore[no-untyped-call]
-    with ScriptedServer(chat_ui()) as server:
+    with ScriptedChatUi() as server:
         open_session(server.url.replace("127.0.0.1", "localhost"), cookies=made).models()
         assert server.requests[0].cookies["hf-chat"] == "mine"
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from chatui import chat_ui
 from h2o_client import ConfigurationError, H2oSession, ProtocolError, TransportError
 from h2o_client.config import SessionConfig
 from h2o_client.timeouts import Timeouts
@@ -23,6 +22,7 @@ from h2o_client.transport.transport import Transport
 from h2o_client.wire.request import get
 from proxies import LoggingProxy, SocksProxy
 from scripted import AtAccept, Exchange, ScriptedServer, certificates, refusing_port
+from scripted_chatui import ScriptedChatUi
 
 
 def ask(url: str, **settings: Any) -> None:
@@ -103,7 +103,7 @@ def test_lengths_that_differ_are_the_servers_fault() -> None:
         exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 5\r\n\r\n{}")
         exchange.cut()
 
-    with ScriptedServer(chat_ui(message=two_lengths)) as server, H2oSession(server.url) as client:
+    with ScriptedChatUi(message=two_lengths) as server, H2oSession(server.url) as client:
         with pytest.raises(ProtocolError, match=r"head of the answer.*Content-Length") as caught:
             client.chat("Hello")
         assert caught.value.resendable is False

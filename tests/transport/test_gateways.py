@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
-from chatui import chat_ui
 from h2o_client import ConfigurationError, H2oSession, StatusError, TermsNotAcceptedError
 from scripted import Exchange, Script, ScriptedServer
+from scripted_chatui import ScriptedChatUi
 
 NGINX = (
     b"<html>\r\n<head><title>405 Not Allowed</title></head>\r\n<body>\r\n<center><h1>405 Not "
@@ -60,7 +61,7 @@ def test_a_server_below_another_path_says_where(settings: dict[str, str]) -> Non
 def test_a_server_that_moves_while_a_session_lives_says_where() -> None:
     moved = moves_to("https://chat.example.org", 301)
     with (
-        ScriptedServer(chat_ui(message=moved)) as server,
+        ScriptedChatUi(message=moved) as server,
         H2oSession(server.url) as client,
         pytest.raises(ConfigurationError, match=r"use https://chat\.example\.org\."),
     ):
@@ -93,8 +94,9 @@ def test_a_405_of_a_web_server_is_not_about_the_terms(step: str) -> None:
     def refuses(exchange: Exchange) -> None:
         exchange.answer(405, NGINX, "text/html", {"Server": "nginx/1.25.3"})
 
+    refused: dict[str, Any] = {step: refuses}
     with (
-        ScriptedServer(chat_ui(**{step: refuses})) as server,
+        ScriptedChatUi(**refused) as server,
         H2oSession(server.url) as client,
         pytest.raises(StatusError, match="405 Not Allowed") as caught,
     ):
@@ -108,7 +110,7 @@ def test_a_model_at_work_is_stopped_when_a_gateway_gives_its_message_up(status: 
     def gives_up(exchange: Exchange) -> None:
         exchange.answer(status, b"<html><title>a timeout occurred</title></html>", "text/html")
 
-    with ScriptedServer(chat_ui(message=gives_up)) as server, H2oSession(server.url) as client:
+    with ScriptedChatUi(message=gives_up) as server, H2oSession(server.url) as client:
         with pytest.raises(StatusError, match="a timeout occurred") as caught:
             client.chat("hello")
         assert caught.value.resendable is False
