@@ -245,7 +245,17 @@ def _reason(exc: BaseException) -> str:
 
 
 def _head_not_understood(cause: BaseException, host: str) -> H2oError:
+    if _is_cut_off(cause):
+        return TransportError(f"{host} closed the connection in the head of its answer.")
     return ProtocolError(f"the head of the answer of {host}", type(cause).__name__)
+
+
+def _is_cut_off(cause: BaseException) -> bool:
+    """Whether the connection ended within a status line, as far as that came."""
+    if not isinstance(cause, http.client.BadStatusLine):
+        return False
+    begun, expected = cause.line, "HTTP/"
+    return not begun.endswith("\n") and begun[: len(expected)] == expected[: len(begun)]
 
 
 def _not_for_requests(cause: BaseException, host: str) -> H2oError:

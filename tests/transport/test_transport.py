@@ -75,6 +75,21 @@ def cut_in_a_body(exchange: Exchange) -> None:
     exchange.cut()
 
 
+def cut_in_the_name_of_http(exchange: Exchange) -> None:
+    exchange.send(b"HT")
+    exchange.cut()
+
+
+def cut_in_a_status(exchange: Exchange) -> None:
+    exchange.send(b"HTTP/1.1 20")
+    exchange.cut()
+
+
+def another_protocol(exchange: Exchange) -> None:
+    exchange.send(b"SSH-2.0")
+    exchange.cut()
+
+
 def test_a_request_says_who_asks_from_where_and_wants_nothing_compressed(
     to: Callable[..., Transport],
 ) -> None:
@@ -340,6 +355,9 @@ def test_an_answer_of_endless_length_is_given_up(
         (garbage, ProtocolError, "the head of the answer"),
         (endless_headers, ProtocolError, "the head of the answer"),
         (hang_up, TransportError, "closed the connection without an answer"),
+        (cut_in_the_name_of_http, TransportError, "in the head of its answer"),
+        (cut_in_a_status, TransportError, "in the head of its answer"),
+        (another_protocol, ProtocolError, "the head of the answer"),
         (cut_in_a_body, TransportError, "middle of an answer"),
     ],
 )
