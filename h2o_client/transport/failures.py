@@ -254,7 +254,7 @@ def _is_cut_off(cause: BaseException) -> bool:
     """Whether the connection ended within a status line, as far as that came."""
     if not isinstance(cause, http.client.BadStatusLine):
         return False
-    begun, expected = cause.line, "HTTP/"
+    begun, expected = str(cause.args[0]), "HTTP/"
     return not begun.endswith("\n") and begun[: len(expected)] == expected[: len(begun)]
 
 
