@@ -19,7 +19,7 @@ import pytest
 
 import h2o_client
 from fake_chatui import FakeChatUi
-from fake_checks import MESSAGE, every_generation
+from fake_checks import MESSAGE, every_era
 from faults import EVENTS, FAULTS, LINES, Language, Scene
 from h2o_client import AsyncH2oSession, AsyncReply, H2o, H2oError, H2oSession, Message, ServerError
 from obstacles import OBSTACLES, asked
@@ -174,7 +174,7 @@ def test_no_proxy_shows_its_password(
             check(shown(session, *[each for each in seen if isinstance(each, H2oError)]))
 
 
-@every_generation
+@every_era
 def test_no_public_object_shows_a_secret(version: str, shown: Callable[..., str]) -> None:
     with FakeChatUi(version, answer=lambda prompt: h2o_says()) as server:
         cookie = server.browser()
@@ -279,7 +279,7 @@ def test_a_conversation_that_is_left_is_warned_of_without_a_secret(
         ("://", {}, None),
     ],
 )
-@every_generation
+@every_era
 def test_netrc_replaces_no_authorization_and_adds_none(
     version: str,
     address: str,
@@ -300,7 +300,7 @@ def test_netrc_replaces_no_authorization_and_adds_none(
 
 @pytest.mark.parametrize("status", [200, 302, 307])
 @pytest.mark.parametrize("words", ["GET", "POST", "DELETE"])
-@every_generation
+@every_era
 def test_nothing_goes_to_another_host_whatever_a_server_says(
     version: str, words: str, status: int
 ) -> None:

@@ -1,4 +1,4 @@
-"""One request as a value: what a generation asks for and a transport sends."""
+"""One request as a value: a dialect makes it, a transport sends it."""
 
 from __future__ import annotations
 

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from fake_chatui import FakeChatUi
-from fake_checks import check, every_generation, letter, talking
+from fake_checks import check, every_era, talking
 from fake_model import Says
+from fake_store import VERSIONS
 from h2o_client import (
     AsyncH2oSession,
     ConfigurationError,
@@ -211,13 +212,13 @@ def test_what_runs_just_now_is_listed_and_can_be_resumed(
         assert stranger.running() == []
 
 
-@every_generation
+@every_era
 def test_only_the_newest_servers_keep_runs(version: str) -> None:
     with talking(version) as (_, client):
         reply = client.stream("Hello")
         token = reply.resume_token
         reply.read()
-        if letter(version) == "F":
+        if VERSIONS[version].is_latest:
             assert token is not None
             assert client.running() == []
             return

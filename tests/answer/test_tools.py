@@ -16,7 +16,7 @@ LOOKS = Says(("Let me ", "look. "), tool=("It ", "is 5."))
 TEXT = "Let me look. It is 5."
 
 
-@versions("EF")
+@versions((0, 9, 6))
 def test_what_was_said_before_a_tool_is_part_of_the_answer(version: str) -> None:
     # The final answer has only what follows the tool; the server stores and shows all of it.
     with talking(version, answer=[LOOKS, Says(("Yes",)), LOOKS]) as (server, client):

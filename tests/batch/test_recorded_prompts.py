@@ -6,8 +6,9 @@ import anyio
 import pytest
 
 from fake_chatui import FakeChatUi
-from fake_checks import ALL, letter, stops
+from fake_checks import ALL, stops
 from fake_model import Says
+from fake_store import VERSIONS
 from h2o_client import AsyncH2oSession, H2oSession, NotFoundError
 from h2o_client.answer.server_run import ResumeToken
 
@@ -29,7 +30,7 @@ async def test_a_recorded_prompt_is_noted_before_it_is_sent(version: str) -> Non
             answer = await session._stream_recorded("Hi", on_send=on_send).read()
             [(conversation_id, token)] = noted
             assert answer.conversation_id == conversation_id
-            assert (token is not None) == (letter(version) == "F")
+            assert (token is not None) == (VERSIONS[version].is_latest)
             assert conversation_id in server.conversations
             found = await session._find_answer(conversation_id)
             while found.text is None:

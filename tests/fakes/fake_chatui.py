@@ -1,4 +1,4 @@
-"""A stateful chat-ui of any generation, as strict as the real ones.
+"""A stateful chat-ui of any era, as strict as the real ones.
 
 The sessions' routes and the table of all routes are here. `fake_server.py` has what routes stand
 on, `fake_conversations.py` and `fake_messages.py` the others, `fake_model.py` streams the answers,
@@ -31,7 +31,7 @@ class FakeChatUi(MessageRoutes):
     def post_settings(self, exchange: Exchange, value: str) -> None:
         request, version = exchange.request, self.version
         kind = request.headers.get("content-type", "").partition(";")[0]
-        if version.letter == "A":
+        if version.before(0, 7):
             try:
                 if kind not in FORMS:
                     raise Refusal(500)
@@ -51,7 +51,7 @@ class FakeChatUi(MessageRoutes):
             session = self.sessions[value]
             session.settings = found
             session.accepted = session.accepted or accepted
-        if version.letter == "A":
+        if version.before(0, 7):
             place = request.headers.get("referer") or f"{self.base}/"
             answer = {"type": "redirect", "status": 303, "location": place}
             self.reply(exchange, value, json.dumps(answer).encode())
@@ -90,34 +90,28 @@ FakeChatUi.routes = (
     Route("GET", r"/__data\.json", FakeChatUi.root),
     Route("POST", "/settings", FakeChatUi.post_settings),
     Route("POST", "/conversation", FakeChatUi.create),
-    Route("POST", "/conversations", FakeChatUi.delete_all, "ABCD", lambda v: v.deletes_by_form),
+    Route("POST", "/conversations", FakeChatUi.delete_all, before=(0, 9, 5)),
     Route("POST", _C, FakeChatUi.message),
     Route("PATCH", _C, FakeChatUi.rename),
     Route("DELETE", _C, FakeChatUi.delete),
     Route("GET", _C + r"/__data\.json", FakeChatUi.conversation_page),
     Route("POST", _C + "/stop-generating", FakeChatUi.stop_run),
-    Route("GET", _C + "/stream", FakeChatUi.resume, "F"),
-    Route("GET", "/api/v2/generations/live", FakeChatUi.running, "F"),
-    Route("POST", _C + "/elicitation", FakeChatUi.elicitation, "F"),
+    Route("GET", _C + "/stream", FakeChatUi.resume, first=(0, 11)),
+    Route("GET", "/api/v2/generations/live", FakeChatUi.running, first=(0, 11)),
+    Route("POST", _C + "/elicitation", FakeChatUi.elicitation, first=(0, 11)),
     Route("POST", _C + "/share", FakeChatUi.share),
-    Route("POST", _C + "/summarize", FakeChatUi.summarize, "A"),
-    Route("GET", _C + "/web-search", FakeChatUi.web_search, "A"),
-    Route("POST", _C + "/message/([^/]+)/vote", FakeChatUi.vote, "ABCD"),
-    Route("GET", "/api/models", FakeChatUi.models, "CDEF"),
-    Route("GET", "/api/user", FakeChatUi.api_user, "CDEF"),
-    Route("GET", "/api/conversations", FakeChatUi.listed, "CDEF"),
-    Route(
-        "DELETE",
-        "/api/conversations",
-        FakeChatUi.delete_all,
-        "DEF",
-        lambda v: not v.deletes_by_form,
-    ),
-    Route("GET", "/api/conversation/([^/]+)", FakeChatUi.api_conversation, "CDEF"),
-    Route("GET", "/api/v2/user", FakeChatUi.v2_user, "EF"),
-    Route("GET", "/api/v2/feature-flags", FakeChatUi.feature_flags, "EF"),
-    Route("GET", "/api/v2/user/settings", FakeChatUi.get_settings, "EF"),
-    Route("POST", "/api/v2/user/settings", FakeChatUi.post_settings, "EF"),
-    Route("GET", "/api/v2/conversations", FakeChatUi.v2_listed, "EF"),
-    Route("GET", "/api/v2/conversations/([^/]+)", FakeChatUi.v2_conversation, "EF"),
+    Route("POST", _C + "/summarize", FakeChatUi.summarize, before=(0, 7)),
+    Route("GET", _C + "/web-search", FakeChatUi.web_search, before=(0, 7)),
+    Route("POST", _C + "/message/([^/]+)/vote", FakeChatUi.vote, before=(0, 9, 6)),
+    Route("GET", "/api/models", FakeChatUi.models, first=(0, 8)),
+    Route("GET", "/api/user", FakeChatUi.api_user, first=(0, 8)),
+    Route("GET", "/api/conversations", FakeChatUi.listed, first=(0, 8)),
+    Route("DELETE", "/api/conversations", FakeChatUi.delete_all, first=(0, 9, 5)),
+    Route("GET", "/api/conversation/([^/]+)", FakeChatUi.api_conversation, first=(0, 8)),
+    Route("GET", "/api/v2/user", FakeChatUi.v2_user, first=(0, 9, 6)),
+    Route("GET", "/api/v2/feature-flags", FakeChatUi.feature_flags, first=(0, 9, 6)),
+    Route("GET", "/api/v2/user/settings", FakeChatUi.get_settings, first=(0, 9, 6)),
+    Route("POST", "/api/v2/user/settings", FakeChatUi.post_settings, first=(0, 9, 6)),
+    Route("GET", "/api/v2/conversations", FakeChatUi.v2_listed, first=(0, 9, 6)),
+    Route("GET", "/api/v2/conversations/([^/]+)", FakeChatUi.v2_conversation, first=(0, 9, 6)),
 )

@@ -22,39 +22,36 @@ PNG = (
 
 MESSAGE = re.compile(r"(/chat)?/conversation/[^/]+")
 
-# One of each generation, for what does not differ within one.
+# One of each era, for what does not differ within one.
 SIX = ("0.4", "0.7", "0.9.1", "0.9.4", "0.10.0", "head")
 
 every_version = pytest.mark.parametrize("version", ALL)
-every_generation = pytest.mark.parametrize("version", SIX)
+every_era = pytest.mark.parametrize("version", SIX)
 
 
-def of(letters: str) -> tuple[str, ...]:
-    """The versions of these generations."""
-    return tuple(name for name, each in VERSIONS.items() if each.letter in letters)
+def of(first: tuple[int, ...] = (), before: tuple[int, ...] = (99,)) -> tuple[str, ...]:
+    """The versions from ``first`` on that are older than ``before``."""
+    return tuple(name for name, each in VERSIONS.items() if each.within(first, before))
 
 
-def versions(letters: str) -> pytest.MarkDecorator:
-    return pytest.mark.parametrize("version", of(letters))
-
-
-def letter(version: str) -> str:
-    return VERSIONS[version].letter
+def versions(first: tuple[int, ...] = (), before: tuple[int, ...] = (99,)) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("version", of(first, before))
 
 
 def spoken(version: str) -> str:
     """What `H2oSession.server` says of the versions that speak as this one."""
-    return _SPOKEN[letter(version)]
+    number = VERSIONS[version].number
+    return next(words for before, words in _SPOKEN if number < before)
 
 
-_SPOKEN = {
-    "A": "chat-ui v0.3 to v0.6",
-    "B": "chat-ui v0.7",
-    "C": "chat-ui v0.8 to v0.9.1",
-    "D": "chat-ui v0.9.2 to v0.9.5",
-    "E": "chat-ui v0.9.6 to v0.10.0",
-    "F": "chat-ui since July 2026",
-}
+_SPOKEN = (
+    ((0, 7), "chat-ui v0.3 to v0.6"),
+    ((0, 8), "chat-ui v0.7"),
+    ((0, 9, 2), "chat-ui v0.8 to v0.9.1"),
+    ((0, 9, 6), "chat-ui v0.9.2 to v0.9.5"),
+    ((0, 11), "chat-ui v0.9.6 to v0.10.0"),
+    ((99,), "chat-ui since July 2026"),
+)
 
 
 def stops(version: str) -> bool:

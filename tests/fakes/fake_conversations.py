@@ -22,13 +22,13 @@ class ConversationRoutes(FakeServer):
         preprompt = body.get("preprompt", "") if isinstance(body, dict) else ""
         if not isinstance(model, str) or not isinstance(preprompt, str):
             raise Refusal(500)
-        if model == HIDDEN and self.version.letter > "A":
+        if model == HIDDEN and self.version.since(0, 7):
             raise Refusal(400, "Can't start a conversation with an unlisted model")
         if model not in self.version.models:
-            raise Refusal(500) if self.version.letter < "C" else Refusal(400, "Invalid request")
-        conversation = self.make(value, model, "" if self.version.letter == "A" else preprompt)
+            raise Refusal(500) if self.version.before(0, 8) else Refusal(400, "Invalid request")
+        conversation = self.make(value, model, "" if self.version.before(0, 7) else preprompt)
         answer: Document = {"conversationId": conversation.id}
-        if self.version.letter == "F":
+        if self.version.is_latest:
             whole = documents.conversation(self.version, conversation)
             answer["conversation"] = superjson(whole).decode()
         self.reply(exchange, value, json.dumps(answer).encode())
@@ -38,7 +38,7 @@ class ConversationRoutes(FakeServer):
             exchange.answer(200, b'{"type":"data","nodes":[null,null]}\n', "application/json")
             return
         wanted = parse_qs(exchange.request.query).get("x-sveltekit-invalidated", [""])[0]
-        skips = wanted == ("_1" if self.version.letter == "A" else "01")
+        skips = wanted == ("_1" if self.version.before(0, 7) else "01")
         first, chunk = (Skipped(), None) if skips else self.layout(value)
         page: Document | Failed
         with self.changed:
@@ -125,7 +125,7 @@ class ConversationRoutes(FakeServer):
     def share(self, exchange: Exchange, value: str, conversation_id: str) -> None:
         conversation = self.find(value, conversation_id)
         conversation.share = conversation.share or uuid.uuid4().hex[:7]
-        if self.version.letter >= "E":
+        if self.version.since(0, 9, 6):
             answer = {"shareId": conversation.share}
         else:
             scheme = "http" if self.origin else "https"

@@ -43,11 +43,11 @@ def page(*nodes: Document | Skipped | Failed | None, chunk: object = None) -> by
 def api_models(version: Version) -> list[Document]:
     """As ``/api/models`` lists them, from v0.8 on."""
     signs: Document = {"multimodal": False, "unlisted": False, "hasInferenceAPI": False}
-    if version.letter == "D":
+    if version.within((0, 9, 2), (0, 9, 6)):
         signs["tools"] = False
-    if version.letter >= "E":
+    if version.since(0, 9, 6):
         signs |= {"supportsTools": False, "supportsReasoning": False}
-    if version.letter == "F":
+    if version.is_latest:
         signs["supportsArtifacts"] = False
     return [
         {"id": name, "name": name, "displayName": name.upper(), "description": "", **signs}
@@ -69,7 +69,7 @@ def page_models(version: Version) -> list[Document]:
         }
         for name in version.models
     ]
-    if version.letter > "A":
+    if version.since(0, 7):
         models.append({**models[0], "id": HIDDEN, "name": HIDDEN})
         for model in models:
             model |= {"preprompt": "", "multimodal": False, "unlisted": model["id"] == HIDDEN}
@@ -83,7 +83,7 @@ def settings_of(version: Version, session: Session) -> Document:
 def page_settings(version: Version, session: Session) -> Document:
     moment = now() if session.accepted else None
     settings = settings_of(version, session)
-    if version.letter == "A":
+    if version.before(0, 7):
         order = {"ethicsModalAcceptedAt": moment, "searchEnabled": False, **settings}
         if version.number < (0, 4):
             del order["searchEnabled"]
@@ -105,28 +105,28 @@ def layout(
     listed = [entry(version, each) for each in conversations]
     user = session.user if session.user is not None else UNDEFINED
     node: Document = {
-        "conversations": listed if version.letter < "D" else "@@promised",
+        "conversations": listed if version.before(0, 9, 2) else "@@promised",
         "settings": page_settings(version, session),
         "models": page_models(version),
         "oldModels": [],
         "user": user,
     }
-    if version.letter == "A":
+    if version.before(0, 7):
         node["requiresLogin"] = login
         if version.number >= (0, 4):
             node["messagesBeforeLogin"] = 0
         return node
-    if version.letter == "C" and version.number >= (0, 9):
+    if version.within((0, 8), (0, 9, 2)) and version.number >= (0, 9):
         node["tools"] = []
-    if version.letter == "D":
+    if version.within((0, 9, 2), (0, 9, 6)):
         node = {"nConversations": len(conversations), **node, "communityToolCount": 0}
         node["tools"] = [{"_id": "0" * 24, "name": "calculator", "isOnByDefault": True}]
-    if version.letter >= "C":
+    if version.since(0, 8):
         node |= {"assistants": [], "assistant": None, "enableAssistants": False}
     if version.number >= (0, 9, 5):
         node |= {"isAdmin": False, "publicConfig": {"PUBLIC_APP_NAME": "ChatUI"}}
     # v0.7 says so only of guests who had a number of messages free.
-    required = login and session.user is None and version.letter > "B"
+    required = login and session.user is None and version.since(0, 8)
     return node | {"loginRequired": required, "loginEnabled": login, "guestMode": False}
 
 
@@ -137,9 +137,9 @@ def entry(version: Version, conversation: Conversation) -> Document:
         "title": conversation.title,
         "model": conversation.model,
     }
-    if version.letter > "A":
+    if version.since(0, 7):
         found["updatedAt"] = conversation.updated
-    if version.letter in "CD":
+    if version.within((0, 8), (0, 9, 6)):
         found["assistantId"] = UNDEFINED
     return found
 
@@ -151,9 +151,9 @@ def api_entry(version: Version, conversation: Conversation) -> Document:
     found |= {"updatedAt": conversation.updated, "modelId": conversation.model}
     if version.number >= (0, 9, 5):
         found["model"] = conversation.model
-    if version.letter < "E":
+    if version.before(0, 9, 6):
         found["assistantId"] = None
-    if version.letter == "D":
+    if version.within((0, 9, 2), (0, 9, 6)):
         found["modelTools"] = False
     return found
 
@@ -166,17 +166,17 @@ def message(version: Version, stored: Message, *, tree: bool = True) -> Document
         found["files"] = stored.files
     if stored.search_id:
         found["webSearchId"] = stored.search_id
-    if stored.sources and version.letter == "B":
+    if stored.sources and version.number == (0, 7):
         found["webSearch"] = {"prompt": "", "contextSources": stored.sources}
-    if version.letter == "A":
+    if version.before(0, 7):
         return found
-    if stored.updates or version.letter >= "E":
+    if stored.updates or version.since(0, 9, 6):
         found["updates"] = list(stored.updates)
     if version.has_tree and tree:
         found |= {"children": list(stored.children), "ancestors": list(stored.ancestors)}
         if stored.interrupted is not None:
             found["interrupted"] = stored.interrupted
-        if version.letter == "F" and stored.run_id:
+        if version.is_latest and stored.run_id:
             found |= {"generationId": stored.run_id, "materializedSeq": len(stored.updates)}
     return found
 
@@ -188,16 +188,16 @@ def conversation(version: Version, stored: Conversation) -> Document:
         "title": stored.title,
         "model": stored.model,
     }
-    if version.letter == "A":
+    if version.before(0, 7):
         return {**found, "searches": dict(stored.searches)}
     found |= {"preprompt": stored.preprompt, "shared": False}
     if version.has_tree:
         found["rootMessageId"] = stored.root
-    if version.letter in "CD":
+    if version.within((0, 8), (0, 9, 6)):
         found["assistant"] = None
-    if version.letter >= "E":
+    if version.since(0, 9, 6):
         found |= {"id": stored.id, "updatedAt": stored.updated, "modelId": stored.model}
-    if version.letter == "F":
+    if version.is_latest:
         found["deployedSpaces"] = UNDEFINED
     return found
 

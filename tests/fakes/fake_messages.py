@@ -39,10 +39,10 @@ class MessageRoutes(ConversationRoutes):
         if self.rate_limit and session.sent > self.rate_limit:
             raise Refusal(429, TOO_MANY)
         with self.changed:
-            if version.letter == "A":
+            if version.before(0, 7):
                 run, parameters, searched = self._of_2023(exchange, conversation)
                 files: list[bytes] = []
-            elif version.letter == "B":
+            elif version.number == (0, 7):
                 run, files, searched = self._flat(exchange, conversation)
                 parameters = {}
             else:
@@ -62,13 +62,13 @@ class MessageRoutes(ConversationRoutes):
             )
         )
         cookie = self.cookie(value)
-        if says.status and version.letter == "A":
+        if says.status and version.before(0, 7):
             run.over, run.pending = True, False
             wait = {"Retry-After": says.retry_after} if says.retry_after else {}
             document = {"error": f"scripted {says.status}", "error_type": "scripted"}
             exchange.json(document, says.status, {"Set-Cookie": cookie, **wait})
             return
-        kind = TgiStream if version.letter == "A" else LineStream
+        kind = TgiStream if version.before(0, 7) else LineStream
         kind(self, exchange, conversation, run, cookie).give(says)
 
     def stop_run(self, exchange: Exchange, value: str, conversation_id: str) -> None:
@@ -91,7 +91,7 @@ class MessageRoutes(ConversationRoutes):
             self.violate("an answer was stopped twice")
         if not version.stops:
             self.violate("a stop that has no effect in this version")
-        elif version.letter in "AB":
+        elif version.before(0, 8):
             # Another stop does not renew the mark, and one older than the prompt says nothing.
             if time.monotonic() - conversation.marked > MARK_OF_2023:
                 conversation.marked = time.monotonic()
@@ -99,7 +99,7 @@ class MessageRoutes(ConversationRoutes):
                     run.stopped.set()
         elif runs and run.stops == 1:
             run.stopped.set()
-        elif version.letter == "F":
+        elif version.is_latest:
             conversation.marked = time.monotonic()
         return runs or run.abandoned
 
@@ -260,15 +260,15 @@ class MessageRoutes(ConversationRoutes):
             if not isinstance(body.get(name, False), bool):
                 raise Refusal(500)
         run_id = body.get("generationId")
-        if version.letter == "F" and run_id is not None:
+        if version.is_latest and run_id is not None:
             if not (isinstance(run_id, str) and _UUID.fullmatch(run_id)):
                 raise Refusal(500)
             if run_id in conversation.runs:
                 self.violate("the id of a run was used twice")
-        if body.get("web_search") and version.letter >= "E":
+        if body.get("web_search") and version.since(0, 9, 6):
             self.violate("a web search was asked for that is ignored")
         run = self._grown(conversation, body, message_id, inputs)
-        if version.letter == "F":  # each run has an id and a log, whoever chooses it
+        if version.is_latest:  # each run has an id and a log, whoever chooses it
             run.answer.run_id = run_id or str(uuid.uuid4())
             conversation.runs[run.answer.run_id] = run
         hashes = [hashlib.sha256(content).hexdigest() for content in contents]
@@ -278,7 +278,7 @@ class MessageRoutes(ConversationRoutes):
                 {"type": "hash", "name": name, "value": value}
                 for name, value in zip(names, hashes, strict=True)
             ]
-        searches = bool(body.get("web_search")) and version.letter <= "D"
+        searches = bool(body.get("web_search")) and version.before(0, 9, 6)
         run.answer.sources = SOURCES if searches else []
         return run, contents, searches
 
@@ -287,7 +287,7 @@ class MessageRoutes(ConversationRoutes):
     ) -> Run:
         """What the message adds to the tree: it is there before the first byte of the answer."""
         version, about = self.version, conversation.get(message_id)
-        if body.get("resumeElicitationId") and version.letter == "F":
+        if body.get("resumeElicitationId") and version.is_latest:
             if about is None or about.role != "assistant":
                 raise Refusal(404, "Message not found")
             if conversation.elicitations.get(body["resumeElicitationId"]) is not False:
@@ -296,7 +296,7 @@ class MessageRoutes(ConversationRoutes):
             run.resolves, run.updates = body["resumeElicitationId"], list(about.updates)
             run.prefix = run.content = about.content
             return run
-        if body.get("is_continue") and version.letter <= "D":
+        if body.get("is_continue") and version.before(0, 9, 6):
             if about is not None and about.children:
                 raise Refusal(400, "Can only continue the last message")
             if about is None or about.role != "assistant":

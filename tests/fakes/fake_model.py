@@ -139,7 +139,7 @@ class Stream:
 
     def token_of(self, text: str) -> None:
         self.run.content += text
-        if self.version.letter == "F":  # stored as it comes; the others store it at the end
+        if self.version.is_latest:  # stored as it comes; the others store it at the end
             self.run.answer.content = self.run.content
         self.token(text)
 
@@ -152,7 +152,7 @@ class Stream:
             if self.run.stopped.is_set():
                 # v0.3 to v0.6 look for a stop when the model says its next token.
                 stopped = stopped or time.monotonic()
-                if self.version.letter != "A" or time.monotonic() - stopped > BITES:
+                if self.version.since(0, 7) or time.monotonic() - stopped > BITES:
                     return
             if self.gone:
                 if self.version.hanging_up_stops or not self.keeper.exists(self.conversation):
@@ -294,7 +294,7 @@ class LineStream(Stream):
 
     def give(self, says: Says) -> None:
         lines = "application/jsonl" if self.version.number >= (0, 9, 5) else "text/event-stream"
-        self.head("" if self.version.letter == "B" else lines)
+        self.head("" if self.version.number == (0, 7) else lines)
         if self.run.resolves:
             words = {"elicitationId": self.run.resolves, "action": "accept", "resolution": "user"}
             self.update({"type": "elicitation", "subtype": "resolved", **words})
@@ -316,7 +316,7 @@ class LineStream(Stream):
     def meet_mark(self, says: Says) -> None:
         """Since July 2026 the next message is aborted by a stop that found nothing to stop."""
         age = time.monotonic() - self.conversation.marked
-        if self.version.letter == "F" and age < MARK_OF_2026 and not self.run.stopped.is_set():
+        if self.version.is_latest and age < MARK_OF_2026 and not self.run.stopped.is_set():
             self.conversation.marked = -1e9
             self.run.stopped.set()
             if self.conversation.marked_late:
@@ -329,11 +329,11 @@ class LineStream(Stream):
         if not self.run.answer.sources:
             return
         sources = self.run.answer.sources
-        word = "messageType" if self.version.letter == "B" else "subtype"
+        word = "messageType" if self.version.number == (0, 7) else "subtype"
         self.update({"type": "webSearch", word: "update", "message": "Searching Google"})
         found = {"message": "sources", "sources": sources}
         self.update({"type": "webSearch", word: "sources", **found})
-        if self.version.letter != "B":
+        if self.version.number != (0, 7):
             self.update({"type": "webSearch", "subtype": "finished"})
 
     def late_title(self, says: Says) -> None:
@@ -357,9 +357,8 @@ class LineStream(Stream):
         elif says.end == "dies":
             self.die()
         elif says.end in ("error", "reset"):
-            words = {"D": "read ECONNRESET", "C": "read ECONNRESET", "B": "read ECONNRESET"}
-            reset = words.get(version.letter, "terminated")
-            if version.letter >= "E":  # it has tried again
+            reset = "terminated" if version.since(0, 9, 6) else "read ECONNRESET"
+            if version.since(0, 9, 6):  # it has tried again
                 for text in (*says.tokens, *says.rest):
                     self.token_of(text)
             self.fail("scripted mid-stream error" if says.end == "error" else reset, None)
@@ -382,9 +381,9 @@ class LineStream(Stream):
 
     def fail(self, message: str, status: int | None) -> None:
         self.run.status = "error"
-        code = {"statusCode": status} if status and self.version.letter >= "E" else {}
+        code = {"statusCode": status} if status and self.version.since(0, 9, 6) else {}
         self.update({"type": "status", "status": "error", "message": message, **code})
-        if self.version.letter == "B":
+        if self.version.number == (0, 7):
             # Without a token there is no answer to store; the user's message is there already.
             self.run.kept = self.run.pending = bool(self.run.content)
             self.finish(self.run.content or self.run.user.content, Says(title=""))
@@ -395,7 +394,7 @@ class LineStream(Stream):
 
     def finish(self, text: str, says: Says, *, interrupted: bool = False) -> None:
         run = self.run
-        if self.version.letter in "DF":
+        if self.version.ends_with_new_part:
             text = text.removeprefix(run.prefix)  # where an answer goes on: the new part
         if self.version.trims and not interrupted:
             text = text.rstrip()
@@ -405,14 +404,14 @@ class LineStream(Stream):
         update: Document = {"type": "finalAnswer", "text": text}
         if self.version.number >= (0, 9):
             update["interrupted"] = interrupted
-        self.update(update, log=self.version.letter < "F")
+        self.update(update, log=not self.version.is_latest)
         self.put(SPACES)
         if says.late_title:
             self.late_title(says)
         # What is stored is stored late: the text is not there yet at finalAnswer.
         if self.keeper.late and self.keeper.stopping.wait(self.keeper.late):
             raise Over("the server is being stopped")
-        if self.version.letter == "F":
+        if self.version.is_latest:
             run.updates.append(update)
             self.flush()
             run.log.append(update)
@@ -420,7 +419,7 @@ class LineStream(Stream):
             run.interrupted = interrupted
         run.status = "interrupted" if interrupted else "completed"
         if not interrupted and not says.tool:
-            run.content = run.prefix + text if self.version.letter in "DF" else text
+            run.content = run.prefix + text if self.version.ends_with_new_part else text
         self.close()
 
     def close(self, *, finished: bool = True) -> None:
@@ -428,7 +427,7 @@ class LineStream(Stream):
         if finished and self.version.says_finished:
             self.update({"type": "status", "status": "finished"})
         self.keeper.save(self.conversation, self.run)
-        if self.version.letter != "B":
+        if self.version.number != (0, 7):
             self.end()
         elif not self.gone:
             self.exchange.until_gone()  # it never ends

@@ -27,7 +27,6 @@ from fake_store import (
     Refusal,
     Run,
     Session,
-    Version,
     new_id,
     now,
 )
@@ -56,16 +55,13 @@ class Hook(Exception):
 
 @dataclass(frozen=True)
 class Route:
-    """What answers to a method and a path, in the generations of these letters.
-
-    ``there``: in which of their versions.
-    """
+    """What answers to a method and a path, from the version ``first`` on and ``before`` another."""
 
     method: str
     pattern: str
     handler: Callable[..., None]
-    letters: str = "ABCDEF"
-    there: Callable[[Version], bool] = lambda version: True
+    first: tuple[int, ...] = ()
+    before: tuple[int, ...] = (99,)
 
 
 class FakeServer(ScriptedServer):
@@ -100,7 +96,7 @@ class FakeServer(ScriptedServer):
         self.terms, self.login, self.api, self.base = terms, login, api, base
         self.origin, self.rate_limit, self.late = origin, rate_limit, late
         self.before = before
-        self.page_size = page_size or (30 if self.version.letter >= "E" else 300)
+        self.page_size = page_size or (30 if self.version.since(0, 9, 6) else 300)
         self.conversations: dict[str, Conversation] = {}
         self.sessions: dict[str, Session] = {}
         self.prompts: list[Prompt] = []  # what reached the model
@@ -151,7 +147,7 @@ class FakeServer(ScriptedServer):
         for role, content in turns:
             added = Message(role, content)
             last = conversation.add(added, last if self.version.has_tree else None)
-            if role == "assistant" and self.version.letter >= "C":
+            if role == "assistant" and self.version.since(0, 8):
                 last.updates = [{"type": "finalAnswer", "text": content, "interrupted": False}]
         return conversation
 
@@ -254,7 +250,7 @@ class FakeServer(ScriptedServer):
     def refused(self, refusal: Refusal) -> bytes:
         if refusal.message is not None:
             return json.dumps({"message": refusal.message}, separators=(",", ":")).encode()
-        if self.version.letter < "C":
+        if self.version.before(0, 8):
             return b'{"message":"Internal Error"}'
         error = {"message": "An error occurred", "errorId": str(uuid.uuid4())}
         return json.dumps(error).encode()
@@ -271,7 +267,7 @@ class FakeServer(ScriptedServer):
         headers: Document | None = None,
     ) -> None:
         given = dict(headers or {})
-        if not hook and (self.version.letter == "A" or exchange.request.method == "POST"):
+        if not hook and (self.version.before(0, 7) or exchange.request.method == "POST"):
             given["Set-Cookie"] = self.cookie(session)
         exchange.answer(status, body, kind, given)
 
@@ -316,7 +312,7 @@ class FakeServer(ScriptedServer):
             schemes = ("http", "https") if version.wants_origin else (scheme,)
             if found.netloc != f"127.0.0.1:{self.port}" or found.scheme not in schemes:
                 raise Hook(403, "Invalid referer for POST request")
-        if path.startswith("/api/") and version.letter in "CD" and not self.api:
+        if path.startswith("/api/") and version.within((0, 8), (0, 9, 6)) and not self.api:
             raise Hook(403, "API is disabled")
         changes = request.method not in ("GET", "HEAD", "OPTIONS")
         matters = self.terms and version.enforces_terms and not path.startswith("/settings")
@@ -326,12 +322,12 @@ class FakeServer(ScriptedServer):
     routes: tuple[Route, ...] = ()
 
     def _route(self, exchange: Exchange, value: str) -> None:
-        request, letter = exchange.request, self.version.letter
+        request = exchange.request
         path = request.path.removeprefix(self.base)
         allowed = []
         for route in self.routes if request.path.startswith(self.base + "/") else ():
             found = re.fullmatch(route.pattern, path)
-            if found is None or letter not in route.letters or not route.there(self.version):
+            if found is None or not self.version.within(route.first, route.before):
                 continue
             if route.method == request.method:
                 route.handler(self, exchange, value, *found.groups())
@@ -345,7 +341,7 @@ class FakeServer(ScriptedServer):
             self._nothing(exchange, value)
 
     def _nothing(self, exchange: Exchange, value: str) -> None:
-        status = 200 if self.version.letter == "D" else 404
+        status = 200 if self.version.within((0, 9, 2), (0, 9, 6)) else 404
         self.reply(exchange, value, HTML, "text/html", status=status)
 
     # What routes share
@@ -377,7 +373,7 @@ class FakeServer(ScriptedServer):
     def make(self, owner: str, model: str, preprompt: str) -> Conversation:
         with self.changed:
             title = f"Untitled {len(self.mine(owner)) + 1}"
-            title = title if self.version.letter == "A" else "New Chat"
+            title = title if self.version.before(0, 7) else "New Chat"
             conversation = Conversation(self.fresh_id(), owner, model, preprompt, title)
             if self.version.has_tree:
                 conversation.root = conversation.add(Message("system", preprompt), None).id
@@ -390,6 +386,6 @@ class FakeServer(ScriptedServer):
             session = self.sessions.get(value, Session())
             mine = self.mine(value)
             node = documents.layout(self.version, session, mine, login=bool(self.login))
-            if self.version.letter < "D":
+            if self.version.before(0, 9, 2):
                 return node, None
             return node, [documents.entry(self.version, each) for each in mine]

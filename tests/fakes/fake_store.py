@@ -36,24 +36,40 @@ class Version:
 
     name: str
     number: tuple[int, ...]
-    letter: str
     models: tuple[str, ...] = MODELS
+
+    def since(self, *number: int) -> bool:
+        """Whether it is that version or a later one."""
+        return self.number >= number
+
+    def before(self, *number: int) -> bool:
+        """Whether it is older than that version."""
+        return self.number < number
+
+    def within(self, first: tuple[int, ...], before: tuple[int, ...]) -> bool:
+        """Whether it is ``first`` or later, and older than ``before``."""
+        return first <= self.number < before
+
+    @property
+    def is_latest(self) -> bool:
+        """Whether it is the chat-ui since July 2026, whose runs outlive their connection."""
+        return self.number >= (0, 11)
 
     @property
     def has_tree(self) -> bool:
-        return self.letter >= "C"
+        return self.since(0, 8)
 
     @property
     def multipart(self) -> bool:
-        return self.letter >= "D"
+        return self.since(0, 9, 2)
 
     @property
     def has_pages(self) -> bool:
-        return self.letter <= "D"
+        return self.before(0, 9, 6)
 
     @property
     def enforces_terms(self) -> bool:
-        return self.letter <= "D"
+        return self.before(0, 9, 6)
 
     @property
     def wants_origin(self) -> bool:
@@ -67,7 +83,7 @@ class Version:
             return "parts"
         if self.number >= (0, 9):
             return "objects"
-        return "texts" if self.letter > "A" else ""
+        return "texts" if self.since(0, 7) else ""
 
     @property
     def opens_settings(self) -> bool:
@@ -75,13 +91,8 @@ class Version:
         return self.number >= (0, 9, 3)
 
     @property
-    def deletes_by_form(self) -> bool:
-        """Whether all conversations are deleted by a form, or else by DELETE."""
-        return self.number < (0, 9, 5)
-
-    @property
     def stops(self) -> bool:
-        return self.letter in "ABEF" or self.number >= (0, 9, 5)
+        return self.before(0, 8) or self.number >= (0, 9, 5)
 
     @property
     def hanging_up_stops(self) -> bool:
@@ -100,6 +111,11 @@ class Version:
         return self.number >= (0, 8, 4)
 
     @property
+    def ends_with_new_part(self) -> bool:
+        """Whether the final answer of one that was continued has the new part alone."""
+        return self.within((0, 9, 2), (0, 9, 6)) or self.is_latest
+
+    @property
     def says_finished(self) -> bool:
         return self.number >= (0, 10)
 
@@ -112,17 +128,17 @@ class Version:
 VERSIONS = {
     version.name: version
     for version in (
-        Version("0.3", (0, 3), "A"),
-        Version("0.4", (0, 4), "A"),
-        Version("0.6", (0, 6), "A"),
-        Version("0.7", (0, 7), "B"),
-        Version("0.8.4", (0, 8, 4), "C"),
-        Version("0.9.1", (0, 9, 1), "C"),
-        Version("0.9.4", (0, 9, 4), "D"),
-        Version("0.9.5", (0, 9, 5), "D"),
-        Version("0.9.6", (0, 9, 6), "E"),
-        Version("0.10.0", (0, 10, 0), "E"),
-        Version("head", (0, 11), "F"),
+        Version("0.3", (0, 3)),
+        Version("0.4", (0, 4)),
+        Version("0.6", (0, 6)),
+        Version("0.7", (0, 7)),
+        Version("0.8.4", (0, 8, 4)),
+        Version("0.9.1", (0, 9, 1)),
+        Version("0.9.4", (0, 9, 4)),
+        Version("0.9.5", (0, 9, 5)),
+        Version("0.9.6", (0, 9, 6)),
+        Version("0.10.0", (0, 10, 0)),
+        Version("head", (0, 11)),
     )
 }
 
@@ -239,14 +255,14 @@ def default_settings(version: Version) -> Document:
         "shareConversationsWithModelAuthors": True,
         "activeModel": version.models[0],
     }
-    if version.letter == "A":
+    if version.before(0, 7):
         return document | ({"customPrompts": {}} if version.number >= (0, 5) else {})
     document["customPrompts"] = {}
-    if version.letter in "BCD":
+    if version.within((0, 7), (0, 9, 6)):
         document["hideEmojiOnSidebar"] = False
-    if version.letter == "D":
+    if version.within((0, 9, 2), (0, 9, 6)):
         document |= {"tools": [], "disableStream": False, "directPaste": False}
-    if version.letter >= "E":
+    if version.since(0, 9, 6):
         document |= {"directPaste": False, "hidePromptExamples": {}, "multimodalOverrides": {}}
         document |= {"toolsOverrides": {}}
     if version.number == (0, 9, 6):
@@ -255,7 +271,7 @@ def default_settings(version: Version) -> Document:
         document |= {"streamingMode": "smooth", "hapticsEnabled": True}
         document |= {"customPromptsEnabled": {}, "providerOverrides": {}}
         document |= {"reasoningEffortOverrides": {}, "reasoningOverrides": {}}
-    if version.letter == "F":
+    if version.is_latest:
         document["artifactsOverrides"] = {}
     return document
 
@@ -270,13 +286,13 @@ def settings_of_json(version: Version, body: object) -> tuple[Document, bool]:
             if type(body[name]) is not type(otherwise):
                 raise Refusal(500)
             document[name] = body[name]
-    if version.letter == "B" and document["activeModel"] not in (*version.models, HIDDEN):
+    if version.number == (0, 7) and document["activeModel"] not in (*version.models, HIDDEN):
         raise Refusal(500)
     if "billingOrganization" in body and not isinstance(body["billingOrganization"], str):
         raise Refusal(500)
     if version.number >= (0, 10) and "billingOrganization" in body:
         document["billingOrganization"] = body["billingOrganization"]
-    word = "welcomeModalSeen" if version.letter >= "E" else "ethicsModalAccepted"
+    word = "welcomeModalSeen" if version.since(0, 9, 6) else "ethicsModalAccepted"
     accepted = body.get(word, False)
     if not isinstance(accepted, bool):
         raise Refusal(500)

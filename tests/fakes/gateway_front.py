@@ -16,8 +16,6 @@ from h2o_client.gateway import gateway
 from local_service import PATIENCE
 
 MODEL = "acme/large"
-TREES = "CDEF"
-"""The letters of the versions whose conversations are trees."""
 
 
 @contextmanager

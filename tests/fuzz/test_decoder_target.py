@@ -30,7 +30,7 @@ def test_the_fuzz_target_takes_what_it_is_given(data: bytes, target: int) -> Non
         check(bytes([target, cut]) + data)
 
 
-def test_every_document_of_every_generation_is_fuzzed() -> None:
+def test_every_document_of_every_era_is_fuzzed() -> None:
     assert len(ENDPOINTS) > 30
     for place in range(len(ENDPOINTS)):
         check(bytes([5, place]) + b'{"conversationId":"x"}')

@@ -1,4 +1,4 @@
-"""Which conversation a prompt goes into, at a chat-ui of every generation."""
+"""Which conversation a prompt goes into, at a chat-ui of every era."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from fake_checks import every_generation, letter
+from fake_checks import every_era
 from fake_model import Prompt, Says
+from fake_store import VERSIONS
 from gateway_front import (
     MODEL,
-    TREES,
     asking,
     assistant,
     complete,
@@ -32,7 +32,7 @@ def sent(fake: Any) -> list[str]:
     return [prompt.last for prompt in fake.prompts]
 
 
-@every_generation
+@every_era
 @pytest.mark.parametrize("stream", [False, True])
 def test_ten_turns_send_each_new_text_once_and_the_model_sees_real_turns(
     version: str, stream: bool
@@ -51,7 +51,7 @@ def test_ten_turns_send_each_new_text_once_and_the_model_sees_real_turns(
         assert [turn for turn in fake.prompts[-1].turns if turn[0] != "system"] == said
 
 
-@every_generation
+@every_era
 def test_a_system_prompt_is_said_once_and_another_one_is_another_conversation(version: str) -> None:
     with fronted(version, echoes) as (fake, client):
         first = complete(client, SYSTEM, user("one"))
@@ -65,7 +65,7 @@ def test_a_system_prompt_is_said_once_and_another_one_is_another_conversation(ve
         assert "Be long" in str(fake.prompts[2].turns)
 
 
-@every_generation
+@every_era
 def test_a_history_that_is_not_known_becomes_one_prompt_and_goes_on_from_there(
     version: str,
 ) -> None:
@@ -77,7 +77,7 @@ def test_a_history_that_is_not_known_becomes_one_prompt_and_goes_on_from_there(
         assert sent(fake)[1] == "four"
 
 
-@every_generation
+@every_era
 @pytest.mark.parametrize("edited", ["other", "two"], ids=["edit", "retry"])
 def test_a_branch_is_right_and_sends_only_its_own_text_where_there_are_trees(
     version: str, edited: str
@@ -86,7 +86,7 @@ def test_a_branch_is_right_and_sends_only_its_own_text_where_there_are_trees(
         first = (user("one"), assistant(text_of(complete(client, user("one")))))
         second = (user("two"), assistant(text_of(complete(client, *first, user("two")))))
         branch = (user(edited), assistant(text_of(complete(client, *first, user(edited)))))
-        if letter(version) in TREES:
+        if VERSIONS[version].has_tree:
             said = [turn for turn in fake.prompts[-1].turns if turn[0] != "system"]
             assert said == [("user", "one"), ("assistant", "You said one"), ("user", edited)]
         # Both branches go on, each with its own history.
@@ -99,7 +99,7 @@ def test_a_branch_is_right_and_sends_only_its_own_text_where_there_are_trees(
                 assert ({"two", "other"} - {turns[0]["content"]}).pop() not in seen
 
 
-@every_generation
+@every_era
 def test_another_first_message_is_another_conversation(version: str) -> None:
     with fronted(version, echoes) as (fake, client):
         one, two = complete(client, user("one")), complete(client, user("two"))
@@ -107,7 +107,7 @@ def test_another_first_message_is_another_conversation(version: str) -> None:
         assert sent(fake) == ["one", "two"]
 
 
-@every_generation
+@every_era
 def test_several_messages_of_a_user_are_one_prompt(version: str) -> None:
     with fronted(version, echoes) as (fake, client):
         turns = (user("one"), user("two"))
@@ -116,7 +116,7 @@ def test_several_messages_of_a_user_are_one_prompt(version: str) -> None:
         assert sent(fake) == ["one\n\ntwo", "three\n\nfour"]
 
 
-@every_generation
+@every_era
 def test_a_last_message_of_the_assistant_is_gone_on_from(version: str) -> None:
     with fronted(version, echoes) as (fake, client):
         begun = (user("Count"), assistant("One, two,"))
@@ -126,7 +126,7 @@ def test_a_last_message_of_the_assistant_is_gone_on_from(version: str) -> None:
         assert sent(fake)[1] == "More"
 
 
-@every_generation
+@every_era
 def test_side_requests_of_interfaces_leave_nothing_and_disturb_nothing(version: str) -> None:
     tasks = (
         "### Task:\nGenerate a concise, 3-5 word title with an emoji summarizing the chat history.",
@@ -146,7 +146,7 @@ def test_side_requests_of_interfaces_leave_nothing_and_disturb_nothing(version: 
         assert set(fake.conversations) == kept
 
 
-@every_generation
+@every_era
 def test_a_conversation_can_be_named_by_its_id(version: str) -> None:
     with fronted(version, echoes) as (fake, client):
         first = complete(client, user("one"))
@@ -169,7 +169,7 @@ def test_an_unknown_id_is_404_and_one_without_a_new_message_400() -> None:
         assert complete(client, user("one"), assistant("two"), headers=known).status_code == 400
 
 
-@every_generation
+@every_era
 def test_two_requests_with_one_history_do_not_meet_in_one_conversation(version: str) -> None:
     started = threading.Barrier(3)
 
@@ -189,7 +189,7 @@ def test_two_requests_with_one_history_do_not_meet_in_one_conversation(version: 
         assert len({each.result().headers["x-conversation-id"] for each in asked}) == 2
 
 
-@every_generation
+@every_era
 def test_a_conversation_that_was_deleted_elsewhere_is_no_failure(version: str) -> None:
     with fronted(version, echoes) as (fake, client):
         answer = text_of(complete(client, user("one")))
@@ -198,7 +198,7 @@ def test_a_conversation_that_was_deleted_elsewhere_is_no_failure(version: str) -
         assert sent(fake)[-1].startswith("User: one\nAssistant: You said one\nUser: two")
 
 
-@every_generation
+@every_era
 def test_a_failed_turn_is_found_again_only_where_there_are_trees(version: str) -> None:
     def says(prompt: Prompt) -> Says:
         fails = "fail" in prompt.last and len(fake.prompts) < 3

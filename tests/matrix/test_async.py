@@ -1,4 +1,4 @@
-"""The async face against every generation of server, on asyncio, uvloop and trio."""
+"""The async face against every era of chat-ui, on asyncio, uvloop and trio."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from fake_chatui import FakeChatUi
-from fake_checks import MESSAGE, check, every_generation, stops
+from fake_checks import MESSAGE, check, every_era, stops
 from fake_model import Says
 from h2o_client import AsyncH2oSession, Elicitation, GenerationError, UnsupportedError
 from local_service import PATIENCE
@@ -39,7 +39,7 @@ async def talking(version: str, *says: Says) -> AsyncIterator[tuple[FakeChatUi, 
         check(fake)
 
 
-@every_generation
+@every_era
 async def test_an_answer_comes_and_its_conversation_goes(version: str) -> None:
     async with talking(version) as (fake, client):
         assert [token async for token in client.stream("Hi")] == ["Hello", " there"]
@@ -48,7 +48,7 @@ async def test_an_answer_comes_and_its_conversation_goes(version: str) -> None:
         assert fake.stops == []
 
 
-@every_generation
+@every_era
 async def test_turns_know_each_other_and_have_ids(version: str) -> None:
     async with talking(version) as (fake, client), client.conversation(system="Be brief") as chat:
         first = await chat.chat("one")
@@ -61,7 +61,7 @@ async def test_turns_know_each_other_and_have_ids(version: str) -> None:
         ]
 
 
-@every_generation
+@every_era
 async def test_a_cancelled_answer_is_stopped_where_that_works_and_deleted(version: str) -> None:
     async with talking(version, Says(("a",), holds=True)) as (fake, client):
         with anyio.move_on_after(PATIENCE) as scope:
@@ -73,7 +73,7 @@ async def test_a_cancelled_answer_is_stopped_where_that_works_and_deleted(versio
         assert fake.count("POST", MESSAGE) == 1
 
 
-@every_generation
+@every_era
 async def test_stop_ends_the_answer_with_what_came(version: str) -> None:
     async with talking(version, Says(("a",), holds=True)) as (fake, client):
         async with client.stream("Hi") as reply:
@@ -84,7 +84,7 @@ async def test_stop_ends_the_answer_with_what_came(version: str) -> None:
         assert len(fake.stops) == int(stops(version))
 
 
-@every_generation
+@every_era
 async def test_a_failing_model_is_an_error_with_all_that_came(version: str) -> None:
     async with talking(version, Says(("a", "b"), end="error")) as (_, client):
         with pytest.raises(GenerationError) as raised:
@@ -103,7 +103,7 @@ async def test_what_a_tool_asks_is_answered_and_the_answer_goes_on() -> None:
         assert (await reply.read()).text.endswith("Done.")
 
 
-async def test_what_a_generation_cannot_do_is_said_by_name() -> None:
+async def test_what_an_era_cannot_do_is_said_by_name() -> None:
     async with talking("0.10.0") as (_, client):
         with pytest.raises(UnsupportedError, match="web search"):
             await client.chat("Hi", web_search=True)

@@ -1,4 +1,4 @@
-"""Every generation of server: what goes wrong, as which error, with what came of it, sent once."""
+"""Every era of chat-ui: what goes wrong, as which error, with what came of it, sent once."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from fake_chatui import FakeChatUi
 from fake_checks import (
     MESSAGE,
     check,
-    every_generation,
+    every_era,
     every_version,
-    letter,
+    of,
     spoken,
     stops,
     talking,
@@ -22,6 +22,7 @@ from fake_checks import (
 )
 from fake_model import Says
 from fake_server import Login
+from fake_store import VERSIONS
 from h2o_client import (
     AuthenticationError,
     ConfigurationError,
@@ -54,18 +55,18 @@ def failing(client: H2oSession, kind: type[H2oError] = H2oError) -> H2oError:
 
 
 @pytest.mark.parametrize("status", [401, 422, 429, 500, 503])
-@every_generation
+@every_era
 def test_a_model_server_that_refuses(version: str, status: int) -> None:
     with talking(version, answer=[Says(status=status)]) as (server, client):
         error = failing(client)
-        if letter(version) == "A":
+        if VERSIONS[version].before(0, 7):
             assert type(error) is CLASSES.get(status, StatusError)
             assert isinstance(error, StatusError)
             assert (error.status, error.origin, error.error_type) == (status, "model", "scripted")
         else:
             assert type(error) is GenerationError
             assert str(status) in error.said
-            assert error.status == (status if letter(version) in "EF" else None)
+            assert error.status == (status if VERSIONS[version].since(0, 9, 6) else None)
         assert error.partial == ""
         assert server.count("POST", MESSAGE) == 1
 
@@ -82,7 +83,7 @@ def test_a_model_that_fails_in_mid_stream(version: str) -> None:
 @every_version
 def test_a_model_server_that_resets_its_connection(version: str) -> None:
     with talking(version, answer=[Says(("One", " two"), end="reset")]) as (_, client):
-        if letter(version) == "A":
+        if VERSIONS[version].before(0, 7):
             error = failing(client, IncompleteAnswerError)
             assert error.partial == "One two"
         else:
@@ -99,7 +100,7 @@ def test_a_model_server_that_ends_too_early(version: str) -> None:
             assert failing(client, IncompleteAnswerError).partial == "One two"
 
 
-@every_generation
+@every_era
 def test_a_conversation_goes_on_after_a_failure(
     version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,7 +114,7 @@ def test_a_conversation_goes_on_after_a_failure(
         assert server.prompts[1].turns[-1] == ("user", "second")
 
 
-@versions("BCDEF")
+@versions((0, 7))
 def test_an_answer_that_failed_without_a_word_is_not_waited_for(version: str) -> None:
     says = [Says((), end="error"), Says(("two",)), Says((), end="reset"), Says(("four",))]
     with talking(version, answer=says) as (server, client), client.conversation() as chat:
@@ -127,7 +128,7 @@ def test_an_answer_that_failed_without_a_word_is_not_waited_for(version: str) ->
             assert len(server.requests) - before <= 4
 
 
-@versions("A")
+@versions(before=(0, 7))
 def test_a_model_server_that_says_when_to_come_back_is_asked_again(version: str) -> None:
     says = [Says(status=503, retry_after="0"), Says(("Hi",))]
     with talking(version, answer=says) as (server, client):
@@ -135,7 +136,7 @@ def test_a_model_server_that_says_when_to_come_back_is_asked_again(version: str)
         assert len(server.prompts) == 2
 
 
-@every_generation
+@every_era
 def test_the_servers_own_limit_is_not_run_against(version: str) -> None:
     with talking(version, rate_limit=1) as (server, client):
         client.chat("Hello")
@@ -146,24 +147,24 @@ def test_the_servers_own_limit_is_not_run_against(version: str) -> None:
         assert server.count("POST", MESSAGE) == 2
 
 
-@every_generation
+@every_era
 def test_terms_that_may_not_be_accepted(version: str) -> None:
     with talking(version, terms=True, client={"accept_terms": False}) as (server, client):
-        if letter(version) in "EF":
+        if VERSIONS[version].since(0, 9, 6):
             client.chat("Hello")  # nobody enforces them
         else:
             failing(client, TermsNotAcceptedError)
         assert not any(each.accepted for each in server.sessions.values())
 
 
-@every_generation
+@every_era
 def test_terms_are_accepted_before_anything_is_said(version: str) -> None:
     with talking(version, terms=True) as (server, client):
         client.chat("Hello")
         assert all(each.accepted for each in server.sessions.values())
 
 
-@every_generation
+@every_era
 def test_a_model_that_is_not_served(version: str) -> None:
     with talking(version) as (server, client):
         with pytest.raises(ModelUnavailableError, match="acme/large"):
@@ -171,7 +172,7 @@ def test_a_model_that_is_not_served(version: str) -> None:
         assert server.prompts == []
 
 
-@every_generation
+@every_era
 def test_a_conversation_that_does_not_exist(version: str) -> None:
     with talking(version) as (_, client):
         chat = client.conversation("0" * 24)
@@ -183,7 +184,7 @@ def test_a_conversation_that_does_not_exist(version: str) -> None:
                 change()
 
 
-@every_generation
+@every_era
 def test_a_conversation_of_somebody_else_is_not_found(version: str) -> None:
     with FakeChatUi(version) as server:
         theirs = server.seed(server.browser(), "kept", ("user", "a"), ("assistant", "b"))
@@ -196,7 +197,7 @@ def test_a_conversation_of_somebody_else_is_not_found(version: str) -> None:
 
 
 @pytest.mark.parametrize("login", ["401", "302", "redirect"])
-@every_generation
+@every_era
 def test_a_login_wall(version: str, login: Login) -> None:
     with talking(version, login=login) as (server, client):
         error = failing(client, AuthenticationError)
@@ -214,7 +215,7 @@ def test_behind_a_login_nobody_gets_an_empty_list(version: str, cookies: str | N
             lambda client: list(client.conversations()),
             lambda client: client.delete_conversations(),
         ]
-        if letter(version) == "F":
+        if VERSIONS[version].is_latest:
             calls.append(lambda client: client.running())
         if cookies is not None:
             calls.append(lambda client: client.settings())
@@ -235,7 +236,7 @@ def test_behind_a_login_what_is_open_is_told(version: str) -> None:
         assert server.count("POST") == 0
 
 
-@every_generation
+@every_era
 def test_a_user_without_conversations_has_an_empty_list(version: str) -> None:
     with FakeChatUi(version, login="401") as server:
         client = H2oSession(server.url, cookies=server.browser())
@@ -246,7 +247,7 @@ def test_a_user_without_conversations_has_an_empty_list(version: str) -> None:
 
 
 @pytest.mark.parametrize("login", ["401", "302", "redirect"])
-@every_generation
+@every_era
 def test_a_browsers_cookie_opens_the_login_wall(version: str, login: Login) -> None:
     with FakeChatUi(version, login=login) as server:
         with H2oSession(server.url, cookies=server.browser()) as client:
@@ -274,14 +275,14 @@ def stands_before(words: str) -> Callable[[Exchange], bool]:
     return before
 
 
-@every_generation
+@every_era
 def test_a_page_of_another_kind_is_no_server(version: str) -> None:
     with talking(version, before=stands_before("")) as (_, client):
         assert "chat-ui" in str(failing(client, ConfigurationError))
 
 
 @pytest.mark.parametrize("words", ["POST /settings", "POST /conversation"])
-@every_generation
+@every_era
 def test_a_page_in_place_of_an_answer_is_no_success(version: str, words: str) -> None:
     with talking(version, before=stands_before(words)) as (server, client):
         error = failing(client)
@@ -289,7 +290,7 @@ def test_a_page_in_place_of_an_answer_is_no_success(version: str, words: str) ->
         assert server.prompts == []
 
 
-@every_generation
+@every_era
 def test_a_page_in_place_of_a_stream_is_no_answer(version: str) -> None:
     def before(exchange: Exchange) -> bool:
         if exchange.request.method != "POST" or not MESSAGE.fullmatch(exchange.request.path):
@@ -305,7 +306,7 @@ def test_a_page_in_place_of_a_stream_is_no_answer(version: str) -> None:
 BREAKS = Says(("One", " two"), breaks=True, rest=(" three",))
 
 
-@versions("ABCDE")
+@versions(before=(0, 11))
 def test_a_connection_that_breaks_in_mid_answer(version: str) -> None:
     with talking(version, answer=[BREAKS]) as (server, client):
         with pytest.raises(TransportError) as caught:
@@ -315,7 +316,7 @@ def test_a_connection_that_breaks_in_mid_answer(version: str) -> None:
         assert server.count("POST", MESSAGE) == 1
 
 
-@versions("ABCDE")
+@versions(before=(0, 11))
 def test_what_the_server_keeps_of_an_answer_that_broke_is_on_the_error(
     version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,7 +334,7 @@ def test_what_the_server_keeps_of_an_answer_that_broke_is_on_the_error(
 
 
 # Of those that can be stopped, all that do not stop by themselves when their reader hangs up.
-@versions("AEF")
+@pytest.mark.parametrize("version", [*of(before=(0, 7)), *of((0, 9, 6))])
 def test_the_next_message_in_a_conversation_that_is_kept_stops_what_was_left_at_work(
     version: str,
 ) -> None:
@@ -398,7 +399,7 @@ def test_a_server_version_that_is_wrong_is_named(said: str, version: str) -> Non
         assert server.prompts == []
 
 
-@versions("A")
+@versions(before=(0, 7))
 def test_a_model_server_that_is_down_is_named(version: str) -> None:
     before = refuses("POST /conversation/[^/]+", 500, "Internal Error")
     with FakeChatUi(version, before=before) as server, H2oSession(server.url) as client:
@@ -420,7 +421,7 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("limit", LIMITS)
-@every_generation
+@every_era
 def test_a_limit_that_no_waiting_lifts_is_no_rate(version: str, limit: str) -> None:
     path = "/conversation" if limit == "conversations" else "/conversation/[^/]+"
     before = refuses(f"POST {path}", 429, LIMITS[limit])
@@ -432,7 +433,7 @@ def test_a_limit_that_no_waiting_lifts_is_no_rate(version: str, limit: str) -> N
         assert server.count("POST", re.compile(path)) == 1
 
 
-@every_generation
+@every_era
 def test_a_conversation_whose_model_was_withdrawn(version: str) -> None:
     before = refuses("POST /conversation/[^/]+", 410, "Model not available anymore")
     with FakeChatUi(version, before=before) as server:
@@ -443,7 +444,7 @@ def test_a_conversation_whose_model_was_withdrawn(version: str) -> None:
 
 
 @pytest.mark.parametrize("which", ["first_token", "idle"])
-@every_generation
+@every_era
 def test_silence_is_bounded_whatever_keeps_the_connection_alive(version: str, which: str) -> None:
     tokens = ("One", " two") if which == "idle" else ()
     says = Says(tokens, holds=True, rest=(" three",))

@@ -1,4 +1,4 @@
-"""Every generation of server: asking, in conversations and without, stopped and left in the middle.
+"""Every era of chat-ui: asking, in conversations and without, stopped and left in the middle.
 
 Each claim holds on all of chat-ui v0.3 to the newest, or raises `UnsupportedError`.
 """
@@ -16,15 +16,15 @@ from fake_checks import (
     ALL,
     PNG,
     SIX,
-    every_generation,
+    every_era,
     every_version,
-    letter,
     of,
     stops,
     talking,
     versions,
 )
 from fake_model import Says
+from fake_store import VERSIONS
 from h2o_client import H2oSession, IncompleteAnswerError, UnsupportedError
 from h2o_client.wire.events import Elicitation
 from local_service import PATIENCE
@@ -51,16 +51,16 @@ def test_a_stream_gives_every_token_of_the_model(version: str) -> None:
         assert server.prompts[0].turns == turns("Hello")
 
 
-@every_generation
+@every_era
 def test_an_answer_has_the_text_the_model_and_the_title(version: str) -> None:
     with talking(version) as (_, client):
         answer = client.chat("Hello there")
         assert answer.text == "1 turns, the last: Hello there"
         assert answer.model == "acme/large"
-        assert answer.title == (None if letter(version) == "A" else "A title")
+        assert answer.title == (None if VERSIONS[version].before(0, 7) else "A title")
 
 
-@versions("BCDEF")
+@versions((0, 7))
 def test_a_title_that_comes_behind_the_answer_is_not_lost(version: str) -> None:
     with talking(version, answer=[Says(("Hi",), late_title=True)]) as (_, client):
         assert client.chat("Hello").title == "A title"
@@ -72,7 +72,7 @@ def test_a_tokens_blanks_at_the_end_do_not_break_an_answer(version: str) -> None
         assert client.chat("Hello").text.rstrip() == "Hi  there"
 
 
-@every_generation
+@every_era
 def test_many_turns_build_on_one_another(version: str) -> None:
     with talking(version, late=0.05) as (server, client):
         with client.conversation() as chat:
@@ -83,17 +83,17 @@ def test_many_turns_build_on_one_another(version: str) -> None:
         assert list(server.taken.values()) == [3]
 
 
-@every_generation
+@every_era
 def test_a_system_prompt_reaches_the_model(version: str) -> None:
     with talking(version) as (server, client):
         client.chat("Hello", system="Be brief")
-        if letter(version) == "A":
+        if VERSIONS[version].before(0, 7):
             assert server.prompts[0].turns == turns("System: Be brief\nUser: Hello\nAssistant:")
         else:
             assert server.prompts[0].turns == (("system", "Be brief"), ("user", "Hello"))
 
 
-@every_generation
+@every_era
 def test_a_system_prompt_is_said_once_in_a_conversation(version: str) -> None:
     with talking(version) as (server, client):
         with client.conversation(system="Be brief") as chat:
@@ -103,7 +103,7 @@ def test_a_system_prompt_is_said_once_in_a_conversation(version: str) -> None:
         assert sum("Be brief" in content for content in said) == 1
 
 
-@every_generation
+@every_era
 def test_a_retry_gives_another_answer_to_the_last_prompt(version: str) -> None:
     with talking(version) as (server, client):
         with client.conversation() as chat:
@@ -113,8 +113,8 @@ def test_a_retry_gives_another_answer_to_the_last_prompt(version: str) -> None:
             stored = chat.messages()
         assert server.prompts[2].turns == turns("one", first, "two")
         answers = [each for each in stored if each.role == "assistant"]
-        assert len(answers) == (2 if letter(version) in "AB" else 3)
-        if letter(version) not in "AB":
+        assert len(answers) == (2 if VERSIONS[version].before(0, 8) else 3)
+        if VERSIONS[version].since(0, 8):
             assert answers[1].parent == answers[2].parent
 
 
@@ -134,11 +134,13 @@ def test_a_retry_of_an_earlier_message(version: str, by: str) -> None:
             stored = chat.messages()
         assert server.prompts[3].turns == turns("one", first, "two")
         contents = [each.content for each in stored if each.role == "user"]
-        assert contents == (["one", "two"] if letter(version) in "AB" else ["one", "two", "three"])
+        assert contents == (
+            ["one", "two"] if VERSIONS[version].before(0, 8) else ["one", "two", "three"]
+        )
         assert reply.message_id == stored[-1].id
 
 
-@every_generation
+@every_era
 def test_an_edit_puts_another_prompt_in_an_earlier_ones_place(version: str) -> None:
     with talking(version) as (server, client):
         with client.conversation() as chat:
@@ -167,7 +169,7 @@ def test_an_answer_goes_on_where_servers_can_do_that(version: str) -> None:
                 chat.chat("count")
         else:
             chat.chat("count")
-        if letter(version) in "CD":
+        if VERSIONS[version].within((0, 8), (0, 9, 6)):
             new = chat.continue_().read().text
             assert new in (" three", "One two three")
             assert chat.messages()[-1].content == "One two three"
@@ -286,7 +288,7 @@ def test_a_second_stop_that_the_server_ignores_still_ends_the_reply(version: str
         assert len(server.stops) == 2
 
 
-@every_generation
+@every_era
 def test_conversations_side_by_side_do_not_mix(version: str) -> None:
     answers = {"a": HOLDS, "b": Says(("B",))}
     with talking(version, answer=lambda prompt: answers[prompt.last]) as (server, client):
@@ -297,7 +299,7 @@ def test_conversations_side_by_side_do_not_mix(version: str) -> None:
         assert "".join(first) == " two three four"
 
 
-@every_generation
+@every_era
 def test_several_messages_become_one_prompt(version: str) -> None:
     messages = [
         {"role": "user", "content": "Hi"},
@@ -314,7 +316,7 @@ def test_several_messages_become_one_prompt(version: str) -> None:
 @every_version
 def test_sampling_reaches_the_model_or_a_warning_says_that_it_does_not(version: str) -> None:
     with talking(version) as (server, client):
-        if letter(version) == "A":
+        if VERSIONS[version].before(0, 7):
             client.chat("Hello", temperature=0.9, seed=7)
             parameters = server.prompts[0].parameters
             assert (parameters["temperature"], parameters["seed"]) == (0.9, 7)
@@ -328,7 +330,7 @@ def test_sampling_reaches_the_model_or_a_warning_says_that_it_does_not(version: 
 @every_version
 def test_a_files_content_reaches_the_model(version: str) -> None:
     with talking(version) as (server, client):
-        if letter(version) == "A":
+        if VERSIONS[version].before(0, 7):
             with pytest.raises(UnsupportedError):
                 client.chat("look", files=[PNG])
         else:
@@ -339,7 +341,7 @@ def test_a_files_content_reaches_the_model(version: str) -> None:
 @every_version
 def test_a_file_that_is_no_image_is_sent_where_it_is_taken(version: str) -> None:
     with talking(version) as (server, client):
-        if version in (*of("AB"), "0.8.4"):
+        if version in (*of(before=(0, 8)), "0.8.4"):
             with pytest.raises(UnsupportedError, match="files"):
                 client.chat("read", files=[b"some text"])
             assert server.prompts == []
@@ -366,7 +368,7 @@ def test_the_shape_of_files_is_known_from_the_page_or_from_the_caller(version: s
 @every_version
 def test_a_web_search_gives_its_sources(version: str) -> None:
     with talking(version) as (server, client), client.conversation() as chat:
-        if letter(version) in "EF":
+        if VERSIONS[version].since(0, 9, 6):
             with pytest.raises(UnsupportedError):
                 chat.chat("news", web_search=True)
         else:
@@ -376,7 +378,7 @@ def test_a_web_search_gives_its_sources(version: str) -> None:
             assert chat.messages()[-1].sources == ("https://a.example/1",)
 
 
-@versions("F")
+@versions((0, 11))
 def test_a_tool_that_asks_the_user_is_answered_and_the_answer_goes_on(version: str) -> None:
     says = [Says(("Let me look.",), asks=True), Says(("Done", "."))]
     with talking(version, answer=says) as (server, client):

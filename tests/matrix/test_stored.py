@@ -1,4 +1,4 @@
-"""Every generation of server: conversations listed, read, renamed, shared, voted on and deleted."""
+"""Every era of chat-ui: conversations listed, read, renamed, shared, voted on and deleted."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import threading
 import pytest
 
 from fake_chatui import FakeChatUi
-from fake_checks import MESSAGE, PNG, check, every_generation, every_version, letter, talking
+from fake_checks import MESSAGE, PNG, check, every_era, every_version, talking
 from fake_model import Says
+from fake_store import VERSIONS
 from h2o_client import Conversation, H2oSession, NotFoundError, UnsupportedError
 from local_service import PATIENCE
 from scripted import Exchange
 
 
-@every_generation
+@every_era
 def test_the_list_comes_page_by_page_as_it_is_taken(version: str) -> None:
     with FakeChatUi(version, page_size=30) as server:
         cookie = server.browser()
@@ -24,13 +25,13 @@ def test_the_list_comes_page_by_page_as_it_is_taken(version: str) -> None:
             before = len(server.requests)
             assert next(listed).title == "t64"
             asked = [each for each in server.paths() if "conversations" in each]
-            assert len(asked) == (0 if letter(version) in "AB" else 1)
+            assert len(asked) == (0 if VERSIONS[version].before(0, 8) else 1)
             assert before == 0  # nothing before the first is taken
             assert [each.title for each in listed] == titles[-2::-1]
         assert len(server.conversations) == 65
 
 
-@every_generation
+@every_era
 def test_a_list_may_be_deleted_while_it_is_taken(version: str) -> None:
     with FakeChatUi(version, page_size=30) as server:
         cookie = server.browser()
@@ -42,7 +43,7 @@ def test_a_list_may_be_deleted_while_it_is_taken(version: str) -> None:
         check(server)
 
 
-@every_generation
+@every_era
 def test_an_empty_list_is_empty(version: str) -> None:
     with talking(version) as (_, client):
         assert list(client.conversations()) == []
@@ -55,14 +56,16 @@ def test_what_is_stored_is_read_with_ids_roles_times_and_the_tree(version: str) 
             answer = chat.chat("one")
             stored = chat.messages()
         roles = (
-            ["user", "assistant"] if letter(version) in "AB" else ["system", "user", "assistant"]
+            ["user", "assistant"]
+            if VERSIONS[version].before(0, 8)
+            else ["system", "user", "assistant"]
         )
         assert [each.role for each in stored] == roles
         assert stored[-1].content == answer.text
         assert stored[-1].id == answer.message_id
         assert len({each.id for each in stored}) == len(stored)
         assert all(each.created_at is not None for each in stored)
-        if letter(version) not in "AB":
+        if VERSIONS[version].since(0, 8):
             assert [each.parent for each in stored] == [None, stored[0].id, stored[1].id]
             assert stored[1].children == (stored[2].id,)
 
@@ -70,13 +73,13 @@ def test_what_is_stored_is_read_with_ids_roles_times_and_the_tree(version: str) 
 @every_version
 def test_the_files_of_a_message_are_read(version: str) -> None:
     with talking(version) as (_, client), client.conversation() as chat:
-        if letter(version) != "A":
+        if VERSIONS[version].since(0, 7):
             chat.chat("look", files=[PNG])
             asked = next(each for each in chat.messages() if each.role == "user")
             assert len(asked.files) == 1
 
 
-@every_generation
+@every_era
 def test_a_conversation_of_before_is_gone_on_with(version: str) -> None:
     with FakeChatUi(version) as server:
         cookie = server.browser(shareConversationsWithModelAuthors=False)
@@ -92,7 +95,7 @@ def test_a_conversation_of_before_is_gone_on_with(version: str) -> None:
         assert kept.id in server.conversations
 
 
-@every_generation
+@every_era
 def test_a_title_can_be_given(version: str) -> None:
     with talking(version) as (server, client), client.conversation() as chat:
         chat.chat("one")
@@ -106,7 +109,7 @@ def test_a_title_can_be_given(version: str) -> None:
 def test_a_title_is_made_on_demand_by_the_oldest_servers(version: str) -> None:
     with talking(version) as (_, client), client.conversation() as chat:
         chat.chat("one")
-        if letter(version) == "A":
+        if VERSIONS[version].before(0, 7):
             assert chat.summarize() == "A summary"
         else:
             with pytest.raises(UnsupportedError):
@@ -115,7 +118,7 @@ def test_a_title_is_made_on_demand_by_the_oldest_servers(version: str) -> None:
 
 
 @pytest.mark.parametrize("base", ["", "/chat"])
-@every_generation
+@every_era
 def test_a_shared_conversation_has_a_whole_url(version: str, base: str) -> None:
     with talking(version, base=base) as (server, client), client.conversation() as chat:
         chat.chat("one")
@@ -123,11 +126,11 @@ def test_a_shared_conversation_has_a_whole_url(version: str, base: str) -> None:
         assert chat.share() == f"{server.url}/r/{stored.share}"
 
 
-@every_generation
+@every_era
 def test_a_vote_is_stored_where_there_are_votes(version: str) -> None:
     with talking(version) as (server, client), client.conversation() as chat:
         answer = chat.chat("one")
-        if letter(version) in "EF":
+        if VERSIONS[version].since(0, 9, 6):
             with pytest.raises(UnsupportedError):
                 chat.vote(1)
         else:
@@ -139,7 +142,7 @@ def test_a_vote_is_stored_where_there_are_votes(version: str) -> None:
             assert list(stored.votes.values()) == [-1]
 
 
-@every_generation
+@every_era
 def test_a_conversation_is_deleted_once(version: str) -> None:
     with talking(version) as (server, client):
         chat = client.conversation()
@@ -178,7 +181,7 @@ def test_all_conversations_of_a_user_are_deleted(version: str, base: str) -> Non
         check(server)
 
 
-@every_generation
+@every_era
 def test_kept_conversations_stay(version: str) -> None:
     with FakeChatUi(version) as server:
         with H2oSession(server.url) as client:

@@ -164,7 +164,7 @@ def test_a_reply_that_has_ended_is_shown_as_it_is(shell: Shell, client: H2oSessi
     assert [each["data"]["text/plain"] for each in shell.displays] == ["Hello from h2o_server."]
 
 
-@versions("F")
+@versions((0, 11))
 def test_an_answer_that_asks_the_user_goes_on_in_the_next_display(
     version: str, shell: Shell
 ) -> None:

@@ -21,7 +21,7 @@ import anyio
 import pytest
 
 from fake_chatui import FakeChatUi
-from fake_checks import ALL, MESSAGE, every_generation
+from fake_checks import ALL, MESSAGE, every_era
 from fake_model import Prompt, Says
 from faults import EVENTS, LINES, Language, flood
 from h2o_client import AsyncH2oSession, H2oError, H2oSession, Reply, ServerError
@@ -157,7 +157,7 @@ def test_a_very_long_line_is_refused_in_bounded_memory(language: Language, face:
     assert sent < LINE_OFFERED
 
 
-@every_generation
+@every_era
 def test_many_threads_share_a_session_and_mix_nothing_up(version: str) -> None:
     wrong: list[str] = []
 
