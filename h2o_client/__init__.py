@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from h2o_client.aio.conversation import AsyncConversation
     from h2o_client.aio.reply import AsyncReply
     from h2o_client.aio.session import AsyncH2oSession
-    from h2o_client.answer.reply import Answer, Reply
+    from h2o_client.answer.reply import Reply
     from h2o_client.answer.server_run import Running
+    from h2o_client.answer.steps import Answer
     from h2o_client.conversation import Conversation
     from h2o_client.dialects.documents import Model, Settings, User
     from h2o_client.doctor.steps import Check
@@ -164,10 +165,8 @@ _MODULES = {
         "AsyncResult",
         "H2o",
     ),
-    "h2o_client.answer.reply": (
-        "Answer",
-        "Reply",
-    ),
+    "h2o_client.answer.reply": ("Reply",),
+    "h2o_client.answer.steps": ("Answer",),
     "h2o_client.answer.server_run": ("Running",),
     "h2o_client.session": (
         "H2oSession",

@@ -11,14 +11,16 @@ from numbers import Integral
 from typing import TYPE_CHECKING
 
 from h2o_client import options as opts
-from h2o_client.answer.exchange import Exchange
+from h2o_client.answer.opening import Opening
 from h2o_client.answer.prompt import PromptRequest, Sent, Words
-from h2o_client.answer.reply import Answer, Reply
-from h2o_client.answer.resume import Resumption
+from h2o_client.answer.reader import Sending
+from h2o_client.answer.reply import Reply
 from h2o_client.answer.server_run import ResumeToken, Run
+from h2o_client.answer.state import AnswerState, Owner
+from h2o_client.answer.steps import Answer, AnswerSteps
 from h2o_client.answer.storage import AnswerStorage
+from h2o_client.answer.stream import AnswerStream
 from h2o_client.arguments import optional_text, text
-from h2o_client.backend.background import run_shielded
 from h2o_client.backend.cleanup import clean_up_call
 from h2o_client.dialects.documents import is_id
 from h2o_client.errors import ConfigurationError, H2oError
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 
     from h2o_client.backend.backend import Backend
     from h2o_client.dialects.dialect import Dialect
-    from h2o_client.wire.request import Request
+    from h2o_client.dialects.documents import Stored
 
 _LONGEST_TITLE = 100
 
@@ -87,7 +89,7 @@ class Conversation:
         self._kept = keep or id is not None
         self._closed = False
         self._lock = Guard()
-        self._exchange: Exchange | None = None
+        self._stream: AnswerStream | None = None
         self._last: Sent | None = None
         self._is_lost = False  # the server certainly has not taken the last prompt
         self.on_wait: Callable[[], None] | None = None
@@ -109,7 +111,7 @@ class Conversation:
             with self._backend.detector.watching(call):
                 self._created(model.id, preprompt, call)
             self._system_said = preprompt is not None
-        return self._begun_id()
+        return self._existing_id()
 
     @takes_options
     def stream(self, messages: Messages, **options: Unpack[Options]) -> Reply:
@@ -119,14 +121,14 @@ class Conversation:
         """
         words = self._words(messages, options)
         del messages  # error trackers show what the frames of a traceback hold
-        return self._ask(words, options)
+        return self._open(words, options)
 
     @takes_options
     def chat(self, messages: Messages, **options: Unpack[Options]) -> Answer:
         """The whole answer to the next message."""
         words = self._words(messages, options)
         del messages
-        with self._ask(words, options) as reply:
+        with self._open(words, options) as reply:
             return reply.read()
 
     @takes_options
@@ -139,7 +141,7 @@ class Conversation:
         Up to v0.7 it takes the place of the one before, and the messages behind that are dropped;
         later it is a branch beside it.
         """
-        return self._ask(Words.retry(message_id), options)
+        return self._open(Words.retry(message_id), options)
 
     @takes_options
     def edit(self, message_id: str | None, text: str, **options: Unpack[Options]) -> Reply:
@@ -150,7 +152,7 @@ class Conversation:
 
         Up to v0.7 the messages behind it are dropped; later they stay, on a branch of their own.
         """
-        return self._ask(self._edit(message_id, text), options)
+        return self._open(self._edit(message_id, text), options)
 
     @takes_options
     def continue_(self, **options: Unpack[Options]) -> Reply:
@@ -159,7 +161,7 @@ class Conversation:
         Raises `UnsupportedError` but for chat-ui v0.8 to v0.9.5, where the reply's text is the new
         part on v0.9.2 and later.
         """
-        return self._ask(Words.continuation(), options)
+        return self._open(Words.continuation(), options)
 
     def messages(self) -> list[Message]:
         """What the server has stored, oldest first; waits until the last answer is.
@@ -168,23 +170,24 @@ class Conversation:
         """
         if self.id is None:
             return []
-        read = partial(self._storage.settled, self.id, self._new_call())
-        stored = self._backend.detector.repeat_if_upgraded(read)
+        stored = self._backend.detector.repeat_if_upgraded(
+            partial(self._storage.wait_until_stored, self.id, self._new_call())
+        )
         self.title = stored.title or self.title
         return list(stored.messages)
 
     def stop(self) -> None:
         """Stops the answer that is being given, if there is one; from any thread."""
-        exchange = self._exchange
-        if exchange is not None:
-            exchange.stop()
+        stream = self._stream
+        if stream is not None:
+            stream.stop()
 
     def rename(self, title: str) -> None:
         """Gives the conversation another title, of 1 to 100 characters."""
         title = text(title, "A title")
         if not title.strip() or len(title) > _LONGEST_TITLE:
             raise ConfigurationError(f"A title has 1 to {_LONGEST_TITLE} characters.")
-        conversation_id = self._begun_id()
+        conversation_id = self._existing_id()
         dialect = self._backend.set_up()
         with self._backend.detector.watching():
             self._backend.api.send(dialect.rename(conversation_id, title), feature="Renaming")
@@ -195,16 +198,16 @@ class Conversation:
 
         Later servers make one by themselves, with the first answer: `UnsupportedError`.
         """
-        conversation_id = self._begun_id()
-        ask = self._settled(conversation_id).summarize(conversation_id)
+        conversation_id = self._existing_id()
+        ask = self._dialect_once_stored(conversation_id).summarize(conversation_id)
         with self._backend.detector.watching():
             self.title = self._backend.api.fetch(ask)
         return self.title
 
     def share(self) -> str:
         """The URL of a page that shows the conversation, as it is now, to anybody who has it."""
-        conversation_id = self._begun_id()
-        ask = self._settled(conversation_id).share(conversation_id)
+        conversation_id = self._existing_id()
+        ask = self._dialect_once_stored(conversation_id).share(conversation_id)
         with self._backend.detector.watching():
             shared = self._backend.api.fetch(ask)
         # Whatever address the server gave: without ORIGIN it believes in another scheme or host.
@@ -218,7 +221,7 @@ class Conversation:
         if not isinstance(score, Integral) or isinstance(score, bool) or score not in (-1, 0, 1):
             raise ConfigurationError(f"A vote is 1, 0 or -1, not {score!r}: vote(1, message_id).")
         message_id = optional_text(message_id, "A message's id")
-        conversation_id = self._begun_id()
+        conversation_id = self._existing_id()
         if message_id is None:
             answers = [each.id for each in self.messages() if each.role == "assistant" and each.id]
             if not answers:
@@ -230,7 +233,7 @@ class Conversation:
 
     def delete(self) -> None:
         """Deletes the conversation on the server and closes this. Raises what goes wrong."""
-        self._end_exchange()
+        self._end_stream()
         if self.id is not None:
             self._storage.forget(self.id)
             self._backend.delete(self.id)
@@ -239,13 +242,14 @@ class Conversation:
     def close(self) -> None:
         """Ends an unfinished answer, and deletes the conversation if it is ours; never raises."""
         self._closed = True
-        self._end_exchange()
+        self._end_stream()
         conversation_id = self.id
         if conversation_id is not None and not self._kept:
             self._kept = True
             self._storage.forget(conversation_id)
-            cleanup = self._backend.cleanup
-            run_shielded(lambda: cleanup.discard(conversation_id), pending=cleanup.ending)
+            temporary = self._backend.cleanup.find(conversation_id)
+            if temporary is not None:
+                temporary.delete_shielded()
 
     def __enter__(self) -> Self:
         return self
@@ -272,21 +276,25 @@ class Conversation:
     def _edit(self, message_id: str | None, text: str) -> Words:
         return Words.edit(message_id, text, self._system)
 
-    def _ask(
+    def _open(self, words: Words, options: Options, *, once: bool = False) -> Reply:
+        """Send one prompt. With ``once`` the conversation is deleted after the answer."""
+        return Reply(self._prepare(words, options, once=once).send())
+
+    def _prepare(
         self,
         words: Words,
         options: Options,
         *,
         once: bool = False,
-        begun: Callable[[Exchange], None] | None = None,
         on_send: OnSend | None = None,
-    ) -> Reply:
-        """Sends one prompt. With ``once`` the conversation is deleted after the answer.
+        afterwards: Callable[[], None] | None = None,
+    ) -> Opening:
+        """Check one prompt, and take the conversation for its answer. Nothing is sent yet.
 
-        ``begun`` is told of the exchange before anything is sent.
+        ``afterwards`` is called when all of the answer is cleaned up.
         """
         opts.check_options(options)
-        turn = PromptRequest(
+        prompt = PromptRequest(
             self._backend,
             self._storage,
             words,
@@ -296,149 +304,142 @@ class Conversation:
         )
         timeout = options.get("timeout")
         timeouts = self._backend.timeouts if timeout is None else Timeouts.of(timeout)
-        exchange = self._begun(timeouts, once)
-        if begun is not None:
-            begun(exchange)
+        stream = self._new_stream(timeouts, once, afterwards)
+        return Opening(stream, partial(self._send, prompt, stream, once, on_send))
+
+    def _send(
+        self, prompt: PromptRequest, stream: AnswerStream, once: bool, on_send: OnSend | None
+    ) -> AnswerSteps:
         try:
-            # Stopped before anything was asked: the reply says so.
-            with suppress(Woken):
-                self._send(turn, exchange, once, on_send)
-            return Reply(exchange, model=turn.model.id, message_id=turn.answer_id)
+            with suppress(Woken):  # stopped before anything was requested: the reply says so
+                self._send_once(prompt, stream, once, on_send)
+            fetch_id = None
+            if not prompt.answer_id and not once and stream.reader is not None:
+                fetch_id = partial(prompt.fetch_answer_id, stream.conversation_id)
+            return AnswerSteps(
+                stream, model=prompt.model.id, message_id=prompt.answer_id, fetch_id=fetch_id
+            )
         except BaseException as exc:
-            self._end_after(exc, exchange)
-            if turn.sent is not None and isinstance(exc, H2oError):
+            self._end_after(exc, stream)
+            if prompt.sent is not None and isinstance(exc, H2oError):
                 self._is_lost = exc.resendable is True
             raise
 
-    def _send(
-        self, turn: PromptRequest, exchange: Exchange, once: bool, on_send: OnSend | None
+    def _send_once(
+        self, prompt: PromptRequest, stream: AnswerStream, once: bool, on_send: OnSend | None
     ) -> None:
-        """Sends the message, once. What is asked before it is asked again of another server."""
-        backend, call, begun = self._backend, exchange.call, self.id is not None
-        prepare = partial(turn.prepare, self._model, call, begun=begun)
+        """Send the message, once. What prepares it is requested again of an upgraded server."""
+        backend, call, is_made = self._backend, stream.call, self.id is not None
+        prepare = partial(prompt.prepare, self._model, call, is_made=is_made)
         backend.detector.repeat_if_upgraded(prepare, call)
         with backend.detector.watching(call):
-            leaf = self._made(turn, call)
+            leaf = self._create(prompt, call)
         assert self.id is not None
-        self._system_said = self._system_said or turn.preprompt is not None
-        exchange.begin_in(self.id)
-        if once:
-            backend.cleanup.note_one_shot(self.id)
-        message = partial(self._message, turn, exchange, leaf, prepare)
-        request = backend.detector.repeat_if_upgraded(message, call)
-        self._last, self._is_lost = turn.sent, False
-        exchange.stored = self._storage.read_back
-        exchange.resumption = self._resumption_of(exchange, turn.run)
-        exchange.transcript.sources = turn.sources
-        exchange.begin_with(turn.steps)
-        if not turn.answer_id:
-            exchange.learned = None if once else partial(turn.learn, self.id)
+        self._system_said = self._system_said or prompt.preprompt is not None
+        stream.own(self.id, backend.cleanup.add(self.id) if once else None)
+        sending = backend.detector.repeat_if_upgraded(
+            partial(self._sending, prompt, leaf, prepare, call), call
+        )
+        self._last, self._is_lost = prompt.sent, False
         if on_send is not None:
-            on_send(self.id, None if turn.run is None else turn.run.token(0))
-            exchange.hand_over()
+            on_send(self.id, None if prompt.run is None else prompt.run.token(0))
+            stream.hand_over()
         with backend.detector.watching(call):
-            exchange.send(request)
+            stream.start(sending)
 
-    def _message(
-        self,
-        turn: PromptRequest,
-        exchange: Exchange,
-        leaf: str | None,
-        prepare: Callable[[], Dialect],
-    ) -> Request:
+    def _sending(
+        self, prompt: PromptRequest, leaf: str | None, prepare: Callable[[], Dialect], call: Call
+    ) -> Sending:
         dialect = prepare()
-        exchange.answer_id = turn.answer_id
-        request = turn.request(dialect, exchange.conversation_id, leaf, exchange.call)
-        exchange.dialect = turn.dialect
-        exchange.former_answer = turn.former_answer
-        return request
+        assert self.id is not None
+        return prompt.sending(dialect, self.id, leaf, call)
 
-    def _resumption_of(self, exchange: Exchange, run: Run | None) -> Resumption | None:
-        most = self._backend.transport.max_retries
-        return None if run is None else Resumption(exchange, run, most=most)
+    def _prepare_resuming(self, token: ResumeToken, timeouts: Timeouts, *, delete: bool) -> Opening:
+        """Take the conversation for an answer of which another process has got the beginning.
 
-    def _take_up(
-        self,
-        token: ResumeToken,
-        timeouts: Timeouts,
-        begun: Callable[[Exchange], None] | None,
-        *,
-        delete: bool,
-    ) -> Reply:
-        """Goes on with an answer of which another process has got the beginning.
-
-        ``delete``: the conversation is deleted afterwards.
+        ``delete``: the conversation is deleted afterwards. Nothing is sent yet.
         """
-        exchange = self._begun(timeouts, delete)
-        if begun is not None:
-            begun(exchange)
+        stream = self._new_stream(timeouts, delete, None)
+        return Opening(stream, partial(self._resume, token, stream, delete))
+
+    def _resume(self, token: ResumeToken, stream: AnswerStream, delete: bool) -> AnswerSteps:
+        model, fetch_id = "", None
         try:
-            model = ""
             with suppress(Woken):
-                model = self._taken_up(token, exchange)
-            return Reply(exchange, model=model, message_id=None)
+                stored, run = self._found_run(token, stream.call)
+                model, fetch_id = stored.model, partial(_answer_of, run)
+                self._read_on(token, stream, stored, run, delete)
+            return AnswerSteps(
+                stream, model=model, message_id=None, position=token.position, fetch_id=fetch_id
+            )
         except BaseException as exc:
-            self._end_after(exc, exchange)
+            self._end_after(exc, stream)
             raise
 
-    def _taken_up(self, token: ResumeToken, exchange: Exchange) -> str:
-        dialect = self._backend.detector.detect_exactly(exchange.call).dialect
-        self._backend.set_up(exchange.call)
+    def _read_on(
+        self, token: ResumeToken, stream: AnswerStream, stored: Stored, run: Run, delete: bool
+    ) -> None:
+        temporary = self._backend.cleanup.add(token.conversation_id) if delete else None
+        stream.own(token.conversation_id, temporary)
+        answer_id = stored.runs.get(token.run_id)
+        sending = Sending(
+            conversation_id=token.conversation_id,
+            dialect=run.dialect,
+            request=None,
+            run=run,
+            position=token.position,
+            is_over=answer_id is not None and answer_id not in stored.unfinished,
+        )
+        stream.start(sending)
+
+    def _found_run(self, token: ResumeToken, call: Call) -> tuple[Stored, Run]:
+        dialect = self._backend.detector.detect_exactly(call).dialect
+        self._backend.set_up(call)
         if not dialect.keeps_runs:
             raise dialect.cannot("Resuming an answer")
-        stored = self._backend.conversation(token.conversation_id, exchange.call)
-        run = Run(self._backend, dialect, token.conversation_id, id=token.run_id)
-        exchange.dialect = dialect
-        exchange.passed_over = exchange.resumed_from = token.position
-        exchange.resumption = self._resumption_of(exchange, run)
-        exchange.learned = partial(_answer_of, run)
-        exchange.stored = self._storage.read_back
-        if exchange.ours:
-            self._backend.cleanup.add(token.conversation_id)
-        exchange.begin_in(token.conversation_id)
-        answer_id = stored.runs.get(token.run_id)
-        exchange.take_up(may_run=answer_id is None or answer_id in stored.unfinished)
-        return stored.model
+        stored = self._backend.conversation(token.conversation_id, call)
+        return stored, Run(self._backend, dialect, token.conversation_id, id=token.run_id)
 
-    def _end_after(self, exc: BaseException, exchange: Exchange) -> None:
+    def _end_after(self, exc: BaseException, stream: AnswerStream) -> None:
         try:
-            exchange.blame(exc)
+            stream.describe(exc)
+            stream.read_back_after(exc)
         finally:
-            exchange.end()
+            stream.end()
 
-    def _begun(self, timeouts: Timeouts, once: bool) -> Exchange:
-        former = self._exchange
+    def _new_stream(
+        self, timeouts: Timeouts, once: bool, afterwards: Callable[[], None] | None
+    ) -> AnswerStream:
+        former = self._stream
         if former is not None and former.is_ending():
-            former.wait_until_over()
+            former.wait_until_ended()
         with self._lock:
             if self._closed:
                 raise ConfigurationError("This conversation is closed: begin another one.")
-            if self._exchange is not None and not self._exchange.over:
+            if self._stream is not None and not self._stream.has_ended:
                 raise ConfigurationError(
                     "An answer in this conversation is unfinished: read it to its end, or stop or "
                     "close it, before the next message. For answers side by side use stream() of "
                     "the session, or one conversation each."
                 )
-            self._exchange = Exchange(
+            owner = Owner.USER if self._kept else Owner.CONVERSATION
+            self._stream = AnswerStream(
                 self._backend,
+                self._storage,
                 timeouts=timeouts,
-                ours=once,
-                kept=self._kept and not once,
+                owner=Owner.ANSWER if once else owner,
                 is_first=self.id is None,
                 on_end=self._note_end,
                 on_title=self._note_title,
+                afterwards=afterwards,
             )
-            return self._exchange
+            return self._stream
 
-    def _note_end(self, exchange: Exchange) -> None:
+    def _note_end(self, state: AnswerState) -> None:
         with self._lock:
-            self.title = exchange.transcript.title or self.title
-            if exchange.transcript.malformed is not None:
-                self._backend.detector.mark_stale()
-            if exchange.is_foreign:
-                self._backend.detector.mark_stale()
-            else:
-                self._storage.note(exchange)
+            self.title = state.transcript.title or self.title
+        if state.transcript.malformed is not None or state.is_foreign:
+            self._backend.detector.mark_stale()
 
     def _note_title(self, title: str) -> None:
         self.title = title
@@ -447,35 +448,37 @@ class Conversation:
         if self.on_wait is not None:
             self.on_wait()
 
-    def _end_exchange(self) -> None:
-        exchange = self._exchange
-        if exchange is not None:
-            exchange.end()
+    def _end_stream(self) -> None:
+        stream = self._stream
+        if stream is not None:
+            stream.end()
 
-    def _made(self, turn: PromptRequest, call: Call) -> str | None:
-        """Sees that there is a conversation; its leaf, if it is told with its id."""
+    def _create(self, prompt: PromptRequest, call: Call) -> str | None:
+        """Create the conversation, if there is none yet; its leaf, if that comes with its id."""
         if self.id is not None:
             return None
-        return self._created(turn.model.id, turn.preprompt, call)
+        return self._created(prompt.model.id, prompt.preprompt, call)
 
     def _created(self, model: str, preprompt: str | None, call: Call) -> str | None:
         created = self._backend.creations.create(model, preprompt, call)
         self.id = created.id
+        temporary = self._backend.cleanup.add(self.id)
         if self._kept:
-            self._backend.cleanup.release(self.id)
+            temporary.keep()
         elif self._closed:
-            self._backend.cleanup.discard(self.id)
+            temporary.delete()
             raise Woken
         return created.leaf
 
-    def _settled(self, conversation_id: str) -> Dialect:
+    def _dialect_once_stored(self, conversation_id: str) -> Dialect:
         """The server's dialect, once what was said last is stored."""
         call = self._new_call()
-        wait = partial(self._storage.wait, conversation_id, call)
-        self._backend.detector.repeat_if_upgraded(wait, call)
+        self._backend.detector.repeat_if_upgraded(
+            partial(self._storage.wait, conversation_id, call), call
+        )
         return self._backend.set_up(call)
 
-    def _begun_id(self) -> str:
+    def _existing_id(self) -> str:
         if self.id is None:
             raise ConfigurationError("This conversation has not begun: send a message first.")
         return self.id

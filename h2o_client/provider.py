@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from h2o_client.aio.reply import AsyncReply, asker
-from h2o_client.answer.exchange import Exchange
+from h2o_client.aio.reply import AsyncReply
 from h2o_client.config import DEFAULT_MODEL, DEFAULT_URL, SessionConfig
 from h2o_client.conversation import Conversation
 from h2o_client.messages import Messages
@@ -103,9 +103,7 @@ class H2o(AsyncGeneratorProvider):
         options: Options = {"parameters": kwargs}
         conversation = Conversation(session._backend)
         words = conversation._words(messages, options)
-        ask = asker(conversation, words, options, once=True)
-
-        def begun(exchange: Exchange) -> None:
-            exchange.afterwards = session.close
-
-        return AsyncResult(AsyncReply(ask, begun=begun))
+        prepare = partial(
+            conversation._prepare, words, options, once=True, afterwards=session.close
+        )
+        return AsyncResult(AsyncReply(prepare))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from http.cookiejar import Cookie
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from h2o_client.answer.exchange import Exchange
 from h2o_client.answer.found_answer import FoundAnswer, find_answer
-from h2o_client.answer.reply import Answer, Reply
+from h2o_client.answer.reply import Reply
 from h2o_client.answer.server_run import ResumeToken, Running, running
+from h2o_client.answer.steps import Answer
 from h2o_client.arguments import document, optional_text, texts
 from h2o_client.backend.api_client import ApiClient
 from h2o_client.backend.backend import Backend
@@ -37,6 +37,7 @@ from h2o_client.transport.transport import Transport
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
+    from h2o_client.answer.opening import Opening
     from h2o_client.dialects.dialect import Dialect
     from h2o_client.doctor.steps import Check
 
@@ -179,7 +180,7 @@ class H2oSession:
         conversation = Conversation(self._backend, model=model, keep=keep)
         words = conversation._words(messages, options, system=system)
         del messages, system  # error trackers show what the frames of a traceback hold
-        return conversation._ask(words, options, once=not keep)
+        return conversation._open(words, options, once=not keep)
 
     @takes_options
     def chat(
@@ -195,7 +196,7 @@ class H2oSession:
         conversation = Conversation(self._backend, model=model, keep=keep)
         words = conversation._words(messages, options, system=system)
         del messages, system  # error trackers show what the frames of a traceback hold
-        with conversation._ask(words, options, once=not keep) as reply:
+        with conversation._open(words, options, once=not keep) as reply:
             return reply.read()
 
     def conversation(
@@ -232,7 +233,8 @@ class H2oSession:
         of another server, `UnsupportedError` for servers before July 2026, which cannot resume,
         `NotFoundError` if the conversation does not exist, or belongs to another session.
         """
-        return self._resumed(self._token(token, position), timeout, delete=delete)
+        opening = self._prepare_resuming(self._token(token, position), timeout, delete=delete)
+        return Reply(opening.send())
 
     def running(self) -> list[Running]:
         """The answers that are being generated now in this session's conversations.
@@ -388,18 +390,14 @@ class H2oSession:
         check_count("position", position, 0)
         return msgspec.structs.replace(found, position=position)
 
-    def _resumed(
-        self,
-        token: ResumeToken,
-        timeout: Timeouts | float | None,
-        begun: Callable[[Exchange], None] | None = None,
-        *,
-        delete: bool,
-    ) -> Reply:
-        delete = delete or self._backend.cleanup.is_one_shot(token.conversation_id)
+    def _prepare_resuming(
+        self, token: ResumeToken, timeout: Timeouts | float | None, *, delete: bool
+    ) -> Opening:
+        temporary = self._backend.cleanup.find(token.conversation_id)
+        delete = delete or (temporary is not None and temporary.is_one_shot)
         conversation = Conversation(self._backend, id=token.conversation_id)
         timeouts = self._backend.timeouts if timeout is None else Timeouts.of(timeout)
-        return conversation._take_up(token, timeouts, begun, delete=delete)
+        return conversation._prepare_resuming(token, timeouts, delete=delete)
 
     def _server_at(self, base_url: str) -> Server:
         """Detect the server at another address, with this session's configuration."""
@@ -471,12 +469,11 @@ def stream(
         conversation = Conversation(session._backend, keep=keep)
         words = conversation._words(messages, options, system=system)
         del messages, system
-        reply = conversation._ask(words, options, once=not keep)
+        opening = conversation._prepare(words, options, once=not keep, afterwards=session.close)
+        return Reply(opening.send())
     except BaseException:
         session.close()
         raise
-    reply._when_ended(session.close)
-    return reply
 
 
 @takes_options
@@ -511,7 +508,7 @@ def chat(
         conversation = Conversation(session._backend, keep=keep)
         words = conversation._words(messages, options, system=system)
         del messages, system
-        with conversation._ask(words, options, once=not keep) as reply:
+        with conversation._open(words, options, once=not keep) as reply:
             return reply.read()
 
 

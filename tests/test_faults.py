@@ -439,9 +439,9 @@ def test_an_answer_that_comes_while_it_is_given_up_is_let_go(
 
     def given_up(api: ApiClient, *args: Any, **kwargs: Any) -> Response:
         opened.append(real(api, *args, **kwargs))
-        exchange = chat._exchange
-        assert exchange is not None
-        exchange.end()
+        stream = chat._stream
+        assert stream is not None
+        stream.end()
         return opened[0]
 
     def message(exchange: Exchange) -> bool:

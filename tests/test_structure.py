@@ -33,7 +33,7 @@ STAIR = (
     ("provider",),
     ("__main__",),
 )
-PURE = ("wire", "dialects", "messages", "errors", "arguments", "printable")
+PURE = ("wire", "dialects", "messages", "errors", "arguments", "printable", "answer/state")
 NO_PLACE_IN_PURE = {"socket", "threading", "time", "os", "requests", "urllib3", "anyio", "asyncio"}
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from h2o_client import options as opts
 from h2o_client.aio.offload import called, finished, in_thread, is_cancelled
-from h2o_client.aio.reply import AsyncReply, asker
+from h2o_client.aio.reply import AsyncReply
 from h2o_client.answer.prompt import Words
-from h2o_client.answer.reply import Answer
+from h2o_client.answer.steps import Answer
 from h2o_client.conversation import Conversation
 from h2o_client.messages import Message, Messages
 from h2o_client.options import Options, takes_options
@@ -136,4 +136,4 @@ class AsyncConversation:
 
     def _reply(self, words: Words, options: Options) -> AsyncReply:
         opts.check_options(options)
-        return AsyncReply(asker(self.wrapped, words, options))
+        return AsyncReply(partial(self.wrapped._prepare, words, options))

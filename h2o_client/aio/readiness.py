@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import anyio
 
-from h2o_client.answer.exchange import Exchange
-
-Take = Callable[[], "bool | None"]
-"""Takes what has come: True; None if nothing has; False if only a thread can go on."""
+if TYPE_CHECKING:
+    from h2o_client.answer.reader import AnswerReader
+    from h2o_client.answer.steps import AnswerSteps
 
 _NO_DESCRIPTORS = (getattr(asyncio, "ProactorEventLoop", ()),) if sys.platform == "win32" else ()
 
 
 class Readiness:
-    """Waits for the socket of one exchange, in whichever loop runs.
+    """Waits for the socket of one answer, in whichever loop runs.
 
     In asyncio it stays registered from one wait to the next, and has one timer for them all: what
     anyio does, at half its cost for each token. Whoever closes the socket waits until it is not
@@ -27,35 +26,38 @@ class Readiness:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._exchange: Exchange | None = None
+        self._reader: AnswerReader | None = None  # whose descriptor is registered
+        # Only while somebody waits: the event loop and the reader hold this, and would keep alive
+        # the answer of a reply that nobody holds any more.
+        self._steps: AnswerSteps | None = None
         self._descriptor: int | None = None  # while it is registered
         self._waiter: asyncio.Future[bool | None] | None = None
-        self._take: Take | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = math.inf
 
-    async def wait(self, exchange: Exchange, take: Take) -> bool | None:
-        """What ``take`` gives when something has come; None if the time is over.
+    async def wait(self, steps: AnswerSteps) -> bool | None:
+        """Return what `AnswerSteps.advance_ready` does once bytes have come; None if time is over.
 
         Raises `TimeoutError` if it was over before.
         """
-        watched = exchange.watch(self._is_alive)
-        if watched is None:
+        reader = steps.reader
+        watched = None if reader is None else reader.watch(self._is_alive)
+        if reader is None or watched is None:
             return False
         descriptor, seconds = watched
         loop = self._asyncio_loop()
         if loop is None:
-            return await _waited_in_anyio(exchange, descriptor, seconds, take)
+            return await _waited_in_anyio(steps, reader, descriptor, seconds)
         if self._descriptor != descriptor or self._loop is not loop:
             self.close()
-            self._loop, self._exchange, self._descriptor = loop, exchange, descriptor
+            self._loop, self._reader, self._descriptor = loop, reader, descriptor
             loop.add_reader(descriptor, self._on_readable)
         self._set_timer(loop, seconds)
-        self._waiter, self._take = loop.create_future(), take
+        self._waiter, self._steps = loop.create_future(), steps
         try:
             return await self._waiter
         finally:
-            self._waiter = self._take = None
+            self._waiter = self._steps = None
 
     def close(self) -> None:
         """There will be no more waits. Called in the loop, if it still runs."""
@@ -68,17 +70,17 @@ class Readiness:
             assert self._loop is not None
             self._loop.remove_reader(self._descriptor)
         self._descriptor = None
-        if self._exchange is not None:
-            self._exchange.unwatch()
-            self._exchange = None
+        if self._reader is not None:
+            self._reader.unwatch()
+            self._reader = None
 
     def _on_readable(self) -> None:
         waiter = self._waiter
-        if waiter is None or waiter.done() or self._take is None:
+        if waiter is None or waiter.done() or self._steps is None:
             self.close()  # nobody waits just now: what has come can stay where it is
             return
         try:
-            ready = self._take()
+            ready = self._steps.advance_ready()
         except BaseException as exc:
             self.close()
             waiter.set_exception(exc)
@@ -124,11 +126,11 @@ class Readiness:
 
 
 async def _waited_in_anyio(
-    exchange: Exchange, descriptor: int, seconds: float | None, take: Take
+    steps: AnswerSteps, reader: AnswerReader, descriptor: int, seconds: float | None
 ) -> bool | None:
     try:
         with anyio.move_on_after(seconds):
             await anyio.wait_readable(descriptor)
     finally:
-        exchange.unwatch()
-    return take()
+        reader.unwatch()
+    return steps.advance_ready()

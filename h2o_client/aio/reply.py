@@ -15,25 +15,23 @@ import anyio.lowlevel
 
 from h2o_client.aio.offload import Pace, called, finished, in_thread, is_cancelled
 from h2o_client.aio.readiness import Readiness
-from h2o_client.answer.exchange import Exchange
-from h2o_client.answer.prompt import Words
-from h2o_client.answer.reply import Answer, Reply
-from h2o_client.conversation import Conversation, OnSend
 from h2o_client.errors import ConfigurationError, H2oError
 from h2o_client.log import kept_back, warn
-from h2o_client.options import Options
 from h2o_client.timeouts import Expired
 from h2o_client.transport.locks import Guard
-from h2o_client.wire.events import Elicitation, Event
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
 
-Ask = Callable[[Callable[[Exchange], None]], Reply]
-"""Sends a prompt; tells of the exchange before anything is sent."""
+    from h2o_client.answer.opening import Opening
+    from h2o_client.answer.steps import Answer, AnswerSteps
+    from h2o_client.answer.stream import AnswerStream
+    from h2o_client.wire.events import Elicitation, Event
 
+Prepare = Callable[[], "Opening"]
+"""Takes the place of an answer; nothing is sent yet. It may wait for one that is ending."""
 
 _openings = Pace(0.003)
 
@@ -46,76 +44,76 @@ class AsyncReply:
     `aclose` and the attributes may be used from others.
     """
 
-    def __init__(self, ask: Ask, *, begun: Callable[[Exchange], None] | None = None) -> None:
-        self._ask = ask
-        self._opening = _Opening(begun)
+    def __init__(self, prepare: Prepare) -> None:
+        self._prepare = prepare
+        self._holder = _Holder()
         self._readiness = Readiness()
-        self._reply: Reply | None = None
+        self._steps: AnswerSteps | None = None
 
     @property
     def text(self) -> str:
         """All text received so far."""
-        return "" if self._reply is None else self._reply.text
+        return "" if self._steps is None else self._steps.stream.transcript.text
 
     @property
     def answer(self) -> Answer | None:
         """The whole answer, once it has ended."""
-        return None if self._reply is None else self._reply.answer
+        return None if self._steps is None else self._steps.answer
 
     @property
     def finish_reason(self) -> str | None:
         """How it ended: see `Reply`. None until then."""
-        return None if self._reply is None else self._reply.finish_reason
+        return None if self._steps is None else self._steps.finish_reason
 
     @property
     def model(self) -> str:
         """The model that was asked; "" until the prompt is sent."""
-        return "" if self._reply is None else self._reply.model
+        return "" if self._steps is None else self._steps.model
 
     @property
     def title(self) -> str | None:
         """The conversation's title, where the server sends one with the answer."""
-        return None if self._reply is None else self._reply.title
+        return None if self._steps is None else self._steps.stream.transcript.title
 
     @property
     def conversation_id(self) -> str:
         """The id of the conversation the answer is given in."""
-        return "" if self._reply is None else self._reply.conversation_id
+        return "" if self._steps is None else self._steps.stream.conversation_id
 
     @property
     def message_id(self) -> str | None:
         """The id of the answer, once it is known."""
-        return None if self._reply is None else self._reply.message_id
+        return None if self._steps is None else self._steps.message_id
 
     @property
     def time_to_first_token(self) -> float | None:
         """Seconds from the prompt's sending to the first token; None until it came."""
-        return None if self._reply is None else self._reply.time_to_first_token
+        return None if self._steps is None else self._steps.stream.timing.to_first_token
 
     @property
     def resumed(self) -> int:
         """How often the answer was taken up again: see `Reply`."""
-        return 0 if self._reply is None else self._reply.resumed
+        return 0 if self._steps is None else self._steps.stream.times_resumed
 
     @property
     def resume_token(self) -> str | None:
         """What another process can go on with: see `Reply`. None until the prompt is sent."""
-        return None if self._reply is None else self._reply.resume_token
+        return None if self._steps is None else self._steps.resume_token()
 
     @property
     def elicitation(self) -> Elicitation | None:
         """What a tool asks the user and nobody has answered yet (the newest servers)."""
-        return None if self._reply is None else self._reply.elicitation
+        return None if self._steps is None else self._steps.stream.transcript.elicitation
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> str:
-        reply = self._reply or await self._started()
+        steps = self._steps or await self._started()
         while True:
-            for text in reply._texts:
+            for text in steps.texts:
                 return text
-            if not await self._advanced(reply):
+            if not await self._advanced(steps):
                 raise StopAsyncIteration
 
     def events(self) -> AsyncIterator[Event | Answer]:
@@ -127,10 +125,11 @@ class AsyncReply:
 
     async def read(self) -> Answer:
         """Waits for the whole answer. Raises what broke it off, with ``.partial``."""
-        reply = self._reply or await self._started()
-        while await self._advanced(reply):
-            pass
-        return reply._outcome()
+        steps = self._steps or await self._started()
+        steps.take_all()
+        while await self._advanced(steps):
+            steps.take_all()
+        return steps.outcome()
 
     async def answer_elicitation(
         self,
@@ -140,43 +139,41 @@ class AsyncReply:
         elicitation_id: str | None = None,
     ) -> None:
         """Answers what a tool asks the user: see `Reply.answer_elicitation`."""
-        reply = self._reply or await self._started()
-        await called(
-            partial(reply.answer_elicitation, action, content, elicitation_id=elicitation_id)
-        )
+        steps = self._steps or await self._started()
+        await called(partial(steps.answer_elicitation, action, content, elicitation_id))
 
     async def stop(self) -> None:
         """Ends the answer where it is; the iteration then ends without an error. Soon."""
-        exchange = self._opening.exchange
-        if exchange is not None:
-            await in_thread(exchange.stop)
+        stream = self._holder.stream
+        if stream is not None:
+            await in_thread(stream.stop)
 
     async def aclose(self) -> None:
         """Lets everything go: the connection, the model's work, a conversation made for this."""
-        await finished(self._opening.end)
+        await finished(self._holder.end)
 
     async def leave(self) -> None:
         """Let the connection go and leave the model at work: see `Reply.leave`."""
-        self._opening.leave()
-        await finished(self._opening.end)
+        self._holder.leave()
+        await finished(self._holder.end)
 
     async def __aenter__(self) -> Self:
-        if self._reply is None:
+        if self._steps is None:
             await self._started()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, _: TracebackType | None
     ) -> None:
-        if not (is_cancelled(exc) and self._opening.is_ending()):  # that was waited for already
-            await finished(self._opening.end, quickly=is_cancelled(exc))
+        if not (is_cancelled(exc) and self._holder.is_ending()):  # that was waited for already
+            await finished(self._holder.end, quickly=is_cancelled(exc))
 
     def __await__(self) -> Generator[Any, None, Self]:
         """Has the prompt sent: ``await client.stream(...)`` gives the reply itself."""
         return self.__aenter__().__await__()
 
     def __repr__(self) -> str:
-        return "<AsyncReply not sent>" if self._reply is None else f"<Async{repr(self._reply)[1:]}"
+        return "<AsyncReply not sent>" if self._steps is None else f"<AsyncReply {self._steps}>"
 
     def _ipython_display_(self) -> None:
         import_module("h2o_client.notebook").show_async(self)
@@ -184,104 +181,107 @@ class AsyncReply:
     def __reduce__(self) -> str:
         raise TypeError("a Reply cannot be pickled: it holds a connection")
 
-    async def _started(self) -> Reply:
-        if self._opening.taken:
-            raise ConfigurationError("This reply is being asked for, or is closed.")
-        self._opening.taken = True
+    async def _started(self) -> AnswerSteps:
+        self._holder.take()
         await _openings.keep()
         warnings: list[str] = []
         try:
-            reply = await in_thread(partial(self._asked, warnings))
+            steps = await in_thread(partial(self._open, warnings))
             for message in warnings:
                 warn(message)
         except BaseException as exc:
             if not isinstance(exc, H2oError):
-                await finished(self._opening.end, quickly=True)
+                await finished(self._holder.end, quickly=True)
             raise
-        self._reply = reply
-        return reply
+        self._steps = steps
+        return steps
 
-    def _asked(self, warnings: list[str]) -> Reply:
+    def _open(self, warnings: list[str]) -> AnswerSteps:
         with kept_back() as kept:
-            reply = self._ask(self._opening.begun)
+            opening = self._prepare()
+            self._holder.hold(opening.stream)
+            steps = opening.send()
         warnings += kept
-        return reply
+        return steps
 
-    async def _advanced(self, reply: Reply) -> bool:
-        """Gets the next batch of events; False when there will be none. Raises what went wrong."""
-        exchange = reply._exchange
+    async def _advanced(self, steps: AnswerSteps) -> bool:
+        """Get the next batch of events. False when there will be none. Raises what went wrong."""
         waited = False
         try:
-            while (ready := reply._take_ready()) is None:
-                ready = await self._readiness.wait(exchange, reply._take_ready)
+            while (ready := steps.advance_ready()) is None:
+                ready = await self._readiness.wait(steps)
                 waited = True
                 if ready is not None:
                     break
             if not ready:
                 self._readiness.close()
-                return await in_thread(reply._advance)
-            exchange.hold()
+                return await in_thread(steps.advance)
+            steps.hold()
             if not waited:
                 await anyio.lowlevel.checkpoint()
         except Expired:
             self._readiness.close()
-            return await in_thread(reply._advance)  # which says which time has run out
+            return await in_thread(steps.advance)  # which says which time has run out
         except H2oError as exc:
             self._readiness.close()
-            await self._failed(reply, exc)
+            await self._failed(steps, exc)
             raise
         except BaseException as exc:
             self._readiness.close()
-            await finished(partial(reply._fail, exc), quickly=True)
+            await finished(partial(steps.fail, exc), quickly=True)
             raise
         return True
 
-    async def _failed(self, reply: Reply, exc: H2oError) -> None:
+    async def _failed(self, steps: AnswerSteps, exc: H2oError) -> None:
         """What is stored is read back meanwhile, which a caller who is cancelled does not await."""
         try:
-            await in_thread(partial(reply._fail, exc))
+            await in_thread(partial(steps.fail, exc))
         except BaseException:
-            await finished(reply._exchange.end, quickly=True)
+            await finished(steps.stream.end, quickly=True)
             raise
 
 
-class _Opening:
-    """The exchange of a reply, from the moment that it is there, and its end at any moment."""
+class _Holder:
+    """The stream of a reply, from the moment that it is there, and its end at any moment."""
 
-    def __init__(self, told: Callable[[Exchange], None] | None) -> None:
-        self.exchange: Exchange | None = None
-        self.taken = False
-        self._told = told
-        self._ended = False
+    def __init__(self) -> None:
+        self.stream: AnswerStream | None = None
+        self._is_taken = False
+        self._has_ended = False
+        # Guards the three above: an end finds the stream, or the stream finds that it has ended.
         self._lock = Guard()
 
-    def begun(self, exchange: Exchange) -> None:
-        """The exchange is there; nothing is sent yet."""
-        if self._told is not None:
-            self._told(exchange)
+    def take(self) -> None:
+        """The prompt is about to be sent, once. Raises `ConfigurationError` if it was before."""
         with self._lock:
-            self.exchange = exchange
-            ended = self._ended
-        if ended:
-            exchange.end()
+            if self._is_taken:
+                raise ConfigurationError("This reply is being asked for, or is closed.")
+            self._is_taken = True
+
+    def hold(self, stream: AnswerStream) -> None:
+        """The stream is there; nothing is sent yet."""
+        with self._lock:
+            self.stream = stream
+            has_ended = self._has_ended
+        if has_ended:
+            stream.end()
 
     def leave(self) -> None:
         """What has been sent is left at work when this ends, in its conversation."""
-        if self.exchange is not None and self.exchange.conversation_id:
-            self.exchange.leave_running()
-            self.exchange.hand_over()
+        if self.stream is not None and self.stream.conversation_id:
+            self.stream.leave()
 
     def is_ending(self) -> bool:
         """Whether it is being cleaned up, or has been."""
-        return self.exchange is not None and self.exchange.is_ending()
+        return self.stream is not None and self.stream.is_ending()
 
     def end(self) -> None:
-        """Ends it, or has it end as soon as it is there. Bounded."""
+        """End it, or have it end as soon as it is there. Bounded."""
         with self._lock:
-            self.taken = self._ended = True
-            exchange = self.exchange
-        if exchange is not None:
-            exchange.end()
+            self._is_taken = self._has_ended = True
+            stream = self.stream
+        if stream is not None:
+            stream.end()
 
 
 class _Events:
@@ -297,34 +297,11 @@ class _Events:
     async def __anext__(self) -> Event | Answer:
         if self._over:
             raise StopAsyncIteration
-        reply = self._reply._reply or await self._reply._started()
-        while (event := reply._next_event()) is None:
-            if not await self._reply._advanced(reply):
+        steps = self._reply._steps or await self._reply._started()
+        while (event := steps.next_event()) is None:
+            if not await self._reply._advanced(steps):
                 self._over = True
-                if reply.answer is None:
+                if steps.answer is None:
                     raise StopAsyncIteration
-                return reply.answer
+                return steps.answer
         return event
-
-
-def asker(
-    conversation: Conversation,
-    words: Words,
-    options: Options,
-    *,
-    once: bool = False,
-    on_send: OnSend | None = None,
-) -> Ask:
-    """What an `AsyncReply` asks with."""
-    return partial(_asked, conversation, words, options, once, on_send)
-
-
-def _asked(
-    conversation: Conversation,
-    words: Words,
-    options: Options,
-    once: bool,
-    on_send: OnSend | None,
-    begun: Callable[[Exchange], None],
-) -> Reply:
-    return conversation._ask(words, options, once=once, begun=begun, on_send=on_send)

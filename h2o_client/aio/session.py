@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from h2o_client.aio.conversation import AsyncConversation
 from h2o_client.aio.offload import called, finished, is_cancelled
-from h2o_client.aio.reply import AsyncReply, asker
+from h2o_client.aio.reply import AsyncReply
 from h2o_client.answer.found_answer import FoundAnswer
-from h2o_client.answer.reply import Answer
 from h2o_client.answer.server_run import Running
+from h2o_client.answer.steps import Answer
 from h2o_client.conversation import Conversation, OnSend
 from h2o_client.dialects.documents import Model, Settings, User
 from h2o_client.log import kept_back, warn
@@ -83,7 +83,7 @@ class AsyncH2oSession:
         """
         conversation = Conversation(self.wrapped._backend, model=model, keep=keep)
         words = conversation._words(messages, options, system=system)
-        return AsyncReply(asker(conversation, words, options, once=not keep))
+        return AsyncReply(partial(conversation._prepare, words, options, once=not keep))
 
     def _stream_recorded(
         self,
@@ -100,7 +100,8 @@ class AsyncH2oSession:
         """
         conversation = Conversation(self.wrapped._backend, model=model)
         words = conversation._words(messages, options, system=system)
-        return AsyncReply(asker(conversation, words, options, once=True, on_send=on_send))
+        prepare = partial(conversation._prepare, words, options, once=True, on_send=on_send)
+        return AsyncReply(prepare)
 
     @takes_options
     async def chat(
@@ -145,7 +146,7 @@ class AsyncH2oSession:
         """
         found = self.wrapped._token(token, position)
         Timeouts.of(timeout)
-        return AsyncReply(partial(self.wrapped._resumed, found, timeout, delete=delete))
+        return AsyncReply(partial(self.wrapped._prepare_resuming, found, timeout, delete=delete))
 
     async def running(self) -> list[Running]:
         """The answers that are being generated now: see `H2oSession.running`."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from h2o_client.answer.server_run import ResumeToken
-from h2o_client.backend.backend import Backend
 from h2o_client.dialects.documents import Stored
 from h2o_client.transport.call import Call
 from h2o_client.wire.events import Failure, Final
+
+if TYPE_CHECKING:
+    from h2o_client.backend.backend import Backend
 
 
 class FoundAnswer(msgspec.Struct, frozen=True, kw_only=True):

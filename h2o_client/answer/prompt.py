@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
 
 from h2o_client import options as opts
+from h2o_client.answer.reader import Sending
 from h2o_client.answer.server_run import Run, fresh_id
-from h2o_client.answer.storage import AnswerStorage
 from h2o_client.answer.uploads import read_uploads
 from h2o_client.arguments import optional_text
-from h2o_client.backend.backend import Backend
 from h2o_client.backend.cleanup import clean_up_call
 from h2o_client.dialects.dialect import Dialect
 from h2o_client.dialects.documents import Model, Stored
@@ -25,6 +25,10 @@ from h2o_client.printable import printable
 from h2o_client.transport.call import Call
 from h2o_client.wire.events import Source, WebSearch
 from h2o_client.wire.request import Request
+
+if TYPE_CHECKING:
+    from h2o_client.answer.storage import AnswerStorage
+    from h2o_client.backend.backend import Backend
 
 _LONGEST_REASON = 200  # characters
 
@@ -118,7 +122,7 @@ class PromptRequest:
     def __init__(
         self,
         backend: Backend,
-        settling: AnswerStorage,
+        storage: AnswerStorage,
         words: Words,
         options: Options,
         *,
@@ -132,7 +136,7 @@ class PromptRequest:
         self.sources: tuple[Source, ...] = ()
         self.steps: tuple[WebSearch, ...] = ()  # of a web search that was made before
         self._backend = backend
-        self._storage = settling
+        self._storage = storage
         self._words = words
         self._options = options
         self._last = last
@@ -145,7 +149,7 @@ class PromptRequest:
         asked = options.get("web_search")
         self._web_search = backend.config.web_search if asked is None else asked
 
-    def prepare(self, model: str | None, call: Call, *, begun: bool) -> Dialect:
+    def prepare(self, model: str | None, call: Call, *, is_made: bool) -> Dialect:
         """The server's dialect, once it is sure that it can do what is asked."""
         dialect = self._backend.set_up(call, exactly=bool(self._files))
         dialect.check(files=self._files, web_search=self._web_search)
@@ -154,11 +158,31 @@ class PromptRequest:
         if not dialect.samples:
             self._warn_of_sampling(dialect)
         self.model = self._backend.choose_model(model, call)
-        self.preprompt = self._words.preprompt if dialect.has_preprompt and not begun else None
+        self.preprompt = self._words.preprompt if dialect.has_preprompt and not is_made else None
         self._speaks_for_system = not dialect.has_preprompt
         self.answer_id = fresh_id() if dialect.chooses_ids else None
         self.run, self.dialect = None, dialect
         return dialect
+
+    def sending(
+        self, dialect: Dialect, conversation_id: str, leaf: str | None, call: Call
+    ) -> Sending:
+        """What the answer starts with. ``leaf`` is what the message hangs on, where that is known.
+
+        This sends requests: for the ``leaf`` where it is not known, and for a web search.
+        """
+        request = self.request(dialect, conversation_id, leaf, call)
+        assert self.dialect is not None
+        return Sending(
+            conversation_id=conversation_id,
+            dialect=self.dialect,
+            request=request,
+            run=self.run,
+            answer_id=self.answer_id,
+            former_answer=self.former_answer,
+            steps=self.steps,
+            sources=self.sources,
+        )
 
     def request(
         self, dialect: Dialect, conversation_id: str, leaf: str | None, call: Call
@@ -192,8 +216,8 @@ class PromptRequest:
             self.sent = Sent("", "", prompt.text)
         return dialect.message(conversation_id, prompt)
 
-    def learn(self, conversation_id: str) -> str | None:
-        """The id of the answer, which the server has chosen."""
+    def fetch_answer_id(self, conversation_id: str) -> str | None:
+        """Read the id of the answer, which the server has chosen. Raises `H2oError`."""
         stored = self._backend.conversation(conversation_id, clean_up_call())
         return self._answer_in(stored)
 
@@ -202,7 +226,7 @@ class PromptRequest:
         if words.kind == "said":
             self._storage.wait(conversation_id, call, before_message=True)
             return Prompt(id=fresh_id(), text=self._text())
-        stored = self._storage.settled(conversation_id, call, before_message=True)
+        stored = self._storage.wait_until_stored(conversation_id, call, before_message=True)
         message_id, again = words.message_id, None
         if last is not None and last.is_meant(message_id):
             # Of an answer that failed nothing is stored, and of a new prompt with it nothing
@@ -225,7 +249,7 @@ class PromptRequest:
         words = self._words
         if leaf is not None and words.kind == "said":
             return Prompt(id=leaf, text=self._text())
-        stored = self._storage.settled(conversation_id, call, before_message=True)
+        stored = self._storage.wait_until_stored(conversation_id, call, before_message=True)
         if stored.model:
             self.model = Model(id=stored.model, name=stored.model)
         last = stored.last("assistant")

@@ -6,10 +6,10 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from h2o_client.backend.backend import Backend
 from h2o_client.backend.cleanup import clean_up_call
 from h2o_client.dialects.dialect import Dialect
 from h2o_client.dialects.documents import is_id
@@ -20,6 +20,9 @@ from h2o_client.wire import json
 from h2o_client.wire.events import Failure, Final
 from h2o_client.wire.request import Request
 from h2o_client.wire.runlog import read_running
+
+if TYPE_CHECKING:
+    from h2o_client.backend.backend import Backend
 
 _PREFIX = "h2o1."
 _MOST_RUNNING = 1000
@@ -119,12 +122,12 @@ class Run:
         self.id: str = id
         self.again: Callable[[], Request] | None = again
         self._backend = backend
-        self._generation = dialect
+        self.dialect: Dialect = dialect
         self._conversation_id = conversation_id
 
     def log(self, *, after: int, budget: str) -> Request:
         """What reads its log."""
-        return self._generation.run_log(self._conversation_id, self.id, after=after, budget=budget)
+        return self.dialect.run_log(self._conversation_id, self.id, after=after, budget=budget)
 
     def stored(self, call: Call) -> StoredAnswer | None:
         """What is stored of it; None if its message has not arrived.
@@ -132,7 +135,7 @@ class Run:
         Raises as `ApiClient.fetch`.
         """
         # Only the best way of asking tells of runs: another would prove nothing.
-        ask = self._generation.conversation(self._conversation_id)[0]
+        ask = self.dialect.conversation(self._conversation_id)[0]
         stored = self._backend.api.fetch(ask, call)
         message = stored.message(stored.runs.get(self.id, ""))
         if message is None:
@@ -150,7 +153,7 @@ class Run:
         stored = self.stored(clean_up_call())
         if stored is None:
             raise ProtocolError(
-                f"conversation {self._conversation_id}, which has no answer to go on with"
+                f"conversation {self._conversation_id}, which has no answer to continue"
             )
         return self._continuation(stored.message_id, elicitation_id)
 
@@ -158,7 +161,7 @@ class Run:
         self.id = fresh_id()
         self.again = partial(self._continuation, answer_id, elicitation_id)
         prompt = Prompt(id=answer_id, resumes=elicitation_id, run_id=self.id)
-        return self._generation.message(self._conversation_id, prompt)
+        return self.dialect.message(self._conversation_id, prompt)
 
     def retry(self) -> Request:
         """The message that asks for another answer in the place of this one. Raises as `stored`."""
@@ -171,7 +174,7 @@ class Run:
         self.id = fresh_id()
         self.again = partial(self._retry, answer_id)
         prompt = Prompt(id=answer_id, retry=True, run_id=self.id)
-        return self._generation.message(self._conversation_id, prompt)
+        return self.dialect.message(self._conversation_id, prompt)
 
     def token(self, position: int) -> str:
         """The `ResumeToken` for who has got so many characters."""

@@ -9,25 +9,29 @@ newest servers a stop that found nothing to stop ends the next answer, for five 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from h2o_client.answer.exchange import Exchange
-from h2o_client.backend.backend import Backend
-from h2o_client.backend.background_reader import BackgroundResponse, Ending
+from h2o_client.backend.background_reader import Ending
 from h2o_client.backend.unstored import UnstoredAnswer
-from h2o_client.dialects.documents import Stored
 from h2o_client.errors import ConversationBusyError
 from h2o_client.log import log
 from h2o_client.timeouts import monotonic
-from h2o_client.transport.call import Call
+
+if TYPE_CHECKING:
+    from h2o_client.answer.state import Outcome
+    from h2o_client.backend.backend import Backend
+    from h2o_client.backend.background_reader import BackgroundResponse
+    from h2o_client.dialects.documents import Stored
+    from h2o_client.transport.call import Call
 
 _STORED_WITHIN = 10.0  # seconds, after an answer's proper end
 _STOPPED_WITHIN = 3.0
 _READ_BACK_WITHIN = 0.7  # seconds: the caller waits for the error
 _MARK_LASTS = 5.3
-_FIRST_LOOK = 0.05
-_RAREST_LOOK = 0.5
+_FIRST_POLL = 0.05
+_LONGEST_POLL = 0.5
 _PATIENCE = 30.0  # seconds that a message waits for an earlier answer's end and its storing
 _TOLD_AFTER = 1.0
 # For so many seconds after its end an answer may still be stored.
@@ -51,94 +55,89 @@ class AnswerStorage:
         self._on_wait = on_wait
         self.has_messages: bool = False  # so far as this is known: the server has stored some
 
-    def note(self, exchange: Exchange) -> None:
-        """An exchange has ended, in one way or another."""
-        if exchange.transcript.final is not None:
-            self.has_messages = True
-        unsettled, response = self._left_by(exchange), exchange.background
+    def note(self, outcome: Outcome) -> None:
+        """An answer has ended, in one way or another."""
+        self.has_messages = self.has_messages or outcome.has_final
+        unstored, response = self._left_by(outcome), outcome.response
         if response is not None and response.awaits_title:
             # On v0.7 and v0.8 the end of an answer is stored behind its title.
-            unsettled = unsettled or UnstoredAnswer(None, _STORED_WITHIN)
-            unsettled = msgspec.structs.replace(unsettled, response=response)
-        if unsettled is None or exchange.ours:
+            unstored = unstored or UnstoredAnswer(None, _STORED_WITHIN)
+            unstored = msgspec.structs.replace(unstored, response=response)
+        if unstored is None or outcome.is_one_shot:
             return
-        self._backend.unstored.put(exchange.conversation_id, unsettled)
+        self._backend.unstored.put(outcome.conversation_id, unstored)
 
-    def _left_by(self, exchange: Exchange) -> UnstoredAnswer | None:
-        """What an exchange leaves to be waited for."""
-        dialect, final = exchange.dialect, exchange.transcript.final
-        if dialect is None:
-            return None
+    def _left_by(self, outcome: Outcome) -> UnstoredAnswer | None:
+        """What an answer leaves to be waited for."""
+        dialect, response, left = outcome.dialect, outcome.response, outcome.is_left_running
         marked_until = 0.0
-        heeded = final is not None and final.interrupted
-        if dialect.late_stops_abort and exchange.stopped_at is not None and not heeded:
-            marked_until = exchange.stopped_at + _MARK_LASTS
-            self._backend.unstored.note_late_stop(exchange.conversation_id, marked_until)
-        response, left = exchange.background, exchange.left_running
+        stopped_at = outcome.stopped_at
+        if dialect.late_stops_abort and stopped_at is not None and not outcome.is_interrupted:
+            marked_until = stopped_at + _MARK_LASTS
+            self._backend.unstored.note_late_stop(outcome.conversation_id, marked_until)
         if response is not None and dialect.stores_at_end:
             if response.ending is Ending.FAILED:
                 return None
-            return UnstoredAnswer(exchange.answer_id, 0.0, left=left, response=response)
-        seconds = _STORED_WITHIN if final is not None else _STOPPED_WITHIN
-        may_come = final is not None or exchange.at_work
+            return UnstoredAnswer(outcome.answer_id, 0.0, left=left, response=response)
+        seconds = _STORED_WITHIN if outcome.has_final else _STOPPED_WITHIN
+        may_come = outcome.has_final or outcome.is_at_work
         if dialect.chooses_ids:
             # Of an answer that failed before its first token v0.7 stores nothing either.
-            kept = dialect.keeps_failed and exchange.transcript.joined
-            failed = exchange.transcript.failure is not None and not kept
-            return (
-                UnstoredAnswer(exchange.answer_id, seconds, left=left)
-                if may_come and not failed
-                else None
-            )
-        if may_come and not exchange.read_to_its_end:
-            return UnstoredAnswer(None, seconds, marked_until, exchange.former_answer, left)
+            is_kept = dialect.keeps_failed and outcome.has_text
+            if not may_come or (outcome.has_failed and not is_kept):
+                return None
+            return UnstoredAnswer(outcome.answer_id, seconds, left=left)
+        if may_come and not outcome.has_finished:
+            return UnstoredAnswer(None, seconds, marked_until, outcome.former_answer, left)
         return UnstoredAnswer(None, 0.0, marked_until) if marked_until else None
 
     def forget(self, conversation_id: str) -> None:
         """The conversation is about to be deleted: nothing of it matters any more."""
-        unsettled = self._backend.unstored.remove(conversation_id)
-        if unsettled is not None and unsettled.response is not None:
-            unsettled.response.close()
+        unstored = self._backend.unstored.remove(conversation_id)
+        if unstored is not None and unstored.response is not None:
+            unstored.response.close()
 
     def wait(self, conversation_id: str, call: Call, *, before_message: bool = False) -> None:
-        """As `settled`; sends no request if there is nothing to be waited for."""
+        """As `wait_until_stored`; sends no request if there is nothing to be waited for."""
         if self._backend.unstored.get(conversation_id) is not None:
-            self.settled(conversation_id, call, before_message=before_message)
+            self.wait_until_stored(conversation_id, call, before_message=before_message)
 
-    def settled(self, conversation_id: str, call: Call, *, before_message: bool = False) -> Stored:
+    def wait_until_stored(
+        self, conversation_id: str, call: Call, *, before_message: bool = False
+    ) -> Stored:
         """The conversation, once what was said last is stored, or time is over.
 
         ``before_message``: what the model is still at work on is stopped, so as not to meet it.
         Raises `ConversationBusyError` then if a message would be overwritten.
         """
-        stored = self._settled(conversation_id, call, before_message)
+        stored = self._stored(conversation_id, call, before_message)
         self.has_messages = self.has_messages or stored.last("user") is not None
         return stored
 
-    def _settled(self, conversation_id: str, call: Call, before_message: bool) -> Stored:
-        unsettled = self._backend.unstored.get(conversation_id)
-        if unsettled is None:
+    def _stored(self, conversation_id: str, call: Call, before_message: bool) -> Stored:
+        unstored = self._backend.unstored.get(conversation_id)
+        if unstored is None:
             return self._backend.conversation(conversation_id, call)
-        if unsettled.left and before_message:
-            unsettled = self._stopped(conversation_id, unsettled, call)
-        response = unsettled.response
+        if unstored.left and before_message:
+            unstored = self._stopped(conversation_id, unstored, call)
+        response = unstored.response
         if response is not None and self._backend.set_up(call).stores_at_end:
-            return self._settled_after(response, conversation_id, unsettled, call, before_message)
+            return self._stored_after(response, conversation_id, unstored, call, before_message)
         if response is not None:
             response.wait_until_ended(call, _STORED_WITHIN)
-        stored, is_settled = self._awaited(conversation_id, unsettled, call)
-        if not is_settled:
+        stored, is_stored = self._polled(conversation_id, unstored, call)
+        if not is_stored:
             log.warning("the last answer in %s is not stored yet", conversation_id)
-        if is_settled or before_message or not unsettled.left:
+        if is_stored or before_message or not unstored.left:
             # And not before: a wait that was broken off is owed still.
             self._backend.unstored.remove(conversation_id)
         return stored
 
-    def _settled_after(
+    def _stored_after(
         self,
         response: BackgroundResponse,
         conversation_id: str,
-        unsettled: UnstoredAnswer,
+        unstored: UnstoredAnswer,
         call: Call,
         before_message: bool,
     ) -> Stored:
@@ -161,8 +160,8 @@ class AnswerStorage:
         is_certain = response.ending in (Ending.COMPLETE, Ending.STOPPED)
         least = _STORED_WITHIN if is_certain else _STOPPED_WITHIN
         seconds = max(0.0, min(lasts, max(end - monotonic(), least)))
-        wanted = msgspec.structs.replace(unsettled, seconds=seconds)
-        stored, is_stored = self._awaited(conversation_id, wanted, call)
+        wanted = msgspec.structs.replace(unstored, seconds=seconds)
+        stored, is_stored = self._polled(conversation_id, wanted, call)
         if not is_stored and lasts > seconds:
             if before_message:
                 raise ConversationBusyError(
@@ -176,49 +175,47 @@ class AnswerStorage:
         return stored
 
     def _stopped(
-        self, conversation_id: str, unsettled: UnstoredAnswer, call: Call
+        self, conversation_id: str, unstored: UnstoredAnswer, call: Call
     ) -> UnstoredAnswer:
-        at_once = msgspec.structs.replace(unsettled, seconds=0.0, marked_until=0.0)
-        if self._awaited(conversation_id, at_once, call)[1]:
-            return unsettled
-        if unsettled.response is not None:
-            unsettled.response.note_stop()
+        at_once = msgspec.structs.replace(unstored, seconds=0.0, marked_until=0.0)
+        if self._polled(conversation_id, at_once, call)[1]:
+            return unstored
+        if unstored.response is not None:
+            unstored.response.note_stop()
         self._backend.cleanup.stop(conversation_id)
         late = self._backend.set_up(call).late_stops_abort
         marked_until = monotonic() + _MARK_LASTS if late else 0.0
-        unsettled = msgspec.structs.replace(unsettled, marked_until=marked_until, left=False)
-        self._backend.unstored.put(conversation_id, unsettled)
-        return unsettled
+        unstored = msgspec.structs.replace(unstored, marked_until=marked_until, left=False)
+        self._backend.unstored.put(conversation_id, unstored)
+        return unstored
 
-    def read_back(self, exchange: Exchange, call: Call) -> Stored:
-        """The conversation after a break; what still runs then is soon stopped, to be stored."""
-        unsettled = self._left_by(exchange)
-        if unsettled is None:
-            return self._backend.conversation(exchange.conversation_id, call)
-        wanted = msgspec.structs.replace(unsettled, seconds=_READ_BACK_WITHIN, marked_until=0.0)
-        stored, is_settled = self._awaited(exchange.conversation_id, wanted, call)
-        if not is_settled and exchange.stop_at_once():
-            stored, is_settled = self._awaited(exchange.conversation_id, wanted, call)
-        if is_settled:
-            exchange.running = False
-        return stored
+    def read_back(self, outcome: Outcome, call: Call) -> tuple[Stored, bool | None]:
+        """The conversation after a break, and whether the answer is stored in it.
 
-    def _awaited(
-        self, conversation_id: str, unsettled: UnstoredAnswer, call: Call
+        None if nothing is to be waited for. Raises as `Backend.conversation`.
+        """
+        unstored = self._left_by(outcome)
+        if unstored is None:
+            return self._backend.conversation(outcome.conversation_id, call), None
+        wanted = msgspec.structs.replace(unstored, seconds=_READ_BACK_WITHIN, marked_until=0.0)
+        return self._polled(outcome.conversation_id, wanted, call)
+
+    def _polled(
+        self, conversation_id: str, unstored: UnstoredAnswer, call: Call
     ) -> tuple[Stored, bool]:
         """The conversation, and whether what is waited for is stored in it."""
         stored = self._backend.conversation(conversation_id, call)
-        end = monotonic() + unsettled.seconds
-        pause = _FIRST_LOOK
-        while not _is_settled(stored, unsettled):
+        end = monotonic() + unstored.seconds
+        pause = _FIRST_POLL
+        while not _is_stored(stored, unstored):
             now = monotonic()
-            if now + pause > max(end, unsettled.marked_until):
-                if now >= unsettled.marked_until:
+            if now + pause > max(end, unstored.marked_until):
+                if now >= unstored.marked_until:
                     return stored, False
-                self._pause(unsettled.marked_until - now, call)
+                self._pause(unstored.marked_until - now, call)
                 break
             self._pause(pause, call)
-            pause = min(2 * pause, _RAREST_LOOK)
+            pause = min(2 * pause, _LONGEST_POLL)
             stored = self._backend.conversation(conversation_id, call)
         return stored, True
 
@@ -227,11 +224,11 @@ class AnswerStorage:
             call.pause(seconds)
 
 
-def _is_settled(stored: Stored, unsettled: UnstoredAnswer) -> bool:
-    if unsettled.answer_id is not None:
-        return any(message.id == unsettled.answer_id for message in stored.messages)
+def _is_stored(stored: Stored, unstored: UnstoredAnswer) -> bool:
+    if unstored.answer_id is not None:
+        return any(message.id == unstored.answer_id for message in stored.messages)
     last = stored.last("assistant")
-    if last is None or last.id in stored.unfinished or last.id == (unsettled.former or ""):
+    if last is None or last.id in stored.unfinished or last.id == (unstored.former or ""):
         return False
     # An answer that was interrupted has used up the mark that a late stop leaves.
-    return last.id in stored.interrupted or monotonic() >= unsettled.marked_until
+    return last.id in stored.interrupted or monotonic() >= unstored.marked_until

@@ -175,7 +175,7 @@ class Backend:
             run_in_background(partial(answer.end, until=end), pending=ending)
         wait_until_empty(ending, end - monotonic())
         self.creations.close(end - monotonic())
-        self.cleanup.discard_all(until=end)
+        self.cleanup.delete_all(until=end)
         self.cleanup.forget()  # what could not be deleted now will not be tried again
         self.reader.close(end - monotonic())
         self.transport.close()
@@ -200,7 +200,7 @@ def _finalize(reader: BackgroundReader, creations: Creations, cleanup: Cleanup) 
         run_detached(reader.close)
     if creations.are_under_way:
         run_detached(creations.close)
-    cleanup.sweep()
+    cleanup.finalize()
 
 
 # For forked children. Adding to it is atomic, and it is read only where there is one thread.

@@ -1,11 +1,16 @@
-"""The conversations that are ours to delete, from the moment the server has made them."""
+"""Temporary conversations: each has one owner, and all are deleted here.
+
+A conversation is temporary from the moment the server has made it. Its owner is who calls `delete`
+or `keep`: first the creation, then the `Conversation`, and the answer where it is made for one
+alone. What no owner has deleted, the end of the session deletes.
+"""
 
 from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING
 
-from h2o_client.backend.background import run_detached, wait_until_empty
+from h2o_client.backend.background import run_detached, run_shielded, wait_until_empty
 from h2o_client.dialects.conversation_requests import delete_request, stop_request
 from h2o_client.errors import H2oError, ProtocolError
 from h2o_client.log import log
@@ -24,79 +29,118 @@ _LEAST = 0.001  # seconds, where the time is over already
 _STOP = 2.0  # of them, at most, for a server that does not answer to a stop
 
 
-class Cleanup:
-    """Stops and deletes, in bounded time, and never raises. Threads may share it.
+class TemporaryConversation:
+    """A conversation that is to be deleted. See `Cleanup.add`."""
 
-    ``ending`` holds what other threads are cleaning up just now.
+    def __init__(self, cleanup: Cleanup, id: str) -> None:
+        self.id: str = id
+        self.is_one_shot: bool = False
+        self._cleanup = cleanup
+
+    def bind_to_answer(self) -> None:
+        """Note that it is made for one answer: resuming that answer deletes it, too."""
+        self.is_one_shot = True
+
+    def keep(self) -> None:
+        """Leave it on the server."""
+        self._cleanup.release(self.id)
+
+    def delete(self, *, until: float | None = None) -> None:
+        """Delete it, by ``until`` or within five seconds. Never raises.
+
+        If that fails, the end of the session tries again.
+        """
+        self._cleanup.delete(self.id, until=until)
+
+    def delete_shielded(self) -> None:
+        """As `delete`; an interrupt of the caller does not end it."""
+        run_shielded(self.delete, pending=self._cleanup.pending)
+
+    def delete_detached(self) -> None:
+        """As `delete`, in another thread, if it is not deleted: a finalizer may call it."""
+        if self._cleanup.find(self.id) is None:
+            return
+        token = object()
+        self._cleanup.pending.add(token)
+
+        def delete() -> None:
+            try:
+                self.delete()
+            finally:
+                self._cleanup.pending.discard(token)
+
+        run_detached(delete)
+
+
+class Cleanup:
+    """Stops answers and deletes conversations, in bounded time. Never raises.
+
+    Threads may share it. ``pending`` has an entry for each cleanup that is under way. That set and
+    the temporary conversations are changed without a lock: adding and removing one entry is atomic,
+    and a finalizer, which the garbage collector may run anywhere, must not wait for a lock.
     """
 
     def __init__(self, transport: Transport) -> None:
-        self.ending: set[object] = set()
+        self.pending: set[object] = set()
         self._transport = transport
-        self._conversations: set[str] = set()
-        self._one_shots: set[str] = set()
+        self._temporary: dict[str, TemporaryConversation] = {}
 
-    def add(self, conversation_id: str) -> None:
-        """It is ours from here on."""
-        self._conversations.add(conversation_id)
+    def add(self, conversation_id: str) -> TemporaryConversation:
+        """Make a conversation temporary, if it is not. The caller is its owner from here on."""
+        fresh = TemporaryConversation(self, conversation_id)
+        return self._temporary.setdefault(conversation_id, fresh)
 
-    def note_one_shot(self, conversation_id: str) -> None:
-        """It was made for a single answer."""
-        self._one_shots.add(conversation_id)
-
-    def is_one_shot(self, conversation_id: str) -> bool:
-        """Whether it was made here for a single answer, and is still to be deleted with it."""
-        return conversation_id in self._one_shots
+    def find(self, conversation_id: str) -> TemporaryConversation | None:
+        """The temporary conversation with that id; None if it is deleted, or none."""
+        return self._temporary.get(conversation_id)
 
     def release(self, conversation_id: str) -> None:
-        """It is not ours any more: deleted, or meant to stay."""
-        self._conversations.discard(conversation_id)
-        self._one_shots.discard(conversation_id)
+        """It is not temporary any more: deleted, or meant to stay."""
+        self._temporary.pop(conversation_id, None)
 
     def forget(self) -> None:
-        """Nothing is ours: this is a forked child, and the parent cleans up."""
-        self._conversations.clear()
-        self._one_shots.clear()
-        self.ending.clear()
+        """Nothing is temporary: this is a forked child, and the parent cleans up."""
+        self._temporary.clear()
+        self.pending.clear()
 
     def stop(self, conversation_id: str, *, until: float | None = None) -> None:
-        """Stops the answer that is being given in a conversation, in two seconds at most."""
+        """Stop the answer that is being given in a conversation, in two seconds at most."""
         soon = monotonic() + _STOP
         call = clean_up_call(until=soon if until is None else min(soon, until))
         failed = self._failed(stop_request(conversation_id), call)
         if failed is not None:
             log.info("the answer in %s may go on: %s", conversation_id, failed)
 
-    def discard(self, conversation_id: str, *, until: float | None = None) -> None:
-        """Deletes a conversation. One that cannot be deleted now is tried again at the end."""
-        failed = self._discard(conversation_id, clean_up_call(until=until))
+    def delete(self, conversation_id: str, *, until: float | None = None) -> None:
+        """Delete a temporary conversation: see `TemporaryConversation.delete`."""
+        failed = self._delete(conversation_id, clean_up_call(until=until))
         if failed is not None:
             log.info("conversation %s could not be deleted yet: %s", conversation_id, failed)
 
-    def discard_all(self, *, until: float | None = None) -> None:
-        """Deletes what is left, as at the end of a session, until then."""
+    def delete_all(self, *, until: float | None = None) -> None:
+        """Delete what is left, as at the end of a session, by ``until``."""
         until = monotonic() + CLEAN_UP if until is None else until
         call = clean_up_call(until=until)
-        wait_until_empty(self.ending, until - monotonic())
-        for conversation_id in list(self._conversations):
-            failed = self._discard(conversation_id, call)
+        wait_until_empty(self.pending, until - monotonic())
+        for conversation_id in list(self._temporary):
+            failed = self._delete(conversation_id, call)
             if failed is not None:
                 log.warning(
                     "conversation %s may be left on the server: %s", conversation_id, failed
                 )
 
-    def sweep(self) -> None:
-        """As the last of them all: deletes what is left, soon, and closes the connections."""
-        if self._conversations:
-            run_detached(self._sweep)
+    def finalize(self) -> None:
+        """Delete what is left in another thread, then close the connections."""
+        if self._temporary:
+            run_detached(self._finalize)
         else:
             self._transport.close()
 
-    def _sweep(self) -> None:
-        self.discard_all()
+    def _finalize(self) -> None:
+        self.delete_all()
         self._transport.close()
 
-    def _discard(self, conversation_id: str, call: Call) -> Exception | None:
+    def _delete(self, conversation_id: str, call: Call) -> Exception | None:
         failed = self._failed(delete_request(conversation_id), call)
         if failed is None:
             self.release(conversation_id)

@@ -194,7 +194,7 @@ class _Creation:
     def _undo(self) -> None:
         try:
             if self._created is not None:
-                self._cleanup.discard(self._created.id)
+                self._cleanup.delete(self._created.id)
             elif self._call.sent and not isinstance(self._failure, StatusError):
                 log.warning(
                     "a conversation whose creation was broken off may be left on the server: %s",

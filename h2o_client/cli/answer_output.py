@@ -16,7 +16,8 @@ from h2o_client.errors import IncompleteAnswerError
 from h2o_client.wire.events import Elicitation, Event, Token
 
 if TYPE_CHECKING:
-    from h2o_client.answer.reply import Answer, Reply
+    from h2o_client.answer.reply import Reply
+    from h2o_client.answer.steps import Answer
 
 Format = Literal["plain", "raw", "json", "markdown"]
 Note = Callable[[int], None]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from h2o_client.answer.reply import leave_running
 from h2o_client.answer.server_run import ResumeToken
 from h2o_client.cli.answer_output import Format, write_answer
 from h2o_client.cli.exit import EPILOG
@@ -93,7 +94,7 @@ def _print(connection: Connection, found: SavedAnswer, position: int, form: Form
                 ) as note,
             ):
                 # An interrupt here must not stop the answer: it can be resumed again.
-                reply._exchange.leave_running()
+                leave_running(reply)
                 write_answer(reply, form, note)
         except H2oError:
             if record.delete and not found.exists():

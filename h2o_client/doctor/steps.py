@@ -14,7 +14,7 @@ import msgspec
 
 from h2o_client.answer.reply import Reply
 from h2o_client.backend.backend import Backend
-from h2o_client.backend.background import run_detached
+from h2o_client.backend.cleanup import TemporaryConversation
 from h2o_client.backend.detector import MODEL_WAS_DOWN, NO_MODELS
 from h2o_client.conversation import Conversation
 from h2o_client.dialects import detection, pages
@@ -126,7 +126,7 @@ class _Steps:
 
     def __init__(self, backend: Backend, server_at: Callable[[str], Seen]) -> None:
         self.conversation: Conversation | None = None
-        self._left = ""  # its id, until it is deleted
+        self._temporary: TemporaryConversation | None = None  # until it is deleted
         self._backend = backend
         self._config = backend.config
         self._transport = backend.transport
@@ -365,7 +365,7 @@ class _Steps:
             model = self._backend.choose_model(None, call)
             created = self._backend.creations.create(model.id, None, call)
             self.conversation = Conversation(self._backend, id=created.id)
-            self._left = created.id
+            self._temporary = self._backend.cleanup.find(created.id)
 
     def _answer(self) -> str:
         assert self.conversation is not None
@@ -386,26 +386,16 @@ class _Steps:
 
     def _deletion(self) -> str:
         assert self.conversation is not None
-        self._left = ""
+        self._temporary = None
         self.conversation.delete()
         return "the conversation is gone"
 
     def leave(self) -> None:
         """Deletes what is left by a caller who has seen enough, as soon as that can be."""
-        conversation_id, self._left = self._left, ""
-        cleanup = self._backend.cleanup
-        if conversation_id in cleanup._conversations:  # and not deleted with its session
-            token = object()
-            cleanup.ending.add(token)
-
-            def discard() -> None:
-                try:
-                    cleanup.discard(conversation_id)
-                finally:
-                    cleanup.ending.discard(token)
-
+        temporary, self._temporary = self._temporary, None
+        if temporary is not None:
             # The garbage collector may have come here, wherever it was.
-            run_detached(discard)
+            temporary.delete_detached()
 
     def _settings_accepted(self) -> bool:
         return self._backend.read_settings(self._call()).accepted

@@ -24,7 +24,7 @@ from h2o_client.wire.events import Elicitation, Reasoning, Token
 
 if TYPE_CHECKING:
     from h2o_client.aio.reply import AsyncReply
-    from h2o_client.answer.reply import Answer
+    from h2o_client.answer.steps import Answer
     from h2o_client.options import Options
 
 CONVERSATION = "x-conversation-id"

@@ -16,7 +16,8 @@ from h2o_client.notebook.plain_text import shown
 if TYPE_CHECKING:
     from h2o_client.aio.conversation import AsyncConversation
     from h2o_client.aio.reply import AsyncReply
-    from h2o_client.answer.reply import Answer, Reply
+    from h2o_client.answer.reply import Reply
+    from h2o_client.answer.steps import Answer
     from h2o_client.wire.events import Source
 
 Bundle = dict[str, str]

@@ -358,7 +358,7 @@ async def test_what_a_cancelled_reader_had_read_is_on_the_error_of_a_later_one()
 async def test_stop_from_another_task_takes_nothing_from_a_reader_that_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("h2o_client.answer.exchange._LAST_WORDS", PATIENCE)
+    monkeypatch.setattr("h2o_client.answer.ending._LAST_WORDS", PATIENCE)
     stopped = threading.Event()
 
     def message(exchange: Exchange) -> None:

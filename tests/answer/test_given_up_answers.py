@@ -144,7 +144,7 @@ async def talking(face: str, server: FakeChatUi, **options: Any) -> AsyncIterato
 @pytest.fixture(autouse=True)
 def _soon_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("h2o_client.answer.storage._TOLD_AFTER", 0.05)
-    monkeypatch.setattr("h2o_client.answer.exchange._LAST_WORDS", 0.1)
+    monkeypatch.setattr("h2o_client.answer.ending._LAST_WORDS", 0.1)
 
 
 def said(server: FakeChatUi) -> list[str]:
@@ -312,7 +312,9 @@ def test_a_conversation_that_is_deleted_is_not_read_on(leaks_nothing: None) -> N
         client = H2oSession(server.url)
         with client.conversation() as chat, chat.stream("one") as reply:
             next(reply)
-        response = reply._exchange.background
+        reader = reply._stream.reader
+        assert reader is not None
+        response = reader.connection.background
         assert response is not None
         assert response.ended.wait(5)
         assert server.conversations == {}

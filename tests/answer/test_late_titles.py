@@ -94,7 +94,7 @@ async def test_a_late_title_is_fetched_in_async_code_too(version: str) -> None:
 def test_a_title_that_never_comes_is_waited_for_in_bounded_time(
     version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("h2o_client.answer.exchange._TITLED_WITHIN", 0.2)
+    monkeypatch.setattr("h2o_client.answer.connection._TITLED_WITHIN", 0.2)
     with slow(version, Says(("Two",))) as server:
         with H2oSession(server.url) as client, client.conversation(keep=True) as chat:
             chat.chat("one")

@@ -32,7 +32,7 @@ from h2o_client import (
     TransportError,
     TransportTimeout,
 )
-from h2o_client.answer import exchange, resume
+from h2o_client.answer import connection, resume
 from h2o_client.dialects import detection
 from h2o_client.dialects.detection import DIALECTS
 from h2o_client.dialects.latest import LATEST
@@ -65,7 +65,7 @@ def notices_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detection, "LATEST", latest)
     monkeypatch.setattr(detection, "V0_9_6", former)
     monkeypatch.setattr(detection, "DIALECTS", (*DIALECTS[:-2], former, latest))
-    monkeypatch.setattr(exchange, "_LOG_WITHIN", 0.3)
+    monkeypatch.setattr(connection, "_LOG_WITHIN", 0.3)
 
 
 @contextmanager
@@ -549,7 +549,7 @@ def test_a_log_line_says_that_an_answer_is_taken_up_and_nothing_of_what_was_said
     with talking(Way([Cut(500, "reset")])) as (_, _, client):
         client.chat("Tell nobody")
     said = [each.message for each in caplog.records if each.levelno == logging.INFO]
-    assert any("taken up again" in each for each in said)
+    assert any("is resumed" in each for each in said)
     assert not re.search("nobody|w1|🧪", caplog.text)
 
 
@@ -696,7 +696,7 @@ def test_what_is_read_back_keeps_nobody_who_closes_or_has_no_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("h2o_client.answer.storage._READ_BACK_WITHIN", PATIENCE)
-    monkeypatch.setattr("h2o_client.answer.exchange._READ_BACK_WITHIN", PATIENCE)
+    monkeypatch.setattr("h2o_client.answer.stream._READ_BACK_WITHIN", PATIENCE)
     stored = re.compile(r"/api/(v2/)?conversations?/[^/]+")
 
     def way(request: Request) -> Cut | None:

@@ -31,6 +31,7 @@ from h2o_client import (
     TransportError,
     UnsupportedError,
 )
+from h2o_client.answer.reply import leave_running
 from h2o_client.answer.server_run import ResumeToken
 
 HOLDS = Says(("One", " two"), holds=True, rest=(" three", " four"))
@@ -124,7 +125,7 @@ def test_a_one_shot_of_the_same_session_is_deleted_when_it_is_resumed(open_sessi
         client = open_session(server.url)
         reply = client.stream("Hello")
         token = str(reply.resume_token)
-        reply._exchange.leave_running()
+        leave_running(reply)
         server.released.set()
         assert client.resume(token).read().text == TEXT
         check(server)

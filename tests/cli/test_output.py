@@ -18,7 +18,8 @@ from prompt_toolkit.output import DummyOutput
 
 from fake_chatui import FakeChatUi
 from fake_store import MODELS
-from h2o_client.answer.reply import Answer, Reply
+from h2o_client.answer.reply import Reply
+from h2o_client.answer.steps import Answer
 from h2o_client.cli import run
 from h2o_client.cli.answer_output import write_answer
 from h2o_client.cli.input import Editor, TerminalEditor, open_editor

@@ -107,7 +107,7 @@ def test_what_is_dropped_in_the_middle_is_cleaned_up_at_once(last: str) -> None:
             if check.name == last:
                 break
         # Behind what is being cleaned up just now.
-        wait_until_empty(client._backend.cleanup.ending)
+        wait_until_empty(client._backend.cleanup.pending)
         assert server.count("DELETE") == 1
         assert server.conversations == {}
         assert client.chat("Hello").text

@@ -321,7 +321,7 @@ def test_what_the_server_keeps_of_an_answer_that_broke_is_on_the_error(
     version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("h2o_client.answer.storage._READ_BACK_WITHIN", PATIENCE)
-    monkeypatch.setattr("h2o_client.answer.exchange._READ_BACK_WITHIN", PATIENCE)
+    monkeypatch.setattr("h2o_client.answer.stream._READ_BACK_WITHIN", PATIENCE)
     with talking(version, answer=[BREAKS]) as (_, client):
         with pytest.raises(TransportError) as caught:
             client.chat("Hello")

@@ -209,9 +209,9 @@ def test_a_message_left_before_its_answer_began_is_waited_for_by_the_next(versio
 
     def left(conversation: Conversation) -> None:
         arrived.wait(PATIENCE)
-        assert conversation._exchange is not None
+        assert conversation._stream is not None
         leaving.set()
-        conversation._exchange.end()
+        conversation._stream.end()
 
     answers = [Says(("one",)), Says(tuple("abcdefgh"), holds=True), Says(("three",))]
     with (

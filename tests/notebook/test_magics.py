@@ -339,7 +339,7 @@ def test_long_answers_are_drawn_less_often(shell: Shell, client: H2oSession) -> 
     long = client.stream("x")
     long.read()
     assert long.answer is not None
-    long.answer = Answer(
+    long._steps.answer = Answer(
         text="x" * 150_000, finish_reason="stop", model="m", conversation_id="0" * 24
     )
     drawing.draw(long)

@@ -1,0 +1,80 @@
+"""The questions that a tool asks the user in an answer, and what the user says to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from h2o_client.errors import ConfigurationError, ElicitationClosedError, TransportError
+from h2o_client.transport.call import Call
+
+if TYPE_CHECKING:
+    from h2o_client.backend.api_client import ApiClient
+    from h2o_client.dialects.dialect import Dialect
+    from h2o_client.timeouts import Timeouts
+    from h2o_client.wire.transcript import Transcript
+
+
+class Elicitations:
+    """The elicitations of one answer.
+
+    ``answered`` is the id of one whose stream had ended when the user answered it: a message has to
+    name it, for the answer to be continued. "" if there is none.
+    """
+
+    def __init__(
+        self,
+        api: ApiClient,
+        dialect: Dialect,
+        conversation_id: str,
+        transcript: Transcript,
+        timeouts: Timeouts,
+    ) -> None:
+        self.answered: str = ""
+        self._api = api
+        self._dialect = dialect
+        self._conversation_id = conversation_id
+        self._transcript = transcript
+        self._timeouts = timeouts
+        self._may_be_answered: set[str] = set()  # the network failed: nobody knows
+
+    def answer(
+        self,
+        action: str,
+        content: Mapping[str, object] | None,
+        elicitation_id: str | None,
+        *,
+        has_finished: bool,
+    ) -> None:
+        """Send the user's answer. ``has_finished``: the stream has ended meanwhile.
+
+        Raises as `ApiClient.fetch`, and `ConfigurationError` if there is no question.
+        """
+        waiting = self._transcript.elicitation
+        meant = elicitation_id or (waiting.id if waiting is not None else None)
+        if meant is None:
+            raise ConfigurationError("Nothing has been asked: there is no Elicitation to answer.")
+        request = self._dialect.answer_elicitation(self._conversation_id, meant, action, content)
+        try:
+            if self._api.fetch(request, Call(self._timeouts)):
+                self.answered = meant
+        except TransportError:
+            self._may_be_answered.add(meant)
+            raise
+        except ElicitationClosedError:
+            # By an attempt of ours whose response was lost; or else in another tab.
+            if meant not in self._may_be_answered:
+                self._close(meant)
+                raise
+            self.answered = meant if has_finished else ""
+        self._close(meant)
+
+    def take_answered(self) -> str:
+        """The elicitation that the next message has to name; it is named once."""
+        answered, self.answered = self.answered, ""
+        return answered
+
+    def _close(self, elicitation_id: str) -> None:
+        waiting = self._transcript.elicitation
+        if waiting is not None and waiting.id == elicitation_id:
+            self._transcript.elicitation = None

@@ -1,0 +1,294 @@
+"""One answer in steps, for faces that wait in their own way; and `Answer`, the whole of it.
+
+`Reply` and `AsyncReply` are such faces. Each takes one event after another with `next_event`, or
+one text after another from ``texts``, and gets more with `advance` when there are no more.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from copy import copy
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from h2o_client.answer.state import Stage
+from h2o_client.arguments import document, optional_text, text
+from h2o_client.errors import (
+    ConfigurationError,
+    GenerationError,
+    H2oError,
+    IncompleteAnswerError,
+    ProtocolError,
+)
+from h2o_client.log import log
+from h2o_client.wire.events import Event, Final, Malformed, Source, Token
+from h2o_client.wire.refusal import login_wall
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from h2o_client.answer.reader import AnswerReader
+    from h2o_client.answer.stream import AnswerStream
+    from h2o_client.wire.transcript import Transcript
+
+
+_ACTIONS = ("accept", "decline", "cancel")
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole answer. ``finish_reason`` is "stop", "length" where known, or "stopped" by a stop."""
+
+    text: str
+    finish_reason: str
+    model: str
+    conversation_id: str
+    message_id: str | None = None
+    title: str | None = None
+    sources: tuple[Source, ...] = ()
+    files: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return import_module("h2o_client.notebook").of_answer(self)  # type: ignore[no-any-return]
+
+
+class AnswerSteps:
+    """An answer on its way to its reader, and how it ended.
+
+    ``texts`` are the texts in the batch of events that was received last; what is taken from them
+    is taken from the events too. One thread takes; the others may read the attributes.
+    ``reader`` tells what to wait for before the next `advance_ready`; None if nothing was sent.
+    ``fetch_id`` reads the id of the answer from the server, where the server chooses it.
+    """
+
+    def __init__(
+        self,
+        stream: AnswerStream,
+        *,
+        model: str,
+        message_id: str | None,
+        position: int = 0,
+        fetch_id: Callable[[], str | None] | None = None,
+    ) -> None:
+        self.stream: AnswerStream = stream
+        self.model: str = model
+        self.message_id: str | None = message_id
+        self.answer: Answer | None = None
+        self.finish_reason: str | None = None
+        self.texts: Iterator[str] = iter(())
+        self.reader: AnswerReader | None = stream.reader
+        self._batch: Iterator[Event] = iter(())
+        self._has_ended = False
+        self._error: H2oError | None = None
+        self._position = position  # characters that the caller had before
+        self._fetch_id = fetch_id
+        self._finalizer = weakref.finalize(self, stream.end_later)
+
+    def __str__(self) -> str:
+        """What the representations of replies show."""
+        state = self.finish_reason or "unfinished"
+        return f"{state}, {len(self.stream.transcript.text)} characters"
+
+    def next_event(self) -> Event | None:
+        """The next event in this batch that is the caller's to know; None if there is none."""
+        for event in self._batch:
+            if not isinstance(event, Final | Malformed):
+                return event
+        return None
+
+    def has_event(self) -> bool:
+        """Whether `next_event` has another event in this batch."""
+        return any(not isinstance(event, Final | Malformed) for event in copy(self._batch))
+
+    def take_all(self) -> None:
+        """Take all events of this batch."""
+        self._batch, self.texts = iter(()), iter(())
+
+    def advance(self) -> bool:
+        """Wait for the next batch of events. False when there will be none. Raises what failed."""
+        if self._has_ended:
+            return False
+        try:
+            events = self._received()
+            if not events:
+                if self.reader is None or not self.reader.is_waiting_for_user:
+                    self._conclude()
+                return False
+        except BaseException as exc:
+            self.fail(exc)
+            raise
+        self._take(events)
+        return True
+
+    def advance_ready(self) -> bool | None:
+        """As `advance`, without waiting. None: nothing is here yet. False: only `advance` can."""
+        transcript = self.stream.transcript
+        reader = self.reader
+        if self._has_ended or reader is None:
+            return False
+        if transcript.ended or transcript.malformed is not None:
+            return False
+        events = reader.receive_ready()
+        if not events:
+            return None if events is None else False
+        self._take(events)
+        return True
+
+    def hold(self) -> None:
+        """The caller is at work: the time that it takes does not count as the server's."""
+        if self.reader is not None:
+            self.reader.hold()
+
+    def answer_elicitation(
+        self, action: str, content: Mapping[str, object] | None, elicitation_id: str | None
+    ) -> None:
+        """Send the user's answer to what a tool asks: see `Reply.answer_elicitation`."""
+        if not isinstance(action, str) or action not in _ACTIONS:
+            raise ConfigurationError(f"action={action!r}: it is one of {', '.join(_ACTIONS)}.")
+        action = text(action, "action=")
+        content = None if content is None else document(content, "content=")
+        elicitation_id = optional_text(elicitation_id, "elicitation_id=")
+        if self.reader is None:
+            raise ConfigurationError("Nothing has been asked: there is no Elicitation to answer.")
+        self.reader.answer_elicitation(action, content, elicitation_id)
+
+    def outcome(self) -> Answer:
+        """The answer, now that there will be no more events. Raises what broke it off."""
+        if self._error is not None:
+            raise self._error
+        if self.answer is None and self._has_ended:
+            broken_off = IncompleteAnswerError()
+            self.stream.describe(broken_off)
+            raise broken_off
+        if self.answer is None:
+            raise ConfigurationError(
+                "The answer waits for the user: see .elicitation, and answer it with "
+                "answer_elicitation(). What came so far is on .text."
+            )
+        return self.answer
+
+    def fail(self, exc: BaseException) -> None:
+        """End the answer because of ``exc``, which gets what is known of the answer.
+
+        This sends requests, for a few seconds at most: what the server has stored is read back, and
+        everything is cleaned up.
+        """
+        if not self._has_ended:
+            self._has_ended = True
+            self.finish_reason = _reason_of(exc)
+        try:
+            if isinstance(exc, H2oError) and self._error is None:
+                self.stream.describe(exc)
+                self.stream.read_back_after(exc)
+                # A copy, for the traceback of this one would keep the reply alive.
+                self._error = copy(exc)
+        finally:
+            self.stream.end(wait=False)
+
+    def close(self) -> None:
+        """End the answer where it is."""
+        self.stream.end()
+        if self.finish_reason is None:
+            self.finish_reason = "stopped"
+
+    def resume_token(self) -> str | None:
+        """The token with which another process can read on behind what was taken here."""
+        resumption = self.stream.resumption
+        if resumption is None or not self.stream.conversation_id:
+            return None
+        return resumption.run.token(max(0, self._taken - resumption.started_at))
+
+    @property
+    def _taken(self) -> int:
+        """The characters of the answer that the caller has taken."""
+        ahead = [] if self.reader is None else self.reader.read_ahead
+        waiting = [*copy(self._batch), *ahead]
+        tokens = [event for event in waiting if isinstance(event, Token) and not event.special]
+        untaken = sum(len(token.text) for token in tokens)
+        return max(self._position, self.stream.transcript.characters - untaken)
+
+    def _received(self) -> list[Event]:
+        reader, transcript = self.reader, self.stream.transcript
+        if reader is None:
+            return []
+        if transcript.ended or transcript.malformed is not None:
+            return reader.drain()
+        return reader.receive()
+
+    def _take(self, events: list[Event]) -> None:
+        self._batch = batch = iter(events)
+        self.texts = (
+            event.text
+            for event in batch
+            if type(event) is Token and event.text and not event.special
+        )
+
+    def _conclude(self) -> None:
+        """The stream has ended: with an answer, or with the error it amounts to."""
+        transcript, state = self.stream.transcript, self.stream.state
+        was_stopped = state.stage is not Stage.OPEN
+        if not was_stopped:
+            _raise_for_end(transcript)
+        self._has_ended = True
+        self.finish_reason = "stopped"
+        final = transcript.final
+        if final is not None and not _was_interrupted(final, was_stopped=was_stopped):
+            self.finish_reason = final.finish_reason
+        self._find_id()
+        self.answer = Answer(
+            text=transcript.text,
+            finish_reason=self.finish_reason,
+            model=self.model,
+            conversation_id=self.stream.conversation_id,
+            message_id=self.message_id,
+            title=transcript.title,
+            sources=transcript.sources,
+            files=transcript.files,
+        )
+        # Not waiting for another thread that closes this: it may wait for us to leave.
+        self.stream.end(wait=False)
+
+    def _find_id(self) -> None:
+        if self.stream.state.is_foreign:
+            self.message_id = None  # the server did not take ours
+        if self._fetch_id is not None:
+            try:
+                self.message_id = self._fetch_id()
+            except H2oError as exc:
+                log.info("the id of an answer is not known: %s", exc)
+
+
+def _was_interrupted(final: Final, *, was_stopped: bool) -> bool:
+    if final.interrupted is None:
+        # v0.7 does not tell, and gives what came so far as the answer's text.
+        return was_stopped and final.text is not None
+    return final.interrupted
+
+
+def _raise_for_end(transcript: Transcript) -> None:
+    """Raises what an answer's end amounts to, unless it is a good one."""
+    failure, line = transcript.failure, transcript.malformed
+    if failure is not None and failure.error_type == "redirect":
+        raise login_wall(200, failure.message)
+    if failure is not None:
+        raise GenerationError(failure.message, error_type=failure.error_type, status=failure.status)
+    if line is not None and transcript.final is None:
+        where = f"line {line.line} of the answer" if line.line else "the answer"
+        raise ProtocolError(f"{where} ({line.reason})", line.excerpt)
+    if transcript.final is None:
+        raise IncompleteAnswerError
+    if transcript.final.interrupted and not transcript.text:
+        raise IncompleteAnswerError(
+            "The answer was stopped before its first word, and not by this reply"
+        )
+
+
+def _reason_of(exc: BaseException) -> str:
+    if isinstance(exc, IncompleteAnswerError):
+        return "incomplete"
+    return "error" if isinstance(exc, H2oError) else "stopped"
