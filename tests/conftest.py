@@ -33,7 +33,7 @@ settings.register_profile(
 settings.load_profile("ours")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def own_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the command keeps what it keeps, in the place of the developer's own folder."""
     return tmp_path_factory.mktemp("config")

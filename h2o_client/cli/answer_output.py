@@ -11,9 +11,19 @@ from typing import TYPE_CHECKING, Literal
 import click
 import msgspec
 
-from h2o_client.cli.terminal import Sanitizer, flush_output, is_plain, put, safe_json, say
+from h2o_client.cli.terminal import (
+    Sanitizer,
+    flush_output,
+    is_plain,
+    now_waiting,
+    put,
+    put_text,
+    safe_json,
+    say,
+)
 from h2o_client.errors import IncompleteAnswerError
-from h2o_client.wire.events import Elicitation, Event, Token
+from h2o_client.timeouts import Timeouts
+from h2o_client.wire.events import Elicitation, Event, Reasoning, Token, Tool, WebSearch
 
 if TYPE_CHECKING:
     from h2o_client.answer.reply import Reply
@@ -26,20 +36,27 @@ _MOST_DECLINED = 10  # questions in one answer: a tool may repeat them for ever
 _HUMP = re.compile("(?<=[a-z])(?=[A-Z])")
 
 
-def write_answer(reply: Reply, form: Format, note: Note = lambda characters: None) -> None:
+def write_answer(
+    reply: Reply,
+    form: Format,
+    note: Note = lambda characters: None,
+    timeouts: Timeouts = Timeouts(),  # noqa: B008 - it is frozen
+) -> None:
     """Write the answer as it comes. Raises what breaks it off.
 
-    ``note`` is called with the number of characters of the answer that were written.
+    ``note`` is called with the number of characters of the answer that were written. ``timeouts``
+    are the session's, to say how long is waited at most.
     """
+    now_waiting("Waiting for the first word", timeouts.first_token)
     if form == "markdown" and not is_plain(sys.stdout):
         from h2o_client.cli.terminal_markdown import write_markdown
 
-        write_markdown(_texts(reply), note)
+        write_markdown(_texts(reply, timeouts.idle), note)
         return
     writer = {"raw": _RawWriter, "json": _JsonWriter}.get(form, _PlainWriter)()
     written = 0
     try:
-        for event in _events(reply):
+        for event in _events(reply, timeouts.idle):
             written += writer.write(event)
             if not reply._has_event():
                 flush_output()
@@ -52,6 +69,16 @@ def write_answer(reply: Reply, form: Format, note: Note = lambda characters: Non
         raise
     writer.end()
     note(written)
+
+
+def write_markdown_text(text: str) -> None:
+    """Write a whole answer as Markdown; as it is where that cannot be shown."""
+    if is_plain(sys.stdout):
+        put_text(text.rstrip("\n") + "\n")
+        return
+    from h2o_client.cli.terminal_markdown import write_markdown
+
+    write_markdown([text], lambda characters: None)
 
 
 class _RawWriter:
@@ -113,21 +140,36 @@ def _text(event: Event | Answer) -> str:
     return event.text if isinstance(event, Token) and not event.special else ""
 
 
-def _texts(reply: Reply) -> Iterator[str]:
-    return filter(None, map(_text, _events(reply)))
+def _texts(reply: Reply, idle: float | None) -> Iterator[str]:
+    return filter(None, map(_text, _events(reply, idle)))
 
 
-def _events(reply: Reply) -> Iterator[Event | Answer]:
+def _events(reply: Reply, idle: float | None) -> Iterator[Event | Answer]:
     """The reply's events. A tool's questions are cancelled: nobody can answer them here."""
     declined = 0
+    kind: type[object] | None = None
     for event in reply.events():
         yield event
+        if type(event) is not kind and (what := _next(event)):
+            kind = type(event)
+            now_waiting(what, idle)
         if isinstance(event, Elicitation) and event.state == "request":
             if declined == _MOST_DECLINED:
                 raise _asked_too_often(reply, declined)
             declined += 1
             say(f"(A tool asks: {event.message} Nobody can answer that here: it is turned down.)")
             reply.answer_elicitation("cancel", elicitation_id=event.id)
+
+
+def _next(event: Event | Answer) -> str:
+    """What is waited for after an event; "" if that has not changed."""
+    if isinstance(event, Tool):
+        return f"Waiting for the tool {event.name}" if event.name else "Waiting for a tool"
+    if isinstance(event, WebSearch):
+        return "Searching the web"
+    if isinstance(event, Reasoning):
+        return "Thinking"
+    return "Waiting for more" if _text(event) else ""
 
 
 def _asked_too_often(reply: Reply, times: int) -> IncompleteAnswerError:

@@ -15,18 +15,22 @@ from h2o_client.cli.input import piped_text
 from h2o_client.cli.saved_answers import saving
 from h2o_client.cli.shared_options import (
     Connection,
+    PromptOptions,
+    note_kept,
+    open_session,
     prompt_options,
     sampling_options,
     save_cookies,
-    say_kept,
     server_options,
 )
-from h2o_client.cli.terminal import put_json
+from h2o_client.cli.terminal import Waiting, put_json
 from h2o_client.cli.wording import in_shell
 from h2o_client.errors import H2oError
 
 if TYPE_CHECKING:
     from h2o_client.answer.reply import Reply
+    from h2o_client.options import Options
+    from h2o_client.session import H2oSession
 
 
 class _Nameless(click.Context):
@@ -61,54 +65,65 @@ class _Asking(click.Command):
 def ask(
     connection: Connection,
     prompt: tuple[str, ...],
-    model: str | None,
-    system: str | None,
-    parameters: tuple[str, ...],
-    keep: bool,
-    cookies_into: str | None,
     files: tuple[str, ...],
     markdown: bool,
     as_json: bool,
     raw: bool,
+    *,
+    asked: PromptOptions,
 ) -> int:
     """Asks a chat-ui server. The answer goes to stdout as it comes.
 
-    What is piped in follows the prompt, or stands where the prompt says "-". Without a prompt, on
-    a terminal, it is a chat. A server of your own: h2o-chat serve --help.
+    What is piped in follows the prompt, or stands where the prompt says "-"; in a loop that reads
+    lines, say h2o-chat ... < /dev/null. Without a prompt, on a terminal, it is a chat. A server of
+    your own: h2o-chat serve --help.
 
     \b
     Examples:
       h2o-chat --local "Why is the sky blue?"
       h2o-chat --url http://localhost:3000 -p temperature=0.7 "Tell me a joke"
       cat report.txt | h2o-chat "Summarise this"
+      h2o-chat --keep "Name a river" && h2o-chat -c "And its source?"
     """
     form = _format(markdown=markdown, json=as_json, raw=raw)
-    options = sampling_options(parameters, files)
+    options = sampling_options(asked.parameters, files)
     is_bare = not (prompt or files) and form == "plain"
     if is_bare and sys.stdin.isatty() and sys.stdout.isatty():
         from h2o_client.cli.chat_command import run_chat
 
-        return run_chat(
-            connection,
-            model=model,
-            system=system,
-            keep=keep,
-            options=options,
-            cookies_into=cookies_into,
-        )
+        return run_chat(connection, asked)
     question = _question(prompt)
     with (
         _errors_in_json(form) as replies,
-        connection.open(model=model) as client,
-        client.stream(question, system=system, keep=keep, **options) as reply,
-        saving(client, reply, delete=not keep) as note,
+        open_session(connection, asked) as (client, conversation_id),
+        Waiting(f"Waiting for {client.base_url}", connection.timeouts.first_token),
+        _send(client, conversation_id, question, asked, options) as reply,
+        saving(client, reply, delete=not asked.is_for_kept) as note,
     ):
         replies.append(reply)
-        save_cookies(client, cookies_into)
-        if keep:
-            say_kept(client, reply.conversation_id, cookies_into, local=connection.local)
-        write_answer(reply, form, note)
+        save_cookies(client, asked.cookies_into)
+        if asked.is_for_kept:
+            note_kept(
+                connection,
+                client,
+                reply.conversation_id,
+                asked.cookies_into,
+                is_new=not asked.is_for_existing,
+            )
+        write_answer(reply, form, note, connection.timeouts)
     return 0
+
+
+def _send(
+    client: H2oSession,
+    conversation_id: str | None,
+    question: str,
+    asked: PromptOptions,
+    options: Options,
+) -> Reply:
+    if conversation_id is not None:
+        return client.conversation(conversation_id).stream(question, **options)
+    return client.stream(question, system=asked.system, keep=asked.keep, **options)
 
 
 @contextmanager

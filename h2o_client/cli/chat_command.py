@@ -5,97 +5,75 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
-from h2o_client.cli.answer_output import write_answer
+from h2o_client.cli.answer_output import write_answer, write_markdown_text
+from h2o_client.cli.conversation_file import branch
 from h2o_client.cli.exit import BAD_CALL, EPILOG, status_of
-from h2o_client.cli.input import Editor, open_editor
+from h2o_client.cli.input import Editor, NotText, open_editor, typing_ahead
 from h2o_client.cli.saved_answers import saving
 from h2o_client.cli.shared_options import (
     Connection,
+    PromptOptions,
+    note_kept,
+    open_session,
     prompt_options,
     sampling_options,
     save_cookies,
-    say_kept,
     server_options,
 )
 from h2o_client.cli.slash_commands import NAMES, Left, run_slash_command
-from h2o_client.cli.terminal import put, say, say_error
+from h2o_client.cli.terminal import Waiting, in_a_line, put, say, say_error
 from h2o_client.errors import H2oError
 
 if TYPE_CHECKING:
     from h2o_client.answer.reply import Reply
     from h2o_client.conversation import Conversation
+    from h2o_client.messages import Message
     from h2o_client.options import Options
     from h2o_client.session import H2oSession
 
 
 @click.command("chat", epilog=EPILOG)
+@click.argument("conversation_id", metavar="[ID]", required=False)
 @server_options
 @prompt_options
-def chat(
-    connection: Connection,
-    model: str | None,
-    system: str | None,
-    parameters: tuple[str, ...],
-    keep: bool,
-    cookies_into: str | None,
-) -> int:
+def chat(connection: Connection, conversation_id: str | None, *, asked: PromptOptions) -> int:
     """A conversation, whose answers are shown as Markdown. /help in it shows what can be done.
 
-    Enter sends; Esc-Enter, or a backslash at the end of a line, begins another line. Ctrl-C stops
-    an answer and keeps what came of it, Ctrl-D leaves. Without a terminal, each line that is piped
-    in is a message, and Ctrl-C ends it all.
+    With an ID it goes on in the conversation that has it, with -c in the last kept one. Enter
+    sends; Esc-Enter, or a backslash at the end of a line, begins another line. Ctrl-C stops an
+    answer and keeps what came of it, Ctrl-D leaves. Without a terminal, each line that is piped in
+    is a message, and Ctrl-C ends it all.
 
     \b
     Examples:
       h2o-chat chat --url http://localhost:3000 -s "You are a pirate."
       h2o-chat chat --local < questions.txt
     """
-    options = sampling_options(parameters)
-    return run_chat(
-        connection,
-        model=model,
-        system=system,
-        keep=keep,
-        options=options,
-        cookies_into=cookies_into,
-    )
+    return run_chat(connection, asked.in_conversation(conversation_id))
 
 
-def run_chat(
-    connection: Connection,
-    *,
-    model: str | None,
-    system: str | None,
-    keep: bool,
-    options: Options,
-    cookies_into: str | None = None,
-) -> int:
+def run_chat(connection: Connection, asked: PromptOptions) -> int:
     """Chat until the user leaves. With piped lines, the first error is the exit status."""
-    with connection.open(model=model) as client:
-        talk = Chat(
-            client,
-            open_editor(NAMES),
-            connection,
-            system=system,
-            keep=keep,
-            options=options,
-        )
+    options = sampling_options(asked.parameters)
+    with open_session(connection, asked) as (client, conversation_id):
+        talk = Chat(client, open_editor(NAMES), connection, asked, options)
         if sys.stdin.isatty():
             say(f"A chat with {client.base_url}. /help shows what can be done, Ctrl-D leaves.")
         try:
+            if conversation_id is not None:
+                talk.open(conversation_id)
             talk.run()
         finally:
             talk.conversation.close()
-            save_cookies(client, cookies_into)
-        if keep:
-            say_kept(client, talk.conversation.id, cookies_into, local=connection.local)
+            save_cookies(client, asked.cookies_into)
+            talk.note_kept()
     return 0 if sys.stdin.isatty() else talk.status
 
 
@@ -107,22 +85,28 @@ class Chat:
         client: H2oSession,
         editor: Editor,
         connection: Connection,
-        *,
-        system: str | None,
-        keep: bool,
+        asked: PromptOptions,
         options: Options,
     ) -> None:
         self.client = client
         self.editor = editor
         self.connection = connection
         self.options = options
-        self.system = system
+        self.system: str | None = asked.system
         self.model: str | None = None  # instead of the session's
         self.prompt: str | None = None  # the last one
         self.is_taken: bool = False  # whether the server has that prompt
+        self.files: list[str] = []  # those that went with it
+        self.attached: list[str] = []  # those that go with the next one
+        self.parameters: dict[str, str] = {
+            each.partition("=")[0]: each for each in asked.parameters
+        }
+        self.listed: list[str] = []  # the conversations that /open has shown
         self.status: int = 0
-        self._keep = keep
         self.is_typed: bool = sys.stdin.isatty()  # Ctrl-C ends a message then, and not the chat
+        self._asked = asked
+        self._is_kept: bool = asked.keep  # the conversation is
+        self._is_new: bool = True
         self.conversation: Conversation = self._new()
 
     def run(self) -> None:
@@ -132,6 +116,9 @@ class Chat:
                 typed = self.editor.ask()
             except EOFError:
                 return
+            except NotText as exc:
+                self._say_usage(exc)
+                continue
             except KeyboardInterrupt:
                 if not self.is_typed:
                     raise
@@ -145,34 +132,79 @@ class Chat:
                 self._end_of_error()
                 self.status = self.status or status_of(exc)
             except click.ClickException as exc:
-                say(f"Error: {exc.format_message()}")
-                self._end_of_error()
-                self.status = self.status or BAD_CALL
+                self._say_usage(exc)
             except (KeyboardInterrupt, EOFError) as exc:
                 # From a second Ctrl-C, or from an editor that a slash command opened.
                 if isinstance(exc, KeyboardInterrupt) and not self.is_typed:
                     raise
 
     def begin(self) -> None:
-        """Begin another conversation; the one before is deleted, unless ``--keep`` was given."""
+        """Begin another conversation; the one before is deleted, unless it was kept."""
         self.conversation.close()
+        self.note_kept()
         self.conversation = self._new()
+        self._is_kept, self._is_new = self._asked.keep, True
         self.prompt, self.is_taken = None, False
 
-    def say(self, text: str) -> None:
-        """Send a message and show the answer."""
-        self.prompt, self.is_taken = text, False
-        self.answer(lambda: self.conversation.stream(text, **self.options))
+    def open(self, conversation_id: str) -> None:
+        """Go on in a conversation that exists; the one before is left as by `begin`.
+
+        Raises what is wrong with it, and then stays in the one before.
+        """
+        opened = self.client.conversation(conversation_id)
+        messages = branch(opened.messages())
+        self.conversation.close()
+        self.note_kept()
+        opened.on_wait = _say_wait
+        self.conversation = opened
+        self._is_kept, self._is_new = True, False
+        prompts = [each.content for each in messages if each.role == "user"]
+        self.prompt, self.is_taken = (prompts[-1] if prompts else None), True
+        if self.is_typed:
+            self._show(opened.title, messages)
+
+    def _show(self, title: str | None, messages: Sequence[Message]) -> None:
+        """Show where the conversation stands: its title, and its last prompt and answer."""
+        count = sum(each.role != "system" for each in messages)
+        say(f"({in_a_line(title or 'Untitled')}: {count} messages.)")
+        if self.prompt is not None:
+            say(f"> {in_a_line(self.prompt)}")
+        if messages and messages[-1].role == "assistant":
+            write_markdown_text(messages[-1].content)
+            put("\n")
+
+    def note_kept(self) -> None:
+        """Note the conversation for ``--continue``, if it is kept, and say so if it is new."""
+        if self._is_kept:
+            note_kept(
+                self.connection,
+                self.client,
+                self.conversation.id,
+                self._asked.cookies_into,
+                is_new=self._is_new,
+            )
+            self._is_new = False
+
+    def say(self, text: str, files: Sequence[str] = ()) -> None:
+        """Send a message, with files if there are some, and show the answer."""
+        self.prompt, self.files, self.is_taken = text, [*files], False
+        options: Options = {**self.options}
+        if files:
+            options["files"] = self.files
+        self.answer(lambda: self.conversation.stream(text, **options))
 
     def answer(self, send: Callable[[], Reply]) -> None:
         """Call ``send`` and show the answer; Ctrl-C stops it."""
+        timeouts = self.connection.timeouts
         try:
             with (
+                typing_ahead() if self.is_typed else nullcontext(),
                 _ctrl_c(self.conversation.stop) if self.is_typed else nullcontext(),
+                Waiting(f"Waiting for {self.client.base_url}", timeouts.first_token),
                 send() as reply,
                 saving(self.client, reply) as note,
             ):
-                write_answer(reply, "markdown", note)
+                write_answer(reply, "markdown", note, timeouts)
         except H2oError as exc:
             self.is_taken = self.is_taken or exc.resendable is False
             raise
@@ -184,18 +216,31 @@ class Chat:
         elif reply.finish_reason == "length":
             say("(The answer ended at the length allowed.)")
 
+    def _say_usage(self, error: click.ClickException) -> None:
+        say(f"Error: {error.format_message()}")
+        self._end_of_error()
+        self.status = self.status or BAD_CALL
+
     def _end_of_error(self) -> None:
         if self.is_typed and sys.stderr.isatty():
             say("")
 
     def _do(self, typed: str) -> None:
-        if typed.startswith("/"):
+        if typed.startswith("//"):
+            self._say_new(typed[1:])
+        elif typed.startswith("/"):
             run_slash_command(self, typed)
         elif typed.strip():
-            self.say(typed)
+            self._say_new(typed)
+
+    def _say_new(self, text: str) -> None:
+        files, self.attached = self.attached, []
+        self.say(text, files)
 
     def _new(self) -> Conversation:
-        new = self.client.conversation(system=self.system, model=self.model, keep=self._keep)
+        new = self.client.conversation(
+            system=self.system, model=self.model or self._asked.model, keep=self._asked.keep
+        )
         new.on_wait = _say_wait
         return new
 

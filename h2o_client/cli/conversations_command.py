@@ -17,8 +17,10 @@ from h2o_client.cli.conversation_file import (
     write_file,
 )
 from h2o_client.cli.exit import REFUSED, status_of
-from h2o_client.cli.shared_options import Connection, server_options
+from h2o_client.cli.kept_conversations import forget
+from h2o_client.cli.shared_options import Connection, open_stored, server_options
 from h2o_client.cli.terminal import (
+    Waiting,
     counted,
     in_a_line,
     put_json,
@@ -27,7 +29,6 @@ from h2o_client.cli.terminal import (
     say,
     say_error,
     show_table,
-    waiting,
 )
 from h2o_client.errors import H2oError, NotFoundError
 
@@ -55,7 +56,7 @@ def conversations(context: click.Context, connection: Connection, as_json: bool)
     """
     if context.invoked_subcommand is not None:
         return 0
-    with connection.open() as client:
+    with open_stored(connection) as client:
         _list(client, as_json)
     return 0
 
@@ -72,7 +73,7 @@ def _listed(context: click.Context, connection: Connection, as_json: bool) -> in
       h2o-chat conversations list
     """
     assert context.parent is not None
-    with connection.open() as client:
+    with open_stored(connection) as client:
         _list(client, as_json or context.parent.params["as_json"])
     return 0
 
@@ -88,7 +89,7 @@ def _show(connection: Connection, id: str, as_json: bool) -> int:
     Examples:
       h2o-chat conversations show 6b02c9d11306e1473508e3f3
     """
-    with connection.open() as client:
+    with open_stored(connection, id) as client, Waiting(f"Waiting for {client.base_url}"):
         text = document(client.conversation(id), "json" if as_json else "markdown")
     put_text(text)
     return 0
@@ -105,7 +106,7 @@ def _rename(connection: Connection, id: str, title: str) -> int:
     Examples:
       h2o-chat conversations rename 6b02c9d11306e1473508e3f3 "On skies"
     """
-    with connection.open() as client:
+    with open_stored(connection, id) as client, Waiting(f"Waiting for {client.base_url}"):
         client.conversation(id).rename(title)
     return 0
 
@@ -120,7 +121,7 @@ def _share(connection: Connection, id: str) -> int:
     Examples:
       h2o-chat conversations share 6b02c9d11306e1473508e3f3
     """
-    with connection.open() as client:
+    with open_stored(connection, id) as client, Waiting(f"Waiting for {client.base_url}"):
         put_line(client.conversation(id).share())
     return 0
 
@@ -142,7 +143,7 @@ def _delete(connection: Connection, ids: tuple[str, ...], everything: bool, yes:
         raise click.UsageError("Say which conversations: their IDs, or --all.")
     if everything and not yes and not sys.stdin.isatty():
         raise click.UsageError("delete --all asks first, and nobody is there to answer: add --yes.")
-    with connection.open() as client:
+    with open_stored(connection, None if everything else ids[0]) as client:
         if everything:
             return _delete_all(client, yes)
         # One that is not there is no reason to keep the others.
@@ -185,7 +186,7 @@ def export(
     if everything == bool(ids):
         raise click.UsageError("Say which conversations: their IDs, or --all.")
     form = form or format_of(output or "")
-    with connection.open() as client:
+    with open_stored(connection, ids[0] if ids else None) as client:
         gone: list[str] = []
         _export(_found(client, ids), form, output, gone)
     if not gone:
@@ -201,7 +202,7 @@ def _list(client: H2oSession, as_json: bool) -> None:
         for each in found:
             put_json({"id": each.id, "title": each.title})
     elif sys.stdout.isatty():
-        with waiting(_LISTING):
+        with Waiting(_LISTING):
             rows = [(each.id or "", each.title or "") for each in found]
         if rows:
             show_table(("ID", "TITLE"), rows)
@@ -214,7 +215,7 @@ def _list(client: H2oSession, as_json: bool) -> None:
 
 def _delete_all(client: H2oSession, yes: bool) -> int:
     if not yes:
-        with waiting(_LISTING):
+        with Waiting(_LISTING):
             found: list[Conversation] = list(client.conversations())
         if not found:
             say(_NONE)
@@ -223,15 +224,18 @@ def _delete_all(client: H2oSession, yes: bool) -> int:
         if not click.confirm(question, err=True):
             say("Nothing was deleted.")
             return 0
-    with waiting("Deleting"):
+    with Waiting("Deleting"):
         client.delete_conversations()
+    forget(client.base_url)
     return 0
 
 
 def _deleted(client: H2oSession, id: str, ids: tuple[str, ...]) -> int:
     """Delete one of them and say what goes wrong; returns the exit status for it."""
     try:
-        client.conversation(id).delete()
+        with Waiting(f"Deleting {id}"):
+            client.conversation(id).delete()
+        forget(client.base_url, id)
     except H2oError as exc:
         say_error(exc, about=id if len(ids) > 1 else "")
         return status_of(exc)
@@ -241,7 +245,7 @@ def _deleted(client: H2oSession, id: str, ids: tuple[str, ...]) -> int:
 def _found(client: H2oSession, ids: tuple[str, ...]) -> list[Conversation]:
     if ids:
         return [client.conversation(each) for each in ids]
-    with waiting(_LISTING):
+    with Waiting(_LISTING):
         return list(client.conversations())
 
 

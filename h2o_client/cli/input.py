@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -17,13 +19,28 @@ if TYPE_CHECKING:
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 _MOST = 16 * 2**20  # bytes
+# Byte order marks. That of UTF-32 begins like that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+class NotText(click.UsageError):
+    """What is piped in is not text in an encoding that is known."""
 
 
 class Editor(Protocol):
     """Where messages come from."""
 
     def ask(self, default: str = "") -> str:
-        """The next message. Raises EOFError at the end, KeyboardInterrupt for Ctrl-C."""
+        """The next message.
+
+        Raises EOFError at the end, KeyboardInterrupt for Ctrl-C, `NotText` for a line that is none.
+        """
         ...
 
 
@@ -73,9 +90,12 @@ class TerminalEditor:
 class PipedLines:
     """A message a line; a line that ends with a backslash is continued by the next."""
 
+    def __init__(self) -> None:
+        self._readline: Callable[[int], bytes] | None = None
+
     def ask(self, default: str = "") -> str:
         lines: list[str] = []
-        while line := piped_line():
+        while line := self._line():
             line = line.removesuffix("\n").removesuffix("\r")
             if not line.endswith("\\"):
                 return "\n".join([*lines, line])
@@ -83,6 +103,55 @@ class PipedLines:
         if lines:
             return "\n".join(lines)
         raise EOFError
+
+    def _line(self) -> str:
+        """The next line of stdin with its line end; "" at the end."""
+        if self._readline is not None:
+            return _decoded(_read(self._readline))
+        stdin = sys.stdin.buffer
+        self._readline = stdin.readline
+        line = _read(stdin.readline)
+        if _encoding_of(line) == "utf-8":
+            return _decoded(line)
+        # The ends of its lines are found in the text.
+        text = _decoded(line + _read(stdin.read))
+        self._readline = io.BytesIO(text.encode()).readline
+        return self._line()
+
+
+@contextmanager
+def typing_ahead() -> Iterator[None]:
+    """Within the block, what is typed on the terminal is not shown, and not lost.
+
+    The next `Editor.ask` gets it, also after a Ctrl-C, with which terminals discard it otherwise.
+    """
+    modes = _terminal_modes() if sys.stdin.isatty() else None
+    if modes is None:
+        yield
+        return
+    import termios
+
+    changed = [*modes]
+    # Keys as they are, since the editor reads them. Ctrl-C is a signal all the same.
+    changed[3] = modes[3] & ~(termios.ECHO | termios.ICANON) | termios.NOFLSH
+    try:
+        termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, changed)
+        yield
+    finally:
+        with suppress(termios.error):
+            termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, modes)
+
+
+def _terminal_modes() -> list[Any] | None:
+    """The modes of the terminal; None on Windows, and where there are none."""
+    try:
+        import termios
+    except ImportError:
+        return None
+    try:
+        return termios.tcgetattr(sys.stdin.fileno())
+    except (termios.error, OSError):
+        return None
 
 
 def _history() -> History:
@@ -132,16 +201,11 @@ def _keys() -> KeyBindings:
 
 
 def piped_text() -> str:
-    """All of stdin."""
-    return _text(sys.stdin.buffer.read)
+    """All of stdin as text. Raises a click error if it is not text, or too much."""
+    return _decoded(_read(sys.stdin.buffer.read))
 
 
-def piped_line() -> str:
-    """The next line of stdin with its line end; "" at the end."""
-    return _text(sys.stdin.buffer.readline)
-
-
-def _text(read: Callable[[int], bytes]) -> str:
+def _read(read: Callable[[int], bytes]) -> bytes:
     try:
         found = read(_MOST + 1)
     except OSError as exc:
@@ -150,4 +214,28 @@ def _text(read: Callable[[int], bytes]) -> str:
         raise click.UsageError(
             f"More than {_MOST >> 20} MiB are piped in for one message: send a --file, or less."
         )
-    return found.decode("utf-8", "replace")
+    return found
+
+
+def _encoding_of(data: bytes) -> str:
+    """The encoding that the byte order mark names, if there is one; else UTF-8."""
+    return next((encoding for mark, encoding in _MARKS if data.startswith(mark)), "utf-8")
+
+
+def _decoded(data: bytes) -> str:
+    """The text. Nothing in it is replaced. Raises `NotText`."""
+    encoding = _encoding_of(data)
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as exc:
+        raise NotText(
+            f"What is piped in is not {encoding.upper()} text: byte {exc.start + 1} is "
+            f"0x{data[exc.start]:02x}. Convert it first, as with iconv -f latin1 -t utf-8, or send "
+            "it with --file."
+        ) from None
+    if "\0" in text:
+        raise NotText(
+            "What is piped in has NUL characters: it is binary, or UTF-16 without a byte order "
+            "mark. Convert it to UTF-8 first, or send it with --file."
+        )
+    return text.removeprefix("\ufeff")

@@ -23,6 +23,7 @@ from h2o_client.cli.saved_answers import (
     saving,
 )
 from h2o_client.cli.shared_options import Connection, server_options
+from h2o_client.cli.terminal import Waiting
 from h2o_client.errors import H2oError, NotFoundError, UnsupportedError
 from h2o_client.transport.cookies import Cookies, cookie_of_environment
 
@@ -81,7 +82,10 @@ def _print(connection: Connection, found: SavedAnswer, position: int, form: Form
     """Print it and delete what was made for it. An interrupt leaves the model at work."""
     record = found.record
     token = ResumeToken.read(record.token)
-    with _session(connection, record) as client:
+    with (
+        _session(connection, record) as client,
+        Waiting(f"Waiting for {client.base_url}", connection.timeouts.first_token),
+    ):
         try:
             with (
                 client.resume(record.token, position=position) as reply,
@@ -95,7 +99,7 @@ def _print(connection: Connection, found: SavedAnswer, position: int, form: Form
             ):
                 # An interrupt here must not stop the answer: it can be resumed again.
                 leave_running(reply)
-                write_answer(reply, form, note)
+                write_answer(reply, form, note, connection.timeouts)
         except H2oError:
             if record.delete and not found.exists():
                 _delete(client, token)

@@ -17,7 +17,7 @@ import click
 from h2o_client.cli.answer_output import document_of
 from h2o_client.cli.exit import BAD_CALL, UNWRITTEN, status_of_kind
 from h2o_client.cli.shared_options import Connection, server_options
-from h2o_client.cli.terminal import in_a_line, put_json, put_line, say, show_table, waiting
+from h2o_client.cli.terminal import Waiting, in_a_line, put_json, put_line, say, show_table
 from h2o_client.cli.wording import in_shell
 from h2o_client.errors import ConfigurationError
 from h2o_client.server.chat_ui import DEFAULT, dialect_of
@@ -49,7 +49,7 @@ def list_models(connection: Connection, address: str | None, as_json: bool) -> i
       h2o-chat models http://localhost:3000
       h2o-chat models --json
     """
-    with connection.at(address).open() as client:
+    with connection.at(address).open() as client, Waiting(f"Waiting for {client.base_url}"):
         models = client.models()
     if as_json:
         for model in models:
@@ -166,7 +166,7 @@ def _shown(checks: Iterator[Check], as_json: bool) -> Iterator[Check]:
     """Show the steps as they come and yield those that failed. People see none that was skipped."""
     untried = False
     while True:
-        with waiting("Looking"):
+        with Waiting("Looking"):
             check = next(checks, None)
         if check is None:
             if untried:

@@ -16,8 +16,9 @@ import click
 from click.core import ParameterSource
 
 from h2o_client import options as opts
+from h2o_client.cli.kept_conversations import last_kept, remember, restore_session
 from h2o_client.cli.saved_answers import cookies_of
-from h2o_client.cli.terminal import say, waiting
+from h2o_client.cli.terminal import Waiting, say
 from h2o_client.errors import ConfigurationError, install_hint
 from h2o_client.options import Options
 from h2o_client.session import H2oSession
@@ -42,6 +43,11 @@ class Connection:
     ca: str | None = None
     chat_ui: str | None = None
     no_terms: bool = False
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """How long the session waits."""
+        return Timeouts() if self.timeout is None else Timeouts.of(self.timeout)
 
     @contextmanager
     def open(self, *, model: str | None = None, jar: Cookies | None = None) -> Iterator[H2oSession]:
@@ -72,7 +78,7 @@ class Connection:
             "proxy": self.proxy,
             "headers": _headers(self.header),
             "cookies": self._cookies(jar),
-            "timeout": Timeouts() if self.timeout is None else self.timeout,
+            "timeout": self.timeouts,
             "accept_terms": not self.no_terms,
             "insecure_cookies": self.insecure_cookies or None,
             "verify": self.ca or True,
@@ -98,7 +104,7 @@ class Connection:
             from h2o_client.server import serve
         except ImportError as exc:
             raise _no_local() from exc
-        with waiting("Loading the model"):
+        with Waiting("Loading the model"):
             try:
                 server = serve()
             except ImportError as exc:
@@ -168,6 +174,44 @@ def _check_folder(context: click.Context, option: click.Parameter, path: str | N
     return path
 
 
+@dataclass(frozen=True)
+class PromptOptions:
+    """The options that say in which conversation a prompt is sent, and how it is to be answered."""
+
+    model: str | None = None
+    system: str | None = None
+    parameters: tuple[str, ...] = ()
+    continues: bool = False
+    conversation: str | None = None
+    keep: bool = False
+    cookies_into: str | None = None
+
+    @property
+    def is_for_kept(self) -> bool:
+        """Whether the prompt is for a conversation that exists, or that is to be kept."""
+        return self.keep or self.is_for_existing
+
+    @property
+    def is_for_existing(self) -> bool:
+        """Whether the prompt is for a conversation that exists."""
+        return self.continues or self.conversation is not None
+
+    def in_conversation(self, conversation_id: str | None) -> PromptOptions:
+        """The same, with the id that was given as an argument, if one was."""
+        if conversation_id is None:
+            return self
+        if self.is_for_existing:
+            raise click.UsageError("The conversation: say it once, as an argument or an option.")
+        return replace(self, conversation=conversation_id)
+
+    def check(self) -> None:
+        """Raise a usage error for options that exclude each other."""
+        if self.continues and self.conversation is not None:
+            raise click.UsageError("--continue and --conversation: it is one or the other.")
+        if self.is_for_existing and (self.model or self.system):
+            raise click.UsageError("--model and --system are for a new conversation.")
+
+
 _PROMPT_OPTIONS = (
     click.option("-m", "--model", metavar="NAME", help="The model, else the server's first."),
     click.option("-s", "--system", metavar="TEXT", help="How the model is to behave."),
@@ -179,6 +223,10 @@ _PROMPT_OPTIONS = (
         metavar="NAME=VALUE",
         help="A sampling parameter, as temperature=0.7 or max_new_tokens=200.",
     ),
+    click.option(
+        "-c", "--continue", "continues", is_flag=True, help="Go on in the last kept conversation."
+    ),
+    click.option("--conversation", metavar="ID", help="Go on in the conversation with this ID."),
     click.option("--keep", is_flag=True, help="Leave the conversation on the server."),
     click.option(
         "--save-cookies",
@@ -192,10 +240,63 @@ _PROMPT_OPTIONS = (
 
 
 def prompt_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command these options: ``model``, ``system`` ... ``cookies_into``."""
+    """Give a command the options of `PromptOptions`, one of which is its argument ``asked``."""
+
+    @functools.wraps(function)
+    def command(*arguments: Any, **values: Any) -> Any:
+        names = [field.name for field in fields(PromptOptions)]
+        asked = PromptOptions(**{name: values.pop(name) for name in names})
+        asked.check()
+        return function(*arguments, asked=asked, **values)
+
     for option in reversed(_PROMPT_OPTIONS):
-        function = option(function)
-    return function
+        command = option(command)
+    return command
+
+
+@contextmanager
+def open_stored(connection: Connection, conversation_id: str | None = None) -> Iterator[H2oSession]:
+    """A session with what is stored on the server: with its conversation, if one is named.
+
+    Without a cookie of the user's, that is the session in which the command kept the conversation,
+    or the last one at this address.
+    """
+    if connection.url is None and not connection.local and conversation_id is not None:
+        kept = last_kept(None, conversation_id)
+        connection = connection if kept is None else replace(connection, url=kept.url)
+    with connection.open() as client:
+        restore_session(client, last_kept(client.base_url, conversation_id))
+        yield client
+
+
+@contextmanager
+def open_session(
+    connection: Connection, asked: PromptOptions
+) -> Iterator[tuple[H2oSession, str | None]]:
+    """A session, and the id of the conversation to go on in; None for a new one."""
+    if not asked.is_for_existing:
+        with connection.open(model=asked.model) as client:
+            if asked.keep:
+                restore_session(client)
+            yield client, None
+        return
+    if connection.local:
+        raise click.UsageError("--local starts a new server, which has no conversations yet.")
+    found = asked.conversation
+    if asked.continues:
+        kept = last_kept()
+        if connection.url is not None:
+            with connection.open() as client:
+                kept = last_kept(client.base_url)
+        if kept is None:
+            where = "" if connection.url is None else f" at {connection.url}"
+            raise click.UsageError(
+                f"No conversation{where} was kept. Keep one with --keep, or name it: "
+                "--conversation ID."
+            )
+        connection, found = replace(connection, url=connection.url or kept.url), kept.id
+    with open_stored(connection, found) as client:
+        yield client, found
 
 
 def sampling_options(parameters: Iterable[str], files: tuple[str, ...] = ()) -> Options:
@@ -221,12 +322,23 @@ def save_cookies(client: H2oSession, path: str | None) -> None:
         client.save_cookies(path)
 
 
-def say_kept(
-    client: H2oSession, conversation_id: str | None, path: str | None, *, local: bool
+def note_kept(
+    connection: Connection,
+    client: H2oSession,
+    conversation_id: str | None,
+    cookies_into: str | None,
+    *,
+    is_new: bool,
 ) -> None:
-    """Say how to find a kept conversation again, unless the user has the cookie."""
-    has_cookie = path or cookies_of(client)[1]
-    if conversation_id and not has_cookie and not local:
+    """Note a kept conversation for ``--continue``, and say so if it is new."""
+    if conversation_id is None or connection.local:  # a local server ends with the command
+        return
+    is_noted = remember(client, conversation_id)
+    if not is_new or cookies_of(client)[1]:  # who gave a browser's cookie finds it there
+        return
+    if is_noted:
+        say(f"(The conversation {conversation_id} is kept: h2o-chat -c goes on in it.)")
+    elif not cookies_into:
         say(
             f"(The conversation {conversation_id} is kept, but only its session's cookie opens it: "
             "with --save-cookies FILE that is kept as well, for --cookie FILE.)"

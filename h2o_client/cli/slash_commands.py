@@ -5,18 +5,22 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from h2o_client.cli.conversation_file import document, format_of, write_file
-from h2o_client.cli.terminal import put, put_line, sanitized, say
+from h2o_client.cli.terminal import in_a_line, put, put_line, sanitized, say
 
 if TYPE_CHECKING:
     from h2o_client.cli.chat_command import Chat
 
     Command = Callable[[Chat, str], None]
+
+
+_MOST_LISTED = 20  # conversations
 
 
 class Left(Exception):
@@ -28,7 +32,11 @@ def run_slash_command(chat: Chat, line: str) -> None:
     name, _, rest = line.partition(" ")
     command = _COMMANDS.get(name.strip())
     if command is None:
-        say(f"There is no {sanitized(name)}: /help shows what there is. Nothing was sent.")
+        name = sanitized(name)
+        say(
+            f"There is no {name}: /help shows what there is. Nothing was sent. For a message that "
+            f"begins with a slash, type two: /{name}"
+        )
         return
     command(chat, rest.strip())
 
@@ -40,7 +48,7 @@ def _retry(chat: Chat, rest: str) -> None:
     elif chat.is_taken:
         chat.answer(lambda: chat.conversation.retry(**chat.options))
     else:
-        chat.say(chat.prompt)
+        chat.say(chat.prompt, chat.files)
 
 
 def _edit(chat: Chat, rest: str) -> None:
@@ -52,7 +60,7 @@ def _edit(chat: Chat, rest: str) -> None:
     if not text.strip():
         return
     if not chat.is_taken:
-        chat.say(text)
+        chat.say(text, chat.files)
         return
     chat.answer(lambda: chat.conversation.edit(None, text, **chat.options))
     chat.prompt = text
@@ -84,6 +92,58 @@ def _begin(chat: Chat, rest: str) -> None:
     """Begins a new conversation."""
     chat.begin()
     say("(A new conversation.)")
+
+
+def _open(chat: Chat, rest: str) -> None:
+    """[ID]: goes on in another conversation; without an ID, shows those that there are."""
+    if rest.isdecimal() and 1 <= int(rest) <= len(chat.listed):
+        rest = chat.listed[int(rest) - 1]
+    if rest:
+        chat.open(rest)
+        return
+    found = list(islice(chat.client.conversations(), _MOST_LISTED))
+    chat.listed = [each.id or "" for each in found]
+    if not found:
+        say("There are no conversations. Those of a browser need its --cookie.")
+    for number, each in enumerate(found, 1):
+        mark = "*" if each.id == chat.conversation.id else " "
+        put_line(f"{mark}{number:3}  {each.id}  {in_a_line(each.title or 'Untitled')}")
+    if found and chat.is_typed:
+        say("/open 1 goes on in the first of them.")
+
+
+def _attach(chat: Chat, rest: str) -> None:
+    """[FILE]: goes with the next message; without a name, shows what does. /attach off: none."""
+    if rest == "off":
+        chat.attached.clear()
+    elif rest:
+        path = Path(rest).expanduser()
+        if not path.is_file():
+            say(f"There is no file {sanitized(rest)}. Nothing was attached.")
+            return
+        chat.attached.append(str(path))
+    if chat.attached:
+        say(f"With the next message: {', '.join(map(sanitized, chat.attached))}")
+    else:
+        say("Nothing is attached. /attach FILE has a file go with the next message.")
+
+
+def _set(chat: Chat, rest: str) -> None:
+    """[NAME=VALUE]: a sampling parameter from now on; NAME= unsets it. Without, those that are."""
+    from h2o_client.cli.shared_options import sampling_options
+
+    name, equals, value = rest.partition("=")
+    name = name.strip()
+    if rest:
+        parameters = {**chat.parameters, name: f"{name}={value.strip()}" if equals else rest}
+        if equals and not value.strip():
+            del parameters[name]
+        chat.options = sampling_options(parameters.values())
+        chat.parameters = parameters
+    for each in chat.parameters.values():
+        put_line(each)
+    if not chat.parameters:
+        say("No sampling parameter is set. /set temperature=0.7 sets one.")
 
 
 def _title(chat: Chat, rest: str) -> None:
@@ -155,6 +215,7 @@ def _help(chat: Chat, rest: str) -> None:
         usage = f"{name} {words}" if colon else name
         say(f"  {usage.ljust(16)} {what if colon else words}", indent=19)
     say("  Enter sends; Esc-Enter, or a backslash at the end, begins another line.")
+    say("  // at the beginning sends a message that begins with a slash.")
     say("  Ctrl-C stops an answer, Ctrl-D leaves.")
 
 
@@ -168,7 +229,10 @@ _COMMANDS: dict[str, Command] = {
     "/edit": _edit,
     "/system": _system,
     "/model": _model,
+    "/attach": _attach,
+    "/set": _set,
     "/new": _begin,
+    "/open": _open,
     "/title": _title,
     "/share": _share,
     "/save": _save,

@@ -11,8 +11,10 @@ import re
 import shutil
 import sys
 import textwrap
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from time import monotonic
 from typing import NoReturn, TextIO, TypeVar
 
 import click
@@ -21,6 +23,7 @@ from h2o_client.cli.exit import NOBODY_READS, UNWRITTEN
 from h2o_client.cli.wording import in_chat as in_chat_words
 from h2o_client.cli.wording import in_shell
 from h2o_client.errors import H2oError, TransportError
+from h2o_client.transport.locks import Guard
 
 T = TypeVar("T")
 
@@ -38,6 +41,8 @@ def put(text: str, *, flush: bool = True) -> None:
     Without ``flush`` the text may stay in the buffer until `flush_output`.
     """
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    if _waiting:
+        hide_waiting(ends_line=text.endswith("\n") or not sys.stdout.isatty())
     try:
         # A character that the terminal's encoding lacks is no reason to lose an answer.
         sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
@@ -82,6 +87,7 @@ def say(sentence: str, *, indent: int = 0) -> None:
     ``indent``: where the second and later lines begin then. Does nothing if stderr is closed.
     """
     text = sanitized_for(sys.stderr, one_line(sentence))
+    hide_waiting(ends_line=True)
     try:
         if sys.stderr.isatty():
             text = _wrapped(text, " " * indent)
@@ -171,20 +177,104 @@ def in_a_line(text: str) -> str:
     return " ".join(text.split())
 
 
-@contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """Show on stderr what the block waits for, if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield
-    elif is_plain(sys.stderr):
-        say(f"{what} ...")
-        yield
-    else:
-        from rich.console import Console
-        from rich.text import Text
+class Waiting:
+    """Shows on stderr what a block waits for and for how long, if that is a terminal.
 
-        with Console(stderr=True).status(Text(f"{what} ...")):
-            yield
+    It is shown once nothing was written for a second: where the cursor is, or in the line below
+    what is written there. It is erased before something is written.
+    """
+
+    def __init__(self, what: str, most: float | None = None) -> None:
+        self._what = what
+        self._most = most
+        self._since = monotonic()
+        self._is_shown = False
+        self._is_below = False  # a line that is written
+        self._lock = Guard()  # held while the line on the terminal, or what is above, is changed
+        self._over = threading.Event()
+
+    def now(self, what: str, most: float | None = None) -> None:
+        """Something came, and ``what`` is waited for next, for ``most`` seconds at most."""
+        with self._lock:
+            self._what, self._most = what, most
+            self._hide()
+
+    def hide(self, *, ends_line: bool = True) -> None:
+        """Erase it, because something is about to be written, with the end of its line or not."""
+        with self._lock:
+            self._hide()
+            self._is_below = not ends_line
+
+    def text(self) -> str:
+        """What is waited for and how long; "" if that is not worth mentioning yet."""
+        seconds = monotonic() - self._since
+        if seconds < _SHOWN_AFTER:
+            return ""
+        most = "" if self._most is None else f" of {self._most:g} s at most"
+        return f"({self._what}: {seconds:.0f} s{most})"
+
+    def __enter__(self) -> Waiting:
+        _waiting.append(self)
+        if sys.stderr.isatty():
+            show = self._say if is_plain(sys.stderr) else self._show
+            threading.Thread(target=show, name="h2o-chat-waiting", daemon=True).start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        _waiting.remove(self)
+        self._over.set()
+        self.hide()
+
+    def _hide(self) -> None:
+        self._since = monotonic()
+        if self._is_shown:
+            self._is_shown = False
+            self._write("\x1b7\x1b[B\r\x1b[J\x1b8" if self._is_below else "\x1b[J")
+
+    def _show(self) -> None:
+        while not self._over.wait(_SHOWN_EVERY):
+            with self._lock:
+                text = self.text()
+                if text and self._may_show():
+                    self._is_shown = True
+                    # Have a line below, save the cursor, go down, do not wrap; and back.
+                    begin = "\x1bD\x1b[A\x1b7\x1b[B\r" if self._is_below else "\x1b7"
+                    self._write(f"{begin}\x1b[?7l{sanitized(text)}\x1b[K\x1b[?7h\x1b8")
+
+    def _say(self) -> None:
+        """On a terminal that can do nothing but lines: seldom, and ever more so."""
+        pause = _SAID_AFTER
+        while not self._over.wait(pause):
+            with self._lock:
+                if (text := self.text()) and self._may_show():
+                    self._write(f"{sanitized(text)}\n")
+            pause *= 2
+
+    def _may_show(self) -> bool:
+        return _waiting[-1:] == [self] and not self._over.is_set()
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+
+_SHOWN_AFTER = 1.0  # seconds
+_SHOWN_EVERY = 0.25  # seconds
+_SAID_AFTER = 10.0  # seconds
+_waiting: list[Waiting] = []  # the last one is shown; changed by the main thread only
+
+
+def now_waiting(what: str, most: float | None = None) -> None:
+    """Something came, and ``what`` is waited for next: see `Waiting`."""
+    if _waiting:
+        _waiting[-1].now(what, most)
+
+
+def hide_waiting(*, ends_line: bool) -> None:
+    """Erase what is shown of it, because something is about to be written: see `Waiting.hide`."""
+    if _waiting:
+        _waiting[-1].hide(ends_line=ends_line)
 
 
 def counted(items: Iterable[T], what: str, *, total: int | None = None) -> Iterator[T]:

@@ -7,6 +7,8 @@ in it can steer the terminal.
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 import threading
 import time
@@ -17,21 +19,24 @@ from types import TracebackType
 from typing import ClassVar
 
 from markdown_it import MarkdownIt
+from markdown_it.ruler import RuleOptionsType
+from markdown_it.rules_block import StateBlock
+from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.live import Live
 from rich.markdown import Markdown, MarkdownElement, TableElement
-from rich.segment import Segment
-from rich.spinner import Spinner
+from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
-from h2o_client.cli.terminal import Sanitizer, sanitized
+from h2o_client.cli.terminal import Sanitizer, hide_waiting, sanitized
 
 Lines = list[list[Segment]]
 
 _PAUSE = 1 / 8  # seconds between two drawings
 _SHARE = 10  # drawing takes at most one in so many seconds
+_SETTLES = 0.3  # seconds after which a terminal is taken to keep its size
 _MOST_DRAWN = 16_000  # characters of a block that is drawn as Markdown while it grows
 # A token takes about 0.1 ms to render, and a run of brackets is parsed in quadratic time.
 _MOST_RENDERED = 50_000  # characters of a block
@@ -39,6 +44,11 @@ _MOST_TOKENS = 5_000  # of a block
 _MOST_TOKENS_IN_ALL = 40_000  # of an answer
 _A_BLOCK = 5  # tokens that a block costs besides its own
 _MOST_PARSED = 500_000  # characters altogether
+_LONGEST_FORMULA = 4_000  # characters
+_LONGEST_DISPLAYED = 60  # lines
+_DISPLAYED = (("$$", "$$"), ("\\[", "\\]"))
+_FORMULAS = (*_DISPLAYED, ("\\(", "\\)"), ("$", "$"))
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,}).*")
 _DEEPEST = 40  # what is nested in lists and quotes; rich needs a dozen of Python's frames a level
 
 
@@ -62,21 +72,15 @@ class Growing:
         self._pieces: deque[str] = deque()  # added, and not yet in the block
         self._block = ""  # the one that is not complete
         self._parsed = 0  # the length of it when its end was looked for last
+        self._is_stale = False  # what is drawn is
+        self._shown = 0  # the length of the block when it was drawn whole
         self._written = False
+        self._is_torn = False  # the block is the rest of one whose beginning is written
         self._budget = Budget()
-        self._spinner = Spinner("dots")
+        self._frame = _Frame(console)
         self._failure: BaseException | None = None
         self._over = threading.Event()
         self._drawer = threading.Thread(target=self._draw, name="h2o-chat-drawer", daemon=True)
-        self._live = Live(
-            self,
-            console=console,
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-            vertical_overflow="visible",
-        )
 
     def add(self, token: str) -> None:
         """Add text, which is drawn soon. Raises what went wrong while drawing."""
@@ -85,7 +89,7 @@ class Growing:
         self._pieces.append(self._text.add(token))
 
     def __enter__(self) -> Growing:
-        self._live.start()
+        self._console.show_cursor(False)
         self._drawer.start()
         return self
 
@@ -101,26 +105,14 @@ class Growing:
         finally:  # a second Ctrl-C loses nothing, either
             self._pieces.append(self._text.end())
             self._gather()
+            if self._frame.is_resizing():
+                time.sleep(_SETTLES)
+            if self._frame.has_become_narrower():
+                self._leave_frame()
             rest, self._block = self._block, ""
-            self._live.stop()
+            self._frame.clear()
+            self._console.show_cursor(True)
             self._write(blocks_of(rest))
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        if not self._block.strip():
-            if not self._written:
-                yield self._spinner
-            return
-        # What does not fit on the screen could not be drawn over.
-        height = max(1, options.max_height - 2)
-        if self._written:
-            yield Segment.line()
-        yield from joined(self._lines(console, options, height)[-height:])
-
-    def _lines(self, console: Console, options: ConsoleOptions, height: int) -> Lines:
-        if len(self._block) <= _MOST_DRAWN:
-            return lines_of(self._block, console, options)
-        tail = self._block[-height * options.max_width :]
-        return console.render_lines(Text(tail, overflow="fold"), options, pad=False)
 
     def _draw(self) -> None:
         """Draw until the end: the body of the other thread."""
@@ -134,25 +126,68 @@ class Growing:
             self._failure = exc
 
     def _refresh(self) -> None:
-        if self._gather() and self._is_worth_a_look():
+        self._gather()
+        if self._frame.is_resizing() or not self._is_stale:
+            return
+        self._is_stale = False
+        if self._frame.has_become_narrower():
+            self._leave_frame()
+        if self._is_worth_a_look():
             self._parsed = len(self._block)
             *complete, rest = blocks_of(self._block)
             if complete:
                 # First, so that what draws meanwhile draws no block twice.
-                self._block, self._parsed = rest, 0
+                self._block, self._parsed, self._shown = rest, 0, 0
+                self._frame.clear()
                 self._write(complete)
-        self._live.refresh()
+        self._frame.draw(self._drawn(self._console.options))
+
+    def _drawn(self, options: ConsoleOptions) -> Lines:
+        """The lines to draw below what is written."""
+        if not self._block.strip():
+            return []
+        # What does not fit on the screen could not be drawn over; nor could what does no more once
+        # the terminal is made half as wide.
+        height = max(1, options.max_height // 2 - 1)
+        lines = self._lines(options, height)
+        is_whole = len(lines) <= height and len(self._block) <= _MOST_DRAWN
+        self._shown = len(self._block) if is_whole else 0
+        lines = lines[-height:]
+        return [[], *lines] if self._written and not self._is_torn else lines
+
+    def _leave_frame(self) -> None:
+        """Leave what is drawn where it is, and go on with the rest of the block below it.
+
+        A terminal that is made narrower may have moved the first rows out of reach.
+        """
+        if not self._shown:
+            return
+        shown, rest = self._block[: self._shown], self._block[self._shown :]
+        self._frame.leave()
+        fence = _FENCE.match(shown.lstrip("\n"))
+        # In a block of code the rest is code, and begins with a line.
+        if fence and rest.strip():
+            rest = f"{fence[0]}\n" + rest.removeprefix("\n")
+        self._block = rest
+        self._written = self._is_torn = True
+        self._parsed = self._shown = 0
+
+    def _lines(self, options: ConsoleOptions, height: int) -> Lines:
+        if len(self._block) <= _MOST_DRAWN:
+            return lines_of(self._block, self._console, options)
+        tail = self._block[-height * options.max_width :]
+        return self._console.render_lines(Text(tail, overflow="fold"), options, pad=False)
 
     def _is_worth_a_look(self) -> bool:
         """Whether a block may have ended; a long one is looked at when it is twice as long."""
         length = len(self._block)
         return length <= _MOST_DRAWN or length >= 2 * self._parsed
 
-    def _gather(self) -> bool:
-        """Append the new pieces to the block; False if there are none."""
+    def _gather(self) -> None:
+        """Append the new pieces to the block."""
         pieces = [self._pieces.popleft() for _ in range(len(self._pieces))]
         self._block += "".join(pieces)
-        return bool(pieces)
+        self._is_stale = self._is_stale or bool(pieces)
 
     def _write(self, blocks: Iterable[str]) -> None:
         waiting = deque(blocks)
@@ -162,10 +197,136 @@ class Growing:
                 block = "".join([block, *waiting])
                 waiting.clear()
             if block.strip():
-                if self._written:
+                hide_waiting(ends_line=True)
+                if self._written and not self._is_torn:
                     self._console.print()
-                self._written = True
+                self._written, self._is_torn = True, False
                 self._console.print(SanitizedMarkdown(block, self._budget), crop=False)
+
+
+class _Frame:
+    """Lines that are drawn over and over, below what is written for good.
+
+    A terminal that is made narrower wraps the lines that are there, which then take more rows.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._drawn: list[str] = []  # the lines on the screen; the cursor is behind the last
+        self._drawn_width = 0
+        self._width = console.width
+        self._resized_at = -_SETTLES
+
+    def is_resizing(self) -> bool:
+        """Whether the terminal has just got another size, and may get others.
+
+        It may have that a moment before its programs are told: what they draw then is torn.
+        """
+        if self._console.width != self._width:
+            self._width, self._resized_at = self._console.width, time.monotonic()
+        return time.monotonic() - self._resized_at < _SETTLES
+
+    def has_become_narrower(self) -> bool:
+        """Whether the terminal has, since the lines were drawn."""
+        return bool(self._drawn) and self._console.width < self._drawn_width
+
+    def draw(self, lines: Lines) -> None:
+        """Draw the lines in the place of those before."""
+        if self._console.legacy_windows:  # it has no sequences to erase with
+            return
+        with self._console.capture() as capture:
+            self._console.print(Segments(joined(lines)), end="", crop=False)
+        self._put(self._erased() + capture.get())
+        self._drawn = ["".join(part.text for part in line) for line in lines]
+        self._drawn_width = self._console.width
+
+    def leave(self) -> None:
+        """Have the lines stay where they are, as written."""
+        self._put("\n")
+        self._drawn = []
+
+    def clear(self) -> None:
+        """Erase the lines."""
+        if self._drawn:
+            self._put(self._erased())
+            self._drawn = []
+
+    def _erased(self) -> str:
+        if not self._drawn:
+            return ""
+        width = self._console.width
+        wraps = _terminal_wraps_anew()
+        rows = sum(rows_of(line, width) if wraps else 1 for line in self._drawn)
+        return "\r" + (f"\x1b[{rows - 1}A" if rows > 1 else "") + "\x1b[J"
+
+    def _put(self, text: str) -> None:
+        hide_waiting(ends_line=False)
+        self._console.file.write(text)
+        self._console.file.flush()
+
+
+def rows_of(line: str, width: int) -> int:
+    """How many rows a terminal of that width takes for a line."""
+    if line.isascii():
+        return max(1, -(-len(line) // max(1, width)))
+    rows, column = 1, 0
+    for character in line:
+        cells = cell_len(character)
+        if column + cells > width:  # one of two cells is not torn
+            rows, column = rows + 1, 0
+        column += cells
+    return rows
+
+
+def _terminal_wraps_anew() -> bool:
+    """Whether the terminal wraps what is on the screen when it is resized; a few only cut it."""
+    name = os.environ.get("TERM", "")
+    is_screen = name.startswith("screen") and "TMUX" not in os.environ
+    return not (is_screen or name == "linux" or "XTERM_VERSION" in os.environ)
+
+
+def _formula(state: StateInline, silent: bool) -> bool:
+    """A formula in a line is shown as it is: its backslashes and stars are TeX's."""
+    for opens, closes in _FORMULAS:
+        if state.src.startswith(opens, state.pos):
+            begin = state.pos + len(opens)
+            end = state.src.find(closes, begin, min(state.posMax, begin + _LONGEST_FORMULA))
+            content = state.src[begin:end]
+            if end < 0 or not content.strip():
+                return False
+            if opens == "$" and not _is_between_dollars(content, state.src[end + 1 : end + 2]):
+                return False
+            if not silent:
+                state.pending += f"{opens}{content}{closes}"
+            state.pos = end + len(closes)
+            return True
+    return False
+
+
+def _is_between_dollars(content: str, after: str) -> bool:
+    """Pandoc's rules, so that prices are no formulas; nor are two variables in bold."""
+    return content == content.strip() and not after.isdigit() and "**" not in content
+
+
+def _formula_block(state: StateBlock, first: int, last: int, silent: bool) -> bool:
+    """A formula of several lines is shown as it is, like code."""
+    start = state.bMarks[first] + state.tShift[first]
+    found = [pair for pair in _DISPLAYED if state.src.startswith(pair[0], start)]
+    if not found or state.is_code_block(first):
+        return False
+    opens, closes = found[0]
+    for line in range(first, min(last, first + _LONGEST_DISPLAYED)):
+        text = state.src[state.bMarks[line] + state.tShift[line] : state.eMarks[line]].rstrip()
+        if line > first and state.sCount[line] < state.blkIndent:
+            return False
+        if text.endswith(closes) and (line > first or len(text) > len(opens)):
+            if not silent:
+                token = state.push("fence", "code", 0)
+                token.content = state.getLines(first, line + 1, state.sCount[first], True)
+                token.map = [first, line + 1]
+                state.line = line + 1
+            return True
+    return False
 
 
 class _Parser(MarkdownIt):
@@ -178,6 +339,9 @@ class _Parser(MarkdownIt):
         super().__init__("commonmark", {"html": False, "maxNesting": _DEEPEST})
         self.enable(["strikethrough", "table"])
         self.disable("reference")
+        interrupts: RuleOptionsType = {"alt": ["paragraph", "blockquote", "list"]}
+        self.block.ruler.before("fence", "formula", _formula_block, interrupts)
+        self.inline.ruler.before("escape", "formula", _formula)
 
     def normalizeLinkText(self, link: str) -> str:  # noqa: N802
         # It decodes: <http://x/%1b> would have an escape in it.

@@ -82,7 +82,7 @@ def test_a_kept_conversation_is_found_again(
     with FakeChatUi("0.9.4") as server:
         words = [*command, "--url", server.url, "--keep", "--save-cookies", str(cookies)]
         assert run(words) == 0
-        assert capsys.readouterr().err == ""
+        assert "is kept: h2o-chat -c goes on in it" in capsys.readouterr().err
         assert stat.S_IMODE(cookies.stat().st_mode) == 0o600
         (id,) = server.conversations
         assert run(["conversations", "--url", server.url, "--cookie", str(cookies), "--json"]) == 0
@@ -92,10 +92,13 @@ def test_a_kept_conversation_is_found_again(
 @pytest.mark.parametrize("command", [[], ["chat"]])
 def test_one_that_nothing_opens_any_more_is_told(
     command: list[str],
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     pipe(monkeypatch, "Hello\n")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "file"))  # nothing can be noted
     with FakeChatUi("0.9.4") as server:
         assert run([*command, "--url", server.url, "--keep"]) == 0
         (id,) = server.conversations

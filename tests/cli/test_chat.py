@@ -237,12 +237,25 @@ def test_an_answer_that_was_cut_off_says_so(talk: Talk) -> None:
 
 def test_bytes_that_are_no_text_end_no_chat(talk: Talk) -> None:
     with FakeChatUi("0.9.4") as server:
-        talked = talk(server.url, "caf\udce9", "Two\r")
-        assert [prompt.last for prompt in server.prompts] == ["caf\ufffd", "Two"]
-    assert talked.status == 0
+        talked = talk(server.url, "caf\udce9", "a\0b", "Two\r")
+        assert [prompt.last for prompt in server.prompts] == ["Two"]
+    assert talked.status == 2
+    assert "is not UTF-8 text: byte 4 is 0xe9" in talked.err
+    assert "has NUL characters" in talked.err
 
 
-@pytest.mark.parametrize("name", ["~nosuch/x", "a\0b", "/"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_lines_are_decoded_by_their_byte_order_mark(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = "caf\xe9\r\nTwo\n".encode(encoding)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    with FakeChatUi("0.9.4") as server:
+        assert run(["chat", "--url", server.url]) == 0
+        assert [prompt.last for prompt in server.prompts] == ["caf\xe9", "Two"]
+
+
+@pytest.mark.parametrize("name", ["~nosuch/x", "/"])
 def test_a_name_that_no_file_can_have_ends_no_chat(talk: Talk, name: str) -> None:
     with FakeChatUi("0.9.4") as server:
         talked = talk(server.url, "One", f"/save {name}", "Two")
@@ -262,3 +275,33 @@ def test_a_line_without_an_end_is_not_read_for_ever(
         assert server.conversations == {}
     assert talked.status == 2
     assert "MiB are piped in for one message" in talked.err
+
+
+def test_a_message_that_begins_with_a_slash_has_two(talk: Talk) -> None:
+    with FakeChatUi("0.9.4") as server:
+        talked = talk(server.url, "//etc/passwd", "/foo")
+        assert [prompt.last for prompt in server.prompts] == ["/etc/passwd"]
+    assert "begins with a slash, type two: //foo" in talked.err
+
+
+def test_set_changes_the_sampling_parameters(talk: Talk) -> None:
+    with FakeChatUi("0.4") as server:
+        lines = ("/set top_k=5", "One", "/set temperature=", "Two", "/set", "/set temprature=1")
+        talked = talk(server.url, *lines, arguments=("-p", "temperature=0.25"))
+        sent = [each.json()["parameters"] for each in server.requests if b"inputs" in each.body]
+    assert [(each["temperature"], each["top_k"]) for each in sent] == [(0.25, 5), (0.3, 5)]
+    assert talked.out.splitlines()[:2] == ["temperature=0.25", "top_k=5"]
+    assert "-p temprature: did you mean temperature?" in talked.err
+    assert talked.status == 2
+
+
+def test_attached_files_go_with_the_next_message(talk: Talk, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("some notes")
+    attach = f"/attach {tmp_path / 'notes.txt'}"
+    lines = (attach, "One", "Two", attach, "/attach off", "Three", "/attach nothing.txt")
+    with FakeChatUi("head") as server:
+        talked = talk(server.url, *lines)
+        files = [len(prompt.files) for prompt in server.prompts]
+    assert files == [1, 0, 0]
+    assert f"With the next message: {tmp_path / 'notes.txt'}" in talked.err
+    assert "There is no file nothing.txt. Nothing was attached." in talked.err

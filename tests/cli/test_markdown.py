@@ -11,9 +11,17 @@ from typing import Any
 import pytest
 from markdown_it.token import Token
 from rich.console import Console
+from rich.segment import Segment
 
 from h2o_client.cli import terminal_markdown
-from h2o_client.cli.terminal_markdown import Budget, Growing, SanitizedMarkdown, blocks_of
+from h2o_client.cli.terminal_markdown import (
+    Budget,
+    Growing,
+    SanitizedMarkdown,
+    _Frame,
+    blocks_of,
+    rows_of,
+)
 from local_service import PATIENCE
 
 STYLES = re.compile(r"\x1b\[[\d;]*m")
@@ -111,17 +119,93 @@ def test_a_block_that_does_not_fit_shows_its_end_while_it_grows() -> None:
     screen = console()
     answer = Growing(screen)
     answer.add("\n".join(f"- item {number}" for number in range(50)))
-    lines = drawn(answer, screen)
-    assert len(lines) <= 8
+    lines = drawn(answer)
+    assert len(lines) <= 4  # of ten, so that they fit when the terminal is half as wide
     assert lines[-1].strip() == "• item 49"
 
 
-def drawn(answer: Growing, screen: Console) -> list[str]:
+def drawn(answer: Growing) -> list[str]:
     """What is on the screen of what came so far."""
     answer._refresh()
-    with screen.capture() as capture:
-        screen.print(answer, end="")
-    return STYLES.sub("", capture.get()).splitlines()
+    return answer._frame._drawn
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"), [("xterm-256color", 4), ("tmux-256color", 4), ("linux", 2), ("screen", 2)]
+)
+def test_a_frame_is_erased_whole_in_a_terminal_that_became_narrower(
+    monkeypatch: pytest.MonkeyPatch, name: str, rows: int
+) -> None:
+    monkeypatch.setenv("TERM", name)
+    for other in ("TMUX", "XTERM_VERSION"):
+        monkeypatch.delenv(other, raising=False)
+    screen = console(width=20)
+    frame = _Frame(screen)
+    frame.draw([[Segment("x" * 20)], [Segment("y" * 18)]])
+    screen.width = 10
+    frame.clear()
+    assert isinstance(screen.file, io.StringIO)
+    assert screen.file.getvalue().endswith(f"\r\x1b[{rows - 1}A\x1b[J")
+
+
+@pytest.mark.parametrize(
+    ("line", "width", "rows"),
+    [("", 10, 1), ("x" * 10, 10, 1), ("x" * 11, 10, 2), ("\u4e2d" * 5, 9, 2), ("\u4e2d" * 5, 3, 5)],
+)
+def test_the_rows_of_a_line_are_counted(line: str, width: int, rows: int) -> None:
+    assert rows_of(line, width) == rows
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"the root \(\frac{-b \pm \sqrt{b^2}}{2a}\) of it",
+        r"with $a_1 * b_1 * c_2$ in it",
+        r"set \[ \{1, 2\} \] and $$x\,y$$ too",
+    ],
+)
+def test_a_formula_keeps_its_backslashes_and_stars(text: str) -> None:
+    assert rendered(text) == f"{text}\n"
+
+
+@pytest.mark.parametrize("delimiters", [("\\[", "\\]"), ("$$", "$$")])
+def test_a_formula_of_several_lines_is_shown_as_it_is(delimiters: tuple[str, str]) -> None:
+    begin, end = delimiters
+    lines = [begin, "a \\\\", "+ b", "= c", end]
+    shown = rendered("\n".join(["Thus", *lines, "so."]))
+    assert [line.strip() for line in shown.splitlines() if line.strip()] == ["Thus", *lines, "so."]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("from $5 to *$6*", "from $5 to $6"),
+        ("**$x** and **$y**", "$x and $y"),
+        (r"\$5 and \*stars\*", "$5 and *stars*"),
+        (r"\(never closed *here*", "(never closed here"),
+    ],
+)
+def test_what_is_no_formula_is_markdown(text: str, shown: str) -> None:
+    assert rendered(text) == f"{shown}\n"
+
+
+def test_nothing_is_drawn_while_nothing_comes_or_the_terminal_is_being_resized(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = console()
+    answer = Growing(screen)
+    answer.add("some words")
+    drawn(answer)
+    assert isinstance(screen.file, io.StringIO)
+    before = screen.file.getvalue()
+    drawn(answer)
+    assert screen.file.getvalue() == before
+    screen.width = 30
+    answer.add(" more")
+    drawn(answer)
+    assert screen.file.getvalue() == before
+    monkeypatch.setattr(terminal_markdown, "_SETTLES", 0.0)
+    assert drawn(answer) == ["more"]  # what is drawn stays in a narrower terminal
 
 
 def test_a_long_block_is_plain_while_it_grows_and_looked_at_when_it_has_doubled(
@@ -142,7 +226,7 @@ def test_a_long_block_is_plain_while_it_grows_and_looked_at_when_it_has_doubled(
         answer.add(line * 5)
         answer._gather()
         if len(answer._block) > terminal_markdown._MOST_DRAWN:
-            lines = drawn(answer, screen)
+            lines = drawn(answer)
             assert len(lines) <= 8
             assert "x*" in "".join(lines)
     assert sum(parsed) <= 3 * len(answer._block)
@@ -300,3 +384,29 @@ def test_an_answer_of_usual_length_is_rendered_to_its_end() -> None:
     shown = STYLES.sub("", grown(block * 300))
     assert "*words*" not in shown
     assert shown.count("(http://x.example/)") >= 300
+
+
+@pytest.mark.parametrize(
+    ("begin", "rest", "shown"),
+    [
+        ("some words", " more\n\nnext", ["some words", "more", "next"]),
+        ("```py\none\n", "two\n```\n\nnext", [" one", " two", "next"]),
+        ("- one\n", "- two\n", [" • one", " • two"]),
+    ],
+)
+def test_in_a_terminal_that_became_narrower_the_rest_is_below_what_is_there(
+    monkeypatch: pytest.MonkeyPatch, begin: str, rest: str, shown: list[str]
+) -> None:
+    monkeypatch.setattr(terminal_markdown, "_SETTLES", 0.0)
+    screen = console()
+    answer = Growing(screen)
+    answer.add(begin)
+    drawn(answer)
+    screen.width = 30
+    answer.add(rest)
+    answer._drawer.start()
+    answer.__exit__(None, None, None)
+    assert isinstance(screen.file, io.StringIO)
+    text = DRAWING.sub("", STYLES.sub("", screen.file.getvalue()))
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    assert list(dict.fromkeys(lines)) == shown

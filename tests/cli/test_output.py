@@ -6,6 +6,7 @@ import io
 import json
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,8 +24,9 @@ from h2o_client.answer.steps import Answer
 from h2o_client.cli import run
 from h2o_client.cli.answer_output import write_answer
 from h2o_client.cli.input import Editor, TerminalEditor, open_editor
-from h2o_client.cli.terminal import counted, put_json, put_line, say, waiting
+from h2o_client.cli.terminal import Waiting, counted, now_waiting, put, put_json, put_line, say
 from h2o_client.wire.events import Event, Token
+from local_service import PATIENCE
 
 
 class Screen(io.StringIO):
@@ -92,28 +94,90 @@ def test_an_empty_list_says_what_may_be_missing(terminal: Callable[[], Screen]) 
     assert screen.getvalue().count("There are no conversations. Those of a browser need") == 3
 
 
-def test_what_is_waited_for_is_said_on_a_terminal(terminal: Callable[[], Screen]) -> None:
+def until(screen: Screen, text: str) -> None:
+    """Waits until the screen got it."""
+    end = time.monotonic() + PATIENCE
+    while text not in screen.getvalue():
+        assert time.monotonic() < end, screen.getvalue()
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is waited for is shown at once."""
+    monkeypatch.setattr("h2o_client.cli.terminal._SHOWN_AFTER", 0.0)
+    monkeypatch.setattr("h2o_client.cli.terminal._SHOWN_EVERY", 0.001)
+
+
+def test_what_is_waited_for_is_said_on_a_terminal(
+    terminal: Callable[[], Screen], soon: None
+) -> None:
     screen = terminal()
-    with waiting("Loading [bold]the model"):
-        pass
-    assert "Loading [bold]the model ..." in screen.getvalue()
+    with Waiting("Loading [bold]the model\x1b[2J", 300):
+        until(screen, "(Loading [bold]the model\ufffd[2J: 0 s of 300 s at most)")
+        now_waiting("Thinking")
+        until(screen, "(Thinking: 0 s)")
+    assert screen.getvalue().endswith("\x1b[J")
     assert list(counted([1, 2, 3], "Exporting", total=3)) == [1, 2, 3]
     assert "Exporting" in screen.getvalue()
 
 
+def test_it_is_erased_before_anything_is_written(
+    terminal: Callable[[], Screen], monkeypatch: pytest.MonkeyPatch, soon: None
+) -> None:
+    screen = terminal()
+    with Waiting("Waiting"):
+        until(screen, "(Waiting: 0 s)")
+        monkeypatch.setattr("h2o_client.cli.terminal._SHOWN_AFTER", 1000.0)
+        put("one")
+        say("two")
+    assert screen.getvalue().endswith("\x1b[Jone" + "two\n")
+
+
+def test_in_mid_line_it_stands_in_the_line_below(
+    terminal: Callable[[], Screen], soon: None
+) -> None:
+    screen = terminal()
+    with Waiting("Waiting"):
+        put("one")
+        until(screen, "\x1bD\x1b[A\x1b7\x1b[B\r\x1b[?7l(Waiting: 0 s)\x1b[K\x1b[?7h\x1b8")
+        put(" two")
+        until(screen, "\x1b7\x1b[B\r\x1b[J\x1b8 two")
+
+
+def test_of_two_that_wait_the_inner_one_is_shown(
+    terminal: Callable[[], Screen], soon: None
+) -> None:
+    screen = terminal()
+    with Waiting("the outer"), Waiting("the inner"):
+        until(screen, "the inner")
+        at = len(screen.getvalue())
+        until(screen, screen.getvalue() + "\x1b7")
+        assert "the outer" not in screen.getvalue()[at:]
+
+
+def test_what_is_quick_is_not_waited_for(terminal: Callable[[], Screen]) -> None:
+    screen = terminal()
+    with Waiting("Loading the model"):
+        put("one")
+    assert screen.getvalue() == "one"
+
+
 def test_a_dumb_terminal_gets_a_line(
-    terminal: Callable[[], Screen], monkeypatch: pytest.MonkeyPatch
+    terminal: Callable[[], Screen], monkeypatch: pytest.MonkeyPatch, soon: None
 ) -> None:
     screen = terminal()
     monkeypatch.setenv("TERM", "dumb")
-    with waiting("Loading the model"):
-        assert screen.getvalue() == "Loading the model ...\n"
+    monkeypatch.setattr("h2o_client.cli.terminal._SAID_AFTER", 0.001)
+    with Waiting("Loading the model"):
+        until(screen, "(Loading the model: 0 s)\n")
+    assert "\x1b" not in screen.getvalue()
+    before = screen.getvalue()
     assert list(counted([1, 2], "Exporting")) == [1, 2]
-    assert screen.getvalue() == "Loading the model ...\n"
+    assert screen.getvalue() == before
 
 
-def test_a_file_gets_no_signs_of_life(capsys: pytest.CaptureFixture[str]) -> None:
-    with waiting("Loading the model"):
+def test_a_file_gets_no_signs_of_life(capsys: pytest.CaptureFixture[str], soon: None) -> None:
+    with Waiting("Loading the model"):
         assert list(counted([1, 2], "Exporting")) == [1, 2]
     assert capsys.readouterr() == ("", "")
 

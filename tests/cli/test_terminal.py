@@ -119,11 +119,12 @@ class Held:
     def __init__(self, *rest: str) -> None:
         self.go_on = threading.Event()
         self.stopped = threading.Event()
+        self.begin = "Some **words**"
         self._rest = rest
 
     def __call__(self, exchange: Exchange) -> None:
         exchange.head(200)
-        exchange.write(tokens("Some **words**", end=False)[0])
+        exchange.write(tokens(self.begin, end=False)[0])
         end = time.monotonic() + PATIENCE
         while not self.go_on.is_set() and not exchange.gone(0.02):
             assert time.monotonic() < end
@@ -302,7 +303,7 @@ def test_the_window_may_change_its_size(chat: Open) -> None:
         terminal.until("Some words")
         terminal.resize(40, 12)
         held.go_on.set()
-        terminal.until("Some words word0 word1", "word59", PROMPT)
+        terminal.until("Some words", "word0 word1", "word59", PROMPT)
         terminal.resize(100, 30)
         terminal.type("Go on", "Enter")
         terminal.until("The next", PROMPT)
@@ -427,3 +428,52 @@ def test_one_answer_can_be_shown_as_markdown(chat: Open, tmp_path: Path) -> None
         finally:
             terminal.close()
     assert "**" not in shown
+
+
+def test_what_is_typed_ahead_is_there_after_ctrl_c(chat: Open) -> None:
+    held = Held()
+    with ScriptedChatUi([held, streams(tokens("The next"))], stop=held.stop) as server:
+        terminal = chat(server.url)
+        terminal.type("Hello", "Enter")
+        terminal.until("Some words")
+        terminal.type("typed ahead", "C-c")
+        terminal.until("(Stopped. /retry asks again.)", "> typed ahead")
+        terminal.type("Enter")
+        terminal.until("The next", PROMPT)
+
+
+def test_no_frame_is_left_when_the_window_becomes_narrow_in_mid_answer(chat: Open) -> None:
+    held = Held(" the end")
+    held.begin = "".join(f"word{number} " for number in range(40))
+    with ScriptedChatUi(held) as server:
+        terminal = chat(server.url)
+        terminal.type("Hello", "Enter")
+        terminal.until("word0", "word39")
+        for width in (40, 60, 30):
+            terminal.resize(width, 24)
+        held.go_on.set()
+        shown = terminal.until("word39", "the end", PROMPT)
+        assert shown.count("word39") == 1
+
+
+def test_a_silent_server_is_told_of_on_the_terminal(chat: Open) -> None:
+    held = Held(" more")
+    with ScriptedChatUi(held) as server:
+        terminal = chat(server.url)
+        terminal.type("Hello", "Enter")
+        terminal.until("Some words", "(Waiting for more: ", " s of 60 s at most)")
+        held.go_on.set()
+        terminal.until("Some words more", PROMPT, gone="Waiting for more")
+
+
+def test_an_opened_conversation_shows_where_it_stands(chat: Open) -> None:
+    with FakeChatUi("0.9.4") as server:
+        terminal = chat(server.url, "--keep")
+        terminal.type("One", "Enter")
+        terminal.until("1 turns, the last: One", PROMPT)
+        terminal.type("C-d")
+        terminal.until("(The conversation", "is kept: h2o-chat -c goes on in it.)", "status 0")
+        again = chat(server.url, "-c")
+        again.until("2 messages.)", "> One", "1 turns, the last: One", PROMPT)
+        again.type("Two", "Enter")
+        again.until("3 turns, the last: Two", PROMPT)

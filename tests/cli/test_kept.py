@@ -1,0 +1,164 @@
+"""Going on with kept conversations: ``-c``, ``--conversation``, ``chat ID`` and ``/open``."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fake_chatui import FakeChatUi
+from h2o_client.cli import run
+
+Piped = Callable[[str], None]
+VERSIONS = ("0.4", "0.9.4", "head")
+
+
+@pytest.fixture
+def piped(monkeypatch: pytest.MonkeyPatch) -> Piped:
+    def set_stdin(text: str) -> None:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+
+    set_stdin("")
+    return set_stdin
+
+
+@pytest.fixture(params=VERSIONS)
+def server(request: pytest.FixtureRequest, piped: Piped) -> Iterator[FakeChatUi]:
+    with FakeChatUi(request.param) as server:
+        yield server
+
+
+def turns(server: FakeChatUi) -> list[str]:
+    """What was said to the server, and what it was told of before the last time."""
+    return [text for _, text in server.prompts[-1].turns]
+
+
+def the_only_id(server: FakeChatUi) -> str:
+    (id,) = server.conversations
+    return id
+
+
+def test_a_prompt_goes_on_in_the_last_kept_conversation(
+    server: FakeChatUi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["--url", server.url, "--keep", "One"]) == 0
+    kept = f"(The conversation {the_only_id(server)} is kept: h2o-chat -c goes on in it.)\n"
+    assert capsys.readouterr().err == kept
+    assert run(["-c", "Two"]) == 0
+    assert run(["--url", server.url, "--continue", "Three"]) == 0
+    assert capsys.readouterr().err == ""
+    assert [each.last for each in server.prompts] == ["One", "Two", "Three"]
+    assert len(turns(server)) == 5
+    assert len(server.conversations) == 1
+
+
+def test_the_last_one_is_that_in_which_something_was_said_last(server: FakeChatUi) -> None:
+    run(["--url", server.url, "--keep", "One"])
+    first = the_only_id(server)
+    run(["--url", server.url, "--keep", "Two"])
+    run(["--conversation", first, "Three"])
+    run(["-c", "Four"])
+    assert "One" in turns(server)
+    assert server.prompts[-1].last == "Four"
+
+
+def test_kept_conversations_of_one_server_are_of_one_session(
+    server: FakeChatUi, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["--url", server.url, "--keep", "One"])
+    run(["--url", server.url, "--keep", "Two"])
+    capsys.readouterr()
+    assert run(["conversations", "--url", server.url]) == 0
+    assert {line.split("\t")[0] for line in capsys.readouterr().out.splitlines()} == {
+        *server.conversations
+    }
+
+
+def test_other_prompts_are_of_sessions_of_their_own(server: FakeChatUi) -> None:
+    run(["--url", server.url, "--keep", "One"])
+    run(["--url", server.url, "Two"])
+    sessions = {each.cookies.get("hf-chat") for each in server.requests} - {None}
+    assert len(sessions) == 2
+    assert len(server.conversations) == 1
+
+
+@pytest.mark.parametrize("words", [["chat"], ["chat", "ID"], ["chat", "-c"], ["-c"]])
+def test_a_chat_goes_on_in_one(server: FakeChatUi, piped: Piped, words: list[str]) -> None:
+    run(["--url", server.url, "--keep", "One"])
+    id = the_only_id(server)
+    piped("Two\n")
+    if words == ["chat"]:
+        words = ["chat", "--conversation", id]
+    assert run([id if word == "ID" else word for word in words]) == 0
+    assert [each.last.rstrip() for each in server.prompts] == ["One", "Two"]
+    assert len(turns(server)) == 3
+    assert list(server.conversations) == [id]
+
+
+def test_an_opened_conversation_can_be_retried_and_stays(server: FakeChatUi, piped: Piped) -> None:
+    run(["--url", server.url, "--keep", "One"])
+    id = the_only_id(server)
+    piped(f"Zero\n/open {id}\n/retry\nTwo\n")
+    assert run(["chat", "--url", server.url, "--keep"]) == 0
+    assert [each.last for each in server.prompts] == ["One", "Zero", "One", "Two"]
+    assert len(server.conversations) == 2
+
+
+def test_open_lists_them_by_number(
+    server: FakeChatUi, piped: Piped, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["--url", server.url, "--keep", "One"])
+    id = the_only_id(server)
+    piped("/open\n/open 1\nTwo\n")
+    assert run(["chat", "--url", server.url, "--keep"]) == 0
+    assert f"   1  {id}  " in capsys.readouterr().out
+    assert len(turns(server)) == 3
+
+
+def test_one_that_cannot_be_opened_leaves_the_chat_where_it_is(
+    server: FakeChatUi, piped: Piped, capsys: pytest.CaptureFixture[str]
+) -> None:
+    piped(f"One\n/open {'0' * 24}\nTwo\n")
+    assert run(["chat", "--url", server.url]) == 3
+    assert capsys.readouterr().err.startswith("Error: ")
+    assert len(turns(server)) == 3
+    assert server.conversations == {}
+
+
+@pytest.mark.parametrize("name", ["show", "share", "delete"])
+def test_what_is_done_with_one_finds_its_server_and_session(
+    server: FakeChatUi, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["--url", server.url, "--keep", "One"])
+    assert run(["conversations", name, the_only_id(server)]) == 0
+    assert run(["-c", "Two"]) == (2 if name == "delete" else 0)
+
+
+def test_a_browsers_cookie_is_not_noted(server: FakeChatUi, own_home: Path) -> None:
+    cookie = server.browser()
+    run(["--url", server.url, "--cookie", cookie, "--keep", "One"])
+    (note,) = own_home.rglob("conversation-*.json")
+    assert cookie.partition("=")[2] not in note.read_text()
+    assert note.stat().st_mode & 0o777 == 0o600
+    assert run(["--cookie", cookie, "-c", "Two"]) == 0
+    assert len(turns(server)) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-c", "Hi"], "No conversation was kept. Keep one with --keep"),
+        (["--url", "http://localhost:1", "-c", "Hi"], "No conversation at http://localhost:1 was"),
+        (["-c", "--conversation", "a1", "Hi"], "it is one or the other"),
+        (["-c", "-s", "Be brief.", "Hi"], "--model and --system are for a new conversation"),
+        (["--local", "-c", "Hi"], "which has no conversations yet"),
+        (["chat", "a1", "-c"], "say it once"),
+    ],
+)
+def test_what_makes_no_sense_is_a_bad_call(
+    piped: Piped, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words) == 2
+    assert said in capsys.readouterr().err
