@@ -24,7 +24,7 @@ from h2o_client.backend.background import run_shielded
 from h2o_client.backend.detector import Detector
 from h2o_client.config import SessionConfig, check_count
 from h2o_client.conversation import Conversation
-from h2o_client.dialects.documents import Entries, Entry, Model, Settings, User, may_be_told
+from h2o_client.dialects.documents import Entries, Entry, Model, Settings, User, is_other_setting
 from h2o_client.errors import ConfigurationError, ProtocolError
 from h2o_client.log import warn
 from h2o_client.messages import Messages
@@ -319,7 +319,7 @@ class H2oSession:
         after = self._backend.read_settings()
         kept = after.others
         dropped = [
-            name for name in changes if may_be_told(name) and kept.get(name) != changes[name]
+            name for name in changes if is_other_setting(name) and kept.get(name) != changes[name]
         ]
         if dropped:
             names = printable(", ".join(dropped))

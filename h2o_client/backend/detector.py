@@ -91,7 +91,7 @@ class Detector:
             found = self._detected(call)
             # A server of v0.9.6 to v0.10.0 may have become a newer one since it was detected.
             may_be_newer = detection.may_have_runs(found.dialect) and not found.dialect.keeps_runs
-            if not found.settled or (may_be_newer and self._configured is None):
+            if not found.is_certain or (may_be_newer and self._configured is None):
                 found = self._write(self._told_apart(found, call))
             return found
 
@@ -128,7 +128,7 @@ class Detector:
             found = self._found
             if found is not None and found.dialect.is_of_era(told):
                 exact = msgspec.structs.replace(
-                    found, dialect=told, version=told.span, settled=True
+                    found, dialect=told, version=told.span, is_certain=True
                 )
                 self._write(exact)
 
@@ -319,7 +319,7 @@ class Detector:
             return detection.by_layout(found, layout)
         response = self._api.transport.request(resume_probe(), call)
         kind = response.headers.get("content-type", "")
-        return detection.by_runs(found, has_runs=detection.has_runs(response.status, kind))
+        return detection.by_runs(found, has_runs=detection.shows_runs(response.status, kind))
 
 
 def _may_come_of_an_upgrade(exc: BaseException) -> bool:

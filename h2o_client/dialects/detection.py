@@ -1,7 +1,7 @@
-"""Telling the dialect of a server by its responses to two requests that change nothing.
+"""Detect the dialect of a server from its responses to two requests that change nothing.
 
-Neither the status nor the Content-Type alone tells: v0.9.4 answers unknown routes with 200 and a
-page. Bytes come in; others send the requests.
+Neither the status nor the Content-Type alone is enough: v0.9.4 answers unknown routes with 200 and
+a page. Bytes come in; others send the requests.
 """
 
 from __future__ import annotations
@@ -53,10 +53,11 @@ _STREAMED_PAGE = "text/sveltekit-data"
 
 
 class Found(msgspec.Struct, frozen=True):
-    """The dialect, and what else the responses told.
+    """The detected dialect, and what else the responses showed.
 
-    ``settled``: whether versions that differ have been told apart, as v0.8.4 and v0.9.1, v0.9.4 and
-    v0.9.5, v0.9.6 and the servers since July 2026.
+    ``version`` is the version or the range as numbers, ``why`` the sign in words. ``is_certain``:
+    whether versions that differ are distinguished, as v0.8.4 from v0.9.1, v0.9.4 from v0.9.5, and
+    v0.9.6 from the servers since July 2026.
     """
 
     dialect: Dialect
@@ -64,11 +65,11 @@ class Found(msgspec.Struct, frozen=True):
     why: str
     models: tuple[Model, ...] | None = None
     layout: Layout | None = None
-    settled: bool = True
+    is_certain: bool = True
 
 
 def by_version(version: str) -> Found:
-    """What the caller says the server is. Raises `ConfigurationError`, `UnsupportedError`."""
+    """Take the caller's word. Raises `ConfigurationError`, `UnsupportedError`."""
     if not isinstance(version, str):
         raise ConfigurationError(f'server_version={version!r}: it is a text, as "0.9.4".')
     given = version.strip().lower()
@@ -99,12 +100,12 @@ def first_request() -> Request:
 
 
 def is_enough(body: bytes) -> bool:
-    """Whether the beginning of the first answer tells all: v0.3 sends a page of 362 kB here."""
+    """Whether the first response need not be read further: v0.3 sends a page of 362 kB here."""
     return bool(body.lstrip()) and not body.lstrip().startswith(b"[")
 
 
 def by_models(body: bytes) -> Found | None:
-    """By the first answer, whatever its status; None if the root page has to tell."""
+    """Detect by the first response, whatever its status; None if the root page is needed."""
     try:
         models = json.read(body)
     except json.InvalidJson:
@@ -114,13 +115,13 @@ def by_models(body: bytes) -> Found | None:
         return None
     if not all("id" in each or "name" in each for each in entries):
         return None
-    dialect, sign, settled = _by_entries(entries)
+    dialect, sign, is_certain = _by_entries(entries)
     why = f"{MODELS} lists models {sign}"
-    return Found(dialect, versions(dialect), why, models=read_models(models), settled=settled)
+    return Found(dialect, versions(dialect), why, models=read_models(models), is_certain=is_certain)
 
 
 def by_page(first_answer: bytes, status: int, content_type: str, body: bytes) -> Found:
-    """By the root page, after ``first_answer`` (of that ``status``) told nothing.
+    """Detect by the root page, where ``first_answer`` (of that ``status``) was not enough.
 
     Raises as `pages.node`: ValueError for what is no page of a chat-ui.
     """
@@ -142,72 +143,73 @@ def by_page(first_answer: bytes, status: int, content_type: str, body: bytes) ->
 
 
 def _by_type(content_type: str, why: str, layout: Layout) -> Found:
-    """By the Content-Type of the root page, where there is no ``/api``."""
+    """Detect by the Content-Type of the root page, where there is no ``/api``."""
     era = V0_9_2 if _STREAMED_PAGE in content_type else V0_8
-    found = Found(_without_api(era), versions(era), why, settled=False)
+    found = Found(_without_api(era), versions(era), why, is_certain=False)
     return by_layout(found, layout)
 
 
 def by_layout(found: Found, layout: Layout) -> Found:
-    """The same, with its version as the root page tells it."""
-    if found.settled:
+    """Add the version that the root page shows."""
+    if found.is_certain:
         return msgspec.structs.replace(found, layout=layout)
     spans = [each for each in _spans(found.dialect) if not each.sign or each.sign in layout.names]
     dialect = _with_api_of(found.dialect, spans[-1].dialect) if spans else found.dialect
     version = dialect.span or found.version
     return msgspec.structs.replace(
-        found, dialect=dialect, version=version, layout=layout, settled=True
+        found, dialect=dialect, version=version, layout=layout, is_certain=True
     )
 
 
 def by_answer(dialect: Dialect, content_type: str) -> Dialect:
-    """The same, with its version as the type of an answer to a message tells it."""
+    """Return the dialect with the version that the Content-Type of an answer shows."""
     if not dialect.is_of_era(V0_9_2):
         return dialect
     # v0.9.5 calls its lines what they are.
     return _with_api_of(dialect, V0_9_5 if "jsonl" in content_type else V0_9_2_ALONE)
 
 
-def has_runs(status: int, content_type: str) -> bool:
+def shows_runs(status: int, content_type: str) -> bool:
     """Whether `run_requests.resume_probe` was answered as servers with runs answer it."""
     return status == 404 and "json" in content_type
 
 
 def may_have_runs(dialect: Dialect) -> bool:
-    """Whether only more responses tell a server with runs from one without."""
+    """Whether it takes more responses to distinguish a server with runs from one without."""
     return dialect.first >= V0_9_6.first
 
 
 def by_runs(found: Found, *, has_runs: bool) -> Found:
-    """The same, once it is known whether it has runs. ``found`` itself if that is nothing new."""
-    if not may_have_runs(found.dialect) or (found.settled and found.dialect.keeps_runs == has_runs):
+    """Add whether the server has runs. Returns ``found`` itself if that is nothing new."""
+    is_known = found.is_certain and found.dialect.keeps_runs == has_runs
+    if is_known or not may_have_runs(found.dialect):
         return found
     return msgspec.structs.replace(
         found,
         dialect=LATEST if has_runs else V0_9_6,
         version=versions(LATEST) if has_runs else "0.10.0",
         why=f"{found.why}, and runs {'can' if has_runs else 'cannot'} be resumed",
-        settled=True,
+        is_certain=True,
     )
 
 
 def upgraded(found: Found) -> Found:
-    """The same, after a conversation showed that the server is one since July 2026.
+    """Add that a conversation was written by a server since July 2026.
 
-    ``found`` itself if that is nothing new.
+    Returns ``found`` itself if that is nothing new.
     """
     if found.dialect.keeps_runs or not may_have_runs(found.dialect):
         return found
     why = "its conversations are written as since July 2026"
     return msgspec.structs.replace(
-        found, dialect=LATEST, version=versions(LATEST), why=why, settled=False
+        found, dialect=LATEST, version=versions(LATEST), why=why, is_certain=False
     )
 
 
 def is_same(found: Found, before: Found) -> bool:
     """Whether the dialect is the same. One that may be either of two is the one it was before."""
     one, other = found.dialect, before.dialect
-    if not found.settled and may_have_runs(one) and may_have_runs(other):
+    if not found.is_certain and may_have_runs(one) and may_have_runs(other):
         return True
     return one.is_of_era(other) and one.api == other.api
 

@@ -54,7 +54,7 @@ class Dialect:
     last: Version
     """Of fewer numbers than a version's, it stands for all that begin with them."""
     versions_differ: bool
-    """Whether versions of the era differ in more than detection tells at first."""
+    """Whether versions of the era differ in ways that detection may not see at first."""
     span: str = ""
     """The versions of the era that it may be, where they differ and that much is known."""
     api: bool = True

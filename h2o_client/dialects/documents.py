@@ -1,4 +1,4 @@
-"""What servers tell (models, settings, users, conversations), in one shape for all dialects."""
+"""What servers hold (models, settings, users, conversations), in one shape for all dialects."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 class User(msgspec.Struct, frozen=True):
-    """Who is logged in; ``raw`` is all that the server tells of them."""
+    """Who is logged in; ``raw`` is all that the server says of them."""
 
     id: str
     name: str
@@ -77,14 +77,14 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Entries(msgspec.Struct, frozen=True):
-    """One page of the list. ``more``: whether another follows; None where it is not told."""
+    """One page of the list. ``more``: whether another follows; None if unknown."""
 
     entries: tuple[Entry, ...]
     more: bool | None
 
 
 class Created(msgspec.Struct, frozen=True):
-    """A new conversation. ``leaf`` is the message the first one hangs on, where it is told."""
+    """A new conversation. ``leaf`` is the message that the first one follows, if known."""
 
     id: str
     leaf: str | None = None
@@ -94,7 +94,7 @@ class Stored(msgspec.Struct, frozen=True):
     """A conversation as the server has it.
 
     ``unfinished`` and ``interrupted`` hold ids of answers, ``runs`` the answer of each run, and
-    ``ends`` how answers have ended, where that is told: with a final answer or with an error.
+    ``ends`` how answers have ended, if known: with a final answer or with an error.
     ``is_latest``: whether it has what only the servers since July 2026 write.
     """
 
@@ -109,7 +109,7 @@ class Stored(msgspec.Struct, frozen=True):
 
     @property
     def leaf(self) -> str:
-        """The id of the message that the next one hangs on. Raises ValueError if there is none."""
+        """The id of the message that the next one follows. Raises ValueError if there is none."""
         if not self.messages or not self.messages[-1].id:
             raise ValueError("a conversation without a message")
         return self.messages[-1].id
@@ -125,10 +125,10 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """What every page of the server tells, up to v0.9.5: node 0 of its page data.
+    """What every page of the server holds, up to v0.9.5: node 0 of its page data.
 
     ``needs_login``: whether this session can do nothing before it has one. ``names`` are those of
-    the node's fields: they tell versions. ``size`` is that of the page, in bytes.
+    the node's fields, which differ between versions. ``size`` is that of the page, in bytes.
     """
 
     settings: Settings
@@ -192,14 +192,14 @@ def read_settings(document: Mapping[str, object]) -> Settings:
         others={
             name: value
             for name, value in document.items()
-            if may_be_told(name)
+            if is_other_setting(name)
             and not isinstance(value, datetime)
             and value is not pagedata.UNDEFINED
         },
     )
 
 
-def may_be_told(name: str) -> bool:
+def is_other_setting(name: str) -> bool:
     """Whether a setting of that name is among the others.
 
     Times are not: they are the server's to set, and it takes none of them back.
@@ -266,7 +266,7 @@ def has_content(message: Mapping[str, object]) -> bool:
 
 
 def has_ended(message: Mapping[str, object]) -> bool:
-    """Since July 2026: content is stored every three seconds, so only the updates tell the end."""
+    """Since July 2026: content is stored every three seconds, so only the updates show the end."""
     if message.get("interrupted") is True:
         return True
     return any(

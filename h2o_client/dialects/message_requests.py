@@ -129,7 +129,7 @@ def multipart_with_run(conversation_id: str, prompt: Prompt) -> Request:
 
 
 def _document(prompt: Prompt) -> dict[str, object]:
-    """What servers with a tree of messages are told, from v0.8 on."""
+    """The document of v0.8 and later, which have a tree of messages."""
     document: dict[str, object] = {"id": prompt.id}
     if prompt.text is not None:
         document["inputs"] = prompt.text
@@ -152,7 +152,7 @@ def _multipart(
 ) -> Request:
     parts = [Part("data", msgspec.json.encode(document))]
     parts += [
-        # The server tells base64 from text by the beginning of the name.
+        # The server recognizes base64 by the beginning of the name.
         Part("files", _base64(each).encode(), f"base64;{each.name}", each.mime)
         for each in files
     ]

@@ -42,7 +42,7 @@ def by_page(
 
 
 @pytest.mark.parametrize(
-    ("name", "era", "settled"),
+    ("name", "era", "is_certain"),
     [
         ("v0.9.1-models", V0_8, False),
         ("v0.9.4-models", V0_9_2, False),
@@ -50,10 +50,10 @@ def by_page(
         ("HEAD-models", LATEST, False),
     ],
 )
-def test_real_lists_of_models_tell_the_dialect(name: str, era: Dialect, settled: bool) -> None:
+def test_real_lists_of_models_tell_the_dialect(name: str, era: Dialect, is_certain: bool) -> None:
     found = detection.by_models(recording(name).payload)
     assert found is not None
-    assert (found.dialect.first, found.settled) == (era.first, settled)
+    assert (found.dialect.first, found.is_certain) == (era.first, is_certain)
     assert found.models is not None
     assert found.models[0].id == "h2oai/h2ogpt-gm-oasst1-en-2048-falcon-40b-v1"
     assert "/api/models lists models with" in found.why
@@ -114,7 +114,7 @@ def test_with_the_api_off_the_pages_type_tells(
     assert found.dialect.is_of_era(era)
     assert not found.dialect.api
     assert "switched off" in found.why
-    assert (found.version, found.settled) == (version, True)
+    assert (found.version, found.is_certain) == (version, True)
 
 
 @pytest.mark.parametrize(
@@ -181,10 +181,10 @@ def test_the_page_tells_versions_that_list_models_alike(
 ) -> None:
     found = detection.by_models(json.dumps([{"id": "m", **signs}]).encode())
     assert found is not None
-    assert (found.dialect.span, found.settled) == ("", False)
+    assert (found.dialect.span, found.is_certain) == ("", False)
     layout = Layout(settings=Settings(), models=(), names=frozenset(names))
     told = detection.by_layout(found, layout)
-    assert (told.version, told.dialect.span, told.settled) == (version, version, True)
+    assert (told.version, told.dialect.span, told.is_certain) == (version, version, True)
     assert told.dialect.stops == (version == "0.9.5")
 
 
@@ -221,14 +221,14 @@ def test_a_version_before_all_is_unsupported(version: str) -> None:
 
 
 def test_only_json_says_that_runs_can_be_resumed() -> None:
-    assert detection.has_runs(404, "application/json")
-    assert not detection.has_runs(404, "text/html")
-    assert not detection.has_runs(200, "application/json")
+    assert detection.shows_runs(404, "application/json")
+    assert not detection.shows_runs(404, "text/html")
+    assert not detection.shows_runs(200, "application/json")
 
 
 @pytest.mark.parametrize("before", [V0_9_6, LATEST])
 def test_runs_tell_today_from_before(before: Dialect) -> None:
-    found = Found(before, "", "because", settled=False)
+    found = Found(before, "", "because", is_certain=False)
     with_runs, without = (detection.by_runs(found, has_runs=each) for each in (True, False))
     assert (with_runs.dialect, with_runs.version) == (LATEST, "after 0.10.0")
     assert (without.dialect, without.version) == (V0_9_6, "0.10.0")
@@ -244,7 +244,7 @@ def test_runs_say_nothing_of_earlier_servers() -> None:
 
 
 def test_a_server_that_may_be_either_of_two_is_the_one_it_was() -> None:
-    unsure = Found(LATEST, "", "", settled=False)
+    unsure = Found(LATEST, "", "", is_certain=False)
     assert detection.is_same(unsure, Found(V0_9_6, "", ""))
     assert not detection.is_same(Found(LATEST, "", ""), Found(V0_9_6, "", ""))
     assert not detection.is_same(unsure, Found(V0_9_2, "", ""))

@@ -67,6 +67,14 @@ def test_every_dialect_follows_the_one_before() -> None:
         assert former.last < later.first
 
 
+def test_no_era_is_described_by_another() -> None:
+    folder = Path(detection.__file__).parent
+    eras = [*folder.glob("v0_*.py"), folder / "latest.py"]
+    assert len(eras) == len(DIALECTS)
+    other = re.compile(r"^(from|import) .*(v0_|latest)", re.MULTILINE)
+    assert [each for each in eras if other.search(each.read_text(encoding="utf-8"))] == []
+
+
 def test_nothing_outside_the_dialects_names_an_era() -> None:
     package = Path(h2o_client.__file__).parent
     eras = re.compile(r"dialects\.(v0_|latest)|\bV0_\d")
