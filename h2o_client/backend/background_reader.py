@@ -64,18 +64,16 @@ class BackgroundResponse:
         self.finished: bool = False  # the body has ended as its framing promised
         self._caller = caller
         self._on_end = on_end
-        self._room = threading.Event()  # set when the caller has taken something, or has left
+        self._buffer = _Buffer()
         # Written by the thread alone, and read by others after `_headed` or `ended` only.
         self._url = ""
         self._failure: BaseException | None = None
-        self._is_final = self._has_failed = False
+        self._events = _Events()
         # Flags that become True once, each of which one side sets and the other reads.
         self._headed = False
         self._is_stopped = False
-        # Guards the rest, which both sides change. `open` and `awaits_title` read one reference.
+        # Guards the rest, which both sides change. `awaits_title` reads one reference without it.
         self._guard = Guard()
-        self._pieces: list[bytes] = []
-        self._size = 0  # of the pieces
         self._is_left = False
         self._title: str | None = None
         self._on_title: Callable[[str], None] | None = None
@@ -99,14 +97,14 @@ class BackgroundResponse:
     @property
     def open(self) -> bool:
         """Whether more may come."""
-        return not self.ended.is_set() or bool(self._pieces)
+        return not self.ended.is_set() or self._buffer.has_bytes
 
     def read(self) -> bytes:
         """Return the next bytes as soon as there are any; ``b""`` at the end or at a cut.
 
         Raises `TransportError`, `TransportTimeout`, `ProtocolError`, and `Woken`.
         """
-        self._wait(self._caller, lambda: bool(self._pieces) or self.ended.is_set())
+        self._wait(self._caller, lambda: self._buffer.has_bytes or self.ended.is_set())
         data = self.ready()
         if not data and self._failure is not None:
             raise self._failure
@@ -114,11 +112,7 @@ class BackgroundResponse:
 
     def ready(self) -> bytes:
         """Return the bytes that have come, without waiting; ``b""`` if there are none."""
-        with self._guard:
-            data = b"".join(self._pieces)
-            self._drop_pieces()
-        self._room.set()
-        return data
+        return self._buffer.take()
 
     def drain(self, seconds: float) -> bytes:
         """Return what comes within ``seconds``. Never raises, and closes nothing."""
@@ -152,12 +146,12 @@ class BackgroundResponse:
         if self.call.wake_unless_sent():
             return
         self.call.give_slot_back()
+        self._buffer.close()
+        self._buffer.take()
         with self._guard:
             if self._is_left:
                 return
             self._is_left, self._on_title = True, on_title
-            self._drop_pieces()
-            self._room.set()
             title = self._title
             if not self.ended.is_set():
                 self._timer = threading.Timer(seconds, self.close)
@@ -179,7 +173,7 @@ class BackgroundResponse:
         """Close the connection. Idempotent."""
         with self._guard:
             self._is_left = True
-        self._room.set()
+        self._buffer.close()
         self.call.wake()
 
     def wait_until_ended(self, call: Call, seconds: float) -> bool:
@@ -213,17 +207,17 @@ class BackgroundResponse:
     # What the thread does
 
     def _run(self, sends: list[Send]) -> None:
-        decoder = Decoder()
         try:
             with sends.pop()(self.call) as response:
                 self._url, self.headers = response.url, response.headers
                 self._headed = True
                 self._wake_waiting()
                 while data := response.read():
-                    if self._note(decoder, data):
+                    if self._note_title(self._events.feed(data)):
                         break
-                    self._put(data)
-                self._note_all(decoder.end())
+                    self._buffer.put(data)
+                    self._wake_waiting()
+                self._note_title(self._events.end())
                 self.finished = response.finished
         except BaseException as exc:
             self._failure = exc
@@ -236,58 +230,27 @@ class BackgroundResponse:
         self._wake_waiting()
         self._on_end(self)
 
-    def _put(self, data: bytes) -> None:
-        """Hand over ``data``, once the caller has taken enough of what came before."""
-        while True:
-            with self._guard:
-                if self._is_left:
-                    return
-                if self._size <= _MOST_AHEAD:
-                    self._pieces.append(data)
-                    self._size += len(data)
-                    break
-                self._room.clear()
-            self._room.wait()
-        self._wake_waiting()
-
-    def _drop_pieces(self) -> None:
-        """For those who hold the guard."""
-        self._pieces.clear()
-        self._size = 0
-
     def _wake_waiting(self) -> None:
         with self._guard:
             for alarm in self._alarms:
                 alarm.set()
 
-    def _note(self, decoder: Decoder, data: bytes) -> bool:
-        """Note the events in ``data``. Return True if the title was waited for and has come."""
-        events = decoder.feed(data)
-        decoder.text_bytes += sum(
-            len(each.text.encode("utf-8", "surrogatepass"))
-            for each in events
-            if isinstance(each, Token)
-        )
-        return self._note_all(events)
-
-    def _note_all(self, events: list[Event]) -> bool:
-        self._is_final = self._is_final or any(isinstance(each, Final) for each in events)
-        self._has_failed = self._has_failed or any(isinstance(each, Failure) for each in events)
-        titles = [each.title for each in events if isinstance(each, Title)]
-        if not titles:
+    def _note_title(self, title: str | None) -> bool:
+        """Note the title if there is one. Return True if it is all that was waited for."""
+        if title is None:
             return False
         with self._guard:
-            self._title, on_title = titles[-1], self._on_title
+            self._title, on_title = title, self._on_title
         if on_title is None:
             return False
-        on_title(titles[-1])
+        on_title(title)
         return True
 
     def _found_ending(self) -> Ending:
         failure = self._failure
-        if self._has_failed:
+        if self._events.has_failed:
             return Ending.FAILED
-        if self._is_final:
+        if self._events.is_final:
             return Ending.COMPLETE
         if isinstance(failure, StatusError):
             by_gateway = failure.status in GATEWAY_FAILED and failure.origin == "server"
@@ -300,6 +263,80 @@ class BackgroundResponse:
         # A server that is stopped before the first token hangs up without a head.
         by_stop = self._is_stopped and not self._headed and not isinstance(failure, Woken)
         return Ending.STOPPED if by_stop else Ending.LOST
+
+
+class _Buffer:
+    """The bytes that the thread has read and the caller has not taken; a limited number of them."""
+
+    def __init__(self) -> None:
+        self._room = threading.Event()  # set when something was taken, or nothing more is wanted
+        # Guards the rest. `has_bytes` reads one reference without it.
+        self._guard = Guard()
+        self._pieces: list[bytes] = []
+        self._size = 0
+        self._is_closed = False
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether there is something to take."""
+        return bool(self._pieces)
+
+    def put(self, data: bytes) -> None:
+        """Add ``data`` once there is room for it, or drop it if this is closed."""
+        while True:
+            with self._guard:
+                if self._is_closed:
+                    return
+                if self._size <= _MOST_AHEAD:
+                    self._pieces.append(data)
+                    self._size += len(data)
+                    return
+                self._room.clear()
+            self._room.wait()
+
+    def take(self) -> bytes:
+        """Remove and return all bytes."""
+        with self._guard:
+            data = b"".join(self._pieces)
+            self._pieces.clear()
+            self._size = 0
+            self._room.set()
+        return data
+
+    def close(self) -> None:
+        """Accept no more bytes. What was added before can be taken."""
+        with self._guard:
+            self._is_closed = True
+            self._room.set()
+
+
+class _Events:
+    """What the events of a response say about its end. Used by its thread alone."""
+
+    def __init__(self) -> None:
+        self.is_final: bool = False
+        self.has_failed: bool = False
+        self._decoder = Decoder()
+
+    def feed(self, data: bytes) -> str | None:
+        """Note the events in ``data``. Return the last title in it."""
+        events = self._decoder.feed(data)
+        self._decoder.text_bytes += sum(
+            len(each.text.encode("utf-8", "surrogatepass"))
+            for each in events
+            if isinstance(each, Token)
+        )
+        return self._note(events)
+
+    def end(self) -> str | None:
+        """Note that nothing more comes. Return the last title in what was incomplete."""
+        return self._note(self._decoder.end())
+
+    def _note(self, events: list[Event]) -> str | None:
+        self.is_final = self.is_final or any(isinstance(each, Final) for each in events)
+        self.has_failed = self.has_failed or any(isinstance(each, Failure) for each in events)
+        titles = [each.title for each in events if isinstance(each, Title)]
+        return titles[-1] if titles else None
 
 
 def _shorter(left: float | None, end: float | None) -> float | None:
