@@ -87,8 +87,10 @@ class Conversation:
         self._system_said = False
         self._model = optional_text(model, "model=")
         self._kept = keep or id is not None
-        self._closed = False
+        # Guards the two that follow: there is one answer at a time, and none once it is closed.
+        # `stop` and `_created` read one of them without it, after it was set.
         self._lock = Guard()
+        self._closed = False
         self._stream: AnswerStream | None = None
         self._last: Sent | None = None
         self._is_lost = False  # the server certainly has not taken the last prompt
@@ -232,16 +234,18 @@ class Conversation:
             self._backend.api.send(request, feature="Voting")
 
     def delete(self) -> None:
-        """Deletes the conversation on the server and closes this. Raises what goes wrong."""
+        """Delete the conversation on the server and close this. Raises `H2oError`."""
         self._end_stream()
         if self.id is not None:
             self._storage.forget(self.id)
             self._backend.delete(self.id)
-        self._kept = self._closed = True
+        with self._lock:
+            self._kept = self._closed = True
 
     def close(self) -> None:
-        """Ends an unfinished answer, and deletes the conversation if it is ours; never raises."""
-        self._closed = True
+        """End an unfinished answer, delete the conversation if it is temporary. Never raises."""
+        with self._lock:
+            self._closed = True
         self._end_stream()
         conversation_id = self.id
         if conversation_id is not None and not self._kept:
@@ -410,7 +414,8 @@ class Conversation:
     def _new_stream(
         self, timeouts: Timeouts, once: bool, afterwards: Callable[[], None] | None
     ) -> AnswerStream:
-        former = self._stream
+        with self._lock:
+            former = self._stream
         if former is not None and former.is_ending():
             former.wait_until_ended()
         with self._lock:
@@ -436,8 +441,7 @@ class Conversation:
             return self._stream
 
     def _note_end(self, state: AnswerState) -> None:
-        with self._lock:
-            self.title = state.transcript.title or self.title
+        self.title = state.transcript.title or self.title
         if state.transcript.malformed is not None or state.is_foreign:
             self._backend.detector.mark_stale()
 
@@ -449,7 +453,8 @@ class Conversation:
             self.on_wait()
 
     def _end_stream(self) -> None:
-        stream = self._stream
+        with self._lock:
+            stream = self._stream
         if stream is not None:
             stream.end()
 
