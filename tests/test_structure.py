@@ -27,7 +27,7 @@ STAIR = (
     ("session",),
     ("server",),
     ("aio",),
-    ("gateway",),
+    ("gateway", "batch"),
     ("cli", "plugins"),
     ("notebook",),
     ("provider",),

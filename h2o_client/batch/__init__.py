@@ -1,0 +1,1 @@
+"""Thousands of prompts: each is answered once, whatever ends the program in between."""

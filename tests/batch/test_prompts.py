@@ -1,0 +1,185 @@
+"""What a line or a caller says, as a prompt; a table of what is refused, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from h2o_client import ConfigurationError, Message, Timeouts
+from h2o_client.batch.prompts import Ask, Defaults, InvalidPrompt, Row, Upload, parse_prompt
+
+NONE = Defaults()
+
+
+def test_a_text_a_list_and_an_object_say_the_same() -> None:
+    found = [
+        parse_prompt(value, 3, NONE)
+        for value in (
+            "Hi",
+            [{"role": "user", "content": "Hi"}],
+            [Message("user", "Hi")],
+            {"prompt": "Hi"},
+            {"messages": [{"role": "user", "content": "Hi"}]},
+        )
+    ]
+    assert {each.key for each in found} == {found[0].key}
+    assert found[0].id == 3
+    assert found[0].ask == Ask(messages=(("user", "Hi"),))
+    assert found[0].ask.to_send() == "Hi"
+
+
+def test_an_object_says_all_that_a_call_can_have(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("a")
+    value = {
+        "id": "a1",
+        "messages": [
+            {"role": "system", "content": "Be brief"},
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": "Hello"},
+            {"role": "user", "content": "And?"},
+        ],
+        "system": "Be kind",
+        "model": "m",
+        "files": [str(file)],
+        "options": {"temperature": 0.5, "stop": ["x"], "timeout": 3},
+        "label": {"of": ["mine", 1, None]},
+    }
+    ask = parse_prompt(value, 1, NONE).ask
+    assert ask.system == "Be kind\n\nBe brief"
+    assert [role for role, _ in ask.messages] == ["user", "assistant", "user"]
+    assert (ask.model, ask.files) == ("m", (Upload(path=str(file)),))
+    assert ask.all_options() == {**value["options"], "files": [str(file)]}  # type: ignore[dict-item]
+    assert ask.extra == {"label": {"of": ["mine", 1, None]}}
+
+
+def test_a_line_of_openais_batch_api_is_taken() -> None:
+    body = {
+        "model": "m",
+        "messages": [
+            {"role": "developer", "content": "Be brief"},
+            {"role": "user", "content": [{"type": "text", "text": "Hi"}]},
+        ],
+        "max_tokens": 5,
+        "temperature": 0,
+        "presence_penalty": 0.1,
+        "n": 1,
+        "stream": False,
+    }
+    value = {"custom_id": "c1", "method": "POST", "url": "/v1/chat/completions", "body": body}
+    found = parse_prompt(value, 1, NONE)
+    assert found.id == "c1"
+    assert found.ask.is_openai
+    assert found.ask.system == "Be brief"
+    assert found.ask.options == {
+        "max_new_tokens": 5,
+        "temperature": 0,
+        "parameters": {"presence_penalty": 0.1},
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (5, "a text or an object, not int"),
+        (None, "not null"),
+        ("  ", "There is no prompt"),
+        ({}, 'either "prompt" or "messages"'),
+        ({"prompt": "Hi", "messages": []}, 'either "prompt" or "messages"'),
+        ({"prompt": 5}, '"prompt" is a text, not int'),
+        ({"prompt": None}, '"prompt" is a text, not null'),
+        ({"messages": [{"role": "user"}]}, '"content"'),
+        ({"messages": [{"role": "robot", "content": "Hi"}]}, "robot"),
+        ({"messages": []}, "There is no prompt"),
+        ({"prompt": "Hi", "id": True}, "An id is a text or a whole number"),
+        ({"prompt": "Hi", "id": 1.5}, "An id is a text or a whole number"),
+        ({"prompt": "Hi", "system": 1}, '"system"'),
+        ({"prompt": "Hi", "options": []}, '"options" is an object'),
+        ({"prompt": "Hi", "options": {"temprature": 1}}, "Did you mean 'temperature'"),
+        ({"prompt": "Hi", "options": {"max_tokens": 1}}, "Did you mean 'max_new_tokens'"),
+        ({"prompt": "Hi", "options": {"prompt_format": 1}}, "Unknown option 'prompt_format'"),
+        ({"prompt": "Hi", "options": {"timeout": -1}}, "timeout"),
+        ({"prompt": "Hi", "files": "a.txt"}, '"files" is a list'),
+        ({"prompt": "Hi", "files": ["/no/such.txt"]}, "There is no file '/no/such.txt'"),
+        ({"prompt": "Hi", "text": "mine"}, "'text'"),
+        ({"custom_id": "a"}, '"body"'),
+        ({"custom_id": "a", "url": "/v1/embeddings", "body": {"messages": []}}, "embeddings"),
+        (
+            {"custom_id": "a", "body": {"messages": [{"role": "user", "content": "Hi"}], "n": 2}},
+            '"n" in the body',
+        ),
+        ("half \ud83e", "half a surrogate pair"),
+    ],
+)
+def test_a_prompt_that_cannot_be_sent_says_why(value: object, why: str) -> None:
+    with pytest.raises(InvalidPrompt) as caught:
+        parse_prompt(value, 1, NONE)
+    assert why in str(caught.value)
+
+
+def test_what_the_run_says_holds_where_the_prompt_says_nothing() -> None:
+    defaults = Defaults.of("m", "Be brief", {"temperature": 0.5, "top_p": None, "seed": 1})
+    ask = parse_prompt({"prompt": "Hi", "options": {"seed": 2}}, 1, defaults).ask
+    assert (ask.model, ask.system) == ("m", "Be brief")
+    assert ask.options == {"temperature": 0.5, "seed": 2}
+    own = parse_prompt({"prompt": "Hi", "model": "own", "system": "Own"}, 1, defaults).ask
+    assert (own.model, own.system) == ("own", "Own")
+
+
+def test_the_run_refuses_what_cannot_be_sent() -> None:
+    for options in ({"timeout": Timeouts()}, {"files": ["/no/such"]}, {"timeout": -1.0}):
+        with pytest.raises(ConfigurationError):
+            Defaults.of(None, None, options)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        Defaults.of(None, None, {"nope": 1})  # type: ignore[typeddict-unknown-key]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"prompt": "Hi!"},
+        {"prompt": "Hi", "id": "b"},
+        {"prompt": "Hi", "model": "m"},
+        {"prompt": "Hi", "system": "s"},
+        {"prompt": "Hi", "options": {"temperature": 0.5}},
+    ],
+)
+def test_what_changes_the_answer_changes_the_key(other: dict[str, object]) -> None:
+    key = parse_prompt({"prompt": "Hi", "id": "a"}, 1, NONE).key
+    assert parse_prompt({"id": "a", **other}, 1, NONE).key != key
+
+
+def test_what_does_not_change_the_answer_leaves_the_key() -> None:
+    key = parse_prompt({"prompt": "Hi", "id": "a"}, 1, NONE).key
+    others = {"prompt": "Hi", "id": "a", "label": 1, "options": {"timeout": 5}}
+    assert parse_prompt(others, 99, NONE).key == key
+
+
+def test_a_file_with_other_bytes_is_another_prompt(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    keys = set()
+    for text in ("a", "b"):
+        file.write_text(text)
+        keys.add(parse_prompt({"prompt": "Hi", "files": [str(file)]}, 1, NONE).key)
+    assert len(keys) == 2
+
+
+def test_the_form_of_several_messages_is_part_of_the_key() -> None:
+    messages = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
+    keys = {
+        parse_prompt(messages, 1, Defaults(prompt_format=form)).key
+        for form in (None, lambda messages: "x", lambda messages: "y")
+    }
+    assert len(keys) == 3
+
+
+def test_a_row_of_a_table_is_carried_whatever_its_columns_are_called() -> None:
+    found = parse_prompt(Row("Hi", "7", {"system": "metric", "options": "none"}), 2, NONE)
+    assert (found.id, found.ask.system) == ("7", None)
+    assert found.ask.extra == {"system": "metric", "options": "none"}
+
+
+def test_a_row_cannot_carry_a_name_of_the_answers() -> None:
+    with pytest.raises(InvalidPrompt, match="'model'"):
+        parse_prompt(Row("Hi", None, {"model": "Golf"}), 2, NONE)
