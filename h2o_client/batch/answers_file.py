@@ -1,0 +1,131 @@
+"""The file of answers: lines are appended as results come, and each prompt has one.
+
+What an earlier run has left in it is compared with the journal first: a torn last line is cut off,
+and a line of a prompt that has changed, or is to be sent again, goes.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from h2o_client.batch.journal import Journal, Marks, Row
+from h2o_client.batch.results import id_of_line
+from h2o_client.errors import ConfigurationError
+from h2o_client.private_file import replacing, safe_target
+
+
+class AnswersFile:
+    """The answers of the journal's prompts at ``path``. Raises OSError.
+
+    ``drops_failed``: lines of prompts that have failed go. Raises `ConfigurationError` for a file
+    that has other lines than this batch's.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        journal: Journal,
+        *,
+        ordered: bool = False,
+        drops_failed: bool = False,
+    ) -> None:
+        self._ordered = ordered
+        self._drops_failed = drops_failed
+        self._journal = journal
+        self._marks = Marks(journal)
+        self._kept = 0
+        target = safe_target(Path(path))
+        if target.exists() and not stat.S_ISREG(target.stat().st_mode):
+            self._descriptor = os.open(target, os.O_WRONLY)  # a pipe, or a terminal
+            return
+        if target.exists():
+            self._clear(target)
+        flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+        self._descriptor = os.open(target, flags, 0o600)
+
+    def write(self, row: Row) -> None:
+        """Append the line of a result, if it is not there."""
+        if not self._marks.add(row.row):
+            return
+        rest = memoryview(row.line())
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+
+    def close(self) -> None:
+        """All is on disk then. Raises OSError."""
+        try:
+            if stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+                os.fsync(self._descriptor)
+        finally:
+            os.close(self._descriptor)
+
+    def _clear(self, target: Path) -> None:
+        with open(target, "rb") as file:
+            keeps_all, size = True, 0
+            for line, keeps in self._judged(file, target):
+                keeps_all = keeps_all and keeps
+                size += len(line) if keeps_all else 0
+        if keeps_all:
+            if target.stat().st_size > size:
+                os.truncate(target, size)
+            return
+        self._marks.clear()
+        self._kept = 0
+        with open(target, "rb") as file, replacing(target) as cleared:
+            for line, keeps in self._judged(file, target):
+                if keeps:
+                    cleared.write(line)
+        cleared.close()
+
+    def _judged(self, file: BinaryIO, target: Path) -> Iterator[tuple[bytes, bool]]:
+        """Each whole line, and whether it stays."""
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return  # the last one, torn by a kill
+            yield line, self._keeps(line, number, target)
+
+    def _keeps(self, line: bytes, number: int, target: Path) -> bool:
+        prompt_id = id_of_line(line)
+        current: Row | None = None
+        earlier: list[Row] = []
+        if prompt_id is not None:
+            current, earlier = self._journal.results_of(prompt_id)
+        if current is None or current.line() != line:
+            if any(_is_of(line, row) for row in (*earlier, *filter(None, [current]))):
+                return False  # of a prompt that has changed since, or its place has
+            if current is None:
+                raise ConfigurationError(
+                    f"{target}, line {number}: not an answer that the journal knows. Name another "
+                    "file with -o, or remove this one."
+                )
+        if self._ordered and current.index != self._kept:
+            return False
+        if self._drops_failed and current.outcome.has_failed:
+            return False
+        if not self._marks.add(current.row):
+            return False
+        self._kept += 1
+        return True
+
+
+def _is_of(line: bytes, earlier: Row) -> bool:
+    """Whether it is the line of an earlier result, whose place among the prompts is not known."""
+    index = line.partition(b'"index":')[2].partition(b",")[0]
+    if not index.isdigit():
+        return earlier.line() == line
+    return (
+        Row(
+            earlier.row,
+            earlier.key,
+            earlier.id,
+            int(index),
+            earlier.ask,
+            earlier.number,
+            earlier.outcome,
+        ).line()
+        == line
+    )

@@ -1,0 +1,637 @@
+"""The journal of a batch: one SQLite file that says of each prompt where it is.
+
+A prompt's row is written before its conversation is created, before its message is sent, and when
+its answer is there; a conversation is deleted only after that. So a run that was killed leaves
+nothing behind that the next one does not find. Threads may share a journal; processes may not.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sqlite3
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from h2o_client.batch.formats import InvalidLine
+from h2o_client.batch.prompts import Ask, BatchPrompt, PromptId
+from h2o_client.batch.results import Outcome, Result
+from h2o_client.errors import ConfigurationError, H2oError
+from h2o_client.private_file import safe_target
+from h2o_client.wire import json as wire_json
+
+T = TypeVar("T")
+
+_APPLICATION = 0x4832_4F42  # "H2OB", in the file's header
+_VERSION = 1
+_PAGE = 256
+_MOST_TOLD = 10
+_PRIVATE = 0o600
+_SIDECARS = ("", "-wal", "-shm", "-journal")
+
+_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE accounts (
+    number INTEGER PRIMARY KEY, base_url TEXT NOT NULL, given TEXT NOT NULL, cookies BLOB,
+    baseline BLOB
+);
+CREATE TABLE prompts (
+    row INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, id TEXT NOT NULL, position INTEGER,
+    state INTEGER NOT NULL DEFAULT 0, ask BLOB NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
+    account INTEGER, conversation TEXT, token TEXT, sent_at REAL, number INTEGER, outcome BLOB
+);
+CREATE INDEX by_position ON prompts (position) WHERE position IS NOT NULL;
+CREATE INDEX by_number ON prompts (number) WHERE number IS NOT NULL;
+CREATE INDEX by_id ON prompts (id);
+CREATE INDEX being_asked ON prompts (account) WHERE state = 2;
+CREATE TABLE conversations (
+    account INTEGER NOT NULL, id TEXT NOT NULL, PRIMARY KEY (account, id)
+) WITHOUT ROWID;
+"""
+
+
+class State(IntEnum):
+    """Where a prompt is. A conversation of CREATING may exist, one of ASKING does."""
+
+    WAITING = 0
+    CREATING = 1
+    ASKING = 2
+    ANSWERED = 3
+    FAILED = 4
+
+
+class JournalError(H2oError):
+    """The journal cannot be written, as on a full disk. What it holds already stays."""
+
+
+class InvalidPrompts(ConfigurationError):
+    """Some of the prompts cannot be sent, and so none was. ``lines`` are the first of them."""
+
+    def __init__(self, lines: Sequence[InvalidLine], count: int) -> None:
+        told = " ".join(f"Line {each.line}: {each.reason}" for each in lines)
+        more = f" And {count - len(lines)} more." if count > len(lines) else ""
+        super().__init__(f"{told}{more} Nothing was sent.")
+        self.lines: tuple[InvalidLine, ...] = tuple(lines)
+
+
+class Job(msgspec.Struct, frozen=True):
+    """A prompt to be sent, or that was."""
+
+    row: int
+    id: PromptId
+    index: int
+    ask: Ask
+    attempts: int = 0
+    conversation_id: str | None = None
+    token: str | None = None
+    sent_at: float = 0.0
+
+
+class StoredAccount(msgspec.Struct, frozen=True):
+    """A session of an earlier run, and the conversations that it had before the batch.
+
+    ``given`` is a hash of the user's cookies, "" if there were none; ``cookies`` are the server's.
+    """
+
+    number: int
+    base_url: str
+    given: str
+    cookies: bytes | None
+    baseline: frozenset[str] | None
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """How many prompts there are of each kind."""
+
+    total: int
+    answered: int
+    failed: int
+
+    @property
+    def waiting(self) -> int:
+        """Those without a result."""
+        return self.total - self.answered - self.failed
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A prompt with its result. ``number`` counts results in the order in which they came."""
+
+    row: int
+    key: bytes
+    id: PromptId
+    index: int
+    ask: Ask
+    number: int
+    outcome: Outcome
+
+    def result(self) -> Result:
+        """As the caller gets it."""
+        return self.outcome.result(self.id, self.index, self.ask)
+
+    def line(self) -> bytes:
+        """As it is written to the answers file."""
+        return self.outcome.line(self.id, self.index, self.ask, self.key)
+
+
+class Journal:
+    """The journal at ``path``, made if it is not there; None: one that is gone when it is closed.
+
+    Raises `ConfigurationError` for a file that is no journal, that another run uses, or that is on
+    a file system without locks; `JournalError` if it cannot be made.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None) -> None:
+        self.path: Path | None = None if path is None else _own_file(Path(path))
+        self._identity = None if self.path is None else _taken(self.path)
+        self._lock = threading.RLock()  # one statement at a time, and whole transactions
+        self._is_closed = False
+        name = "" if self.path is None else str(self.path)
+        try:
+            self._db = sqlite3.connect(
+                name, timeout=0, isolation_level=None, check_same_thread=False
+            )
+        except sqlite3.Error as exc:
+            self._give_back()
+            raise JournalError(f"The journal {name} cannot be opened: {exc}.") from exc
+        try:
+            self._prepare(name)
+        except BaseException:
+            self._db.close()
+            self._give_back()
+            raise
+        (last,) = self._one("SELECT max(number) FROM prompts")
+        self._number = last or 0
+
+    def close(self) -> None:
+        """Idempotent."""
+        with self._lock:
+            if not self._is_closed:
+                self._is_closed = True
+                self._db.close()
+                self._give_back()
+
+    def _give_back(self) -> None:
+        if self._identity is not None:
+            _in_use.discard(self._identity)
+
+    # Prompts
+
+    def load(self, prompts: Iterable[BatchPrompt | InvalidLine]) -> Counts:
+        """Take up the prompts of this run, in their order; what was answered before stays so.
+
+        Raises `InvalidPrompts`, and then nothing has changed.
+        """
+        invalid: list[InvalidLine] = []
+        count = 0
+        with self._transaction():
+            self._do("DROP TABLE IF EXISTS temp.ids")
+            self._do("CREATE TEMP TABLE ids (id TEXT PRIMARY KEY, line INTEGER) WITHOUT ROWID")
+            self._do("UPDATE prompts SET position = NULL WHERE position IS NOT NULL")
+            position = 0
+            for prompt in prompts:
+                found = prompt if isinstance(prompt, InvalidLine) else self._twice(prompt)
+                if found is not None:
+                    count += 1
+                    invalid += [found] if len(invalid) < _MOST_TOLD else []
+                elif isinstance(prompt, BatchPrompt):
+                    self._add(prompt, position)
+                    position += 1
+            if count:
+                raise InvalidPrompts(invalid, count)
+            self._do("DROP TABLE temp.ids")
+        return self.counts()
+
+    def _twice(self, prompt: BatchPrompt) -> InvalidLine | None:
+        said = str(prompt.id)
+        try:
+            self._do("INSERT INTO temp.ids VALUES (?, ?)", (said, prompt.line))
+        except sqlite3.IntegrityError:
+            (line,) = self._one("SELECT line FROM temp.ids WHERE id = ?", (said,))
+            return InvalidLine(prompt.line, f"The id {said!r} is that of line {line}, too.")
+        return None
+
+    def _add(self, prompt: BatchPrompt, position: int) -> None:
+        self._do(
+            "INSERT INTO prompts (key, id, position, ask) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (key) DO UPDATE SET position = excluded.position, ask = excluded.ask",
+            (prompt.key, _written_id(prompt.id), position, msgspec.json.encode(prompt.ask)),
+        )
+
+    def counts(self) -> Counts:
+        """Of this run's prompts."""
+        rows = self._all(
+            "SELECT state, count(*) FROM prompts WHERE position IS NOT NULL GROUP BY state"
+        )
+        by_state = dict(rows)
+        return Counts(
+            total=sum(by_state.values()),
+            answered=by_state.get(State.ANSWERED, 0),
+            failed=by_state.get(State.FAILED, 0),
+        )
+
+    def was_interrupted(self) -> bool:
+        """Whether an earlier run may have left conversations that the journal does not know."""
+        found = self._one("SELECT count(*) FROM prompts WHERE state = 1")
+        return bool(found[0])
+
+    def retry_failed(self) -> None:
+        """Have what has failed be sent again."""
+        self._do(
+            "UPDATE prompts SET state = 0, attempts = 0, number = NULL, outcome = NULL"
+            " WHERE state = 4 AND position IS NOT NULL"
+        )
+
+    def begin(self) -> None:
+        """A run begins: what an earlier one was about to create is to be created."""
+        self._do("UPDATE prompts SET state = 0 WHERE state = 1")
+
+    def claim(self, after: int, most: int) -> list[Job]:
+        """The next prompts behind that place that wait, which are about to be created."""
+        with self._transaction():
+            rows = self._all(
+                "SELECT row, id, position, ask, attempts FROM prompts"
+                " WHERE position > ? AND state = 0 ORDER BY position LIMIT ?",
+                (after, most),
+            )
+            if rows:
+                self._many(
+                    "UPDATE prompts SET state = 1 WHERE row = ?", [(row[0],) for row in rows]
+                )
+        return [
+            Job(row, _read_id(prompt_id), position, _read_ask(ask), attempts)
+            for row, prompt_id, position, ask, attempts in rows
+        ]
+
+    # What happens to one
+
+    def note_sending(self, row: int, account: int, conversation_id: str, token: str | None) -> None:
+        """The message is about to be sent in that conversation."""
+        with self._transaction():
+            self._do(
+                "INSERT OR IGNORE INTO conversations (account, id) VALUES (?, ?)",
+                (account, conversation_id),
+            )
+            self._do(
+                "UPDATE prompts SET state = 2, account = ?, conversation = ?, token = ?,"
+                " sent_at = ? WHERE row = ?",
+                (account, conversation_id, token, time.time(), row),
+            )
+
+    def note_waiting(self, rows: Iterable[tuple[int, int]]) -> None:
+        """The server certainly will not answer these rows as they were sent, so many times yet."""
+        with self._transaction():
+            self._many(
+                "UPDATE prompts SET state = 0, account = NULL, conversation = NULL, token = NULL,"
+                " attempts = ? WHERE row = ?",
+                [(attempts, row) for row, attempts in rows],
+            )
+
+    def note_retry(self, row: int, attempts: int) -> None:
+        """As `note_waiting`, for a row that this run sends again."""
+        self._do(
+            "UPDATE prompts SET state = 1, account = NULL, conversation = NULL, token = NULL,"
+            " attempts = ? WHERE row = ?",
+            (attempts, row),
+        )
+
+    def note_outcome(self, row: int, outcome: Outcome) -> None:
+        """There is a result."""
+        with self._lock:
+            self._number += 1
+            self._do(
+                "UPDATE prompts SET state = ?, number = ?, outcome = ?, attempts = ?, token = NULL,"
+                " account = NULL, conversation = NULL WHERE row = ?",
+                (
+                    State.FAILED if outcome.has_failed else State.ANSWERED,
+                    self._number,
+                    msgspec.json.encode(outcome),
+                    outcome.attempts,
+                    row,
+                ),
+            )
+
+    def note_deleted(self, conversations: Iterable[tuple[int, str]]) -> None:
+        """These conversations, each of an account, are not on the server any more."""
+        with self._transaction():
+            self._many("DELETE FROM conversations WHERE account = ? AND id = ?", conversations)
+
+    # What an earlier run has left
+
+    def being_asked(self, account: int, after: int, most: int = _PAGE) -> list[Job]:
+        """Prompts that were sent and have no result, behind that row."""
+        rows = self._all(
+            "SELECT row, id, position, ask, attempts, conversation, token, sent_at FROM prompts"
+            " WHERE state = 2 AND account = ? AND position IS NOT NULL AND row > ?"
+            " ORDER BY row LIMIT ?",
+            (account, after, most),
+        )
+        return [
+            Job(row, _read_id(prompt_id), position, _read_ask(ask), *others)
+            for row, prompt_id, position, ask, *others in rows
+        ]
+
+    def left_conversations(self, account: int, after: str, most: int = _PAGE) -> list[str]:
+        """Conversations of which nothing is needed any more, behind that one."""
+        rows = self._all(
+            "SELECT c.id FROM conversations AS c WHERE c.account = ? AND c.id > ? AND NOT EXISTS"
+            " (SELECT 1 FROM prompts AS p WHERE p.state = 2 AND p.account = c.account"
+            " AND p.conversation = c.id AND p.position IS NOT NULL) ORDER BY c.id LIMIT ?",
+            (account, after, most),
+        )
+        return [row[0] for row in rows]
+
+    def knows(self, account: int, conversation_id: str) -> bool:
+        """Whether the conversation is this batch's."""
+        found = self._one(
+            "SELECT count(*) FROM conversations WHERE account = ? AND id = ?",
+            (account, conversation_id),
+        )
+        return bool(found[0])
+
+    def conversations(self) -> int:
+        """How many are known that may be on a server."""
+        return int(self._one("SELECT count(*) FROM conversations")[0])
+
+    # Accounts
+
+    def accounts(self) -> list[StoredAccount]:
+        """Those of earlier runs."""
+        rows = self._all("SELECT number, base_url, given, cookies, baseline FROM accounts")
+        return [
+            StoredAccount(
+                number,
+                base_url,
+                given,
+                cookies,
+                None if baseline is None else frozenset(json.loads(baseline)),
+            )
+            for number, base_url, given, cookies, baseline in rows
+        ]
+
+    def add_account(self, base_url: str, given: str) -> StoredAccount:
+        """A session that no earlier run had."""
+        with self._transaction():
+            self._do("INSERT INTO accounts (base_url, given) VALUES (?, ?)", (base_url, given))
+            (number,) = self._one("SELECT last_insert_rowid()")
+        return StoredAccount(number, base_url, given, None, None)
+
+    def note_account(self, number: int, cookies: bytes | None, baseline: Iterable[str]) -> None:
+        """The cookies that the server gave, and the conversations there were before the batch."""
+        self._do(
+            "UPDATE accounts SET cookies = ?, baseline = ? WHERE number = ?",
+            (cookies, json.dumps(sorted(baseline)), number),
+        )
+
+    # Results
+
+    def results(self, after: int, *, ordered: bool, most: int = _PAGE) -> list[Row]:
+        """Results behind that number, in the order in which they came.
+
+        ``ordered``: behind that place among the prompts, in their order, up to the first prompt
+        without a result.
+        """
+        columns = "SELECT row, key, id, position, ask, number, outcome, state FROM prompts"
+        if ordered:
+            where = " WHERE position > ? ORDER BY position LIMIT ?"
+        else:
+            where = " WHERE number > ? AND position IS NOT NULL ORDER BY number LIMIT ?"
+        found: list[Row] = []
+        for *row, state in self._all(columns + where, (after, most)):
+            if state < State.ANSWERED:
+                break
+            found.append(_row(row))
+        return found
+
+    def results_of(self, prompt_id: PromptId) -> tuple[Row | None, list[Row]]:
+        """The result of this run's prompt of that id, and those of earlier ones with it."""
+        rows = self._all(
+            "SELECT row, key, id, position, ask, number, outcome, state FROM prompts WHERE id = ?",
+            (_written_id(prompt_id),),
+        )
+        current, earlier = None, []
+        for *row, state in rows:
+            if state >= State.ANSWERED and row[3] is not None:
+                current = _row(row)
+            elif state >= State.ANSWERED:
+                earlier.append(_row([*row[:3], 0, *row[4:]]))
+        return current, earlier
+
+    # SQL
+
+    def _prepare(self, name: str) -> None:
+        try:
+            self._db.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._db.execute("BEGIN EXCLUSIVE")
+            self._check_kind(name)
+            self._db.execute("COMMIT")
+            if self.path is not None:
+                # For one process it needs no shared memory, which a network's files do not have.
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self.path.chmod(_PRIVATE)
+            # A kill loses nothing so; a power cut may lose the last moments.
+            self._db.execute("PRAGMA synchronous = NORMAL")
+        except sqlite3.DatabaseError as exc:
+            raise _opening_error(exc, name) from exc
+
+    def _check_kind(self, name: str) -> None:
+        (application,) = self._db.execute("PRAGMA application_id").fetchone()
+        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if not tables and not application:
+            for statement in _SCHEMA.split(";"):
+                self._db.execute(statement)
+            self._db.execute(f"PRAGMA application_id = {_APPLICATION}")
+            self._db.execute(f"PRAGMA user_version = {_VERSION}")
+            return
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if application != _APPLICATION or version != _VERSION:
+            raise _no_journal(name)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._lock:
+            self._do("BEGIN")
+            try:
+                yield
+                self._do("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _do(self, sql: str, values: Sequence[object] = ()) -> None:
+        self._execute(lambda: self._db.execute(sql, values))
+
+    def _many(self, sql: str, values: Iterable[Sequence[object]]) -> None:
+        self._execute(lambda: self._db.executemany(sql, values))
+
+    def _all(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        return self._execute(lambda: self._db.execute(sql, values).fetchall())
+
+    def _one(self, sql: str, values: Sequence[object] = ()) -> tuple[Any, ...]:
+        found: tuple[Any, ...] = self._execute(lambda: self._db.execute(sql, values).fetchone())
+        return found
+
+    def _execute(self, work: Callable[[], T]) -> T:
+        with self._lock:
+            try:
+                return work()
+            except sqlite3.IntegrityError:
+                raise
+            except sqlite3.Error as exc:
+                where = "" if self.path is None else f" {self.path}"
+                raise JournalError(
+                    f"The journal{where} cannot be written: {exc}. Make room, and run the same "
+                    "command again: what was answered is kept."
+                ) from exc
+
+
+class Marks:
+    """Which results are in the answers file; forgotten when the journal is closed."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        journal._do("CREATE TEMP TABLE IF NOT EXISTS marks (row INTEGER PRIMARY KEY)")
+        self.clear()
+
+    def clear(self) -> None:
+        """None is."""
+        self._journal._do("DELETE FROM temp.marks")
+
+    def add(self, row: int) -> bool:
+        """False if it was there."""
+        try:
+            self._journal._do("INSERT INTO temp.marks VALUES (?)", (row,))
+        except sqlite3.IntegrityError:
+            return False
+        return True
+
+
+def _row(row: Sequence[Any]) -> Row:
+    number, key, prompt_id, position, ask, came, outcome = row
+    return Row(
+        number,
+        key,
+        _read_id(prompt_id),
+        position,
+        _read_ask(ask),
+        came,
+        wire_json.read_as(outcome, Outcome),
+    )
+
+
+def _written_id(prompt_id: PromptId) -> str:
+    return json.dumps(prompt_id)
+
+
+def _read_id(written: str) -> PromptId:
+    found: PromptId = json.loads(written)
+    return found
+
+
+def _read_ask(written: bytes) -> Ask:
+    return wire_json.read_as(written, Ask)
+
+
+def _own_file(path: Path) -> Path:
+    """The journal's file: regular, this user's and nobody else's to read."""
+    try:
+        target = safe_target(path)
+        for suffix in _SIDECARS:
+            _check_own(Path(f"{target}{suffix}"))
+        if _identity(target) in _in_use:
+            raise _used(target)
+        flags = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
+        descriptor = os.open(target, flags, _PRIVATE)
+        try:
+            _check_locks(descriptor, target)
+        finally:
+            os.close(descriptor)
+    except OSError as exc:
+        reason = exc.strerror or exc
+        raise ConfigurationError(
+            f"The journal {path} cannot be used: {reason}. Name another place for it (journal=, "
+            "--journal)."
+        ) from exc
+    return target
+
+
+# Journals that this process has open. To open and close such a file frees SQLite's locks on it.
+_in_use: set[tuple[int, int]] = set()
+_in_use_lock = threading.Lock()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _taken(path: Path) -> tuple[int, int] | None:
+    identity = _identity(path)
+    with _in_use_lock:
+        if identity is not None:
+            if identity in _in_use:
+                raise _used(path)
+            _in_use.add(identity)
+    return identity
+
+
+def _used(path: object) -> ConfigurationError:
+    return ConfigurationError(
+        f"Another run uses the journal {path}. Wait until it has ended, or name another journal "
+        "(journal=, --journal)."
+    )
+
+
+def _check_own(path: Path) -> None:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EPERM, f"{path} is a link, or not a file")
+    if os.name == "posix" and status.st_uid != os.geteuid():
+        raise OSError(errno.EPERM, f"{path} is another user's")
+
+
+def _check_locks(descriptor: int, path: Path) -> None:
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    try:
+        # A byte that SQLite does not lock, before it has the file open: closing this would free
+        # its locks.
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 1)
+    except OSError as exc:
+        if exc.errno in (errno.EACCES, errno.EAGAIN):
+            return  # held: by another run, as is found out soon
+        raise OSError(exc.errno, f"the file system of {path} has no locks") from exc
+
+
+def _opening_error(exc: sqlite3.DatabaseError, name: str) -> H2oError:
+    said = str(exc)
+    if "locked" in said or "busy" in said:
+        return _used(name)
+    if "not a database" in said or "malformed" in said:
+        return _no_journal(name)
+    return JournalError(f"The journal {name} cannot be opened: {said}.")
+
+
+def _no_journal(name: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{name} is not a journal of this version of h2o-chat. Name another file (journal=, "
+        "--journal); nothing was changed in it."
+    )
