@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import logging
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from urllib.parse import urlsplit
@@ -394,7 +395,7 @@ def test_a_stop_ends_a_stream_that_nobody_reads(visitor: Visitor, engine: FedEng
     unread.close()
 
 
-def test_a_client_that_goes_away_stops_its_generation_and_the_part_is_kept(
+def test_an_answer_whose_client_goes_away_is_made_to_its_end_and_kept_whole(
     engine: FedEngine, visitor: Visitor, stream: Callable[..., Stream]
 ) -> None:
     made = visitor.create()
@@ -402,8 +403,25 @@ def test_a_client_that_goes_away_stops_its_generation_and_the_part_is_kept(
     engine.words("one")
     assert answer.text() == "one"
     answer.close()
+    engine.words("two")
+    assert visitor.messages(made) == []
+    engine.feed.put(Final())
     assert engine.ended.wait(PATIENCE)
-    assert visitor.messages(made) == [("user", "Hello"), ("assistant", "one")]
+    end = time.monotonic() + PATIENCE
+    while not visitor.messages(made):
+        assert time.monotonic() < end
+    assert visitor.messages(made) == [("user", "Hello"), ("assistant", "onetwo")]
+
+
+def test_a_client_that_goes_away_before_the_first_token_stops_its_generation(
+    engine: FedEngine, visitor: Visitor, stream: Callable[..., Stream]
+) -> None:
+    made = visitor.create()
+    answer = stream(made)
+    assert engine.begun.wait(PATIENCE)
+    answer.close()
+    assert engine.ended.wait(PATIENCE)
+    assert visitor.messages(made) == []
 
 
 def test_deleting_in_mid_stream_lets_it_end_but_the_conversation_stays_away(

@@ -1,13 +1,14 @@
 """The answer to a message, as an ASGI response: a generation's events come in, SSE goes out.
 
-It ends in one of four ways: the generation comes to its end, its model's connection breaks,
-somebody stops it, or the client goes away. In the last two the part that was made is kept.
+It ends in one of three ways: the generation comes to its end, its model's connection breaks, or
+somebody stops it, and then the part that was made is kept. A client that goes away ends nothing
+but an answer that has not begun: as in real ones, the whole is made and kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -43,7 +44,7 @@ class Answer:
             try:
                 await _unless_left(self._write(generation, send), generation, receive)
             except _GoneError:
-                self._save(self._text)
+                await self._finish(generation)
             except _StoppedError:
                 self._save(self._text)
                 # A chat-ui's stopped stream ends without generated_text and without its last chunk.
@@ -72,6 +73,19 @@ class Answer:
             await send(connection.body(self._written(event, generation), more=True))
             event = await generation.next()
         await send(connection.body(b"", more=False))
+
+    async def _finish(self, generation: Generation) -> None:
+        # As in real ones, the model goes on with what it has begun, and the whole is stored.
+        if not self._texts:
+            return
+        with suppress(Overtaken):
+            await unless(self._read_on(generation), generation.stopped.wait())
+            return
+        self._save(self._text)
+
+    async def _read_on(self, generation: Generation) -> None:
+        while isinstance(event := await generation.next(), Token | Final):
+            self._written(event, generation)
 
     async def _write_whole(self, generation: Generation, send: Send) -> None:
         while isinstance(event := await generation.next(), Token | Final):
