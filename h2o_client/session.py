@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from http.cookiejar import Cookie
+from importlib import import_module
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from h2o_client.answer.opening import Opening
+    from h2o_client.batch.batch import Batch
+    from h2o_client.batch.prompts import Prompt
     from h2o_client.dialects.dialect import Dialect
     from h2o_client.doctor.steps import Check
 
@@ -198,6 +201,39 @@ class H2oSession:
         del messages, system  # error trackers show what the frames of a traceback hold
         with conversation._open(words, options, once=not keep) as reply:
             return reply.read()
+
+    @takes_options
+    def batch(
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        concurrency: int = 8,
+        per_minute: int | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        ordered: bool = False,
+        give_up_after: float = 3600.0,
+        retry_failed: bool = False,
+        model: str | None = None,
+        system: str | None = None,
+        **options: Unpack[Options],
+    ) -> Batch:
+        """Send thousands of prompts, each once; iterate for the results as they come.
+
+        Arguments and errors as `h2o_client.batch.run`, which takes several sessions.
+        """
+        return import_module("h2o_client.batch.start").run(  # type: ignore[no-any-return]
+            self,
+            prompts,
+            concurrency=concurrency,
+            per_minute=per_minute,
+            journal=journal,
+            ordered=ordered,
+            give_up_after=give_up_after,
+            retry_failed=retry_failed,
+            model=model,
+            system=system,
+            **options,
+        )
 
     def conversation(
         self,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
+from h2o_client.aio.batch import AsyncBatch
 from h2o_client.aio.conversation import AsyncConversation
 from h2o_client.aio.offload import called, finished, is_cancelled
 from h2o_client.aio.reply import AsyncReply
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self, Unpack
 
+    from h2o_client.batch.prompts import Prompt
     from h2o_client.doctor.steps import Check
 
 P = ParamSpec("P")
@@ -84,6 +87,43 @@ class AsyncH2oSession:
         conversation = Conversation(self.wrapped._backend, model=model, keep=keep)
         words = conversation._words(messages, options, system=system)
         return AsyncReply(partial(conversation._prepare, words, options, once=not keep))
+
+    @takes_options
+    def batch(
+        self,
+        prompts: Iterable[Prompt],
+        *,
+        concurrency: int = 8,
+        per_minute: int | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        ordered: bool = False,
+        give_up_after: float = 3600.0,
+        retry_failed: bool = False,
+        model: str | None = None,
+        system: str | None = None,
+        **options: Unpack[Options],
+    ) -> AsyncBatch:
+        """Send thousands of prompts, each once; ``async for`` the results as they come.
+
+        Arguments and errors as `h2o_client.batch.run`; the prompts are read, and what is wrong with
+        them is raised, when the batch is first iterated or entered.
+        """
+        run = import_module("h2o_client.batch.start").run
+        work = partial(
+            run,
+            self.wrapped,
+            prompts,
+            concurrency=concurrency,
+            per_minute=per_minute,
+            journal=journal,
+            ordered=ordered,
+            give_up_after=give_up_after,
+            retry_failed=retry_failed,
+            model=model,
+            system=system,
+            **options,
+        )
+        return AsyncBatch(work)
 
     def _stream_recorded(
         self,

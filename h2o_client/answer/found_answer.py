@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 class FoundAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """``is_taken``: the server has the prompt. ``text``: the whole answer, None if not stored.
 
-    On v0.3 to v0.6 a prompt is stored with its answer: one that is not there may be at work.
+    ``is_certain``: a prompt that the server does not have is not at work there. Up to v0.7 a prompt
+    is stored with its answer.
     ``failure`` is why the model failed, ``resume_token`` what `H2oSession.resume` takes (servers
     since July 2026).
     """
 
     is_taken: bool
+    is_certain: bool
     text: str | None = None
     failure: str | None = None
     resume_token: str | None = None
@@ -38,19 +40,23 @@ def find_answer(backend: Backend, conversation_id: str) -> FoundAnswer:
     call = Call(backend.timeouts)
     read = partial(backend.conversation, conversation_id, call)
     stored = backend.detector.repeat_if_upgraded(read, call)
+    dialect = backend.set_up(call)
+    is_certain = not dialect.chooses_ids
     last = stored.last("assistant")
     token = _token(backend, conversation_id, stored)
     if last is None:
-        return FoundAnswer(is_taken=stored.last("user") is not None, resume_token=token)
+        is_taken = stored.last("user") is not None
+        return FoundAnswer(is_taken=is_taken, is_certain=is_certain, resume_token=token)
     answer_id = last.id or ""
     # What is stored before its end, or was cut off, has no end in its updates; v0.3 to v0.6 have
     # no updates, and store whole answers only.
     end = stored.ends.get(answer_id)
     is_whole = isinstance(end, Final) and not end.interrupted
-    if end is None and backend.set_up(call).stores_at_end:
+    if end is None and dialect.stores_at_end:
         is_whole = True
     return FoundAnswer(
         is_taken=True,
+        is_certain=is_certain,
         text=last.content if is_whole else None,
         failure=end.message if isinstance(end, Failure) else None,
         resume_token=token,

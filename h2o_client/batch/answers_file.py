@@ -19,15 +19,15 @@ from h2o_client.private_file import replacing, safe_target
 
 
 class AnswersFile:
-    """The answers of the journal's prompts at ``path``. Raises OSError.
+    """The answers of the journal's prompts at ``path``, or on stdout if that is "-".
 
-    ``drops_failed``: lines of prompts that have failed go. Raises `ConfigurationError` for a file
-    that has other lines than this batch's.
+    ``drops_failed``: lines of prompts that have failed go. Raises OSError, and `ConfigurationError`
+    for a file that has other lines than this batch's.
     """
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str,
         journal: Journal,
         *,
         ordered: bool = False,
@@ -38,6 +38,9 @@ class AnswersFile:
         self._journal = journal
         self._marks = Marks(journal)
         self._kept = 0
+        if path == "-":
+            self._descriptor = os.dup(1)
+            return
         target = safe_target(Path(path))
         if target.exists() and not stat.S_ISREG(target.stat().st_mode):
             self._descriptor = os.open(target, os.O_WRONLY)  # a pipe, or a terminal

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -82,6 +82,10 @@ class InvalidPrompts(ConfigurationError):
         more = f" And {count - len(lines)} more." if count > len(lines) else ""
         super().__init__(f"{told}{more} Nothing was sent.")
         self.lines: tuple[InvalidLine, ...] = tuple(lines)
+
+
+class _Undone(Exception):
+    """Nothing of a transaction is to stay."""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -180,6 +184,11 @@ class Journal:
                 self._db.close()
                 self._give_back()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is."""
+        return self._is_closed
+
     def _give_back(self) -> None:
         if self._identity is not None:
             _in_use.discard(self._identity)
@@ -191,25 +200,34 @@ class Journal:
 
         Raises `InvalidPrompts`, and then nothing has changed.
         """
-        invalid: list[InvalidLine] = []
-        count = 0
         with self._transaction():
-            self._do("DROP TABLE IF EXISTS temp.ids")
-            self._do("CREATE TEMP TABLE ids (id TEXT PRIMARY KEY, line INTEGER) WITHOUT ROWID")
-            self._do("UPDATE prompts SET position = NULL WHERE position IS NOT NULL")
-            position = 0
-            for prompt in prompts:
-                found = prompt if isinstance(prompt, InvalidLine) else self._twice(prompt)
-                if found is not None:
-                    count += 1
-                    invalid += [found] if len(invalid) < _MOST_TOLD else []
-                elif isinstance(prompt, BatchPrompt):
-                    self._add(prompt, position)
-                    position += 1
-            if count:
-                raise InvalidPrompts(invalid, count)
-            self._do("DROP TABLE temp.ids")
+            return self._loaded(prompts)
+
+    def _loaded(self, prompts: Iterable[BatchPrompt | InvalidLine]) -> Counts:
+        invalid: list[InvalidLine] = []
+        count = position = 0
+        self._do("DROP TABLE IF EXISTS temp.ids")
+        self._do("CREATE TEMP TABLE ids (id TEXT PRIMARY KEY, line INTEGER) WITHOUT ROWID")
+        self._do("UPDATE prompts SET position = NULL WHERE position IS NOT NULL")
+        for prompt in prompts:
+            found = prompt if isinstance(prompt, InvalidLine) else self._twice(prompt)
+            if found is not None:
+                count += 1
+                invalid += [found] if len(invalid) < _MOST_TOLD else []
+            elif isinstance(prompt, BatchPrompt):
+                self._add(prompt, position)
+                position += 1
+        if count:
+            raise InvalidPrompts(invalid, count)
+        self._do("DROP TABLE temp.ids")
         return self.counts()
+
+    def check(self, prompts: Iterable[BatchPrompt | InvalidLine]) -> Counts:
+        """As `load`, and leave everything as it was."""
+        with suppress(_Undone), self._transaction():
+            counts = self._loaded(prompts)
+            raise _Undone
+        return counts
 
     def _twice(self, prompt: BatchPrompt) -> InvalidLine | None:
         said = str(prompt.id)

@@ -46,6 +46,11 @@ class Pace:
             return 1  # to look whether the server is there again
         return max(1, min(self._most, int(self._window)))
 
+    @property
+    def refusals(self) -> int:
+        """How many in a row, each after a pause."""
+        return self._refusals
+
     def wait(self, now: float) -> float:
         """Seconds until the next prompt may be sent; 0.0: now."""
         self._forget(now)
@@ -85,6 +90,8 @@ class Pace:
         self._forget(now)
         if sent >= self._paused_until:
             self._refusals += 1
+            if self._down_since is None:
+                self._down_since = now
             self._refused_at = now
             self._window = max(1.0, self._window / 2)
             others = [each for each in self._sent if each != sent]
@@ -112,7 +119,7 @@ class Pace:
         return max(0.0, self._paused_until - now)
 
     def down_for(self, now: float) -> float:
-        """Seconds since the first failure after which nothing has succeeded."""
+        """Seconds since the first failure or refusal after which nothing has succeeded."""
         return 0.0 if self._down_since is None else now - self._down_since
 
     @property

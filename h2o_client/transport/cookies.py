@@ -138,16 +138,23 @@ class SessionJar:
             for cookie in cookies:
                 self._jar.set_cookie(cookie)
 
+    def written(self) -> bytes:
+        """All cookies, as a Netscape cookie file has them."""
+        saved = MozillaCookieJar()
+        for cookie in self.kept():
+            saved.set_cookie(cookie)
+        return _written(saved)
+
+    def restore_written(self, data: bytes) -> None:
+        """The cookies that the server gave an earlier session, from `written`."""
+        self.restore(_read(data), given=False)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a Netscape cookie file that only its owner can read; whole, or not at all."""
-        cookies = self.kept()
-        if not cookies:
+        if not self.kept():
             raise ConfigurationError("There is no cookie yet: ask the server something first.")
-        saved = MozillaCookieJar()
-        for cookie in cookies:
-            saved.set_cookie(cookie)
         try:
-            write_private(path, _written(saved))
+            write_private(path, self.written())
         except (OSError, ValueError, TypeError) as exc:
             reason = getattr(exc, "strerror", None) or exc
             raise ConfigurationError(f"Cookies cannot be written to {path!r}: {reason}.") from exc
@@ -162,6 +169,15 @@ def _written(jar: MozillaCookieJar) -> bytes:
         file = Path(folder, "cookies")
         jar.save(str(file), ignore_discard=True, ignore_expires=True)
         return file.read_bytes()
+
+
+def _read(data: bytes) -> list[Cookie]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "cookies")
+        file.write_bytes(data)
+        jar = MozillaCookieJar()
+        jar.load(str(file), ignore_discard=True, ignore_expires=True)
+        return list(jar)
 
 
 class _Policy(DefaultCookiePolicy):

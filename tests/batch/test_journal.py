@@ -286,7 +286,7 @@ def written(path: Path) -> list[tuple[object, object]]:
 def write_all(
     journal: Journal, path: Path, *, ordered: bool = False, drops_failed: bool = False
 ) -> None:
-    file = AnswersFile(path, journal, ordered=ordered, drops_failed=drops_failed)
+    file = AnswersFile(str(path), journal, ordered=ordered, drops_failed=drops_failed)
     for row in journal.results(-1 if ordered else 0, ordered=ordered):
         file.write(row)
     file.close()
@@ -353,7 +353,7 @@ def test_lines_of_failed_prompts_go_when_they_are_sent_again(
     journal.note_outcome(second.row, outcome("B"))
     write_all(journal, path)
     assert written(path) == [(1, None), (2, "B")]
-    AnswersFile(path, journal, drops_failed=True).close()
+    AnswersFile(str(path), journal, drops_failed=True).close()
     assert written(path) == [(2, "B")]
 
 

@@ -1,0 +1,188 @@
+"""`Batch`: the results of many prompts, iterated; what answers them runs in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from h2o_client.batch.engine import Engine, Progress
+from h2o_client.batch.journal import Journal, Row
+from h2o_client.batch.results import Result
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_STOP_WITHIN = 2.0  # seconds
+_LOOK_EVERY = 0.2
+_JOIN_WITHIN = 10.0
+
+MakeEngine = Callable[[Callable[[], None]], Engine]
+"""Makes the engine, given what it calls when there are results."""
+
+
+class Batch(Iterator[Result]):
+    """The results of a batch's prompts, as they come or in the prompts' order.
+
+    Iterate it, in a ``with`` if it may be left early: what is then unfinished is left at work on
+    the newest servers, for the next run on the same journal, and stopped and deleted elsewhere.
+    What an earlier run has answered comes first. When nothing more can be sent (no login is left,
+    the server was down for too long) the iteration raises why, after the results that there are.
+    """
+
+    def __init__(self, journal: Journal, make_engine: MakeEngine, *, ordered: bool) -> None:
+        self._run = _Run(journal, make_engine)
+        self._ordered = ordered
+        self._after = -1 if ordered else 0
+        self._page: deque[Row] = deque()
+        self._abandoned = weakref.finalize(self, self._run.stop, _STOP_WITHIN)
+        self._abandoned.atexit = False  # the run looks for itself whether the program ends
+        self._run.start()
+
+    @property
+    def progress(self) -> Progress:
+        """How many prompts are answered, and what is waited for."""
+        return self._run.engine.progress()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Result:
+        row = self.next_row()
+        if row is None:
+            raise StopIteration
+        return row.result()
+
+    def stop(self, seconds: float = _STOP_WITHIN) -> None:
+        """Have it send nothing more and end within so many seconds. Returns at once.
+
+        The iteration goes on with the results that there are, and ends.
+        """
+        self._run.stop(seconds)
+
+    def close(self) -> None:
+        """Stop it, if it has not ended, and wait until it has. Idempotent."""
+        self._run.stop(_STOP_WITHIN)
+        self._run.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        found = self.progress
+        return f"<Batch {found.answered} answered, {found.failed} failed, {found.waiting} waiting>"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is sent or waited for any more."""
+        return self._run.is_over and not self._page
+
+    def next_row(self, seconds: float | None = None) -> Row | None:
+        """The next result, as the journal has it. None at the end, or after ``seconds``.
+
+        Raises why prompts are left without one, once, at the end.
+        """
+        if not self._page:
+            self._page.extend(self._run.results(self._after, self._ordered, seconds))
+        if not self._page:
+            return None
+        row = self._page.popleft()
+        self._after = row.index if self._ordered else row.number
+        return row
+
+
+class _Run:
+    """An engine in a thread. It holds no reference to the `Batch`, which may be dropped."""
+
+    def __init__(self, journal: Journal, make_engine: MakeEngine) -> None:
+        self._journal = journal
+        self._changed = threading.Condition()  # guards is_over; notified when there are results
+        self._is_over = False
+        self._is_raised = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wanted: float | None = None  # a stop that came before the loop
+        self.engine = make_engine(self._notify)
+        # Not a daemon: what it starts would be none either, and a program waits for its end.
+        self._thread = threading.Thread(target=self._work, name="h2o_client-batch", daemon=False)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come."""
+        return self._is_over
+
+    def results(self, after: int, ordered: bool, seconds: float | None) -> list[Row]:
+        """Some results behind that one, as soon as there are any; none at the end."""
+        with self._changed:
+            while True:
+                is_over = self._is_over
+                if not is_over or not self._journal.is_closed:
+                    found = self._journal.results(after, ordered=ordered)
+                    if found:
+                        return found
+                if is_over:
+                    break
+                if not self._changed.wait(seconds) and seconds is not None:
+                    return []
+        self._journal.close()
+        self._raise()
+        return []
+
+    def _raise(self) -> None:
+        failure = self.engine.failure
+        if failure is not None and not self._is_raised:
+            self._is_raised = True
+            raise failure
+
+    def stop(self, seconds: float) -> None:
+        """From any thread, also from a finalizer."""
+        self._wanted = seconds
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # it has ended
+                loop.call_soon_threadsafe(self.engine.stop, seconds)
+
+    def join(self) -> None:
+        self._thread.join(_JOIN_WITHIN)
+        if not self._thread.is_alive():
+            self._journal.close()
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _work(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except BaseException as exc:
+            if self.engine.failure is None:
+                self.engine.failure = exc
+        finally:
+            with self._changed:
+                self._is_over = True
+                self._changed.notify_all()
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        if self._wanted is not None:
+            self.engine.stop(self._wanted)
+        watch = asyncio.create_task(self._watch_program())
+        try:
+            await self.engine.run()
+        finally:
+            watch.cancel()
+
+    async def _watch_program(self) -> None:
+        """A program that ends, as by Ctrl-C, does not wait for thousands of prompts."""
+        while threading.main_thread().is_alive():
+            await asyncio.sleep(_LOOK_EVERY)
+        self.engine.stop(_STOP_WITHIN)

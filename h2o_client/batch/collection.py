@@ -1,0 +1,96 @@
+"""The answer to a prompt whose connection broke, or whose program was killed.
+
+The server is asked what it has of it. Only a prompt that it certainly does not have, or has failed
+to answer, is sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from h2o_client.errors import (
+    GenerationError,
+    IncompleteAnswerError,
+    NotFoundError,
+    UnsupportedError,
+)
+from h2o_client.log import log
+
+if TYPE_CHECKING:
+    from h2o_client.aio.session import AsyncH2oSession
+    from h2o_client.answer.found_answer import FoundAnswer
+    from h2o_client.answer.steps import Answer
+
+_LOOKS = (0.0, 0.5, 1.0)  # seconds before each look for a message that may be on its way
+_FIRST_PAUSE = 0.25
+_LONGEST_PAUSE = 3.0
+
+
+class Missing(Enum):
+    """Why there is no answer: the prompt is not there, or its answer is not and will not be."""
+
+    PROMPT = auto()
+    ANSWER = auto()
+
+
+async def collect(
+    session: AsyncH2oSession, conversation_id: str, patience: Callable[[], float]
+) -> Answer | Missing:
+    """What the server has of the only prompt in a conversation, or that it is missing.
+
+    ``patience`` tells how many seconds more an answer that is not there may come. Raises what goes
+    wrong on the way.
+    """
+    looks, pause = iter(_LOOKS), _FIRST_PAUSE
+    while True:
+        try:
+            found = await session._find_answer(conversation_id)
+        except NotFoundError:
+            return Missing.PROMPT
+        if found.text is not None:
+            return _answer(found, conversation_id)
+        if found.failure is not None:
+            return Missing.ANSWER
+        if found.resume_token is not None:
+            return await _resumed(session, found)
+        if not found.is_taken and found.is_certain:
+            wait = next(looks, None)
+            if wait is None:
+                return Missing.PROMPT
+            await asyncio.sleep(wait)
+            continue
+        left = patience()
+        if left <= 0:
+            return Missing.ANSWER
+        await asyncio.sleep(min(pause, left))
+        pause = min(_LONGEST_PAUSE, 1.5 * pause)
+
+
+async def _resumed(session: AsyncH2oSession, found: FoundAnswer) -> Answer | Missing:
+    assert found.resume_token is not None
+    reply = session.resume(found.resume_token, position=0)
+    try:
+        return await reply.read()
+    except (IncompleteAnswerError, GenerationError, UnsupportedError) as exc:
+        log.info("an answer that was left is not there: %s", exc)
+        return Missing.ANSWER
+    except asyncio.CancelledError:
+        # The batch is stopped: the next run looks again.
+        await reply.leave()
+        raise
+
+
+def _answer(found: FoundAnswer, conversation_id: str) -> Answer:
+    from h2o_client.answer.steps import Answer
+
+    return Answer(
+        text=found.text or "",
+        finish_reason="stop",
+        model=found.model,
+        conversation_id=conversation_id,
+        message_id=found.message_id,
+        title=found.title,
+    )

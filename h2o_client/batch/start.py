@@ -1,0 +1,137 @@
+"""`run()`: checks the prompts, opens the journal and the accounts, and begins."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from h2o_client.batch.accounts import open_accounts
+from h2o_client.batch.batch import Batch
+from h2o_client.batch.engine import Engine, OwnAsker
+from h2o_client.batch.formats import InvalidLine
+from h2o_client.batch.journal import Journal
+from h2o_client.batch.prompts import BatchPrompt, Defaults, InvalidPrompt, Prompt, parse_prompt
+from h2o_client.config import check_count
+from h2o_client.errors import ConfigurationError
+from h2o_client.options import Options, takes_options
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from h2o_client.session import H2oSession
+
+CONCURRENCY = 8
+GIVE_UP_AFTER = 3600.0
+
+
+@takes_options
+def run(
+    sessions: H2oSession | Sequence[H2oSession],
+    prompts: Iterable[Prompt],
+    *,
+    concurrency: int = CONCURRENCY,
+    per_minute: int | None = None,
+    journal: str | os.PathLike[str] | None = None,
+    ordered: bool = False,
+    give_up_after: float = GIVE_UP_AFTER,
+    retry_failed: bool = False,
+    model: str | None = None,
+    system: str | None = None,
+    **options: Unpack[Options],
+) -> Batch:
+    """Send each of ``prompts`` once, with the accounts of ``sessions``; iterate for the results.
+
+    prompts: texts, lists of messages, or mappings with ``prompt`` or ``messages`` and, if wanted,
+        ``id``, ``system``, ``model``, ``files`` and ``options``; other keys are carried along to
+        `Result.extra`. All are read and checked before anything is sent.
+    concurrency: at most so many at once with each session.
+    per_minute: at most so many in any minute with each session; without it that is learned from
+        what the server refuses.
+    journal: a file that remembers what was answered and what was being answered. With it, the same
+        call after a kill goes on where it was. It holds prompts and answers in the clear.
+    ordered: results come in the order of the prompts.
+    give_up_after: seconds that a server which is down, or refuses all, is waited for.
+    retry_failed: prompts that failed in an earlier run are sent again.
+    model, system, options: for prompts that do not say them. See `Options`; ``timeout`` is a
+        number of seconds.
+
+    Raises `InvalidPrompts` with the lines that cannot be sent, `ConfigurationError` for a journal
+    that cannot be used. The sessions stay open.
+    """
+    found = list(sessions) if isinstance(sessions, Iterable) else [sessions]
+    check_limits(found, concurrency, per_minute, give_up_after)
+    defaults = Defaults.of(model, system, options)
+    opened = Journal(journal)
+    try:
+        opened.load(parsed(enumerate(prompts, 1), defaults))
+        if retry_failed:
+            opened.retry_failed()
+        return begin(
+            opened,
+            found,
+            concurrency=concurrency,
+            per_minute=per_minute,
+            ordered=ordered,
+            give_up_after=give_up_after,
+        )
+    except BaseException:
+        opened.close()
+        raise
+
+
+def check_limits(
+    sessions: Sequence[H2oSession], concurrency: int, per_minute: int | None, give_up_after: float
+) -> None:
+    """Raise `ConfigurationError` for what cannot be meant."""
+    from h2o_client.session import H2oSession
+
+    if not sessions or not all(isinstance(each, H2oSession) for each in sessions):
+        raise ConfigurationError("A batch needs at least one H2oSession.")
+    check_count("concurrency", concurrency, 1)
+    if per_minute is not None:
+        check_count("per_minute", per_minute, 1)
+    if not isinstance(give_up_after, int | float) or give_up_after < 0:
+        raise ConfigurationError(f"give_up_after={give_up_after!r}: give seconds.")
+
+
+def parsed(
+    values: Iterable[tuple[int, object] | InvalidLine], defaults: Defaults
+) -> Iterator[BatchPrompt | InvalidLine]:
+    """Each value as a prompt, or why it is none."""
+    for value in values:
+        if isinstance(value, InvalidLine):
+            yield value
+            continue
+        try:
+            yield parse_prompt(value[1], value[0], defaults)
+        except InvalidPrompt as exc:
+            yield InvalidLine(value[0], str(exc))
+
+
+def begin(
+    journal: Journal,
+    sessions: Sequence[H2oSession],
+    *,
+    concurrency: int,
+    per_minute: int | None,
+    ordered: bool,
+    give_up_after: float,
+) -> Batch:
+    """Begin with a journal that has its prompts."""
+    from h2o_client.aio.session import AsyncH2oSession
+
+    faces = [AsyncH2oSession._wrapping(each) for each in sessions]
+    accounts, former = open_accounts(journal, faces, concurrency=concurrency, per_minute=per_minute)
+
+    def engine(on_result: Callable[[], None]) -> Engine:
+        return Engine(
+            journal,
+            accounts,
+            former,
+            asker=OwnAsker(),
+            give_up_after=give_up_after,
+            on_result=on_result,
+        )
+
+    return Batch(journal, engine, ordered=ordered)
