@@ -34,6 +34,7 @@ _COMMANDS = {
     "models": ("server_commands", "list_models"),
     "conversations": ("conversations_command", "conversations"),
     "export": ("conversations_command", "export"),
+    "batch": ("batch_command", "batch"),
     "resume": ("resume_command", "resume"),
     "doctor": ("server_commands", "doctor"),
     "serve": ("server_commands", "serve"),

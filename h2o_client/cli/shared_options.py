@@ -168,6 +168,47 @@ def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def account_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As `server_options`, with one `Connection` for each ``--url`` and ``--cookie``."""
+
+    @functools.wraps(function)
+    def command(**values: Any) -> Any:
+        names = [field.name for field in fields(Connection) if field.name not in ("url", "cookie")]
+        connection = Connection(**{name: values.pop(name) for name in names})
+        urls, cookies = values.pop("url"), values.pop("cookie")
+        return function(_accounts(connection, urls, cookies), **values)
+
+    for option in reversed(_SERVER_OPTIONS[3:]):
+        command = option(command)
+    command = click.option(
+        "--cookie",
+        multiple=True,
+        metavar="NAME=VALUE|FILE",
+        help="A browser's [H2O_CLIENT_COOKIE]; may be repeated, each is an account.",
+    )(command)
+    command = _SERVER_OPTIONS[1](command)
+    return click.option(
+        "--url",
+        multiple=True,
+        metavar="URL",
+        help="The server's address [H2O_CLIENT_URL]; may be repeated, each is an account.",
+    )(command)
+
+
+def _accounts(
+    connection: Connection, urls: tuple[str, ...], cookies: tuple[str, ...]
+) -> list[Connection]:
+    if len(urls) <= 1:
+        url = urls[0] if urls else None
+        return [replace(connection, url=url, cookie=each) for each in cookies or (None,)]
+    if cookies and len(cookies) != len(urls):
+        raise click.UsageError(
+            f"{len(urls)} --url and {len(cookies)} --cookie: give a cookie for each, or none."
+        )
+    pairs = zip(urls, cookies or (None,) * len(urls), strict=True)
+    return [replace(connection, url=url, cookie=cookie) for url, cookie in pairs]
+
+
 def _check_folder(context: click.Context, option: click.Parameter, path: str | None) -> str | None:
     if path is not None and not os.access(os.path.dirname(path) or ".", os.W_OK):
         raise click.BadParameter(f"{path} cannot be written: is its folder there?")

@@ -1,0 +1,353 @@
+"""``h2o-chat batch``: a file of prompts in, a file of answers out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import signal
+import stat
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
+
+import click
+
+from h2o_client.batch.answers_file import AnswersFile
+from h2o_client.batch.formats import FORMATS, Format, read_prompts
+from h2o_client.batch.journal import Counts, Journal, JournalError
+from h2o_client.batch.prompts import Defaults
+from h2o_client.batch.start import CONCURRENCY, GIVE_UP_AFTER, begin, check_limits, parsed
+from h2o_client.cli.batch_progress import Display, duration, sentence
+from h2o_client.cli.exit import (
+    BROKEN_OFF,
+    INTERRUPTED,
+    NOBODY_READS,
+    UNWRITTEN,
+    Terminated,
+    handling_termination,
+    status_of,
+)
+from h2o_client.cli.shared_options import Connection, account_options, sampling_options
+from h2o_client.cli.terminal import say, say_error
+from h2o_client.cli.wording import in_shell
+from h2o_client.errors import H2oError
+from h2o_client.log import log
+from h2o_client.timeouts import monotonic
+
+if TYPE_CHECKING:
+    from h2o_client.batch.batch import Batch
+
+_STOP_WITHIN = 1.5  # seconds, so that the command ends within two
+_LOOK_EVERY = 0.25
+_SECRETS = ("--cookie", "--header", "--proxy")
+_EPILOG = """\b
+Exit status: 0 every prompt has an answer, 1 an answer could not be written, 2 a
+bad call or a bad line, 3 the server refused, 4 the network failed, 5 some
+prompts failed, 129 the terminal was closed, 130 Ctrl-C, 143 SIGTERM.
+"""
+
+
+@click.command("batch", epilog=_EPILOG)
+@click.argument("prompts", metavar="PROMPTS")
+@account_options
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    default="-",
+    help="Where the answers go, a line of JSON each; else to stdout.",
+)
+@click.option("-m", "--model", metavar="NAME", help="The model, where a prompt names none.")
+@click.option("-s", "--system", metavar="TEXT", help="How the model is to behave.")
+@click.option(
+    "-p",
+    "--parameter",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A sampling parameter, as temperature=0.7; may be repeated.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1),
+    default=CONCURRENCY,
+    show_default=True,
+    help="At most so many prompts at once with each account.",
+)
+@click.option(
+    "--per-minute",
+    type=click.IntRange(1),
+    metavar="N",
+    help="At most so many prompts a minute with each account; else it is found out.",
+)
+@click.option("--ordered", is_flag=True, help="Write the answers in the order of the prompts.")
+@click.option(
+    "--journal",
+    metavar="FILE",
+    help="What the next run goes on from; else FILE.journal beside the output.",
+)
+@click.option("--format", type=click.Choice(FORMATS), help="Of the prompts; else found out.")
+@click.option("--column", metavar="NAME", help="Of a CSV, the column with the prompts.")
+@click.option("--retry-failed", is_flag=True, help="Send what has failed before once more.")
+@click.option(
+    "--give-up-after",
+    type=click.FloatRange(0),
+    default=GIVE_UP_AFTER,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a server that is down is waited for.",
+)
+@click.option("--dry-run", is_flag=True, help="Check and count the prompts; send nothing.")
+@click.option("--quiet", is_flag=True, help="Show no progress and no summary.")
+def batch(
+    connections: Sequence[Connection],
+    prompts: str,
+    output: str,
+    model: str | None,
+    system: str | None,
+    parameters: tuple[str, ...],
+    concurrency: int,
+    per_minute: int | None,
+    ordered: bool,
+    journal: str | None,
+    format: Format | None,
+    column: str | None,
+    retry_failed: bool,
+    give_up_after: float,
+    dry_run: bool,
+    quiet: bool,
+) -> int:
+    """Sends every prompt in a file, and writes a line of JSON for each answer.
+
+    PROMPTS has a prompt a line: JSON (a text, or an object with "prompt" or "messages" and, if
+    wanted, "id", "system", "model", "files", "options" and keys of your own), a line of OpenAI's
+    Batch API, or plain text; or it is a CSV. "-" is stdin. Each prompt is answered once: after
+    Ctrl-C, a kill or a reboot the same command goes on where it was.
+
+    \b
+    Examples:
+      h2o-chat batch prompts.jsonl -o answers.jsonl
+      h2o-chat batch questions.csv --column question -o answers.jsonl
+      h2o-chat batch prompts.txt -o answers.jsonl --per-minute 30 --concurrency 4
+    """
+    defaults = Defaults.of(model, system, sampling_options(parameters))
+    name = journal or _journal_beside(output)
+    if dry_run:
+        _say_counts(_checked(prompts, name, defaults, format, column), name)
+        return 0
+    with ExitStack() as stack:
+        opened = Journal(name)
+        stack.callback(opened.close)
+        with _reading(prompts) as values:
+            found = read_prompts(values, name=prompts, format=format, column=column)
+            opened.load(parsed(found, defaults))
+        answers = _answers(output, opened, ordered=ordered, drops_failed=retry_failed)
+        stack.callback(answers.close)
+        if retry_failed:
+            opened.retry_failed()
+        sessions = [stack.enter_context(each.open()) for each in connections]
+        check_limits(sessions, concurrency, per_minute, give_up_after)
+        running = begin(
+            opened,
+            sessions,
+            concurrency=concurrency,
+            per_minute=per_minute,
+            ordered=ordered,
+            give_up_after=give_up_after,
+        )
+        return _Writing(running, answers, output, quiet=quiet).status()
+
+
+class _Writing:
+    """Writes the answers as they come, shows the progress, and stops when a signal says so."""
+
+    def __init__(self, running: Batch, answers: AnswersFile, output: str, *, quiet: bool) -> None:
+        self._running = running
+        self._answers = answers
+        self._output = output
+        self._is_quiet = quiet
+        self._began = monotonic()
+        self._signal = 0  # the exit status of the one that came
+        self._ends_at = 0.0
+        self._failures: Counter[str] = Counter()
+        self._failure: H2oError | OSError | None = None
+
+    def status(self) -> int:
+        """Run until the end; the exit status."""
+        with self._running, self._signals(), _notices():
+            with Display(self._running, is_quiet=self._is_quiet) as display:
+                self._write_all(display)
+            if self._signal:
+                self._leave()
+        return self._summed_up()
+
+    def _write_all(self, display: Display) -> None:
+        while True:
+            display.update()
+            try:
+                row = self._running.next_row(_LOOK_EVERY)
+            except H2oError as exc:
+                self._failure = exc
+                return
+            if row is None:
+                if self._running.is_over or self._is_late():
+                    return
+                continue
+            if row.outcome.has_failed:
+                self._failures[row.outcome.error_type] += 1
+            try:
+                self._answers.write(row)
+            except OSError as exc:
+                self._failure = exc
+                return
+
+    def _is_late(self) -> bool:
+        return bool(self._signal) and monotonic() > self._ends_at
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """A signal stops the batch, and raises nothing in the middle of a line."""
+
+        def stop(status: int) -> None:
+            if self._signal:  # the second: at once
+                os._exit(status)
+            self._signal, self._ends_at = status, monotonic() + _STOP_WITHIN + 0.2
+            self._running.stop(_STOP_WITHIN)
+
+        def terminate(terminated: Terminated) -> bool:
+            stop(int(terminated.code or 0))
+            return True
+
+        former = signal.getsignal(signal.SIGINT)
+        with handling_termination(terminate):
+            if former != signal.SIG_IGN:
+                signal.signal(signal.SIGINT, lambda *_: stop(INTERRUPTED))
+            try:
+                yield
+            finally:
+                signal.signal(signal.SIGINT, former)
+
+    def _leave(self) -> NoReturn:
+        """Nothing more is waited for: the journal knows all that is left."""
+        with suppress(OSError):
+            self._answers.close()
+        self._say_summary()
+        say(_command_to_go_on())
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(self._signal)
+
+    def _summed_up(self) -> int:
+        self._say_summary()
+        failure, waiting = self._failure, self._running.progress.waiting
+        if isinstance(failure, BrokenPipeError):
+            return NOBODY_READS
+        if isinstance(failure, OSError):
+            say(
+                f"Error: The answers cannot be written to {self._output}: "
+                f"{failure.strerror or failure}. The journal has them."
+            )
+        elif failure is not None:
+            say_error(failure)
+        if waiting or failure is not None:
+            say(_command_to_go_on())
+        if isinstance(failure, OSError | JournalError):
+            return UNWRITTEN
+        if failure is not None:
+            return status_of(failure)
+        return BROKEN_OFF if self._running.progress.failed else 0
+
+    def _say_summary(self) -> None:
+        if self._is_quiet:
+            return
+        progress = self._running.progress
+        told = f"{sentence(progress)}, in {duration(monotonic() - self._began)}."
+        if self._failures:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in self._failures.most_common(3))
+            told += f" What failed: {kinds} (--retry-failed sends them again)."
+        say(told)
+
+
+def _journal_beside(output: str) -> str | None:
+    """Where the journal is if no name is given; None for an output that is no file."""
+    try:
+        is_file = output != "-" and stat.S_ISREG(os.stat(output).st_mode)
+    except OSError:
+        is_file = output != "-"
+    return f"{output}.journal" if is_file else None
+
+
+@contextmanager
+def _reading(prompts: str) -> Iterator[BinaryIO]:
+    """The file of prompts. Raises a click error if it cannot be read."""
+    if prompts == "-":
+        yield sys.stdin.buffer
+        return
+    try:
+        file = open(prompts, "rb")  # noqa: SIM115
+    except OSError as exc:
+        raise click.UsageError(f"Cannot read {prompts}: {exc.strerror or exc}.") from exc
+    with file:
+        yield file
+
+
+def _answers(output: str, journal: Journal, *, ordered: bool, drops_failed: bool) -> AnswersFile:
+    try:
+        return AnswersFile(output, journal, ordered=ordered, drops_failed=drops_failed)
+    except OSError as exc:
+        raise click.UsageError(f"Cannot write {output}: {exc.strerror or exc}.") from exc
+
+
+def _checked(
+    prompts: str, journal: str | None, defaults: Defaults, format: Format | None, column: str | None
+) -> Counts:
+    """What a run would find, without a journal if there is none yet."""
+    opened = Journal(journal if journal is not None and os.path.exists(journal) else None)
+    try:
+        with _reading(prompts) as file:
+            found = read_prompts(file, name=prompts, format=format, column=column)
+            return opened.check(parsed(found, defaults))
+    finally:
+        opened.close()
+
+
+def _say_counts(counts: Counts, journal: str | None) -> None:
+    told = f"{counts.total} prompts."
+    if counts.answered or counts.failed:
+        told += f" By {journal}, {counts.answered} are answered and {counts.failed} have failed."
+    click.echo(f"{told} {counts.waiting} would be sent.")
+
+
+@contextmanager
+def _notices() -> Iterator[None]:
+    """What the library logs as a warning is said to the user."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            say(f"Warning: {in_shell(record.getMessage())}")
+
+    handler = Handler(logging.WARNING)
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+def _command_to_go_on() -> str:
+    """The same command, without what is secret in it."""
+    words, hides = ["h2o-chat"], False
+    for word in sys.argv[1:]:
+        name, equals, _ = word.partition("=")
+        if hides:
+            words.append("...")
+        elif name in _SECRETS and equals:
+            words.append(f"{name}=...")
+        else:
+            words.append(shlex.quote(word))
+        hides = not hides and word in _SECRETS
+    return f"To go on: {' '.join(words)}"
