@@ -24,7 +24,9 @@ import pytest
 
 import fake_wire
 import h2o_client
+from fake_chatui import FakeChatUi
 from fake_documents import PARAMETERS
+from fake_model import Says
 from h2o_client import (
     AuthenticationError,
     ConfigurationError,
@@ -937,3 +939,31 @@ def test_a_session_with_a_context_of_its_own_is_not_pickled() -> None:
         pytest.raises(TypeError, match="SSLContext"),
     ):
         pickle.dumps(session)
+
+
+@pytest.mark.parametrize("version", ["0.4", "head"])
+def test_a_generator_that_the_end_of_the_program_closes_leaves_nothing(version: str) -> None:
+    """The interpreter closes it when no more threads can be started."""
+    program = """
+import builtins, sys
+from h2o_client import H2oSession
+def tokens(url):
+    try:
+        with H2oSession(url) as client:
+            with client.stream("Hello") as reply:
+                yield from reply
+    finally:
+        print(sys.is_finalizing(), flush=True)
+builtins.answer = tokens(sys.argv[1])
+print(next(builtins.answer), flush=True)
+"""
+    with FakeChatUi(version, answer=lambda prompt: Says(("a", "b", "c"))) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", program, server.url],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            cwd=Path(__file__).parents[1],
+        )
+        assert (done.stdout, done.stderr) == ("a\nTrue\n", "")
+        server.wait_for(lambda fake: not fake.conversations)

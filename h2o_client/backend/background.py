@@ -10,6 +10,7 @@ from __future__ import annotations
 import _thread
 import atexit
 import os
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
@@ -92,6 +93,9 @@ def run_detached(work: Callable[[], object]) -> None:
     """
     token = object()
     _pending.add(token)
+    if sys.is_finalizing():  # a thread would not get to run
+        _run_quietly(token, work)
+        return
     try:
         _thread.start_new_thread(_hand_over, (token, work))
     except RuntimeError:
@@ -127,6 +131,8 @@ class _Task(Generic[T]):
 
     def start(self) -> bool:
         """Start the thread. Return False if there are no more threads, as at interpreter exit."""
+        if sys.is_finalizing():  # up to Python 3.11, starting a thread would then wait for ever
+            return False
         self._pending.add(self)
         try:
             threading.Thread(target=self._run, name="h2o_client-background").start()
