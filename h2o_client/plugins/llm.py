@@ -23,7 +23,8 @@ from pydantic import Field
 from h2o_client.plugins.llm_records import KeptConversation, NamedServer, Records
 
 if TYPE_CHECKING:
-    from h2o_client import Answer, Event
+    from h2o_client.answer.steps import Answer
+    from h2o_client.wire.events import Event
 
 __all__ = ["AsyncChatUi", "ChatUi", "register_commands", "register_models"]
 
@@ -172,7 +173,9 @@ class ChatUi(_ChatUi, llm.KeyModel):
         conversation: llm.Conversation | None,
         key: str | None,
     ) -> Iterator[str | StreamEvent]:
-        from h2o_client import Answer, H2oError, H2oSession, NotFoundError
+        from h2o_client.answer.steps import Answer
+        from h2o_client.errors import H2oError, NotFoundError
+        from h2o_client.session import H2oSession
 
         turn = self._turn(prompt, response, conversation, key)
         reply = None
@@ -220,7 +223,9 @@ class AsyncChatUi(_ChatUi, llm.AsyncKeyModel):
         conversation: llm.AsyncConversation | None,
         key: str | None,
     ) -> AsyncGenerator[str | StreamEvent, None]:
-        from h2o_client import Answer, AsyncH2oSession, H2oError, NotFoundError
+        from h2o_client.aio.session import AsyncH2oSession
+        from h2o_client.answer.steps import Answer
+        from h2o_client.errors import H2oError, NotFoundError
 
         turn = self._turn(prompt, response, conversation, key)
         reply = None
@@ -255,7 +260,7 @@ class AsyncChatUi(_ChatUi, llm.AsyncKeyModel):
 
 
 def _part(event: Event) -> StreamEvent | None:
-    from h2o_client import Reasoning, Token
+    from h2o_client.wire.events import Reasoning, Token
 
     if isinstance(event, Token) and not event.special:
         return StreamEvent(type="text", chunk=event.text)
@@ -331,7 +336,8 @@ def register_commands(cli: click.Group) -> None:
 
         Store its cookie, if it needs one, with: llm keys set chat-ui/NAME
         """
-        from h2o_client import H2oError, H2oSession
+        from h2o_client.errors import H2oError
+        from h2o_client.session import H2oSession
 
         try:
             with H2oSession(url) as client:  # asks nothing
@@ -361,7 +367,7 @@ def register_commands(cli: click.Group) -> None:
 
         They can then be continued from llm's log alone, as new conversations.
         """
-        from h2o_client import H2oError
+        from h2o_client.errors import H2oError
 
         records = Records(llm.user_dir())
         before = None if older_than is None else time.time() - older_than * 86400
@@ -383,7 +389,8 @@ def register_commands(cli: click.Group) -> None:
 
 
 def _delete(kept: KeptConversation, key: str | None, records: Records) -> None:
-    from h2o_client import H2oSession, NotFoundError
+    from h2o_client.errors import NotFoundError
+    from h2o_client.session import H2oSession
 
     file = records.cookie_file(kept.url)
     cookies = key or llm.get_key(alias=kept.llm_model) or (file if file.exists() else None)
