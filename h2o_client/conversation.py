@@ -201,17 +201,17 @@ class Conversation:
         Later servers make one by themselves, with the first answer: `UnsupportedError`.
         """
         conversation_id = self._existing_id()
-        ask = self._dialect_once_stored(conversation_id).summarize(conversation_id)
+        endpoint = self._dialect_once_stored(conversation_id).summarize(conversation_id)
         with self._backend.detector.watching():
-            self.title = self._backend.api.fetch(ask)
+            self.title = self._backend.api.fetch(endpoint)
         return self.title
 
     def share(self) -> str:
         """The URL of a page that shows the conversation, as it is now, to anybody who has it."""
         conversation_id = self._existing_id()
-        ask = self._dialect_once_stored(conversation_id).share(conversation_id)
+        endpoint = self._dialect_once_stored(conversation_id).share(conversation_id)
         with self._backend.detector.watching():
-            shared = self._backend.api.fetch(ask)
+            shared = self._backend.api.fetch(endpoint)
         # Whatever address the server gave: without ORIGIN it believes in another scheme or host.
         return f"{self._backend.transport.base_url}/r/{shared}"
 

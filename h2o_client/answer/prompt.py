@@ -34,7 +34,7 @@ _LONGEST_REASON = 200  # characters
 
 
 class Words(msgspec.Struct, frozen=True, kw_only=True):
-    """What is said: a new prompt, another answer, another prompt in an old one's place, go on."""
+    """What is said: a new prompt, another answer, another prompt in an old one's place, more."""
 
     kind: str
     text: str = ""
@@ -91,7 +91,7 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def continuation(cls) -> Words:
-        """The last answer goes on."""
+        """More of the last answer."""
         return cls(kind="continue")
 
 
@@ -146,11 +146,11 @@ class PromptRequest:
         self.run: Run | None = None  # where the server keeps runs
         self._files = read_uploads(options.get("files"))
         self._speaks_for_system = False  # what the model is to be like is said in the first prompt
-        asked = options.get("web_search")
-        self._web_search = backend.config.web_search if asked is None else asked
+        wanted = options.get("web_search")
+        self._web_search = backend.config.web_search if wanted is None else wanted
 
     def prepare(self, model: str | None, call: Call, *, is_made: bool) -> Dialect:
-        """The server's dialect, once it is sure that it can do what is asked."""
+        """The server's dialect, once it is sure that it supports what is wanted."""
         dialect = self._backend.set_up(call, exactly=bool(self._files))
         dialect.check(files=self._files, web_search=self._web_search)
         if self._words.kind == "continue":
@@ -236,14 +236,14 @@ class PromptRequest:
                 return Prompt(id=fresh_id(), text=text)
             if stored.message(last.answer_id) is None:
                 message_id, again = last.id, last.text
-        asked = _asked_in(stored, message_id)
+        question = _question_in(stored, message_id)
         if words.kind == "edit":
             first = next(each for each in stored.messages if each.role == "user")
-            says_all = self._speaks_for_system and asked is first
+            says_all = self._speaks_for_system and question is first
             text = words.text if says_all else words.later_text
         else:
-            text = asked.content if again is None else again
-        return Prompt(id=asked.id or "", text=text, retry=True)
+            text = question.content if again is None else again
+        return Prompt(id=question.id or "", text=text, retry=True)
 
     def _by_the_servers_ids(self, conversation_id: str, leaf: str | None, call: Call) -> Prompt:
         words = self._words
@@ -264,13 +264,13 @@ class PromptRequest:
             if stored.messages[-1:] != (last,):
                 raise ConfigurationError("There is no answer at the end of this conversation.")
             return Prompt(id=_leaf_of(stored), continues=True)
-        asked = _asked_in(stored, words.message_id)
+        question = _question_in(stored, words.message_id)
         if words.kind == "edit":
-            return Prompt(id=asked.id or "", text=words.text_after_preprompt, retry=True)
-        answer = _answer_to(stored, asked, words.message_id)
+            return Prompt(id=question.id or "", text=words.text_after_preprompt, retry=True)
+        answer = _answer_to(stored, question, words.message_id)
         if answer is None:
             # Nothing came of it: a branch with the same words.
-            return Prompt(id=asked.id or "", text=asked.content, retry=True)
+            return Prompt(id=question.id or "", text=question.content, retry=True)
         return Prompt(id=answer.id or "", retry=True)
 
     def _text(self) -> str:
@@ -308,7 +308,7 @@ class PromptRequest:
             )
 
 
-def _asked_in(stored: Stored, message_id: str | None) -> Message:
+def _question_in(stored: Stored, message_id: str | None) -> Message:
     """The user's message with that id, or the one that the message with it answers."""
     messages = list(stored.messages)
     if message_id is not None:
@@ -318,21 +318,21 @@ def _asked_in(stored: Stored, message_id: str | None) -> Message:
     while messages and messages[-1].parent in known and messages[-1].role != "user":
         # Each is taken once: a server can make a message its own ancestor.
         messages.append(known.pop(messages[-1].parent))
-    asked = [each for each in messages if each.role == "user"]
-    if not asked:
+    questions = [each for each in messages if each.role == "user"]
+    if not questions:
         raise ConfigurationError(
             "There is no such message in this conversation: see messages() for their ids."
         )
-    return asked[-1]
+    return questions[-1]
 
 
-def _answer_to(stored: Stored, asked: Message, message_id: str | None) -> Message | None:
+def _answer_to(stored: Stored, question: Message, message_id: str | None) -> Message | None:
     answers = [
-        each for each in stored.messages if each.role == "assistant" and each.parent == asked.id
+        each for each in stored.messages if each.role == "assistant" and each.parent == question.id
     ]
     if not any(each.parent for each in stored.messages):
         # Without the tree, what answers a message is the next one.
-        place = stored.messages.index(asked) + 1
+        place = stored.messages.index(question) + 1
         answers = [each for each in stored.messages[place : place + 1] if each.role == "assistant"]
     meant = [each for each in answers if each.id == message_id]
     found = meant or answers
@@ -343,4 +343,4 @@ def _leaf_of(stored: Stored) -> str:
     try:
         return stored.leaf
     except ValueError as exc:
-        raise ProtocolError("the conversation, which has no message to go on from") from exc
+        raise ProtocolError("the conversation, which has no message to answer") from exc

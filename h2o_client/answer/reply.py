@@ -27,7 +27,7 @@ class Reply:
 
     @property
     def model(self) -> str:
-        """The model that was asked."""
+        """The model that the prompt was sent to."""
         return self._steps.model
 
     @property
@@ -148,7 +148,7 @@ class Reply:
         """Let the connection go and leave the model at work; the conversation stays on the server.
 
         `resume_token` says where the answer can be read on. Servers before July 2026 have none:
-        some of them go on and store the answer, others stop at what came so far.
+        some of them continue and store the answer, others stop at what came so far.
         """
         self._stream.leave()
         self.close()

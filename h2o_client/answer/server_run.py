@@ -1,4 +1,4 @@
-"""One run of the newest servers: an answer that goes on without its reader, and where it is."""
+"""One run of the newest servers: an answer that needs no reader, and where it is read."""
 
 from __future__ import annotations
 
@@ -135,8 +135,8 @@ class Run:
         Raises as `ApiClient.fetch`.
         """
         # Only the best way of asking tells of runs: another would prove nothing.
-        ask = self.dialect.conversation(self._conversation_id)[0]
-        stored = self._backend.api.fetch(ask, call)
+        endpoint = self.dialect.conversation(self._conversation_id)[0]
+        stored = self._backend.api.fetch(endpoint, call)
         message = stored.message(stored.runs.get(self.id, ""))
         if message is None:
             return None
@@ -149,7 +149,7 @@ class Run:
         )
 
     def continuation(self, elicitation_id: str) -> Request:
-        """The message that has the answer go on, now that the user has answered."""
+        """The message that continues the answer, now that the user has answered."""
         stored = self.stored(clean_up_call())
         if stored is None:
             raise ProtocolError(
@@ -164,7 +164,7 @@ class Run:
         return self.dialect.message(self._conversation_id, prompt)
 
     def retry(self) -> Request:
-        """The message that asks for another answer in the place of this one. Raises as `stored`."""
+        """The message that requests another answer in the place of this one. Raises as `stored`."""
         stored = self.stored(clean_up_call())
         if stored is None:
             raise ProtocolError(f"conversation {self._conversation_id}, which lacks an answer")
