@@ -17,7 +17,7 @@ from h2o_client.answer.reader import Sending
 from h2o_client.answer.reply import Reply
 from h2o_client.answer.server_run import ResumeToken, Run
 from h2o_client.answer.state import AnswerState, Owner
-from h2o_client.answer.steps import Answer, AnswerSteps
+from h2o_client.answer.steps import Answer, AnswerSteps, reason_of
 from h2o_client.answer.storage import AnswerStorage
 from h2o_client.answer.stream import AnswerStream
 from h2o_client.arguments import optional_text, text
@@ -345,6 +345,9 @@ class Conversation:
             partial(self._sending, prompt, leaf, prepare, call), call
         )
         self._last, self._is_lost = prompt.sent, False
+        if stream.observation is not None:
+            text = None if prompt.sent is None else prompt.sent.text
+            stream.observation.send(prompt.model.id, text)
         if on_send is not None:
             on_send(self.id, None if prompt.run is None else prompt.run.token(0))
             stream.hand_over()
@@ -372,6 +375,8 @@ class Conversation:
             with suppress(Woken):
                 stored, run = self._found_run(token, stream.call)
                 model, fetch_id = stored.model, partial(_answer_of, run)
+                if stream.observation is not None:
+                    stream.observation.send(model, None)
                 self._read_on(token, stream, stored, run, delete)
             return AnswerSteps(
                 stream, model=model, message_id=None, position=token.position, fetch_id=fetch_id
@@ -406,6 +411,7 @@ class Conversation:
 
     def _end_after(self, exc: BaseException, stream: AnswerStream) -> None:
         try:
+            stream.observe_end(reason_of(exc), exc)
             stream.describe(exc)
             stream.read_back_after(exc)
         finally:

@@ -180,7 +180,8 @@ class AnswerSteps:
         """
         if not self._has_ended:
             self._has_ended = True
-            self.finish_reason = _reason_of(exc)
+            self.finish_reason = reason_of(exc)
+            self.stream.observe_end(self.finish_reason, exc)
         try:
             if isinstance(exc, H2oError) and self._error is None:
                 self.stream.describe(exc)
@@ -192,6 +193,8 @@ class AnswerSteps:
 
     def close(self) -> None:
         """End the answer where it is."""
+        if not self._has_ended:
+            self.stream.observe_end("stopped")
         self.stream.end()
         if self.finish_reason is None:
             self.finish_reason = "stopped"
@@ -222,6 +225,8 @@ class AnswerSteps:
 
     def _take(self, events: list[Event]) -> None:
         self._batch = batch = iter(events)
+        if self.stream.observation is not None:
+            self.stream.observation.receive(events)
         self.texts = (
             event.text
             for event in batch
@@ -250,6 +255,7 @@ class AnswerSteps:
             sources=transcript.sources,
             files=transcript.files,
         )
+        self.stream.observe_end(self.finish_reason)
         # Not waiting for another thread that closes this: it may wait for us to leave.
         self.stream.end(wait=False)
 
@@ -288,7 +294,8 @@ def _raise_for_end(transcript: Transcript) -> None:
         )
 
 
-def _reason_of(exc: BaseException) -> str:
+def reason_of(exc: BaseException) -> str:
+    """The `Reply.finish_reason` of an answer that ``exc`` ended."""
     if isinstance(exc, IncompleteAnswerError):
         return "incomplete"
     return "error" if isinstance(exc, H2oError) else "stopped"

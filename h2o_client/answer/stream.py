@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from h2o_client.answer.connection import AnswerConnection
 from h2o_client.answer.elicitation import Elicitations
 from h2o_client.answer.ending import AnswerEnding
+from h2o_client.answer.observing import new_observation
 from h2o_client.answer.reader import AnswerReader
 from h2o_client.answer.resume import Resumption
 from h2o_client.answer.state import AnswerState, Owner
@@ -57,6 +58,7 @@ class AnswerStream:
         self.state: AnswerState = AnswerState(owner, is_first=is_first)
         self.timing: AnswerTiming = AnswerTiming(self.call, timeouts, self.state)
         self.reader: AnswerReader | None = None  # once the prompt is prepared
+        self.observation = new_observation(backend.transport.base_url)
         self._backend = backend
         self._storage = storage
         self._timeouts = timeouts
@@ -221,7 +223,13 @@ class AnswerStream:
             self._storage.note(self.reader.outcome(stopped_at=self._ending.stopped_at))
         self._on_end(self.state)
 
+    def observe_end(self, reason: str, error: BaseException | None = None) -> None:
+        """Tell who observes the reply, if anybody does, how it has ended."""
+        if self.observation is not None:
+            self.observation.finish(self, reason, error)
+
     def _note_ended(self) -> None:
+        self.observe_end("stopped")  # unless it was told before: nobody held the reply any more
         self._backend.remove(self)
         afterwards, self._afterwards = self._afterwards, None
         if afterwards is not None:

@@ -232,10 +232,12 @@ def test_what_the_page_on_notebooks_shows_runs(h2o_server: H2oServer) -> None:
 
 
 def test_the_quickstart_is_committed_without_outputs() -> None:
-    notebook = nbformat.read(QUICKSTART, as_version=4)
-    nbformat.validate(notebook)
-    for cell in notebook.cells:
-        assert cell.cell_type == "markdown" or (cell.outputs, cell.execution_count) == ([], None)
+    for path in (ROOT / "examples").glob("*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+        for cell in notebook.cells:
+            if cell.cell_type != "markdown":
+                assert (cell.outputs, cell.execution_count) == ([], None), path
 
 
 def test_the_quickstart_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,6 +255,20 @@ def test_the_quickstart_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert said["import asyncio"] == "2 answers\n"
     assert len(said["%%h2o --into answer"]) > 5
     assert "no-such-model" in said["try:"]
+
+
+def test_the_notebook_of_traces_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    notebook = nbformat.read(ROOT / "examples" / "traces.ipynb", as_version=4)
+    client = NotebookClient(
+        notebook, timeout=PATIENCE, resources={"metadata": {"path": str(tmp_path)}}
+    )
+    client.execute()
+    said = [_said(cell.outputs) for cell in notebook.cells if cell.cell_type == "code"]
+    assert sorted(said[1].splitlines()) == [
+        f"{number} It is a poem of three lines." for number in range(5)
+    ]
+    assert len(re.findall(r"^chat .*: \d+ ms, stop$", said[2], re.MULTILINE)) == 5
 
 
 def _said(outputs: list[nbformat.NotebookNode]) -> str:
