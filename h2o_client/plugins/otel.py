@@ -37,11 +37,12 @@ def instrument(
 ) -> None:
     """Record a span and metrics for each reply that is opened from now on.
 
+    Calling it again replaces what was set before.
+
     capture_content: put the prompt, the answer and the texts of errors on the span. Without it
         they stay out, with all other words of the server but its model's name.
-    tracer_provider, meter_provider: default to the global ones.
-
-    Calling it again replaces what was set before.
+    tracer_provider: the one to use, by default the global one.
+    meter_provider: the same for metrics.
     """
     telemetry = _Telemetry(capture_content, tracer_provider, meter_provider)
     observe_with(lambda base_url: _ReplySpan(telemetry, base_url))
