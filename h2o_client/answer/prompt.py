@@ -182,6 +182,7 @@ class PromptRequest:
             former_answer=self.former_answer,
             steps=self.steps,
             sources=self.sources,
+            said_for_nothing=self.sent.text.strip() if dialect.drops_empty and self.sent else None,
         )
 
     def request(

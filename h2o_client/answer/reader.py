@@ -59,6 +59,8 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True):
     has. ``is_over`` says that this one has ended. ``run`` is None where the server keeps no log.
     ``answer_id`` is the answer's where the client chooses it, ``former_answer`` the last one's
     before, where that was read. ``steps`` and ``sources`` are those of a web search before.
+    ``said_for_nothing`` is what the final answer says where the model has said nothing, if that is
+    anything.
     """
 
     conversation_id: str
@@ -69,6 +71,7 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True):
     former_answer: str | None = None
     steps: tuple[WebSearch, ...] = ()
     sources: tuple[Source, ...] = ()
+    said_for_nothing: str | None = None
     position: int = 0
     is_over: bool = False
 

@@ -82,9 +82,10 @@ class AnswerStorage:
         seconds = _STORED_WITHIN if outcome.has_final else _STOPPED_WITHIN
         may_come = outcome.has_final or outcome.is_at_work
         if dialect.chooses_ids:
-            # Of an answer that failed before its first token v0.7 stores nothing either.
-            is_kept = dialect.keeps_failed and outcome.has_text
-            if not may_come or (outcome.has_failed and not is_kept):
+            is_dropped = outcome.has_failed and not dialect.keeps_failed
+            if (outcome.has_final or outcome.has_failed) and not outcome.has_text:
+                is_dropped = is_dropped or dialect.drops_empty
+            if not may_come or is_dropped:
                 return None
             return UnstoredAnswer(outcome.answer_id, seconds, left=left)
         if may_come and not outcome.has_finished:

@@ -90,6 +90,8 @@ class Dialect:
     """Whether answers are chat-ui's own updates, as lines; else the model server's events."""
     keeps_failed: bool
     """Whether the text received before an answer failed is stored."""
+    drops_empty: bool
+    """Whether of an answer without text nothing is stored, and its end repeats the prompt."""
     stores_at_end: bool
     """Whether an answer is stored when its stream ends, in place of what was stored meanwhile."""
     loses_late_titles: bool

@@ -36,6 +36,7 @@ LATEST = Dialect(
     passes_model_on=False,
     answers_in_lines=True,
     keeps_failed=True,
+    drops_empty=False,
     stores_at_end=False,
     loses_late_titles=False,
     late_stops_abort=True,

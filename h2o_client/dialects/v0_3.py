@@ -35,6 +35,7 @@ V0_3 = Dialect(
     passes_model_on=True,
     answers_in_lines=False,
     keeps_failed=False,
+    drops_empty=False,
     stores_at_end=True,
     loses_late_titles=False,
     late_stops_abort=False,

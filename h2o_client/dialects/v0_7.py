@@ -33,6 +33,7 @@ V0_7 = Dialect(
     passes_model_on=False,
     answers_in_lines=True,
     keeps_failed=True,
+    drops_empty=True,
     stores_at_end=False,
     loses_late_titles=True,
     late_stops_abort=False,

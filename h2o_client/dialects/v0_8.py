@@ -37,6 +37,7 @@ V0_8 = Dialect(
     passes_model_on=False,
     answers_in_lines=True,
     keeps_failed=True,
+    drops_empty=False,
     stores_at_end=False,
     loses_late_titles=True,
     late_stops_abort=False,

@@ -7,7 +7,8 @@ Which text is the answer: what the server stores, and shows to whoever opens the
 
 - v0.3 to v0.6: the joined tokens; their last event has no text whose word counts.
 - v0.7 and later: the final answer's text. It differs from the joined tokens where a server trims
-  (v0.8.4 and later), or repeats tokens after it has asked its model again (v0.9.6 and later).
+  (v0.8.4 and later), or repeats tokens after it has asked its model again (v0.9.6 and later). On
+  v0.7 it is the prompt where the model has said nothing.
 - With tools (v0.9.6 and later): the joined tokens, for the final answer has only what follows the
   last tool. `answer_text` is the server's rule, with what its own browser forgives.
 """
@@ -52,6 +53,8 @@ class Transcript:
         self._files: list[str] = []
         self._files_size = 0
         self.has_tools: bool = False
+        # What the final answer says where the model has said nothing; None where it says that.
+        self.said_for_nothing: str | None = None
         # What a tool has asked the user and nobody has answered yet: a stream may end waiting.
         self.elicitation: Elicitation | None = None
         # All tokens, whatever the final answer says. See `_append` for how it grows.
@@ -63,6 +66,8 @@ class Transcript:
         final = self.final
         if final is None or final.text is None or self.failure is not None:
             return self.joined
+        if not self.characters and final.text.strip() == self.said_for_nothing:
+            return ""
         if not self.has_tools:
             return final.text
         return self.joined if final.interrupted else answer_text(self.joined, final.text)

@@ -384,9 +384,7 @@ class LineStream(Stream):
         code = {"statusCode": status} if status and self.version.since(0, 9, 6) else {}
         self.update({"type": "status", "status": "error", "message": message, **code})
         if self.version.number == (0, 7):
-            # Without a token there is no answer to store; the user's message is there already.
-            self.run.kept = self.run.pending = bool(self.run.content)
-            self.finish(self.run.content or self.run.user.content, Says(title=""))
+            self.finish(self.run.content, Says(title=""))
         elif self.version.number == (0, 8, 4):
             self.finish("", Says(title=""))
         else:
@@ -400,6 +398,10 @@ class LineStream(Stream):
             text = text.rstrip()
         if says.tool and not interrupted:  # what follows the tool, while all of it is stored
             text = "".join(says.tool)
+        if self.version.number == (0, 7) and not text:
+            # Without a token there is no answer to store; the user's message is there already.
+            run.kept = run.pending = False
+            text = run.user.content
         run.over = True
         update: Document = {"type": "finalAnswer", "text": text}
         if self.version.number >= (0, 9):
