@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from h2o_client.batch.batch import Batch
-    from h2o_client.batch.engine import Progress
+    from h2o_client.batch.progress import Progress
     from h2o_client.batch.results import Result
 
 _LOOK_EVERY = 0.5  # seconds, so that a thread of a task that was cancelled ends

@@ -1,9 +1,9 @@
 """Thousands of prompts: each is answered once, whatever ends the program in between."""
 
 from h2o_client.batch.batch import Batch
-from h2o_client.batch.engine import AccountProgress, Progress
 from h2o_client.batch.formats import InvalidLine
 from h2o_client.batch.journal import InvalidPrompts, JournalError
+from h2o_client.batch.progress import AccountProgress, Progress
 from h2o_client.batch.prompts import Prompt, PromptId
 from h2o_client.batch.results import PromptError, Result
 from h2o_client.batch.start import run

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from h2o_client.batch.engine import Engine, Progress
+from h2o_client.batch.engine import Engine
 from h2o_client.batch.journal import Journal, Row
+from h2o_client.batch.progress import Progress
 from h2o_client.batch.results import Result
 
 if TYPE_CHECKING:

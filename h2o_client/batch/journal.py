@@ -37,6 +37,7 @@ _VERSION = 1
 _PAGE = 256
 _MOST_TOLD = 10
 _PRIVATE = 0o600
+_CHECKPOINT = 4000  # pages of 4 KiB
 _SIDECARS = ("", "-wal", "-shm", "-journal")
 
 _SCHEMA = """
@@ -322,20 +323,19 @@ class Journal:
             (attempts, row),
         )
 
-    def note_outcome(self, row: int, outcome: Outcome) -> None:
-        """There is a result."""
-        with self._lock:
-            self._number += 1
-            self._do(
+    def note_outcomes(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
+        """There are results of these rows."""
+        with self._transaction():
+            values = []
+            for row, outcome in outcomes:
+                self._number += 1
+                state = State.FAILED if outcome.has_failed else State.ANSWERED
+                written = msgspec.json.encode(outcome)
+                values.append((state, self._number, written, outcome.attempts, row))
+            self._many(
                 "UPDATE prompts SET state = ?, number = ?, outcome = ?, attempts = ?, token = NULL,"
                 " account = NULL, conversation = NULL WHERE row = ?",
-                (
-                    State.FAILED if outcome.has_failed else State.ANSWERED,
-                    self._number,
-                    msgspec.json.encode(outcome),
-                    outcome.attempts,
-                    row,
-                ),
+                values,
             )
 
     def note_deleted(self, conversations: Iterable[tuple[int, str]]) -> None:
@@ -458,6 +458,7 @@ class Journal:
                 self.path.chmod(_PRIVATE)
             # A kill loses nothing so; a power cut may lose the last moments.
             self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
         except sqlite3.DatabaseError as exc:
             raise _opening_error(exc, name) from exc
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from h2o_client.batch.accounts import open_accounts
+from h2o_client.batch.attempts import OwnAsker
 from h2o_client.batch.batch import Batch
-from h2o_client.batch.engine import Engine, OwnAsker
+from h2o_client.batch.engine import Engine
 from h2o_client.batch.formats import InvalidLine
 from h2o_client.batch.journal import Journal
 from h2o_client.batch.prompts import BatchPrompt, Defaults, InvalidPrompt, Prompt, parse_prompt

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from h2o_client.batch.batch import Batch
-    from h2o_client.batch.engine import Progress
+    from h2o_client.batch.progress import Progress
 
 _EVERY = 10.0  # seconds
 _REDRAWN_EVERY = 0.25

@@ -23,7 +23,7 @@ from h2o_client import (
     H2oSession,
     TransportError,
 )
-from h2o_client.batch import InvalidPrompts, Prompt, Result, engine, run
+from h2o_client.batch import InvalidPrompts, Prompt, Result, engine, judgement, run
 from h2o_client.batch.journal import Journal
 from h2o_client.server import ScriptedAnswer, serve
 from local_service import PATIENCE
@@ -45,7 +45,7 @@ def leaves_no_thread() -> object:
 
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "_FIRST_DELAY", 0.001)
+    monkeypatch.setattr(judgement, "_FIRST_DELAY", 0.001)
     monkeypatch.setattr(engine, "_LEAST_PATIENCE", 1.0)
     monkeypatch.setattr(engine, "_USUAL_PATIENCE", 2.0)
 
@@ -177,7 +177,7 @@ def test_a_prompt_that_fails_each_time_has_an_error_and_the_others_go_on() -> No
         assert bad.error.type == "GenerationError"
         assert "scripted mid-stream error" in bad.error.message
         assert bad.error.partial.startswith("So far")
-        assert bad.attempts == engine.MOST_ATTEMPTS
+        assert bad.attempts == judgement.MOST_ATTEMPTS
         assert (texts([good]), good.error) == (["To good"], None)
         assert not server.conversations
 

@@ -44,7 +44,7 @@ def answer(journal: Journal, **texts: str) -> None:
     for job in journal.claim(-1, 100):
         if str(job.id) in texts:
             journal.note_sending(job.row, 1, f"c{job.row}", None)
-            journal.note_outcome(job.row, outcome(texts[str(job.id)]))
+            journal.note_outcomes([(job.row, outcome(texts[str(job.id)]))])
     journal.begin()
 
 
@@ -57,7 +57,7 @@ def test_a_prompt_goes_from_waiting_to_answered(journal: Journal) -> None:
     journal.note_sending(first.row, 1, "conversation", "token")
     [asked] = journal.being_asked(1, 0)
     assert (asked.conversation_id, asked.token, asked.id) == ("conversation", "token", 1)
-    journal.note_outcome(first.row, outcome("A"))
+    journal.note_outcomes([(first.row, outcome("A"))])
     assert journal.being_asked(1, 0) == []
     assert journal.left_conversations(1, "") == ["conversation"]
     journal.note_deleted([(1, "conversation")])
@@ -143,12 +143,12 @@ def test_equal_prompts_under_different_ids_are_asked_each(journal: Journal) -> N
 def test_results_come_in_their_order_or_as_they_came(journal: Journal) -> None:
     journal.load(prompts("a", "b", "c"))
     jobs = {job.id: job for job in journal.claim(-1, 9)}
-    journal.note_outcome(jobs[3].row, outcome("C"))
-    journal.note_outcome(jobs[1].row, outcome("A"))
+    journal.note_outcomes([(jobs[3].row, outcome("C"))])
+    journal.note_outcomes([(jobs[1].row, outcome("A"))])
     assert [row.id for row in journal.results(0, ordered=False)] == [3, 1]
     assert [row.id for row in journal.results(1, ordered=False)] == [1]
     assert [row.id for row in journal.results(-1, ordered=True)] == [1]
-    journal.note_outcome(jobs[2].row, outcome("B"))
+    journal.note_outcomes([(jobs[2].row, outcome("B"))])
     assert [row.id for row in journal.results(0, ordered=True)] == [2, 3]
 
 
@@ -156,8 +156,8 @@ def test_failed_prompts_are_sent_again_if_that_is_wanted(journal: Journal) -> No
     journal.load(prompts("a", "b"))
     first, second = journal.claim(-1, 9)
     failed = outcome("", error_type="GenerationError", error_message="No", partial="N", attempts=5)
-    journal.note_outcome(first.row, failed)
-    journal.note_outcome(second.row, outcome("B"))
+    journal.note_outcomes([(first.row, failed)])
+    journal.note_outcomes([(second.row, outcome("B"))])
     assert journal.counts().failed == 1
     [row, _] = journal.results(0, ordered=False)
     error = row.result().error
@@ -257,11 +257,11 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     journal.load(prompts("a", "b"))
     first, second = journal.claim(-1, 9)
-    journal.note_outcome(first.row, outcome("A"))
+    journal.note_outcomes([(first.row, outcome("A"))])
     (pages,) = journal._one("PRAGMA page_count")
     journal._one(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(JournalError, match=r"full.*Make room"):
-        journal.note_outcome(second.row, outcome("B" * 100_000))
+        journal.note_outcomes([(second.row, outcome("B" * 100_000))])
     journal.close()
     journal = Journal(tmp_path / "j")
     assert journal.load(prompts("a", "b")).answered == 1
@@ -349,8 +349,8 @@ def test_lines_of_failed_prompts_go_when_they_are_sent_again(
     path = tmp_path / "answers"
     journal.load(prompts("a", "b"))
     first, second = journal.claim(-1, 9)
-    journal.note_outcome(first.row, outcome("", error_type="ServerError", error_message="No"))
-    journal.note_outcome(second.row, outcome("B"))
+    journal.note_outcomes([(first.row, outcome("", error_type="ServerError", error_message="No"))])
+    journal.note_outcomes([(second.row, outcome("B"))])
     write_all(journal, path)
     assert written(path) == [(1, None), (2, "B")]
     AnswersFile(str(path), journal, drops_failed=True).close()
@@ -395,8 +395,8 @@ def test_lines_of_openais_batch_api_are_answered_as_such(journal: Journal, tmp_p
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
     journal.load(prompts(*({"custom_id": name, "body": body} for name in "ab")))
     first, second = journal.claim(-1, 9)
-    journal.note_outcome(first.row, outcome("A", finish_reason="stop", model="m"))
-    journal.note_outcome(second.row, outcome("", error_type="ServerError", error_message="No"))
+    journal.note_outcomes([(first.row, outcome("A", finish_reason="stop", model="m"))])
+    journal.note_outcomes([(second.row, outcome("", error_type="ServerError", error_message="No"))])
     write_all(journal, path)
     write_all(journal, path)  # and each is known again
     good, bad = (json.loads(line) for line in path.read_bytes().splitlines())

@@ -1,0 +1,99 @@
+"""What an attempt that failed means for its prompt and its account. Pure."""
+
+from __future__ import annotations
+
+import random
+from enum import Enum, auto
+
+from h2o_client.errors import (
+    MODEL_DOWN,
+    AuthenticationError,
+    ConfigurationError,
+    GenerationError,
+    H2oError,
+    IncompleteAnswerError,
+    ModelUnavailableError,
+    RateLimitError,
+    StatusError,
+    TermsNotAcceptedError,
+    TransportError,
+    TransportTimeout,
+    UnsupportedError,
+)
+
+MOST_ATTEMPTS = 5
+
+_FIRST_DELAY = 0.5  # seconds before a prompt that failed is sent again; doubled each time
+_LONGEST_DELAY = 30.0
+_GATEWAY_FAILED = (502, 503, 504, 520, 521, 522, 523, 524, 525, 526, 530)
+_WRONG_REQUESTS = (400, 410, 413, 414, 422)
+
+
+class Verdict(Enum):
+    """What to do.
+
+    SHUT_OUT: the account can send nothing any more. LIMITED: it has sent too many messages for
+    now. FULL: it has too many conversations. DOWN: the server, or its model, is not there, and has
+    not taken the prompt. FINAL: the same prompt would fail again. LOST: the server may have an
+    answer that did not come through. FAILED: the prompt can be sent again.
+    """
+
+    SHUT_OUT = auto()
+    LIMITED = auto()
+    FULL = auto()
+    DOWN = auto()
+    FINAL = auto()
+    LOST = auto()
+    FAILED = auto()
+
+
+def judge(exc: H2oError) -> Verdict:
+    """What an error of an attempt means."""
+    if isinstance(exc, RateLimitError):
+        return _LIMITS.get(exc.limit, Verdict.FINAL)
+    if isinstance(exc, AuthenticationError | TermsNotAcceptedError):
+        return Verdict.SHUT_OUT
+    if isinstance(exc, ConfigurationError | UnsupportedError | ModelUnavailableError):
+        return Verdict.FINAL
+    if isinstance(exc, StatusError):
+        return _judge_status(exc.status)
+    if isinstance(exc, GenerationError):
+        return _judge_generation(exc)
+    if isinstance(exc, TransportError):
+        return _judge_transport(exc)
+    return Verdict.LOST if isinstance(exc, IncompleteAnswerError) else Verdict.FAILED
+
+
+_LIMITS = {
+    "rate": Verdict.LIMITED,
+    "conversations": Verdict.FULL,
+    "login": Verdict.SHUT_OUT,
+}
+
+
+def _judge_status(status: int) -> Verdict:
+    if status in _WRONG_REQUESTS:
+        return Verdict.FINAL
+    return Verdict.DOWN if status in _GATEWAY_FAILED else Verdict.FAILED
+
+
+def _judge_generation(exc: GenerationError) -> Verdict:
+    if exc.status == 429:
+        return Verdict.LIMITED
+    if exc.status in _WRONG_REQUESTS:
+        return Verdict.FINAL
+    return Verdict.DOWN if MODEL_DOWN in str(exc) else Verdict.FAILED
+
+
+def _judge_transport(exc: TransportError) -> Verdict:
+    if exc.permanent:
+        return Verdict.SHUT_OUT  # a certificate that is not trusted
+    if exc.resendable is not False:
+        return Verdict.DOWN
+    is_over = isinstance(exc, TransportTimeout) and exc.which == "total"
+    return Verdict.FAILED if is_over else Verdict.LOST
+
+
+def delay_before(attempts: int) -> float:
+    """Seconds before a prompt that has failed so often is sent again."""
+    return min(_LONGEST_DELAY, _FIRST_DELAY * 2.0**attempts) * random.uniform(0.5, 1.0)

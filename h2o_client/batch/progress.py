@@ -1,0 +1,68 @@
+"""How far a batch is, counted as results come."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+import msgspec
+
+from h2o_client.batch.journal import Counts
+
+_LOOKED_BACK = 60.0  # seconds, for the speed
+
+
+class AccountProgress(msgspec.Struct, frozen=True):
+    """An account of a batch: its server, how many prompts are under way, what it waits for."""
+
+    server: str
+    in_flight: int
+    state: str
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """Where a batch is. ``per_second`` is of the last minute, ``left`` in seconds, if known."""
+
+    total: int
+    answered: int
+    failed: int
+    per_second: float
+    left: float | None
+    accounts: tuple[AccountProgress, ...]
+
+    @property
+    def waiting(self) -> int:
+        """Prompts without a result."""
+        return self.total - self.answered - self.failed
+
+
+class Tally:
+    """Counts results. One thread adds to it; others may read it."""
+
+    def __init__(self, counts: Counts) -> None:
+        self.counts: Counts = counts
+        self._times: deque[float] = deque()
+
+    def add(self, now: float, *, has_failed: bool) -> None:
+        """A result has come."""
+        before = self.counts
+        self.counts = Counts(
+            before.total, before.answered + (not has_failed), before.failed + has_failed
+        )
+        self._times.append(now)
+        while self._times[0] < now - _LOOKED_BACK:
+            self._times.popleft()
+
+    def progress(self, now: float, accounts: Iterable[AccountProgress]) -> Progress:
+        """Where the batch is ``now``."""
+        counts = self.counts
+        recent = [each for each in list(self._times) if each > now - _LOOKED_BACK]
+        per_second = len(recent) / max(1.0, now - recent[0]) if recent else 0.0
+        return Progress(
+            total=counts.total,
+            answered=counts.answered,
+            failed=counts.failed,
+            per_second=per_second,
+            left=counts.waiting / per_second if per_second else None,
+            accounts=tuple(accounts),
+        )
