@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -109,13 +110,18 @@ class Recorder:
 
 
 class _Deletions:
-    """Deletes conversations, a few at a time. What cannot be deleted stays in the journal."""
+    """Deletes conversations, a few at a time.
+
+    What cannot be deleted is tried once more at the end, when a server that was down may be there
+    again; else it stays in the journal.
+    """
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._pending: SimpleQueue[tuple[Account, str] | None] = SimpleQueue()
-        self._lock = threading.Lock()  # of the list of those that are deleted and not noted
-        self._deleted: list[tuple[int, str]] = []
+        self._lock = threading.Lock()  # of both lists
+        self._deleted: list[tuple[int, str]] = []  # and not noted yet
+        self._failed: list[tuple[Account, str]] = []
         self._is_late = threading.Event()
         self._threads = [
             threading.Thread(target=self._work, name="h2o_client-batch-deletions", daemon=False)
@@ -140,6 +146,8 @@ class _Deletions:
             self._pending.put(None)
         for each in self._threads:
             each.join(None if end is None else max(0.0, end - monotonic()))
+        if end is None:
+            self._retry()
         self._is_late.set()
         self._note()
 
@@ -153,16 +161,30 @@ class _Deletions:
             if tried and self._is_late.wait(_PAUSE):
                 return
             try:
-                account.session.wrapped.conversation(conversation_id).delete()
-            except NotFoundError:
-                break
+                self._try(account, conversation_id)
             except H2oError as exc:
-                failed = exc
+                log.info("conversation %s could not be deleted yet: %s", conversation_id, exc)
             else:
-                break
-        else:
-            log.warning("conversation %s stays for the next run: %s", conversation_id, failed)
-            return
+                return
+        with self._lock:
+            self._failed.append((account, conversation_id))
+
+    def _retry(self) -> None:
+        """Try what has failed once more, until that fails, too."""
+        with self._lock:
+            failed, self._failed = self._failed, []
+        for done, (account, conversation_id) in enumerate(failed):
+            try:
+                self._try(account, conversation_id)
+            except H2oError as exc:
+                left = len(failed) - done
+                log.warning("conversations that stay for the next run: %d: %s", left, exc)
+                return
+
+    def _try(self, account: Account, conversation_id: str) -> None:
+        """Raises `H2oError`."""
+        with suppress(NotFoundError):
+            account.session.wrapped.conversation(conversation_id).delete()
         with self._lock:
             self._deleted.append((account.number, conversation_id))
             is_much = len(self._deleted) >= _NOTED_AT_ONCE

@@ -23,7 +23,7 @@ from h2o_client import (
     H2oSession,
     TransportError,
 )
-from h2o_client.batch import InvalidPrompts, Prompt, Result, engine, judgement, run
+from h2o_client.batch import InvalidPrompts, Prompt, Result, engine, judgement, recording, run
 from h2o_client.batch.journal import Journal
 from h2o_client.server import ScriptedAnswer, serve
 from local_service import PATIENCE
@@ -269,6 +269,27 @@ def test_a_server_that_is_down_is_waited_for() -> None:
         down.clear()
         [result] = batch
         assert result.attempts == 1
+
+
+def test_what_could_not_be_deleted_is_deleted_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(recording, "_PAUSE", 0.001)
+    refused: list[Exchange] = []
+
+    def before(exchange: Exchange) -> bool:
+        is_refused = exchange.request.method == "DELETE" and len(refused) < recording._TRIES
+        if is_refused:
+            refused.append(exchange)
+            exchange.answer(503, b"upstream is down", "text/plain")
+        return is_refused
+
+    with FakeChatUi("head", answer=answer, before=before) as server:
+        with H2oSession(server.url, max_retries=0) as session:
+            assert texts(list(session.batch(["a"]))) == ["To a"]
+        assert len(refused) == recording._TRIES
+        assert server.conversations == {}
+    assert caplog.records == []
 
 
 def test_a_server_that_stays_down_is_given_up(tmp_path: Path) -> None:
