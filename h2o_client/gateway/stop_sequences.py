@@ -1,4 +1,4 @@
-"""Text comes in pieces and goes out up to the first stop sequence. Pure."""
+"""Text comes in pieces and goes out up to the stop sequence that is complete first. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 
 class StopSequences:
-    """Ends a text before the first of the ``sequences``, wherever its pieces are cut.
+    """Ends a text before whichever of the ``sequences`` is complete first, as models stop.
 
-    What could be the beginning of one is held back. ``found`` says that one has come.
+    How the text is cut into pieces makes no difference. What could be the beginning of a sequence
+    is held back. ``found`` says that one has come.
     """
 
     def __init__(self, sequences: Sequence[str]) -> None:
@@ -23,10 +24,11 @@ class StopSequences:
         if self.found:
             return ""
         text = self._held + piece
-        places = [text.find(sequence) for sequence in self._sequences]
-        if any(place >= 0 for place in places):
+        places = {sequence: text.find(sequence) for sequence in self._sequences}
+        ends = [(place + len(each), place) for each, place in places.items() if place >= 0]
+        if ends:
             self.found, self._held = True, ""
-            return text[: min(place for place in places if place >= 0)]
+            return text[: min(ends)[1]]
         held = max(_overlap(text, sequence) for sequence in self._sequences)
         self._held = text[len(text) - held :]
         return text[: len(text) - held]

@@ -17,6 +17,8 @@ def cut(pieces: list[str], sequences: list[str]) -> str:
     [
         ("one two three", ["two"], "one "),
         ("one two three", ["three", "two"], "one "),
+        ("one two three", ["two three", "two"], "one "),
+        ("baa", ["baa", "a"], "b"),
         ("one two", ["x"], "one two"),
         ("one", [], "one"),
         ("ababac", ["abac"], "ab"),
@@ -35,8 +37,9 @@ def test_a_text_ends_before_the_first_stop_sequence_wherever_it_is_cut(
 
 @given(st.text("abc", max_size=30), st.lists(st.text("abc", min_size=1, max_size=4), max_size=3))
 def test_the_pieces_make_no_difference(text: str, sequences: list[str]) -> None:
-    places = [text.find(each) for each in sequences if each in text]
-    assert cut(list(text), sequences) == (text[: min(places)] if places else text)
+    ends = [(text.find(each) + len(each), text.find(each)) for each in sequences if each in text]
+    assert cut(list(text), sequences) == (text[: min(ends)[1]] if ends else text)
+    assert cut([text], sequences) == cut(list(text), sequences)
 
 
 def test_what_cannot_be_a_beginning_goes_out_at_once() -> None:
