@@ -138,7 +138,7 @@ def test_every_command_of_a_page_is_one(page: Path, url: str, tmp_path: Path) ->
             continue
         if shutil.which("jq") is None:
             line = line.partition(" | jq ")[0]
-        looked_at = " --help" if re.search(r"h2o-chat serve|--local|\.txt", line) else ""
+        looked_at = " --help" if re.search(r"h2o-chat (serve|gateway)|--local|\.txt", line) else ""
         done = subprocess.run(
             line.replace(SERVER, url).replace("h2o-chat", command) + looked_at,
             shell=True,
