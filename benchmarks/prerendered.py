@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 
 from h2o_client.wire import pagedata
 from h2o_client.wire.events import Final, Status, Token
@@ -26,6 +27,7 @@ from h2o_client.wire.updates import write as write_update
 
 MODEL = "benchmark"
 ID = "6b02c9d11306e1473508e3f3"
+_numbers = count(1)
 _LAYOUT = {
     "conversations": [],
     "settings": {"shareConversationsWithModelAuthors": True, "activeModel": MODEL},
@@ -94,7 +96,7 @@ class _Client(threading.Thread):
         if path == "/__data.json":
             self._plain(_PAGE)
         elif (method, path) == ("POST", "/conversation"):
-            self._plain(b'{"conversationId":"%b"}' % ID.encode())
+            self._plain(b'{"conversationId":"%024x"}' % next(_numbers))
         elif method == "POST" and b'"inputs"' in body:
             return self._message(*json.loads(body)["inputs"].split())
         elif path == "/api/models":

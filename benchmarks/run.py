@@ -17,6 +17,7 @@ from typing import NamedTuple
 import async_stream
 import blocking_stream
 import first_token
+import gateway_cost
 import growth
 import imports
 import lateness
@@ -78,6 +79,17 @@ def asynchronous(url: str) -> list[Row]:
     ]
 
 
+def gateway(url: str) -> list[Row]:
+    """What the gateway costs over the client alone."""
+    floods = gateway_cost.cpu(url, gateway_cost.FLOODS)
+    rows = [
+        Row(f"CPU a token, gateway, {what}", "the client", figures["over"], 10, "us")
+        for what, figures in floods.items()
+    ]
+    over = gateway_cost.first_tokens(url)["over"]
+    return [*rows, Row("time to first token, gateway", "the client", over, 3, "ms")]
+
+
 def others(url: str) -> list[Row]:
     """First tokens, delays, imports, memory."""
     first = first_token.medians()
@@ -119,7 +131,7 @@ def drawn(rows: list[Row], curves: dict[str, growth.Points]) -> None:
 
 def main() -> int:
     with prerendered() as url:
-        rows = blocking(url) + asynchronous(url) + others(url)
+        rows = blocking(url) + asynchronous(url) + gateway(url) + others(url)
         curves = {name: measure(url) for name, measure in growth.MEASURES.items()}
     rows += [
         Row(f"the last unit of {name}", "the one before", growth.steepness(points), 2.0)
