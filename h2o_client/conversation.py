@@ -1,4 +1,4 @@
-"""Several turns with one model; the server keeps the history, and each message is one prompt."""
+"""`Conversation`: several turns with one model, whose history the server keeps."""
 
 from __future__ import annotations
 
@@ -40,25 +40,26 @@ if TYPE_CHECKING:
 _LONGEST_TITLE = 100
 
 OnSend = Callable[[str, str | None], None]
-"""Called with the id of a new conversation and the answer's resume token (None where servers keep
-no runs), in the thread that sends, before the message is sent. It waits for that.
+"""Called before the message is sent, in the sending thread, which waits until it returns.
 
-With it, the conversation of a one-shot is the caller's to delete. If it raises, nothing is sent.
+The arguments are the conversation's id and the answer's resume token (None before July 2026). The
+caller then has to delete the conversation of a one-shot. If it raises, nothing is sent.
 """
 
 
 class Conversation:
-    """Turns in one conversation of the server, which keeps the history.
+    """A conversation of several turns, whose history the server keeps.
 
-    It is made there with its first message, and deleted when it is closed (``with``), unless it
-    was opened by its id or with ``keep=True``. One message at a time. ``id`` is None until the
-    server has given one, ``title`` until one is known. ``updated_at`` is when something was last
-    said in it, where a list of conversations tells. Made by `H2oSession.conversation`.
+    Create it with `H2oSession.conversation`. The server creates it with the first message, and it
+    is deleted when it is closed (``with``), unless it was opened by its id or with ``keep=True``.
+    Send one message at a time. ``id`` is None until the server has created the conversation,
+    ``title`` until the title is known. ``updated_at`` is the time of the last change, if a list of
+    conversations contained it.
 
-    On v0.3 to v0.6 an answer that was given up (stopped, closed, timed out) is read to its end in
-    the background, since the server would overwrite what was said meanwhile. The next message
-    waits for that, for 30 seconds at most, else `ConversationBusyError` is raised and nothing is
-    sent. ``on_wait``, if it is set, is called when it has waited for a second.
+    On v0.3 to v0.6 an abandoned answer (stopped, closed, timed out) is read to its end in the
+    background, because the server overwrites the messages sent before that. The next message waits
+    for it, up to 30 seconds; then `ConversationBusyError` is raised and nothing is sent. If
+    ``on_wait`` is set, it is called when a message has waited for one second.
     """
 
     def __init__(
@@ -87,8 +88,8 @@ class Conversation:
         self._system_said = False
         self._model = optional_text(model, "model=")
         self._kept = keep or id is not None
-        # Guards the two that follow: there is one answer at a time, and none once it is closed.
-        # `stop` and `_created` read one of them without it, after it was set.
+        # Guards the next two attributes: there is at most one answer at a time, and none after
+        # `close`. `stop` and `_created` read one of them without the lock, after it was set.
         self._lock = Guard()
         self._closed = False
         self._stream: AnswerStream | None = None
@@ -98,9 +99,9 @@ class Conversation:
         self._storage = AnswerStorage(backend, self._note_wait)
 
     def create(self) -> str:
-        """Make the conversation on the server now, without its first message, and return its id.
+        """Create the conversation on the server now, without a first message. Return its id.
 
-        Does nothing if it is there already. Raises as `stream`.
+        If it exists already, only return its id. Raises the same errors as `stream`.
         """
         if self.id is None:
             if self._closed:
@@ -117,7 +118,7 @@ class Conversation:
 
     @takes_options
     def stream(self, messages: Messages, **options: Unpack[Options]) -> Reply:
-        """The answer to the next message as it comes; see `H2oSession.stream`.
+        """Send the next message and return the streamed answer: see `H2oSession.stream`.
 
         Raises `ConfigurationError` while an earlier answer in this conversation is unfinished.
         """
@@ -127,7 +128,7 @@ class Conversation:
 
     @takes_options
     def chat(self, messages: Messages, **options: Unpack[Options]) -> Answer:
-        """The whole answer to the next message."""
+        """Send the next message and return the whole answer: see `H2oSession.chat`."""
         words = self._words(messages, options)
         del messages
         with self._open(words, options) as reply:
@@ -135,40 +136,44 @@ class Conversation:
 
     @takes_options
     def retry(self, message_id: str | None = None, **options: Unpack[Options]) -> Reply:
-        """Another answer to the last prompt, or to the one with ``message_id``, or that it answers.
+        """Request another answer to the last prompt, or to a given one.
 
-        A last prompt of which the server has stored nothing, since it was refused or its answer
-        failed (v0.3 to v0.6), is sent again as a new message.
+        message_id: the id of the prompt, or of an answer to it.
 
-        Up to v0.7 it takes the place of the one before, and the messages behind that are dropped;
-        later it is a branch beside it.
+        If the server has not stored the last prompt, because it was refused or its answer failed
+        (v0.3 to v0.6), the prompt is sent again as a new message.
+
+        Up to v0.7 the new answer replaces the old one, and later messages are deleted. From v0.8 on
+        it is a branch beside the old one.
         """
         return self._open(Words.retry(message_id), options)
 
     @takes_options
     def edit(self, message_id: str | None, text: str, **options: Unpack[Options]) -> Reply:
-        """The answer to ``text`` in the place of the prompt with ``message_id`` (None: the last).
+        """Replace a prompt by ``text`` and return the streamed answer.
 
-        In the place of a last prompt of which the server has stored nothing, ``text`` is sent as a
-        new message.
+        message_id: the id of the prompt; None means the last one.
 
-        Up to v0.7 the messages behind it are dropped; later they stay, on a branch of their own.
+        If the server has not stored the last prompt, ``text`` is sent as a new message.
+
+        Up to v0.7 the messages after the prompt are deleted. From v0.8 on they are kept, on another
+        branch.
         """
         return self._open(self._edit(message_id, text), options)
 
     @takes_options
     def continue_(self, **options: Unpack[Options]) -> Reply:
-        """What follows the last answer, as after one that ended at the length allowed.
+        """Continue the last answer, for example one that reached its length limit.
 
-        Raises `UnsupportedError` but for chat-ui v0.8 to v0.9.5, where the reply's text is the new
-        part on v0.9.2 and later.
+        Only chat-ui v0.8 to v0.9.5 supports this; others raise `UnsupportedError`. From v0.9.2 on
+        the reply's text is the new part only.
         """
         return self._open(Words.continuation(), options)
 
     def messages(self) -> list[Message]:
-        """What the server has stored, oldest first; waits until the last answer is.
+        """Return the stored messages, oldest first. Waits until the last answer is stored.
 
-        From v0.8 on they form a tree: ``parent`` and ``children`` of each tell the branches.
+        From v0.8 on they form a tree, described by the ``parent`` and ``children`` of each message.
         """
         if self.id is None:
             return []
@@ -179,13 +184,13 @@ class Conversation:
         return list(stored.messages)
 
     def stop(self) -> None:
-        """Stops the answer that is being given, if there is one; from any thread."""
+        """Stop the current answer, if there is one. Any thread may call this."""
         stream = self._stream
         if stream is not None:
             stream.stop()
 
     def rename(self, title: str) -> None:
-        """Gives the conversation another title, of 1 to 100 characters."""
+        """Set the conversation's title, of 1 to 100 characters."""
         title = text(title, "A title")
         if not title.strip() or len(title) > _LONGEST_TITLE:
             raise ConfigurationError(f"A title has 1 to {_LONGEST_TITLE} characters.")
@@ -196,9 +201,9 @@ class Conversation:
         self.title = title
 
     def summarize(self) -> str:
-        """The title that the model gives the conversation (v0.3 to v0.6).
+        """Have the model generate a title, and return it (v0.3 to v0.6).
 
-        Later servers make one by themselves, with the first answer: `UnsupportedError`.
+        Raises `UnsupportedError` on later servers, which generate one with the first answer.
         """
         conversation_id = self._existing_id()
         endpoint = self._dialect_once_stored(conversation_id).summarize(conversation_id)
@@ -207,16 +212,18 @@ class Conversation:
         return self.title
 
     def share(self) -> str:
-        """The URL of a page that shows the conversation, as it is now, to anybody who has it."""
+        """Create a public page of the conversation in its current state, and return its URL."""
         conversation_id = self._existing_id()
         endpoint = self._dialect_once_stored(conversation_id).share(conversation_id)
         with self._backend.detector.watching():
             shared = self._backend.api.fetch(endpoint)
-        # Whatever address the server gave: without ORIGIN it believes in another scheme or host.
+        # The server's own address can have a wrong scheme or host if its ORIGIN is not set.
         return f"{self._backend.transport.base_url}/r/{shared}"
 
     def vote(self, score: int, message_id: str | None = None) -> None:
-        """An opinion on the last answer, or on the one with ``message_id``: 1, -1, or 0 for none.
+        """Vote on the last answer, or on the one with ``message_id``.
+
+        score: 1 (good), -1 (bad), or 0 to remove the vote.
 
         Raises `UnsupportedError` on v0.9.6 and later.
         """
@@ -234,7 +241,7 @@ class Conversation:
             self._backend.api.send(request, feature="Voting")
 
     def delete(self) -> None:
-        """Delete the conversation on the server and close this. Raises `H2oError`."""
+        """Delete the conversation on the server, and close this object. Raises `H2oError`."""
         self._end_stream()
         if self.id is not None:
             self._storage.forget(self.id)
@@ -243,7 +250,7 @@ class Conversation:
             self._kept = self._closed = True
 
     def close(self) -> None:
-        """End an unfinished answer, delete the conversation if it is temporary. Never raises."""
+        """Stop an unfinished answer, and delete the conversation if temporary. Never raises."""
         with self._lock:
             self._closed = True
         self._end_stream()
@@ -271,7 +278,7 @@ class Conversation:
         raise TypeError("a Conversation cannot be pickled: open it by its id instead")
 
     def _words(self, messages: Messages, options: Options, *, system: str | None = None) -> Words:
-        """What is to be said, checked; nothing is sent."""
+        """Check the messages and the options. Sends nothing."""
         opts.check_options(options)
         if system is None and not self._system_said:
             system = self._system
@@ -293,9 +300,9 @@ class Conversation:
         on_send: OnSend | None = None,
         afterwards: Callable[[], None] | None = None,
     ) -> Opening:
-        """Check one prompt, and take the conversation for its answer. Nothing is sent yet.
+        """Check one prompt, and reserve the conversation for its answer. Sends nothing.
 
-        ``afterwards`` is called when all of the answer is cleaned up.
+        ``afterwards`` is called after the cleanup of the answer.
         """
         opts.check_options(options)
         prompt = PromptRequest(
@@ -315,7 +322,7 @@ class Conversation:
         self, prompt: PromptRequest, stream: AnswerStream, once: bool, on_send: OnSend | None
     ) -> AnswerSteps:
         try:
-            with suppress(Woken):  # stopped before anything was requested: the reply says so
+            with suppress(Woken):  # stopped before the first request: the reply reports it
                 self._send_once(prompt, stream, once, on_send)
             fetch_id = None
             if not prompt.answer_id and not once and stream.reader is not None:
@@ -332,7 +339,7 @@ class Conversation:
     def _send_once(
         self, prompt: PromptRequest, stream: AnswerStream, once: bool, on_send: OnSend | None
     ) -> None:
-        """Send the message, once. What prepares it is requested again of an upgraded server."""
+        """Send the message, once. If the server was upgraded, repeat the preparing requests."""
         backend, call, is_made = self._backend, stream.call, self.id is not None
         prepare = partial(prompt.prepare, self._model, call, is_made=is_made)
         backend.detector.repeat_if_upgraded(prepare, call)
@@ -362,9 +369,9 @@ class Conversation:
         return prompt.sending(dialect, self.id, leaf, call)
 
     def _prepare_resuming(self, token: ResumeToken, timeouts: Timeouts, *, delete: bool) -> Opening:
-        """Take the conversation for an answer of which another process has got the beginning.
+        """Reserve the conversation for an answer that another process began to read.
 
-        ``delete``: the conversation is deleted afterwards. Nothing is sent yet.
+        ``delete``: delete the conversation afterwards. Sends nothing.
         """
         stream = self._new_stream(timeouts, delete, None)
         return Opening(stream, partial(self._resume, token, stream, delete))
@@ -465,7 +472,7 @@ class Conversation:
             stream.end()
 
     def _create(self, prompt: PromptRequest, call: Call) -> str | None:
-        """Create the conversation, if there is none yet; its leaf, if that comes with its id."""
+        """Create the conversation if needed. Return its leaf if the response contains it."""
         if self.id is not None:
             return None
         return self._created(prompt.model.id, prompt.preprompt, call)
@@ -482,7 +489,7 @@ class Conversation:
         return created.leaf
 
     def _dialect_once_stored(self, conversation_id: str) -> Dialect:
-        """The server's dialect, once what was said last is stored."""
+        """Wait until the last message is stored, and return the server's dialect."""
         call = self._new_call()
         self._backend.detector.repeat_if_upgraded(
             partial(self._storage.wait, conversation_id, call), call

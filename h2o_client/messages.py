@@ -1,4 +1,4 @@
-"""Messages as callers give them, checked, and as one prompt."""
+"""Parse the messages of a caller, and join them to one prompt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROLES = ("system", "user", "assistant")
 class Message(msgspec.Struct, frozen=True):
     """One message of a conversation. ``role`` is "system", "user" or "assistant".
 
-    What a server tells of a stored message is in the other fields; ``created_at`` is in UTC.
+    The other fields are set for messages that were read from a server; ``created_at`` is in UTC.
     """
 
     role: str
@@ -33,14 +33,14 @@ Messages = str | Iterable[Message | Mapping[str, object]]
 """A str is one user message; a mapping has "role" and "content" as in OpenAI's API."""
 
 PromptFormat = Callable[[Sequence[Message]], str]
-"""Makes one prompt of several messages."""
+"""A function that joins several messages to one prompt."""
 
 
 def parse_messages(messages: Messages, *, system: str | None = None) -> list[Message]:
-    """The messages, checked; ``system`` becomes the first of them.
+    """Check the messages and return them as a list, with ``system`` as the first one.
 
-    Raises `ConfigurationError` for an unknown role, content that is not text, and where there is
-    nothing to answer: no message of the user, or a blank one as the last of them.
+    Raises `ConfigurationError` for an unknown role, for content that is not text, and if the
+    user's last message is missing or blank.
     """
     parsed = _parsed(messages)
     if system is not None:
@@ -55,9 +55,10 @@ def parse_messages(messages: Messages, *, system: str | None = None) -> list[Mes
 
 
 def join_messages(messages: Sequence[Message]) -> str:
-    """One prompt: a single user message as it is, several as ``User: ...`` lines and so on.
+    """Join the messages to one prompt. A single user message is returned unchanged.
 
-    The shape is gpt4free's: the lines end with a lone ``Assistant:`` for the model to go on from.
+    The format is gpt4free's: lines such as ``User: ...``, and a final line ``Assistant:`` after
+    which the model continues.
     """
     if len(messages) == 1 and messages[0].role == "user":
         return messages[0].content
@@ -66,7 +67,7 @@ def join_messages(messages: Sequence[Message]) -> str:
 
 
 def as_prompt(messages: Sequence[Message], prompt_format: PromptFormat | None) -> str:
-    """One prompt by ``prompt_format``, or by `join_messages`. Raises `ConfigurationError`."""
+    """Join the messages by ``prompt_format`` or `join_messages`. Raises `ConfigurationError`."""
     if prompt_format is None:
         return join_messages(messages)
     if not callable(prompt_format):
@@ -107,7 +108,7 @@ def _message(message: Message | Mapping[str, object]) -> Message:
 
 
 def _content(content: object) -> object:
-    """OpenAI's lists of parts, where all are text, joined."""
+    """Join the parts of OpenAI's content lists. All parts must be text."""
     if not isinstance(content, list | tuple):
         return content
     return "".join(_part(part) for part in content)

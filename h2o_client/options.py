@@ -1,4 +1,4 @@
-"""What one call says about how it wants to be answered, listed once for every method that asks."""
+"""`Options`: the keyword arguments of every method that sends a prompt."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 class Options(TypedDict, total=False):
-    """Left out or None means: as the session or the server has it.
+    """The options of one prompt. None, or no value, means the default of the session or the server.
 
-    The first ten are sampling parameters in text-generation-inference's meaning; ``parameters``
-    holds any others. Only chat-ui v0.3 to v0.6 hands them to the model; elsewhere a warning says,
-    once a session, that they have no effect. ``prompt_format`` makes one prompt of several
-    messages. ``timeout`` is `Timeouts`, or seconds for all but the total. ``files`` are paths, or
-    the bytes of a file, for v0.7 and for v0.9.2 and later. ``web_search`` has the server search
-    the web first (up to v0.9.5). What a server cannot do raises `UnsupportedError`.
+    The first ten are sampling parameters as defined by text-generation-inference; ``parameters``
+    holds any others. Only chat-ui v0.3 to v0.6 passes them to the model; on later versions a
+    warning, once per session, says that they have no effect. ``prompt_format`` joins several
+    messages to one prompt. ``timeout`` is `Timeouts`, or seconds for all of them except the total.
+    ``files`` are paths, or the bytes of a file (v0.7 and later). With ``web_search`` the server
+    searches the web first (up to v0.9.5). Raises `UnsupportedError` for an option that the server
+    does not support.
     """
 
     temperature: float | None
@@ -47,7 +48,7 @@ SAMPLING = tuple(name for name in Options.__annotations__ if name not in _NOT_SA
 
 
 def takes_options(function: F) -> F:
-    """Shows the options in the signature of a function that takes them as ``**options``."""
+    """Show the options in the signature of a function that takes them as ``**options``."""
     signature = inspect.signature(function)
     own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
     options = [
@@ -59,9 +60,9 @@ def takes_options(function: F) -> F:
 
 
 def check_options(options: Options) -> None:
-    """Raises TypeError for a name that is no option, as Python does for a wrong argument.
+    """Raise TypeError for an unknown option, as Python does for an unexpected argument.
 
-    Raises `ConfigurationError` for values that cannot be sent.
+    Raises `ConfigurationError` for invalid values.
     """
     for name in options:
         if name not in Options.__annotations__:
@@ -73,7 +74,7 @@ def check_options(options: Options) -> None:
 
 
 def sampling_given(options: Options) -> list[str]:
-    """The names of the sampling parameters that the caller gave."""
+    """The names of the sampling parameters that the caller passed."""
     own = [name for name in SAMPLING if options.get(name) is not None]
     return own + list(options.get("parameters") or {})
 
@@ -81,7 +82,7 @@ def sampling_given(options: Options) -> list[str]:
 def sampling(
     options: Options, *, server: Mapping[str, object], otherwise: Mapping[str, object]
 ) -> dict[str, object]:
-    """The parameters to send: the caller's over the ``server``'s over the ``otherwise`` ones."""
+    """The parameters to send: the caller's override ``server``, which overrides ``otherwise``."""
     own = {name: value for name, value in options.items() if name in SAMPLING}
     given = {name: value for name, value in own.items() if value is not None}
     if isinstance(given.get("stop"), str):

@@ -69,33 +69,33 @@ class H2oSession:
     Nothing is sent until it is needed. The first request accepts the server's terms, unless
     ``accept_terms`` is False, and turns off the sharing of conversations with the authors of the
     models: see ``share_data``. ``H2O_CLIENT_URL``, ``H2O_CLIENT_MODEL`` and ``H2O_CLIENT_COOKIE``
-    replace arguments that are not given. A ``name=value`` in ``H2O_CLIENT_COOKIE`` is sent only to
-    the host and port of ``H2O_CLIENT_URL``.
+    are used for arguments that are not given. A ``name=value`` in ``H2O_CLIENT_COOKIE`` is sent to
+    the host and port of ``H2O_CLIENT_URL`` only.
 
     base_url: the server's address, with a path if it has one.
     model: the model's name. The default is H2O's model on H2O's host, else the server's first one.
-    server_version: the version of chat-ui, as "0.9.4", or "latest". Without it requests detect it.
-    proxy: an http, https or socks URL. The default is what the usual environment variables say,
-        but loopback addresses are then reached without a proxy.
+    server_version: the version of chat-ui, such as "0.9.4", or "latest". By default it is detected.
+    proxy: an http, https or socks URL. By default the usual environment variables apply, except
+        for loopback addresses, which then use no proxy.
     cookies: the cookies of a logged-in browser: ``"name=value"``, a mapping, a jar, or a Netscape
         cookie file. The settings that the user made in the browser are kept, except terms and
         sharing. ``{}`` means none, not even that of ``H2O_CLIENT_COOKIE``.
     share_data: whether conversations are shared with the authors of the models, set for the
-        session, or for the user whose cookie it has. None leaves it as the user has set it (in a
-        session without a user: on, which is the servers' default).
+        session, or for the user whose cookie it has. None keeps the user's setting (in a session
+        without a user: on, which is the servers' default).
     headers: sent with every request, for example for a proxy that requires credentials.
     timeout: `Timeouts`, or seconds for all but the total.
-    max_retries: how often a request is retried that the server cannot have received, and how often
-        an interrupted answer is looked for in vain before it is given up (newest servers).
+    max_retries: how often to retry a request that failed before the server received it, and how
+        many attempts to resume a broken answer may fail in a row (newest servers).
     insecure_cookies: True allows sending the session's cookies over the network unencrypted.
-        Without it that is an error, except to a loopback address without a remote proxy.
+        Otherwise that raises an error, except for a loopback address without a remote proxy.
     verify: False, a CA certificate (PEM file or folder) to trust, or an `ssl.SSLContext`.
-    max_connections: the largest number of answers at once; None for no limit.
-    web_search: have the server search the web before each answer (up to v0.9.5).
+    max_connections: the largest number of concurrent answers; None for no limit.
+    web_search: whether the server searches the web before each answer (up to v0.9.5).
 
-    A pickled session has its arguments, cookies and credentials (keep the pickle secret), but no
-    connections and no answers. A forked child opens its own connections, and leaves the answers of
-    its parent alone.
+    A pickled session contains its arguments, cookies and credentials (keep the pickle secret), but
+    no connections and no answers. A forked child opens its own connections, and does not affect the
+    answers of its parent.
 
     Raises `ConfigurationError` for invalid arguments.
     """
@@ -165,20 +165,21 @@ class H2oSession:
         keep: bool = False,
         **options: Unpack[Options],
     ) -> Reply:
-        """Send one prompt and return the answer, to be iterated for its tokens as they come.
+        """Send one prompt and return the streamed answer. Iterate over it for the tokens.
 
         messages: a text, or a list of messages (dicts with "role" and "content", or `Message`).
-            Several become one prompt of ``User: ...`` and ``Assistant: ...`` lines.
+            Several are joined to one prompt of ``User: ...`` and ``Assistant: ...`` lines.
         system: the system prompt.
-        keep: keep the conversation that is made for this on the server.
+        keep: whether to keep the conversation on the server.
         options: see `Options`: temperature, top_p, top_k, repetition_penalty, max_new_tokens,
             truncate, do_sample, return_full_text, stop, seed, parameters, files, web_search,
             prompt_format, timeout.
 
-        Returns when the headers of the response have come, which the oldest servers send with the
-        first token. Raises `ConfigurationError` before anything is sent, `StatusError` for an error
-        status, `TransportError` and `TransportTimeout` for the network. Iterating raises those and
-        `GenerationError`, `IncompleteAnswerError`, `ProtocolError`, with ``.partial``.
+        Returns when the response headers have arrived, which the oldest servers send with the first
+        token. Raises `ConfigurationError` before anything is sent, `StatusError` for an error
+        status, `TransportError` and `TransportTimeout` for network failures. The iteration raises
+        these too, and `GenerationError`, `IncompleteAnswerError`, `ProtocolError`, with
+        ``.partial``.
         """
         conversation = Conversation(self._backend, model=model, keep=keep)
         words = conversation._words(messages, options, system=system)
@@ -243,7 +244,7 @@ class H2oSession:
         model: str | None = None,
         keep: bool = False,
     ) -> Conversation:
-        """A conversation of several turns: a new one, or the one with ``id``. Sends nothing yet.
+        """Return a new conversation of several turns, or the one with ``id``. Sends nothing.
 
         A new one is deleted when it is closed, unless ``keep=True``.
         """
@@ -259,48 +260,48 @@ class H2oSession:
     ) -> Reply:
         """Resume an answer of another process, or one whose reply was interrupted.
 
-        token: its `Reply.resume_token`. The session needs the cookie of the one that sent the
+        token: its `Reply.resume_token`. This session needs the cookie of the session that sent the
             prompt: see `save_cookies`.
-        position: how many characters to skip; the default is in the token. 0 is the whole answer.
-        delete: delete the conversation afterwards. Without it, a conversation is deleted only if
-            `stream` or `chat` of this session object made it and was not told to keep it.
+        position: how many characters to skip; the default is in the token. 0 skips nothing.
+        delete: whether to delete the conversation afterwards. If False, it is deleted only if
+            `stream` or `chat` of this session object created it without ``keep``.
 
-        The reply's ``text`` and ``answer`` are the whole. Raises `ConfigurationError` for a token
-        of another server, `UnsupportedError` for servers before July 2026, which cannot resume,
-        `NotFoundError` if the conversation does not exist, or belongs to another session.
+        The reply's ``text`` and ``answer`` contain the whole text. Raises `ConfigurationError` for
+        a token of another server, `UnsupportedError` for servers before July 2026, which cannot
+        resume, `NotFoundError` if the conversation does not exist or belongs to another session.
         """
         opening = self._prepare_resuming(self._token(token, position), timeout, delete=delete)
         return Reply(opening.send())
 
     def running(self) -> list[Running]:
-        """The answers that are being generated now in this session's conversations.
+        """List the answers that are being generated in this session's conversations.
 
-        A lost answer can be found here: pass its ``resume_token`` to `resume`. Raises
-        `UnsupportedError` for servers before July 2026.
+        To get such an answer, pass its ``resume_token`` to `resume`. Raises `UnsupportedError` for
+        servers before July 2026.
         """
         return self._backend.detector.repeat_if_upgraded(lambda: running(self._backend))
 
     def save_cookies(self, path: str | os.PathLike[str]) -> None:
         """Write the session's cookies to a Netscape cookie file that only its owner can read.
 
-        ``H2oSession(url, cookies=path)`` is then the same session, with the same conversations.
+        ``H2oSession(url, cookies=path)`` then has access to the same conversations.
         """
         self._transport.cookies.save(path)
 
     def models(self) -> list[Model]:
-        """The models that the server offers, its first choice first.
+        """List the server's models, its default first.
 
-        Accepts no terms, and needs no login if the server's first page is public.
+        Does not accept terms, and needs no login if the server's first page is public.
         """
         return list(self._backend.detector.repeat_if_upgraded(self._backend.models.full_list))
 
     def conversations(self) -> Iterator[Conversation]:
-        """The conversations of this session, or of the user whose cookie it has, latest first.
+        """Iterate over the conversations of this session, or of the logged-in user, latest first.
 
-        Each has an ``id`` and a ``title``. Pages are requested as they are needed, the first one
-        with the first item; conversations may be deleted while iterating. Raises
-        `AuthenticationError` if the server requires a login and nobody is logged in,
-        `ProtocolError` for a list of more than 100,000.
+        Each has an ``id`` and a ``title``. Pages are requested as needed, the first one with the
+        first item; you may delete conversations while iterating. Raises `AuthenticationError` if
+        the server requires a login and nobody is logged in, `ProtocolError` for a list of more than
+        100,000.
         """
         for entry in self._entries():
             yield Conversation(
@@ -327,15 +328,15 @@ class H2oSession:
         custom_prompts: Mapping[str, str] | None = None,
         others: Mapping[str, object] | None = None,
     ) -> Settings:
-        """Change the settings that are given, no others, and return the settings afterwards.
+        """Change the given settings only, and return all settings.
 
-        model: the active model, which the server's pages show first.
+        model: the active model, which the server's pages select.
         share_data: whether conversations are shared with the authors of the models.
         custom_prompts: system prompts by the name of their model (v0.5 and later).
         others: other settings, by the server's own names (v0.7 and later).
 
         Raises `UnsupportedError` for settings that this version does not have: ``custom_prompts``
-        on v0.3 and v0.4, ``others`` on v0.3 to v0.6. Warns of settings that a later server dropped.
+        on v0.3 and v0.4, ``others`` on v0.3 to v0.6. Warns if the server did not store a setting.
         """
 
         active_model = optional_text(model, "model=")
@@ -363,11 +364,11 @@ class H2oSession:
         return after
 
     def user(self) -> User | None:
-        """The user who is logged in, or None. Accepts no terms."""
+        """Return the user who is logged in, or None. Does not accept terms."""
         return self._backend.detector.repeat_if_upgraded(self._backend.login.user)
 
     def server(self) -> Server:
-        """Which chat-ui this is, and how it was detected. Accepts no terms."""
+        """Return the server's version, and how it was detected. Does not accept terms."""
         found = self._backend.detector.detect_exactly()
         return Server(
             base_url=self.base_url,
@@ -378,12 +379,12 @@ class H2oSession:
         )
 
     def check(self) -> Iterator[Check]:
-        """Diagnose the connection to the server, step by step. Never raises for what a server does.
+        """Diagnose the connection to the server, step by step. Failures of the server never raise.
 
         The steps are the address, the network, TLS, the server, its version, the session's cookie,
-        terms, login and models, and a conversation that is created, answered and deleted. Each
-        `Check` comes as soon as its step is done; one that failed says the likely cause and what to
-        do.
+        terms, login and models, and a test conversation that is created, answered and deleted. Each
+        `Check` is yielded as soon as its step is done. A failed one contains the likely cause and
+        what to do.
         """
         from h2o_client.doctor.steps import checks
 
@@ -406,11 +407,11 @@ class H2oSession:
         if isinstance(self._config.verify, ssl.SSLContext):
             raise TypeError("an SSLContext cannot be pickled: give verify= the path of a file")
         jar = self._transport.cookies
-        # The cookies travel as they are now.
+        # The pickle contains the current cookies.
         return _unpickled, (replace(self._config, cookies={}), jar.kept(), jar.given)
 
     def _find_answer(self, conversation_id: str) -> FoundAnswer:
-        """What the server has of a conversation's only prompt: see `find_answer`."""
+        """Read the state of a conversation's only prompt on the server: see `find_answer`."""
         return find_answer(self._backend, conversation_id)
 
     def _token(self, token: str, position: int | None) -> ResumeToken:

@@ -31,11 +31,11 @@ else:
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     """Timeouts in seconds; None means no limit.
 
-    ``connect``: until the connection is made (for each address tried; looking up the name has no
+    ``connect``: the time to open the connection (for each address tried; looking up the name has no
     timeout). ``first_token``: from the prompt to the first token. ``idle``: between two signs of
-    life, which are text, reasoning, and updates of tools, web searches, files, routes and
+    progress, which are text, reasoning, and updates of tools, web searches, files, routes and
     elicitations; heartbeats are not. ``total``: the whole answer. The time that the caller spends
-    between two tokens counts against ``total`` only.
+    between two tokens counts for ``total`` only.
     """
 
     connect: float | None = 10.0
@@ -53,7 +53,7 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, value: Timeouts | float | None) -> Timeouts:
-        """A number means all but ``total``; None means no limit at all."""
+        """Parse a timeout: a number sets all but ``total``; None means no limit."""
         if isinstance(value, Timeouts):
             return value
         if value is not None and not _is_time(value):
@@ -82,10 +82,9 @@ class Expired(TimeoutError):
 
 
 class Clock:
-    """Measures how long the server is waited for: one budget at a time, within longer ones.
+    """Measures the time spent waiting for the server: one budget at a time, within longer ones.
 
-    Only waiting for the server uses up a budget, not the caller's own time: `hold` stops the clock,
-    `go` starts it again.
+    The caller's own time does not count: `hold` stops the clock, `go` starts it again.
     """
 
     def __init__(self, total: float | None = None) -> None:
@@ -103,7 +102,7 @@ class Clock:
 
     @property
     def spent(self) -> float:
-        """How much of the budget is used up, in seconds."""
+        """The used part of the budget, in seconds."""
         return self._used + (0.0 if self._since is None else monotonic() - self._since)
 
     @property
@@ -119,25 +118,25 @@ class Clock:
         self._used = spent
 
     def renew(self) -> None:
-        """Start the same budget again, after a sign of life."""
+        """Start the same budget again, after a sign of progress."""
         now = monotonic()
         self._count(now)
         self._used, self._since = 0.0, now
 
     def renew_idle(self) -> None:
-        """As `renew`, if the budget is ``idle``: in a document each byte is a sign of life."""
+        """Like `renew`, if the budget is ``idle``: in a document each byte is progress."""
         if self.which == "idle":
             self.renew()
 
     def bind(self, which: str, seconds: float | None, *, spent: float = 0.0) -> None:
-        """Start a budget that runs beside those of `allow`; None ends it."""
+        """Start a budget that runs in parallel to those of `allow`; None ends it."""
         self._count(monotonic())
         self._lasting = None if seconds is None else (which, seconds)
         self._lasting_used = spent
 
     @property
     def is_bound(self) -> bool:
-        """Whether a budget of `bind` runs."""
+        """Whether a budget of `bind` is running."""
         return self._lasting is not None
 
     def expect(self, seconds: float | None) -> None:
@@ -146,11 +145,11 @@ class Clock:
         self.heard()
 
     def heard(self) -> None:
-        """Bytes have come, whatever they are."""
+        """Note that bytes have arrived."""
         self._heard_at = monotonic()
 
     def hold(self) -> None:
-        """Stop the clock: the server is not waited for."""
+        """Stop the clock: nobody is waiting for the server."""
         self._count(monotonic())
         self._since = None
 

@@ -1,4 +1,4 @@
-"""`Reply`: an answer as it comes."""
+"""`Reply`: an answer that is being received."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 class Reply:
-    """An answer as it comes: iterate for its text, or over `events` for everything.
+    """A streamed answer. Iterate over it for the text, or over `events` for everything.
 
-    Leaving the iteration early is fine: the server is told to stop, and a conversation made for
-    this answer is deleted, at once when the reply is closed (``with``) or dropped. One thread
-    iterates; `stop`, `close` and the attributes may be used from others.
+    You can leave the iteration early. When the reply is closed (``with``) or garbage-collected, the
+    model is stopped, and a conversation that was created for this answer is deleted. Only one
+    thread may iterate; others may call `stop` and `close` and read the attributes.
     """
 
     def __init__(self, steps: AnswerSteps) -> None:
@@ -52,17 +52,17 @@ class Reply:
 
     @property
     def title(self) -> str | None:
-        """The conversation's title, where the server sends one with the answer."""
+        """The conversation's title, if the server sends one with the answer."""
         return self._stream.transcript.title
 
     @property
     def conversation_id(self) -> str:
-        """The id of the conversation the answer is given in."""
+        """The id of the answer's conversation."""
         return self._stream.conversation_id
 
     @property
     def elicitation(self) -> Elicitation | None:
-        """What a tool asks the user and nobody has answered yet (the newest servers)."""
+        """A tool's question to the user that has not been answered yet (the newest servers)."""
         return self._stream.transcript.elicitation
 
     @property
@@ -72,16 +72,16 @@ class Reply:
 
     @property
     def resume_token(self) -> str | None:
-        """A short text with which another process can read on: see `H2oSession.resume`.
+        """A short text with which another process can resume the answer: see `H2oSession.resume`.
 
-        It says where: the server, the conversation, the run, and how much of the text has been
-        taken. It holds no secret. None where servers keep no runs (before July 2026).
+        It names the server, the conversation and the answer, and how much of the text has been
+        read. It contains no secret. None on servers before July 2026, which cannot resume.
         """
         return self._steps.resume_token()
 
     @property
     def time_to_first_token(self) -> float | None:
-        """Seconds from the prompt's sending to the first token; None until it came."""
+        """Seconds from sending the prompt to the first token; None until then."""
         return self._stream.timing.to_first_token
 
     def __iter__(self) -> Self:
@@ -95,9 +95,9 @@ class Reply:
                 raise StopIteration
 
     def events(self) -> Iterator[Event | Answer]:
-        """Everything the server says, as it comes; the last event is the `Answer`.
+        """Iterate over everything that the server sends; the last event is the `Answer`.
 
-        Events that were taken by iterating the text do not come again.
+        Events that were already consumed by iterating over the text are not repeated.
         """
         while True:
             while (event := self._steps.next_event()) is not None:
@@ -108,7 +108,7 @@ class Reply:
             yield self.answer
 
     def read(self) -> Answer:
-        """Wait for the whole answer, and return it. Raises what broke it off, with ``.partial``."""
+        """Wait for the whole answer and return it. If it fails, the error has ``.partial``."""
         for _ in self:
             pass
         return self._steps.outcome()
@@ -120,35 +120,35 @@ class Reply:
         *,
         elicitation_id: str | None = None,
     ) -> None:
-        """Answer what a tool asks the user: see `Elicitation` among the `events`.
+        """Answer a tool's question to the user: see `Elicitation` among the `events`.
 
-        action: "accept", with the ``content`` of the form's fields by their names; "decline" or
-            "cancel".
-        elicitation_id: which one; else the one that is open.
+        action: "accept", "decline" or "cancel".
+        content: with "accept", the values of the form's fields by name.
+        elicitation_id: the question to answer; the default is the open one.
 
-        A stream that has ended because of the question is continued when it is iterated again.
-        Raises `UnsupportedError` where servers have no such questions, `NotFoundError` for one that
-        does not exist, `ElicitationClosedError` for one that was answered before or has expired.
+        If the stream has ended because of the question, iterate again to continue it. Raises
+        `UnsupportedError` if the server's version has no elicitations, `NotFoundError` for an
+        unknown one, `ElicitationClosedError` for one that was answered before or has expired.
         """
         self._steps.answer_elicitation(action, content, elicitation_id)
 
     def stop(self) -> None:
-        """End the answer where it is, from any thread; the iteration then ends without an error.
+        """Stop the answer. Any thread may call this; the iteration then ends without an error.
 
-        The server is told once to stop; what it still sends is handed over for 1.5 s at most. Then
-        everything is cleaned up, as by `close`. Returns at once.
+        Returns at once. The server gets one stop request. Text that arrives within the next 1.5 s
+        is still returned. Then the cleanup follows, as by `close`.
         """
         self._stream.stop()
 
     def close(self) -> None:
-        """Close the connection, stop the model, delete a conversation made for this answer."""
+        """Close the connection, stop the model, delete the conversation if temporary."""
         self._steps.close()
 
     def leave(self) -> None:
-        """Let the connection go and leave the model at work; the conversation stays on the server.
+        """Close the connection without stopping the model; the conversation is kept.
 
-        `resume_token` says where the answer can be read on. Servers before July 2026 have none:
-        some of them continue and store the answer, others stop at what came so far.
+        `resume_token` can be used to resume the answer. Servers before July 2026 cannot resume:
+        some of them continue and store the answer, others store the text sent so far.
         """
         self._stream.leave()
         self.close()
@@ -174,5 +174,5 @@ class Reply:
 
 
 def leave_running(reply: Reply) -> None:
-    """Do not have the model stopped when ``reply`` is closed: the answer is for another reader."""
+    """Do not stop the model when ``reply`` is closed: another reader needs the answer."""
     reply._stream.state.leave_running()
