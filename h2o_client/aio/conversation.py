@@ -1,4 +1,4 @@
-"""`AsyncConversation`: several turns."""
+"""`AsyncConversation`: `Conversation` for asyncio and trio."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
 
 
 class AsyncConversation:
-    """`Conversation` for async code: the same methods, to be awaited. ``wrapped`` is that one."""
+    """`Conversation` for async code, with the same methods. ``wrapped`` is the blocking one."""
 
     def __init__(self, wrapped: Conversation) -> None:
         self.wrapped = wrapped
 
     @property
     def id(self) -> str | None:
-        """The server's id for it; None until there is one."""
+        """The server's id of the conversation; None until it is created."""
         return self.wrapped.id
 
     @property
     def title(self) -> str | None:
-        """Its title, as far as it is known."""
+        """Its title; None if it is not known."""
         return self.wrapped.title
 
     @property
     def updated_at(self) -> datetime | None:
-        """When something was last said in it, where a list of conversations tells."""
+        """The time of the last change, if a list of conversations contained it."""
         return self.wrapped.updated_at
 
     @property
     def on_wait(self) -> Callable[[], None] | None:
-        """Called, in another thread, when a message has waited for a second: see `Conversation`."""
+        """Called in another thread when a message has waited for a second: see `Conversation`."""
         return self.wrapped.on_wait
 
     @on_wait.setter
@@ -54,17 +54,17 @@ class AsyncConversation:
         self.wrapped.on_wait = on_wait
 
     async def create(self) -> str:
-        """Make the conversation on the server now: see `Conversation.create`."""
+        """Create the conversation on the server now: see `Conversation.create`."""
         return await called(self.wrapped.create)
 
     @takes_options
     def stream(self, messages: Messages, **options: Unpack[Options]) -> AsyncReply:
-        """The answer to the next message as it comes; see `AsyncH2oSession.stream`."""
+        """Return the answer to the next message: see `AsyncH2oSession.stream`."""
         return self._reply(self.wrapped._words(messages, options), options)
 
     @takes_options
     async def chat(self, messages: Messages, **options: Unpack[Options]) -> Answer:
-        """The whole answer to the next message."""
+        """Send the next message and return the whole answer."""
         reply = self.stream(messages, **options)
         del messages  # error trackers show what the frames of a traceback hold
         async with reply:
@@ -72,49 +72,49 @@ class AsyncConversation:
 
     @takes_options
     def retry(self, message_id: str | None = None, **options: Unpack[Options]) -> AsyncReply:
-        """Another answer to the last prompt, or to another one: see `Conversation.retry`."""
+        """Request another answer to a prompt: see `Conversation.retry`."""
         return self._reply(Words.retry(message_id), options)
 
     @takes_options
     def edit(self, message_id: str | None, text: str, **options: Unpack[Options]) -> AsyncReply:
-        """The answer to ``text`` in the place of a prompt: see `Conversation.edit`."""
+        """Replace a prompt by ``text`` and return the answer: see `Conversation.edit`."""
         return self._reply(self.wrapped._edit(message_id, text), options)
 
     @takes_options
     def continue_(self, **options: Unpack[Options]) -> AsyncReply:
-        """What follows the last answer: see `Conversation.continue_`."""
+        """Continue the last answer: see `Conversation.continue_`."""
         return self._reply(Words.continuation(), options)
 
     async def messages(self) -> list[Message]:
-        """What the server has stored, oldest first: see `Conversation.messages`."""
+        """Return the stored messages, oldest first: see `Conversation.messages`."""
         return await called(self.wrapped.messages)
 
     async def stop(self) -> None:
-        """Stops the answer that is being given, if there is one."""
+        """Stop the current answer, if there is one."""
         await in_thread(self.wrapped.stop)
 
     async def rename(self, title: str) -> None:
-        """Gives the conversation another title, of 1 to 100 characters."""
+        """Set the conversation's title, of 1 to 100 characters."""
         await called(partial(self.wrapped.rename, title))
 
     async def summarize(self) -> str:
-        """The title that the model gives the conversation (v0.3 to v0.6)."""
+        """Have the model generate a title, and return it (v0.3 to v0.6)."""
         return await called(self.wrapped.summarize)
 
     async def share(self) -> str:
-        """The URL of a page that shows the conversation, as it is now, to anybody who has it."""
+        """Create a public page of the conversation in its current state, and return its URL."""
         return await called(self.wrapped.share)
 
     async def vote(self, score: int, message_id: str | None = None) -> None:
-        """An opinion on the last answer, or on another one: see `Conversation.vote`."""
+        """Vote on the last answer, or on another one: see `Conversation.vote`."""
         await called(partial(self.wrapped.vote, score, message_id))
 
     async def delete(self) -> None:
-        """Deletes the conversation on the server and closes this. Raises what goes wrong."""
+        """Delete the conversation on the server, and close this object. Raises `H2oError`."""
         await called(self.wrapped.delete)
 
     async def aclose(self) -> None:
-        """Ends an unfinished answer, and deletes the conversation if it is ours; never raises."""
+        """Stop an unfinished answer, and delete the conversation if temporary. Never raises."""
         await finished(self.wrapped.close)
 
     async def __aenter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Waiting in threads, which does not hold the event loop up."""
+"""Run blocking work in threads, so that it does not block the event loop."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _QUICK = 0.25  # seconds that a cancelled caller waits for what is cleaned up be
 
 
 class Pace:
-    """Has what begins many at a time begin one after the other, a few milliseconds apart.
+    """Starts many pieces of work one after another, a few milliseconds apart.
 
-    A hundred threads that all begin at once leave the event loop no turn for a third of a second.
+    A hundred threads that start at once block the event loop for a third of a second.
     """
 
     def __init__(self, apart: float) -> None:
@@ -34,7 +34,7 @@ class Pace:
         self._next = 0.0
 
     async def keep(self) -> None:
-        """Waits for its turn; returns at once if nothing has begun just now."""
+        """Wait for the turn. Returns at once if nothing was started just before."""
         now = monotonic()
         turn = max(now, self._next)
         self._next = turn + self._apart
@@ -43,7 +43,7 @@ class Pace:
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """What ``work`` gives, in a thread that nobody else has to wait for."""
+    """Run ``work`` in a thread and return its result. Calls do not wait for each other."""
 
     def left_alone() -> T:
         with uninterruptible():
@@ -51,7 +51,7 @@ async def in_thread(work: Callable[[], T]) -> T:
 
     if _runs_asyncio():
         return await _in_thread_of_its_own(left_alone)
-    # A limiter for each call: none of them waits for another, and anyio's own is left alone.
+    # A limiter for each call: no call waits for another, and anyio's own limiter is not used.
     limiter = anyio.CapacityLimiter(1)
     return await anyio.to_thread.run_sync(left_alone, abandon_on_cancel=True, limiter=limiter)
 
@@ -65,10 +65,10 @@ def _runs_asyncio() -> bool:
 
 
 async def _in_thread_of_its_own(work: Callable[[], T]) -> T:
-    """In asyncio, where the threads that anyio keeps would outlive the program.
+    """Run ``work`` with asyncio's own means, because anyio's threads could outlive the program.
 
-    They wait for the end of the outermost task, which a `sys.exit` of a signal handler does not
-    tell of, nor does nest_asyncio, which runs one loop in another.
+    anyio's threads wait for the end of the outermost task. They do not notice it after `sys.exit`
+    in a signal handler, or with nest_asyncio, which runs one loop in another.
     """
     await anyio.lowlevel.checkpoint_if_cancelled()
     loop = asyncio.get_running_loop()
@@ -97,7 +97,7 @@ async def _in_thread_of_its_own(work: Callable[[], T]) -> T:
 
 
 async def called(work: Callable[[], T]) -> T:
-    """What ``work`` gives; a caller that is cancelled ends its requests, and so its thread."""
+    """Run ``work`` in a thread. If the caller is cancelled, its requests are ended."""
     waker = Waker()
 
     def watched() -> T:
@@ -112,9 +112,9 @@ async def called(work: Callable[[], T]) -> T:
 
 
 async def finished(work: Callable[[], object], *, quickly: bool = False) -> None:
-    """Has ``work``, which is bounded by itself, done although the caller may be cancelled.
+    """Run ``work`` to completion, shielded from cancellation. ``work`` needs its own timeout.
 
-    A cancelled caller waits for a short time only; the work goes on to its end.
+    A cancelled caller waits for a short time only; the work still runs to completion.
     """
     quickly = quickly or anyio.current_effective_deadline() == -math.inf
     with anyio.move_on_after(_QUICK if quickly else None, shield=True):
@@ -122,5 +122,5 @@ async def finished(work: Callable[[], object], *, quickly: bool = False) -> None
 
 
 def is_cancelled(exc: BaseException | None) -> bool:
-    """Whether an ``async with`` is left because its task is cancelled, or by Ctrl-C."""
+    """Whether an ``async with`` ends because its task was cancelled, or by Ctrl-C."""
     return exc is not None and not isinstance(exc, Exception)

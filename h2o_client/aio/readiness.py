@@ -1,4 +1,4 @@
-"""Waiting for a socket in the event loop, again and again, and reading it there."""
+"""Wait for an answer's socket in the event loop, and read it there."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _NO_DESCRIPTORS = (getattr(asyncio, "ProactorEventLoop", ()),) if sys.platform =
 
 
 class Readiness:
-    """Waits for the socket of one answer, in whichever loop runs.
+    """Waits for the socket of one answer, in asyncio or trio.
 
-    In asyncio it stays registered from one wait to the next, and has one timer for them all: what
-    anyio does, at half its cost for each token. Whoever closes the socket waits until it is not
-    registered any more, or another one could be met behind its number.
+    In asyncio the socket stays registered between waits, with one timer for all of them: this costs
+    half as much per token as anyio's way. A thread that closes the socket first waits until it is
+    no longer registered, because another socket could get the same descriptor.
     """
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reader: AnswerReader | None = None  # whose descriptor is registered
-        # Only while somebody waits: the event loop and the reader hold this, and would keep alive
-        # the answer of a reply that nobody holds any more.
+        # Set only during a wait: the event loop and the reader refer to this object, which would
+        # keep an abandoned reply's answer alive.
         self._steps: AnswerSteps | None = None
         self._descriptor: int | None = None  # while it is registered
         self._waiter: asyncio.Future[bool | None] | None = None
@@ -36,9 +36,9 @@ class Readiness:
         self._deadline = math.inf
 
     async def wait(self, steps: AnswerSteps) -> bool | None:
-        """Return what `AnswerSteps.advance_ready` does once bytes have come; None if time is over.
+        """Wait for bytes, and return `AnswerSteps.advance_ready`; None if a timeout expires.
 
-        Raises `TimeoutError` if it was over before.
+        Raises `TimeoutError` if it had expired before.
         """
         reader = steps.reader
         watched = None if reader is None else reader.watch(self._is_alive)
@@ -60,7 +60,7 @@ class Readiness:
             self._waiter = self._steps = None
 
     def close(self) -> None:
-        """There will be no more waits. Called in the loop, if it still runs."""
+        """Unregister the socket. Call this in the loop, if it still runs."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -77,7 +77,7 @@ class Readiness:
     def _on_readable(self) -> None:
         waiter = self._waiter
         if waiter is None or waiter.done() or self._steps is None:
-            self.close()  # nobody waits just now: what has come can stay where it is
+            self.close()  # nobody is waiting: the bytes stay in the socket
             return
         try:
             ready = self._steps.advance_ready()
@@ -112,7 +112,7 @@ class Readiness:
         return self._loop is None or not self._loop.is_closed()
 
     def _asyncio_loop(self) -> asyncio.AbstractEventLoop | None:
-        """The loop of asyncio's that runs this task, if it can wait for a descriptor."""
+        """The asyncio loop that runs this task, if it can wait for a descriptor."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:

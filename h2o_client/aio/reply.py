@@ -1,7 +1,7 @@
-"""`AsyncReply`: an answer as it comes, for ``async for``.
+"""`AsyncReply`: a streamed answer for ``async for``.
 
-Between its tokens the event loop itself waits for the socket, and what has arrived is read without
-blocking: a hop to a thread for each token would cost many times the token.
+Between tokens the event loop itself waits for the socket, and received bytes are read without
+blocking: a switch to a thread for each token would cost many times more than the token.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     from h2o_client.wire.events import Elicitation, Event
 
 Prepare = Callable[[], "Opening"]
-"""Takes the place of an answer; nothing is sent yet. It may wait for one that is ending."""
+"""Reserves the conversation for an answer. Sends nothing; may wait for an answer that is ending."""
 
 _openings = Pace(0.003)
 
 
 class AsyncReply:
-    """`Reply` for async code: ``async for`` its text, or ``async with`` it, or `read` it whole.
+    """`Reply` for async code. Use ``async for`` for its text, ``async with``, or `read`.
 
-    ``async with`` frees everything when it is left; otherwise that happens when the answer has
-    ended, the task is cancelled, or nobody holds the reply any more. One task iterates; `stop`,
-    `aclose` and the attributes may be used from others.
+    Cleanup happens at the end of ``async with``, at the end of the answer, when the task is
+    cancelled, or when the reply is garbage-collected. Only one task may iterate; others may call
+    `stop` and `aclose` and read the attributes.
     """
 
     def __init__(self, prepare: Prepare) -> None:
@@ -67,17 +67,17 @@ class AsyncReply:
 
     @property
     def model(self) -> str:
-        """The model that was asked; "" until the prompt is sent."""
+        """The model that the prompt was sent to; "" until then."""
         return "" if self._steps is None else self._steps.model
 
     @property
     def title(self) -> str | None:
-        """The conversation's title, where the server sends one with the answer."""
+        """The conversation's title, if the server sends one with the answer."""
         return None if self._steps is None else self._steps.stream.transcript.title
 
     @property
     def conversation_id(self) -> str:
-        """The id of the conversation the answer is given in."""
+        """The id of the answer's conversation."""
         return "" if self._steps is None else self._steps.stream.conversation_id
 
     @property
@@ -87,22 +87,22 @@ class AsyncReply:
 
     @property
     def time_to_first_token(self) -> float | None:
-        """Seconds from the prompt's sending to the first token; None until it came."""
+        """Seconds from sending the prompt to the first token; None until then."""
         return None if self._steps is None else self._steps.stream.timing.to_first_token
 
     @property
     def resumed(self) -> int:
-        """How often the answer was taken up again: see `Reply`."""
+        """How often the answer was resumed: see `Reply.resumed`."""
         return 0 if self._steps is None else self._steps.stream.times_resumed
 
     @property
     def resume_token(self) -> str | None:
-        """What another process can go on with: see `Reply`. None until the prompt is sent."""
+        """See `Reply.resume_token`. None until the prompt is sent."""
         return None if self._steps is None else self._steps.resume_token()
 
     @property
     def elicitation(self) -> Elicitation | None:
-        """What a tool asks the user and nobody has answered yet (the newest servers)."""
+        """A tool's question to the user that has not been answered yet (the newest servers)."""
         return None if self._steps is None else self._steps.stream.transcript.elicitation
 
     def __aiter__(self) -> Self:
@@ -117,14 +117,14 @@ class AsyncReply:
                 raise StopAsyncIteration
 
     def events(self) -> AsyncIterator[Event | Answer]:
-        """Everything the server says, as it comes; the last event is the `Answer`.
+        """Iterate over everything that the server sends; the last event is the `Answer`.
 
-        Events that were taken by iterating the text do not come again.
+        Events that were already consumed by iterating over the text are not repeated.
         """
         return _Events(self)
 
     async def read(self) -> Answer:
-        """Waits for the whole answer. Raises what broke it off, with ``.partial``."""
+        """Wait for the whole answer and return it. If it fails, the error has ``.partial``."""
         steps = self._steps or await self._started()
         steps.take_all()
         while await self._advanced(steps):
@@ -138,22 +138,22 @@ class AsyncReply:
         *,
         elicitation_id: str | None = None,
     ) -> None:
-        """Answers what a tool asks the user: see `Reply.answer_elicitation`."""
+        """Answer a tool's question to the user: see `Reply.answer_elicitation`."""
         steps = self._steps or await self._started()
         await called(partial(steps.answer_elicitation, action, content, elicitation_id))
 
     async def stop(self) -> None:
-        """Ends the answer where it is; the iteration then ends without an error. Soon."""
+        """Stop the answer; the iteration then ends soon, without an error: see `Reply.stop`."""
         stream = self._holder.stream
         if stream is not None:
             await in_thread(stream.stop)
 
     async def aclose(self) -> None:
-        """Lets everything go: the connection, the model's work, a conversation made for this."""
+        """Close the connection, stop the model, delete the conversation if temporary."""
         await finished(self._holder.end)
 
     async def leave(self) -> None:
-        """Let the connection go and leave the model at work: see `Reply.leave`."""
+        """Close the connection without stopping the model: see `Reply.leave`."""
         self._holder.leave()
         await finished(self._holder.end)
 
@@ -165,11 +165,12 @@ class AsyncReply:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, _: TracebackType | None
     ) -> None:
-        if not (is_cancelled(exc) and self._holder.is_ending()):  # that was waited for already
+        # A cancelled task has waited for this end already.
+        if not (is_cancelled(exc) and self._holder.is_ending()):
             await finished(self._holder.end, quickly=is_cancelled(exc))
 
     def __await__(self) -> Generator[Any, None, Self]:
-        """Has the prompt sent: ``await client.stream(...)`` gives the reply itself."""
+        """Send the prompt: ``await client.stream(...)`` returns the reply itself."""
         return self.__aenter__().__await__()
 
     def __repr__(self) -> str:
@@ -205,7 +206,7 @@ class AsyncReply:
         return steps
 
     async def _advanced(self, steps: AnswerSteps) -> bool:
-        """Get the next batch of events. False when there will be none. Raises what went wrong."""
+        """Get the next batch of events. Return False at the end. Raises the answer's error."""
         waited = False
         try:
             while (ready := steps.advance_ready()) is None:
@@ -221,7 +222,7 @@ class AsyncReply:
                 await anyio.lowlevel.checkpoint()
         except Expired:
             self._readiness.close()
-            return await in_thread(steps.advance)  # which says which time has run out
+            return await in_thread(steps.advance)  # raises the error that names the timeout
         except H2oError as exc:
             self._readiness.close()
             await self._failed(steps, exc)
@@ -233,7 +234,7 @@ class AsyncReply:
         return True
 
     async def _failed(self, steps: AnswerSteps, exc: H2oError) -> None:
-        """What is stored is read back meanwhile, which a caller who is cancelled does not await."""
+        """End the answer, which reads back what is stored. A cancelled caller does not wait."""
         try:
             await in_thread(partial(steps.fail, exc))
         except BaseException:
@@ -242,24 +243,24 @@ class AsyncReply:
 
 
 class _Holder:
-    """The stream of a reply, from the moment that it is there, and its end at any moment."""
+    """The stream of a reply, once it exists. It can be ended at any moment, even before."""
 
     def __init__(self) -> None:
         self.stream: AnswerStream | None = None
         self._is_taken = False
         self._has_ended = False
-        # Guards the three above: an end finds the stream, or the stream finds that it has ended.
+        # Guards the three above: either `end` sees the stream, or `hold` sees that it has ended.
         self._lock = Guard()
 
     def take(self) -> None:
-        """The prompt is about to be sent, once. Raises `ConfigurationError` if it was before."""
+        """Note that the prompt is about to be sent. Raises `ConfigurationError` the second time."""
         with self._lock:
             if self._is_taken:
                 raise ConfigurationError("This reply is being asked for, or is closed.")
             self._is_taken = True
 
     def hold(self, stream: AnswerStream) -> None:
-        """The stream is there; nothing is sent yet."""
+        """Set the stream, before anything is sent."""
         with self._lock:
             self.stream = stream
             has_ended = self._has_ended
@@ -267,16 +268,16 @@ class _Holder:
             stream.end()
 
     def leave(self) -> None:
-        """What has been sent is left at work when this ends, in its conversation."""
+        """Keep the model running and the conversation when this ends."""
         if self.stream is not None and self.stream.conversation_id:
             self.stream.leave()
 
     def is_ending(self) -> bool:
-        """Whether it is being cleaned up, or has been."""
+        """Whether the cleanup has started."""
         return self.stream is not None and self.stream.is_ending()
 
     def end(self) -> None:
-        """End it, or have it end as soon as it is there. Bounded."""
+        """End the stream now, or as soon as it exists. Takes a bounded time."""
         with self._lock:
             self._is_taken = self._has_ended = True
             stream = self.stream
@@ -285,7 +286,7 @@ class _Holder:
 
 
 class _Events:
-    """`AsyncReply.events`. A class, for nothing has to be finished when it is left early."""
+    """`AsyncReply.events`. A class, because a generator left early would need to be closed."""
 
     def __init__(self, reply: AsyncReply) -> None:
         self._reply = reply

@@ -1,4 +1,4 @@
-"""`AsyncH2oSession`: one client of one server."""
+"""`AsyncH2oSession`: `H2oSession` for asyncio and trio."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def _takes(
 
 
 class AsyncH2oSession:
-    """`H2oSession` for async code, with the same arguments, and the same methods to await.
+    """`H2oSession` for async code, with the same arguments and methods.
 
-    Use it in an ``async with``. It can be made anywhere, and used in one event loop after another.
-    ``wrapped`` is the blocking session.
+    Use it in an ``async with``. It is not bound to an event loop: you can create it anywhere, and
+    use it in several loops, one after another. ``wrapped`` is the blocking session.
     """
 
     @_takes(H2oSession)
@@ -134,7 +134,7 @@ class AsyncH2oSession:
         system: str | None = None,
         **options: Unpack[Options],
     ) -> AsyncReply:
-        """As `stream`, for a caller that keeps a record of conversations and deletes them.
+        """Like `stream`, for a caller that records the conversations and deletes them.
 
         ``on_send`` is called before the message is sent: see `OnSend`.
         """
@@ -167,7 +167,7 @@ class AsyncH2oSession:
         model: str | None = None,
         keep: bool = False,
     ) -> AsyncConversation:
-        """A conversation of several turns: see `H2oSession.conversation`. Sends nothing yet."""
+        """Return a conversation of several turns: see `H2oSession.conversation`. Sends nothing."""
         return AsyncConversation(
             self.wrapped.conversation(id, system=system, model=model, keep=keep)
         )
@@ -189,7 +189,7 @@ class AsyncH2oSession:
         return AsyncReply(partial(self.wrapped._prepare_resuming, found, timeout, delete=delete))
 
     async def running(self) -> list[Running]:
-        """The answers that are being generated now: see `H2oSession.running`."""
+        """List the answers that are being generated: see `H2oSession.running`."""
         return await called(self.wrapped.running)
 
     async def save_cookies(self, path: str | os.PathLike[str]) -> None:
@@ -197,7 +197,7 @@ class AsyncH2oSession:
         await called(partial(self.wrapped.save_cookies, path))
 
     async def models(self) -> list[Model]:
-        """The models that the server offers, its first choice first."""
+        """List the server's models, its default first."""
         return await called(self.wrapped.models)
 
     def conversations(self) -> AsyncIterator[AsyncConversation]:
@@ -220,7 +220,7 @@ class AsyncH2oSession:
         custom_prompts: Mapping[str, str] | None = None,
         others: Mapping[str, object] | None = None,
     ) -> Settings:
-        """Change the settings that are given, no others: see `H2oSession.update_settings`."""
+        """Change the given settings only: see `H2oSession.update_settings`."""
         warnings: list[str] = []
 
         def update() -> Settings:
@@ -240,11 +240,11 @@ class AsyncH2oSession:
         return after
 
     async def user(self) -> User | None:
-        """The user who is logged in, or None."""
+        """Return the user who is logged in, or None. Does not accept terms."""
         return await called(self.wrapped.user)
 
     async def server(self) -> Server:
-        """Which chat-ui this is, and how it was detected. Accepts no terms."""
+        """Return the server's version, and how it was detected. Does not accept terms."""
         return await called(self.wrapped.server)
 
     def check(self) -> AsyncIterator[Check]:
@@ -256,7 +256,7 @@ class AsyncH2oSession:
 
     @classmethod
     def _wrapping(cls, session: H2oSession) -> AsyncH2oSession:
-        """The async face of a session that is there."""
+        """The async face of an existing session."""
         face = cls.__new__(cls)
         face.wrapped = session
         return face
@@ -278,7 +278,7 @@ class AsyncH2oSession:
 
 
 class _Items(Generic[T, U]):
-    """The items of an iterator of the blocking session, each of which a thread requests."""
+    """The items of a blocking iterator. A thread requests each of them."""
 
     def __init__(self, found: Iterator[T], made: Callable[[T], U]) -> None:
         self._found = found
@@ -288,7 +288,7 @@ class _Items(Generic[T, U]):
         return self
 
     async def __anext__(self) -> U:
-        # A StopIteration would not cross the thread.
+        # A StopIteration cannot be raised from the thread.
         found = await called(lambda: next(self._found, None))
         if found is None:
             raise StopAsyncIteration
