@@ -1,7 +1,7 @@
-"""The end of one answer: stopped, hung up, cleaned up; once, whoever asks for it.
+"""End one answer: stop the model, close the connection, delete what is temporary. All this once.
 
-The only caller of the session's `Cleanup` for an answer. Any thread may end an answer, a signal
-handler and the garbage collector too.
+This is the only caller of the session's `Cleanup` for an answer. Any thread may end an answer, even
+in a signal handler or the garbage collector.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from h2o_client.backend.cleanup import Cleanup, TemporaryConversation
     from h2o_client.transport.call import Call
 
-_LAST_WORDS = 1.5  # seconds that what still comes after a stop is waited for
-_STOP_WITHIN = 2.5  # seconds that a stop which another thread has sent is waited for
+_LAST_WORDS = 1.5  # seconds to wait for text that arrives after a stop request
+_STOP_WITHIN = 2.5  # seconds to wait for a stop request that another thread has sent
 
 
 class AnswerEnding:
-    """Stops and ends one answer. It owns the conversation that was made for that answer alone.
+    """Stops and ends one answer. Owns the conversation if it was created for that answer only.
 
-    ``on_end`` is called when the connection is given up and the conversation deleted, ``on_ended``
-    when whoever waited for that has been released.
+    ``on_end`` is called when the connection is closed and the conversation deleted, ``on_ended``
+    after the threads that waited for this have been released.
     """
 
     def __init__(
@@ -45,28 +45,28 @@ class AnswerEnding:
         on_ended: Callable[[], None],
     ) -> None:
         self.conversation_id: str = ""  # until it is known
-        self.stopped_at: float | None = None  # when the server had been told to stop
+        self.stopped_at: float | None = None  # when the stop request was answered
         self._call = call
         self._state = state
         self._cleanup = cleanup
         self._on_end = on_end
         self._on_ended = on_ended
-        # Guards the stage of the answer, what is ended with it (the conversation and the reader),
-        # and the decision who stops, hangs up and tidies. It is not held while anything is waited
-        # for. The stage is read without it: one that is out of date costs one more read.
+        # Guards the answer's stage, the temporary conversation, the reader, and the decision which
+        # thread stops and cleans up. It is never held during a wait. The stage is read without the
+        # lock: an outdated value costs one more read.
         self._lock = Guard()
         self._temporary: TemporaryConversation | None = None
         self._reader: AnswerReader | None = None
-        self._stop_sent: threading.Event | None = None  # set when the stop is through
+        self._stop_sent: threading.Event | None = None  # set when the stop request is done
         self._last_words: threading.Timer | None = None
-        self._cleaner = 0  # the thread that cleans up, once one does
-        self._has_tidied = False  # or is at it
+        self._cleaner = 0  # the id of the thread that cleans up
+        self._has_tidied = False  # True as soon as a thread has started `_tidy`
         self._cleaned = threading.Event()
 
     # What is ended here
 
     def own(self, conversation_id: str, temporary: TemporaryConversation | None) -> None:
-        """The answer is given in that conversation, which is deleted with it if ``temporary``.
+        """Set the answer's conversation, which is deleted with the answer if ``temporary``.
 
         Raises `Woken` if the answer was ended meanwhile.
         """
@@ -82,14 +82,14 @@ class AnswerEnding:
             raise Woken
 
     def start(self, reader: AnswerReader) -> None:
-        """From here on there is a connection. Raises `Woken` if the answer was ended meanwhile."""
+        """Set the reader, which connects next. Raises `Woken` if the answer was ended meanwhile."""
         with self._lock:
             if self._state.is_over:
                 raise Woken
             self._reader = reader
 
     def hand_over(self) -> None:
-        """The caller deletes the conversation, or keeps it."""
+        """Leave the conversation to the caller, who deletes or keeps it."""
         with self._lock:
             self._state.hand_over()
             self._temporary = None
@@ -98,7 +98,7 @@ class AnswerEnding:
     # Stopping
 
     def stop(self) -> None:
-        """Tell the server, once, to stop; what still comes is handed over for a short time."""
+        """Send one stop request. Text that arrives shortly afterwards is still returned."""
         with self._lock:
             if not self._state.rules.may_stop:
                 return
@@ -123,7 +123,7 @@ class AnswerEnding:
         run_in_background(self._send_stop, pending=self._cleanup.pending)
 
     def stop_now(self) -> bool:
-        """Have the server stop what runs, if it does and can; return when it has answered."""
+        """Stop a running model, if the server can. Return when the server has responded."""
         if not self._must_stop():
             return False
         self._stop_sent = threading.Event()
@@ -132,7 +132,7 @@ class AnswerEnding:
 
     def _end_last_words(self) -> None:
         self._call.wake()
-        # Nobody may ever read on: what was made for this does not wait for that.
+        # The caller may never read again: the cleanup does not wait for that.
         self.end_later()
 
     def _must_stop(self) -> bool:
@@ -164,17 +164,17 @@ class AnswerEnding:
         return self._cleaned.is_set()
 
     def is_ending(self) -> bool:
-        """Whether somebody is cleaning up, or will."""
+        """Whether the cleanup has started or is scheduled."""
         return self._state.is_over or self in self._cleanup.pending
 
     def wait_until_ended(self) -> None:
-        """Wait, for a bounded time, while somebody else is cleaning up."""
+        """Wait, for a bounded time, while another thread cleans up."""
         self._cleaned.wait(CLEAN_UP)
 
     def end(self, *, wait: bool = True, until: float | None = None) -> None:
-        """Give the connection up, stop what runs, delete what is temporary. Idempotent.
+        """Close the connection, stop the model, delete the temporary conversation. Idempotent.
 
-        All that by ``until``, or within five seconds. If another thread is at it, wait for that.
+        Takes until ``until``, or at most five seconds. If another thread does it, wait for that.
         """
         until = monotonic() + CLEAN_UP if until is None else until
         try:
@@ -184,24 +184,24 @@ class AnswerEnding:
                 self._cleaned.wait(max(0.0, until - monotonic()))
         except BaseException:
             if self._cleaner == threading.get_ident() and not self.has_ended:
-                # An interrupt, between any two steps: another thread does what is left of them.
+                # An interrupt came between two steps: another thread does the remaining ones.
                 self._cleanup.pending.add(self)
                 run_detached(partial(self._clean_up_again, until))
             raise
 
     def end_later(self) -> None:
-        """As `end`, in another thread: a finalizer may call it."""
+        """Like `end`, in another thread. A finalizer may call it."""
         if not self._state.is_over:
             self._cleanup.pending.add(self)
             run_detached(self.end)
 
     def forget(self) -> None:
-        """This is a forked child, and the answer is its parent's."""
+        """Forget the answer in a forked child: it belongs to the parent."""
         self._state.stage = Stage.ENDED
         self._cleaned.set()
 
     def _hang_up(self) -> bool:
-        """Take the end upon this thread. False if another has."""
+        """Make this thread the one that cleans up. Return False if another one is."""
         with self._lock:
             if self._state.is_over:
                 return False
@@ -222,7 +222,7 @@ class AnswerEnding:
             if self._stop_sent is not None or self._temporary is not None or self._must_stop():
                 run_shielded(partial(self._tidy, until), pending=self._cleanup.pending)
         finally:
-            self._call.give_slot_back()  # which an interrupted close has not
+            self._call.give_slot_back()  # an interrupted close has not given it back
             self._on_end()
             self._state.stage = Stage.ENDED
             self._cleaned.set()

@@ -1,9 +1,9 @@
-"""The states of one answer, and what may be done in each of them.
+"""The states of one answer, and what is allowed in each of them.
 
-Pure: no lock, no clock, no socket. What happened goes in by the methods, what to do comes out of
-the properties. Two parties write here, each its own attributes: ``work``, ``dialect`` and
-``second_try`` the thread that sends and reads, ``stage`` and ``owner`` `AnswerEnding`, under its
-lock. Each write is one assignment, so other threads read them without a lock.
+Pure: no lock, no clock, no socket. Methods note what happened; properties say what to do. The
+thread that sends and reads writes ``work``, ``dialect`` and ``second_try``; `AnswerEnding` writes
+``stage`` and ``owner``, under its lock. Each write is one assignment, so other threads can read
+these attributes without a lock.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ if TYPE_CHECKING:
 
 
 class State(Enum):
-    """Where an answer is on its way."""
+    """The state of an answer, from the prompt to the cleanup."""
 
-    NEW = "new"  # its prompt is being prepared
-    SENDING = "sending"  # the prompt is on its way; the head of its response is not there
+    NEW = "new"  # the prompt is being prepared
+    SENDING = "sending"  # the prompt is being sent; the response headers have not arrived
     READING = "reading"
-    WAITING_FOR_USER = "waiting for the user"  # a tool asks the user; the stream may have ended
-    STOPPING = "stopping"  # `stop` was called: what still comes is handed over for a short time
-    ENDING = "ending"  # the connection is given up, the cleanup is under way
-    ENDED = "ended"  # everything is cleaned up
+    WAITING_FOR_USER = "waiting for the user"  # a tool has a question; the stream may have ended
+    STOPPING = "stopping"  # `stop` was called; text that arrives shortly after is returned
+    ENDING = "ending"  # the cleanup has started
+    ENDED = "ended"  # the cleanup is done
 
 
 GATEWAY_FAILED = (502, 504, 520, 524)
-"""Statuses of a gateway, behind which the server may be at work on the message."""
+"""Statuses of a gateway behind which the model may be generating the answer."""
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """What may happen in a `State`.
+    """What is allowed in a `State`.
 
-    ``counts_silence``: whether `Timeouts.first_token` and `Timeouts.idle` run. ``may_stop``:
+    ``counts_silence``: whether `Timeouts.first_token` and `Timeouts.idle` apply. ``may_stop``:
     whether `stop` has an effect. ``may_resume``: whether a broken connection may be replaced.
-    ``is_read``: whether events are handed over.
+    ``is_read``: whether the caller gets events.
     """
 
     counts_silence: bool
@@ -76,7 +76,7 @@ RULES = {
 
 
 class Stage(Enum):
-    """How far the end of an answer has come on this side."""
+    """How far the client has ended the answer."""
 
     OPEN = "open"
     STOPPING = "stopping"
@@ -92,19 +92,19 @@ _STATE_OF = {
 
 
 class Work(Enum):
-    """What the server has of the prompt, and whether the model is at work on it."""
+    """Whether the server has the prompt, and whether the model may be running."""
 
     NOT_SENT = "not sent"
-    SENDING = "sending"  # whether a byte has left, and the model may be at work, the call knows
-    RUNNING = "running"  # the server has the prompt, and the model may be at work
-    READ = "read"  # the response has ended, or was a refusal: the model is at rest, if not resumed
-    OVER = "over"  # the answer had ended before this process began to read it
+    SENDING = "sending"  # the call knows whether a byte was sent; if so, the model may be running
+    RUNNING = "running"  # the server has the prompt, and the model may be running
+    READ = "read"  # the response has ended or was an error: the model has stopped, unless resumed
+    OVER = "over"  # the answer had ended before this process started to read it
 
 
 class SecondTry(Enum):
-    """Whether an answer is requested once more that ended empty, as stopped, and not by us.
+    """Whether to retry an answer that was stopped while empty, and not by this client.
 
-    On the newest servers a stop that comes too late ends the next answer, which uses it up.
+    On the newest servers a late stop request ends the next answer, but only one.
     """
 
     UNUSED = "unused"
@@ -113,10 +113,10 @@ class SecondTry(Enum):
 
 
 class Owner(Enum):
-    """Whose the conversation is."""
+    """The owner of the conversation, which deletes it."""
 
-    ANSWER = "answer"  # made for this one answer, and deleted with it
-    CALLER = "caller"  # made for this one answer; the caller has a record of it, and deletes it
+    ANSWER = "answer"  # created for this answer, and deleted with it
+    CALLER = "caller"  # created for this answer; the caller has recorded it, and deletes it
     CONVERSATION = "conversation"  # deleted when the `Conversation` is closed
     USER = "user"  # stays on the server
 
@@ -124,9 +124,9 @@ class Owner(Enum):
 class StopBy(Enum):
     """What `stop` has to do."""
 
-    NOTHING = "nothing"  # the stream is over: what is here is handed over
+    NOTHING = "nothing"  # the stream has ended: the caller gets the received events
     HANGING_UP = "hanging up"
-    REQUEST = "request"  # the server is told, and what still comes is handed over
+    REQUEST = "request"  # send a stop request; the caller gets what still arrives
 
 
 class Leave(Enum):
@@ -138,12 +138,12 @@ class Leave(Enum):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of an answer that has ended, or broke off, when its prompt had been prepared.
+    """The facts about an answer that has ended or failed after its prompt was prepared.
 
-    ``answer_id`` is the answer's where the client chooses it, ``former_answer`` the last one's
-    before, where that was read. ``response`` is the one that is read on in the background, if any.
-    ``has_finished``: the response has ended as it should. ``stopped_at``: when the server was told
-    to stop.
+    ``answer_id`` is the id of the answer, if the client chooses it; ``former_answer`` that of the
+    previous answer, if it was read. ``response`` is still being read in the background, if it is
+    not None. ``has_finished``: the response ended normally. ``stopped_at``: the time of the stop
+    request.
     """
 
     conversation_id: str
@@ -163,7 +163,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AnswerState:
-    """The state of one answer: its `Stage`, its `Work`, and what came of it so far."""
+    """The state of one answer: its `Stage`, its `Work`, and its transcript."""
 
     def __init__(self, owner: Owner, *, is_first: bool) -> None:
         self.owner: Owner = owner
@@ -172,59 +172,59 @@ class AnswerState:
         self.work: Work = Work.NOT_SENT
         self.stage: Stage = Stage.OPEN
         self.second_try: SecondTry = SecondTry.UNUSED
-        self._is_first = is_first  # in its conversation
+        self._is_first = is_first  # the first answer in its conversation
         self._is_left_running = False
 
     # What happened
 
     def send(self, dialect: Dialect) -> None:
-        """A message is about to be sent, in the words of ``dialect``."""
+        """Note that a message is about to be sent, in the format of ``dialect``."""
         self.dialect = dialect
         self.work = Work.SENDING
 
     def take_up(self, dialect: Dialect, *, is_over: bool) -> None:
-        """The answer was begun by another process; ``is_over``: it has ended, as is known."""
+        """Note that another process started the answer. ``is_over``: it is known to have ended."""
         self.dialect = dialect
         self.work = Work.OVER if is_over else Work.RUNNING
 
     def open(self, dialect: Dialect) -> None:
-        """The head of a response that can be read is there. It may tell more of the dialect."""
+        """Note that a successful response has started. It may show the dialect more exactly."""
         self.dialect = dialect
         if self.work is not Work.OVER:
             self.work = Work.RUNNING
 
     def refuse(self, *, may_be_at_work: bool) -> None:
-        """The message was answered with an error status."""
+        """Note that the response has an error status."""
         self.work = Work.RUNNING if may_be_at_work else Work.READ
 
     def lose(self, *, has_sent: bool) -> None:
-        """No response came. ``has_sent``: a byte of the message has left."""
+        """Note that no response came. ``has_sent``: a byte of the message was sent."""
         if self.work is Work.SENDING:
             self.work = Work.RUNNING if has_sent else Work.NOT_SENT
 
     def finish(self) -> None:
-        """The response has ended as it should, or the server has stored the answer."""
+        """Note that the response ended normally, or that the server has stored the answer."""
         if self.work is Work.RUNNING:
             self.work = Work.READ
 
     def resume(self) -> None:
-        """The connection broke, and the answer is looked for on another."""
+        """Note that the connection broke, and that the answer is being resumed."""
         if self.work is Work.READ:
             self.work = Work.RUNNING
 
     def leave_running(self) -> None:
-        """The model is not to be stopped when this ends: the answer is for another reader."""
+        """Do not stop the model when this ends: another reader needs the answer."""
         self._is_left_running = True
 
     def break_off(self) -> None:
-        """The answer broke off. Where the conversation stays, the model may write on."""
+        """Note that the answer failed. If the conversation is kept, the model may continue."""
         self._is_left_running = self.owner in (Owner.USER, Owner.CALLER)
 
     def hand_over(self) -> None:
-        """The conversation is not deleted with this answer any more."""
+        """Note that the conversation is no longer deleted with this answer."""
         self.owner = Owner.CALLER if self.is_one_shot else Owner.USER
 
-    # What that amounts to
+    # What follows from that
 
     @property
     def state(self) -> State:
@@ -241,52 +241,52 @@ class AnswerState:
 
     @property
     def rules(self) -> Rules:
-        """What may happen now."""
+        """What is allowed now."""
         return RULES[self.state]
 
     def timeout(self, *, awaits_first: bool) -> str | None:
-        """Which of the `Timeouts` bounds the silence of the answer; None for none."""
+        """Which of the `Timeouts` applies to the silence of the answer; None for none."""
         if not self.rules.counts_silence:
             return None
         return "first_token" if awaits_first else "idle"
 
     @property
     def is_one_shot(self) -> bool:
-        """Whether the conversation was made for this one answer."""
+        """Whether the conversation was created for this one answer."""
         return self.owner in (Owner.ANSWER, Owner.CALLER)
 
     @property
     def is_over(self) -> bool:
-        """Whether the connection was given up: nothing is handed over any more."""
+        """Whether the cleanup has started: the caller gets no more events."""
         return self.stage is Stage.ENDING or self.stage is Stage.ENDED
 
     def is_sent(self, *, has_sent: bool) -> bool:
-        """Whether the server may have the prompt. ``has_sent``: a byte of the message has left."""
+        """Whether the server may have the prompt. ``has_sent``: a byte of the message was sent."""
         return self.work is not Work.NOT_SENT and (self.work is not Work.SENDING or has_sent)
 
     def is_at_work(self, *, has_sent: bool) -> bool:
-        """Whether the model may be, also while another thread sends the prompt."""
+        """Whether the model may be running, also while another thread sends the prompt."""
         return self.work is Work.RUNNING or (self.work is Work.SENDING and has_sent)
 
     def is_left_running(self, *, has_sent: bool) -> bool:
-        """Whether the model is left at work, and can be stopped later."""
+        """Whether the model is left running, and can be stopped later."""
         can_be = self.dialect is not None and self.dialect.stops
         return self._is_left_running and can_be and self.is_at_work(has_sent=has_sent)
 
     @property
     def is_foreign(self) -> bool:
-        """Whether the answer came in another dialect's language: the server was upgraded."""
+        """Whether the answer has the format of another dialect: the server was upgraded."""
         dialect = self.dialect
         return dialect is not None and not dialect.answers_in_lines and self.transcript.has_updates
 
     def may_resume(self) -> bool:
-        """Whether more of the answer may be had where its connection has ended or broken."""
+        """Whether an answer whose connection ended or broke may be resumed."""
         transcript = self.transcript
         has_ended = transcript.ended or transcript.finished or transcript.malformed is not None
         return self.rules.may_resume and not has_ended
 
     def stop_by(self, *, has_sent: bool) -> StopBy:
-        """What `stop` has to do in an answer that has not ended."""
+        """How `stop` has to stop an answer that has not ended."""
         is_due = self.second_try is SecondTry.DUE
         if self.work in (Work.READ, Work.OVER) and not is_due:
             return StopBy.NOTHING
@@ -297,7 +297,7 @@ class AnswerState:
         return StopBy.REQUEST
 
     def needs_stop(self, *, has_sent: bool) -> bool:
-        """Whether the server has to be told to stop, once nobody reads the answer any more."""
+        """Whether a stop request is needed when nobody reads the answer any more."""
         if self.dialect is None or not self.dialect.stops:
             return False
         if self._is_left_running or self.second_try is SecondTry.DUE:
@@ -307,14 +307,14 @@ class AnswerState:
 
     @property
     def may_outlive_reader(self) -> bool:
-        """Whether the connection may have to be read on in the background."""
+        """Whether the response may have to be read further in the background."""
         if self.dialect is None or self.is_one_shot:
             return False
         loses_title = self.dialect.loses_late_titles and self._is_first
         return self.dialect.stores_at_end or (loses_title and self.owner is Owner.USER)
 
     def leave_by(self) -> Leave:
-        """What to do with a connection that may outlive its reader."""
+        """How to leave a connection that may outlive its reader."""
         if self.dialect is not None and self.dialect.stores_at_end:
             return Leave.READ_UNTIL_STORED
         if self.transcript.final is not None and self.transcript.title is None:
@@ -322,24 +322,24 @@ class AnswerState:
         return Leave.CLOSE
 
     def needs_second_try(self, events: Sequence[Event]) -> bool:
-        """Whether ``events`` end an answer that was stopped before its first word, not by us."""
+        """Whether ``events`` end an empty answer that was stopped, but not by this client."""
         if self.stage is not Stage.OPEN or self.second_try is SecondTry.USED:
             return False
         return self.transcript.is_stopped_unsaid(events)
 
     def may_be_stored_after(self, error: BaseException, *, has_sent: bool) -> bool:
-        """Whether the server may have more of the answer than came before ``error``."""
+        """Whether the server may have stored more of the answer than arrived before ``error``."""
         if isinstance(error, TransportTimeout) and error.which == "total":
             return False
         is_break = isinstance(error, TransportError | IncompleteAnswerError)
         return is_break and not self.is_over and self.is_sent(has_sent=has_sent)
 
     def is_resendable_after(self, error: H2oError, *, has_sent: bool) -> bool | None:
-        """Whether the prompt can be sent again after ``error``; None if that is no question."""
+        """Whether the prompt can be sent again after ``error``; None if no prompt was involved."""
         if isinstance(error, ConfigurationError):
             return None
         if isinstance(error, RateLimitError) and error.limit != "rate":
-            return False  # the same would be refused again, however long one waits
+            return False  # the server would refuse it again, even after a wait
         is_refusal = isinstance(error, StatusError) and (
             error.status < 500 or error.origin == "model"
         )
