@@ -1,6 +1,6 @@
 """The connection of one answer: one request after another, one response at a time.
 
-The message is sent here, and the log of a run is opened. What is read is left to `AnswerReader`.
+It sends the message and opens the log of a run. `AnswerReader` reads the responses.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ if TYPE_CHECKING:
     from h2o_client.wire.request import Request
     from h2o_client.wire.runlog import RunLog
 
-_LOG_WITHIN = 5.0  # seconds until a log begins, which has nothing to wait for
-_TAKEN_WITHIN = 0.3  # seconds that a stop waits for the message, so as not to overtake it
-_READ_ON_WITHIN = 600.0  # seconds in which an answer that was given up ends on the server
-_TITLED_WITHIN = 10.0  # seconds in which a title comes that is slower than its answer
+_LOG_WITHIN = 5.0  # seconds until a log starts: the server has nothing to wait for
+_TAKEN_WITHIN = 0.3  # seconds that a stop request waits for the message, so as not to overtake it
+_READ_ON_WITHIN = 600.0  # seconds to read an abandoned answer in the background
+_TITLED_WITHIN = 10.0  # seconds to wait for a title that is slower than its answer
 
 
 class AnswerConnection:
-    """The call of one answer, its present response, and the decoder of that.
+    """The call of one answer, its current response, and the response's decoder.
 
-    ``response`` is None before the first, and while the next is opened. ``background`` is the
-    response of the message where it may outlive its reader. One thread opens and reads; `leave`
-    and `note_stop` may be called from others.
+    ``response`` is None before the first one, and while the next one is being opened.
+    ``background`` is the response of the message if it may outlive its reader. One thread opens and
+    reads; others may call `leave` and `note_stop`.
     """
 
     def __init__(
@@ -58,24 +58,24 @@ class AnswerConnection:
         self._state = state
         self._timing = timing
         self._on_title = on_title
-        self._posted_at = 0.0  # the last message
-        self._is_answered = threading.Event()  # set when the message has a head
+        self._posted_at = 0.0  # when the last message was sent
+        self._is_answered = threading.Event()  # set when the response headers have arrived
 
     @property
     def has_sent(self) -> bool:
-        """Whether a byte of the last message has left, while it is being sent."""
+        """Whether a byte of the last message was sent."""
         return (self.call if self.background is None else self.background.call).sent
 
     @property
     def has_finished(self) -> bool:
-        """Whether the response has ended as it should: the server has then stored the answer."""
+        """Whether the response ended normally: the server has then stored the answer."""
         return self.response is not None and self.response.finished
 
     def send(self, request: Request, dialect: Dialect) -> None:
-        """Send a message; return when the head of its response is there.
+        """Send a message; return when the response headers have arrived.
 
-        Raises as `ApiClient.open`. An answer that is stopped before its first token may have none,
-        which is no error.
+        Raises as `ApiClient.open`. If the answer is stopped before its first token, a missing
+        response is not an error.
         """
         self.decoder = Decoder()
         self._is_answered.clear()
@@ -126,16 +126,16 @@ class AnswerConnection:
             self.call.pause(seconds)
 
     def wait_until_answered(self) -> None:
-        """Wait a short time for the head of the message's response: a stop must not overtake it."""
+        """Wait shortly for the response headers: a stop request must not overtake the message."""
         self._is_answered.wait(max(0.0, self._posted_at + _TAKEN_WITHIN - monotonic()))
 
     def note_stop(self) -> None:
-        """The server is told to stop."""
+        """Note that a stop request is being sent."""
         if self.background is not None:
             self.background.note_stop()
 
     def leave(self) -> None:
-        """Close the connection, or have it read on in the background. Idempotent."""
+        """Close the connection, or read its rest in the background. Idempotent."""
         if self.background is None:
             if self.response is not None:
                 self.response.close()
@@ -156,7 +156,7 @@ class AnswerConnection:
         try:
             self.response = self._sent(send)
         except (Woken, TransportError):
-            # A server that is stopped before the first token hangs up without an answer.
+            # A server that is stopped before the first token closes the connection.
             if self._state.stage is Stage.OPEN:
                 raise
         finally:
@@ -174,7 +174,7 @@ class AnswerConnection:
         return self.background
 
     def _leave_if_over(self) -> None:
-        if self._state.is_over:  # whoever ended it meanwhile has found nothing to close
+        if self._state.is_over:  # the thread that ended it found nothing to close
             self.leave()
 
     def _note_title(self, title: str) -> None:

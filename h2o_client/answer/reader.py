@@ -1,7 +1,7 @@
-"""One answer's bytes to events: waiting for them (`receive`) or not (`receive_ready`).
+"""Turn the bytes of one answer into events, blocking (`receive`) or not (`receive_ready`).
 
-Comes from `AnswerConnection`, which opens what is read, and goes to `AnswerSteps`, which the faces
-iterate. A connection that breaks is replaced by `Resumption`, where the server keeps a log.
+`AnswerConnection` opens the responses; `AnswerSteps` takes the events. If a connection breaks and
+the server keeps a log, `Resumption` replaces the connection.
 """
 
 from __future__ import annotations
@@ -46,21 +46,21 @@ if TYPE_CHECKING:
     from h2o_client.wire.request import Request
 
 _MOST_LOOKED_AT = 1 << 20  # bytes
-_MOST_READ_IN_A_LOOP = 1 << 16  # bytes that say nothing, before an event loop turns to others
-_LATE_END = 0.1  # seconds that the end of a body is waited for once all has been said
+_MOST_READ_IN_A_LOOP = 1 << 16  # bytes without an event to read before other tasks get a turn
+_LATE_END = 0.1  # seconds to wait for the end of a body after the last event
 _RELEASED_WITHIN = 1.0  # seconds that closing waits for an event loop that watches the socket
 
 
 class Sending(msgspec.Struct, frozen=True, kw_only=True):
-    """What an answer starts with: all that was decided before its first byte.
+    """The facts that are decided before the first byte of an answer is sent.
 
-    ``request`` is its message; None for an answer that another process has requested, whose
-    ``run`` is read from its log: from the beginning, less ``position`` characters that the caller
-    has. ``is_over`` says that this one has ended. ``run`` is None where the server keeps no log.
-    ``answer_id`` is the answer's where the client chooses it, ``former_answer`` the last one's
-    before, where that was read. ``steps`` and ``sources`` are those of a web search before.
-    ``said_for_nothing`` is what the final answer says where the model has said nothing, if that is
-    anything.
+    ``request`` is its message. It is None if another process has sent the message; then the log of
+    ``run`` is read from its start, and the first ``position`` characters are skipped. ``is_over``
+    says that this answer has ended. ``run`` is None if the server keeps no log. ``answer_id`` is
+    the id of the answer, if the client chooses it; ``former_answer`` that of the previous answer,
+    if it was read. ``steps`` and ``sources`` are those of an earlier web search.
+    ``said_for_nothing`` is the text of the final answer if the model has generated nothing; None if
+    that text is empty.
     """
 
     conversation_id: str
@@ -80,7 +80,7 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AnswerReader:
-    """Sends the prompt and reads its answer, over as many connections as that takes."""
+    """Sends the prompt and reads its answer, over several connections if needed."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class AnswerReader:
     ) -> None:
         self.connection: AnswerConnection = connection
         self.resumption: Resumption | None = resumption
-        # What was read and not handed over yet.
+        # Events that were read and not returned yet.
         self.read_ahead: list[Event] = list(sending.steps)
         self._sending = sending
         self._call = connection.call
@@ -103,12 +103,12 @@ class AnswerReader:
         self._timing = timing
         self._elicitations = elicitations
         self._watch = Watch()
-        # Guards the response, its decoder, the transcript, `read_ahead`, and all below: whoever
-        # reads holds it. `let_go` wakes the reader before it closes the response, and leaves that
-        # to a reader that still holds this.
+        # Guards the response, its decoder, the transcript, `read_ahead`, and everything below. A
+        # thread holds it while it reads. `let_go` wakes this thread before it closes the response;
+        # if the thread still holds the lock, it closes the response itself.
         self._lock = ReaderLock()
-        self._to_skip = sending.position  # characters that the caller has
-        self._broken: H2oError | None = None  # left by `receive_ready` to the next `receive`
+        self._to_skip = sending.position  # characters that the caller already has
+        self._broken: H2oError | None = None  # left by `receive_ready` for the next `receive`
         self._drained: Response | BackgroundResponse | None = None
         self._has_drained_socket = False  # the last read has left nothing there
 
@@ -117,8 +117,8 @@ class AnswerReader:
     def start(self) -> None:
         """Send the prompt, or open the log of an answer that another process has requested.
 
-        Returns when the head of the response is there, or the answer was stopped. Raises as
-        `AnswerConnection.send`.
+        Returns when the response headers have arrived, or the answer was stopped. Raises the same
+        errors as `AnswerConnection.send`.
         """
         sending = self._sending
         self._timing.start()
@@ -140,7 +140,7 @@ class AnswerReader:
             self.read_ahead = self._resume_after(exc)
 
     def receive(self) -> list[Event]:
-        """Wait for the next events; an empty list at the end. Raises what fails."""
+        """Wait for the next events and return them; an empty list at the end."""
         try:
             with self._lock:
                 return self._receive()
@@ -152,7 +152,7 @@ class AnswerReader:
             return self._take_read_ahead()
         if self.connection.response is None or self._state.is_over:
             return []
-        # What the caller did since the last token is no silence of the server's.
+        # The time that the caller took since the last token does not count as silence.
         self._call.clock.go()
         try:
             return self._next_events()
@@ -166,8 +166,8 @@ class AnswerReader:
     def receive_ready(self) -> list[Event] | None:
         """Return the next events without waiting; None if nothing is there.
 
-        An empty list means the end, or that only `receive` can get more.
-        Raises `TimeoutError` if the time is over in a flood that says nothing.
+        An empty list means the end, or that only `receive` can get more. Raises `TimeoutError` if
+        a timeout expires while bytes without events arrive.
         """
         try:
             with self._lock:
@@ -201,7 +201,7 @@ class AnswerReader:
             self._timing.heard_at = monotonic()
             events = self._note(self.connection.decoder.feed(data))
             if events:
-                # What comes next will wake whoever waits: it need not be looked for now.
+                # The next bytes will wake the waiting thread: do not look for them now.
                 self._has_drained_socket = response.open and response.is_drained()
                 return events
             self._call.clock.left()
@@ -211,11 +211,11 @@ class AnswerReader:
         return None if response.open else []
 
     def watch(self, is_alive: Callable[[], bool]) -> tuple[int, float | None] | None:
-        """Return what to wait for before the next `receive_ready`: a descriptor, and how long.
+        """Return what to wait for before the next `receive_ready`: a descriptor and a timeout.
 
-        None where only `receive` can wait. Whoever watches calls `unwatch` when it stops: until
-        then the descriptor stays open, as long as the watcher ``is_alive``. Raises `TimeoutError`
-        if the time is over already.
+        None means that only `receive` can wait. A watcher calls `unwatch` when it stops; until
+        then the descriptor stays open while the watcher ``is_alive``. Raises `TimeoutError` if a
+        timeout has expired.
         """
         left = self._call.clock.left()
         response = self.connection.response
@@ -225,15 +225,15 @@ class AnswerReader:
         return None if descriptor is None else (descriptor, left)
 
     def unwatch(self) -> None:
-        """The descriptor is not watched any more."""
+        """Note that the descriptor is no longer watched."""
         self._watch.stop()
 
     def hold(self) -> None:
-        """The caller is at work: the server is not waited for."""
+        """Stop the clock while the caller works."""
         self._call.clock.hold()
 
     def drain(self) -> list[Event]:
-        """Read what follows the last event, if it comes at once, so as to keep the connection."""
+        """Read the rest after the last event, if it comes at once, to reuse the connection."""
         with self._lock:
             if self.read_ahead:
                 return self._take_read_ahead()
@@ -259,7 +259,7 @@ class AnswerReader:
 
     @property
     def is_waiting_for_user(self) -> bool:
-        """Whether the stream has ended because a tool asks the user, who has not answered."""
+        """Whether the stream has ended because of a tool's question that is not answered yet."""
         return (
             self._transcript.elicitation is not None
             and self._state.stage is Stage.OPEN
@@ -270,21 +270,21 @@ class AnswerReader:
     def answer_elicitation(
         self, action: str, content: Mapping[str, object] | None, elicitation_id: str | None
     ) -> None:
-        """Send the user's answer to a tool. A stream that has ended meanwhile is continued."""
+        """Send the user's answer to a tool, and continue the stream if it has ended."""
         self._elicitations.answer(
             action, content, elicitation_id, has_finished=self.connection.has_finished
         )
 
     def look_ahead(self) -> None:
-        """Read what is here already: an answer that has ended must not be stopped any more.
+        """Read the bytes that have arrived: an answer that has ended must not be stopped.
 
-        As much of it as a socket can hold: a server that floods would have no end.
+        Reads at most as much as a socket can hold, because a server may send without end.
         """
         response = self.connection.response
         if response is None or self._transcript.ended or self._watch.is_watched:
             return
         if not self._state.is_at_work(has_sent=False) or not self._lock.take_if_free():
-            return  # a reader is at it, and has seen all there is
+            return  # another thread is reading, and has seen all bytes
         try:
             seen = 0
             while not self._transcript.ended and seen < _MOST_LOOKED_AT:
@@ -296,29 +296,29 @@ class AnswerReader:
             if response.finished:
                 self._state.finish()
         except (H2oError, Woken):
-            pass  # whoever reads next meets it again, or nobody does
+            pass  # the next read, if any, raises it again
         finally:
             self._lock.give_back()
 
     def let_go(self) -> None:
-        """Give the connection up, whoever reads it. Idempotent."""
+        """Close the connection, even while another thread reads it. Idempotent."""
         if not self.connection.has_finished:
             self._call.wake()
-        # An event loop that watches a descriptor must not find another connection behind it.
+        # An event loop must not watch a descriptor that another connection then gets.
         self._watch.close(_RELEASED_WITHIN)
         is_free = self._lock.take_if_free()
         try:
-            # A reader closes it when it has woken: it may be the main thread, which cannot wake
-            # before its signal handler, which waits for this, has returned.
+            # The reading thread closes it when it wakes. It may be the main thread, which wakes
+            # only after its signal handler, which waits for this, has returned.
             if is_free or self._lock.is_own or self.connection.background is not None:
-                with suppress(RuntimeError):  # a handler interrupts a read of this thread's own
+                with suppress(RuntimeError):  # a signal handler interrupted this thread's own read
                     self.connection.leave()
         finally:
             if is_free:
                 self._lock.give_back()
 
     def outcome(self, *, stopped_at: float | None) -> Outcome:
-        """What is known of the answer, for whoever waits until it is stored."""
+        """The facts about the answer that are needed to wait until it is stored."""
         has_sent = self.connection.has_sent
         state, transcript = self._state, self._transcript
         assert state.dialect is not None
@@ -342,7 +342,7 @@ class AnswerReader:
     # One reader at a time
 
     def _leave_if_over(self) -> None:
-        if self._state.is_over:  # whoever ended it could not close it while it was read
+        if self._state.is_over:  # the thread that ended it could not close it during a read
             self.connection.leave()
 
     def _take_read_ahead(self) -> list[Event]:
@@ -350,7 +350,7 @@ class AnswerReader:
         return events
 
     def _next_events(self) -> list[Event]:
-        """The next events, from whichever connection they come."""
+        """Return the next events, from the current connection or a new one."""
         while (response := self.connection.response) is not None:
             broken, self._broken = self._broken, None
             if broken is None:
@@ -376,7 +376,7 @@ class AnswerReader:
                 self._timing.heard_at = monotonic()
                 events = self.connection.decoder.feed(data)
             else:
-                # Half a character is not handed over: the log has the whole of it.
+                # Drop half a character: the log contains the whole one.
                 events = self.connection.decoder.end(whole=self.resumption is None)
                 if response.finished:
                     self._state.finish()
@@ -396,13 +396,13 @@ class AnswerReader:
         return self._note(self.resumption.resume_after(broken))
 
     def _continue(self) -> list[Event]:
-        """What follows another message: after an elicitation was answered, or as a second try."""
+        """Send another message and return its events: after an elicitation, or as a retry."""
         while (request := self._continuation()) is not None:
             dialect, resumption = self._state.dialect, self.resumption
             assert dialect is not None
             assert resumption is not None
             self._has_drained_socket = False
-            self._transcript.finished = False  # that was the run before
+            self._transcript.finished = False  # it was set by the previous run
             self._to_skip = 0
             resumption.start_run()
             self.connection.send(request, dialect)
@@ -412,7 +412,7 @@ class AnswerReader:
         return []
 
     def _continuation(self) -> Request | None:
-        """The message that continues an answer whose response has ended, if there is one."""
+        """The message that continues an answer whose response has ended, or None."""
         resumption, state = self.resumption, self._state
         if resumption is None or self._transcript.ended or state.stage is not Stage.OPEN:
             return None
@@ -431,7 +431,7 @@ class AnswerReader:
         return request
 
     def _note(self, events: list[Event]) -> list[Event]:
-        """Take note of what came; return what the caller has not had."""
+        """Record the events; return those that the caller does not have."""
         if not events:
             return events
         transcript = self._transcript
@@ -458,7 +458,7 @@ class AnswerReader:
         return self._state.needs_second_try(events)
 
     def _unskipped(self, events: list[Event]) -> list[Event]:
-        """``events`` without the text that the caller has."""
+        """Return ``events`` without the text that the caller already has."""
         found: list[Event] = []
         for event in events:
             if type(event) is Token and not event.special and self._to_skip:
@@ -471,9 +471,9 @@ class AnswerReader:
 
 
 def _is_sign_of_life(event: Event) -> bool:
-    """Whether an event shows that the model, a tool or a search is at work.
+    """Whether an event shows that the model, a tool or a search makes progress.
 
-    What servers send in any case does not: statuses, titles, and what is unknown.
+    Statuses, titles and unknown events do not, because servers send them in any case.
     """
     if isinstance(event, Reasoning):
         return bool(event.text)

@@ -1,8 +1,8 @@
-"""Resuming: an answer whose connection broke is read on from the log that the server keeps of it.
+"""Resume an answer whose connection broke, from the log that the server keeps of it.
 
-As chat-ui of August 2026 wants it: the log from its first update, less what was given; after
-another break, behind the last update; where there is no log any more, what is stored; and the
-message once more only if the conversation proves that it never arrived.
+For chat-ui since July 2026: read the log from its first update, without the text that was already
+returned. After another break, read it after the last update. If the log has expired, use the stored
+answer. Send the message again only if the conversation shows that it never arrived.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ if TYPE_CHECKING:
     from h2o_client.answer.state import AnswerState
     from h2o_client.answer.timing import AnswerTiming
 
-_FIRST_PAUSE = 2.0  # seconds before the second try; each is three times as long as the one before
+_FIRST_PAUSE = 2.0  # seconds before the second attempt; each pause is 3 times the previous one
 _LONGEST_PAUSE = 30.0
-_LIVED = 10.0  # seconds after which a body that just ends is no failure: the server ends it at 300
-_GONE_PAUSES = (0.5, 1.0)  # before a run that the server does not know is looked for again
+_LIVED = 10.0  # seconds after which a plain end of the body is normal: the server ends it at 300
+_GONE_PAUSES = (0.5, 1.0)  # seconds before repeating the request for an unknown run
 _STORED_WITHIN = 10.0
 _STORE_ANSWERS_WITHIN = 5.0
 _LONGEST_POLL = 0.5
 
-_ALIVE = 0.5  # seconds within which a connection that stands has brought at least a keepAlive
+_ALIVE = 0.5  # seconds within which a live connection delivers at least a keepAlive
 _MAY_STAND_STILL = ("silence", "idle")  # timeouts of connections that may be dead
 
 
 class Resumption:
-    """How the answer to one message is resumed. ``count`` says how often it was.
+    """Resumes the answer to one message. ``count`` says how often.
 
-    ``is_over``: nothing more will come, and the answer is what came so far. At most ``most`` tries
-    in a row bring nothing. One thread calls this, the one that reads.
+    ``is_over``: the answer has ended, and the received text is complete. ``most`` is the largest
+    number of failed attempts in a row. Only the thread that reads calls this.
     """
 
     def __init__(
@@ -73,35 +73,35 @@ class Resumption:
         self._tries = 0
         self._reached = (0, 0)  # the last update and the text when tries were counted from 0
         self._opened_at = monotonic()
-        self._continues = False  # a body has ended as the server ends it after five minutes
-        self._breaks = 0  # that nothing was read after yet
+        self._continues = False  # the last body ended as the server ends it after five minutes
+        self._breaks = 0  # breaks since the last successful read
         self._times_gone = 0
         self._sent_again = 0
-        self._may_arrive_late = False  # the message: nobody has refused its connection
+        self._may_arrive_late = False  # whether the message may: its connection was not refused
         self._kinds: Counter[str] = Counter()
 
     @property
     def retries(self) -> bool:
-        """Whether anything is tried a second time."""
+        """Whether any attempt is repeated."""
         return self._most > 0
 
     def read_from_start(self) -> None:
-        """Open a log of which this process has read nothing. Raises as `ApiClient.open`."""
+        """Open a log from which this process has read nothing. Raises as `ApiClient.open`."""
         self._read_log()
 
     def note(self, kinds: Counter[str]) -> None:
-        """So many events that are no text were handed over."""
+        """Note how many events without text were returned."""
         self._kinds += kinds
 
     def start_run(self) -> None:
-        """Another run continues the answer."""
+        """Note that another run continues the answer."""
         self.started_at = self._state.transcript.characters
         self.is_over = False
         self._tries = self._sent_again = 0
         self._forget_log()
 
     def can_resume(self, broken: H2oError | None) -> bool:
-        """Whether more may be had after ``broken``, or after a body that just ended."""
+        """Whether the answer may be resumed after ``broken``, or after a body that just ended."""
         if self.is_over or not self._state.may_resume():
             return False
         if broken is None and self._log is not None and self._log.end_status is not None:
@@ -110,9 +110,10 @@ class Resumption:
         return self._most > 0 and (broken is None or is_a_break(broken, silent_for))
 
     def resume_after(self, broken: H2oError | None) -> list[Event]:
-        """Open what is to be read next. Return events where that tells how the answer ends.
+        """Open the next response. Return events if they are the end of the answer.
 
-        Raises ``broken``, or an `IncompleteAnswerError` for a body that just ended, if nothing can.
+        If there is nothing to open, raises ``broken``, or an `IncompleteAnswerError` for a body
+        that just ended.
         """
         lived = monotonic() - self._opened_at > _LIVED
         self._continues = False
@@ -155,11 +156,11 @@ class Resumption:
         return isinstance(error, TransportError | ProtocolError) and is_a_break(error)
 
     def _count_try(self, why: H2oError) -> None:
-        """Wait before the next try; after enough without a success, the last is the store."""
+        """Wait before the next attempt. After too many failures, use the stored answer."""
         reached = (self._log.last if self._log else 0, self._state.transcript.characters)
         if reached != self._reached:
             self._tries, self._reached = 0, reached
-        # A server that hangs is waited for as long as a model may be silent.
+        # Wait for a server that hangs as long as for a silent model.
         hangs = isinstance(why, TransportTimeout) and why.which in _MAY_STAND_STILL
         if self._tries > self._most and not (hangs and self._timing.is_within_idle()):
             self._next = self._give_up
@@ -171,7 +172,7 @@ class Resumption:
         self._tries += 1
 
     def _choose_next(self, status: str) -> None:
-        """What to do after the log's end."""
+        """Decide what to do after the end of the log."""
         if status == "gone" and self._times_gone < len(_GONE_PAUSES):
             self._connection.pause(_GONE_PAUSES[self._times_gone])
             self._times_gone += 1
@@ -197,13 +198,13 @@ class Resumption:
         self.is_over = True
         if stored is None:
             return []
-        # What is stored is the whole answer, of which this run may have been the last part.
+        # The stored answer is the whole one; this run may have generated its last part only.
         rest = Overlap(self._state.transcript.joined).rest_of(stored.text)
         events: list[Event] = [Token(rest)] if rest else []
         return [*events, stored.end] if stored.end is not None else events
 
     def _give_up(self) -> list[Event]:
-        """The whole answer, if the server has stored it meanwhile."""
+        """Return the whole answer, if the server has stored it meanwhile."""
         stored = self._fetch_stored()
         if stored is None or not stored.ended or stored.end is None:
             raise IncompleteAnswerError
@@ -218,7 +219,7 @@ class Resumption:
             call.at_most = None
 
     def _wait_until_stored(self) -> StoredAnswer | None:
-        """What is stored, once it is the whole, or time is over."""
+        """Return the stored answer, once it is complete or the time is over."""
         end = monotonic() + _STORED_WITHIN
         pause = 0.05
         while True:
@@ -256,14 +257,14 @@ class Resumption:
 
 
 def is_a_break(error: H2oError, silent_for: float = 0.0) -> bool:
-    """Whether ``error`` may have cost the connection alone, and not the answer.
+    """Whether ``error`` may have broken only the connection, and not the answer.
 
-    ``silent_for``: seconds in which the connection was read and brought nothing.
+    ``silent_for``: seconds of reading without a byte.
     """
     if _is_the_callers_timeout(error):
         return False
     if isinstance(error, TransportTimeout) and error.which == "idle":
-        # A connection that brings keepAlives stands: it is the model that is silent.
+        # A connection that delivers keepAlives is alive: the model is silent.
         return silent_for > min(_ALIVE, error.seconds / 2)
     if isinstance(error, TransportError):
         return not error.permanent
@@ -273,5 +274,5 @@ def is_a_break(error: H2oError, silent_for: float = 0.0) -> bool:
 
 
 def _is_the_callers_timeout(error: H2oError) -> bool:
-    """Whether a timeout has passed that holds however often a connection breaks."""
+    """Whether a timeout has expired that is not restarted when a connection breaks."""
     return isinstance(error, TransportTimeout) and error.which in ("first_token", "total")

@@ -1,9 +1,9 @@
-"""Waiting until a server has stored what the next message builds on.
+"""Wait until the server has stored the messages that the next one continues.
 
-On v0.3 to v0.6 an answer is stored when its stream has ended, in the place of what was stored since
-its prompt: a message that is sent before that is lost. On v0.7 a message that overtakes the storing
-makes the server forget the answer; later the content is stored at the end of the response. On the
-newest servers a stop that found nothing to stop ends the next answer, for five seconds.
+v0.3 to v0.6 store an answer after its stream has ended, and overwrite what was stored since its
+prompt: a message sent before that is lost. v0.7 loses the answer if the next message arrives before
+the answer is stored. Later versions store the content at the end of the response. On the newest
+servers a stop request that found nothing to stop ends the next answer, for five seconds.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     from h2o_client.dialects.documents import Stored
     from h2o_client.transport.call import Call
 
-_STORED_WITHIN = 10.0  # seconds, after an answer's proper end
+_STORED_WITHIN = 10.0  # seconds after the normal end of an answer
 _STOPPED_WITHIN = 3.0
 _READ_BACK_WITHIN = 0.7  # seconds: the caller waits for the error
 _MARK_LASTS = 5.3
 _FIRST_POLL = 0.05
 _LONGEST_POLL = 0.5
-_PATIENCE = 30.0  # seconds that a message waits for an earlier answer's end and its storing
+_PATIENCE = 30.0  # seconds that a message waits until an earlier answer has ended and is stored
 _TOLD_AFTER = 1.0
-# For so many seconds after its end an answer may still be stored.
+# Seconds after its end during which an answer may still be stored.
 _STORED_AFTER = {
     Ending.COMPLETE: 60.0,
     Ending.STOPPED: 10.0,
@@ -45,7 +45,7 @@ _STORED_AFTER = {
 
 
 class AnswerStorage:
-    """What is still to be waited for in one conversation.
+    """Waits for the unstored answer of one conversation.
 
     ``on_wait`` is called when a message has waited for a second.
     """
@@ -53,14 +53,14 @@ class AnswerStorage:
     def __init__(self, backend: Backend, on_wait: Callable[[], None]) -> None:
         self._backend = backend
         self._on_wait = on_wait
-        self.has_messages: bool = False  # so far as this is known: the server has stored some
+        self.has_messages: bool = False  # whether the server has stored some, as far as known
 
     def note(self, outcome: Outcome) -> None:
-        """An answer has ended, in one way or another."""
+        """Note that an answer has ended, however it did."""
         self.has_messages = self.has_messages or outcome.has_final
         unstored, response = self._left_by(outcome), outcome.response
         if response is not None and response.awaits_title:
-            # On v0.7 and v0.8 the end of an answer is stored behind its title.
+            # v0.7 and v0.8 store the end of an answer after its title.
             unstored = unstored or UnstoredAnswer(None, _STORED_WITHIN)
             unstored = msgspec.structs.replace(unstored, response=response)
         if unstored is None or outcome.is_one_shot:
@@ -68,7 +68,7 @@ class AnswerStorage:
         self._backend.unstored.put(outcome.conversation_id, unstored)
 
     def _left_by(self, outcome: Outcome) -> UnstoredAnswer | None:
-        """What an answer leaves to be waited for."""
+        """What the next message has to wait for after an answer."""
         dialect, response, left = outcome.dialect, outcome.response, outcome.is_left_running
         marked_until = 0.0
         stopped_at = outcome.stopped_at
@@ -93,23 +93,23 @@ class AnswerStorage:
         return UnstoredAnswer(None, 0.0, marked_until) if marked_until else None
 
     def forget(self, conversation_id: str) -> None:
-        """The conversation is about to be deleted: nothing of it matters any more."""
+        """Wait for nothing more: the conversation is about to be deleted."""
         unstored = self._backend.unstored.remove(conversation_id)
         if unstored is not None and unstored.response is not None:
             unstored.response.close()
 
     def wait(self, conversation_id: str, call: Call, *, before_message: bool = False) -> None:
-        """As `wait_until_stored`; sends no request if there is nothing to be waited for."""
+        """Like `wait_until_stored`, but sends no request if there is nothing to wait for."""
         if self._backend.unstored.get(conversation_id) is not None:
             self.wait_until_stored(conversation_id, call, before_message=before_message)
 
     def wait_until_stored(
         self, conversation_id: str, call: Call, *, before_message: bool = False
     ) -> Stored:
-        """The conversation, once what was said last is stored, or time is over.
+        """Return the conversation, once the last messages are stored or the time is over.
 
-        ``before_message``: what the model is still at work on is stopped, so as not to meet it.
-        Raises `ConversationBusyError` then if a message would be overwritten.
+        ``before_message``: stop an answer that is still being generated, and raise
+        `ConversationBusyError` if the server would overwrite the next message.
         """
         stored = self._stored(conversation_id, call, before_message)
         self.has_messages = self.has_messages or stored.last("user") is not None
@@ -130,7 +130,7 @@ class AnswerStorage:
         if not is_stored:
             log.warning("the last answer in %s is not stored yet", conversation_id)
         if is_stored or before_message or not unstored.left:
-            # And not before: a wait that was broken off is owed still.
+            # Not before: after an interrupted wait, the next call has to wait again.
             self._backend.unstored.remove(conversation_id)
         return stored
 
@@ -142,7 +142,7 @@ class AnswerStorage:
         call: Call,
         before_message: bool,
     ) -> Stored:
-        """The conversation, once ``response`` has ended and its answer is stored."""
+        """Return the conversation, once ``response`` has ended and its answer is stored."""
         patience = _PATIENCE if before_message else _STOPPED_WITHIN
         end = monotonic() + patience
         if not response.wait_until_ended(call, min(patience, _TOLD_AFTER)):
@@ -191,9 +191,9 @@ class AnswerStorage:
         return unstored
 
     def read_back(self, outcome: Outcome, call: Call) -> tuple[Stored, bool | None]:
-        """The conversation after a break, and whether the answer is stored in it.
+        """Return the conversation after a break, and whether the answer is stored in it.
 
-        None if nothing is to be waited for. Raises as `Backend.conversation`.
+        Returns None if there is nothing to wait for. Raises as `Backend.conversation`.
         """
         unstored = self._left_by(outcome)
         if unstored is None:
@@ -204,7 +204,7 @@ class AnswerStorage:
     def _polled(
         self, conversation_id: str, unstored: UnstoredAnswer, call: Call
     ) -> tuple[Stored, bool]:
-        """The conversation, and whether what is waited for is stored in it."""
+        """Return the conversation, and whether the awaited answer is stored in it."""
         stored = self._backend.conversation(conversation_id, call)
         end = monotonic() + unstored.seconds
         pause = _FIRST_POLL
@@ -231,5 +231,5 @@ def _is_stored(stored: Stored, unstored: UnstoredAnswer) -> bool:
     last = stored.last("assistant")
     if last is None or last.id in stored.unfinished or last.id == (unstored.former or ""):
         return False
-    # An answer that was interrupted has used up the mark that a late stop leaves.
+    # An interrupted answer has consumed the mark that a late stop request leaves.
     return last.id in stored.interrupted or monotonic() >= unstored.marked_until
