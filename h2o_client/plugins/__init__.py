@@ -1,1 +1,1 @@
-"""The package in other people's tools."""
+"""Integrations with other tools."""

@@ -1,4 +1,4 @@
-"""The pytest fixture `h2o_server`: a chat-ui of one's own that says what a test tells it to.
+"""The pytest fixture `h2o_server`: a chat-ui server with scripted answers for one test.
 
 ::
 
@@ -7,7 +7,7 @@
         assert my_bot(url=h2o_server.url).greet() == "Hello!"
         assert h2o_server.prompts == ["Greet me."]
 
-It is the chat-ui of 2023 unless told otherwise, for a test or for each of several versions::
+It behaves like a chat-ui of 2023. To use another version, or several of them::
 
     @pytest.mark.h2o_server(chat_ui="latest")
     def test_my_bot_knows_the_chat_ui_of_today(h2o_server): ...
@@ -15,8 +15,8 @@ It is the chat-ui of 2023 unless told otherwise, for a test or for each of sever
     @pytest.mark.parametrize("h2o_server", ["0.4", "0.10", "latest"], indirect=True)
     def test_my_bot_knows_them_all(h2o_server): ...
 
-The marker takes whatever `h2o_client.server.serve` does. No model is loaded. The extra ``local`` is
-needed once the fixture is used, not before.
+The marker takes the same arguments as `h2o_client.server.serve`. No model is loaded. The fixture
+needs the extra ``local``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ __all__ = ["Asked", "H2oServer", "h2o_server", "pytest_configure"]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell pytest of the marker."""
+    """Register the marker."""
     config.addinivalue_line(
         "markers",
         "h2o_server(**options): how h2o_client.server.serve starts the fixture h2o_server",
@@ -52,7 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @dataclass(frozen=True)
 class Asked:
-    """A question as the model got it: ``prompt`` is the last of ``turns``."""
+    """One prompt that the server got, with all ``turns`` (``prompt`` is the last of them)."""
 
     prompt: str
     turns: Sequence[Turn]
@@ -60,15 +60,15 @@ class Asked:
 
 
 class H2oServer:
-    """A running chat-ui at ``url`` with scripted answers, "Hello from h2o_server." until told.
+    """A running chat-ui at ``url`` with scripted answers, at first "Hello from h2o_server.".
 
-    What it is asked stands in ``prompts`` (texts), ``asked`` (with the turns before and the
-    sampling parameters) and ``requests`` (every HTTP request that has been answered: method,
-    path, status, ...).
+    It records the prompts in ``prompts`` (texts) and ``asked`` (with the earlier turns and the
+    sampling parameters), and every answered HTTP request in ``requests`` (method, path, status,
+    ...).
     """
 
     def __init__(self, **options: Any) -> None:
-        """``options`` are `h2o_client.server.serve`'s, such as ``chat_ui="latest"``."""
+        """``options`` are those of `h2o_client.server.serve`, such as ``chat_ui="latest"``."""
         try:
             from h2o_client.server.scripted import as_engine
             from h2o_client.server.serving import serve
@@ -90,9 +90,9 @@ class H2oServer:
     @overload
     def answers(self, *answers: str | ScriptedAnswer) -> None: ...
     def answers(self, *answers: Any) -> None:
-        """From now on it says these in turn, and the last one again and again.
+        """Answer with these in turn from now on, then with the last one repeatedly.
 
-        Each is a text or a `ScriptedAnswer`; a single function of the prompt does as well.
+        Each is a text or a `ScriptedAnswer`. You can pass a single function of the prompt instead.
         """
         only = answers[0] if len(answers) == 1 else answers
         engine = self._as_engine(only)
@@ -109,11 +109,12 @@ class H2oServer:
         after: str = "",
         times: int | None = None,
     ) -> None:
-        """From now on answers fail: with the HTTP ``status``, or in mid-stream ``after`` a text.
+        """Fail from now on: with the HTTP ``status``, or in the stream ``after`` a text.
 
-        From chat-ui 0.10 on the status stands inside the stream, too, and there are no words for
-        ``error_type`` and ``retry_after``. With ``times`` only so many fail, and then it says again
-        what it said before.
+        times: how many answers fail; then the former answers continue. The default is all.
+
+        Since chat-ui 0.10 the status is sent inside the stream too, without ``error_type`` and
+        ``retry_after``.
         """
         from h2o_client.server.scripted import ScriptedAnswer
 
@@ -123,9 +124,9 @@ class H2oServer:
         self._say(failure, times)
 
     def cuts(self, after: str = "", *, times: int | None = None) -> None:
-        """From now on the connection breaks ``after`` a text; with none it is a 500 at once.
+        """Break the connection ``after`` a text from now on; without one, respond with status 500.
 
-        From chat-ui 0.10 on it is said in the stream instead.
+        Since chat-ui 0.10 the server reports the failure in the stream instead.
         """
         from h2o_client.server.scripted import ScriptedAnswer
 
@@ -133,11 +134,11 @@ class H2oServer:
 
     @property
     def prompts(self) -> list[str]:
-        """What was asked, in order."""
+        """The texts of the prompts, in order."""
         return [each.prompt for each in self.asked]
 
     def close(self) -> None:
-        """Stop the server; nothing of it is left."""
+        """Stop the server."""
         self._server.close()
 
     def __str__(self) -> str:
@@ -180,7 +181,7 @@ class H2oServer:
 
 @pytest.fixture
 def h2o_server(request: pytest.FixtureRequest) -> Iterator[H2oServer]:
-    """A chat-ui for this test alone, at ``h2o_server.url``; see `H2oServer`."""
+    """A chat-ui server for one test, at ``h2o_server.url``: see `H2oServer`."""
     marker = request.node.get_closest_marker("h2o_server")
     options: dict[str, Any] = dict(marker.kwargs) if marker is not None else {}
     if hasattr(request, "param"):

