@@ -1,4 +1,4 @@
-"""`H2o`, the provider class that this library grew from, as its users call it."""
+"""`H2o`: the provider class of gpt4free from which this library grew, with the same interface."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class AsyncResult(AsyncIterator[str]):
-    """An answer's tokens, for ``async for``, with or without an ``await`` before.
+    """The tokens of an answer, for ``async for``. You may ``await`` it first.
 
-    If the iteration ends early, everything is freed by `aclose`, or by the garbage collector.
+    If the iteration ends early, `aclose` or the garbage collector does the cleanup.
     """
 
     def __init__(self, reply: AsyncReply) -> None:
@@ -44,20 +44,20 @@ class AsyncResult(AsyncIterator[str]):
 
 
 class AsyncGeneratorProvider(ABC):
-    """A provider as gpt4free calls it: it answers messages with an `AsyncResult`."""
+    """The interface of gpt4free's providers: messages in, an `AsyncResult` out."""
 
     @classmethod
     @abstractmethod
     def create_async_generator(
         cls, model: str | None, messages: Messages, proxy: str | None = None, **kwargs: Any
     ) -> AsyncResult:
-        """The tokens of the answer to ``messages``."""
+        """Return the tokens of the answer to ``messages``."""
 
     @classmethod
     async def create_async(
         cls, model: str | None, messages: Messages, proxy: str | None = None, **kwargs: Any
     ) -> str:
-        """The whole text of the answer."""
+        """Return the whole text of the answer."""
         result = cls.create_async_generator(model, messages, proxy, **kwargs)
         del messages, proxy  # error trackers show what the frames of a traceback hold
         try:
@@ -67,10 +67,10 @@ class AsyncGeneratorProvider(ABC):
 
 
 class H2o(AsyncGeneratorProvider):
-    """Answers from the chat-ui server at ``url``, which is read at each call.
+    """A gpt4free provider for the chat-ui server at ``url``, which is read at each call.
 
-    ``model`` is the model for calls without one. The default value is a model of the default
-    server, and means the first model of any other server.
+    ``model`` is the model for calls without one. Its default is a model of the default server; on
+    any other server it means the first model.
     """
 
     url: ClassVar[str] = DEFAULT_URL
@@ -94,7 +94,7 @@ class H2o(AsyncGeneratorProvider):
         named = cls.url != DEFAULT_URL
         elsewhere = named or bool(os.environ.get("H2O_CLIENT_URL"))
         asked = model or (None if elsewhere and cls.model == DEFAULT_MODEL else cls.model)
-        # As the ancestor did: the caller's parameters over its own, whatever the server has.
+        # As in gpt4free, only the caller's and this package's parameters count, not the server's.
         session = H2oSession._of(
             SessionConfig(
                 cls.url if named else None, model=asked, proxy=proxy, server_samples=False

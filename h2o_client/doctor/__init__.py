@@ -1,1 +1,1 @@
-"""What is found at an address, step by step."""
+"""Diagnose the connection to a server, step by step."""

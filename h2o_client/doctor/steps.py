@@ -1,4 +1,4 @@
-"""`checks`: what is found at an address, step by step, and the likely cause of what fails."""
+"""`checks`: diagnose the connection to a server, step by step, with likely causes of failures."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ from h2o_client.transport.probe import (
     speaks_tls,
 )
 
-_PROBE = 3.0  # seconds for a look at what else a port may speak
-_ENOUGH = 40  # tokens of the test message's answer
+_PROBE = 3.0  # seconds to find out which protocol a port speaks
+_ENOUGH = 40  # tokens to read of the test answer
 _LONGEST = 30.0  # seconds from the first of them to the last
-_SILENT = 15.0  # seconds of them, at the end, that mean that nothing more will come
+_SILENT = 15.0  # seconds of silence, at the end of these, after which no token is expected
 _PROMPT = "Say hello in one word."
 
 
 class Check(msgspec.Struct, frozen=True):
-    """One step of `H2oSession.check`. ``status`` is "ok", "failed" or "skipped".
+    """The result of one step of `H2oSession.check`. ``status`` is "ok", "failed" or "skipped".
 
     ``name`` is "address", "network", "TLS", "server", "version", "cookie", "terms", "login",
-    "models", "conversation", "answer" or "deletion"; ``detail`` says what was found, ``hint`` what
-    to do about a failure, and ``kind`` which error another call would raise for it.
+    "models", "conversation", "answer" or "deletion". ``detail`` is the finding, ``hint`` says what
+    to do about a failure, and ``kind`` is the class of the error that another call would raise.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Check(msgspec.Struct, frozen=True):
 
 
 class Seen(Protocol):
-    """What `H2oSession.server` tells, as far as it matters here."""
+    """The part of `H2oSession.server`'s result that is used here."""
 
     @property
     def versions(self) -> str: ...
@@ -74,9 +74,9 @@ class Seen(Protocol):
 
 
 def checks(backend: Backend, server_at: Callable[[str], Seen]) -> Iterator[Check]:
-    """The steps, each as soon as it is done. Raises nothing for what a server does.
+    """Yield the result of each step as soon as it is done. Failures of the server never raise.
 
-    ``server_at`` says what chat-ui answers at another address, or raises an `H2oError`.
+    ``server_at`` returns the chat-ui at another address, or raises an `H2oError`.
     """
     steps = _Steps(backend, server_at)
     try:
@@ -103,11 +103,11 @@ def _outcomes(steps: _Steps) -> Iterator[Check]:
 
 
 class _Skipped(Exception):
-    """A step that does not apply, and why."""
+    """Raised by a step that does not apply, with the reason."""
 
 
 class _Failed(Exception):
-    """A step that failed; ``step`` names another one that is to blame, ``kind`` the error."""
+    """Raised by a failed step. ``step`` is the one to blame, if another; ``kind`` the error."""
 
     def __init__(self, detail: str, hint: str = "", *, step: str = "", kind: str = "") -> None:
         super().__init__(detail)
@@ -122,7 +122,7 @@ class _Failed(Exception):
 
 
 class _Steps:
-    """The steps; what one has found, the next ones use."""
+    """The steps. Later steps use the findings of earlier ones."""
 
     def __init__(self, backend: Backend, server_at: Callable[[str], Seen]) -> None:
         self.conversation: Conversation | None = None
@@ -131,12 +131,12 @@ class _Steps:
         self._config = backend.config
         self._transport = backend.transport
         self._server_at = server_at
-        # Nothing may go past a proxy.
+        # Requests must not bypass a proxy.
         self._direct = goes_directly(self._transport)
         self._first_error: H2oError | None = None
-        self._answers = False  # that a chat-ui does
-        self._fails = False  # that the first request was answered with a 5xx
-        self._wants_password = False  # as a proxy in front of it may
+        self._answers = False  # whether a chat-ui has responded
+        self._fails = False  # whether the first response had a status 5xx
+        self._wants_password = False  # whether the first response asked for HTTP Basic credentials
         self._timeouts = msgspec.structs.replace(backend.timeouts, total=None)
         parts = urlsplit(self._transport.base_url)
         self._tls = parts.scheme == "https"
@@ -145,7 +145,7 @@ class _Steps:
         self._place = parts.hostname or "", parts.port or (443 if self._tls else 80)
 
     def all(self) -> list[tuple[str, Callable[[], str]]]:
-        """Their names and what each does, in their order."""
+        """The names and functions of the steps, in order."""
         return [
             ("address", self._address),
             ("network", self._network),
@@ -162,7 +162,7 @@ class _Steps:
         ]
 
     def tried(self, name: str, step: Callable[[], str]) -> Check | _Failed:
-        """What comes of a step."""
+        """Run a step and return its result."""
         try:
             return Check(name, "ok", step())
         except _Skipped as exc:
@@ -175,7 +175,7 @@ class _Steps:
             return failed
 
     def _explained(self, exc: H2oError, name: str) -> _Failed:
-        """What an error amounts to: which step it is about, what happened, and what to do."""
+        """Explain an error: the step that it concerns, what happened, and what to do."""
         if self._is_cookie_insecure():
             return _Failed(*_sentences(exc), step="cookie")
         if isinstance(exc, AuthenticationError) and exc.status == 401 and self._wants_password:
@@ -214,7 +214,7 @@ class _Steps:
         return self._transport.base_url
 
     def _network(self) -> str:
-        """Whether a connection stands; the other steps tell what came over it."""
+        """Check that a connection can be opened. Later steps check the responses."""
         try:
             enough = detection.is_enough
             first = self._transport.request(detection.first_request(), self._call(), enough=enough)
@@ -264,7 +264,7 @@ class _Steps:
         return f"a chat-ui: {found.why}"
 
     def _nothing_here(self, exc: ConfigurationError) -> _Failed:
-        """No chat-ui answers: it may be at another path of the same host."""
+        """Look for a chat-ui at other paths of the same host."""
         if "says that it is at another address" in exc.message:
             return _Failed(exc.message, kind="ConfigurationError")
         for path in _other_paths(self._path):
@@ -300,7 +300,7 @@ class _Steps:
         return said
 
     def _cookie(self) -> str:
-        """Makes the settings, which gives the session its cookie, and reads them with it."""
+        """Post the settings, which sets the session's cookie, and read them with the cookie."""
         try:
             self._backend.set_up(self._call())
         except ConfigurationError as exc:
@@ -327,7 +327,7 @@ class _Steps:
     def _terms(self) -> str:
         if self._config.accept_terms or self._settings_accepted():
             return "accepted"
-        # Whether the server insists is only told by what needs it.
+        # Only a request that needs the accepted terms shows whether the server requires them.
         self._create()
         return "not accepted, and not needed"
 
@@ -369,7 +369,7 @@ class _Steps:
 
     def _answer(self) -> str:
         assert self.conversation is not None
-        # Others warn that they do not hand it on.
+        # Other versions would warn that they do not pass it to the model.
         samples = self._backend.set_up().samples
         options: Options = {"max_new_tokens": _ENOUGH} if samples else {}
         with self.conversation.stream(_PROMPT, **options) as reply:
@@ -391,7 +391,7 @@ class _Steps:
         return "the conversation is gone"
 
     def leave(self) -> None:
-        """Deletes what is left by a caller who has seen enough, as soon as that can be."""
+        """Delete the conversation of a caller who stopped iterating, as soon as possible."""
         temporary, self._temporary = self._temporary, None
         if temporary is not None:
             # The garbage collector may have come here, wherever it was.
@@ -411,17 +411,17 @@ class _Steps:
         return False
 
     def _is_handshake_unanswered(self, exc: H2oError) -> bool:
-        """Whether a connection stood, and what is there does not answer TLS but plain HTTP."""
+        """Whether a connection was made, and the port speaks plain HTTP instead of TLS."""
         times_out = isinstance(exc, TransportTimeout) and self._tls and self._direct
         return times_out and speaks_http(*self._place, _PROBE)
 
     def _is_tls_spoken(self) -> bool:
-        """Whether it would be, in the place of the http that failed."""
+        """Whether the port speaks TLS, although http was used and failed."""
         unknown = not self._tls and not self._answers and self._direct
         return unknown and speaks_tls(*self._place, _PROBE)
 
     def _proxy_failed(self, exc: H2oError) -> _Failed:
-        """Which proxy it is; nothing of its credentials."""
+        """The proxy's address, without credentials."""
         proxy = proxy_of(self._transport) or ""
         scheme, _, rest = proxy.rpartition("://")
         shown = f"{scheme or 'http'}://{rest.rpartition('@')[2]}"
@@ -465,7 +465,7 @@ _STEP_OF: tuple[tuple[type[StatusError], str], ...] = (
 
 
 def _read_some(reply: Reply) -> float:
-    """Reads an answer, bounded altogether; for how many seconds nothing came when time was up."""
+    """Read an answer, in bounded time. Return the seconds of silence when the time was over."""
     silence = 0.0
     last = monotonic()
 
@@ -500,7 +500,7 @@ def _no_models_loaded() -> _Failed:
 
 
 def _sentences(exc: H2oError) -> tuple[str, str]:
-    """What happened, and what to do next."""
+    """Return what happened, and what to do."""
     detail, _, hint = exc.message.partition(". ")
     return detail, hint
 
@@ -510,7 +510,7 @@ def _is_no_connection(exc: H2oError) -> bool:
         return exc.which == "connect"
     causes = (ConnectionRefusedError, socket.gaierror)
     return isinstance(exc, TransportError) and (
-        # A name with a label of more than 63 characters is not even looked up.
+        # A name with a label of more than 63 characters fails before it is looked up.
         isinstance(exc.__cause__, causes) or exc.message.startswith(("The proxy", "The name of"))
     )
 
@@ -522,7 +522,7 @@ def _is_for_another_name(exc: H2oError) -> bool:
 
 
 def _other_paths(path: str) -> list[str]:
-    """Where a chat-ui may be instead: above, and where its own examples put it."""
+    """Where a chat-ui may be instead: at the parent paths, and where its own examples put it."""
     parts = path.strip("/").split("/") if path else []
     above = ["/" + "/".join(parts[:number]) if number else "" for number in range(len(parts))]
     return [each for each in (*reversed(above), f"{path}/chat", "/chat") if each != path]
