@@ -63,7 +63,7 @@ class Resumption:
         self.count: int = 0
         self.is_over: bool = False
         self.run = run
-        self.started_at: int = 0  # characters of text there were before this run
+        self.started_at: int = 0  # characters of text before this run
         self._connection = connection
         self._state = state
         self._timing = timing
@@ -71,7 +71,7 @@ class Resumption:
         self._log: RunLog | None = None
         self._next = self._read_log
         self._tries = 0
-        self._reached = (0, 0)  # the last update and the text when tries were counted from 0
+        self._reached = (0, 0)  # the last update and the text when the count of attempts was reset
         self._opened_at = monotonic()
         self._continues = False  # the last body ended as the server ends it after five minutes
         self._breaks = 0  # breaks since the last successful read

@@ -1,10 +1,10 @@
-r"""The bytes of an answer to its events, whatever the format.
+r"""Decode the bytes of an answer, of any format, to events.
 
-The format is found by the first bytes, never by the Content-Type, which servers of several
-versions get wrong: ``{`` begins JSON lines (v0.7 and later), ``data:``, another field or a comment
-begins server-sent events (v0.3 to v0.6), ``[`` an answer that was not streamed. Feed bytes in any
-cut; the same events come out. Nothing is raised: what does not decode is a `Malformed` event, and
-nothing follows it.
+The first bytes decide the format, not the Content-Type, which several versions set wrongly: ``{``
+starts JSON lines (v0.7 and later), ``data:``, another field or a comment starts server-sent events
+(v0.3 to v0.6), ``[`` starts an answer that was not streamed. The events do not depend on how the
+bytes are divided. Decoding does not raise: invalid bytes become a `Malformed` event, which is the
+last one.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _EXCERPT = 200
 
 
 class Decoder:
-    """Bytes in, events out.
+    """Decodes bytes to events.
 
-    ``text_bytes`` is set by the reader to the bytes of text it has received: the terminal event
-    repeats the whole answer, and its line may be as long as that allows.
+    The reader sets ``text_bytes`` to the number of bytes of text received so far. The terminal
+    event repeats the whole answer, so its line may be that long.
     """
 
     def __init__(self) -> None:
@@ -42,9 +42,9 @@ class Decoder:
         self._format: Format | None = None
 
     def feed(self, data: bytes) -> list[Event]:
-        """The events that ``data`` completes."""
+        """Return the events that ``data`` completes."""
         if self._format is None:
-            # What is in front is not kept: it may be blank lines for as long as a server is silent.
+            # Drop the bytes before: a silent server may send blank lines for a long time.
             self._start = (self._start + data).lstrip(_IN_FRONT)
             self._format = _found_format(self._start)
             if self._format is None:
@@ -55,9 +55,9 @@ class Decoder:
         return events
 
     def end(self, *, whole: bool = True) -> list[Event]:
-        """The body has ended. A last line that is whole but for its newline counts.
+        """Return the events at the end of the body. The last line needs no newline.
 
-        Where it is not the ``whole`` of the answer, half a character is left to what follows.
+        If the body is not the ``whole`` answer, half a character at its end is left out.
         """
         if self._format is None:
             return []
@@ -65,7 +65,7 @@ class Decoder:
 
 
 class Format:
-    """Lines, counted, to events. A format says how a line is read and what its end means."""
+    """Decodes lines to events, and counts them. Each format has its own subclass."""
 
     carriage_returns = False
 
@@ -73,7 +73,7 @@ class Format:
         self._splitter = LineSplitter(carriage_returns=self.carriage_returns)
         self._line = 0
         self._half = ""  # a high surrogate whose other half is in the next token
-        self._kept = 0  # bytes of whole lines that are no event yet
+        self._kept = 0  # bytes of complete lines that do not form an event yet
         self._over = False
 
     @property
@@ -81,7 +81,7 @@ class Format:
         return 0 if self._over else self._splitter.pending + self._kept
 
     def check_length(self, text_bytes: int, events: list[Event]) -> None:
-        """A line of an answer with so much text may not be endless."""
+        """Limit the length of a line, depending on the text received so far."""
         longest = max(_LONGEST_LINE, 2 * text_bytes + (1 << 20))
         if self.pending > longest:
             events.append(self.malformed(b"", f"a line of over {longest} bytes"))
@@ -117,20 +117,20 @@ class Format:
         return events
 
     def read_lines(self, lines: list[bytes]) -> list[Event] | None:
-        """Many lines in one go, if they are of the usual kind; else None, and nothing is read."""
+        """Decode many lines at once if they are of the usual kind; else return None."""
         return None
 
     def read_line(self, line: bytes, events: list[Event]) -> None:
         raise AssertionError("every format reads lines")  # pragma: no cover
 
     def read_blank(self, events: list[Event]) -> None:
-        """A line without a byte."""
+        """Read an empty line."""
 
     def read_rest(self, rest: bytes, events: list[Event]) -> None:
-        """The bytes behind the last newline: an event, or what a cut left of one."""
+        """Read the bytes after the last newline: an event, or a part of one."""
 
     def malformed(self, excerpt: bytes, reason: str) -> Malformed:
-        """The event that ends everything."""
+        """Append the last event."""
         self._over = True
         shown = excerpt[:_EXCERPT].decode("utf-8", "replace")
         self._splitter.clear()
@@ -170,14 +170,14 @@ class Format:
 
 
 class _ServerSentEvents(Format):
-    """Events of text-generation-inference. A comment or an unknown field says nothing."""
+    """Decodes events of text-generation-inference. Comments and unknown fields are ignored."""
 
     carriage_returns = True
 
     def __init__(self) -> None:
         super().__init__()
-        # By the standard an event's data may be spread over several lines: those that make no
-        # document by themselves are kept, and read together when the event ends.
+        # The standard allows several data lines in one event: lines that are not a document by
+        # themselves are kept, and read together when the event ends.
         self._data = bytearray()
 
     def read_lines(self, lines: list[bytes]) -> list[Event] | None:
@@ -210,7 +210,7 @@ class _ServerSentEvents(Format):
         if not rest:
             self.read_blank(events)
         elif self._data:
-            self._read_data(self._taken(), events)  # if it makes no document, that is a cut
+            self._read_data(self._taken(), events)  # an incomplete document means a cut
 
     def malformed(self, excerpt: bytes, reason: str) -> Malformed:
         self._data.clear()
@@ -233,7 +233,7 @@ class _ServerSentEvents(Format):
 
 
 class _JsonLines(Format):
-    """Updates of chat-ui. Behind finalAnswer stand 4096 spaces, then later updates on that line."""
+    """Decodes updates of chat-ui. 4096 spaces follow finalAnswer, then later updates."""
 
     def read_lines(self, lines: list[bytes]) -> list[Event] | None:
         return updates.read_several(lines)
@@ -254,7 +254,7 @@ class _JsonLines(Format):
         try:
             json.read(rest)
         except json.InvalidJson:
-            return  # a cut in mid-line, or blanks
+            return  # a line that was cut, or blanks
         self.read_line(rest, events)
 
     def _give_unknown(self, notice: Notice, events: list[Event]) -> None:
@@ -267,7 +267,7 @@ class _JsonLines(Format):
 
 
 class _WholeDocument(Format):
-    """An answer that was not streamed: a model server that ignores ``stream``."""
+    """Decodes an answer that was not streamed, of a model server that ignores ``stream``."""
 
     def feed(self, data: bytes) -> list[Event]:
         if not self._over:
@@ -284,7 +284,7 @@ class _WholeDocument(Format):
 
 
 class _Unreadable(Format):
-    """Neither of them: an HTML page, most often."""
+    """Any other format, most often an HTML page."""
 
     def feed(self, data: bytes) -> list[Event]:
         if self._over:
@@ -306,5 +306,5 @@ def _found_format(start: bytes) -> Format | None:
 
 
 def _paired(text: str) -> str:
-    # Through UTF-16, where two halves meet; what has no other half becomes U+FFFD.
+    # Through UTF-16, which joins two halves; a half without the other one becomes U+FFFD.
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -1,8 +1,8 @@
-"""HTTP/1.1 bodies: the bytes of the connection to the bytes of the payload, and back.
+"""The framing of HTTP/1.1 bodies, in both directions (RFC 9112, sections 6 and 7).
 
-A frame is fed what the connection gave, in any cut, and gives the payload that is certain; it
-never waits inside a chunk. ``done`` says that the body has ended as its framing promised; what
-came behind it is ``excess``. RFC 9112, sections 6 and 7.
+Feed a frame the bytes of a connection, divided in any way. It returns the payload in them at once,
+even in the middle of a chunk. ``done`` says that the body has ended normally; ``excess`` holds the
+bytes after it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
-# Both bounded, and alike: what is refused in one piece is refused in any cut.
+# The same limits for all ways of dividing the bytes.
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]{0,16}(?:;[^\r\n]{0,4096})?\r?\n")
 _SIZE_LINE_BEGUN = re.compile(rb"[0-9A-Fa-f]{0,15}[ \t]{0,16}(?:;[^\r\n]{0,4096})?\r?")
 _LONGEST_TRAILER = 65536
@@ -20,7 +20,7 @@ _WORTH_A_TRY = 512  # bytes
 
 
 class FramingError(ValueError):
-    """The framing is broken at ``excerpt``; ``payload`` is what came before it in this feed."""
+    """The framing is invalid at ``excerpt``; ``payload`` is the payload before it in this feed."""
 
     def __init__(self, excerpt: bytes, payload: bytes = b"") -> None:
         super().__init__(f"not a chunk: {excerpt!r}")
@@ -35,22 +35,22 @@ class Frame(Protocol):
     excess: bytes
 
     def feed(self, data: bytes) -> bytes:
-        """The payload in ``data``. Raises `FramingError`."""
+        """Return the payload in ``data``. Raises `FramingError`."""
 
     def close(self) -> bool:
-        """The connection has ended: whether the body is whole."""
+        """Note the end of the connection. Return whether the body is complete."""
 
 
 class Chunked:
-    """``Transfer-Encoding: chunked``. Many chunks are undone at once."""
+    """``Transfer-Encoding: chunked``. Decodes many chunks at once."""
 
     def __init__(self) -> None:
         self.done: bool = False
         self.excess: bytes = b""
-        self._held = b""  # the beginning of a size line, a chunk's end or a trailer
-        self._left = 0  # bytes of the current chunk that are still to come
-        self._ending = False  # the chunk's data are complete, its CRLF is to come
-        self._trailers = -1  # bytes of trailer seen, once the last chunk has come
+        self._held = b""  # the start of a size line, a chunk's end or a trailer
+        self._left = 0  # missing bytes of the current chunk
+        self._ending = False  # the chunk's data are complete, its CRLF is missing
+        self._trailers = -1  # bytes of trailer seen after the last chunk
 
     def feed(self, data: bytes) -> bytes:
         if self._left > len(data):
@@ -93,7 +93,7 @@ class Chunked:
                 self._left = stop - len(data)
                 break
             payload.append(data[start:stop])
-            # The common case, taken without the state: the chunk's CRLF is here too.
+            # The common case, which needs no state: the chunk's CRLF has arrived too.
             if data[stop : stop + 2] == b"\r\n":
                 place = stop + 2
             else:
@@ -107,10 +107,10 @@ class Chunked:
         return self.done
 
     def _whole_chunks(self, data: bytes, payload: list[bytes]) -> int:
-        """Undoes the whole chunks at the beginning of ``data``; gives how long they were.
+        """Decode the complete chunks at the start of ``data``; return their length.
 
-        In one go, for the usual kind: no CRLF in what they hold, no extensions. A chunk that is
-        not as its size says is left where it is, with all behind it.
+        This is for the usual kind only: no CRLF in the payload, no extensions. It stops at a chunk
+        that does not have the announced size.
         """
         parts = data.split(b"\r\n")
         whole = (len(parts) - 1) // 2
@@ -123,7 +123,7 @@ class Chunked:
         lengths = [int(size, 16) for size in sizes]
         if lengths != [len(content) for content in contents]:
             return 0
-        if 0 in lengths:  # the last chunk, which is more than its size
+        if 0 in lengths:  # the last chunk, which trailers may follow
             whole = lengths.index(0)
         payload += contents[:whole]
         return sum(lengths[:whole]) + sum(digits[:whole]) + 4 * whole
@@ -181,7 +181,7 @@ class Length:
 
 
 class UntilClose:
-    """Neither of them: the body ends with the connection, and a cut cannot be told from the end."""
+    """Without both: the body ends with the connection, and a cut looks like the end."""
 
     def __init__(self) -> None:
         self.done: bool = False
@@ -196,7 +196,7 @@ class UntilClose:
 
 
 def write_chunk(payload: bytes) -> bytes:
-    """One chunk holding ``payload``, which must not be empty (that would be the last chunk)."""
+    """Return one chunk with ``payload``, which must not be empty (that would be the last chunk)."""
     return b"%x\r\n%b\r\n" % (len(payload), payload)
 
 
