@@ -36,6 +36,9 @@ from h2o_client.transport.cookies import Cookies
 from h2o_client.transport.transport import Transport
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from distributed import Client
     from typing_extensions import Self, Unpack
 
     from h2o_client.answer.opening import Opening
@@ -212,6 +215,8 @@ class H2oSession:
         per_minute: int | None = None,
         journal: str | os.PathLike[str] | None = None,
         ordered: bool = False,
+        executor: Executor | None = None,
+        dask: str | Client | None = None,
         give_up_after: float = 3600.0,
         retry_failed: bool = False,
         model: str | None = None,
@@ -229,6 +234,8 @@ class H2oSession:
             per_minute=per_minute,
             journal=journal,
             ordered=ordered,
+            executor=executor,
+            dask=dask,
             give_up_after=give_up_after,
             retry_failed=retry_failed,
             model=model,

@@ -25,8 +25,10 @@ from h2o_client.session import H2oSession, Server
 from h2o_client.timeouts import Timeouts
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
     from types import TracebackType
 
+    from distributed import Client
     from typing_extensions import Self, Unpack
 
     from h2o_client.batch.prompts import Prompt
@@ -97,6 +99,8 @@ class AsyncH2oSession:
         per_minute: int | None = None,
         journal: str | os.PathLike[str] | None = None,
         ordered: bool = False,
+        executor: Executor | None = None,
+        dask: str | Client | None = None,
         give_up_after: float = 3600.0,
         retry_failed: bool = False,
         model: str | None = None,
@@ -117,6 +121,8 @@ class AsyncH2oSession:
             per_minute=per_minute,
             journal=journal,
             ordered=ordered,
+            executor=executor,
+            dask=dask,
             give_up_after=give_up_after,
             retry_failed=retry_failed,
             model=model,

@@ -7,12 +7,22 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from h2o_client.batch.journal import Job, Journal
+from h2o_client.errors import H2oError, IncompleteAnswerError
 from h2o_client.timeouts import monotonic
 
 if TYPE_CHECKING:
     from h2o_client.aio.reply import AsyncReply
     from h2o_client.answer.steps import Answer
     from h2o_client.batch.accounts import Account
+    from h2o_client.messages import PromptFormat
+
+
+class WorkerError(H2oError):
+    """No worker can send prompts: the executor is broken, or its workers lack this package."""
+
+
+class WorkerLostError(IncompleteAnswerError):
+    """The worker that sent a prompt has gone; the server may have the answer."""
 
 
 class Attempt:
@@ -57,6 +67,9 @@ class Asker(Protocol):
 class OwnAsker:
     """Sends from this process, with the accounts' own sessions."""
 
+    def __init__(self, prompt_format: PromptFormat | None = None) -> None:
+        self._prompt_format = prompt_format
+
     async def ask(self, attempt: Attempt, journal: Journal) -> Answer:
         account, ask = attempt.account, attempt.job.ask
 
@@ -64,12 +77,11 @@ class OwnAsker:
             journal.note_sending(attempt.job.row, account.number, conversation_id, token)
             attempt.conversation_id, attempt.token = conversation_id, token
 
+        options = ask.all_options()
+        if self._prompt_format is not None:
+            options["prompt_format"] = self._prompt_format
         reply = account.session._stream_recorded(
-            ask.to_send(),
-            on_send=on_send,
-            model=ask.model,
-            system=ask.system,
-            **ask.all_options(),
+            ask.to_send(), on_send=on_send, model=ask.model, system=ask.system, **options
         )
         attempt.reply = reply
         await reply

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from h2o_client.batch.accounts import Account, lost_accounts
-from h2o_client.batch.attempts import Asker, Attempt
+from h2o_client.batch.attempts import Asker, Attempt, WorkerError, WorkerLostError
 from h2o_client.batch.collection import Missing, collect
 from h2o_client.batch.journal import Job, Journal, JournalError
 from h2o_client.batch.judgement import MOST_ATTEMPTS, Verdict, delay_before, judge
@@ -262,7 +262,7 @@ class Engine:
     async def _ask(self, attempt: Attempt) -> None:
         try:
             answer = await self._asker.ask(attempt, self._journal)
-        except JournalError:
+        except (JournalError, WorkerError):
             raise
         except H2oError as exc:
             if not attempt.is_left:
@@ -323,7 +323,7 @@ class Engine:
         elif verdict is Verdict.FINAL:
             self._failed(attempt, exc)
         elif not self._is_stopping:  # else the next run looks for what was lost
-            if not isinstance(exc, GenerationError):
+            if not isinstance(exc, GenerationError | WorkerLostError):
                 account.pace.failed(now)
             if verdict is Verdict.LOST and attempt.conversation_id is not None:
                 self._spawn(self._collected(account, _asked(attempt), exc))

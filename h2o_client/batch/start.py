@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from h2o_client.batch.accounts import open_accounts
-from h2o_client.batch.attempts import OwnAsker
+from h2o_client.batch.attempts import Asker, OwnAsker
 from h2o_client.batch.batch import Batch
 from h2o_client.batch.engine import Engine
 from h2o_client.batch.formats import InvalidLine
@@ -18,6 +18,9 @@ from h2o_client.errors import ConfigurationError
 from h2o_client.options import Options, takes_options
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from distributed import Client
     from typing_extensions import Unpack
 
     from h2o_client.session import H2oSession
@@ -35,6 +38,8 @@ def run(
     per_minute: int | None = None,
     journal: str | os.PathLike[str] | None = None,
     ordered: bool = False,
+    executor: Executor | None = None,
+    dask: str | Client | None = None,
     give_up_after: float = GIVE_UP_AFTER,
     retry_failed: bool = False,
     model: str | None = None,
@@ -52,6 +57,9 @@ def run(
     journal: a file that remembers what was answered and what was being answered. With it, the same
         call after a kill goes on where it was. It holds prompts and answers in the clear.
     ordered: results come in the order of the prompts.
+    executor: its workers send the prompts, each with a copy of the session; it stays open.
+    dask: the address of a Dask scheduler, "local" for workers on this machine, or a Client; its
+        workers send the prompts. It needs the extra ``batch``.
     give_up_after: seconds that a server which is down, or refuses all, is waited for.
     retry_failed: prompts that failed in an earlier run are sent again.
     model, system, options: for prompts that do not say them. See `Options`; ``timeout`` is a
@@ -74,6 +82,7 @@ def run(
             concurrency=concurrency,
             per_minute=per_minute,
             ordered=ordered,
+            asker=asker_of(executor, dask, defaults),
             give_up_after=give_up_after,
         )
     except BaseException:
@@ -110,6 +119,22 @@ def parsed(
             yield InvalidLine(value[0], str(exc))
 
 
+def asker_of(executor: Executor | None, dask: str | Client | None, defaults: Defaults) -> Asker:
+    """Who sends the prompts. Raises `ConfigurationError` for what cannot."""
+    if executor is not None and dask is not None:
+        raise ConfigurationError("executor= and dask=: it is one or the other.")
+    if executor is not None:
+        from h2o_client.batch.workers import ExecutorWorkers, WorkerAsker
+
+        return WorkerAsker(ExecutorWorkers(executor), defaults.prompt_format)
+    if dask is not None:
+        from h2o_client.batch.dask_workers import DaskWorkers
+        from h2o_client.batch.workers import WorkerAsker
+
+        return WorkerAsker(DaskWorkers(dask), defaults.prompt_format)
+    return OwnAsker(defaults.prompt_format)
+
+
 def begin(
     journal: Journal,
     sessions: Sequence[H2oSession],
@@ -117,6 +142,7 @@ def begin(
     concurrency: int,
     per_minute: int | None,
     ordered: bool,
+    asker: Asker,
     give_up_after: float,
 ) -> Batch:
     """Begin with a journal that has its prompts."""
@@ -130,7 +156,7 @@ def begin(
             journal,
             accounts,
             former,
-            asker=OwnAsker(),
+            asker=asker,
             give_up_after=give_up_after,
             on_result=on_result,
         )

@@ -19,7 +19,14 @@ from h2o_client.batch.answers_file import AnswersFile
 from h2o_client.batch.formats import FORMATS, Format, read_prompts
 from h2o_client.batch.journal import Counts, Journal, JournalError
 from h2o_client.batch.prompts import Defaults
-from h2o_client.batch.start import CONCURRENCY, GIVE_UP_AFTER, begin, check_limits, parsed
+from h2o_client.batch.start import (
+    CONCURRENCY,
+    GIVE_UP_AFTER,
+    asker_of,
+    begin,
+    check_limits,
+    parsed,
+)
 from h2o_client.cli.batch_progress import Display, duration, sentence
 from h2o_client.cli.exit import (
     BROKEN_OFF,
@@ -100,6 +107,11 @@ prompts failed, 129 the terminal was closed, 130 Ctrl-C, 143 SIGTERM.
     metavar="SECONDS",
     help="How long a server that is down is waited for.",
 )
+@click.option(
+    "--dask",
+    metavar="ADDRESS|local",
+    help="Let Dask's workers send the prompts: a scheduler's address, or this machine's.",
+)
 @click.option("--dry-run", is_flag=True, help="Check and count the prompts; send nothing.")
 @click.option("--quiet", is_flag=True, help="Show no progress and no summary.")
 def batch(
@@ -117,6 +129,7 @@ def batch(
     column: str | None,
     retry_failed: bool,
     give_up_after: float,
+    dask: str | None,
     dry_run: bool,
     quiet: bool,
 ) -> int:
@@ -156,6 +169,7 @@ def batch(
             concurrency=concurrency,
             per_minute=per_minute,
             ordered=ordered,
+            asker=asker_of(None, dask, defaults),
             give_up_after=give_up_after,
         )
         return _Writing(running, answers, output, quiet=quiet).status()

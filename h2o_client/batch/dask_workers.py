@@ -1,0 +1,149 @@
+"""Dask's workers: an errand is a task of its own, for one worker and no other.
+
+Dask runs the tasks of a worker that dies again elsewhere, also those that had sent their prompt. So
+each task is bound to its worker, and the batch itself decides what becomes of its prompt. A task
+leaves its worker's pool of threads, so that one worker does many at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from h2o_client.batch.attempts import WorkerError, WorkerLostError
+from h2o_client.batch.workers import Done, Errand, run_errand
+from h2o_client.errors import ConfigurationError, install_hint
+from h2o_client.log import log
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+_LOOK_EVERY = 0.5  # seconds
+
+
+class DaskWorkers:
+    """The workers of a cluster: its scheduler's address, "local" for one of this machine, a Client.
+
+    Raises `ConfigurationError` without the extra ``batch``, or if there is no scheduler.
+    """
+
+    def __init__(self, cluster: str | Client) -> None:
+        try:
+            import distributed
+        except ImportError as exc:
+            raise ConfigurationError(
+                f"Dask needs the extra 'batch'. {install_hint('batch')}"
+            ) from exc
+        self._is_own = isinstance(cluster, str)
+        self._local: Any = None
+        self._in_flight: Counter[str] = Counter()
+        self._workers: set[str] = set()
+        self._watcher: asyncio.Task[None] | None = None
+        self._has_changed = asyncio.Event()
+        if not isinstance(cluster, str):
+            self._client: Client = cluster
+            return
+        address: Any = cluster
+        if cluster == "local":
+            # What a worker logs of a task that is cancelled is nobody's concern.
+            self._local = address = distributed.LocalCluster(
+                threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+            )
+        try:
+            self._client = distributed.Client(address, set_as_default=False)
+        except (OSError, ValueError) as exc:
+            raise ConfigurationError(f"There is no Dask scheduler at {cluster}: {exc}.") from exc
+
+    async def do(self, errand: Errand) -> Done:
+        worker = await self._least_busy()
+        self._in_flight[worker] += 1
+        future = self._client.submit(
+            _run_apart,
+            errand,
+            key=f"h2o-chat-{uuid.uuid4()}",
+            pure=False,
+            retries=0,
+            workers=[worker],
+            allow_other_workers=False,
+        )
+        try:
+            return await self._result(future, worker)
+        finally:
+            self._in_flight[worker] -= 1
+            future.release()
+
+    async def close(self) -> None:
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.wait([self._watcher])
+        if self._is_own:
+            await asyncio.to_thread(self._client.close, timeout=5)
+        if self._local is not None:
+            await asyncio.to_thread(self._local.close, timeout=5)
+
+    async def _least_busy(self) -> str:
+        if self._watcher is None:
+            self._has_changed = asyncio.Event()
+            self._watcher = asyncio.create_task(self._watch())
+        while not self._workers:
+            await self._change()
+        return min(sorted(self._workers), key=lambda each: self._in_flight[each])
+
+    async def _result(self, future: Future[Any], worker: str) -> Done:
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(done.set))
+        finished = asyncio.ensure_future(done.wait())
+        try:
+            while not finished.done() and worker in self._workers:
+                changed = asyncio.ensure_future(self._change())
+                await asyncio.wait([finished, changed], return_when=asyncio.FIRST_COMPLETED)
+                changed.cancel()
+        finally:
+            finished.cancel()
+        if not done.is_set():
+            await asyncio.to_thread(future.cancel)
+            raise WorkerLostError(f"The worker {worker} has gone")
+        if future.status == "finished":
+            result: Done = await asyncio.to_thread(future.result)
+            return result
+        raise await asyncio.to_thread(_error_of, future, worker)
+
+    async def _change(self) -> None:
+        await self._has_changed.wait()
+
+    async def _watch(self) -> None:
+        while True:
+            await self._look()
+            await asyncio.sleep(_LOOK_EVERY)
+
+    async def _look(self) -> None:
+        try:
+            found = set(await asyncio.to_thread(self._client.nthreads))
+        except (OSError, TimeoutError) as exc:
+            log.warning("Dask's scheduler does not answer: %s", exc)
+            return
+        if found != self._workers:
+            self._workers = found
+            self._has_changed.set()
+            self._has_changed = asyncio.Event()
+
+
+def _run_apart(errand: Errand) -> Done:
+    from distributed import secede
+
+    secede()
+    return run_errand(errand)
+
+
+def _error_of(future: Future[Any], worker: str) -> Exception:
+    from distributed.scheduler import KilledWorker
+
+    if future.status in ("lost", "cancelled"):
+        return WorkerLostError(f"The worker {worker} has gone")
+    exc = future.exception()
+    if isinstance(exc, KilledWorker):
+        return WorkerLostError(f"The worker {worker} has gone")
+    return WorkerError(f"A worker failed: {type(exc).__name__}: {exc}")

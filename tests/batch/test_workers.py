@@ -1,0 +1,163 @@
+"""Prompts that workers send: threads, processes, and Dask's, which are killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from fake_chatui import FakeChatUi
+from fake_checks import every_era
+from fake_model import Prompt, Says
+from h2o_client import ConfigurationError, H2oSession
+from h2o_client.batch.attempts import WorkerError
+from h2o_client.batch.workers import Done, Errand, run_errand
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+COUNT = 12
+
+
+def says(asked: Prompt) -> Says:
+    time.sleep(0.01)
+    return Says.words(f"To {asked.last}")
+
+
+def texts(batch: Any) -> list[str]:
+    return [each.answer.text if each.answer else str(each.error) for each in batch]
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Executor]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=context) as executor:
+        yield executor
+
+
+@every_era
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_an_executor_sends_the_prompts(version: str, kind: str, processes: Executor) -> None:
+    with FakeChatUi(version, answer=says) as server, H2oSession(server.url) as session:
+        with ThreadPoolExecutor(4) as threads:
+            executor = threads if kind == "threads" else processes
+            prompts = [f"p{number}" for number in range(COUNT)]
+            with session.batch(prompts, executor=executor, ordered=True) as batch:
+                assert texts(batch) == [f"To p{number}" for number in range(COUNT)]
+        assert len(server.prompts) == COUNT
+        assert not server.conversations
+        assert not server.violations
+
+
+@every_era
+def test_a_system_prompt_reaches_the_model_of_a_worker(version: str) -> None:
+    with (
+        FakeChatUi(version, answer=says) as server,
+        H2oSession(server.url) as session,
+        ThreadPoolExecutor(1) as executor,
+    ):
+        assert len(list(session.batch(["Hi"], system="Be brief", executor=executor))) == 1
+        [asked] = server.prompts
+        assert "Be brief" in " ".join(text for _, text in asked.turns)
+        assert len(asked.turns) == (1 if server.version.number < (0, 7) else 2)
+
+
+class Broken(ThreadPoolExecutor):
+    def submit(self, *_: Any, **__: Any) -> Any:
+        from concurrent.futures.process import BrokenProcessPool
+
+        raise BrokenProcessPool("a process died")
+
+
+def test_a_broken_executor_ends_the_batch_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    with FakeChatUi("head", answer=says) as server, H2oSession(server.url) as session:
+        with Broken(1) as executor, pytest.raises(WorkerError, match="broken"):
+            list(session.batch(["a", "b"], executor=executor, journal=tmp_path / "j"))
+        found = session.batch(["a", "b"], journal=tmp_path / "j", ordered=True)
+        assert texts(found) == ["To a", "To b"]
+        assert len(server.prompts) == 2
+        assert not server.conversations
+
+
+def test_an_errand_that_was_done_is_not_done_again() -> None:
+    """As Dask has it done, which runs the tasks of a worker that died again."""
+    import pickle
+
+    from h2o_client.batch.prompts import Ask
+
+    with FakeChatUi("head", answer=says) as server, H2oSession(server.url) as session:
+        conversation = session.conversation(keep=True)
+        conversation_id = conversation.create()
+        ask = Ask(messages=(("user", "Hi"),))
+        errand = Errand(pickle.dumps(session), conversation_id, ask, says_system=False)
+        first, second = run_errand(errand), run_errand(errand)
+        assert isinstance(first, Done)
+        assert first.answer.text == "To Hi"
+        assert second.answer is None
+        assert "by a worker that has gone" in str(second.error)
+        assert len(server.prompts) == 1
+        conversation.delete()
+
+
+def test_it_is_an_executor_or_dask() -> None:
+    with H2oSession("http://127.0.0.1:1") as session, ThreadPoolExecutor(1) as executor:
+        with pytest.raises(ConfigurationError, match="one or the other"):
+            session.batch(["a"], executor=executor, dask="local")
+        with pytest.raises(ConfigurationError, match="Executor"):
+            session.batch(["a"], executor=object())  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def dask() -> Iterator[Client]:
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50
+        ) as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@pytest.mark.filterwarnings("ignore")  # of Dask's own making
+@pytest.mark.parametrize("version", ["head", "0.4"])
+def test_dask_sends_the_prompts_on_both_workers(version: str, dask: Client) -> None:
+    with FakeChatUi(version, answer=says) as server, H2oSession(server.url) as session:
+        with session.batch([f"p{number}" for number in range(COUNT)], dask=dask) as batch:
+            assert len(list(batch)) == COUNT
+        assert set(Counter(each.last for each in server.prompts).values()) == {1}
+        assert len({each.conversation for each in server.prompts}) == COUNT
+        assert not server.conversations
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.skipif(os.name != "posix", reason="kills are POSIX's")
+def test_a_worker_of_dask_that_is_killed_costs_nothing(dask: Client) -> None:
+    def slow(asked: Prompt) -> Says:
+        time.sleep(0.05)
+        return says(asked)
+
+    count = 60
+    with FakeChatUi("head", answer=slow) as server, H2oSession(server.url) as session:
+        with session.batch([f"p{number}" for number in range(count)], dask=dask) as batch:
+            server.wait_for(lambda fake: len(fake.prompts) > 10)
+            victim = min(dask.run(os.getpid).values())
+            os.kill(victim, signal.SIGKILL)
+            assert sorted(texts(batch)) == sorted(f"To p{number}" for number in range(count))
+        assert set(Counter(each.last for each in server.prompts).values()) == {1}
+        assert not server.conversations
+
+
+def test_an_address_without_a_scheduler_is_told() -> None:
+    pytest.importorskip("distributed")
+    refused = pytest.raises(ConfigurationError, match="no Dask scheduler at nonsense://")
+    with H2oSession("http://127.0.0.1:1") as session, refused:
+        session.batch(["a"], dask="nonsense://1")
