@@ -159,7 +159,7 @@ def _check_spelling(word: str, behind: list[str]) -> None:
 @click.group(cls=PromptOrCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name=NAME)
 def command() -> None:
-    """Asks a chat-ui server, or is one."""
+    """Send prompts to a chat-ui server, or run one."""
 
 
 @contextmanager
@@ -185,7 +185,7 @@ def _warnings_on_a_line() -> Iterator[None]:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> int:
-    """Prints the script with which a shell completes this command.
+    """Print the script that completes this command in a shell.
 
     \b
     Examples:
