@@ -69,6 +69,8 @@ def gateway(
         raise click.UsageError("--cookie and --keys: it is one or the other.")
     with until_signalled() as ended, connection.address() as address:
         options = connection.arguments(address)
+        if keys is not None:
+            del options["cookies"]  # each key has its own
         options["on_access"] = None if quiet else write_to(sys.stderr)
         try:
             running = serve_gateway(address, host=host, port=port, keys=keys, **options, **allowed)
