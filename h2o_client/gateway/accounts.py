@@ -60,6 +60,10 @@ class Account:
             self._server = await self.session.server()
         return self._server
 
+    def doubt(self) -> None:
+        """Something failed: the chat-ui may have become another version."""
+        self._server = None
+
     @property
     def has_branches(self) -> bool:
         """Whether conversations are trees, so that one can go on from any place."""

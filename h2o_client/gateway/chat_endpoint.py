@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 from starlette.types import Message, Receive, Scope, Send
 
-from h2o_client.errors import H2oError
+from h2o_client.errors import H2oError, RateLimitError
 from h2o_client.gateway import openai_error
 from h2o_client.gateway.accounts import Account
 from h2o_client.gateway.chat_request import ChatRequest, read_request
@@ -107,15 +107,14 @@ class _Exchange:
             try:
                 await self._answered(self._placement)
             except H2oError as exc:
-                has_begun = bool(self._said)
-                if has_begun or self._placement.is_new or not allows_another_place(exc):
+                if self._said or not await self._makes_room(self._placement, exc):
                     raise
-                log.info("a kept conversation cannot go on: %s", exc)
-                await self.close()
+                await self._give_up(self._placement)
                 self._placement = placer.new()
                 await self._answered(self._placement)
         except H2oError as exc:
             self._is_untouched = exc.resendable is True
+            self._account.doubt()
             log.info("a completion failed: %s", exc)
             self._response.failed(openai_error.of(exc))
         except ApiError as exc:
@@ -135,6 +134,22 @@ class _Exchange:
                 account.kept.give_up(kept)
                 due.append(kept)
         await account.delete(due)
+
+    async def _makes_room(self, placement: Placement, exc: H2oError) -> bool:
+        """Whether a new conversation can take what was refused, and it can be made."""
+        if placement.is_new:
+            if not (isinstance(exc, RateLimitError) and exc.limit == "conversations"):
+                return False
+            idle = self._account.kept.idle()
+            await self._account.delete(idle)
+            return bool(idle)
+        log.info("a kept conversation cannot go on: %s", exc)
+        return allows_another_place(exc)
+
+    async def _give_up(self, placement: Placement) -> None:
+        self._placement = None
+        self._account.kept.give_up(placement.kept)
+        await self._account.delete([placement.kept])
 
     async def _placer(self, owner: bytes) -> Placer:
         request = self._request

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -23,6 +24,7 @@ from gateway_front import (
     user,
 )
 from h2o_client.gateway import gateway
+from scripted import Exchange
 
 SYSTEM = {"role": "system", "content": "Be brief"}
 
@@ -194,8 +196,11 @@ def test_a_conversation_that_was_deleted_elsewhere_is_no_failure(version: str) -
     with fronted(version, echoes) as (fake, client):
         answer = text_of(complete(client, user("one")))
         fake.conversations.clear()
-        assert "two" in text_of(complete(client, user("one"), assistant(answer), user("two")))
-        assert sent(fake)[-1].startswith("User: one\nAssistant: You said one\nUser: two")
+        for text in ("two", "three"):
+            refused = fake.refused_messages
+            assert text in text_of(complete(client, user("one"), assistant(answer), user(text)))
+            assert sent(fake)[-1].startswith(f"User: one\nAssistant: You said one\nUser: {text}")
+        assert fake.refused_messages == refused  # the second time it is not tried any more
 
 
 @every_era
@@ -282,3 +287,49 @@ def test_models_are_named_by_id_and_an_unknown_one_is_404() -> None:
         assert error.json()["error"]["code"] == "model_not_found"
         assert error.json()["error"]["param"] == "model"
         assert events_of(complete(client, user("one"), stream=True))[0]["model"] == MODEL
+
+
+def test_a_limit_of_conversations_gives_up_those_that_are_kept() -> None:
+    def before(exchange: Exchange) -> bool:
+        creates = (exchange.request.method, exchange.request.path) == ("POST", "/conversation")
+        if creates and len(fake.conversations) >= 3:
+            said = "You have reached the maximum number of conversations. Delete some to continue."
+            exchange.json({"message": said}, status=429)
+            return True
+        return False
+
+    with fronted("head", echoes, server={"before": before}) as (fake, client):
+        for number in range(5):
+            assert text_of(complete(client, user(f"{number}"))) == f"You said {number}"
+        assert len(fake.conversations) == 2
+
+
+def test_fifty_keys_at_random_never_meet() -> None:
+    keys = {f"sk-{number}": f"hf-chat=user-{number}" for number in range(50)}
+    rng = random.Random(7)
+    turns = [key for key in keys for _ in range(4)]
+    rng.shuffle(turns)
+    chats: dict[str, list[dict[str, Any]]] = {key: [] for key in keys}
+    busy = {key: threading.Lock() for key in keys}
+
+    with fronted("head", echoes, keys=keys) as (fake, client), ThreadPoolExecutor(8) as pool:
+
+        def turn(key: str) -> None:
+            with busy[key]:
+                chat = chats[key]
+                # The texts of all keys begin alike, so that only the key tells them apart.
+                chat.append(user("Hello" if not chat else f"{key} says {len(chat)}"))
+                headers = {"Authorization": f"Bearer {key}"}
+                response = complete(client, *chat, headers=headers, stream=len(chat) % 4 == 1)
+                chat.append(assistant(text_of(response)))
+                owner = fake.conversations[response.headers["x-conversation-id"]].owner
+                assert f"hf-chat={owner}" == keys[key]
+
+        list(pool.map(turn, turns))
+        by_conversation: dict[str, set[str]] = {}
+        for prompt in fake.prompts:
+            said = {content.split()[0] for _, content in prompt.turns if content[:3] == "sk-"}
+            by_conversation.setdefault(prompt.conversation, set()).update(said)
+        assert len(by_conversation) == 50
+        assert all(len(said) <= 1 for said in by_conversation.values())
+        assert all(chat[-1]["content"] == f"You said {key} says 6" for key, chat in chats.items())
