@@ -1,4 +1,4 @@
-"""How a face opens an answer: in two steps, so that it can be ended before anything is sent."""
+"""`Opening`: a prompt before it is sent, so that its answer can be ended before that."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """A prompt that is about to be sent, and its answer, which can be stopped and ended already.
+    """A prompt that is about to be sent. Its answer can already be stopped and ended.
 
-    ``send`` sends the prompt. It returns when the head of the answer is there, or the answer was
-    stopped, and raises what a prompt raises.
+    ``send`` sends the prompt. It returns when the response headers have arrived or the answer was
+    stopped, and raises the same errors as `H2oSession.stream`.
     """
 
     stream: AnswerStream

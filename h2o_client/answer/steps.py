@@ -1,7 +1,7 @@
-"""One answer in steps, for faces that wait in their own way; and `Answer`, the whole of it.
+"""`AnswerSteps`: one answer, read step by step; and `Answer`, the whole answer.
 
-`Reply` and `AsyncReply` are such faces. Each takes one event after another with `next_event`, or
-one text after another from ``texts``, and gets more with `advance` when there are no more.
+`Reply` and `AsyncReply` wait in different ways. Both take events with `next_event`, or texts from
+``texts``, and call `advance` to get more.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _ACTIONS = ("accept", "decline", "cancel")
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole answer. ``finish_reason`` is "stop", "length" where known, or "stopped" by a stop."""
+    """A whole answer. ``finish_reason`` is "stop", "length" (if known), or "stopped"."""
 
     text: str
     finish_reason: str
@@ -85,17 +85,17 @@ class AnswerSteps:
         self._batch: Iterator[Event] = iter(())
         self._has_ended = False
         self._error: H2oError | None = None
-        self._position = position  # characters that the caller had before
+        self._position = position  # characters that the caller already had
         self._fetch_id = fetch_id
         self._finalizer = weakref.finalize(self, stream.end_later)
 
     def __str__(self) -> str:
-        """What the representations of replies show."""
+        """The text for the ``repr`` of a reply."""
         state = self.finish_reason or "unfinished"
         return f"{state}, {len(self.stream.transcript.text)} characters"
 
     def next_event(self) -> Event | None:
-        """The next event in this batch that is the caller's to know; None if there is none."""
+        """Return the next event in this batch for the caller, or None."""
         for event in self._batch:
             if not isinstance(event, Final | Malformed):
                 return event
@@ -110,7 +110,7 @@ class AnswerSteps:
         self._batch, self.texts = iter(()), iter(())
 
     def advance(self) -> bool:
-        """Wait for the next batch of events. False when there will be none. Raises what failed."""
+        """Wait for the next batch of events. Return False at the end. Raises the answer's error."""
         if self._has_ended:
             return False
         try:
@@ -126,7 +126,7 @@ class AnswerSteps:
         return True
 
     def advance_ready(self) -> bool | None:
-        """As `advance`, without waiting. None: nothing is here yet. False: only `advance` can."""
+        """Like `advance`, without waiting. None: no bytes yet. False: call `advance` instead."""
         transcript = self.stream.transcript
         reader = self.reader
         if self._has_ended or reader is None:
@@ -140,14 +140,14 @@ class AnswerSteps:
         return True
 
     def hold(self) -> None:
-        """The caller is at work: the time that it takes does not count as the server's."""
+        """Stop the clock while the caller works."""
         if self.reader is not None:
             self.reader.hold()
 
     def answer_elicitation(
         self, action: str, content: Mapping[str, object] | None, elicitation_id: str | None
     ) -> None:
-        """Send the user's answer to what a tool asks: see `Reply.answer_elicitation`."""
+        """Send the user's answer to a tool's question: see `Reply.answer_elicitation`."""
         if not isinstance(action, str) or action not in _ACTIONS:
             raise ConfigurationError(f"action={action!r}: it is one of {', '.join(_ACTIONS)}.")
         action = text(action, "action=")
@@ -158,7 +158,7 @@ class AnswerSteps:
         self.reader.answer_elicitation(action, content, elicitation_id)
 
     def outcome(self) -> Answer:
-        """The answer, now that there will be no more events. Raises what broke it off."""
+        """Return the answer after its last event. Raises the error that ended it."""
         if self._error is not None:
             raise self._error
         if self.answer is None and self._has_ended:
@@ -173,10 +173,9 @@ class AnswerSteps:
         return self.answer
 
     def fail(self, exc: BaseException) -> None:
-        """End the answer because of ``exc``, which gets what is known of the answer.
+        """End the answer because of ``exc``, and set the error's fields.
 
-        This sends requests, for a few seconds at most: what the server has stored is read back, and
-        everything is cleaned up.
+        Sends requests, for a few seconds at most: it reads back the stored messages, and cleans up.
         """
         if not self._has_ended:
             self._has_ended = True
@@ -192,7 +191,7 @@ class AnswerSteps:
             self.stream.end(wait=False)
 
     def close(self) -> None:
-        """End the answer where it is."""
+        """End the answer, finished or not."""
         if not self._has_ended:
             self.stream.observe_end("stopped")
         self.stream.end()
@@ -200,7 +199,7 @@ class AnswerSteps:
             self.finish_reason = "stopped"
 
     def resume_token(self) -> str | None:
-        """The token with which another process can read on behind what was taken here."""
+        """The token with which another process can read the rest after the text taken here."""
         resumption = self.stream.resumption
         if resumption is None or not self.stream.conversation_id:
             return None
@@ -234,7 +233,7 @@ class AnswerSteps:
         )
 
     def _conclude(self) -> None:
-        """The stream has ended: with an answer, or with the error it amounts to."""
+        """Set the answer at the end of the stream, or raise the error that ended it."""
         transcript, state = self.stream.transcript, self.stream.state
         was_stopped = state.stage is not Stage.OPEN
         if not was_stopped:
@@ -256,7 +255,7 @@ class AnswerSteps:
             files=transcript.files,
         )
         self.stream.observe_end(self.finish_reason)
-        # Not waiting for another thread that closes this: it may wait for us to leave.
+        # Do not wait for another thread that closes this: it may wait for this one.
         self.stream.end(wait=False)
 
     def _find_id(self) -> None:
@@ -271,13 +270,13 @@ class AnswerSteps:
 
 def _was_interrupted(final: Final, *, was_stopped: bool) -> bool:
     if final.interrupted is None:
-        # v0.7 does not tell, and gives what came so far as the answer's text.
+        # v0.7 does not report it, and sends the text so far as the answer's text.
         return was_stopped and final.text is not None
     return final.interrupted
 
 
 def _raise_for_end(transcript: Transcript) -> None:
-    """Raises what an answer's end amounts to, unless it is a good one."""
+    """Raise an error if the answer did not end normally."""
     failure, line = transcript.failure, transcript.malformed
     if failure is not None and failure.error_type == "redirect":
         raise login_wall(200, failure.message)

@@ -1,6 +1,6 @@
-"""One prompt at the server, from its preparation to its cleanup.
+"""One prompt and its answer, from the preparation to the cleanup.
 
-It is apart from the reply, so that it can be ended when nobody holds that any more.
+It is separate from the reply, so that it can be ended after the reply was garbage-collected.
 """
 
 from __future__ import annotations
@@ -76,17 +76,17 @@ class AnswerStream:
 
     @property
     def transcript(self) -> Transcript:
-        """What has come so far."""
+        """The events received so far."""
         return self.state.transcript
 
     @property
     def conversation_id(self) -> str:
-        """The conversation that it is given in; "" until that is made."""
+        """The id of the answer's conversation; "" until it is created."""
         return self._ending.conversation_id
 
     @property
     def resumption(self) -> Resumption | None:
-        """How it is resumed; None where the server keeps no log."""
+        """The run by which it is resumed; None if the server keeps no log."""
         return None if self.reader is None else self.reader.resumption
 
     @property
@@ -102,7 +102,7 @@ class AnswerStream:
         self._ending.own(conversation_id, temporary)
 
     def start(self, sending: Sending) -> None:
-        """Send the prompt; return when the head of the answer is there, or it was stopped.
+        """Send the prompt; return when the response headers have arrived, or it was stopped.
 
         Raises as `AnswerConnection.send`, and `Woken` if the answer was ended meanwhile.
         """
@@ -140,7 +140,7 @@ class AnswerStream:
         self._ending.hand_over()
 
     def leave(self) -> None:
-        """Note that the model is to be left at work, and the conversation on the server."""
+        """Keep the model running, and the conversation on the server."""
         self.state.leave_running()
         self.hand_over()
 
@@ -174,7 +174,7 @@ class AnswerStream:
         self._ending.forget()
 
     def describe(self, error: BaseException) -> None:
-        """Put on an error what is known of the answer that it ends."""
+        """Set the fields of an error to the facts about the answer that it ends."""
         if isinstance(error, H2oError):
             error.partial = self.transcript.text
             error.conversation_id = self.conversation_id or None
