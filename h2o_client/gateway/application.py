@@ -20,12 +20,12 @@ from starlette.types import Receive, Scope, Send
 
 from h2o_client.errors import ConfigurationError, H2oError
 from h2o_client.gateway import openai_error
-from h2o_client.gateway.accounts import Account, Accounts
 from h2o_client.gateway.chat_endpoint import CONVERSATION, ChatEndpoint
 from h2o_client.gateway.completion import model_document
 from h2o_client.gateway.keys import Keys, Owner, read_keys
 from h2o_client.gateway.openai_error import ApiError, unknown_model
 from h2o_client.gateway.request_rules import OWNER, RequestRules
+from h2o_client.gateway.user_sessions import UserSession, UserSessions
 from h2o_client.log import log
 from h2o_client.server.access import Access, AccessLog
 from h2o_client.timeouts import Timeouts
@@ -120,7 +120,7 @@ def app(
 
     known = Keys(keys)
     routes = _Routes(
-        Accounts(open_session, known.cookies(), most=max_conversations, seconds=expire_after)
+        UserSessions(open_session, known.cookies(), most=max_conversations, seconds=expire_after)
     )
     rules = Middleware(
         RequestRules,
@@ -143,10 +143,10 @@ def app(
 
 
 class _Routes:
-    """The routes, and the accounts behind them."""
+    """The routes, and the sessions behind them."""
 
-    def __init__(self, accounts: Accounts) -> None:
-        self._accounts = accounts
+    def __init__(self, users: UserSessions) -> None:
+        self._users = users
 
     def table(self) -> list[Route]:
         """All routes. OpenAI's are there with and without ``/v1``."""
@@ -163,37 +163,37 @@ class _Routes:
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
         """Expires conversations while the application runs, and deletes all at its end."""
         async with anyio.create_task_group() as group:
-            group.start_soon(self._accounts.expire, _EXPIRE_EVERY)
+            group.start_soon(self._users.expire, _EXPIRE_EVERY)
             try:
                 yield
             finally:
                 group.cancel_scope.cancel()
                 with anyio.CancelScope(shield=True):
-                    await self._accounts.close()
+                    await self._users.close()
 
-    def _account(self, scope: Scope) -> tuple[Account, Owner]:
+    def _user(self, scope: Scope) -> tuple[UserSession, Owner]:
         owner: Owner = scope[OWNER]
-        return self._accounts.of(owner.id), owner
+        return self._users.of(owner.id), owner
 
     async def _models(self, request: Request) -> Response:
-        account, _ = self._account(request.scope)
-        models = await account.models()
-        entries = [model_document(each.id, account.first_listed) for each in models]
+        user, _ = self._user(request.scope)
+        models = await user.models()
+        entries = [model_document(each.id, user.first_listed) for each in models]
         return _json({"object": "list", "data": entries})
 
     async def _model(self, request: Request) -> Response:
-        account, _ = self._account(request.scope)
+        user, _ = self._user(request.scope)
         name = request.path_params["model"]
-        found = next((each for each in await account.models() if each.id == name), None)
+        found = next((each for each in await user.models() if each.id == name), None)
         if found is None:
-            raise unknown_model(name, [each.id for each in await account.models()])
-        return _json(model_document(found.id, account.first_listed))
+            raise unknown_model(name, [each.id for each in await user.models()])
+        return _json(model_document(found.id, user.first_listed))
 
     async def _chat(self, scope: Scope, receive: Receive, send: Send) -> None:
-        account, owner = self._account(scope)
+        user, owner = self._user(scope)
         named = dict(scope["headers"]).get(CONVERSATION.encode())
         conversation_id = None if named is None else named.decode("latin-1").strip()
-        await ChatEndpoint(account, owner.id, conversation_id)(scope, receive, send)
+        await ChatEndpoint(user, owner.id, conversation_id)(scope, receive, send)
 
 
 class _Asgi:

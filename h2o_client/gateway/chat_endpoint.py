@@ -13,12 +13,12 @@ from starlette.types import Message, Receive, Scope, Send
 
 from h2o_client.errors import H2oError, RateLimitError
 from h2o_client.gateway import openai_error
-from h2o_client.gateway.accounts import Account
 from h2o_client.gateway.chat_request import ChatRequest, read_request
 from h2o_client.gateway.openai_error import ApiError
 from h2o_client.gateway.placement import Placement, Placer, allows_another_place
 from h2o_client.gateway.responses import CompletionResponse, StreamedCompletion, WholeCompletion
 from h2o_client.gateway.stop_sequences import StopSequences
+from h2o_client.gateway.user_sessions import UserSession
 from h2o_client.log import log
 from h2o_client.wire.events import Elicitation, Reasoning, Token
 
@@ -39,8 +39,8 @@ _LONGEST_BODY = 64 * 1024 * 1024  # bytes: images are in it
 class ChatEndpoint:
     """``POST /v1/chat/completions`` of one owner: an ASGI application for one request."""
 
-    def __init__(self, account: Account, owner: bytes, conversation_id: str | None) -> None:
-        self._account = account
+    def __init__(self, user: UserSession, owner: bytes, conversation_id: str | None) -> None:
+        self._user = user
         self._owner = owner
         self._conversation_id = conversation_id
 
@@ -51,7 +51,7 @@ class ChatEndpoint:
             return
         request = read_request(body)
         response = StreamedCompletion(request) if request.stream else WholeCompletion(request)
-        exchange = _Exchange(self._account, request, response)
+        exchange = _Exchange(self._user, request, response)
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(_cancel_when_gone, receive, group.cancel_scope)
@@ -89,14 +89,15 @@ class _Exchange:
     """One prompt and its answer: reads the answer, and leaves its conversation as it must be."""
 
     def __init__(
-        self, account: Account, request: ChatRequest, response: CompletionResponse
+        self, user: UserSession, request: ChatRequest, response: CompletionResponse
     ) -> None:
-        self._account = account
+        self._user = user
         self._request = request
         self._response = response
         self._placement: Placement | None = None
         self._is_kept = False  # the conversation can be found by what the client has seen
         self._is_untouched = False  # the server has not taken the prompt
+        self._has_branches = False  # the conversation can continue from an earlier place
         self._said: list[str] = []
 
     async def run(self, owner: bytes, conversation_id: str | None) -> None:
@@ -114,7 +115,7 @@ class _Exchange:
                 await self._answered(self._placement)
         except H2oError as exc:
             self._is_untouched = exc.resendable is True
-            self._account.doubt()
+            self._user.doubt()
             log.info("a completion failed: %s", exc)
             self._response.failed(openai_error.of(exc))
         except ApiError as exc:
@@ -125,36 +126,37 @@ class _Exchange:
         placement, self._placement = self._placement, None
         if placement is None:
             return
-        account, kept = self._account, placement.kept
-        due = account.kept.overdue()
+        user, kept = self._user, placement.kept
+        due = user.kept.overdue()
         if not self._is_kept:  # else another request may have it already
             kept.is_busy = False
             kept.end = kept.end if self._is_untouched else None
-            if placement.is_new or not (self._is_untouched or account.has_branches):
-                account.kept.give_up(kept)
+            if placement.is_new or not (self._is_untouched or self._has_branches):
+                user.kept.give_up(kept)
                 due.append(kept)
-        await account.delete(due)
+        await user.delete(due)
 
     async def _makes_room(self, placement: Placement, exc: H2oError) -> bool:
         """Whether a new conversation can take what was refused, and it can be made."""
         if placement.is_new:
             if not (isinstance(exc, RateLimitError) and exc.limit == "conversations"):
                 return False
-            idle = self._account.kept.idle()
-            await self._account.delete(idle)
+            idle = self._user.kept.idle()
+            await self._user.delete(idle)
             return bool(idle)
         log.info("a kept conversation cannot go on: %s", exc)
         return allows_another_place(exc)
 
     async def _give_up(self, placement: Placement) -> None:
         self._placement = None
-        self._account.kept.give_up(placement.kept)
-        await self._account.delete([placement.kept])
+        self._user.kept.give_up(placement.kept)
+        await self._user.delete([placement.kept])
 
     async def _placer(self, owner: bytes) -> Placer:
         request = self._request
-        model = await self._account.model(request.model)
-        server = await self._account.server()
+        model = await self._user.model(request.model)
+        server = await self._user.server()
+        self._has_branches = "branches" in server.features
         options: Options = {}
         ignored = request.sampling_names
         if "sampling" in server.features:
@@ -164,8 +166,8 @@ class _Exchange:
                 options["stop"] = list(request.stop)
         if ignored:
             self._response.headers[IGNORED] = ", ".join(ignored)
-            self._account.tell_of_ignored(ignored, server.versions)
-        return Placer(self._account, request, owner=owner, model=model, options=options)
+            self._user.tell_of_ignored(ignored, server.versions)
+        return Placer(self._user, request, owner=owner, model=model, options=options)
 
     async def _answered(self, placement: Placement) -> None:
         async with placement.send() as reply:
@@ -213,7 +215,7 @@ class _Exchange:
         if is_whole and text.strip() == answer.text.strip():
             self._is_kept = True
             placement.kept.is_busy = False
-            self._account.kept.keep(placement.kept, placement.after(text))
+            self._user.kept.keep(placement.kept, placement.after(text))
 
 
 _NEVER_PASSED_ON = ("frequency_penalty", "presence_penalty", "logit_bias")

@@ -21,11 +21,11 @@ from h2o_client.errors import (
     NotFoundError,
     RateLimitError,
 )
-from h2o_client.gateway.accounts import Account
 from h2o_client.gateway.chat_request import ChatRequest, Turn
+from h2o_client.gateway.conversation_cache import Kept, Place, Told, files_of, prompt_of
 from h2o_client.gateway.history import beginning, extended
-from h2o_client.gateway.kept_conversations import Kept, Place, Told, files_of, prompt_of
 from h2o_client.gateway.openai_error import busy_conversation, invalid, unknown_conversation
+from h2o_client.gateway.user_sessions import UserSession
 from h2o_client.messages import Message, join_messages
 
 if TYPE_CHECKING:
@@ -66,14 +66,14 @@ class Placer:
 
     def __init__(
         self,
-        account: Account,
+        user: UserSession,
         request: ChatRequest,
         *,
         owner: bytes,
         model: str,
         options: Options,
     ) -> None:
-        self._account = account
+        self._user = user
         self._request = request
         self._owner = owner
         self._model = model
@@ -89,7 +89,7 @@ class Placer:
         history = self._request.history
         if history and self._request.latest and not self._is_side_request():
             digest = extended(self._begin(), history)
-            kept = self._account.kept.at(digest)
+            kept = self._user.kept.at(digest)
             if kept is not None:
                 kept.is_busy = True
                 return await self._going_on(kept, digest)
@@ -98,7 +98,7 @@ class Placer:
     def new(self) -> Placement:
         """A new conversation, with the whole history as one prompt."""
         turns, latest = self._request.turns, self._request.latest
-        conversation = self._account.session.conversation(
+        conversation = self._user.session.conversation(
             model=self._model, system=self._request.system
         )
         kept = Kept(conversation, self._owner)
@@ -127,7 +127,7 @@ class Placer:
     def _in(self, conversation_id: str) -> Placement:
         """The end of the conversation that the client names, whatever history it sends."""
         latest = self._request.latest
-        kept = self._account.kept.by_id(conversation_id, self._owner)
+        kept = self._user.kept.by_id(conversation_id, self._owner)
         if kept is None:
             raise unknown_conversation()
         if not latest:
@@ -163,7 +163,7 @@ class Placer:
 
     async def _branch(self, kept: Kept, digest: bytes) -> Placement | None:
         """A branch beside what has followed that place; None if there can be none."""
-        if not self._account.has_branches:
+        if not self._user.has_branches:
             return None
         place = kept.places[digest]
         try:

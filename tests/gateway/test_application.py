@@ -35,7 +35,7 @@ async def test_a_crash_is_a_500_in_openais_shape(monkeypatch: pytest.MonkeyPatch
     async def crashes(*_: object) -> None:
         raise RuntimeError("no")
 
-    monkeypatch.setattr("h2o_client.gateway.accounts.Account.models", crashes)
+    monkeypatch.setattr("h2o_client.gateway.user_sessions.UserSession.models", crashes)
     with FakeChatUi("head") as fake:
         application = app(fake.url)
         transport = httpx.ASGITransport(app=application, raise_app_exceptions=False)

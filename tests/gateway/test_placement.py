@@ -219,6 +219,7 @@ def test_a_failed_turn_is_found_again_only_where_there_are_trees(version: str) -
         seen = str(fake.prompts[-1].turns)
         assert "one" in seen
         assert "fail" not in seen
+        assert (len(fake.conversations) == 1) == fake.version.has_tree
 
 
 def test_conversations_are_bounded_and_the_longest_unused_goes_first() -> None:

@@ -55,7 +55,7 @@ class Kept:
         self.places: dict[bytes, Place] = {}
 
 
-class KeptConversations:
+class ConversationCache:
     """At most ``most`` conversations, each until it was unused for ``seconds``.
 
     Whatever gives one up returns it, and the caller closes it.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from h2o_client.gateway.kept_conversations import Kept, KeptConversations
+from h2o_client.gateway.conversation_cache import ConversationCache, Kept
 from h2o_client.gateway.openai_error import unknown_model
 from h2o_client.log import log
 from h2o_client.timeouts import monotonic
@@ -25,12 +25,12 @@ _AT_ONCE = 4  # conversations that are deleted at the same time
 _CLOSE_WITHIN = 4.0  # seconds; closing the session then deletes what is left, in five
 
 
-class Account:
+class UserSession:
     """A session, and what the gateway remembers of it."""
 
     def __init__(self, session: AsyncH2oSession, *, most: int, seconds: float) -> None:
         self.session = session
-        self.kept: KeptConversations = KeptConversations(most=most, seconds=seconds)
+        self.kept: ConversationCache = ConversationCache(most=most, seconds=seconds)
         self.first_listed: int = int(time.time())
         self._models: list[Model] = []
         self._listed_at: float | None = None
@@ -99,8 +99,8 @@ class Account:
                     group.start_soon(delete_one, kept)
 
 
-class Accounts:
-    """The accounts by their owner's id; ``shared`` is everybody's where there are no keys."""
+class UserSessions:
+    """The sessions by their owner's id; without keys, one that all requests share."""
 
     def __init__(
         self,
@@ -110,30 +110,30 @@ class Accounts:
         most: int,
         seconds: float,
     ) -> None:
-        def account(given: str | None) -> Account:
-            return Account(open_session(given), most=most, seconds=seconds)
+        def session(given: str | None) -> UserSession:
+            return UserSession(open_session(given), most=most, seconds=seconds)
 
-        self._shared = account(None) if cookies is None else None
-        self._own = {owner: account(given) for owner, given in (cookies or {}).items()}
+        self._shared = session(None) if cookies is None else None
+        self._own = {owner: session(given) for owner, given in (cookies or {}).items()}
 
-    def of(self, owner: bytes) -> Account:
-        """The account that an owner's requests go through."""
+    def of(self, owner: bytes) -> UserSession:
+        """The session that an owner's requests go through."""
         return self._own[owner] if self._shared is None else self._shared
 
     async def expire(self, every: float) -> None:
         """Delete overdue conversations, until cancelled."""
         while True:
             await anyio.sleep(every)
-            for account in self._every():
-                await account.delete(account.kept.overdue())
+            for user in self._every():
+                await user.delete(user.kept.overdue())
 
     async def close(self) -> None:
         """Delete all conversations and close the sessions. Each takes a few seconds at most."""
         async with anyio.create_task_group() as group:
-            for account in self._every():
-                group.start_soon(account.close)
+            for user in self._every():
+                group.start_soon(user.close)
 
-    def _every(self) -> list[Account]:
+    def _every(self) -> list[UserSession]:
         return list(self._own.values()) if self._shared is None else [self._shared]
 
 
