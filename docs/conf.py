@@ -37,7 +37,8 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(pytest|starlette|uvicorn|msgspec)\..*"),
     (
         r"py:.*",
-        r"Cookies|Answers|as_engine|PromptFormat|Unpack|Event|.*\bFinal|.*\bMalformed",
+        r"Cookies|Answers|as_engine|PromptFormat|Unpack|Event|.*\bFinal|.*\bMalformed"
+        r"|concurrent\.futures\.Executor|Executor|distributed\..*|Client",
     ),  # described where they are taken
 ]
 
@@ -86,7 +87,12 @@ def find_elsewhere(
 ) -> Element | None:
     """A docstring names what is public without its module, from whichever module it is in."""
     domain = env.domains.python_domain
-    for module in ("h2o_client", "h2o_client.server", "h2o_client.plugins.pytest"):
+    for module in (
+        "h2o_client",
+        "h2o_client.server",
+        "h2o_client.batch",
+        "h2o_client.plugins.pytest",
+    ):
         name = f"{module}.{node['reftarget']}"
         found = domain.resolve_xref(env, node["refdoc"], app.builder, "obj", name, node, shown)
         if found is not None:

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -96,6 +97,8 @@ def run(snippet: str, name: str, names: dict[str, Any]) -> None:
     """Runs it as a notebook would: ``await`` may stand at the top."""
     if sys.version_info < (3, 11) and "asyncio.timeout" in snippet:
         return
+    if "import pandas" in snippet and find_spec("pandas") is None:
+        return
     code = compile(snippet, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     waiting = eval(code, names)
     if code.co_flags & inspect.CO_COROUTINE:
@@ -138,7 +141,9 @@ def test_every_command_of_a_page_is_one(page: Path, url: str, tmp_path: Path) ->
             continue
         if shutil.which("jq") is None:
             line = line.partition(" | jq ")[0]
-        looked_at = " --help" if re.search(r"h2o-chat (serve|gateway)|--local|\.txt", line) else ""
+        looked_at = (
+            " --help" if re.search(r"h2o-chat (serve|gateway|batch)|--local|\.txt", line) else ""
+        )
         done = subprocess.run(
             line.replace(SERVER, url).replace("h2o-chat", command) + looked_at,
             shell=True,

@@ -1,5 +1,6 @@
 """Thousands of prompts: each is answered once, whatever ends the program in between."""
 
+from h2o_client.batch.attempts import WorkerError
 from h2o_client.batch.batch import Batch
 from h2o_client.batch.formats import InvalidLine
 from h2o_client.batch.journal import InvalidPrompts, JournalError
@@ -19,5 +20,6 @@ __all__ = [
     "PromptError",
     "PromptId",
     "Result",
+    "WorkerError",
     "run",
 ]

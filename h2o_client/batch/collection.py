@@ -11,6 +11,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from h2o_client.answer.steps import Answer
 from h2o_client.errors import (
     GenerationError,
     IncompleteAnswerError,
@@ -22,7 +23,6 @@ from h2o_client.log import log
 if TYPE_CHECKING:
     from h2o_client.aio.session import AsyncH2oSession
     from h2o_client.answer.found_answer import FoundAnswer
-    from h2o_client.answer.steps import Answer
 
 _LOOKS = (0.0, 0.5, 1.0)  # seconds before each look for a message that may be on its way
 _FIRST_PAUSE = 0.25
@@ -84,8 +84,6 @@ async def _resumed(session: AsyncH2oSession, found: FoundAnswer) -> Answer | Mis
 
 
 def _answer(found: FoundAnswer, conversation_id: str) -> Answer:
-    from h2o_client.answer.steps import Answer
-
     return Answer(
         text=found.text or "",
         finish_reason="stop",

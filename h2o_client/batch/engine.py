@@ -10,10 +10,11 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+from h2o_client.answer.steps import Answer
 from h2o_client.batch.accounts import Account, lost_accounts
 from h2o_client.batch.attempts import Asker, Attempt, WorkerError, WorkerLostError
 from h2o_client.batch.collection import Missing, collect
@@ -26,9 +27,6 @@ from h2o_client.batch.results import Outcome
 from h2o_client.errors import GenerationError, H2oError, StatusError, TransportError
 from h2o_client.log import log
 from h2o_client.timeouts import monotonic
-
-if TYPE_CHECKING:
-    from h2o_client.answer.steps import Answer
 
 _MOST_COLLECTED_AT_ONCE = 16
 _LEAST_PATIENCE = 5.0  # seconds that an answer may take which the server has not stored

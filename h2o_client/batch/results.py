@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from copy import copy
-from typing import TYPE_CHECKING
 
 import msgspec
 
+from h2o_client.answer.steps import Answer
 from h2o_client.batch.prompts import Ask, PromptId
 from h2o_client.errors import H2oError
 from h2o_client.wire import json
 from h2o_client.wire.events import Source
-
-if TYPE_CHECKING:
-    from h2o_client.answer.steps import Answer
 
 
 class PromptError(H2oError):
@@ -112,8 +109,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def result(self, prompt_id: PromptId, index: int, ask: Ask) -> Result:
         """As the caller gets it."""
-        from h2o_client.answer.steps import Answer
-
         error = answer = None
         if self.has_failed:
             error = PromptError(self.error_type, self.error_message, self.partial)

@@ -50,7 +50,7 @@ def run(
 
     prompts: texts, lists of messages, or mappings with ``prompt`` or ``messages`` and, if wanted,
         ``id``, ``system``, ``model``, ``files`` and ``options``; other keys are carried along to
-        `Result.extra`. All are read and checked before anything is sent.
+        ``extra`` of the result. All are read and checked before anything is sent.
     concurrency: at most so many at once with each session.
     per_minute: at most so many in any minute with each session; without it that is learned from
         what the server refuses.
@@ -62,8 +62,9 @@ def run(
         workers send the prompts. It needs the extra ``batch``.
     give_up_after: seconds that a server which is down, or refuses all, is waited for.
     retry_failed: prompts that failed in an earlier run are sent again.
-    model, system, options: for prompts that do not say them. See `Options`; ``timeout`` is a
-        number of seconds.
+    model: for prompts that name none; else the session's.
+    system: how the model is to behave, for prompts that do not say it.
+    options: see `Options`, for prompts that do not say them. ``timeout`` is a number of seconds.
 
     Raises `InvalidPrompts` with the lines that cannot be sent, `ConfigurationError` for a journal
     that cannot be used. The sessions stay open.
