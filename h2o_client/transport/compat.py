@@ -10,8 +10,10 @@ nor bound the whole wait for an answer. Each of these names has a test in
   ``SOCKSConnection._socks_options``, ``HTTPConnectionPool._get_conn``, ``_put_conn``,
   ``ConnectionCls``, ``PoolManager.pool_classes_by_scheme``, ``pools``, and the module
   ``util.connection``, whose functions people replace.
-- requests: ``Session.send``, which people replace, and ``HTTPAdapter.init_poolmanager``,
-  ``cert_verify``, ``build_connection_pool_key_attributes``, which are meant to be overridden.
+- requests: ``Session.send``, ``Session.get_adapter`` and ``HTTPAdapter.send``, which people
+  replace, and ``HTTPAdapter.init_poolmanager``, ``cert_verify``,
+  ``get_connection_with_tls_context``, ``build_connection_pool_key_attributes``, which are meant to
+  be overridden.
 - PySocks: none; ``socksocket`` is public.
 
 A connection tells the `Call` under way about its socket, so that it can be woken, and is read
@@ -25,12 +27,13 @@ from __future__ import annotations
 import http.client
 import importlib
 import io
+import re
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cache, partial
+from functools import cache
 from http.client import HTTPException
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
@@ -38,6 +41,8 @@ from typing import TYPE_CHECKING, Any
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from requests.utils import select_proxy
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import (
     ConnectTimeoutError,
@@ -51,6 +56,8 @@ from h2o_client.timeouts import monotonic
 from h2o_client.transport.failures import raise_from_handler
 
 if TYPE_CHECKING:
+    from urllib3 import HTTPConnectionPool
+
     from h2o_client.transport.call import Call
 
 _BUFFER = 1 << 16
@@ -80,18 +87,95 @@ def new_session(verify: bool | str | ssl.SSLContext) -> requests.Session:
 _IS_URLLIB3 = issubclass(HTTPConnection, http.client.HTTPConnection)
 
 
-def sender(session: requests.Session, url: str) -> Callable[..., requests.Response]:
-    """What sends a prepared request.
+def send(
+    session: requests.Session,
+    request: requests.PreparedRequest,
+    *,
+    timeout: tuple[Any, Any],
+    settings: Mapping[str, Any],
+) -> urllib3.BaseHTTPResponse:
+    """Send a prepared request, and return urllib3's response.
 
-    The adapter itself, for the session's own way looks for redirects and for cookies; but that one
-    where a library has put its own in its place (requests-mock).
+    Straight through urllib3's pool, where nothing of requests is replaced and there is no proxy:
+    what requests adds to each request costs more than the request. Else through the adapter, for
+    the session's own way looks for redirects and for cookies; but that one where a library has put
+    its own in its place (requests-mock). ``settings`` are the adapter's, and the same object as
+    long as they are the same.
     """
-    if requests.Session.send is _session_send:
-        return session.get_adapter(url).send
-    return partial(session.send, allow_redirects=False)
+    url = request.url or ""
+    is_requests_own = (
+        requests.Session.send is _session_send
+        and requests.Session.get_adapter is _get_adapter
+        and HTTPAdapter.send is _adapter_send
+    )
+    if is_requests_own:
+        adapter = session.get_adapter(url)
+        pool = adapter.straight(request, settings) if isinstance(adapter, _Adapter) else None
+        if pool is not None:
+            raw: urllib3.BaseHTTPResponse = pool.urlopen(
+                request.method or "",
+                request.path_url,
+                body=request.body,
+                headers=request.headers,
+                redirect=False,
+                assert_same_host=False,
+                preload_content=False,
+                decode_content=False,
+                retries=adapter.max_retries,  # type: ignore[attr-defined]
+                timeout=urllib3.Timeout(connect=timeout[0], read=timeout[1]),
+            )
+            return raw
+        response = adapter.send(request, timeout=timeout, **settings)
+    elif requests.Session.send is _session_send:
+        response = session.get_adapter(url).send(request, timeout=timeout, **settings)
+    else:
+        response = session.send(request, timeout=timeout, allow_redirects=False, **settings)
+    found: urllib3.BaseHTTPResponse = response.raw
+    return found
 
 
 _session_send = requests.Session.send
+_get_adapter = requests.Session.get_adapter
+_adapter_send = HTTPAdapter.send
+
+
+class Addresses:
+    """The URLs of requests to one server, as requests would write them.
+
+    What of them is the same for all is written once; a path of plain characters stays as it is.
+    """
+
+    def __init__(self, base_url: str) -> None:
+        self._base_url = base_url
+        self._written = ""  # until it is needed: the base may be no URL at all
+
+    def url(self, path: str) -> str:
+        """The URL of a path that begins with a slash. Raises as requests."""
+        if _PLAIN_PATH.fullmatch(path) is None or "/." in path:
+            return self._as_requests(self._base_url + path)
+        if not self._written:
+            self._written = self._as_requests(self._base_url + "/").removesuffix("/")
+        return self._written + path
+
+    def _as_requests(self, url: str) -> str:
+        prepared = requests.PreparedRequest()
+        prepared.prepare_url(url, None)
+        return prepared.url or ""
+
+
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9/_.?&=,~-]*")
+
+
+def prepare(
+    method: str, url: str, headers: Mapping[str, str], body: bytes | None
+) -> requests.PreparedRequest:
+    """A request as requests would prepare it. ``url`` and ``headers`` are checked already."""
+    request = requests.PreparedRequest()
+    request.method, request.url, request.body = method, url, body
+    request.headers = CaseInsensitiveDict(headers)
+    if body is not None or method not in ("GET", "HEAD"):
+        request.headers["Content-Length"] = str(len(body or b""))
+    return request
 
 
 class _UnderWay(threading.local):
@@ -518,9 +602,29 @@ class _ContextAdapter(HTTPAdapter):
 class _Adapter(_ContextAdapter):
     """The same with our connections in its pools, straight or through any proxy."""
 
+    # The pool of requests without a proxy, and the settings that it is for. Replaced as a whole.
+    _straight: tuple[Mapping[str, Any], Any] | None = None
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         _use_fresh_pools(self.poolmanager)
+
+    def straight(
+        self, request: requests.PreparedRequest, settings: Mapping[str, Any]
+    ) -> HTTPConnectionPool | None:
+        """The pool of all requests with these ``settings``; None if they go through a proxy."""
+        known = self._straight
+        if known is not None and known[0] is settings:
+            return known[1]  # type: ignore[no-any-return]
+        url, verify = request.url or "", settings["verify"]
+        if select_proxy(url, settings["proxies"]) is not None:
+            return None
+        pool: Any = self.get_connection_with_tls_context(
+            request, verify, proxies=settings["proxies"], cert=settings["cert"]
+        )
+        self.cert_verify(pool, url, verify, settings["cert"])
+        self._straight = settings, pool
+        return pool  # type: ignore[no-any-return]
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         known = proxy in self.proxy_manager
@@ -530,6 +634,7 @@ class _Adapter(_ContextAdapter):
         return manager
 
     def close(self) -> None:
+        self._straight = None
         # urllib3 leaves its pools to the garbage collector.
         for manager in (self.poolmanager, *self.proxy_manager.values()):
             for key in manager.pools.keys():  # noqa: SIM118 - it has no __iter__

@@ -7,10 +7,12 @@ a Secure cookie, or one the caller gave, goes only if the caller says so.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import stat
 import tempfile
+import time
 import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -73,6 +75,10 @@ class SessionJar:
         # Guards the jar, which is not safe to iterate while another thread adds a cookie.
         self._lock = Guard()
         self._jar = CookieJar(_Policy())
+        # Guarded, too: the header where it is the same for every request, and until when (seconds
+        # since 1970). None: not known. And the headers taken last, if taking them again is nothing.
+        self._header: tuple[str | None, float] | None = None
+        self._taken: tuple[str, ...] = ()
         self._host = parts.hostname or ""
         self._plain = parts.scheme == "http" and _crosses_network(self._host, proxy)
         self._insecure = insecure
@@ -92,14 +98,20 @@ class SessionJar:
 
         ``path`` is that of the request. Raises `ConfigurationError` as `check`.
         """
-        for line in lines:
+        found = tuple(lines)
+        if found == self._taken:  # one reference; what another thread takes now is as good
+            return
+        for line in found:
             cookie = read_set_cookie(line, host=self._host, domain=self._domain, path=path)
             if cookie is not None:
                 self._keep(cookie)
         self.check()
+        with self._lock:
+            self._taken = found if all(map(_is_fixed, found)) else ()
 
     def _keep(self, cookie: Cookie) -> None:
         with self._lock:
+            self._header = None
             if cookie.is_expired():
                 with suppress(KeyError):
                     self._jar.clear(cookie.domain, cookie.path, cookie.name)
@@ -109,8 +121,22 @@ class SessionJar:
     def header(self, request: PreparedRequest) -> str | None:
         """The ``Cookie`` header of a request, or None."""
         with self._lock:
-            header: str | None = get_cookie_header(self._jar, request)  # type: ignore[no-untyped-call]
+            if self._header is None:
+                self._header = self._header_of_all()
+            header, until = self._header
+            if time.time() >= until:
+                header = get_cookie_header(self._jar, request)  # type: ignore[no-untyped-call]
         return header
+
+    def _header_of_all(self) -> tuple[str | None, float]:
+        """The header of every request, and until when; at once over if requests differ in it."""
+        cookies = list(self._jar)
+        for cookie in cookies:
+            place = (cookie.domain, cookie.path, cookie.port, cookie.version)
+            if place != (self._domain, "/", None, 0) or cookie.value is None:
+                return None, 0.0
+        header = "; ".join(f"{each.name}={each.value}" for each in cookies)
+        return header or None, min((each.expires or math.inf for each in cookies), default=math.inf)
 
     def kept(self) -> list[Cookie]:
         """All cookies, each as it is."""
@@ -134,6 +160,7 @@ class SessionJar:
         """The cookies of a session that was pickled."""
         self.given = given
         with self._lock:
+            self._header, self._taken = None, ()
             self._jar.clear()
             for cookie in cookies:
                 self._jar.set_cookie(cookie)
@@ -185,6 +212,15 @@ class _Policy(DefaultCookiePolicy):
 
     def return_ok_secure(self, cookie: Cookie, request: Any) -> bool:
         return True
+
+
+def _is_fixed(line: str) -> bool:
+    """Whether a Set-Cookie header means the same for every request, whenever it comes."""
+    return _OWN_PATH.search(line) is not None and _AGE.search(line) is None
+
+
+_OWN_PATH = re.compile(r";\s*path\s*=\s*/", re.IGNORECASE)
+_AGE = re.compile(r";\s*max-age\b", re.IGNORECASE)
 
 
 def _has_room_for(cookie: Cookie, kept: list[Cookie]) -> bool:

@@ -27,7 +27,15 @@ from h2o_client.transport.address import (
     parse_proxy,
 )
 from h2o_client.transport.call import Call
-from h2o_client.transport.compat import ResponseBreaker, new_session, sender, set_cookies, under_way
+from h2o_client.transport.compat import (
+    Addresses,
+    ResponseBreaker,
+    new_session,
+    prepare,
+    send,
+    set_cookies,
+    under_way,
+)
 from h2o_client.transport.cookies import SessionJar, cookie_of_environment, is_loopback
 from h2o_client.transport.failures import (
     NETWORK_FAILURES,
@@ -85,6 +93,7 @@ class Transport:
         # A zone is this machine's name for a network, and nothing to the server (RFC 6874).
         self._address = re.sub(r"%[^\]/]*\]", "]", self._address, count=1)
         self._tls = scheme == "https"
+        self._addresses = Addresses(self.base_url)
         # There is no lock: each of the following is replaced as a whole, and threads that replace
         # it at the same time write the same. Cookies and the connection pool have their own locks.
         self._scheme = scheme
@@ -224,7 +233,6 @@ class Transport:
         return response
 
     def _prepared(self, request: Request) -> requests.PreparedRequest:
-        url = self.base_url + request.path
         referer = self.referer
         headers = {
             "User-Agent": f"h2o-chat/{__version__}",
@@ -237,9 +245,10 @@ class Transport:
         }
         if request.content_type:
             headers["Content-Type"] = request.content_type
-        prepared = self._open_session().prepare_request(
-            requests.Request(request.method, url, {**headers, **self._headers}, data=request.body)
-        )
+        if self._headers:
+            headers = {**headers, **self._headers}
+        url = self._addresses.url(request.path)
+        prepared = prepare(request.method, url, headers, request.body)
         cookie = self.cookies.header(prepared)
         if cookie:
             prepared.headers["Cookie"] = cookie
@@ -285,10 +294,10 @@ class Transport:
             connect = call.connecting(budget)
             under_way.call = call
             call.sent = True  # until a connection of ours says that no byte has left
-            send = sender(session, url)
             # The second is for connections of others: ours have the call's clock.
             timeout = (connect, getattr(call.timeouts, budget))
-            response = send(prepared, timeout=timeout, **self._settings(session, url))
+            settings = self._settings(session, url)
+            raw = send(session, prepared, timeout=timeout, settings=settings)
         except (*NETWORK_FAILURES, ValueError) as exc:
             if isinstance(exc, H2oError):
                 raise
@@ -303,7 +312,6 @@ class Transport:
             raise error from (None if isinstance(error, ConfigurationError) else root_of(exc))
         finally:
             under_way.call = None
-        raw: urllib3.BaseHTTPResponse = response.raw
         if not call.is_connected:  # a library keeps its connections to itself
             call.attach(ResponseBreaker(raw))
             call.await_response()
