@@ -453,11 +453,15 @@ class H2oSession:
 
     def _entries(self) -> Iterator[Entry]:
         seen: set[str] = set()
+        # Neither what is about to be deleted is listed, nor what is prepared.
+        behind = self._backend.cleanup.behind
         fresh = True
         while fresh:
             fresh = False
             for page in count():
+                hidden = set(behind)
                 found = self._backend.detector.repeat_if_upgraded(partial(self._page, page))
+                hidden |= behind
                 if not found.entries and not seen:
                     self._backend.login.check()
                 new = [entry for entry in found.entries if entry.id not in seen]
@@ -468,7 +472,7 @@ class H2oSession:
                 seen.update(entry.id for entry in new)
                 if len(seen) > _MOST_CONVERSATIONS:
                     raise ProtocolError(f"a list of over {_MOST_CONVERSATIONS} conversations")
-                yield from new
+                yield from (entry for entry in new if entry.id not in hidden)
                 if found.more is False:
                     break
 

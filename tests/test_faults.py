@@ -293,8 +293,9 @@ def test_a_delete_that_was_done_before_its_answer_was_lost_is_a_success(
             return True
         return False
 
-    with FakeChatUi("0.10.0", before=before) as server, H2oSession(server.url) as session:
-        session.chat("Hi")
+    with FakeChatUi("0.10.0", before=before) as server:
+        with H2oSession(server.url) as session:
+            session.chat("Hi")
         assert server.count("DELETE") == 2
     assert "left on the server" not in caplog.text
 
@@ -364,7 +365,7 @@ def test_no_retries_means_none(paused: list[float]) -> None:
     with FakeChatUi("0.10.0", before=before) as server:
         with H2oSession(server.url, max_retries=0) as session:
             session.chat("Hi")
-            assert server.count("DELETE") == 1
+            server.wait_for(lambda server: server.count("DELETE") == 1)
         assert server.count("DELETE") == 2  # closing the session tries once more what is left
     with ScriptedServer(hang_up) as closing, H2oSession(closing.url, max_retries=0) as session:
         with pytest.raises(TransportError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
@@ -15,6 +14,7 @@ import anyio.lowlevel
 import anyio.to_thread
 
 from h2o_client.backend.background import uninterruptible
+from h2o_client.backend.standing_threads import run_in_standing_thread
 from h2o_client.timeouts import monotonic
 from h2o_client.transport.call import Waker
 
@@ -92,7 +92,7 @@ async def _in_thread_of_its_own(work: Callable[[], T]) -> T:
         with suppress(RuntimeError):  # the loop may have been closed
             loop.call_soon_threadsafe(tell, result, failed)
 
-    threading.Thread(target=run, name="h2o_client-async").start()
+    run_in_standing_thread(run)
     return await outcome
 
 

@@ -165,8 +165,10 @@ class AsyncReply:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, _: TracebackType | None
     ) -> None:
+        if self._holder.has_ended():
+            self._holder.end()  # nothing is left to do
         # A cancelled task has waited for this end already.
-        if not (is_cancelled(exc) and self._holder.is_ending()):
+        elif not (is_cancelled(exc) and self._holder.is_ending()):
             await finished(self._holder.end, quickly=is_cancelled(exc))
 
     def __await__(self) -> Generator[Any, None, Self]:
@@ -216,6 +218,8 @@ class AsyncReply:
                     break
             if not ready:
                 self._readiness.close()
+                if steps.can_conclude():
+                    return steps.advance()
                 return await in_thread(steps.advance)
             steps.hold()
             if not waited:
@@ -275,6 +279,10 @@ class _Holder:
     def is_ending(self) -> bool:
         """Whether the cleanup has started."""
         return self.stream is not None and self.stream.is_ending()
+
+    def has_ended(self) -> bool:
+        """Whether it has been cleaned up."""
+        return self.stream is not None and self.stream.has_ended
 
     def end(self) -> None:
         """End the stream now, or as soon as it exists. Takes a bounded time."""

@@ -31,8 +31,9 @@ _STOP_WITHIN = 2.5  # seconds to wait for a stop request that another thread has
 class AnswerEnding:
     """Stops and ends one answer. Owns the conversation if it was created for that answer only.
 
-    ``on_end`` is called when the connection is closed and the conversation deleted, ``on_ended``
-    after the threads that waited for this have been released.
+    The conversation is deleted before the end returns, or, after a complete answer, soon
+    afterwards. ``on_end`` is called when the connection is closed, ``on_ended`` after the threads
+    that waited for this have been released.
     """
 
     def __init__(
@@ -163,6 +164,12 @@ class AnswerEnding:
         """Whether everything is cleaned up."""
         return self._cleaned.is_set()
 
+    def ends_at_once(self) -> bool:
+        """Whether `end` would wait for nothing: the answer came whole, the rest is done behind."""
+        if not self._has_answer or self._stop_sent is not None or self._must_stop():
+            return False
+        return self._temporary is None or self._cleanup.has_room_behind()
+
     def is_ending(self) -> bool:
         """Whether the cleanup has started or is scheduled."""
         return self._state.is_over or self in self._cleanup.pending
@@ -219,7 +226,7 @@ class AnswerEnding:
         else:
             self._reader.let_go()
         try:
-            if self._stop_sent is not None or self._temporary is not None or self._must_stop():
+            if self._needs_tidying():
                 run_shielded(partial(self._tidy, until), pending=self._cleanup.pending)
         finally:
             self._call.give_slot_back()  # an interrupted close has not given it back
@@ -228,6 +235,18 @@ class AnswerEnding:
             self._cleaned.set()
             self._cleanup.pending.discard(self)
             self._on_ended()
+
+    def _needs_tidying(self) -> bool:
+        """Whether something is left to do that takes requests, and cannot be done behind."""
+        if self._stop_sent is not None or self._must_stop():
+            return True
+        if self._temporary is None:
+            return False
+        return not (self._has_answer and self._temporary.delete_behind())
+
+    @property
+    def _has_answer(self) -> bool:
+        return self._state.transcript.final is not None
 
     def _clean_up_again(self, until: float) -> None:
         self._cleaner = threading.get_ident()

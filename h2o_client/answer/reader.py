@@ -258,6 +258,12 @@ class AnswerReader:
         return self._state.is_sent(has_sent=self.connection.has_sent)
 
     @property
+    def has_read_all(self) -> bool:
+        """Whether the answer has ended, and the body of its response with it."""
+        response = self.connection.response
+        return self._transcript.final is not None and response is not None and response.has_all
+
+    @property
     def is_waiting_for_user(self) -> bool:
         """Whether the stream has ended because of a tool's question that is not answered yet."""
         return (

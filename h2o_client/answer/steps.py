@@ -139,6 +139,13 @@ class AnswerSteps:
         self._take(events)
         return True
 
+    def can_conclude(self) -> bool:
+        """Whether `advance` ends the answer without waiting for anything."""
+        reader = self.reader
+        if reader is None or self._has_ended or self._fetch_id is not None:
+            return False
+        return reader.has_read_all and self.stream.ends_at_once()
+
     def hold(self) -> None:
         """Stop the clock while the caller works."""
         if self.reader is not None:

@@ -161,6 +161,10 @@ class AnswerStream:
         """Whether everything is cleaned up."""
         return self._ending.has_ended
 
+    def ends_at_once(self) -> bool:
+        """Whether `end` would wait for nothing."""
+        return self._afterwards is None and self._ending.ends_at_once()
+
     def is_ending(self) -> bool:
         """Whether somebody is cleaning up, or will."""
         return self._ending.is_ending()

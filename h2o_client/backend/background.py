@@ -40,13 +40,16 @@ def uninterruptible() -> Iterator[None]:
     """Tell `run_shielded` that no interrupt reaches this thread, and that nobody must wait for it.
 
     Work that has to be completed then needs no thread of its own, which costs more than a request.
-    A daemon thread does not qualify: a program that ends stops it anywhere.
+    A program that ends waits for it for a short time, as for that of `run_detached`.
     """
-    _this_thread.uninterruptible = not threading.current_thread().daemon
+    token = object()
+    _pending.add(token)
+    _this_thread.uninterruptible = True
     try:
         yield
     finally:
         _this_thread.uninterruptible = False
+        _pending.discard(token)
 
 
 def run_shielded(work: Callable[[], T], *, pending: set[object] | None = None) -> T:

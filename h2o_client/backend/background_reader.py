@@ -99,6 +99,11 @@ class BackgroundResponse:
         """Whether more may come."""
         return not self.ended.is_set() or self._buffer.has_bytes
 
+    @property
+    def has_all(self) -> bool:
+        """False: the thread may be at work on it still."""
+        return False
+
     def read(self) -> bytes:
         """Return the next bytes as soon as there are any; ``b""`` at the end or at a cut.
 

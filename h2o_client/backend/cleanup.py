@@ -2,15 +2,18 @@
 
 A conversation is temporary from the moment the server has made it. Its owner is who calls `delete`
 or `keep`: first the creation, then the `Conversation`, and the answer where it is made for one
-alone. What no owner has deleted, the end of the session deletes.
+alone. What no owner has deleted, the end of the session deletes. After an answer that has ended
+properly nobody waits for the deletion: a worker does it.
 """
 
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING
 
 from h2o_client.backend.background import run_detached, run_shielded, wait_until_empty
+from h2o_client.backend.worker import Worker
 from h2o_client.dialects.conversation_requests import delete_request, stop_request
 from h2o_client.errors import H2oError, ProtocolError
 from h2o_client.log import log
@@ -27,6 +30,7 @@ CLEAN_UP = 5.0
 
 _LEAST = 0.001  # seconds, where the time is over already
 _STOP = 2.0  # of them, at most, for a server that does not answer to a stop
+_MOST_BEHIND = 4  # conversations that wait for the worker; who has more deletes them itself
 
 
 class TemporaryConversation:
@@ -52,6 +56,10 @@ class TemporaryConversation:
         """
         self._cleanup.delete(self.id, until=until)
 
+    def delete_behind(self) -> bool:
+        """As `delete`, without waiting. False, and nothing is done, if too many are pending."""
+        return self._cleanup.delete_behind(self.id)
+
     def delete_shielded(self) -> None:
         """As `delete`; an interrupt of the caller does not end it."""
         run_shielded(self.delete, pending=self._cleanup.pending)
@@ -75,15 +83,19 @@ class TemporaryConversation:
 class Cleanup:
     """Stops answers and deletes conversations, in bounded time. Never raises.
 
-    Threads may share it. ``pending`` has an entry for each cleanup that is under way. That set and
-    the temporary conversations are changed without a lock: adding and removing one entry is atomic,
-    and a finalizer, which the garbage collector may run anywhere, must not wait for a lock.
+    Threads may share it. ``pending`` has an entry for each cleanup that is under way, ``behind``
+    the conversations that the worker is to delete or is deleting. Those sets and the temporary
+    conversations are changed without a lock: adding and removing one entry is atomic, and a
+    finalizer, which the garbage collector may run anywhere, must not wait for a lock.
     """
 
     def __init__(self, transport: Transport) -> None:
         self.pending: set[object] = set()
+        self.behind: set[str] = set()
         self._transport = transport
         self._temporary: dict[str, TemporaryConversation] = {}
+        self._worker = Worker()
+        self._call_behind: Call | None = None  # the worker's, under way
 
     def add(self, conversation_id: str) -> TemporaryConversation:
         """Make a conversation temporary, if it is not. The caller is its owner from here on."""
@@ -102,6 +114,8 @@ class Cleanup:
         """Nothing is temporary: this is a forked child, and the parent cleans up."""
         self._temporary.clear()
         self.pending.clear()
+        self.behind.clear()
+        self._worker = Worker()  # its thread is the parent's
 
     def stop(self, conversation_id: str, *, until: float | None = None) -> None:
         """Stop the answer that is being given in a conversation, in two seconds at most."""
@@ -117,11 +131,47 @@ class Cleanup:
         if failed is not None:
             log.info("conversation %s could not be deleted yet: %s", conversation_id, failed)
 
+    def delete_behind(self, conversation_id: str) -> bool:
+        """Delete a temporary conversation soon: see `TemporaryConversation.delete_behind`."""
+        if conversation_id in self.behind:
+            return True
+        if not self.has_room_behind():
+            return False
+        self.behind.add(conversation_id)
+        self.pending.add(conversation_id)
+        if self._worker.put(partial(self._delete_in_worker, conversation_id)):
+            return True
+        self._note_deleted(conversation_id)
+        return False
+
+    def has_room_behind(self) -> bool:
+        """Whether the worker takes one more conversation."""
+        return len(self.behind) < _MOST_BEHIND
+
+    def _delete_in_worker(self, conversation_id: str) -> None:
+        call = self._call_behind = clean_up_call()
+        try:
+            failed = self._delete(conversation_id, call)
+            if failed is not None:
+                log.info("conversation %s could not be deleted yet: %s", conversation_id, failed)
+        finally:
+            self._call_behind = None
+            self._note_deleted(conversation_id)
+
+    def _note_deleted(self, conversation_id: str) -> None:
+        """Nothing of it is pending, whether it is deleted or not."""
+        self.behind.discard(conversation_id)
+        self.pending.discard(conversation_id)
+
     def delete_all(self, *, until: float | None = None) -> None:
-        """Delete what is left, as at the end of a session, by ``until``."""
+        """Delete what is left, as at the end of a session, by ``until``. The worker ends."""
         until = monotonic() + CLEAN_UP if until is None else until
         call = clean_up_call(until=until)
+        self._worker.stop()
         wait_until_empty(self.pending, until - monotonic())
+        self._worker.drop()
+        if (call_behind := self._call_behind) is not None:
+            call_behind.wake()  # its time is over with that of the rest
         for conversation_id in list(self._temporary):
             failed = self._delete(conversation_id, call)
             if failed is not None:
@@ -134,6 +184,7 @@ class Cleanup:
         if self._temporary:
             run_detached(self._finalize)
         else:
+            self._worker.stop()
             self._transport.close()
 
     def _finalize(self) -> None:

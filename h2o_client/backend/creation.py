@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from h2o_client.backend.background import run_detached
 from h2o_client.backend.cleanup import CLEAN_UP, Cleanup
+from h2o_client.backend.standing_threads import run_in_standing_thread
 from h2o_client.dialects.documents import Created
 from h2o_client.errors import ModelUnavailableError, StatusError
 from h2o_client.log import log
@@ -127,10 +128,9 @@ class _Creation:
         self._is_ready = self._is_taken = self._is_left = False
 
     def start(self) -> None:
-        # A daemon, or a program could not end before the server has answered.
-        thread = threading.Thread(target=self._run, name="h2o_client-creation", daemon=True)
+        # In a daemon, or a program could not end before the server has answered.
         try:
-            thread.start()
+            run_in_standing_thread(self._run)
         except RuntimeError:
             self._run()  # no more threads: the interpreter is shutting down
 

@@ -64,6 +64,11 @@ class Response:
         """Whether more may come."""
         return self._open
 
+    @property
+    def has_all(self) -> bool:
+        """Whether the last byte of the body is here, so that reading on does not wait."""
+        return not self._open or self._frame.done
+
     def read(self, most: int = _READ_AT_ONCE) -> bytes:
         """Return the next bytes of the body as soon as there are any; ``b""`` at its end or a cut.
 

@@ -519,8 +519,10 @@ async def test_twenty_runs_leave_nothing(how: str, monkeypatch: pytest.MonkeyPat
                     except TransportError:
                         assert how == "fail"
         assert server.conversations == {}
-        # One whose answer is lost is sent again.
-        assert server.count("DELETE", MESSAGE) >= server.count("POST", "/conversation")
+        # One whose answer is lost is sent again. All have the same id here, so that one deletion
+        # in the background can stand for several.
+        least = 1 if how == "end" else server.count("POST", "/conversation")
+        assert server.count("DELETE", MESSAGE) >= least
 
 
 def test_one_session_serves_one_loop_after_another(leaks_nothing: None) -> None:

@@ -94,7 +94,7 @@ def test_tokens_come_one_by_one_the_moment_their_bytes_do(ask: Ask, framing: Fra
         message_id=reply.message_id,
     )
     assert str(reply.answer) == "abcd"
-    assert server.paths()[-1] == DELETE
+    server.wait_for(lambda server: server.paths()[-1] == DELETE)
 
 
 def test_a_token_does_not_wait_for_the_blank_line_behind_it(ask: Ask) -> None:
@@ -398,8 +398,8 @@ def test_nothing_is_stopped_that_has_ended(ask: Ask) -> None:
     with reply:
         reply.read()
         reply.stop()
+    server.wait_for(lambda server: server.count("DELETE") == 1)
     assert server.count("POST", re.compile(".*/stop-generating")) == 0
-    assert server.count("DELETE") == 1
 
 
 @pytest.fixture
@@ -569,7 +569,7 @@ def test_an_answer_that_has_ended_unread_is_not_stopped(ask: Ask) -> None:
     assert next(reply) == "a"
     assert sent.wait(PATIENCE)
     reply.close()
-    assert server.paths()[-2:] == [f"POST {MESSAGE}", DELETE]
+    server.wait_for(lambda server: server.paths()[-2:] == [f"POST {MESSAGE}", DELETE])
 
 
 def test_stopping_an_answer_that_has_ended_unread_hands_it_over(ask: Ask) -> None:

@@ -111,7 +111,7 @@ def test_what_is_dropped_in_the_middle_is_cleaned_up_at_once(last: str) -> None:
         assert server.count("DELETE") == 1
         assert server.conversations == {}
         assert client.chat("Hello").text
-        assert server.conversations == {}
+    assert server.conversations == {}
 
 
 def test_what_is_dropped_after_its_session_is_not_cleaned_up_again(

@@ -279,6 +279,7 @@ WARM = {"0.4": 2, "0.7": 2, "0.9.1": 3, "0.9.4": 3, "0.10.0": 3, "head": 2}
 def test_a_warm_session_takes_few_round_trips_to_the_first_token(version: str) -> None:
     with talking(version, answer=[Says(), HOLDS]) as (server, client):
         client.chat("Hello")
+        server.wait_for(lambda server: server.count("DELETE"))
         before = len(server.requests)
         with client.stream("Hello") as reply:
             next(reply)

@@ -25,6 +25,7 @@ from urllib3.util import connection as urllib3_connection
 
 import fake_wire
 from h2o_client import AsyncH2oSession, H2oSession, TransportError, TransportTimeout, chat
+from h2o_client.backend.background import wait_until_empty
 from h2o_client.config import SessionConfig
 from h2o_client.timeouts import Timeouts, monotonic
 from h2o_client.transport.call import Call
@@ -214,8 +215,9 @@ def test_a_cassette_of_vcr_is_recorded_and_played_without_a_server(
         with recorder.use_cassette(cassette), H2oSession(url, verify=verify) as client:
             assert client.chat("Hello").text == "Hello there"
         asked = server.paths()
-    with recorder.use_cassette(cassette) as played, H2oSession(url, verify=verify) as client:
-        assert client.chat("Hello").text == "Hello there"
+    with recorder.use_cassette(cassette) as played:
+        with H2oSession(url, verify=verify) as client:
+            assert client.chat("Hello").text == "Hello there"
         assert played.play_count == len(asked)
 
 
@@ -241,6 +243,7 @@ def test_connections_are_as_before_after_a_cassette(tmp_path: Path) -> None:
     with ScriptedChatUi() as server, H2oSession(server.url) as client:
         with vcr.VCR(match_on=["method", "path"]).use_cassette(str(tmp_path / "chat.yaml")):
             client.chat("Hello")
+            wait_until_empty(client._backend.cleanup.pending)  # its deletion
         before = len(server.requests)
         assert client.chat("Hello").text == "Hello there"
         assert len(server.requests) > before

@@ -1,0 +1,90 @@
+"""One standing thread for work that nobody waits for."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+from h2o_client.transport.locks import Guard
+
+_IDLE_FOR = 10.0  # seconds after which the thread ends, to be started again when it is needed
+
+
+class Worker:
+    """Runs pieces of work one after the other, in a thread that is started with the first one.
+
+    The thread is a daemon: whoever ends the program waits for what is `put` here. Threads may
+    share it. A signal handler may call it too: it takes no lock that an interrupted thread holds
+    for longer than a moment.
+    """
+
+    def __init__(self) -> None:
+        self._work: deque[Callable[[], object]] = deque()  # each change of it is atomic
+        # Released when there is work. Not a semaphore or an event, whose own locks are not free in
+        # a signal handler that has interrupted their owner.
+        self._signal = threading.Lock()
+        self._signal.acquire()
+        self._guard = Guard()  # guards `_thread`, and the decision that the thread ends
+        self._thread: threading.Thread | None = None
+        self._is_stopped = False  # never becomes False again
+
+    def put(self, work: Callable[[], object]) -> bool:
+        """Have ``work``, which does not raise, run soon. False if no thread can be started."""
+        self._work.append(work)
+        if self._is_running():
+            self._ring()
+            return True
+        with suppress(ValueError):  # the thread of another caller has taken it
+            self._work.remove(work)
+            return False
+        return True
+
+    def drop(self) -> None:
+        """Drop the work that has not begun."""
+        self._work.clear()
+
+    def stop(self) -> None:
+        """Take no more work, and end the thread when all is done. A finalizer may call it."""
+        self._is_stopped = True
+        self._ring()
+
+    def _ring(self) -> None:
+        with suppress(RuntimeError):  # it rings already
+            self._signal.release()
+
+    def _is_running(self) -> bool:
+        with self._guard:
+            if self._is_stopped:
+                return False
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="h2o_client-cleanup", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # no more threads, as at interpreter exit
+                    return False
+                self._thread = thread
+            return True
+
+    def _run(self) -> None:
+        while not self._is_stopped:
+            if not self._signal.acquire(timeout=_IDLE_FOR) and self._may_end():
+                return
+            self._run_all()
+        self._run_all()  # what was put just before
+
+    def _run_all(self) -> None:
+        while True:
+            try:
+                work = self._work.popleft()
+            except IndexError:
+                return
+            work()
+
+    def _may_end(self) -> bool:
+        with self._guard:
+            if self._work:
+                return False
+            self._thread = None
+            return True
