@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from h2o_client import options as opts
 from h2o_client.answer.opening import Opening
-from h2o_client.answer.prompt import PromptRequest, Sent, Words
+from h2o_client.answer.prompt import PromptRequest, SeenTree, Sent, Words
 from h2o_client.answer.reader import Sending
 from h2o_client.answer.reply import Reply
 from h2o_client.answer.server_run import ResumeToken, Run
@@ -94,6 +94,7 @@ class Conversation:
         self._closed = False
         self._stream: AnswerStream | None = None
         self._last: Sent | None = None
+        self._seen: SeenTree | None = None  # behind the last answer
         self._is_lost = False  # the server certainly has not taken the last prompt
         self.on_wait: Callable[[], None] | None = None
         self._storage = AnswerStorage(backend, self._note_wait)
@@ -312,6 +313,7 @@ class Conversation:
             options,
             last=self._last,
             is_lost=self._is_lost,
+            seen=self._seen,
         )
         timeout = options.get("timeout")
         timeouts = self._backend.timeouts if timeout is None else Timeouts.of(timeout)
@@ -326,7 +328,7 @@ class Conversation:
                 self._send_once(prompt, stream, once, on_send)
             fetch_id = None
             if not prompt.answer_id and not once and stream.reader is not None:
-                fetch_id = partial(prompt.fetch_answer_id, stream.conversation_id)
+                fetch_id = partial(self._see_answer, prompt, stream.conversation_id)
             return AnswerSteps(
                 stream, model=prompt.model.id, message_id=prompt.answer_id, fetch_id=fetch_id
             )
@@ -335,6 +337,12 @@ class Conversation:
             if prompt.sent is not None and isinstance(exc, H2oError):
                 self._is_lost = exc.resendable is True
             raise
+
+    def _see_answer(self, prompt: PromptRequest, conversation_id: str) -> str | None:
+        """The id of the answer. The next message can follow what is seen with it."""
+        answer_id = prompt.fetch_answer_id(conversation_id)
+        self._seen = prompt.seen
+        return answer_id
 
     def _send_once(
         self, prompt: PromptRequest, stream: AnswerStream, once: bool, on_send: OnSend | None
@@ -351,7 +359,7 @@ class Conversation:
         sending = backend.detector.repeat_if_upgraded(
             partial(self._sending, prompt, leaf, prepare, call), call
         )
-        self._last, self._is_lost = prompt.sent, False
+        self._last, self._is_lost, self._seen = prompt.sent, False, None
         if stream.observation is not None:
             text = None if prompt.sent is None else prompt.sent.text
             stream.observation.send(prompt.model.id, text)

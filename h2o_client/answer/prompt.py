@@ -22,6 +22,7 @@ from h2o_client.log import warn
 from h2o_client.messages import Message, Messages, PromptFormat, as_prompt, parse_messages
 from h2o_client.options import Options
 from h2o_client.printable import printable
+from h2o_client.timeouts import monotonic
 from h2o_client.transport.call import Call
 from h2o_client.wire.events import Source, WebSearch
 from h2o_client.wire.request import Request
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from h2o_client.backend.backend import Backend
 
 _LONGEST_REASON = 200  # characters
+_SEEN_FOR = 300.0  # seconds
 
 
 class Words(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,10 +115,39 @@ class Sent(msgspec.Struct, frozen=True):
         return message_id is None or message_id in (self.id, self.answer_id)
 
 
+class SeenTree(msgspec.Struct, frozen=True):
+    """What was seen of a conversation behind its last answer, when that was stored whole.
+
+    The next message follows ``leaf``. If somebody else has said something meanwhile, that and the
+    message are two branches.
+    """
+
+    leaf: str
+    answer_id: str
+    model: str
+    at: float  # on the monotonic clock
+
+    @classmethod
+    def of(cls, stored: Stored) -> SeenTree | None:
+        """None if the last message of ``stored`` is not a finished answer."""
+        last = stored.last("assistant")
+        if last is None or not last.id or stored.messages[-1] is not last:
+            return None
+        if last.id in stored.unfinished or last.id in stored.interrupted:
+            return None
+        return cls(last.id, last.id, stored.model, monotonic())
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it was seen just now: in the meantime the server may become another one."""
+        return monotonic() - self.at < _SEEN_FOR
+
+
 class PromptRequest:
     """One prompt on its way: `prepare`, then `request`; both again if the server has changed.
 
     ``last`` is the prompt before, and ``is_lost`` says that the server certainly has not taken it.
+    ``seen`` is what was seen of the conversation behind that, if it was.
     """
 
     def __init__(
@@ -128,6 +159,7 @@ class PromptRequest:
         *,
         last: Sent | None = None,
         is_lost: bool = False,
+        seen: SeenTree | None = None,
     ) -> None:
         self.model: Model = Model(id="", name="")
         self.answer_id: str | None = None
@@ -141,6 +173,8 @@ class PromptRequest:
         self._options = options
         self._last = last
         self._is_lost = is_lost
+        self._seen = seen
+        self.seen: SeenTree | None = None  # behind this one's answer, once that was read
         self.sent: Sent | None = None  # once the request is made
         self.dialect: Dialect | None = None
         self.run: Run | None = None  # where the server keeps runs
@@ -192,7 +226,7 @@ class PromptRequest:
         if dialect.chooses_ids:
             prompt = self._by_own_ids(conversation_id, call)
         else:
-            prompt = self._by_the_servers_ids(conversation_id, leaf, call)
+            prompt = self._by_the_servers_ids(dialect, conversation_id, leaf, call)
             # What was read can have told that the server keeps runs since it was upgraded.
             dialect = self.dialect = self._backend.set_up(call)
         if dialect.keeps_runs and self.run is None:
@@ -220,6 +254,7 @@ class PromptRequest:
     def fetch_answer_id(self, conversation_id: str) -> str | None:
         """Read the id of the answer, which the server has chosen. Raises `H2oError`."""
         stored = self._backend.conversation(conversation_id, clean_up_call())
+        self.seen = SeenTree.of(stored)
         return self._answer_in(stored)
 
     def _by_own_ids(self, conversation_id: str, call: Call) -> Prompt:
@@ -246,10 +281,16 @@ class PromptRequest:
             text = question.content if again is None else again
         return Prompt(id=question.id or "", text=text, retry=True)
 
-    def _by_the_servers_ids(self, conversation_id: str, leaf: str | None, call: Call) -> Prompt:
+    def _by_the_servers_ids(
+        self, dialect: Dialect, conversation_id: str, leaf: str | None, call: Call
+    ) -> Prompt:
         words = self._words
         if leaf is not None and words.kind == "said":
             return Prompt(id=leaf, text=self._text())
+        if (seen := self._seen_before(dialect, conversation_id)) is not None:
+            self.model = Model(id=seen.model, name=seen.model) if seen.model else self.model
+            self.former_answer = seen.answer_id
+            return Prompt(id=seen.leaf, text=self._text())
         stored = self._storage.wait_until_stored(conversation_id, call, before_message=True)
         if stored.model:
             self.model = Model(id=stored.model, name=stored.model)
@@ -273,6 +314,18 @@ class PromptRequest:
             # Nothing came of it: a branch with the same words.
             return Prompt(id=question.id or "", text=question.content, retry=True)
         return Prompt(id=answer.id or "", retry=True)
+
+    def _seen_before(self, dialect: Dialect, conversation_id: str) -> SeenTree | None:
+        """What a new message can follow without another look; once, for it may be refused."""
+        seen, self._seen = self._seen, None
+        if seen is None or not seen.is_fresh or self._words.kind != "said":
+            return None
+        # v0.9.6 to v0.10.0: only the look tells that the server keeps runs since it was upgraded.
+        # And a later server takes a message that has what it lacks, and leaves that out.
+        is_plain = not self._files and not self._web_search
+        if not dialect.keeps_runs and not (dialect.has_pages and is_plain):
+            return None
+        return seen if self._backend.unstored.get(conversation_id) is None else None
 
     def _text(self) -> str:
         """What is said in a new message."""
