@@ -43,6 +43,7 @@ class SessionConfig:
     insecure_cookies: bool | None = None
     verify: bool | str | ssl.SSLContext = True
     max_connections: int | None = None
+    prepare: int = 0
     server_samples: bool = True
 
     def __post_init__(self) -> None:
@@ -51,6 +52,7 @@ class SessionConfig:
         model = optional_text(self.model, "model=") or os.environ.get("H2O_CLIENT_MODEL")
         object.__setattr__(self, "model", model)
         check_count("max_retries", self.max_retries, 0)
+        check_count("prepare", self.prepare, 0)
         if self.max_connections is not None:
             check_count("max_connections", self.max_connections, 1)
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from h2o_client.backend.backend import Backend
     from h2o_client.dialects.dialect import Dialect
-    from h2o_client.dialects.documents import Stored
+    from h2o_client.dialects.documents import Created, Stored
 
 _LONGEST_TITLE = 100
 
@@ -351,8 +351,9 @@ class Conversation:
         backend, call, is_made = self._backend, stream.call, self.id is not None
         prepare = partial(prompt.prepare, self._model, call, is_made=is_made)
         backend.detector.repeat_if_upgraded(prepare, call)
+        uses_prepared = once and on_send is None  # whoever keeps a record of it sees it created
         with backend.detector.watching(call):
-            leaf = self._create(prompt, call)
+            leaf = self._create(prompt, call, uses_prepared=uses_prepared)
         assert self.id is not None
         self._system_said = self._system_said or prompt.preprompt is not None
         stream.own(self.id, backend.cleanup.add(self.id) if once else None)
@@ -368,6 +369,8 @@ class Conversation:
             stream.hand_over()
         with backend.detector.watching(call):
             stream.start(sending)
+        if uses_prepared and prompt.wanted is not None:
+            backend.prepared.refill(prompt.wanted, backend.leaf)
 
     def _sending(
         self, prompt: PromptRequest, leaf: str | None, prepare: Callable[[], Dialect], call: Call
@@ -479,14 +482,18 @@ class Conversation:
         if stream is not None:
             stream.end()
 
-    def _create(self, prompt: PromptRequest, call: Call) -> str | None:
+    def _create(self, prompt: PromptRequest, call: Call, *, uses_prepared: bool) -> str | None:
         """Create the conversation if needed. Return its leaf if the response contains it."""
         if self.id is not None:
             return None
-        return self._created(prompt.model.id, prompt.preprompt, call)
+        wanted = prompt.wanted if uses_prepared else None
+        prepared = None if wanted is None else self._backend.prepared.take(wanted)
+        return self._created(prompt.model.id, prompt.preprompt, call, prepared)
 
-    def _created(self, model: str, preprompt: str | None, call: Call) -> str | None:
-        created = self._backend.creations.create(model, preprompt, call)
+    def _created(
+        self, model: str, preprompt: str | None, call: Call, prepared: Created | None = None
+    ) -> str | None:
+        created = prepared or self._backend.creations.create(model, preprompt, call)
         self.id = created.id
         temporary = self._backend.cleanup.add(self.id)
         if self._kept:

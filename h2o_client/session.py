@@ -94,6 +94,9 @@ class H2oSession:
         Otherwise that raises an error, except for a loopback address without a remote proxy.
     verify: False, a CA certificate (PEM file or folder) to trust, or an `ssl.SSLContext`.
     max_connections: the largest number of concurrent answers; None for no limit.
+    prepare: how many conversations to create ahead. After a prompt of `stream` or `chat` that is
+        not kept, the conversation of the next one is created in the background, for the same model
+        and system prompt; if that comes within five minutes, it waits for one round trip less.
     web_search: whether the server searches the web before each answer (up to v0.9.5).
 
     A pickled session contains its arguments, cookies and credentials (keep the pickle secret), but
@@ -120,6 +123,7 @@ class H2oSession:
         insecure_cookies: bool | None = None,
         verify: bool | str | ssl.SSLContext = True,
         max_connections: int | None = None,
+        prepare: int = 0,
     ) -> None:
         self._open(
             SessionConfig(
@@ -137,6 +141,7 @@ class H2oSession:
                 insecure_cookies=insecure_cookies,
                 verify=verify,
                 max_connections=max_connections,
+                prepare=prepare,
             )
         )
 
@@ -459,9 +464,9 @@ class H2oSession:
         while fresh:
             fresh = False
             for page in count():
-                hidden = set(behind)
+                hidden = behind | self._backend.prepared.ids()
                 found = self._backend.detector.repeat_if_upgraded(partial(self._page, page))
-                hidden |= behind
+                hidden |= behind | self._backend.prepared.ids()
                 if not found.entries and not seen:
                     self._backend.login.check()
                 new = [entry for entry in found.entries if entry.id not in seen]

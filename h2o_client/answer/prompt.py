@@ -14,6 +14,7 @@ from h2o_client.answer.server_run import Run, fresh_id
 from h2o_client.answer.uploads import read_uploads
 from h2o_client.arguments import optional_text
 from h2o_client.backend.cleanup import clean_up_call
+from h2o_client.backend.prepared import Wanted
 from h2o_client.dialects.dialect import Dialect
 from h2o_client.dialects.documents import Model, Stored
 from h2o_client.dialects.message_requests import DEFAULT_SAMPLING, Prompt
@@ -197,6 +198,13 @@ class PromptRequest:
         self.answer_id = fresh_id() if dialect.chooses_ids else None
         self.run, self.dialect = None, dialect
         return dialect
+
+    @property
+    def wanted(self) -> Wanted | None:
+        """What its conversation is created for, once it is prepared."""
+        if self.dialect is None:
+            return None
+        return Wanted(self.dialect, self.model.id, self.preprompt)
 
     def sending(
         self, dialect: Dialect, conversation_id: str, leaf: str | None, call: Call

@@ -14,6 +14,7 @@ from h2o_client.backend.cleanup import CLEAN_UP, Cleanup
 from h2o_client.backend.creation import Creations
 from h2o_client.backend.login import Login
 from h2o_client.backend.offered_models import OfferedModels
+from h2o_client.backend.prepared import PreparedConversations
 from h2o_client.backend.stored_settings import StoredSettings
 from h2o_client.backend.unstored import UnstoredAnswers
 from h2o_client.config import DEFAULT_URL
@@ -52,8 +53,9 @@ class Backend:
 
     ``api`` sends and parses, ``detector`` knows the server's dialect, ``login``, ``models`` and
     ``settings`` are what the server has for the session, ``creations`` are conversations being
-    created, ``cleanup`` deletes conversations, ``reader`` reads responses that their callers left,
-    and ``unstored`` are answers that the next message has to wait for. Each has its own lock.
+    created, ``prepared`` those created ahead, ``cleanup`` deletes conversations, ``reader`` reads
+    responses that their callers left, and ``unstored`` are answers that the next message has to
+    wait for. Each has its own lock.
     """
 
     def __init__(self, config: SessionConfig, api: ApiClient, detector: Detector) -> None:
@@ -69,13 +71,16 @@ class Backend:
         )
         self.cleanup: Cleanup = Cleanup(api.transport)
         self.creations: Creations = Creations(api, detector, self.models, self.cleanup)
+        self.prepared: PreparedConversations = PreparedConversations(
+            config.prepare, self.creations, self.cleanup, api.timeouts
+        )
         self.reader: BackgroundReader = BackgroundReader()
         self.unstored: UnstoredAnswers = UnstoredAnswers()
         self._guard = Guard()  # guards the two that follow
         self._unfinished: set[Unfinished] = set()
         self._warned_about: set[str] = set()
         # For sessions that nobody closes: when the last user of this is gone, or at exit.
-        weakref.finalize(self, _finalize, self.reader, self.creations, self.cleanup)
+        weakref.finalize(self, _finalize, self.reader, self.prepared, self.creations, self.cleanup)
         _living.add(self)
 
     def set_up(self, call: Call | None = None, *, exactly: bool = False) -> Dialect:
@@ -131,6 +136,11 @@ class Backend:
             self.detector.note_latest(call)
         return stored
 
+    def leaf(self, conversation_id: str, call: Call) -> str | None:
+        """The message that the first one in a new conversation follows; None if there is none."""
+        messages = self.conversation(conversation_id, call).messages
+        return messages[-1].id if messages else None
+
     def delete(self, conversation_id: str) -> None:
         """Delete a conversation that the caller wants deleted. Raises `H2oError`."""
         self.set_up()
@@ -174,6 +184,7 @@ class Backend:
         for answer in unfinished:
             run_in_background(partial(answer.end, until=end), pending=ending)
         wait_until_empty(ending, end - monotonic())
+        self.prepared.close()
         self.creations.close(end - monotonic())
         self.cleanup.delete_all(until=end)
         self.cleanup.forget()  # what could not be deleted now will not be tried again
@@ -190,12 +201,19 @@ class Backend:
         self.detector.forget()
         self.unstored.forget()
         self.reader.forget()
+        self.prepared.forget()
         self.creations.forget()
         self.cleanup.forget()
 
 
-def _finalize(reader: BackgroundReader, creations: Creations, cleanup: Cleanup) -> None:
+def _finalize(
+    reader: BackgroundReader,
+    prepared: PreparedConversations,
+    creations: Creations,
+    cleanup: Cleanup,
+) -> None:
     """Clean up after a session that was not closed."""
+    prepared.close()
     if reader.is_reading:
         run_detached(reader.close)
     if creations.are_under_way:

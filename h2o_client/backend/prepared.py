@@ -1,0 +1,149 @@
+"""Conversations that are created ahead, for `H2oSession(prepare=...)`.
+
+What is prepared is temporary like every other conversation: it is deleted with the session, also if
+nobody has used it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from h2o_client.backend.standing_threads import run_in_standing_thread
+from h2o_client.dialects.documents import Created
+from h2o_client.errors import H2oError
+from h2o_client.log import log
+from h2o_client.timeouts import monotonic
+from h2o_client.transport.call import Call, Woken
+from h2o_client.transport.locks import Guard
+
+if TYPE_CHECKING:
+    from h2o_client.backend.cleanup import Cleanup
+    from h2o_client.backend.creation import Creations
+    from h2o_client.dialects.dialect import Dialect
+    from h2o_client.timeouts import Timeouts
+
+_GOOD_FOR = 300.0  # seconds
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """What a conversation is created for. ``dialect`` is the server's at that time."""
+
+    dialect: Dialect
+    model: str
+    preprompt: str | None
+
+    def __repr__(self) -> str:
+        return "<Wanted>"  # a system prompt is in it
+
+    def is_same(self, other: Wanted) -> bool:
+        """Whether a conversation for one is good for the other."""
+        same = (self.model, self.preprompt) == (other.model, other.preprompt)
+        return same and self.dialect.is_of_era(other.dialect)
+
+
+class _Prepared(msgspec.Struct, frozen=True):
+    wanted: Wanted
+    created: Created
+    at: float
+
+
+class PreparedConversations:
+    """Up to ``most`` conversations, each for one answer to come. Threads may share it."""
+
+    def __init__(
+        self, most: int, creations: Creations, cleanup: Cleanup, timeouts: Timeouts
+    ) -> None:
+        self._most = most
+        self._creations = creations
+        self._cleanup = cleanup
+        self._timeouts = timeouts
+        self._guard = Guard()  # guards the three below
+        self._ready: list[_Prepared] = []
+        self._under_way: list[Call] = []
+        self._is_closed = False
+
+    def take(self, wanted: Wanted) -> Created | None:
+        """A conversation that is ready; None if there is none. The caller is its owner."""
+        if not self._most:
+            return None
+        with self._guard:
+            found = next((each for each in self._ready if _is_good(each, wanted)), None)
+            if found is not None:
+                self._ready.remove(found)
+        return None if found is None else found.created
+
+    def refill(self, wanted: Wanted, leaf_of: Callable[[str, Call], str | None]) -> None:
+        """Create in the background what `take` may need next; delete what it will not.
+
+        ``leaf_of`` reads which message the first one follows, where the creation does not tell it.
+        """
+        if not self._most:
+            return
+        call = Call(self._timeouts)
+        with self._guard:
+            useless = [each for each in self._ready if not _is_good(each, wanted)]
+            for each in useless:
+                self._ready.remove(each)
+            is_full = len(self._ready) + len(self._under_way) >= self._most
+            starts = not is_full and not self._is_closed
+            if starts:
+                self._under_way.append(call)
+        for each in useless:
+            # If there is no room for it, the end of the session deletes it.
+            self._cleanup.delete_behind(each.created.id)
+        if not starts:
+            return
+        self._cleanup.pending.add(call)
+        try:
+            run_in_standing_thread(partial(self._prepare, wanted, leaf_of, call))
+        except BaseException as exc:
+            self._finish(call)
+            if not isinstance(exc, RuntimeError):  # no more threads
+                raise
+
+    def ids(self) -> set[str]:
+        """The ids of those that are ready."""
+        with self._guard:
+            return {each.created.id for each in self._ready}
+
+    def close(self) -> None:
+        """Prepare nothing any more. What is ready is left to the cleanup. A finalizer may call."""
+        self._is_closed = True
+        for call in list(self._under_way):
+            call.wake()
+
+    def forget(self) -> None:
+        """This is a forked child: what is prepared is its parent's."""
+        self._guard = Guard()
+        self._ready, self._under_way = [], []
+
+    def _prepare(
+        self, wanted: Wanted, leaf_of: Callable[[str, Call], str | None], call: Call
+    ) -> None:
+        try:
+            created = self._creations.create(wanted.model, wanted.preprompt, call)
+            if created.leaf is None and not wanted.dialect.chooses_ids:
+                created = Created(created.id, leaf_of(created.id, call))
+            with self._guard:
+                if not self._is_closed:
+                    self._ready.append(_Prepared(wanted, created, monotonic()))
+        except Woken:
+            pass  # what is created none the less is deleted
+        except H2oError as exc:
+            log.info("no conversation could be prepared: %s", exc)
+        finally:
+            self._finish(call)
+
+    def _finish(self, call: Call) -> None:
+        with self._guard, suppress(ValueError):
+            self._under_way.remove(call)
+        self._cleanup.pending.discard(call)
+
+
+def _is_good(prepared: _Prepared, wanted: Wanted) -> bool:
+    return prepared.wanted.is_same(wanted) and monotonic() - prepared.at < _GOOD_FOR
