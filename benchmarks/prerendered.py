@@ -5,7 +5,8 @@ wanted, in words: ``flood 20000 chunks`` sends so many tokens as fast as they ar
 chunk each (``blocks``: in 16 KiB chunks, ``close``: in a body without chunks, ``lines``: as JSON
 lines of chat-ui v0.9 and later, padded, a keepAlive behind every tenth); ``trickle 50 200`` sends
 200 tokens, 50 a second, each with the time of its sending; ``line 1000000`` sends one token of so
-many bytes. With a ``delay`` every answer comes that many seconds late: a round trip.
+many bytes. A message that comes as a form, as on the newest chat-ui, is answered in JSON lines.
+With a ``delay`` every answer comes that many seconds late: a round trip.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 
-from h2o_client.wire import pagedata
+from h2o_client.wire import pagedata, superjson
 from h2o_client.wire.events import Final, Status, Token
 from h2o_client.wire.tgi import write_token
 from h2o_client.wire.updates import write as write_update
@@ -37,6 +38,31 @@ _LAYOUT = {
     "messagesBeforeLogin": 0,
 }
 _PAGE = pagedata.write([pagedata.Data(_LAYOUT), None])
+_STORED = superjson.write(
+    {
+        "title": MODEL,
+        "modelId": MODEL,
+        "messages": [
+            {"id": "root", "from": "system", "content": "", "children": ["question"]},
+            {
+                "id": "question",
+                "from": "user",
+                "content": "flood 20",
+                "ancestors": ["root"],
+                "children": ["answer"],
+            },
+            {
+                "id": "answer",
+                "from": "assistant",
+                "content": "all of it",
+                "ancestors": ["root", "question"],
+                "children": [],
+                "updates": [{"type": "finalAnswer", "text": "all of it", "interrupted": False}],
+            },
+        ],
+    }
+)
+_CREATED = b'{"conversationId":"%%b","conversation":%b}' % json.dumps(_STORED.decode()).encode()
 _COOKIE = "Set-Cookie: hf-chat=benchmark; Path=/; HttpOnly\r\n"
 _STREAM = f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{_COOKIE}"
 _TOKEN = write_token(Token(" token", id=1, logprob=-0.5))
@@ -96,9 +122,15 @@ class _Client(threading.Thread):
         if path == "/__data.json":
             self._plain(_PAGE)
         elif (method, path) == ("POST", "/conversation"):
-            self._plain(b'{"conversationId":"%024x"}' % next(_numbers))
+            self._plain(_CREATED % f"{next(_numbers):024x}".encode())
+        elif method == "POST" and body.startswith(b"--"):
+            document = json.loads(body.partition(b"\r\n\r\n")[2].partition(b"\r\n")[0])
+            words = str(document["inputs"]).split()
+            return self._message(*words, *["lines"] * (len(words) == 2))
         elif method == "POST" and b'"inputs"' in body:
             return self._message(*json.loads(body)["inputs"].split())
+        elif path.startswith("/api/v2/conversations/"):
+            self._plain(_STORED)
         elif path == "/api/models":
             self._plain(b"<!doctype html>", status="404 Not Found")
         else:
@@ -107,7 +139,7 @@ class _Client(threading.Thread):
 
     def _message(self, kind: str, *words: str) -> bool:
         if kind == "trickle":
-            self._trickle(float(words[0]), int(words[1]))
+            self._trickle(float(words[0]), int(words[1]), lines=words[-1] == "lines")
         elif kind == "line":
             self._socket.sendall(f"{_STREAM}Transfer-Encoding: chunked\r\n\r\n".encode())
             text = chunk(write_token(Token("x" * int(words[0]))))
@@ -135,15 +167,17 @@ class _Client(threading.Thread):
             self._socket.sendall(_TOKEN * rest + _END)
         return chunked
 
-    def _trickle(self, rate: float, count: int) -> None:
+    def _trickle(self, rate: float, count: int, *, lines: bool) -> None:
         self._socket.sendall(f"{_STREAM}Transfer-Encoding: chunked\r\n\r\n".encode())
+        write = write_update if lines else write_token
+        end = write_update(Final("all of it", interrupted=False)) if lines else _END
         due = time.monotonic()
         for _ in range(count):
             due += 1 / rate
             time.sleep(max(0.0, due - time.monotonic()))
             # CLOCK_MONOTONIC is one clock for all processes of a machine.
-            self._socket.sendall(chunk(write_token(Token(f"{time.monotonic():.6f} "))))
-        self._socket.sendall(chunk(_END) + b"0\r\n\r\n")
+            self._socket.sendall(chunk(write(Token(f"{time.monotonic():.6f} "))))
+        self._socket.sendall(chunk(end) + b"0\r\n\r\n")
 
     def _plain(self, body: bytes, status: str = "200 OK") -> None:
         head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n{_COOKIE}"
@@ -151,6 +185,7 @@ class _Client(threading.Thread):
 
 
 def _run(ready: multiprocessing.connection.Connection, delay: float) -> None:
+    threading.stack_size(1 << 18)  # there may be thousands
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
         ready.send(listener.getsockname()[1])
         while True:
