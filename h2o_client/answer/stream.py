@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from h2o_client.answer.connection import AnswerConnection
 from h2o_client.answer.elicitation import Elicitations
 from h2o_client.answer.ending import AnswerEnding
-from h2o_client.answer.observing import new_observation
+from h2o_client.answer.observing import Observation, new_observation
 from h2o_client.answer.reader import AnswerReader
 from h2o_client.answer.resume import Resumption
 from h2o_client.answer.state import AnswerState, Owner
@@ -58,7 +58,7 @@ class AnswerStream:
         self.state: AnswerState = AnswerState(owner, is_first=is_first)
         self.timing: AnswerTiming = AnswerTiming(self.call, timeouts, self.state)
         self.reader: AnswerReader | None = None  # once the prompt is prepared
-        self.observation = new_observation(backend.transport.base_url)
+        self.observation: Observation | None = new_observation(backend.transport.base_url)
         self._backend = backend
         self._storage = storage
         self._timeouts = timeouts

@@ -104,7 +104,7 @@ class _ChatUi:
 
     def __init__(self, server: NamedServer | None = None) -> None:
         self.server = server
-        self.model_id = "chat-ui" if server is None else f"chat-ui/{server.name}"
+        self.model_id: str = "chat-ui" if server is None else f"chat-ui/{server.name}"
         self.needs_key = self.model_id
 
     def get_key(self, explicit_key: str | None = None) -> str | None:
