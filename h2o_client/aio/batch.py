@@ -57,6 +57,7 @@ class AsyncBatch:
 
     async def aclose(self) -> None:
         """Stop it, if it has not ended, and wait until it has. Idempotent."""
+        self._is_begun = True
         if self._batch is not None:
             await finished(self._batch.close)
 
@@ -72,7 +73,7 @@ class AsyncBatch:
 
     async def _begun(self) -> Batch:
         if self._is_begun:
-            raise ConfigurationError("This batch has begun: iterate it in one task.")
+            raise ConfigurationError("This batch has begun or is closed: iterate it in one task.")
         self._is_begun = True
         self._batch = await in_thread(self._begin)
         return self._batch

@@ -95,8 +95,8 @@ def open_accounts(
             if known.cookies is not None:
                 session.wrapped._transport.cookies.restore_written(known.cookies)
         found.append(Account(session, known, Pace(concurrency, per_minute)))
-    former = [_former(each, sessions) for each in stored if each.cookies is not None]
-    return found, former
+    left = [each for each in stored if journal.has_left(each.number)]
+    return found, [_former(each, sessions) for each in left if each.cookies is not None]
 
 
 def lost_accounts(journal: Journal, known: Sequence[Account]) -> list[int]:

@@ -53,7 +53,11 @@ class Batch(Iterator[Result]):
         return self
 
     def __next__(self) -> Result:
-        row = self.next_row()
+        try:
+            row = self.next_row()
+        except KeyboardInterrupt:
+            self.stop()  # in a notebook nothing else would
+            raise
         if row is None:
             raise StopIteration
         return row.result()

@@ -165,9 +165,14 @@ class Engine:
     # One account
 
     async def _serve(self, account: Account) -> None:
-        if not await self._is_ready(account):
-            return
-        self._collect_left(account)
+        has_left = self._journal.has_left(account.number)
+        if (self._is_work_left or has_left) and await self._is_ready(account):
+            self._collect_left(account)
+            await self._send(account)
+        if account.stopped is None:
+            account.state = "done"
+
+    async def _send(self, account: Account) -> None:
         while not self._is_stopping and account.stopped is None and self._is_work_left:
             now = monotonic()
             wait = account.pace.wait(now)
@@ -180,8 +185,6 @@ class Engine:
                 await self._pause(account, self._pending.due_in(now))
             else:
                 self._begin(account, job)
-        if account.stopped is None:
-            account.state = "done"
 
     def _begin(self, account: Account, job: Job) -> None:
         attempt = Attempt(account, job)
@@ -191,7 +194,7 @@ class Engine:
         self._attempts.add(attempt)
 
     async def _is_ready(self, account: Account) -> bool:
-        """Whether the account is connected, however long that takes."""
+        """Whether the account is connected, however long that takes while there is work for it."""
         while not self._is_stopping:
             try:
                 await account.prepare(self._journal)
@@ -200,6 +203,9 @@ class Engine:
             except JournalError:
                 raise
             except H2oError as exc:
+                if not self._is_work_left:
+                    log.warning("%s, where conversations are left, says: %s", account.base_url, exc)
+                    return False
                 if judge(exc) not in (Verdict.DOWN, Verdict.LIMITED, Verdict.LOST):
                     self._stop_account(account, exc)
                     return False

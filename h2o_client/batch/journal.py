@@ -376,9 +376,12 @@ class Journal:
         )
         return bool(found[0])
 
-    def conversations(self) -> int:
-        """How many are known that may be on a server."""
-        return int(self._one("SELECT count(*) FROM conversations")[0])
+    def has_left(self, account: int) -> bool:
+        """Whether conversations of that account may be on its server."""
+        found = self._one(
+            "SELECT EXISTS (SELECT 1 FROM conversations WHERE account = ?)", (account,)
+        )
+        return bool(found[0])
 
     # Accounts
 

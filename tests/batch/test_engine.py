@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import anyio
 import pytest
 
 from fake_chatui import FakeChatUi
@@ -312,6 +313,33 @@ def test_the_same_again_asks_nothing(tmp_path: Path) -> None:
                 results = list(session.batch(["a", "b"], journal=tmp_path / "j", ordered=True))
                 assert texts(results) == ["To a", "To b"]
         assert len(server.prompts) == 2
+
+
+def test_what_is_answered_needs_no_server(tmp_path: Path) -> None:
+    with FakeChatUi("head", answer=answer) as server, H2oSession(server.url) as session:
+        list(session.batch(["a"], journal=tmp_path / "j"))
+    with H2oSession("http://127.0.0.1:1") as session:
+        assert texts(list(session.batch(["a"], journal=tmp_path / "j"))) == ["To a"]
+
+
+def test_an_account_that_cannot_be_reached_holds_up_no_other() -> None:
+    with (
+        FakeChatUi("head", answer=answer) as server,
+        H2oSession(server.url) as good,
+        H2oSession("http://127.0.0.1:1") as bad,
+    ):
+        assert len(list(run([bad, good], map(str, range(5))))) == 5
+
+
+def test_a_batch_that_is_closed_before_it_begins_does_not_begin() -> None:
+    async def closing() -> None:
+        async with AsyncH2oSession("http://127.0.0.1:1") as session:
+            batch = session.batch(["a"])
+            await batch.aclose()
+            with pytest.raises(ConfigurationError, match="is closed"):
+                await batch.__anext__()
+
+    anyio.run(closing)
 
 
 def test_another_server_goes_on_with_the_batch(tmp_path: Path) -> None:

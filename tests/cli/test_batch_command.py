@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import pytest
 
 from fake_chatui import FakeChatUi
 from fake_model import Prompt, Says
-from h2o_client.cli import run
+from h2o_client.cli import batch_progress, run
 from h2o_client.cli.batch_progress import duration
 from local_service import PATIENCE
 from programs import start
@@ -284,6 +285,18 @@ def test_a_terminal_is_shown_the_progress(
         assert program.wait() == 0
     os.close(parent)
     assert b"3 of 3 answered" in shown
+
+
+def test_without_a_terminal_there_is_a_line_now_and_then(
+    server: FakeChatUi,
+    prompts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(batch_progress, "_EVERY", 0.0)
+    assert run(["batch", str(prompts), "-o", str(tmp_path / "out"), "--url", server.url]) == 0
+    assert re.search(r"of 3 answered(, \d waiting)?; \d+\.\d a second", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(
