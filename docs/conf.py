@@ -34,7 +34,7 @@ nitpick_ignore_regex = [
         r"(argparse|asyncio|collections|contextlib|datetime|http|os|pathlib|socket|ssl|threading|typing"
         r"|typing_extensions)\..*",
     ),
-    (r"py:.*", r"(pytest|starlette|uvicorn|msgspec)\..*"),
+    (r"py:.*", r"(msgspec|opentelemetry|pytest|starlette|uvicorn)\..*"),
     (
         r"py:.*",
         r"Cookies|Answers|as_engine|PromptFormat|Unpack|Event|.*\bFinal|.*\bMalformed"

@@ -97,6 +97,7 @@ def test_a_conversation_made_for_one_answer_is_deleted_with_it(
         server.released.set()
         client = open_session(server.url, cookies=tmp_path / "cookies")
         assert client.resume(token, delete=True).read().text == TEXT
+        client.close()
         check(server)
 
 
@@ -128,6 +129,7 @@ def test_a_one_shot_of_the_same_session_is_deleted_when_it_is_resumed(open_sessi
         leave_running(reply)
         server.released.set()
         assert client.resume(token).read().text == TEXT
+        client.close()
         check(server)
 
 
