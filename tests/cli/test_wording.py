@@ -16,7 +16,17 @@ from h2o_client.cli.wording import in_shell
 PACKAGE = Path(h2o_client.__file__).parent
 
 # Code that the command does not call with what a person says, or whose sentences are its own.
-ELSEWHERE = {"aio", "cli", "notebook", "server", "pytest_plugin.py", "__init__.py", "provider.py"}
+# A batch names its arguments and the options of the command side by side.
+ELSEWHERE = {
+    "batch",
+    "aio",
+    "cli",
+    "notebook",
+    "server",
+    "pytest_plugin.py",
+    "__init__.py",
+    "provider.py",
+}
 # Said to a programmer: the command never makes these mistakes.
 NOT_FROM_A_SHELL = (
     "A vote is",
