@@ -18,6 +18,7 @@ from h2o_client.backend.cleanup import TemporaryConversation
 from h2o_client.backend.detector import MODEL_WAS_DOWN, NO_MODELS
 from h2o_client.conversation import Conversation
 from h2o_client.dialects import detection, pages
+from h2o_client.doctor import openai_api
 from h2o_client.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -31,6 +32,7 @@ from h2o_client.errors import (
     TransportTimeout,
 )
 from h2o_client.options import Options
+from h2o_client.printable import printable
 from h2o_client.timeouts import monotonic
 from h2o_client.transport.call import Call
 from h2o_client.transport.probe import (
@@ -180,6 +182,14 @@ class _Steps:
             return _Failed(*_sentences(exc), step="cookie")
         if isinstance(exc, AuthenticationError) and exc.status == 401 and self._wants_password:
             return _Failed(f"The server wants a password: {exc.said}", _PASSWORD, step="login")
+        if isinstance(exc, AuthenticationError) and self._is_cookie_refused(exc):
+            cookies = ", ".join(sorted({each.name for each in self._transport.cookies.kept()}))
+            return _Failed(
+                f"The server wants a login, and does not take the cookie {cookies}: it has "
+                "expired, or is another server's",
+                "Log in with your browser again, and take the cookie from there.",
+                step="login",
+            )
         if isinstance(exc, GenerationError):
             return _Failed(
                 f"The model failed while it was answering: {exc.said}",
@@ -195,7 +205,8 @@ class _Steps:
             is_tls = exc.status == 400 and self._is_tls_spoken()
             hint = self._https_hint() if is_tls else exc.hint
             step = next((step for kind, step in _STEP_OF if isinstance(exc, kind)), "")
-            return _Failed(f"The server answered {exc.status}: {exc.said}", hint, step=step)
+            said = exc.said or "no reason given"
+            return _Failed(f"The server answered {exc.status}: {said}", hint, step=step)
         if exc.message.startswith("The proxy ") and " failed: " in exc.message:
             return self._proxy_failed(exc)
         if self._direct and _is_for_another_name(exc):
@@ -256,12 +267,35 @@ class _Steps:
                 raise _no_models_loaded()
         try:
             found = self._backend.detector.detect_exactly(self._call())
-        except ConfigurationError as exc:
+        except H2oError as exc:
             if self._is_cookie_insecure():
                 raise
-            raise self._nothing_here(exc) from None
+            if isinstance(exc, ConfigurationError | StatusError):
+                self._expect_no_openai_api()
+            if isinstance(exc, ConfigurationError):
+                raise self._nothing_here(exc) from None
+            raise
         self._answers = True
         return f"a chat-ui: {found.why}"
+
+    def _expect_no_openai_api(self) -> None:
+        """Raise `_Failed` for the address of an OpenAI-compatible API."""
+        found: str | None = "of which this is one call"
+        if not openai_api.is_call(self._path):
+            try:
+                request = openai_api.models_request(self._path)
+                response = self._transport.request(request, self._call())
+                found = openai_api.described(response.status, response.whole())
+            except H2oError:
+                return
+        if found is not None:
+            api = openai_api.api_address(self._transport.base_url)
+            raise _Failed(
+                f"This is not a chat-ui, but an OpenAI-compatible API ({printable(found)})",
+                "Use a client for that, as the package openai or the command llm; or have a "
+                f"chat-ui in front of it: h2o-chat serve --upstream {api}",
+                kind="ConfigurationError",
+            )
 
     def _nothing_here(self, exc: ConfigurationError) -> _Failed:
         """Look for a chat-ui at other paths of the same host."""
@@ -409,6 +443,10 @@ class _Steps:
         except ConfigurationError:
             return True
         return False
+
+    def _is_cookie_refused(self, exc: AuthenticationError) -> bool:
+        """Whether the chat-ui wants a login although the caller gave a cookie."""
+        return self._transport.cookies.given and exc.origin == "server"
 
     def _is_handshake_unanswered(self, exc: H2oError) -> bool:
         """Whether a connection was made, and the port speaks plain HTTP instead of TLS."""

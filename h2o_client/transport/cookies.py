@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from copy import copy
+from datetime import datetime, timezone
 from http.cookiejar import (  # type: ignore[attr-defined]
     Cookie,
     CookieJar,
@@ -371,15 +372,18 @@ def _cookies_of_file(text: str) -> list[Cookie]:
 
 def _fitting(cookies: list[Cookie], host: str, domain: str, source: str) -> list[Cookie]:
     """Those for this host, as its jar looks them up, if there are any."""
-    fitting = [
-        _checked(cookie)
-        for cookie in cookies
-        # Browser extensions write 0 for a cookie that lasts as long as the browser's session.
-        if _belongs(cookie.domain.lstrip("."), host, domain)
-        and not (cookie.expires and cookie.is_expired())
-    ]
+    own = [cookie for cookie in cookies if _belongs(cookie.domain.lstrip("."), host, domain)]
+    # Browser extensions write 0 for a cookie that lasts as long as the browser's session.
+    fitting = [_checked(each) for each in own if not (each.expires and each.is_expired())]
+    if own and not fitting:
+        last = max(own, key=lambda each: each.expires or 0)
+        day = datetime.fromtimestamp(last.expires or 0, timezone.utc).date()
+        raise ConfigurationError(
+            f"The cookie {last.name} for {host} in {source} expired on {day}. Log in with your "
+            "browser again, and take the cookie from there."
+        )
     if not fitting:
-        raise ConfigurationError(f"{source} holds no cookie for {host} that has not expired.")
+        raise ConfigurationError(f"{source} holds no cookie for {host}.")
     for cookie in fitting:
         if cookie.domain in (host, ""):
             cookie.domain = domain

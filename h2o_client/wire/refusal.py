@@ -162,14 +162,15 @@ def is_referer_refusal(status: int, body: bytes) -> bool:
 
 def _is_of_gateway(status: int, headers: Mapping[str, str], text: str) -> bool:
     """Whether chat-ui answers nothing of the kind itself."""
-    if is_page(headers, text):
+    if is_page(headers, text) or "html" in headers.get("content-type", ""):
         return _CHAT_UI_PAGE.search(text) is None
     return status in _GATEWAY_STATUSES or "www-authenticate" in headers
 
 
 def is_page(headers: Mapping[str, str], text: str) -> bool:
-    """Whether an answer is an HTML page, whatever it says it is."""
-    return "html" in headers.get("content-type", "") or text.lstrip()[:1] == "<"
+    """Whether an answer is an HTML page, whatever it says it is. An empty one is none."""
+    text = text.lstrip()
+    return bool(text) and ("html" in headers.get("content-type", "") or text[0] == "<")
 
 
 def page_title(text: str) -> str:

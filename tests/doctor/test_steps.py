@@ -285,6 +285,48 @@ def test_a_web_server_that_is_no_chat_ui(script: Script) -> None:
         assert "Is the address right" in failed.hint
 
 
+def openai_api(wants_key: bool) -> Script:
+    """As Ollama and vLLM answer, at /v1; with a key, as OpenAI does."""
+
+    def answer(exchange: Exchange) -> None:
+        if wants_key:
+            exchange.json({"error": {"message": "Incorrect API key", "type": "x"}}, status=401)
+        elif exchange.request.path == "/v1/models":
+            exchange.json({"object": "list", "data": [{"id": "qwen", "object": "model"}]})
+        else:
+            exchange.answer(404, b"404 page not found", "text/plain")
+
+    return answer
+
+
+@pytest.mark.parametrize("wants_key", [False, True])
+@pytest.mark.parametrize("path", ["", "/v1", "/v1/chat/completions"])
+def test_an_openai_compatible_api_is_told_and_what_to_use_for_it(
+    path: str, wants_key: bool
+) -> None:
+    with ScriptedServer(openai_api(wants_key)) as server:
+        failed = failure(checked(server.url + path))
+        assert failed.name == "server"
+        assert failed.detail.startswith("This is not a chat-ui, but an OpenAI-compatible API")
+        if not path.endswith("completions"):
+            assert ("which wants a key" if wants_key else "with qwen") in failed.detail
+        assert failed.hint.endswith(f"h2o-chat serve --upstream {server.url}/v1")
+
+
+def test_a_cookie_that_a_server_with_a_login_does_not_take_is_told() -> None:
+    with FakeChatUi("head", login="401") as server:
+        failed = failure(checked(server.url, cookies="hf-chat=expired"))
+        assert failed.name == "login"
+        assert "does not take the cookie hf-chat: it has expired" in failed.detail
+        assert failed.hint == "Log in with your browser again, and take the cookie from there."
+
+
+def test_a_refusal_without_a_reason_is_told_as_one() -> None:
+    script: Script = lambda exchange: exchange.answer(401, b"", "text/html")  # noqa: E731
+    with ScriptedServer(script) as server:
+        assert failure(checked(server.url)).detail == "The server answered 401: no reason given"
+
+
 class SshServer(LocalService):
     """Greets as sshd does."""
 

@@ -115,7 +115,15 @@ HEAD = "# Netscape HTTP Cookie File\n"
     [
         ("no cookies", "Netscape"),
         (f"{HEAD}other.example\tFALSE\t/\tFALSE\t{LATER}\ta\tb\n", "no cookie for"),
-        (f"{HEAD}localhost\tFALSE\t/\tFALSE\t1\ta\tb\n", "no cookie for"),
+        (
+            f"{HEAD}localhost\tFALSE\t/\tFALSE\t1\ta\tb\n",
+            "cookie a for .* expired on 1970",
+        ),
+        (
+            f"{HEAD}localhost\tFALSE\t/\tFALSE\t1\ta\tb\n"
+            f"localhost\tFALSE\t/\tFALSE\t86400\thf-chat\tb\n",
+            "The cookie hf-chat for localhost in .* expired on 1970-01-02. Log in",
+        ),
     ],
 )
 def test_a_file_that_is_of_no_use_is_refused(tmp_path: Path, content: str, said: str) -> None:

@@ -192,6 +192,12 @@ def test_a_page_of_a_gateway_is_not_the_refusal_of_the_chat_ui(
     assert str(error).endswith(error.hint)
 
 
+def test_an_empty_page_is_no_page() -> None:
+    error = refusal(401, HTML, b"", url="http://a/b")
+    assert (type(error), error.said, error.origin) == (AuthenticationError, "", "gateway")
+    assert "HTML" not in str(error)
+
+
 @pytest.mark.parametrize(
     ("status", "headers", "body"),
     [
