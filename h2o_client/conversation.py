@@ -24,7 +24,7 @@ from h2o_client.arguments import optional_text, text
 from h2o_client.backend.cleanup import clean_up_call
 from h2o_client.dialects.documents import is_id
 from h2o_client.errors import ConfigurationError, H2oError
-from h2o_client.messages import Message, Messages
+from h2o_client.messages import Message, Messages, without_blank_system
 from h2o_client.options import Options, takes_options
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport.call import Call, Woken
@@ -174,7 +174,8 @@ class Conversation:
     def messages(self) -> list[Message]:
         """Return the stored messages, oldest first. Waits until the last answer is stored.
 
-        From v0.8 on they form a tree, described by the ``parent`` and ``children`` of each message.
+        A system message is among them only if the conversation has a system prompt. From v0.8 on
+        they form a tree, described by the ``parent`` and ``children`` of each message.
         """
         if self.id is None:
             return []
@@ -182,7 +183,7 @@ class Conversation:
             partial(self._storage.wait_until_stored, self.id, self._new_call())
         )
         self.title = stored.title or self.title
-        return list(stored.messages)
+        return without_blank_system(stored.messages)
 
     def stop(self) -> None:
         """Stop the current answer, if there is one. Any thread may call this."""

@@ -66,6 +66,19 @@ def join_messages(messages: Sequence[Message]) -> str:
     return "\n".join([*lines, "Assistant:"])
 
 
+def without_blank_system(messages: Sequence[Message]) -> list[Message]:
+    """The messages without system messages that say nothing.
+
+    Servers since v0.8 store one in front where no system prompt was given.
+    """
+    blank = {each.id for each in messages if each.role == "system" and not each.content.strip()}
+    return [
+        msgspec.structs.replace(each, parent=None) if each.parent in blank else each
+        for each in messages
+        if each.id not in blank
+    ]
+
+
 def as_prompt(messages: Sequence[Message], prompt_format: PromptFormat | None) -> str:
     """Join the messages by ``prompt_format`` or `join_messages`. Raises `ConfigurationError`."""
     if prompt_format is None:

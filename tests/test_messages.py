@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from h2o_client.errors import ConfigurationError
-from h2o_client.messages import ROLES, Message, as_prompt, join_messages, parse_messages
+from h2o_client.messages import (
+    ROLES,
+    Message,
+    as_prompt,
+    join_messages,
+    parse_messages,
+    without_blank_system,
+)
 
 HELLO = Message("user", "Hello")
 PART = {"type": "text", "text": "Hel"}
@@ -142,3 +149,15 @@ def test_the_shape_of_the_prompt_is_the_callers_to_choose() -> None:
 def test_a_prompt_format_that_gives_no_prompt_is_refused(prompt_format: Any) -> None:
     with pytest.raises(ConfigurationError):
         as_prompt([HELLO], prompt_format)
+
+
+def test_a_system_message_that_says_nothing_is_no_parent_either() -> None:
+    stored = [
+        Message("system", "", id="root"),
+        Message("user", "Hi", id="a", parent="root", children=("b",)),
+        Message("assistant", "Hello", id="b", parent="a"),
+    ]
+    found = without_blank_system(stored)
+    assert [(each.id, each.parent) for each in found] == [("a", None), ("b", "a")]
+    said = [Message("system", "Be brief.", id="root"), *stored[1:]]
+    assert without_blank_system(said) == said
