@@ -19,11 +19,11 @@ class Options(TypedDict, total=False):
 
     The first ten are sampling parameters as defined by text-generation-inference; ``parameters``
     holds any others. Only chat-ui v0.3 to v0.6 passes them to the model; on later versions a
-    warning, once per session, says that they have no effect. ``prompt_format`` joins several
-    messages to one prompt. ``timeout`` is `Timeouts`, or seconds for all of them except the total.
-    ``files`` are paths, or the bytes of a file (v0.7 and later). With ``web_search`` the server
-    searches the web first (up to v0.9.5). Raises `UnsupportedError` for an option that the server
-    does not support.
+    warning says that they have no effect, once per session for each name. ``prompt_format`` joins
+    several messages to one prompt. ``timeout`` is `Timeouts`, or seconds for all of them except the
+    total. ``files`` are paths, or the bytes of a file (v0.7 and later). With ``web_search`` the
+    server searches the web first (up to v0.9.5). Raises `UnsupportedError` for an option that the
+    server does not support.
     """
 
     temperature: float | None

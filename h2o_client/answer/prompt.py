@@ -363,10 +363,11 @@ class PromptRequest:
 
     def _warn_of_sampling(self, dialect: Dialect) -> None:
         given = opts.sampling_given(self._options)
-        if given and self._backend.is_first_warning("sampling"):
+        new = [name for name in given if self._backend.is_first_warning(f"sampling: {name}")]
+        if new:
             warn(
                 f"{dialect.name} does not hand sampling parameters to its model: "
-                f"{', '.join(given)} will have no effect."
+                f"{', '.join(new)} will have no effect."
             )
 
 

@@ -325,6 +325,24 @@ def test_sampling_reaches_the_model_or_a_warning_says_that_it_does_not(version: 
             with pytest.warns(UserWarning, match="sampling") as warned:
                 client.chat("Hello", temperature=0.9)
             assert warned[0].filename == __file__
+            # Each name is told once.
+            client.chat("Hello", temperature=0.8)
+            with pytest.warns(UserWarning, match=r"model: top_k will have no effect"):
+                client.chat("Hello", temperature=0.9, top_k=3)
+
+
+@every_version
+def test_a_system_message_is_among_the_messages_only_where_there_is_one(version: str) -> None:
+    with talking(version) as (_, client):
+        for system in (None, "Be brief."):
+            with client.conversation(system=system) as chat:
+                chat.chat("Hello")
+                first, *others = chat.messages()
+                assert first.content.strip(), version
+                assert first.parent is None
+                assert others[-1].role == "assistant"
+                if system is None:
+                    assert first.role == "user"
 
 
 @every_version
