@@ -118,7 +118,14 @@ def limited(per_minute: int | None) -> dict[str, float]:
 
     limits = Limits(messages_per_minute=PER_MINUTE)
     with (
-        serve(engine, limits=limits, on_access=note, quiet=True, max_generations=16) as server,
+        serve(
+            engine,
+            chat_ui="0.4",
+            limits=limits,
+            on_access=note,
+            quiet=True,
+            max_generations=16,
+        ) as server,
         H2oSession(server.url) as client,
     ):
         prompts = (f"prompt {number}" for number in range(10 * PER_MINUTE * MINUTES))

@@ -1,6 +1,6 @@
-"""Write the chapter on the command, docs/command.rst, from the command's own help.
+"""Writes the chapter on the command, docs/command.rst, from the command's own help.
 
-``python docs/command.py`` updates it; a test fails while it is out of date.
+``python docs/command.py`` writes it anew; a test fails while it is stale.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ CHAPTER = Path(__file__).with_name("command.rst")
 _TITLE = "The command h2o-chat"
 _OF_SERVERS = {field.name for field in fields(Connection)}
 _OPENING = """\
-``docs/command.py`` generates this chapter from the command's own help.
+This chapter is written from the command's own help by ``docs/command.py``.
 
-``h2o-chat`` needs the extra ``cli``: ``pip install '.[cli]'`` in the clone. If the first word
-(apart from options) is the name of a sub-command, that sub-command is run:
-``h2o-chat --url URL doctor`` is the same as ``h2o-chat doctor --url URL``. All other words are a
-prompt, and so are all words after ``ask`` or ``--``: ``h2o-chat ask models``.
+``h2o-chat`` comes with the extra ``cli``: ``pip install '.[cli]'`` in the clone. A first
+word that names a sub-command is one, wherever the options stand: ``h2o-chat --url URL doctor`` is
+``h2o-chat doctor --url URL``. Everything else is a prompt, and so is whatever follows ``ask`` or
+``--``: ``h2o-chat ask models``.
 """
 
 
@@ -40,7 +40,7 @@ def chapter() -> str:
         if found is not None and found is not ask:
             parts += _section(found, f"{NAME} {name}")
     options = [each for each in ask.params if each.name in _OF_SERVERS]
-    title = "Options for the server"
+    title = "The options that say which server is meant"
     parts += [f"{title}\n{'-' * len(title)}"]
     parts += _options(context, [each for each in options if isinstance(each, click.Option)])
     return "\n\n".join(parts) + "\n"
@@ -56,7 +56,7 @@ def _section(found: click.Command, name: str) -> Iterator[str]:
     names = {str(each.name) for each in options}
     if names >= _OF_SERVERS:
         yield from _options(context, [each for each in options if each.name not in _OF_SERVERS])
-        yield "And the `options for the server`_."
+        yield "And `the options that say which server is meant`_."
     else:
         yield from _options(context, options)
     yield from _paragraphs(found.epilog or "")

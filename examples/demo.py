@@ -46,12 +46,14 @@ def main() -> int:
         print(f">>> client = H2oSession({url!r})")
         print(f">>> for token in client.stream({QUESTION!r}):", flush=True)
         with H2oSession(url) as client:
-            reply = client.stream(QUESTION, max_new_tokens=TOKENS)
-            for token in reply:
+            reply = client.stream(QUESTION)
+            for count, token in enumerate(reply, 1):
                 print(token, end="", flush=True)
+                if count == TOKENS:
+                    reply.stop()
         print()
-        if reply.finish_reason == "length":
-            print(f"[The answer ends here because the demo asks for {TOKENS} tokens at most.]")
+        if reply.finish_reason == "stopped":
+            print(f"[The demo has stopped the answer after {TOKENS} tokens.]")
     finally:
         server.terminate()
         server.communicate()

@@ -36,7 +36,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def real_model() -> Iterator[str]:
-    with serve(secure_cookie=True) as server:
+    with serve(chat_ui="0.4", secure_cookie=True) as server:
         yield server.url
 
 

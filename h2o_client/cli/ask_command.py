@@ -57,13 +57,11 @@ class _Asking(click.Command):
     multiple=True,
     metavar="PATH",
     type=click.Path(exists=True, dir_okay=False),
-    help="A file to send with the prompt; may be repeated.",
+    help="A file that goes with the prompt; may be repeated.",
 )
-@click.option("--markdown", is_flag=True, help="Show the answer as formatted Markdown.")
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print the events of the answer as JSON lines."
-)
-@click.option("--raw", is_flag=True, help="Print the answer unchanged, with control characters.")
+@click.option("--markdown", is_flag=True, help="Show the answer as Markdown, as it grows.")
+@click.option("--json", "as_json", is_flag=True, help="What the server says, an event a line.")
+@click.option("--raw", is_flag=True, help="The answer byte for byte.")
 def ask(
     connection: Connection,
     prompt: tuple[str, ...],
@@ -74,11 +72,11 @@ def ask(
     *,
     asked: PromptOptions,
 ) -> int:
-    """Send a prompt to a chat-ui server.
+    """Asks a chat-ui server. The answer goes to stdout as it comes.
 
-    The answer is printed as it arrives. Piped input is appended to the prompt, or replaces a "-" in
-    it. In a loop that reads lines from stdin, add < /dev/null. On a terminal without a prompt, this
-    starts a chat. To run your own server: h2o-chat serve --help.
+    What is piped in follows the prompt, or stands where the prompt says "-"; in a loop that reads
+    lines, say h2o-chat ... < /dev/null. Without a prompt, on a terminal, it is a chat. A server of
+    your own: h2o-chat serve --help.
 
     \b
     Examples:

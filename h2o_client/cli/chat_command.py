@@ -44,12 +44,12 @@ if TYPE_CHECKING:
 @server_options
 @prompt_options
 def chat(connection: Connection, conversation_id: str | None, *, asked: PromptOptions) -> int:
-    """Chat in the terminal. Type /help for a list of commands.
+    """A conversation, whose answers are shown as Markdown. /help in it shows what can be done.
 
-    With an ID, continue the conversation with that ID; with -c, the last kept one. Enter sends the
-    message; Esc-Enter, or a backslash at the end of a line, starts a new line. Ctrl-C stops an
-    answer and keeps the text received so far; Ctrl-D leaves. Without a terminal, each line of stdin
-    is a message, and Ctrl-C ends the program.
+    With an ID it goes on in the conversation that has it, with -c in the last kept one. Enter
+    sends; Esc-Enter, or a backslash at the end of a line, begins another line. Ctrl-C stops an
+    answer and keeps what came of it, Ctrl-D leaves. Without a terminal, each line that is piped in
+    is a message, and Ctrl-C ends it all.
 
     \b
     Examples:

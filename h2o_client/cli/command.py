@@ -159,7 +159,7 @@ def _check_spelling(word: str, behind: list[str]) -> None:
 @click.group(cls=PromptOrCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name=NAME)
 def command() -> None:
-    """Send prompts to a chat-ui server, or run one."""
+    """Asks a chat-ui server, or is one."""
 
 
 @contextmanager
@@ -185,7 +185,7 @@ def _warnings_on_a_line() -> Iterator[None]:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> int:
-    """Print the script that completes this command in a shell.
+    """Prints the script with which a shell completes this command.
 
     \b
     Examples:

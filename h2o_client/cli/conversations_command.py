@@ -43,12 +43,10 @@ _LISTING = "Listing the conversations"
 
 @click.group("conversations", invoke_without_command=True, subcommand_metavar="[COMMAND] [ARGS]...")
 @server_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
+@click.option("--json", "as_json", is_flag=True, help="An object a line.")
 @click.pass_context
 def conversations(context: click.Context, connection: Connection, as_json: bool) -> int:
-    """List the conversations of a session.
-
-    The latest comes first. For the conversations of a browser, pass its --cookie.
+    """The conversations of a session, latest first. Those of a browser need its --cookie.
 
     \b
     Examples:
@@ -65,10 +63,10 @@ def conversations(context: click.Context, connection: Connection, as_json: bool)
 
 @conversations.command("list")
 @server_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
+@click.option("--json", "as_json", is_flag=True, help="An object a line.")
 @click.pass_context
 def _listed(context: click.Context, connection: Connection, as_json: bool) -> int:
-    """List the conversations, latest first. This is also the default command.
+    """The same as no command: the conversations, latest first.
 
     \b
     Examples:
@@ -83,9 +81,9 @@ def _listed(context: click.Context, connection: Connection, as_json: bool) -> in
 @conversations.command("show")
 @click.argument("id")
 @server_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with all details.")
+@click.option("--json", "as_json", is_flag=True, help="One object, with all that is known.")
 def _show(connection: Connection, id: str, as_json: bool) -> int:
-    """Show the messages of a conversation.
+    """Shows what was said in a conversation.
 
     \b
     Examples:
@@ -102,7 +100,7 @@ def _show(connection: Connection, id: str, as_json: bool) -> int:
 @click.argument("title")
 @server_options
 def _rename(connection: Connection, id: str, title: str) -> int:
-    """Set the title of a conversation.
+    """Gives a conversation another title.
 
     \b
     Examples:
@@ -117,7 +115,7 @@ def _rename(connection: Connection, id: str, title: str) -> int:
 @click.argument("id")
 @server_options
 def _share(connection: Connection, id: str) -> int:
-    """Create a public page of a conversation, and print its address.
+    """Makes a page that shows a conversation to anybody, and prints its address.
 
     \b
     Examples:
@@ -132,11 +130,9 @@ def _share(connection: Connection, id: str) -> int:
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @server_options
 @click.option("--all", "everything", is_flag=True, help="All conversations of the session.")
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 def _delete(connection: Connection, ids: tuple[str, ...], everything: bool, yes: bool) -> int:
-    """Delete conversations on the server.
-
-    With --all, ask for confirmation.
+    """Deletes conversations on the server. With --all it asks first.
 
     \b
     Examples:
@@ -163,13 +159,13 @@ def _delete(connection: Connection, ids: tuple[str, ...], everything: bool, yes:
     "-o",
     "--output",
     metavar="PATH",
-    help="A file; or a folder, for one file per conversation (DIR/ creates it).",
+    help="A file; or a folder, which gets a file each (DIR/ makes it).",
 )
 @click.option(
     "--format",
     "form",
     type=click.Choice(list(_SUFFIXES)),
-    help="Markdown, or JSON lines; by default it depends on the name of the file.",
+    help="Markdown to read, or JSON, one object a line; else as the file's name says.",
 )
 def export(
     connection: Connection,
@@ -178,9 +174,9 @@ def export(
     output: str | None,
     form: DocumentFormat | None,
 ) -> int:
-    """Export conversations. For those of a browser, pass its --cookie.
+    """Writes conversations out. Those of a browser need its --cookie.
 
-    Markdown contains the latest branch of a conversation, JSON everything that the server stores.
+    Markdown has the latest branch of a conversation, JSON has all that the server tells.
 
     \b
     Examples:

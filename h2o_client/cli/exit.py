@@ -23,9 +23,9 @@ UNWRITTEN, BAD_CALL, REFUSED, NETWORK, BROKEN_OFF = 1, 2, 3, 4, 5
 INTERRUPTED, NOBODY_READS = 130, 141
 
 EPILOG = """\b
-Exit status: 0 success, 1 the answer could not be written, 2 invalid usage,
-3 the server refused, 4 the network failed, 5 the answer is incomplete, 129 the
-terminal was closed, 130 Ctrl-C, 141 the output was closed, 143 SIGTERM.
+Exit status: 0 an answer, 1 it could not be written, 2 a bad call, 3 the server
+refused, 4 the network failed, 5 the answer broke off, 129 the terminal was
+closed, 130 Ctrl-C, 141 nobody reads the answer, 143 SIGTERM.
 """
 
 _SIGNALS = ("SIGTERM", "SIGHUP")  # Windows has only the first

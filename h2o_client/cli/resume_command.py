@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 @click.command("resume", epilog=EPILOG)
 @server_options
-@click.option("--rest", is_flag=True, help="Print only the text that was not printed before.")
+@click.option("--rest", is_flag=True, help="Print only what had not been printed.")
 def resume(connection: Connection, rest: bool) -> int:
-    """Resume the last unfinished answer.
+    """Goes on with the last answer, where its server keeps answers (those since July 2026).
 
-    Servers since July 2026 finish an answer even after the connection broke, or in another
-    terminal. Prints the whole answer; if several are unfinished, the one that was started last. Its
-    address and its session's cookie were saved for this; they are removed when the answer has
-    ended, or after a week. Ctrl-C does not stop the model: you can resume the answer again.
+    The server gives it to its end, whoever listens: after a broken connection, or in another
+    terminal. The whole answer is printed, of several the one that was begun last. Its address and
+    its session's cookie were kept for that, for a week at most; they are removed once it has ended.
+    Ctrl-C leaves it at work, for another resume.
 
     \b
     Examples:

@@ -32,17 +32,17 @@ _PATIENCE = Timeouts(first_token=120, idle=35)
 _WIDEST = len("conversation")
 _MAGIC = b"GGUF"
 _EPILOG = """\b
-Exit status: 0 after Ctrl-C or SIGTERM, 1 the server could not start (for
-example, its port is taken), 2 invalid usage, 129 the terminal was closed.
+Exit status: 0 Ctrl-C or SIGTERM, 1 it could not start (as when its port is
+taken), 2 a bad call, 129 the terminal was closed.
 """
 
 
 @click.command("models")
 @click.argument("address", metavar="[URL]", required=False)
 @server_options
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
+@click.option("--json", "as_json", is_flag=True, help="An object a line.")
 def list_models(connection: Connection, address: str | None, as_json: bool) -> int:
-    """List the server's models, its default first.
+    """The models of the server, its first choice first.
 
     \b
     Examples:
@@ -67,14 +67,13 @@ def list_models(connection: Connection, address: str | None, as_json: bool) -> i
 @click.command("doctor")
 @click.argument("address", metavar="[URL]", required=False)
 @server_options
-@click.option("-m", "--model", metavar="NAME", help="The model; by default the server's first one.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
+@click.option("-m", "--model", metavar="NAME", help="The model, else the server's first.")
+@click.option("--json", "as_json", is_flag=True, help="An object a line.")
 def doctor(connection: Connection, address: str | None, model: str | None, as_json: bool) -> int:
-    """Check a server step by step.
+    """Looks at a server step by step, and says what is wrong with what fails.
 
-    Explains the step that fails. The last steps create a conversation, send a prompt, and delete
-    the conversation. The exit status is 0 if nothing failed, else that of a prompt that fails in
-    the same way.
+    The last steps make a conversation, ask something in it and delete it. The exit status is 0 if
+    nothing failed, else that of a prompt which fails so.
 
     \b
     Examples:
@@ -109,12 +108,12 @@ def _check_version(context: click.Context, option: click.Parameter, chat_ui: str
     default=DEFAULT,
     show_default=True,
     callback=_check_version,
-    help="The version to imitate: 0.3 to 0.6, 0.9.6 to 0.10.0, or latest.",
+    help="The chat-ui to be: 0.3 to 0.6, 0.9.6 to 0.10.0, or latest.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=3000, show_default=True, help="The port; 0 means a free one.")
-@click.option("--model-file", metavar="GGUF", help="A model file to use, not the bundled one.")
-@click.option("--upstream", metavar="URL", help="Get the answers from an OpenAI-compatible server.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--port", default=3000, show_default=True, help="0 takes a free one.")
+@click.option("--model-file", metavar="GGUF", help="Another model than the bundled one.")
+@click.option("--upstream", metavar="URL", help="An OpenAI-compatible server that answers.")
 @click.option("--answers", metavar="FILE", help="Scripted answers, for tests of your own code.")
 @click.option(
     "--model", metavar="NAME", help="The model's name; the upstream's own, if it has one."
@@ -124,14 +123,12 @@ def _check_version(context: click.Context, option: click.Parameter, chat_ui: str
     "allowed_hosts",
     multiple=True,
     metavar="NAME",
-    help="A host name under which the server is reached; may be repeated.",
+    help="A name that the server is called by; may be repeated.",
 )
-@click.option("--terms", is_flag=True, help="Require each session to accept terms.")
+@click.option("--terms", is_flag=True, help="Have terms that a session must accept.")
 @click.option("--quiet", is_flag=True, help="Write no access log to stderr.")
 def serve(**choices: Any) -> int:
-    """Run a chat-ui server on this machine.
-
-    By default the answers come from a small bundled model. Ctrl-C stops the server.
+    """A chat-ui server for this machine, with a small bundled model, until Ctrl-C.
 
     \b
     Examples:

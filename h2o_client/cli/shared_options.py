@@ -102,11 +102,12 @@ class Connection:
             raise click.UsageError("--url and --local: it is one or the other.")
         try:
             from h2o_client.server import serve
+            from h2o_client.server.chat_ui import OLDEST
         except ImportError as exc:
             raise _no_local() from exc
         with Waiting("Loading the model"):
             try:
-                server = serve()
+                server = serve(chat_ui=OLDEST)  # later ones ignore sampling parameters
             except ImportError as exc:
                 raise _no_local() from exc
         with server:
@@ -115,28 +116,28 @@ class Connection:
 
 _SERVER_OPTIONS = (
     click.option("--url", metavar="URL", help="The server's address [H2O_CLIENT_URL]."),
-    click.option("--local", is_flag=True, help="Use a small model on this machine instead."),
-    click.option(
-        "--cookie", metavar="NAME=VALUE|FILE", help="A browser's cookie [H2O_CLIENT_COOKIE]."
-    ),
+    click.option("--local", is_flag=True, help="Ask a small model on this machine instead."),
+    click.option("--cookie", metavar="NAME=VALUE|FILE", help="A browser's [H2O_CLIENT_COOKIE]."),
     click.option(
         "--header",
         multiple=True,
         metavar='"NAME: VALUE"',
-        help="A header to send with every request; may be repeated.",
+        help="Sent with every request; may be repeated.",
     ),
     click.option("--proxy", metavar="URL", help="An http, https or socks proxy."),
+    click.option("--timeout", type=float, metavar="SECONDS", help="For every wait."),
     click.option(
-        "--timeout", type=float, metavar="SECONDS", help="The timeout for each wait, not the total."
+        "--insecure-cookies", is_flag=True, help="Let cookies cross the network in the clear."
     ),
-    click.option("--insecure-cookies", is_flag=True, help="Allow sending cookies over plain http."),
     click.option(
         "--ca",
         metavar="FILE",
         type=click.Path(exists=True),
         help="CA certificate (PEM file or folder) to trust.",
     ),
-    click.option("--chat-ui", metavar="VERSION", help="The server's version; detected by default."),
+    click.option(
+        "--chat-ui", metavar="VERSION", help="The server's version; else it is found out."
+    ),
     click.option("--no-terms", is_flag=True, help="Do not accept the server's terms."),
 )
 
@@ -184,14 +185,14 @@ def account_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "--cookie",
         multiple=True,
         metavar="NAME=VALUE|FILE",
-        help="A browser's cookie [H2O_CLIENT_COOKIE]; may be repeated, once for each account.",
+        help="A browser's [H2O_CLIENT_COOKIE]; may be repeated, each is an account.",
     )(command)
     command = _SERVER_OPTIONS[1](command)
     return click.option(
         "--url",
         multiple=True,
         metavar="URL",
-        help="The server's address [H2O_CLIENT_URL]; may be repeated, once for each account.",
+        help="The server's address [H2O_CLIENT_URL]; may be repeated, each is an account.",
     )(command)
 
 
@@ -254,30 +255,28 @@ class PromptOptions:
 
 
 _PROMPT_OPTIONS = (
-    click.option(
-        "-m", "--model", metavar="NAME", help="The model; by default the server's first one."
-    ),
-    click.option("-s", "--system", metavar="TEXT", help="The system prompt."),
+    click.option("-m", "--model", metavar="NAME", help="The model, else the server's first."),
+    click.option("-s", "--system", metavar="TEXT", help="How the model is to behave."),
     click.option(
         "-p",
         "--parameter",
         "parameters",
         multiple=True,
         metavar="NAME=VALUE",
-        help="A sampling parameter, such as temperature=0.7; may be repeated.",
+        help="A sampling parameter, as temperature=0.7 or max_new_tokens=200.",
     ),
     click.option(
-        "-c", "--continue", "continues", is_flag=True, help="Continue the last kept conversation."
+        "-c", "--continue", "continues", is_flag=True, help="Go on in the last kept conversation."
     ),
-    click.option("--conversation", metavar="ID", help="Continue the conversation with this ID."),
-    click.option("--keep", is_flag=True, help="Keep the conversation on the server."),
+    click.option("--conversation", metavar="ID", help="Go on in the conversation with this ID."),
+    click.option("--keep", is_flag=True, help="Leave the conversation on the server."),
     click.option(
         "--save-cookies",
         "cookies_into",
         metavar="FILE",
         type=click.Path(dir_okay=False, writable=True),
         callback=_check_folder,
-        help="Write the session's cookies to FILE, for later use with --cookie FILE.",
+        help="Write the session's cookies there, for --cookie FILE.",
     ),
 )
 

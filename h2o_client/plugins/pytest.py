@@ -7,10 +7,10 @@
         assert my_bot(url=h2o_server.url).greet() == "Hello!"
         assert h2o_server.prompts == ["Greet me."]
 
-It behaves like a chat-ui of 2023. To use another version, or several of them::
+It behaves like the current chat-ui. To use another version, or several of them::
 
-    @pytest.mark.h2o_server(chat_ui="latest")
-    def test_my_bot_knows_the_chat_ui_of_today(h2o_server): ...
+    @pytest.mark.h2o_server(chat_ui="0.4")
+    def test_my_bot_knows_the_chat_ui_of_2023(h2o_server): ...
 
     @pytest.mark.parametrize("h2o_server", ["0.4", "0.10", "latest"], indirect=True)
     def test_my_bot_knows_them_all(h2o_server): ...
@@ -68,7 +68,7 @@ class H2oServer:
     """
 
     def __init__(self, **options: Any) -> None:
-        """``options`` are those of `h2o_client.server.serve`, such as ``chat_ui="latest"``."""
+        """``options`` are those of `h2o_client.server.serve`, such as ``chat_ui="0.4"``."""
         try:
             from h2o_client.server.scripted import as_engine
             from h2o_client.server.serving import serve

@@ -20,8 +20,8 @@ from h2o_client.server.chat_ui import DEFAULT, Dialect, dialect_of
 from h2o_client.server.engine import Engine
 from h2o_client.server.generation import Generations, Overloaded
 from h2o_client.server.hook import Hook, Rules
-from h2o_client.server.llama import BUNDLED_MODEL
 from h2o_client.server.replies import Refusal
+from h2o_client.server.scripted import SCRIPTED
 from h2o_client.server.store import Full, Limits, Store
 
 PARAMETERS: Mapping[str, object] = {
@@ -37,7 +37,7 @@ def create_app(
     engine: Engine,
     *,
     chat_ui: str = DEFAULT,
-    model: str = BUNDLED_MODEL,
+    model: str | None = None,
     parameters: Mapping[str, object] = PARAMETERS,
     terms: bool = False,
     origin: str | None = None,
@@ -51,7 +51,7 @@ def create_app(
     """Return an ASGI application: a chat-ui whose answers come from ``engine``.
 
     chat_ui: the version, "0.3" to "0.6", "0.9.6" to "0.10.0", or "latest".
-    model: the name of the model.
+    model: the name of the model; by default the attribute ``model`` of the engine, or "scripted".
     terms: whether POST and DELETE are refused until the session has accepted the terms (v0.3 to
         v0.6 only).
     origin: the server's own origin, or only its scheme. "https" is the value of a chat-ui without
@@ -67,10 +67,11 @@ def create_app(
     Raises `ConfigurationError` for invalid arguments.
     """
     made_of, rules = _SPOKEN[dialect_of(chat_ui, terms=terms)]
+    name = model or str(getattr(engine, "model", SCRIPTED))
     store = Store(limits)
     limit = max_generations or int(getattr(engine, "slots", 16))
     generations = Generations(engine, limit=limit, waiting=max_waiting)
-    routes = made_of(store, generations, engine=engine, model=model, parameters=parameters)
+    routes = made_of(store, generations, engine=engine, model=name, parameters=parameters)
     hook = Middleware(
         Hook,
         store=store,

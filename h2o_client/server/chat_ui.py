@@ -7,11 +7,14 @@ from typing import Literal
 
 from h2o_client.errors import ConfigurationError
 
-DEFAULT = "0.4"
-"""The version that is served where none is named."""
-
 LATEST = "latest"
 """The chat-ui of today, which has no version yet."""
+
+DEFAULT = LATEST
+"""The version that is served where none is named."""
+
+OLDEST = "0.4"
+"""The chat-ui of 2023, which hands sampling parameters to the model, as no later one does."""
 
 Dialect = Literal["v0_3", "v0_9_6", "latest"]
 """Each is named after its first version, as its folder is."""
@@ -31,5 +34,7 @@ def dialect_of(chat_ui: str, *, terms: bool = False) -> Dialect:
             f"This server can be chat-ui 0.3 to 0.6, 0.9.6 to 0.10.0 or {LATEST}; not {chat_ui!r}."
         )
     if terms:
-        raise ConfigurationError(f"A chat-ui {chat_ui} demands nobody's consent to terms.")
+        raise ConfigurationError(
+            f"Only chat-ui 0.3 to 0.6 demands consent to terms, not {chat_ui}: take 0.4 for that."
+        )
     return "latest" if chat_ui == LATEST else "v0_9_6"

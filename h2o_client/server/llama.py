@@ -54,6 +54,7 @@ class LlamaEngine:
         # Not all processors: llama.cpp's threads wait for each other in busy loops. On two, one
         # thread writes 70 to 90 tokens a second, two write 80 to 100; but 54 against 25 when
         # another program runs.
+        self.model: str = BUNDLED_MODEL if model_file is None else path.stem
         threads = threads or max(1, (os.cpu_count() or 1) // 2)
         self.slots = slots
         self._room = context // slots

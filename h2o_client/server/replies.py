@@ -37,8 +37,24 @@ def page_data(nodes: Sequence[Node]) -> Response:
 
 
 def page(title: str, *lines: str) -> Response:
-    """A page for who opens the server in a browser."""
+    """A page for people who open the server in a browser."""
     return _page(title, *lines, status=200)
+
+
+def home(request: Request, model: str) -> Response:
+    """The page at the server's address: what this is, and how to send it a prompt."""
+    address = str(request.base_url).rstrip("/")
+    return _page(
+        f"A chat-ui server with {model}",
+        "This is the server of h2o_client, for programs and tests. It speaks the API of chat-ui, "
+        "and has no page to chat on. In a shell:",
+        f'    h2o-chat --url {address} "Why is the sky blue?"\n    h2o-chat --url {address}',
+        "In Python:",
+        "    from h2o_client import H2oSession\n\n"
+        f'    with H2oSession("{address}") as client:\n'
+        '        print(client.chat("Why is the sky blue?").text)',
+        status=200,
+    )
 
 
 def internal_error(request: Request) -> Response:
@@ -109,6 +125,12 @@ def _fatal(request: Request, status: int, said: str | None) -> Response:
     return JSONResponse({"message": said} if said else request.app.state.crash(), status)
 
 
+def opens_page(request: Request) -> bool:
+    """Whether a page is wanted by whoever has its address: a browser, or anything but JSON."""
+    accept = request.headers.get("accept", "*/*")
+    return "application/json" not in accept or wants_html(request, unsaid="text/html")
+
+
 def wants_html(request: Request, *, unsaid: str) -> bool:
     """Whether Accept, or ``unsaid`` where there is none, ranks HTML before JSON."""
     accept = request.headers.get("accept") or unsaid
@@ -137,8 +159,12 @@ def _page(title: str, *lines: str, status: int) -> Response:
     # As it was written, blanks and lines kept.
     rest = "".join(f'<p style="white-space:pre-wrap">{html.escape(each)}</p>\n' for each in lines)
     # Marked as SvelteKit's are, by which a client tells them from a gateway's.
+    head = f'<meta charset="utf-8"><title>{text}</title><style>{_STYLE}</style>'
     body = f"<body data-sveltekit><h1>{text}</h1>\n{rest}"
-    return HTMLResponse(f"<!doctype html><title>{text}</title>{body}", status)
+    return HTMLResponse(f"<!doctype html>{head}{body}", status)
+
+
+_STYLE = "body{font:1rem/1.5 sans-serif;max-width:45rem;margin:2rem auto;padding:0 1rem}"
 
 
 _METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE")

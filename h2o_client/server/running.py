@@ -89,7 +89,7 @@ def _engine(
     upstream: str | None,
     answers: str | Path | None,
     model: str | None,
-) -> tuple[Engine, str, Mapping[str, object] | None]:
+) -> tuple[Engine, str | None, Mapping[str, object] | None]:
     # What answers, its name, and its parameters where they are not the bundled model's.
     if sum(each is not None for each in (model_file, upstream, answers)) > 1:
         raise ConfigurationError("Name one of a model file, an upstream and answers, not several.")
@@ -101,11 +101,10 @@ def _engine(
     if answers is not None:
         from h2o_client.server.scripted import ScriptedEngine
 
-        return ScriptedEngine.from_file(answers), model or "scripted", {}
-    from h2o_client.server.llama import BUNDLED_MODEL, LlamaEngine
+        return ScriptedEngine.from_file(answers), model, {}
+    from h2o_client.server.llama import LlamaEngine
 
-    name = BUNDLED_MODEL if model_file is None else Path(model_file).stem
-    return stack.enter_context(LlamaEngine(model_file)), model or name, None
+    return stack.enter_context(LlamaEngine(model_file)), model, None
 
 
 @contextmanager

@@ -21,6 +21,9 @@ from h2o_client.server.engine import AnswerCut, Engine, EngineFailure, Turn
 from h2o_client.wire import json
 from h2o_client.wire.events import Final, Token
 
+SCRIPTED = "scripted"
+"""What a model is called that only says what it was told to."""
+
 
 class ScriptedAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One answer, and all that can be wrong with it.

@@ -20,7 +20,7 @@ from h2o_client.server.access import Access, write_to
 from h2o_client.server.app import PARAMETERS, create_app
 from h2o_client.server.chat_ui import DEFAULT, dialect_of
 from h2o_client.server.hook import is_loopback
-from h2o_client.server.llama import BUNDLED_MODEL, LlamaEngine
+from h2o_client.server.llama import LlamaEngine
 from h2o_client.server.protocol import MOST_CONNECTIONS, Protocol
 from h2o_client.server.scripted import Answers, as_engine
 from h2o_client.server.store import Limits
@@ -35,7 +35,7 @@ def serve(
     chat_ui: str = DEFAULT,
     host: str = "127.0.0.1",
     port: int = 0,
-    model: str = BUNDLED_MODEL,
+    model: str | None = None,
     parameters: Mapping[str, object] | None = None,
     terms: bool = False,
     origin: str | None = None,
@@ -49,14 +49,15 @@ def serve(
 ) -> Server:
     """A chat-ui that listens when this returns; close it, or use it as a context manager.
 
-    ``chat_ui`` is its version: "0.3" to "0.6", the chat-ui of 2023, "0.9.6" to "0.10.0", that of
-    2025 and 2026, or "latest", today's, where an answer whose connection broke can be taken up
-    again. A client has to speak with each in its own way; this package's does.
+    ``chat_ui`` is its version: "latest", today's, where an answer whose connection broke can be
+    taken up again, "0.9.6" to "0.10.0", that of 2025 and 2026, or "0.3" to "0.6", that of 2023. A
+    client has to speak with each in its own way; this package's does.
 
     ``answers`` is what `as_engine` takes: ``serve("Hello")``, ``serve(["one", "two"])``,
     ``serve(lambda prompt: prompt.upper())``, ``serve(ScriptedEngine.from_file(path))``,
     ``serve(LlamaEngine("any.gguf"))``; an engine given stays the caller's. Without it the bundled
-    model is loaded, and freed at the end.
+    model is loaded, and freed at the end. ``model`` is the model's name: else that of the engine,
+    or "scripted".
 
     Port 0 takes a free one: ``url`` of what is returned says which. On a loopback ``host`` a
     request for another name is refused, but for those in ``allowed_hosts`` ("*": any) and that of

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 import requests
 
-from h2o_client.server import BUNDLED_MODEL, Turn
+from h2o_client.server import Turn
+from h2o_client.server.scripted import SCRIPTED
 from h2o_client.wire import pagedata, superjson
 from h2o_client.wire.events import Final, Token
 from h2o_client.wire.pagedata import Data
@@ -42,8 +43,9 @@ def echo(
 class Visitor:
     """A client with a cookie of its own; requests sends no Secure cookie over http by itself."""
 
-    def __init__(self, url: str, session: str | None = None) -> None:
+    def __init__(self, url: str, session: str | None = None, *, model: str = SCRIPTED) -> None:
         self.url = url
+        self.model = model
         self.session = session or str(uuid.uuid4())
 
     def send(self, method: str, path: str, **given: Any) -> requests.Response:
@@ -58,7 +60,7 @@ class Visitor:
         )
 
     def create(self) -> str:
-        answer = self.send("POST", "/conversation", json={"model": BUNDLED_MODEL})
+        answer = self.send("POST", "/conversation", json={"model": self.model})
         return str(answer.json()["conversationId"])
 
     def ask(self, conversation_id: str, inputs: str, **given: Any) -> requests.Response:

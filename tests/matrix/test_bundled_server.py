@@ -54,7 +54,7 @@ GenerationErrorOfEngine = GenerationError("out of memory", error_type="overloade
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """A chat-ui with terms to accept that believes it is https, as one without ORIGIN does."""
-    with serve(engine, terms=True, origin="https") as server:
+    with serve(engine, terms=True, origin="https", chat_ui="0.4") as server:
         yield server.url
 
 
@@ -210,7 +210,7 @@ def test_a_cookie_that_is_no_session_yet_makes_one(url: str) -> None:
 
 def test_a_wrong_address_on_the_server_is_an_authentication_or_origin_error() -> None:
     with (
-        serve(engine, origin="https://elsewhere.example") as server,
+        serve(engine, origin="https://elsewhere.example", chat_ui="0.4") as server,
         H2oSession(server.url) as client,
         pytest.raises(StatusError, match="ORIGIN") as caught,
     ):

@@ -228,7 +228,7 @@ def test_what_the_page_on_notebooks_shows_runs(h2o_server: H2oServer) -> None:
             ran = kernel.run(cell.replace("http://localhost:3000", h2o_server.url))
             assert (ran.status, ran.error) == ("ok", []), cell
     assert created(h2o_server) == deleted(h2o_server) == 5
-    assert "You are a pirate." in h2o_server.prompts[-1]
+    assert h2o_server.asked[-1].turns[0].content == "You are a pirate."
 
 
 def test_the_quickstart_is_committed_without_outputs() -> None:

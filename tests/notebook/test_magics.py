@@ -585,6 +585,7 @@ def test_an_interrupt_before_the_first_word_is_a_sentence(
     assert capsys.readouterr().out.endswith(f"KeyboardInterrupt: {live.STOPPED}\n")
 
 
+@pytest.mark.h2o_server(chat_ui="0.4")
 def test_options_reach_the_server(magic: Shell, h2o_server: H2oServer) -> None:
     magic.run("%h2o --system 'Be brief' -p temperature=0.5 -p max_new_tokens=7 -p x=y Hello")
     asked = h2o_server.asked[-1]
@@ -660,6 +661,7 @@ def test_what_has_failed_is_not_kept(magic: Shell, h2o_server: H2oServer, failin
     assert said.count(("/conversation", 200)) == len(deleted(h2o_server))
 
 
+@pytest.mark.h2o_server(chat_ui="0.4")
 def test_nothing_takes_back_what_was_noted(magic: Shell, h2o_server: H2oServer) -> None:
     assert magic.run("%h2o --model nosuch --system 'Be brief'").success
     assert not magic.run("%h2o q").success

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def server() -> Iterator[H2oServer]:
-    with H2oServer() as server:
+    with H2oServer(chat_ui="0.4") as server:
         yield server
 
 
@@ -104,8 +104,18 @@ def test_it_breaks_the_connection_off(server: H2oServer, client: H2oSession) -> 
     assert client.chat("Hi").text == "Hello from h2o_server."
 
 
+def test_as_a_chat_ui_of_today_it_says_and_fails_too() -> None:
+    with H2oServer() as server, H2oSession(server.url) as client:
+        assert client.server().versions == "chat-ui since July 2026"
+        assert client.models()[0].id == "h2o_server"
+        server.fails(503, "Loading", times=1)
+        with pytest.raises(GenerationError, match="Loading"):
+            client.chat("Hi")
+        assert client.chat("Hi").text == "Hello from h2o_server."
+
+
 def test_its_options_are_serve_s() -> None:
-    with H2oServer(terms=True, model="mine") as server:
+    with H2oServer(chat_ui="0.4", terms=True, model="mine") as server:
         assert requests.post(f"{server.url}/conversation", timeout=60).status_code == 405
         with H2oSession(server.url) as client:
             assert client.models()[0].id == "mine"
@@ -162,9 +172,13 @@ def test_a_marker_or_a_parameter_says_which_chat_ui_it_is(
         def test_today(h2o_server):
             assert models(h2o_server).json()[0]["id"] == "mine"
 
-        @pytest.mark.h2o_server(terms=True)
+        @pytest.mark.h2o_server(chat_ui="0.4", terms=True)
         def test_of_2023(h2o_server):
             assert requests.post(f"{h2o_server.url}/conversation", timeout=60).status_code == 405
+
+        def test_of_today(h2o_server):
+            url = f"{h2o_server.url}/api/v2/models"
+            assert requests.get(url, timeout=60).status_code == 200
 
         @pytest.mark.parametrize("h2o_server", ["0.4", "0.10"], indirect=True)
         def test_both(h2o_server, request):
@@ -173,7 +187,7 @@ def test_a_marker_or_a_parameter_says_which_chat_ui_it_is(
         """
     )
     result = pytester.runpytest_inprocess("-p", "h2o_client.plugins.pytest", "--strict-markers")
-    result.assert_outcomes(passed=4)
+    result.assert_outcomes(passed=5)
 
 
 def said(server: H2oServer, prompt: str) -> list[dict[str, object]]:

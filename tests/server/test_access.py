@@ -28,7 +28,7 @@ def records() -> list[Access]:
 
 @pytest.fixture
 def server(engine: FedEngine, records: list[Access]) -> Iterator[Server]:
-    with serve(engine, on_access=records.append) as server:
+    with serve(engine, on_access=records.append, chat_ui="0.4") as server:
         yield server
 
 

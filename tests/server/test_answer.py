@@ -16,13 +16,13 @@ from starlette.types import Message, Scope
 
 from h2o_client.errors import GenerationError
 from h2o_client.server import (
-    BUNDLED_MODEL,
     AnswerCut,
     EngineFailure,
     Turn,
     create_app,
     serve,
 )
+from h2o_client.server.scripted import SCRIPTED
 from h2o_client.wire.events import Final, Token
 from local_service import PATIENCE
 from visitors import INTERNAL_ERROR, FedEngine, Stream, Visitor
@@ -35,7 +35,7 @@ def engine() -> FedEngine:
 
 @pytest.fixture
 def visitor(engine: FedEngine) -> Iterator[Visitor]:
-    with serve(engine) as server:
+    with serve(engine, chat_ui="0.4") as server:
         yield Visitor(server.url)
 
 
@@ -248,7 +248,7 @@ def test_an_engine_may_be_any_iterator() -> None:
     ) -> Iterator[Token | Final]:
         return iter([Token("yes"), Final()])
 
-    with serve(one_word) as server:
+    with serve(one_word, chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         made = visitor.create()
         visitor.ask(made, "Hi")
@@ -263,7 +263,7 @@ def test_a_bug_of_the_server_s_own_is_logged_and_answered_as_json(
 
     monkeypatch.setattr("h2o_client.server.store.Store.create", broken)
     with caplog.at_level(logging.ERROR, logger="h2o_client.server"):
-        answer = visitor.send("POST", "/conversation", json={"model": BUNDLED_MODEL})
+        answer = visitor.send("POST", "/conversation", json={"model": SCRIPTED})
     assert (answer.status_code, answer.text) == (500, INTERNAL_ERROR)
     assert "POST /conversation failed" in caplog.text
 
@@ -459,7 +459,7 @@ def test_of_two_messages_at_once_the_last_to_finish_stays(
 
 
 def test_more_messages_than_may_run_at_once_wait_their_turn(engine: FedEngine) -> None:
-    with serve(engine, max_generations=1) as server:
+    with serve(engine, max_generations=1, chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         made = [visitor.create(), visitor.create(), visitor.create()]
         first = Stream(visitor, made[0])
@@ -481,7 +481,7 @@ def test_more_messages_than_may_run_at_once_wait_their_turn(engine: FedEngine) -
 
 def test_where_a_connection_cannot_be_dropped_a_stop_is_an_error(engine: FedEngine) -> None:
     # Another ASGI server, which offers no way to drop: it ends the connection when this is raised.
-    app = create_app(engine)
+    app = create_app(engine, chat_ui="0.4")
 
     async def asked(method: str, path: str, body: object = None) -> list[Message]:
         sent: list[Message] = []
@@ -503,7 +503,7 @@ def test_where_a_connection_cannot_be_dropped_a_stop_is_an_error(engine: FedEngi
         return sent
 
     async def main() -> None:
-        created = await asked("POST", "/conversation", {"model": BUNDLED_MODEL})
+        created = await asked("POST", "/conversation", {"model": SCRIPTED})
         path = f"/conversation/{json.loads(created[1]['body'])['conversationId']}"
         question = {"inputs": "Hi", "stream": True, "options": {}}
 

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from h2o_client.server import BUNDLED_MODEL, Server, serve
+from h2o_client.server import Server, serve
+from h2o_client.server.scripted import SCRIPTED
 from h2o_client.wire import pagedata
 from h2o_client.wire.pagedata import UNDEFINED, Data, Failed, Skipped
 from local_service import PATIENCE
@@ -24,13 +25,13 @@ WELCOME = "You need to accept the welcome modal first"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with serve(echo) as server:
+    with serve(echo, chat_ui="0.4") as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def strict_server() -> Iterator[Server]:
-    with serve(echo, terms=True) as server:
+    with serve(echo, terms=True, chat_ui="0.4") as server:
         yield server
 
 
@@ -54,7 +55,7 @@ def test_the_home_page_s_data_has_all_that_tells_generation_a(visitor: Visitor) 
     layout = visitor.layout()
     models = layout.pop("models")
     assert isinstance(models, list)
-    assert [each["id"] for each in models] == [BUNDLED_MODEL]
+    assert [each["id"] for each in models] == [SCRIPTED]
     assert models[0]["websiteUrl"] is UNDEFINED
     assert models[0]["parameters"]["max_new_tokens"] == 512
     assert layout == {
@@ -62,7 +63,7 @@ def test_the_home_page_s_data_has_all_that_tells_generation_a(visitor: Visitor) 
         "settings": {
             "shareConversationsWithModelAuthors": True,
             "ethicsModalAcceptedAt": None,
-            "activeModel": BUNDLED_MODEL,
+            "activeModel": SCRIPTED,
             "searchEnabled": False,
         },
         "oldModels": [],
@@ -74,7 +75,7 @@ def test_the_home_page_s_data_has_all_that_tells_generation_a(visitor: Visitor) 
 
 
 def test_a_model_s_name_and_parameters_can_be_given() -> None:
-    with serve(echo, model="test/echo", parameters={"temperature": 1.0}) as server:
+    with serve(echo, model="test/echo", parameters={"temperature": 1.0}, chat_ui="0.4") as server:
         models = Visitor(server.url).layout()["models"]
     assert isinstance(models, list)
     assert (models[0]["id"], models[0]["parameters"]) == ("test/echo", {"temperature": 1.0})
@@ -83,8 +84,8 @@ def test_a_model_s_name_and_parameters_can_be_given() -> None:
 def test_the_list_of_conversations_shows_the_latest_first(visitor: Visitor) -> None:
     made = [visitor.create(), visitor.create()]
     assert visitor.layout()["conversations"] == [
-        {"id": made[1], "title": "Untitled 2", "model": BUNDLED_MODEL},
-        {"id": made[0], "title": "Untitled 1", "model": BUNDLED_MODEL},
+        {"id": made[1], "title": "Untitled 2", "model": SCRIPTED},
+        {"id": made[0], "title": "Untitled 1", "model": SCRIPTED},
     ]
 
 
@@ -93,7 +94,7 @@ def test_a_conversation_s_page_has_its_messages(visitor: Visitor) -> None:
     visitor.ask(made, "Hello there")
     page = visitor.page(made)
     messages = page.pop("messages")
-    assert page == {"title": "Untitled 1", "model": BUNDLED_MODEL, "searches": {}}
+    assert page == {"title": "Untitled 1", "model": SCRIPTED, "searches": {}}
     assert isinstance(messages, list)
     question, answer = messages
     assert set(question) == {"from", "content", "id", "createdAt", "updatedAt"}
@@ -133,7 +134,7 @@ def test_errors_of_pages_come_inside_a_200(visitor: Visitor, server: Server) -> 
 
 
 def test_settings_answer_with_a_redirect_in_json_to_the_referer(visitor: Visitor) -> None:
-    answer = visitor.accept(activeModel=BUNDLED_MODEL)
+    answer = visitor.accept(activeModel=SCRIPTED)
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
     assert answer.json() == {
@@ -234,7 +235,7 @@ def test_a_form_without_a_referer_is_refused_as_text_or_json(visitor: Visitor) -
 
 
 def test_text_plain_counts_as_a_form(visitor: Visitor) -> None:
-    body = json.dumps({"model": BUNDLED_MODEL})
+    body = json.dumps({"model": SCRIPTED})
     headers = {"Content-Type": "text/plain"}
     assert visitor.send("POST", "/conversation", data=body, headers=headers).status_code == 403
 
@@ -258,7 +259,7 @@ def test_a_referer_that_is_no_url_is_an_internal_error(visitor: Visitor, referer
 
 
 def test_a_server_that_believes_in_https_takes_only_an_https_referer() -> None:
-    with serve(echo, origin="https") as server:
+    with serve(echo, origin="https", chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         assert visitor.accept().status_code == 403
         headers = {"Referer": server.url.replace("http:", "https:") + "/"}
@@ -267,7 +268,7 @@ def test_a_server_that_believes_in_https_takes_only_an_https_referer() -> None:
 
 
 def test_a_server_told_its_whole_origin_takes_that_alone() -> None:
-    with serve(echo, origin="https://chat.example.org") as server:
+    with serve(echo, origin="https://chat.example.org", chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         assert visitor.accept().status_code == 403
         for referer in ("https://chat.example.org/", "https://chat.example.org:443/x"):
@@ -297,9 +298,7 @@ def test_every_answer_of_a_route_sets_the_secure_cookie(visitor: Visitor) -> Non
 
 
 def test_without_a_cookie_a_new_session_is_made(server: Server) -> None:
-    answer = requests.post(
-        f"{server.url}/conversation", json={"model": BUNDLED_MODEL}, timeout=PATIENCE
-    )
+    answer = requests.post(f"{server.url}/conversation", json={"model": SCRIPTED}, timeout=PATIENCE)
     session = re.match(r"hf-chat=([0-9a-f-]{36});", answer.headers["set-cookie"])
     assert session is not None
     visitor = Visitor(server.url, session[1])
@@ -314,7 +313,7 @@ def test_a_cookie_the_client_invents_is_accepted(server: Server) -> None:
 
 
 def test_the_cookie_can_go_without_secure() -> None:
-    with serve(echo, secure_cookie=False) as server:
+    with serve(echo, secure_cookie=False, chat_ui="0.4") as server:
         cookie = requests.get(f"{server.url}/__data.json", timeout=PATIENCE).headers["set-cookie"]
     assert cookie.endswith("HttpOnly; SameSite=Lax")
 
@@ -349,7 +348,7 @@ def test_pages_are_shown_before_the_terms_are_accepted(newcomer: Visitor) -> Non
 def test_any_text_accepts_the_terms(newcomer: Visitor, fields: dict[str, str], status: int) -> None:
     headers = {"Referer": f"{newcomer.url}/"}
     assert newcomer.send("POST", "/settings", data=fields, headers=headers).status_code == 200
-    created = newcomer.send("POST", "/conversation", json={"model": BUNDLED_MODEL})
+    created = newcomer.send("POST", "/conversation", json={"model": SCRIPTED})
     assert created.status_code == status
 
 
@@ -359,7 +358,7 @@ def test_terms_are_accepted_by_a_session_and_not_by_all(
     newcomer.accept()
     assert newcomer.create()
     other = Visitor(strict_server.url)
-    assert other.send("POST", "/conversation", json={"model": BUNDLED_MODEL}).status_code == 405
+    assert other.send("POST", "/conversation", json={"model": SCRIPTED}).status_code == 405
 
 
 # Conversations
@@ -384,7 +383,7 @@ def test_a_creation_that_makes_no_sense_is_an_internal_error(
 
 
 def test_a_creation_ignores_what_it_does_not_know(visitor: Visitor) -> None:
-    body = {"model": BUNDLED_MODEL, "preprompt": "Be brief", "assistantId": "x"}
+    body = {"model": SCRIPTED, "preprompt": "Be brief", "assistantId": "x"}
     answer = visitor.send("POST", "/conversation", json=body)
     assert re.fullmatch('{"conversationId":"[0-9a-f]{24}"}', answer.text)
 
@@ -506,7 +505,7 @@ def test_an_unknown_route_is_a_404_page_whatever_accept_says(visitor: Visitor, a
 def test_a_browser_is_shown_a_page(visitor: Visitor) -> None:
     answer = visitor.send("GET", "/")
     assert answer.status_code == 200
-    assert BUNDLED_MODEL in answer.text
+    assert SCRIPTED in answer.text
 
 
 def test_getting_what_can_only_be_posted_says_what_is_allowed(visitor: Visitor) -> None:

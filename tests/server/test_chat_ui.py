@@ -4,13 +4,14 @@ import pytest
 
 from h2o_client.errors import ConfigurationError
 from h2o_client.server import serve
-from h2o_client.server.chat_ui import DEFAULT, dialect_of
+from h2o_client.server.chat_ui import DEFAULT, OLDEST, dialect_of
 
 
 @pytest.mark.parametrize(
     ("version", "dialect"),
     [
-        (DEFAULT, "v0_3"),
+        (DEFAULT, "latest"),
+        (OLDEST, "v0_3"),
         ("0.3", "v0_3"),
         ("0.3.0", "v0_3"),
         ("0.6", "v0_3"),

@@ -9,15 +9,18 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from h2o_client.server import BUNDLED_MODEL, Server, serve
+from h2o_client.server import Server, serve
 from h2o_client.server.hook import host_name, is_loopback
+from h2o_client.server.scripted import SCRIPTED
 from local_service import PATIENCE
 from visitors import Visitor
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with serve("Hello", allowed_hosts=["Box.Local"], origin="https://chat.example.org") as server:
+    with serve(
+        "Hello", allowed_hosts=["Box.Local"], origin="https://chat.example.org", chat_ui="0.4"
+    ) as server:
         yield server
 
 
@@ -27,7 +30,7 @@ def visitor(server: Server) -> Visitor:
 
 
 def status(visitor: Visitor, method: str = "GET", **headers: str) -> int:
-    path, body = ("/conversation", {"model": BUNDLED_MODEL}) if method == "POST" else ("/", None)
+    path, body = ("/conversation", {"model": SCRIPTED}) if method == "POST" else ("/", None)
     return visitor.send(method, path, json=body, headers=headers).status_code
 
 
@@ -78,7 +81,7 @@ def test_any_name_will_do_where_that_was_asked_for_or_off_loopback() -> None:
 
 
 def test_off_loopback_names_can_be_demanded_too() -> None:
-    with serve("Hello", host="0.0.0.0", allowed_hosts=["box.lan"]) as server:
+    with serve("Hello", host="0.0.0.0", allowed_hosts=["box.lan"], chat_ui="0.4") as server:
         visitor = Visitor(f"http://127.0.0.1:{urlsplit(server.url).port}")
         assert status(visitor, Host="box.lan") == 200
         assert status(visitor, Host="evil.example") == 421
@@ -90,7 +93,7 @@ def test_off_loopback_names_can_be_demanded_too() -> None:
 )
 def test_other_sites_change_nothing(visitor: Visitor, method: str, origin: str) -> None:
     headers = {"Origin": origin.format(port=urlsplit(visitor.url).port)}
-    answer = visitor.send(method, "/conversation", json={"model": BUNDLED_MODEL}, headers=headers)
+    answer = visitor.send(method, "/conversation", json={"model": SCRIPTED}, headers=headers)
     assert (answer.status_code, "set-cookie" in answer.headers) == (403, False)
     assert answer.json() == {"error": "Cross-site requests are refused"}
 

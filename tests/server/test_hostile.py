@@ -284,7 +284,7 @@ def test_a_request_that_does_not_end_loses_its_connection(
     monkeypatch: pytest.MonkeyPatch, begun: bytes
 ) -> None:
     monkeypatch.setattr(protocol, "REQUEST_SECONDS", 0.2)
-    with serve("Hello") as server, connected(server) as client:
+    with serve("Hello", chat_ui="0.4") as server, connected(server) as client:
         client.sendall(begun)
         assert closed_by_the_server(client)
 
@@ -294,7 +294,7 @@ def test_a_request_that_has_come_has_as_much_time_as_its_answer_takes(
 ) -> None:
     monkeypatch.setattr(protocol, "REQUEST_SECONDS", 0.05)
     engine = FedEngine()
-    with serve(engine) as server:
+    with serve(engine, chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         stream = Stream(visitor, visitor.create())
         assert engine.begun.wait(30)
@@ -309,7 +309,7 @@ def test_a_request_that_has_come_has_as_much_time_as_its_answer_takes(
 
 def test_clients_that_send_no_request_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "MOST_CONNECTIONS", 5)
-    with serve("Hello") as server:
+    with serve("Hello", chat_ui="0.4") as server:
         held = [connected(server) for _ in range(12)]
         for each in held:
             each.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ")
@@ -323,7 +323,7 @@ def test_clients_that_send_no_request_keep_nobody_out(monkeypatch: pytest.Monkey
 def test_an_answer_under_way_is_not_what_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "MOST_CONNECTIONS", 3)
     engine = FedEngine()
-    with serve(engine) as server:
+    with serve(engine, chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         stream = Stream(visitor, visitor.create())
         assert engine.begun.wait(30)
@@ -380,7 +380,7 @@ def test_a_client_that_does_not_read_holds_its_model_up_no_longer_than_allowed(
         finally:
             ended.set()
 
-    with serve(endless) as server:
+    with serve(endless, chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         stream = Stream(visitor, visitor.create())
         stream.next()
@@ -394,7 +394,7 @@ def test_a_client_that_does_not_read_holds_its_model_up_no_longer_than_allowed(
 def test_a_path_reaches_the_access_log_as_printable_ascii(server: Server) -> None:
     written = io.StringIO()
     records: list[Access] = []
-    with serve("Hello", on_access=records.append) as logged:
+    with serve("Hello", on_access=records.append, chat_ui="0.4") as logged:
         for path in ("/%1b]0;x%07%1b[2J", "/a%0d%0aFAKE", "/%c2%9b2J", "/%7f", "/%e2%80%ae", "/ü"):
             head = f"GET {path.replace('ü', '%c3%bc')} HTTP/1.1\r\nHost: localhost\r\n"
             answered(logged, head.encode() + b"Connection: close\r\n\r\n")

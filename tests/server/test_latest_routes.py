@@ -11,8 +11,9 @@ import pytest
 
 from h2o_client import GenerationError, H2oSession
 from h2o_client.plugins.pytest import H2oServer
-from h2o_client.server import BUNDLED_MODEL, Limits, ScriptedAnswer, Server, Turn, serve
+from h2o_client.server import Limits, ScriptedAnswer, Server, Turn, serve
 from h2o_client.server.latest import frames
+from h2o_client.server.scripted import SCRIPTED
 from h2o_client.wire import superjson
 from h2o_client.wire.events import Final
 from visitors import Asked, FedEngine, Frame, Guest, Reader, crashed, told
@@ -41,7 +42,7 @@ def guest(server: Server) -> Guest:
 
 
 def test_a_creation_brings_the_conversation_with_it(guest: Guest) -> None:
-    body = {"model": BUNDLED_MODEL, "preprompt": "P"}
+    body = {"model": SCRIPTED, "preprompt": "P"}
     made = guest.send("POST", "/conversation", json=body).json()
     assert made.keys() == {"conversationId", "conversation"}
     document = superjson.read(made["conversation"])
@@ -62,7 +63,7 @@ def test_a_copy_brings_it_as_well(guest: Guest) -> None:
     made = guest.create()
     guest.say(made, "Hello")
     shared = guest.send("POST", f"/conversation/{made}/share").json()["shareId"]
-    body = {"model": BUNDLED_MODEL, "fromShare": shared}
+    body = {"model": SCRIPTED, "fromShare": shared}
     copied = Guest(guest.url).send("POST", "/conversation", json=body).json()
     document = superjson.read(copied["conversation"])
     assert isinstance(document, dict)
@@ -72,16 +73,16 @@ def test_a_copy_brings_it_as_well(guest: Guest) -> None:
 def test_models_say_that_they_know_of_artifacts(guest: Guest) -> None:
     (model,) = guest.send("GET", "/api/models").json()
     assert model["supportsArtifacts"] is False
-    for path in ("/api/v2/models", f"/api/v2/models/{BUNDLED_MODEL}"):
+    for path in ("/api/v2/models", f"/api/v2/models/{SCRIPTED}"):
         found: Any = superjson.read(guest.send("GET", path).content)
         assert (found[0] if isinstance(found, list) else found)["supportsArtifacts"] is False
 
 
 def test_settings_have_artifacts_until_they_are_left_out(guest: Guest) -> None:
     assert guest.kept()["artifactsOverrides"] == {}
-    body = {"artifactsOverrides": {BUNDLED_MODEL: True}, "directPaste": True}
+    body = {"artifactsOverrides": {SCRIPTED: True}, "directPaste": True}
     guest.send("POST", "/settings", json=body)
-    assert guest.kept()["artifactsOverrides"] == {BUNDLED_MODEL: True}
+    assert guest.kept()["artifactsOverrides"] == {SCRIPTED: True}
     assert guest.kept()["directPaste"] is True
     guest.send("POST", "/api/v2/user/settings", json={"shareConversationsWithModelAuthors": False})
     assert guest.kept()["artifactsOverrides"] == {}
@@ -238,7 +239,7 @@ def test_the_client_talks_with_it_as_with_any_other(server: Server) -> None:
             chat.rename("T")
             assert [each.title for each in client.conversations()] == ["T"]
         assert list(client.conversations()) == []
-        assert [each.id for each in client.models()] == [BUNDLED_MODEL]
+        assert [each.id for each in client.models()] == [SCRIPTED]
 
 
 def test_the_client_stops_an_answer_and_the_next_one_goes_on() -> None:

@@ -286,8 +286,8 @@ def test_what_llama_cpp_s_own_server_refuses_is_a_generation_error(engine: Llama
 
 @needs_model
 def test_the_model_answers_through_the_server(engine: LlamaEngine) -> None:
-    with serve(engine) as server:
-        visitor = Visitor(server.url)
+    with serve(engine, chat_ui="0.4") as server:
+        visitor = Visitor(server.url, model=BUNDLED_MODEL)
         made = visitor.create()
         answer = visitor.ask(made, "Tell me a joke", body={"parameters": GREEDY})
         assert '"details":{"finish_reason":"length"}' in answer.text

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import requests
 
-from h2o_client.server import BUNDLED_MODEL, ScriptedAnswer, ScriptedEngine, serve
+from h2o_client.server import ScriptedAnswer, ScriptedEngine, serve
+from h2o_client.server.scripted import SCRIPTED
 from local_service import PATIENCE
 from visitors import FedEngine, Guest, Stream, Visitor
 
@@ -31,7 +32,10 @@ def test_50_clients_at_once_each_get_their_own_answers_and_nobody_else_s() -> No
         visitor.send("DELETE", f"/conversation/{made}")
         assert visitor.layout()["conversations"] == []
 
-    with serve(lambda prompt: prompt, terms=True) as server, ThreadPoolExecutor(CLIENTS) as pool:
+    with (
+        serve(lambda prompt: prompt, terms=True, chat_ui="0.4") as server,
+        ThreadPoolExecutor(CLIENTS) as pool,
+    ):
         list(pool.map(chat, range(CLIENTS)))
 
 
@@ -63,7 +67,7 @@ def test_50_clients_at_once_of_a_chat_ui_of_today_are_kept_apart_as_well() -> No
 
 def test_beyond_those_that_run_and_wait_a_message_is_503_with_a_time_to_come_back() -> None:
     engine = FedEngine()
-    with serve(engine, max_generations=1, max_waiting=2) as server:
+    with serve(engine, max_generations=1, max_waiting=2, chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         made = [visitor.create() for _ in range(4)]
         running = Stream(visitor, made[0])
@@ -95,13 +99,13 @@ def _refused(visitor: Visitor, conversation_id: str) -> requests.Response:
 
 def test_clients_that_leave_the_queue_make_room_in_it() -> None:
     answers = ScriptedEngine(ScriptedAnswer("late", delay=0.2))
-    with serve(answers, max_generations=2, max_waiting=2) as server:
+    with serve(answers, max_generations=2, max_waiting=2, chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         for _ in range(3):
             left = [Stream(visitor, visitor.create()) for _ in range(4)]
             for stream in left:
                 stream.close()
-        made = visitor.send("POST", "/conversation", json={"model": BUNDLED_MODEL})
+        made = visitor.send("POST", "/conversation", json={"model": SCRIPTED})
         answered = visitor.ask(made.json()["conversationId"], "now?")
         while answered.status_code == 503:
             answered = visitor.ask(made.json()["conversationId"], "now?")

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from h2o_client.server import BUNDLED_MODEL, EngineFailure, Limits, Server, Turn, serve
+from h2o_client.server import EngineFailure, Limits, Server, Turn, serve
+from h2o_client.server.scripted import SCRIPTED
 from h2o_client.wire.pagedata import Data, Failed
 from local_service import PATIENCE
 from visitors import INTERNAL_ERROR, NOT_FOUND, UNKNOWN, Visitor, echo
@@ -24,7 +25,7 @@ MESSAGE_NOT_FOUND = '{"message":"Message not found"}'
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with serve(echo) as server:
+    with serve(echo, chat_ui="0.4") as server:
         yield server
 
 
@@ -72,7 +73,7 @@ def titled(
             raise said
         return said
 
-    with serve(answer) as server:
+    with serve(answer, chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         made = visitor.create()
         answered = told(visitor.send("POST", f"/conversation/{made}/summarize"))
@@ -95,7 +96,7 @@ def test_the_model_is_asked_for_the_title_of_the_first_message() -> None:
         prompts.append(prompt)
         return "ok"
 
-    with serve(answer) as server:
+    with serve(answer, chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         made, *_ = asked(visitor, "Tell me about cats")
         visitor.ask(made, "And dogs?")
@@ -116,7 +117,7 @@ def test_a_title_the_model_fails_at_is_an_internal_error(accept: str) -> None:
 
 
 def test_scripted_answers_are_not_used_up_by_titles() -> None:
-    with serve(["one", "two"]) as server:
+    with serve(["one", "two"], chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         made, *_ = asked(visitor, "Tell me all about the cats")
         answer = visitor.send("POST", f"/conversation/{made}/summarize")
@@ -136,7 +137,7 @@ def test_a_client_that_leaves_while_a_title_is_made_stops_it() -> None:
         ended.set()
         yield from ()
 
-    with serve(slow) as server:
+    with serve(slow, chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         made = visitor.create()
         host = urlsplit(server.url)
@@ -160,7 +161,7 @@ def test_a_shared_conversation_is_read_by_other_sessions(
     path = urlsplit(answer.json()["url"]).path
     page = page_of(stranger, path)
     assert [each["content"] for each in page["messages"]] == ["Hello there", "Hello there"]
-    assert (page["title"], page["model"], page["searches"]) == ("Untitled 1", BUNDLED_MODEL, {})
+    assert (page["title"], page["model"], page["searches"]) == ("Untitled 1", SCRIPTED, {})
 
 
 def test_the_same_messages_are_shared_once_and_others_anew(visitor: Visitor) -> None:
@@ -188,7 +189,7 @@ def test_a_conversation_is_made_from_a_shared_one(visitor: Visitor, stranger: Vi
     made, *_ = asked(visitor)
     visitor.send("PATCH", f"/conversation/{made}", json={"title": "Greetings"})
     url = visitor.send("POST", f"/conversation/{made}/share").json()["url"]
-    body = {"fromShare": url[-7:], "model": BUNDLED_MODEL}
+    body = {"fromShare": url[-7:], "model": SCRIPTED}
     copy = stranger.send("POST", "/conversation", json=body).json()["conversationId"]
     assert copy != made
     assert stranger.page(copy)["title"] == "Greetings"
@@ -199,16 +200,16 @@ def test_a_conversation_is_made_from_a_shared_one(visitor: Visitor, stranger: Vi
 
 def test_what_nobody_shared_is_not_found(visitor: Visitor) -> None:
     assert visitor.nodes("/r/zzzzzzz/__data.json")[1] == Failed(404, "Conversation not found")
-    body = {"fromShare": "zzzzzzz", "model": BUNDLED_MODEL}
+    body = {"fromShare": "zzzzzzz", "model": SCRIPTED}
     assert told(visitor.send("POST", "/conversation", json=body)) == (404, NOT_FOUND)
     assert visitor.send("GET", "/r/zzzzzzz").status_code == 404
     assert told(visitor.send("GET", "/r/zzzzzzz/message/x/prompt")) == (404, NOT_FOUND)
-    body = {"fromShare": 1, "model": BUNDLED_MODEL}  # type: ignore[dict-item]
+    body = {"fromShare": 1, "model": SCRIPTED}  # type: ignore[dict-item]
     assert told(visitor.send("POST", "/conversation", json=body)) == (500, INTERNAL_ERROR)
 
 
 def test_the_link_has_the_origin_the_server_was_told() -> None:
-    with serve(echo, origin="https://chat.example.org") as server:
+    with serve(echo, origin="https://chat.example.org", chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         url = visitor.send("POST", f"/conversation/{visitor.create()}/share").json()["url"]
     assert url.startswith("https://chat.example.org/r/")
@@ -256,7 +257,7 @@ def test_the_prompt_of_a_message_is_shown_with_the_parameters(visitor: Visitor) 
     assert answer.text.startswith('{\n  "note": "This is a preview of the prompt')
     shown = answer.json()
     assert shown["prompt"] == "<|prompt|>Tell me about cats<|endoftext|><|answer|>"
-    assert shown["model"] == BUNDLED_MODEL
+    assert shown["model"] == SCRIPTED
     assert shown["parameters"]["return_full_text"] is False
     assert shown["parameters"]["max_new_tokens"] == 512
 
@@ -371,11 +372,11 @@ def test_a_web_search_needs_a_prompt_and_a_conversation(visitor: Visitor) -> Non
 
 def test_a_model_in_the_query_is_made_the_active_one_and_redirects(visitor: Visitor) -> None:
     visitor.accept()
-    for name in (BUNDLED_MODEL, "nope"):
+    for name in (SCRIPTED, "nope"):
         answer = visitor.send("GET", "/", params={"model": name})
         assert (answer.status_code, answer.headers["location"]) == (302, "/")
     settings = visitor.settings()
-    assert settings["activeModel"] == BUNDLED_MODEL
+    assert settings["activeModel"] == SCRIPTED
     assert settings["ethicsModalAcceptedAt"] is not None
     assert settings["shareConversationsWithModelAuthors"] is False
 
@@ -447,10 +448,10 @@ def test_each_route_says_which_methods_it_takes(visitor: Visitor) -> None:
 
 
 def test_a_session_has_so_many_conversations_and_another_as_many_again() -> None:
-    with serve(echo, limits=Limits(conversations=2)) as server:
+    with serve(echo, limits=Limits(conversations=2), chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         made = [visitor.create(), visitor.create()]
-        answer = visitor.send("POST", "/conversation", json={"model": BUNDLED_MODEL})
+        answer = visitor.send("POST", "/conversation", json={"model": SCRIPTED})
         assert answer.status_code == 429
         assert answer.json()["message"].startswith("You have reached the maximum number")
         assert Visitor(server.url).create()
@@ -459,13 +460,13 @@ def test_a_session_has_so_many_conversations_and_another_as_many_again() -> None
 
 
 def test_more_text_than_is_kept_is_refused() -> None:
-    with serve("Hello", limits=Limits(text=1000)) as server:
+    with serve("Hello", limits=Limits(text=1000), chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         made = visitor.create()
         assert visitor.ask(made, "x" * 1000).status_code == 200
         for answer in (
             visitor.ask(made, "more"),
-            visitor.send("POST", "/conversation", json={"model": BUNDLED_MODEL}),
+            visitor.send("POST", "/conversation", json={"model": SCRIPTED}),
             visitor.send("POST", f"/conversation/{made}/share"),
         ):
             assert answer.status_code == 429
@@ -473,7 +474,7 @@ def test_more_text_than_is_kept_is_refused() -> None:
 
 
 def test_a_session_sends_so_many_messages_a_minute_and_one_more_as_in_chat_ui() -> None:
-    with serve("Hello", limits=Limits(messages_per_minute=2)) as server:
+    with serve("Hello", limits=Limits(messages_per_minute=2), chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         made = visitor.create()
         statuses = [visitor.ask(made, "x").status_code for _ in range(5)]

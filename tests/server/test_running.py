@@ -35,6 +35,7 @@ class OwnedEngine:
 
     def __init__(self, model_file: object = None) -> None:
         self.model_file = model_file
+        self.model = BUNDLED_MODEL if model_file is None else Path(str(model_file)).stem
         self.closed = False
         self.loaded.append(self)
 
@@ -63,7 +64,7 @@ def visited(monkeypatch: pytest.MonkeyPatch) -> Callable[[Visit], None]:
             sys.stderr.write(f"{said}\n")
             if not said.startswith("Listening"):
                 return
-            visit(Visitor(said.removeprefix("Listening on ")))
+            visit(Visitor(said.removeprefix("Listening on "), model=BUNDLED_MODEL))
             signal.raise_signal(signal.SIGTERM)
 
         monkeypatch.setattr("h2o_client.server.running.print", visit_and_stop, raising=False)
@@ -82,7 +83,7 @@ def test_it_serves_until_a_signal_and_ends_with_0(
 ) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     visited(ask_once)
-    assert run(port=0, quiet=True) == 0
+    assert run(chat_ui="0.4", port=0, quiet=True) == 0
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("Listening on http://127.0.0.1:")
@@ -107,7 +108,7 @@ def test_it_logs_a_line_of_json_a_request_unless_told_to_be_quiet(
     visited: Callable[[Visit], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     visited(ask_once)
-    assert main(["--port", "0"]) == 0
+    assert main(["--port", "0", "--chat-ui", "0.4"]) == 0
     _, *lines = capsys.readouterr().err.splitlines()
     records = [json.loads(line) for line in lines]
     assert [(record["method"], record["status"]) for record in records] == [
@@ -116,7 +117,7 @@ def test_it_logs_a_line_of_json_a_request_unless_told_to_be_quiet(
         ("GET", 200),
     ]
     assert set(records[0]) == {"time", "method", "path", "status", "ms", "bytes"}
-    assert main(["--port", "0", "--quiet"]) == 0
+    assert main(["--port", "0", "--chat-ui", "0.4", "--quiet"]) == 0
     assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -133,8 +134,9 @@ def test_another_model_is_loaded_from_its_file(
     seen: list[object] = []
     visited(lambda visitor: seen.append(visitor.settings()["activeModel"]))
     file = tmp_path / "qwen-1.5b.gguf"
-    assert main(["--port", "0", "--quiet", "--model-file", str(file)]) == 0
-    assert main(["--port", "0", "--quiet", "--model-file", str(file), "--model", "mine"]) == 0
+    options = ["--port", "0", "--quiet", "--chat-ui", "0.4", "--model-file", str(file)]
+    assert main(options) == 0
+    assert main([*options, "--model", "mine"]) == 0
     assert seen == ["qwen-1.5b", "mine"]
     assert OwnedEngine.loaded[0].model_file == str(file)
 
@@ -153,7 +155,8 @@ def test_answers_come_from_a_file(visited: Callable[[Visit], None], tmp_path: Pa
         assert [content for _, content in visitor.messages(made)] == ["?", "one", "?", "two"]
 
     visited(visit)
-    assert main(["--port", "0", "--quiet", "--answers", str(file)]) == 0
+    options = ["--port", "0", "--quiet", "--chat-ui", "0.4", "--answers", str(file)]
+    assert main(options) == 0
 
 
 def test_an_upstream_answers(visited: Callable[[Visit], None]) -> None:
@@ -173,7 +176,8 @@ def test_an_upstream_answers(visited: Callable[[Visit], None]) -> None:
     visited(visit)
     routes = Routes({("POST", "/v1/chat/completions"): answer, ("GET", "/v1/models"): models})
     with ScriptedServer(routes) as upstream:
-        assert main(["--port", "0", "--quiet", "--upstream", upstream.url]) == 0
+        options = ["--port", "0", "--quiet", "--chat-ui", "0.4", "--upstream", upstream.url]
+        assert main(options) == 0
 
 
 def test_the_other_options_reach_the_server(visited: Callable[[Visit], None]) -> None:
@@ -194,7 +198,7 @@ def test_the_other_options_reach_the_server(visited: Callable[[Visit], None]) ->
         assert [visitor.ask(made, "x").status_code for _ in range(3)] == [200, 200, 429]
 
     visited(visit)
-    options = "--quiet --terms --allow-host box.lan --insecure-cookie --origin https"
+    options = "--quiet --chat-ui 0.4 --terms --allow-host box.lan --insecure-cookie --origin https"
     limits = "--max-generations 1 --max-waiting 1 --rate-limit 1 --port 0 --host 127.0.0.1"
     assert main(f"{options} {limits}".split()) == 0
 
@@ -206,9 +210,9 @@ def test_it_is_the_chat_ui_that_was_asked_for(
     seen: list[int] = []
     visited(lambda visitor: seen.append(visitor.send("GET", "/api/models").status_code))
     options = ["--port", "0", "--quiet"]
-    for more in ([], ["--chat-ui", "0.6"], ["--chat-ui", "0.9.6"], ["--chat-ui", "latest"]):
+    for more in ([], ["--chat-ui", "0.4"], ["--chat-ui", "0.9.6"], ["--chat-ui", "latest"]):
         assert start([*options, *more]) == 0
-    assert seen == [404, 404, 200, 200]
+    assert seen == [200, 404, 200, 200]
 
 
 # What cannot start
@@ -231,7 +235,7 @@ def test_before_a_model_is_loaded_it_is_known_what_cannot_be(
     said = capsys.readouterr().err.splitlines()
     assert [line.partition(".")[0] for line in said] == [
         "Error: This server can be chat-ui 0",
-        "Error: A chat-ui 0",
+        "Error: Only chat-ui 0",
     ]
     assert OwnedEngine.loaded == []
 
@@ -321,7 +325,7 @@ def ended(process: subprocess.Popen[str], number: int) -> tuple[str, str, int]:
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM there")
 def test_the_command_serves_the_real_model_and_ends_cleanly() -> None:
     pytest.importorskip("xllamacpp")
-    with started("--quiet") as (process, visitor):
+    with started("--quiet", "--chat-ui", "0.4") as (process, visitor):
         assert visitor.settings()["activeModel"] == BUNDLED_MODEL
         assert ended(process, signal.SIGTERM) == ("", "", 0)
 
@@ -331,7 +335,7 @@ def test_the_command_serves_the_real_model_and_ends_cleanly() -> None:
 def test_a_signal_in_mid_answer_ends_it_cleanly(number: int, tmp_path: Path) -> None:
     file = tmp_path / "answers.json"
     file.write_text('[{"text": "one two three four", "pause": 30}]')
-    with started("--quiet", "--model", BUNDLED_MODEL, "--answers", str(file)) as (process, visitor):
+    with started("--quiet", "--chat-ui", "0.4", "--answers", str(file)) as (process, visitor):
         made = visitor.create()
         answer = visitor.send(
             "POST",

@@ -249,7 +249,7 @@ def test_what_a_function_raises_fails_the_answer() -> None:
     def answer(prompt: str) -> str:
         raise EngineFailure("no", status=418, error_type="teapot", retry_after=1.5)
 
-    with serve(answer) as server:
+    with serve(answer, chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         refused = visitor.ask(visitor.create(), "Tea?")
     assert (refused.status_code, refused.json()) == (418, {"error": "no", "error_type": "teapot"})
@@ -262,7 +262,7 @@ def test_a_function_that_gives_something_else_fails_with_a_line_in_the_log(
     def answer(prompt: str) -> Any:
         return None
 
-    with serve(answer) as server:
+    with serve(answer, chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         assert visitor.ask(visitor.create(), "Hi").status_code == 424
     assert "NoneType" in caplog.text

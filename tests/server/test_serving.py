@@ -15,7 +15,7 @@ import requests
 
 import h2o_client.server
 from h2o_client.errors import ConfigurationError
-from h2o_client.server import serve
+from h2o_client.server import BUNDLED_MODEL, serve
 from h2o_client.wire.events import Final, Token
 from local_service import PATIENCE, at_once
 from visitors import FedEngine, Stream, Visitor, echo
@@ -25,7 +25,7 @@ ROOT = Path(h2o_client.server.__file__).parent
 
 def test_a_server_listens_when_serve_returns_and_is_gone_afterwards() -> None:
     before = threading.active_count()
-    with serve(echo) as server:
+    with serve(echo, chat_ui="0.4") as server:
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", server.url)
         assert str(server) == server.url
         assert requests.get(f"{server.url}/__data.json", timeout=PATIENCE).status_code == 200
@@ -35,21 +35,21 @@ def test_a_server_listens_when_serve_returns_and_is_gone_afterwards() -> None:
 
 
 def test_several_servers_run_side_by_side() -> None:
-    with serve(echo) as one, serve(echo) as other:
+    with serve(echo, chat_ui="0.4") as one, serve(echo, chat_ui="0.4") as other:
         made = Visitor(one.url, "ada").create()
         assert Visitor(one.url, "ada").page(made)["messages"] == []
         assert Visitor(other.url, "ada").layout()["conversations"] == []
 
 
 def test_a_server_can_be_closed_twice() -> None:
-    server = serve(echo)
+    server = serve(echo, chat_ui="0.4")
     server.close()
     server.close()
 
 
 def test_closing_stops_what_runs_and_waits_for_the_engine() -> None:
     engine = FedEngine()
-    with serve(engine) as server:
+    with serve(engine, chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         answer = Stream(visitor, visitor.create())
         engine.words("one")
@@ -61,7 +61,7 @@ def test_closing_stops_what_runs_and_waits_for_the_engine() -> None:
 
 
 def test_closing_does_not_wait_for_clients_that_only_keep_their_connection() -> None:
-    with serve(echo) as server, requests.Session() as session:
+    with serve(echo, chat_ui="0.4") as server, requests.Session() as session:
         session.get(f"{server.url}/__data.json", timeout=PATIENCE)
         host, port = server.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=PATIENCE) as silent:
@@ -76,18 +76,18 @@ def test_closing_does_not_wait_for_clients_that_only_keep_their_connection() -> 
 def test_a_port_that_cannot_be_is_a_configuration_error() -> None:
     for port in (-1, 65536):
         with pytest.raises(ConfigurationError, match="no port"):
-            serve(echo, port=port)
+            serve(echo, port=port, chat_ui="0.4")
 
 
 def test_a_port_that_is_taken_is_an_os_error() -> None:
-    with serve(echo) as server, pytest.raises(OSError, match=r"in use|assigned"):
-        serve(echo, port=int(server.url.rpartition(":")[2]))
+    with serve(echo, chat_ui="0.4") as server, pytest.raises(OSError, match=r"in use|assigned"):
+        serve(echo, port=int(server.url.rpartition(":")[2]), chat_ui="0.4")
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
 def test_an_ipv6_address_stands_in_brackets() -> None:
     try:
-        server = serve(echo, host="::1")
+        server = serve(echo, host="::1", chat_ui="0.4")
     except OSError:
         pytest.skip("no IPv6 loopback here")
     with server:
@@ -98,7 +98,7 @@ def test_an_ipv6_address_stands_in_brackets() -> None:
 def test_garbage_on_the_socket_is_answered_without_a_word_in_any_log(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    with serve(echo) as server:
+    with serve(echo, chat_ui="0.4") as server:
         host, port = server.url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=PATIENCE) as client:
             client.sendall(b"\x16\x03\x01 nonsense\r\n\r\n")
@@ -109,8 +109,19 @@ def test_garbage_on_the_socket_is_answered_without_a_word_in_any_log(
 # The engine that serve() loads itself
 
 
+class Named:
+    """An engine that has a name."""
+
+    model = "mine"
+
+    def __call__(self, turns: Any, parameters: Any, stopped: Any) -> Iterator[Token | Final]:
+        return echo(turns, parameters, stopped)
+
+
 class OwnedEngine:
     """Stands in for the bundled model."""
+
+    model = BUNDLED_MODEL
 
     def __init__(self) -> None:
         self.closed = False
@@ -136,11 +147,21 @@ def bundled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[OwnedEngine]]:
     engines.clear()
 
 
+@pytest.mark.parametrize(
+    ("answers", "name"),
+    [("Hello", "scripted"), (echo, "scripted"), (str.upper, "scripted"), (Named(), "mine")],
+)
+def test_a_server_says_what_answers(answers: Any, name: str) -> None:
+    with serve(answers) as server:
+        models = requests.get(f"{server.url}/api/v2/models", timeout=PATIENCE).content
+    assert f'"id":"{name}"'.encode() in models
+
+
 def test_without_an_engine_the_bundled_model_is_loaded_and_freed(
     bundled: list[OwnedEngine],
 ) -> None:
-    with serve() as server:
-        visitor = Visitor(server.url)
+    with serve(chat_ui="0.4") as server:
+        visitor = Visitor(server.url, model=BUNDLED_MODEL)
         made = visitor.create()
         visitor.ask(made, "Hello")
         assert visitor.messages(made)[-1] == ("assistant", "Hello")
@@ -149,8 +170,8 @@ def test_without_an_engine_the_bundled_model_is_loaded_and_freed(
 
 
 def test_the_model_is_freed_when_the_port_is_taken(bundled: list[OwnedEngine]) -> None:
-    with serve(echo) as server, pytest.raises(OSError, match=r"in use|assigned"):
-        serve(port=int(server.url.rpartition(":")[2]))
+    with serve(echo, chat_ui="0.4") as server, pytest.raises(OSError, match=r"in use|assigned"):
+        serve(port=int(server.url.rpartition(":")[2]), chat_ui="0.4")
     assert bundled[0].closed
 
 

@@ -495,8 +495,8 @@ def visit() -> Iterator[Callable[[Script], Visitor]]:
     def make(script: Script) -> Visitor:
         servers.append(ScriptedServer(script))
         upstream = servers[-1].__enter__()
-        servers.append(serve(UpstreamEngine(upstream.url, model="m")))
-        return Visitor(servers[-1].__enter__().url)
+        servers.append(serve(UpstreamEngine(upstream.url, model="m"), chat_ui="0.4"))
+        return Visitor(servers[-1].__enter__().url, model="m")
 
     yield make
     for server in reversed(servers):
@@ -533,8 +533,11 @@ def test_an_upstream_that_breaks_in_mid_stream_leaves_the_answer_broken(
 
 
 def test_an_upstream_that_is_not_there_is_an_internal_error() -> None:
-    with refusing_port() as port, serve(UpstreamEngine(f"http://127.0.0.1:{port}", model="m")) as s:
-        visitor = Visitor(s.url)
+    with (
+        refusing_port() as port,
+        serve(UpstreamEngine(f"http://127.0.0.1:{port}", model="m"), chat_ui="0.4") as s,
+    ):
+        visitor = Visitor(s.url, model="m")
         answer = visitor.ask(visitor.create(), "Hi")
         assert (answer.status_code, answer.text) == (500, INTERNAL_ERROR)
         answer = visitor.ask(visitor.create(), "Hi", body={"stream": False})

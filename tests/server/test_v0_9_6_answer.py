@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from h2o_client.server import AnswerCut, EngineFailure, Turn, generation, serve
+from h2o_client.server.scripted import SCRIPTED
 from h2o_client.server.v0_9_6 import outbox
 from h2o_client.wire import updates
 from h2o_client.wire.events import Failure, Final, Status, Title, Token
@@ -183,7 +184,7 @@ def test_an_engine_s_own_title_is_taken() -> None:
 
 
 def test_the_history_goes_to_the_engine_with_the_preprompt(engine: FedEngine, guest: Guest) -> None:
-    body = {"model": "HuggingFaceTB/SmolLM2-135M-Instruct", "preprompt": "Be brief."}
+    body = {"model": SCRIPTED, "preprompt": "Be brief."}
     made = guest.send("POST", "/conversation", json=body).json()["conversationId"]
     for question in (" My name\r\nis Ada. ", "What is my name?"):
         engine.words("Ada")

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from h2o_client.server import BUNDLED_MODEL, Server, serve
+from h2o_client.server import Server, serve
+from h2o_client.server.scripted import SCRIPTED
 from h2o_client.wire import superjson
 from visitors import Guest, echo
 
@@ -30,7 +31,7 @@ def read(guest: Guest, path: str) -> object:
 
 def test_the_list_of_models_tells_the_generation(guest: Guest) -> None:
     (model,) = guest.send("GET", "/api/models").json()
-    assert (model["id"], model["name"], model["unlisted"]) == (BUNDLED_MODEL, BUNDLED_MODEL, False)
+    assert (model["id"], model["name"], model["unlisted"]) == (SCRIPTED, SCRIPTED, False)
     assert model["supportsTools"] is False
     assert not {"tools", "supportsArtifacts"} & set(model)
 
@@ -38,7 +39,7 @@ def test_the_list_of_models_tells_the_generation(guest: Guest) -> None:
 def test_v2_tells_the_model_s_parameters_too(guest: Guest) -> None:
     models = read(guest, "/api/v2/models")
     assert isinstance(models, list)
-    assert models == [read(guest, f"/api/v2/models/{BUNDLED_MODEL}")]
+    assert models == [read(guest, f"/api/v2/models/{SCRIPTED}")]
     assert models[0]["parameters"] == {"temperature": 0.5}
     assert "logoUrl" not in models[0]
     assert read(guest, "/api/v2/models/old") == []
@@ -66,8 +67,8 @@ def test_conversations_come_in_pages_of_30_the_latest_first(guest: Guest) -> Non
         "id": made[0],
         "title": "New Chat",
         "updatedAt": entry["updatedAt"],
-        "model": BUNDLED_MODEL,
-        "modelId": BUNDLED_MODEL,
+        "model": SCRIPTED,
+        "modelId": SCRIPTED,
     }
     assert [each["id"] for each in guest.send("GET", "/api/conversations?p=1").json()] == made[30:]
     assert guest.send("GET", "/api/conversations?p=2").json() == []

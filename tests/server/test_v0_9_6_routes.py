@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from h2o_client.server import BUNDLED_MODEL, Limits, Server, serve
+from h2o_client.server import Limits, Server, serve
+from h2o_client.server.scripted import SCRIPTED
 from local_service import PATIENCE
 from visitors import UNKNOWN, Guest, crashed, echo, refused, told
 
@@ -44,19 +45,19 @@ def stranger(server: Server) -> Guest:
 
 
 def test_a_new_conversation_has_an_empty_system_message_and_no_title_yet(guest: Guest) -> None:
-    answer = guest.send("POST", "/conversation", json={"model": BUNDLED_MODEL})
+    answer = guest.send("POST", "/conversation", json={"model": SCRIPTED})
     assert re.fullmatch('{"conversationId":"[0-9a-f]{24}"}', answer.text)
     made = answer.json()["conversationId"]
     document = guest.tree(made)
     (root,) = document.pop("messages")
     assert document == {
         "title": "New Chat",
-        "model": BUNDLED_MODEL,
+        "model": SCRIPTED,
         "preprompt": "",
         "rootMessageId": root["id"],
         "id": made,
         "updatedAt": document["updatedAt"],
-        "modelId": BUNDLED_MODEL,
+        "modelId": SCRIPTED,
         "shared": False,
     }
     assert root == {
@@ -71,7 +72,7 @@ def test_a_new_conversation_has_an_empty_system_message_and_no_title_yet(guest: 
 
 
 def test_a_preprompt_is_the_system_message_and_reaches_the_model(guest: Guest) -> None:
-    body = {"model": BUNDLED_MODEL, "preprompt": "Talk like a pirate.", "unknown": 1}
+    body = {"model": SCRIPTED, "preprompt": "Talk like a pirate.", "unknown": 1}
     made = guest.send("POST", "/conversation", json=body).json()["conversationId"]
     assert guest.tree(made)["preprompt"] == "Talk like a pirate."
     assert guest.said(made) == [("system", "Talk like a pirate.")]
@@ -83,8 +84,8 @@ def test_a_preprompt_is_the_system_message_and_reaches_the_model(guest: Guest) -
         {"model": "no/such"},
         {},
         {"model": 1},
-        {"model": BUNDLED_MODEL, "preprompt": None},
-        {"model": BUNDLED_MODEL, "fromShare": 7},
+        {"model": SCRIPTED, "preprompt": None},
+        {"model": SCRIPTED, "fromShare": 7},
     ],
     ids=json.dumps,
 )
@@ -111,7 +112,7 @@ def test_only_so_many_conversations_are_kept() -> None:
     with serve(echo, chat_ui="0.10", limits=Limits(conversations=1)) as server:
         guest = Guest(server.url)
         guest.create()
-        answer = guest.send("POST", "/conversation", json={"model": BUNDLED_MODEL})
+        answer = guest.send("POST", "/conversation", json={"model": SCRIPTED})
     assert told(answer) == (
         429,
         '{"message":"You have reached the maximum number of conversations. '
@@ -141,7 +142,7 @@ def test_a_conversation_is_a_tree_in_v2_and_a_list_before(guest: Guest) -> None:
         {"type": "status", "status": "finished"},
     ]
     plain = guest.send("GET", f"/api/conversation/{made}").json()
-    assert (plain["id"], plain["title"], plain["modelId"]) == (made, "Hello there", BUNDLED_MODEL)
+    assert (plain["id"], plain["title"], plain["modelId"]) == (made, "Hello there", SCRIPTED)
     assert [each["content"] for each in plain["messages"]] == ["", "Hello there", "Hello there"]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", plain["updatedAt"])
 
@@ -155,7 +156,7 @@ def test_pages_have_no_data_any_more(guest: Guest) -> None:
         f"/conversation/{made}/__data.json": '{"type":"data","nodes":[null,null]}',
         "/conversation/zzz/__data.json": '{"type":"data","nodes":[null,null]}',
         "/r/abcdefg/__data.json": '{"type":"data","nodes":[null,null]}',
-        f"/models/{BUNDLED_MODEL}/__data.json": '{"type":"data","nodes":[null,null]}',
+        f"/models/{SCRIPTED}/__data.json": '{"type":"data","nodes":[null,null]}',
     }
     for path, text in pages.items():
         answer = guest.send("GET", path)
@@ -167,10 +168,23 @@ def test_a_browser_is_shown_pages(guest: Guest) -> None:
     made = guest.create()
     guest.say(made, "<b>Hello</b>")
     headers = {"Accept": "text/html"}
-    assert BUNDLED_MODEL in guest.send("GET", "/", headers=headers).text
+    home = guest.send("GET", "/", headers=headers).text
+    assert SCRIPTED in home
+    assert f"h2o-chat --url {guest.url}" in home
+    assert f"H2oSession(&quot;{guest.url}&quot;)" in home
     page = guest.send("GET", f"/conversation/{made}", headers=headers)
     assert "&lt;b&gt;Hello&lt;/b&gt;" in page.text
     assert guest.send("GET", "/healthcheck").text == "OK"
+
+
+@pytest.mark.parametrize("accept", ["*/*", "text/html,application/xhtml+xml,*/*;q=0.8"])
+def test_the_address_of_a_shared_conversation_opens_a_page(guest: Guest, accept: str) -> None:
+    made = guest.create()
+    guest.say(made, "<b>Hello</b>")
+    shared = guest.send("POST", f"/conversation/{made}/share").json()["shareId"]
+    page = requests.get(f"{guest.url}/r/{shared}", headers={"Accept": accept}, timeout=PATIENCE)
+    assert page.status_code == 200
+    assert "&lt;b&gt;Hello&lt;/b&gt;" in page.text
 
 
 def test_getting_what_can_only_be_posted_says_what_is_allowed(guest: Guest) -> None:
@@ -205,7 +219,7 @@ def test_only_answers_to_posts_set_the_cookie_and_no_refusal_of_the_hook_does(gu
     pattern = rf"hf-chat={guest.session}; Path=/; Expires=[^;]+; HttpOnly; Secure; SameSite=None"
     made = guest.create()
     for answer in (
-        guest.send("POST", "/conversation", json={"model": BUNDLED_MODEL}),
+        guest.send("POST", "/conversation", json={"model": SCRIPTED}),
         guest.send("POST", "/conversation", json={}),
         guest.send("POST", "/settings", json={}),
         guest.say(made, "Hello"),
@@ -224,7 +238,7 @@ def test_only_answers_to_posts_set_the_cookie_and_no_refusal_of_the_hook_does(gu
 
 
 def test_without_a_cookie_every_request_is_another_session(server: Server) -> None:
-    body = {"model": BUNDLED_MODEL}
+    body = {"model": SCRIPTED}
     created = requests.post(f"{server.url}/conversation", json=body, timeout=PATIENCE)
     url = f"{server.url}/api/v2/conversations/{created.json()['conversationId']}"
     answer = requests.get(url, timeout=PATIENCE)
@@ -292,7 +306,7 @@ def test_settings_have_their_defaults_until_they_are_posted(guest: Guest) -> Non
     assert guest.kept() == {
         "welcomeModalSeen": False,
         "welcomeModalSeenAt": None,
-        "activeModel": BUNDLED_MODEL,
+        "activeModel": SCRIPTED,
         "streamingMode": "smooth",
         "directPaste": False,
         "hapticsEnabled": True,
@@ -310,7 +324,7 @@ def test_settings_have_their_defaults_until_they_are_posted(guest: Guest) -> Non
 
 @pytest.mark.parametrize("path", ["/settings", "/api/v2/user/settings"])
 def test_posted_settings_replace_the_whole_document(guest: Guest, path: str) -> None:
-    prompts = {BUNDLED_MODEL: "Be brief.", "other.model/v1.5": ""}
+    prompts = {SCRIPTED: "Be brief.", "other.model/v1.5": ""}
     first = {
         "shareConversationsWithModelAuthors": False,
         "customPrompts": prompts,
@@ -339,7 +353,7 @@ def test_a_welcome_once_seen_stays_seen_and_is_dated(guest: Guest) -> None:
 def test_an_unknown_model_is_taken_and_not_used(guest: Guest) -> None:
     answer = guest.send("POST", "/settings", json={"activeModel": "no/such-model"})
     assert answer.status_code == 200
-    assert guest.kept()["activeModel"] == BUNDLED_MODEL
+    assert guest.kept()["activeModel"] == SCRIPTED
 
 
 @pytest.mark.parametrize("value", ["false", "off", "", 0, None, "on"])
@@ -468,7 +482,7 @@ def test_all_of_a_session_s_conversations_are_deleted_at_once(
         ({"title": "  padded "}, 200, 200, "padded"),
         ({"title": "x" * 100}, 200, 200, "x" * 100),
         ({}, 200, 200, "New Chat"),
-        ({"model": BUNDLED_MODEL}, 200, 200, "New Chat"),
+        ({"model": SCRIPTED}, 200, 200, "New Chat"),
         ({"title": ""}, 500, 400, "New Chat"),
         ({"title": "x" * 101}, 500, 400, "New Chat"),
         ({"title": 5}, 500, 400, "New Chat"),
@@ -539,7 +553,7 @@ def test_a_shared_conversation_can_be_copied_and_gone_on_with(
     made = guest.create()
     guest.say(made, "share me")
     share_id = shared(guest, made)
-    body = {"fromShare": share_id, "model": BUNDLED_MODEL}
+    body = {"fromShare": share_id, "model": SCRIPTED}
     copy = stranger.send("POST", "/conversation", json=body).json()["conversationId"]
     assert stranger.say(copy, "more").status_code == 200
     assert len(stranger.said(copy)) == 5
@@ -549,7 +563,7 @@ def test_a_shared_conversation_can_be_copied_and_gone_on_with(
 
 
 def test_what_was_never_shared_is_not_found(guest: Guest) -> None:
-    body = {"fromShare": "xxxxxxx", "model": BUNDLED_MODEL}
+    body = {"fromShare": "xxxxxxx", "model": SCRIPTED}
     assert told(guest.send("POST", "/conversation", json=body)) == (404, NOT_FOUND)
     assert told(guest.send("GET", "/api/v2/conversations/xxxxxxx")) == (404, NOT_FOUND)
     path = "/api/v2/conversations/import-share"

@@ -86,7 +86,7 @@ class Routes:
     async def home(self, request: Request) -> Response:
         asked = request.query_params.get("model")
         if asked is None:
-            return replies.page(f"A chat-ui server with {self._model}")
+            return replies.home(request, self._model)
         if asked == self._model:
             before = self._store.settings(request.state.session)
             self._store.save_settings(

@@ -83,7 +83,7 @@ class Routes:
     # Pages
 
     async def home(self, request: Request) -> Response:
-        return replies.page(f"A chat-ui server with {self._model}")
+        return replies.home(request, self._model)
 
     async def health(self, request: Request) -> Response:
         return PlainTextResponse("OK")
@@ -141,9 +141,11 @@ class Routes:
 
     def _opened(self, request: Request) -> Response:
         # A browser opens the page; anybody else is told what this path is for.
-        if request.method not in ("GET", "HEAD") or not replies.wants_html(
+        is_shared = len(request.path_params["id"]) == stored_conversations.SHARE_ID_LENGTH
+        wants_page = (is_shared and replies.opens_page(request)) or replies.wants_html(
             request, unsaid="application/json"
-        ):
+        )
+        if request.method not in ("GET", "HEAD") or not wants_page:
             raise HTTPException(405, headers={"Allow": "POST, PATCH, DELETE"})
         found = self._shown(request)
         said = [f"{each.sender}: {each.content}" for each in found.messages if each.content]
