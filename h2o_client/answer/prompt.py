@@ -382,6 +382,11 @@ def _question_in(stored: Stored, message_id: str | None) -> Message:
         # Each is taken once: a server can make a message its own ancestor.
         messages.append(known.pop(messages[-1].parent))
     questions = [each for each in messages if each.role == "user"]
+    if not questions and messages:
+        raise ConfigurationError(
+            "This message follows no prompt. Only a message of the user can be edited, or its "
+            "answer retried: see messages() for their ids."
+        )
     if not questions:
         raise ConfigurationError(
             "There is no such message in this conversation: see messages() for their ids."

@@ -25,7 +25,12 @@ from fake_checks import (
 )
 from fake_model import Says
 from fake_store import VERSIONS
-from h2o_client import H2oSession, IncompleteAnswerError, UnsupportedError
+from h2o_client import (
+    ConfigurationError,
+    H2oSession,
+    IncompleteAnswerError,
+    UnsupportedError,
+)
 from h2o_client.wire.events import Elicitation
 from local_service import PATIENCE
 from scripted import Exchange
@@ -407,3 +412,13 @@ def test_a_tool_that_asks_the_user_is_answered_and_the_answer_goes_on(version: s
         reply.answer_elicitation("accept", {"confirm": "DELETE"})
         assert reply.read().text.endswith("Done.")
         assert len(server.prompts) == 2
+
+
+@every_version
+def test_what_is_no_prompt_cannot_be_edited_and_the_error_says_what_can(version: str) -> None:
+    with talking(version) as (_, client), client.conversation(system="Be brief.") as chat:
+        chat.chat("Hello")
+        first = chat.messages()[0]
+        if first.role == "system":
+            with pytest.raises(ConfigurationError, match="Only a message of the user can be"):
+                chat.edit(first.id, "Hi")
