@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import threading
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from h2o_client.session import H2oSession
 
 
+_ID = re.compile("[0-9a-f]{24}", re.IGNORECASE)
+
+
 @click.command("chat", epilog=EPILOG)
 @click.argument("conversation_id", metavar="[ID]", required=False)
 @server_options
@@ -56,6 +60,11 @@ def chat(connection: Connection, conversation_id: str | None, *, asked: PromptOp
       h2o-chat chat --url http://localhost:3000 -s "You are a pirate."
       h2o-chat chat --local < questions.txt
     """
+    if conversation_id is not None and not _ID.fullmatch(conversation_id):
+        raise click.UsageError(
+            f"{conversation_id} is not the ID of a conversation, which has 24 characters, 0 to 9 "
+            f"and a to f. As a prompt: h2o-chat ask {conversation_id}"
+        )
     return run_chat(connection, asked.in_conversation(conversation_id))
 
 

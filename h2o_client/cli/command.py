@@ -152,7 +152,7 @@ def _check_spelling(word: str, behind: list[str]) -> None:
     near = get_close_matches(word, _COMMANDS.keys() - {"ask"}, n=1, cutoff=0.8)
     if meant := "--help" if word == "help" else "".join(near):
         raise click.ClickException(
-            f"{word}: did you mean {NAME} {meant}? As a prompt: {NAME} -- {word}"
+            f"{word}: did you mean {NAME} {meant}? As a prompt: {NAME} ask {word}"
         )
 
 

@@ -150,7 +150,7 @@ def test_a_word_that_is_nearly_a_command_is_no_prompt(
     word: str, meant: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run([word]) == 2
-    said = f"Error: {word}: did you mean h2o-chat {meant}? As a prompt: h2o-chat -- {word}\n"
+    said = f"Error: {word}: did you mean h2o-chat {meant}? As a prompt: h2o-chat ask {word}\n"
     assert capsys.readouterr().err == said
 
 

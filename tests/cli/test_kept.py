@@ -154,7 +154,8 @@ def test_a_browsers_cookie_is_not_noted(server: FakeChatUi, own_home: Path) -> N
         (["-c", "--conversation", "a1", "Hi"], "it is one or the other"),
         (["-c", "-s", "Be brief.", "Hi"], "--model and --system are for a new conversation"),
         (["--local", "-c", "Hi"], "which has no conversations yet"),
-        (["chat", "a1", "-c"], "say it once"),
+        (["chat", "0" * 24, "-c"], "say it once"),
+        (["chat", "hello"], "As a prompt: h2o-chat ask hello"),
     ],
 )
 def test_what_makes_no_sense_is_a_bad_call(
