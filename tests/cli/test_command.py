@@ -459,7 +459,17 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     answers = tmp_path_factory.mktemp("cli") / "answers.jsonl"
     answers.write_text('"scripted answer"\n')
     program = subprocess.Popen(
-        [*COMMAND, "serve", "--port", "0", "--answers", str(answers), "--chat-ui", "0.4", "--terms"],
+        [
+            *COMMAND,
+            "serve",
+            "--port",
+            "0",
+            "--answers",
+            str(answers),
+            "--chat-ui",
+            "0.4",
+            "--terms",
+        ],
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
