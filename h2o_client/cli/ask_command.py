@@ -16,6 +16,7 @@ from h2o_client.cli.saved_answers import saving
 from h2o_client.cli.shared_options import (
     Connection,
     PromptOptions,
+    expect_text,
     note_kept,
     open_session,
     prompt_options,
@@ -161,6 +162,8 @@ def _format(**wanted: bool) -> Format:
 
 def _question(prompt: tuple[str, ...]) -> str:
     """The prompt of the arguments, with what is piped in after it, or instead of its "-"."""
+    for word in prompt:
+        expect_text(word)
     if "-" in prompt:
         parts = [each for each in _split(prompt) if each]
         question = "\n\n".join(piped_text() if part == "-" else part for part in parts)

@@ -250,6 +250,8 @@ class PromptOptions:
         """Raise a usage error for options that exclude each other."""
         if self.continues and self.conversation is not None:
             raise click.UsageError("--continue and --conversation: it is one or the other.")
+        for text in (self.system or "", *self.parameters):
+            expect_text(text)
         if self.is_for_existing and (self.model or self.system):
             raise click.UsageError("--model and --system are for a new conversation.")
 
@@ -339,6 +341,18 @@ def open_session(
         connection, found = replace(connection, url=connection.url or kept.url), kept.id
     with open_stored(connection, found) as client:
         yield client, found
+
+
+def expect_text(argument: str) -> None:
+    """Raise a usage error for an argument with bytes that are not UTF-8."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError as exc:
+        shown = argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        byte = ord(argument[exc.start]) & 0xFF
+        raise click.UsageError(
+            f"{shown} is not UTF-8 text: it has the byte 0x{byte:02x}. Does the terminal use UTF-8?"
+        ) from None
 
 
 def sampling_options(parameters: Iterable[str], files: tuple[str, ...] = ()) -> Options:

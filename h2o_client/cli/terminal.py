@@ -216,7 +216,7 @@ class Waiting:
     def __enter__(self) -> Waiting:
         _waiting.append(self)
         if sys.stderr.isatty():
-            show = self._say if is_plain(sys.stderr) else self._show
+            show = self._say if is_plain(sys.stderr) or _is_legacy_windows() else self._show
             threading.Thread(target=show, name="h2o-chat-waiting", daemon=True).start()
         return self
 
@@ -263,6 +263,15 @@ _SHOWN_AFTER = 1.0  # seconds
 _SHOWN_EVERY = 0.25  # seconds
 _SAID_AFTER = 10.0  # seconds
 _waiting: list[Waiting] = []  # the last one is shown; changed by the main thread only
+
+
+def _is_legacy_windows() -> bool:
+    """Whether it is a console of Windows without escape sequences."""
+    if sys.platform != "win32":
+        return False
+    from rich.console import detect_legacy_windows
+
+    return detect_legacy_windows()
 
 
 def now_waiting(what: str, most: float | None = None) -> None:

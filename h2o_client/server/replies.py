@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import textwrap
 from collections.abc import Sequence
 
 from starlette.exceptions import HTTPException
@@ -156,14 +157,21 @@ _MEDIA_RANGE = re.compile(r"\s*([^/\s]+)/([^;\s]+)\s*(?:;\s*q=([0-9]*\.?[0-9]+))
 
 def _page(title: str, *lines: str, status: int) -> Response:
     text = html.escape(title)
-    # As it was written, blanks and lines kept.
-    rest = "".join(f'<p style="white-space:pre-wrap">{html.escape(each)}</p>\n' for each in lines)
+    rest = "".join(map(_paragraph, lines))
     # Marked as SvelteKit's are, by which a client tells them from a gateway's.
     head = f'<meta charset="utf-8"><title>{text}</title><style>{_STYLE}</style>'
     body = f"<body data-sveltekit><h1>{text}</h1>\n{rest}"
     return HTMLResponse(f"<!doctype html>{head}{body}", status)
 
 
+def _paragraph(text: str) -> str:
+    # As it was written, blanks and lines kept. What is indented is code.
+    if text.startswith(_INDENT):
+        return f"<pre>{html.escape(textwrap.dedent(text))}</pre>\n"
+    return f'<p style="white-space:pre-wrap">{html.escape(text)}</p>\n'
+
+
+_INDENT = "    "
 _STYLE = "body{font:1rem/1.5 sans-serif;max-width:45rem;margin:2rem auto;padding:0 1rem}"
 
 

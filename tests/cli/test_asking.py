@@ -109,3 +109,34 @@ def test_one_that_nothing_opens_any_more_is_told(
         words = ["--url", server.url, "--keep", "--cookie", server.browser()]
         assert run([*command, *words]) == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("words", [["caf\udce9"], ["-s", "caf\udce9", "Hi"], ["a", "caf\udce9"]])
+def test_an_argument_that_is_not_text_is_refused(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["--url", "http://localhost:1", *words]) == 2
+    said = "caf\ufffd is not UTF-8 text: it has the byte 0xe9. Does the terminal use UTF-8?"
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("data", [b"caf\xe9", b"h\x00i\x00"])
+def test_what_is_piped_in_and_not_text_is_refused(
+    data: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    with FakeChatUi("0.9.4") as server:
+        assert run(["--url", server.url, "Summarise"]) == 2
+        assert server.requests == []
+    assert "What is piped in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_what_is_piped_in_is_decoded_by_its_byte_order_mark(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = "caf\xe9".encode(encoding)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    with FakeChatUi("0.9.4") as server:
+        assert run(["--url", server.url]) == 0
+        assert server.prompts[0].last == "caf\xe9"
