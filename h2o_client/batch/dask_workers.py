@@ -11,6 +11,7 @@ import asyncio
 import logging
 import uuid
 from collections import Counter
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from h2o_client.batch.attempts import WorkerError, WorkerLostError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 _LOOK_EVERY = 0.5  # seconds
+_FETCHED_AT_ONCE = 8
 
 
 class DaskWorkers:
@@ -35,7 +37,7 @@ class DaskWorkers:
             import distributed
         except ImportError as exc:
             raise ConfigurationError(
-                f"Dask needs the extra 'batch'. {install_hint('batch')}"
+                "Dask needs the extra 'batch'", hint=install_hint("batch"), argument="dask"
             ) from exc
         self._is_own = isinstance(cluster, str)
         self._local: Any = None
@@ -43,6 +45,7 @@ class DaskWorkers:
         self._workers: set[str] = set()
         self._watcher: asyncio.Task[None] | None = None
         self._has_changed = asyncio.Event()
+        self._threads = ThreadPoolExecutor(_FETCHED_AT_ONCE, "h2o_client-batch-dask")
         if not isinstance(cluster, str):
             self._client: Client = cluster
             return
@@ -55,7 +58,9 @@ class DaskWorkers:
         try:
             self._client = distributed.Client(address, set_as_default=False)
         except (OSError, ValueError) as exc:
-            raise ConfigurationError(f"There is no Dask scheduler at {cluster}: {exc}.") from exc
+            raise ConfigurationError(
+                f"There is no Dask scheduler at {cluster}: {exc}", argument="dask"
+            ) from exc
 
     async def do(self, errand: Errand) -> Done:
         worker = await self._least_busy()
@@ -79,6 +84,7 @@ class DaskWorkers:
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.wait([self._watcher])
+        self._threads.shutdown(wait=False)
         if self._is_own:
             await asyncio.to_thread(self._client.close, timeout=5)
         if self._local is not None:
@@ -89,30 +95,31 @@ class DaskWorkers:
             self._has_changed = asyncio.Event()
             self._watcher = asyncio.create_task(self._watch())
         while not self._workers:
-            await self._change()
+            await self._has_changed.wait()
         return min(sorted(self._workers), key=lambda each: self._in_flight[each])
 
     async def _result(self, future: Future[Any], worker: str) -> Done:
-        loop, done = asyncio.get_running_loop(), asyncio.Event()
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(done.set))
-        finished = asyncio.ensure_future(done.wait())
-        try:
-            while not finished.done() and worker in self._workers:
-                changed = asyncio.ensure_future(self._change())
-                await asyncio.wait([finished, changed], return_when=asyncio.FIRST_COMPLETED)
-                changed.cancel()
-        finally:
-            finished.cancel()
-        if not done.is_set():
-            await asyncio.to_thread(future.cancel)
-            raise WorkerLostError(f"The worker {worker} has gone")
-        if future.status == "finished":
-            result: Done = await asyncio.to_thread(future.result)
-            return result
-        raise await asyncio.to_thread(_error_of, future, worker)
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(ended.set))
+        if await self._is_done(asyncio.ensure_future(ended.wait()), worker):
+            # A task that has ended keeps its result on its worker, and can lose it with that.
+            outcome = loop.run_in_executor(self._threads, _outcome_of, future, worker)
+            if await self._is_done(outcome, worker):
+                return await outcome
+        # This ends a wait in one of those threads as well.
+        await asyncio.to_thread(future.cancel)
+        raise WorkerLostError(f"The worker {worker} has gone")
 
-    async def _change(self) -> None:
-        await self._has_changed.wait()
+    async def _is_done(self, waiting: asyncio.Future[Any], worker: str) -> bool:
+        """Wait until it is, and return True, or until the worker has gone."""
+        while not waiting.done() and worker in self._workers:
+            changed = asyncio.ensure_future(self._has_changed.wait())
+            await asyncio.wait([waiting, changed], return_when=asyncio.FIRST_COMPLETED)
+            changed.cancel()
+        if waiting.done():
+            return True
+        waiting.cancel()
+        return False
 
     async def _watch(self) -> None:
         while True:
@@ -138,12 +145,13 @@ def _run_apart(errand: Errand) -> Done:
     return run_errand(errand)
 
 
-def _error_of(future: Future[Any], worker: str) -> Exception:
+def _outcome_of(future: Future[Any], worker: str) -> Done:
     from distributed.scheduler import KilledWorker
 
-    if future.status in ("lost", "cancelled"):
-        return WorkerLostError(f"The worker {worker} has gone")
-    exc = future.exception()
-    if isinstance(exc, KilledWorker):
-        return WorkerLostError(f"The worker {worker} has gone")
-    return WorkerError(f"A worker failed: {type(exc).__name__}: {exc}")
+    try:
+        done: Done = future.result()
+        return done
+    except (CancelledError, KilledWorker) as exc:
+        raise WorkerLostError(f"The worker {worker} has gone") from exc
+    except Exception as exc:
+        raise WorkerError(f"A worker failed: {type(exc).__name__}: {exc}") from exc
