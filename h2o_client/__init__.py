@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from h2o_client.answer.steps import Answer
     from h2o_client.conversation import Conversation
     from h2o_client.dialects.documents import Model, Settings, User
-    from h2o_client.doctor.steps import Check
+    from h2o_client.doctor.checks import Check
     from h2o_client.errors import (
         AuthenticationError,
         ConfigurationError,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         IncompleteAnswerError,
         ModelUnavailableError,
         NotFoundError,
+        OriginError,
         ProtocolError,
         RateLimitError,
         ServerError,
@@ -93,6 +94,7 @@ __all__ = [
     "NotFoundError",
     "Notice",
     "Options",
+    "OriginError",
     "ProtocolError",
     "RateLimitError",
     "Reasoning",
@@ -125,7 +127,7 @@ _MODULES = {
     "h2o_client.aio.conversation": ("AsyncConversation",),
     "h2o_client.aio.reply": ("AsyncReply",),
     "h2o_client.aio.session": ("AsyncH2oSession",),
-    "h2o_client.doctor.steps": ("Check",),
+    "h2o_client.doctor.checks": ("Check",),
     "h2o_client.conversation": ("Conversation",),
     "h2o_client.errors": (
         "AuthenticationError",
@@ -137,6 +139,7 @@ _MODULES = {
         "IncompleteAnswerError",
         "ModelUnavailableError",
         "NotFoundError",
+        "OriginError",
         "ProtocolError",
         "RateLimitError",
         "ServerError",

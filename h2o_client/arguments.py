@@ -14,62 +14,84 @@ from numbers import Integral, Real
 from h2o_client.errors import ConfigurationError
 
 
-def text(value: object, what: str) -> str:
-    """``value`` as a str, ``what`` it is being said in the error.
+def text(value: object, what: str, argument: str | None = None) -> str:
+    """``value`` as a str.
 
-    Raises `ConfigurationError` for anything but text, and for half a surrogate pair.
+    ``what`` names it in the error's sentence, ``argument`` is the error's field. Raises
+    `ConfigurationError` for anything but text, and for half a surrogate pair.
     """
     if not isinstance(value, str):
-        raise ConfigurationError(f"{what} is text, not {type(value).__name__}.")
+        raise ConfigurationError(
+            f"{what} must be a str, not {type(value).__name__}", argument=argument
+        )
     plain = str.__str__(value)
     try:
         plain.encode()
     except UnicodeEncodeError as exc:
         raise ConfigurationError(
-            f"{what} holds half a surrogate pair (at {exc.start}), which is no character."
+            f"{what} has half a surrogate pair at {exc.start}, which cannot be sent",
+            hint='Replace it, for example with text.encode("utf-8", "replace").decode().',
+            argument=argument,
         ) from exc
     return plain
 
 
-def optional_text(value: object, what: str) -> str | None:
+def optional_text(value: object, what: str, argument: str | None = None) -> str | None:
     """As `text`; None stays None."""
-    return None if value is None else text(value, what)
+    return None if value is None else text(value, what, argument)
 
 
-def document(value: object, what: str) -> dict[str, object]:
+def document(value: object, what: str, argument: str | None = None) -> dict[str, object]:
     """A mapping of names to what JSON can hold, as plain dicts, lists, texts and numbers.
 
     Raises `ConfigurationError` for anything else, NaN and infinity included.
     """
     if not isinstance(value, Mapping):
-        raise ConfigurationError(f"{what} is a mapping of names to values.")
-    return {text(name, "A name"): _plain(each, what) for name, each in value.items()}
+        raise _no_mapping(value, what, argument)
+    return {
+        text(name, "A name", argument): _plain(each, what, argument) for name, each in value.items()
+    }
 
 
-def texts(value: object, what: str) -> dict[str, str]:
+def texts(value: object, what: str, argument: str | None = None) -> dict[str, str]:
     """A mapping of names to texts. Raises `ConfigurationError`."""
     if not isinstance(value, Mapping):
-        raise ConfigurationError(f"{what} is a mapping of names to texts.")
-    return {text(name, "A name"): text(each, what) for name, each in value.items()}
+        raise _no_mapping(value, what, argument)
+    return {
+        text(name, "A name", argument): text(each, what, argument) for name, each in value.items()
+    }
 
 
-def _plain(value: object, what: str) -> object:
+def _no_mapping(value: object, what: str, argument: str | None) -> ConfigurationError:
+    return ConfigurationError(
+        f"{what} must be a mapping of names to values, not {type(value).__name__}",
+        argument=argument,
+    )
+
+
+def _plain(value: object, what: str, argument: str | None) -> object:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return text(value, what)
+        return text(value, what, argument)
     if isinstance(value, Integral):
         return int(value)
     if isinstance(value, Real):
         number = float(value)
         if not math.isfinite(number):
-            raise ConfigurationError(f"{what} cannot be sent: {number} is not a number of JSON's.")
+            raise ConfigurationError(
+                f"{what} cannot be sent: JSON has no {number}", argument=argument
+            )
         return number
     try:
         if isinstance(value, Mapping):
-            return document(value, what)
+            return document(value, what, argument)
         if isinstance(value, list | tuple):
-            return [_plain(each, what) for each in value]
+            return [_plain(each, what, argument) for each in value]
     except RecursionError:
-        raise ConfigurationError(f"{what} cannot be sent: it is nested too deeply.") from None
-    raise ConfigurationError(f"{what} cannot be sent: JSON has no {type(value).__name__}.")
+        raise ConfigurationError(
+            f"{what} cannot be sent: it is nested too deeply", argument=argument
+        ) from None
+    raise ConfigurationError(
+        f"{what} cannot be sent: JSON has no {type(value).__name__}", argument=argument
+    )

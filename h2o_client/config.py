@@ -75,4 +75,8 @@ class SessionConfig:
 def check_count(name: str, value: object, least: int) -> None:
     """Raise `ConfigurationError` unless ``value`` is a whole number of at least ``least``."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigurationError(f"{name}={value!r}: give a whole number of at least {least}.")
+        raise ConfigurationError(
+            f"Invalid {name} {value!r}",
+            hint=f"Pass a whole number of at least {least}.",
+            argument=name,
+        )

@@ -23,7 +23,7 @@ from h2o_client.answer.stream import AnswerStream
 from h2o_client.arguments import optional_text, text
 from h2o_client.backend.cleanup import clean_up_call
 from h2o_client.dialects.documents import is_id
-from h2o_client.errors import ConfigurationError, H2oError
+from h2o_client.errors import ConfigurationError, H2oError, Hint
 from h2o_client.messages import Message, Messages, without_blank_system
 from h2o_client.options import Options, takes_options
 from h2o_client.timeouts import Timeouts
@@ -75,18 +75,23 @@ class Conversation:
     ) -> None:
         if id is not None and not (isinstance(id, str) and is_id(id)):
             raise ConfigurationError(
-                "A conversation's id is made of letters and digits. (How the model is to behave is "
-                "said with system=.)"
+                f"Invalid conversation id {id!r}",
+                hint=Hint("An id has letters, digits, - and _. A system prompt goes in {system}."),
+                argument="id",
             )
         if id is not None and system is not None:
-            raise ConfigurationError("system= is for a new conversation, not for one that exists.")
-        self.id = optional_text(id, "id=")
+            raise ConfigurationError(
+                f"The conversation {id} exists already, so it takes no system prompt",
+                hint=Hint("Use {system} in {a new conversation}."),
+                argument="system",
+            )
+        self.id = optional_text(id, "The id", "id")
         self.title = title
         self.updated_at = updated_at
         self._backend = backend
-        self._system = optional_text(system, "system=")
+        self._system = optional_text(system, "The system prompt", "system")
         self._system_said = False
-        self._model = optional_text(model, "model=")
+        self._model = optional_text(model, "The model", "model")
         self._kept = keep or id is not None
         # Guards the next two attributes: there is at most one answer at a time, and none after
         # `close`. `stop` and `_created` read one of them without the lock, after it was set.
@@ -106,7 +111,9 @@ class Conversation:
         """
         if self.id is None:
             if self._closed:
-                raise ConfigurationError("This conversation is closed: begin another one.")
+                raise ConfigurationError(
+                    "This conversation is closed", hint=Hint("Use {a new conversation}.")
+                )
             call = self._new_call()
             prepare = partial(self._backend.set_up, call)
             dialect = self._backend.detector.repeat_if_upgraded(prepare, call)
@@ -193,13 +200,20 @@ class Conversation:
 
     def rename(self, title: str) -> None:
         """Set the conversation's title, of 1 to 100 characters."""
-        title = text(title, "A title")
+        title = text(title, "The title", "title")
         if not title.strip() or len(title) > _LONGEST_TITLE:
-            raise ConfigurationError(f"A title has 1 to {_LONGEST_TITLE} characters.")
+            what = f"has {len(title)} characters" if title.strip() else "is blank"
+            raise ConfigurationError(
+                f"The title {what}",
+                hint=f"Pass 1 to {_LONGEST_TITLE} characters.",
+                argument="title",
+            )
         conversation_id = self._existing_id()
         dialect = self._backend.set_up()
         with self._backend.detector.watching():
-            self._backend.api.send(dialect.rename(conversation_id, title), feature="Renaming")
+            self._backend.api.send(
+                dialect.rename(conversation_id, title), feature="rename conversations"
+            )
         self.title = title
 
     def summarize(self) -> str:
@@ -230,17 +244,19 @@ class Conversation:
         Raises `UnsupportedError` on v0.9.6 and later.
         """
         if not isinstance(score, Integral) or isinstance(score, bool) or score not in (-1, 0, 1):
-            raise ConfigurationError(f"A vote is 1, 0 or -1, not {score!r}: vote(1, message_id).")
-        message_id = optional_text(message_id, "A message's id")
+            raise ConfigurationError(
+                f"Invalid vote {score!r}", hint="Pass 1, 0 or -1.", argument="score"
+            )
+        message_id = optional_text(message_id, "The message id", "message_id")
         conversation_id = self._existing_id()
         if message_id is None:
             answers = [each.id for each in self.messages() if each.role == "assistant" and each.id]
             if not answers:
-                raise ConfigurationError("There is no answer to vote on yet.")
+                raise ConfigurationError("There is no answer to vote on yet", hint=_FIRST)
             message_id = answers[-1]
         request = self._backend.set_up().vote(conversation_id, message_id, int(score))
         with self._backend.detector.watching():
-            self._backend.api.send(request, feature="Voting")
+            self._backend.api.send(request, feature="take votes")
 
     def delete(self) -> None:
         """Delete the conversation on the server, and close this object. Raises `H2oError`."""
@@ -277,7 +293,7 @@ class Conversation:
         return import_module("h2o_client.notebook").of_conversation(self)  # type: ignore[no-any-return]
 
     def __reduce__(self) -> str:
-        raise TypeError("a Conversation cannot be pickled: open it by its id instead")
+        raise TypeError("cannot pickle a Conversation: open it by its id instead")
 
     def _words(self, messages: Messages, options: Options, *, system: str | None = None) -> Words:
         """Check the messages and the options. Sends nothing."""
@@ -424,7 +440,7 @@ class Conversation:
         dialect = self._backend.detector.detect_exactly(call).dialect
         self._backend.set_up(call)
         if not dialect.keeps_runs:
-            raise dialect.cannot("Resuming an answer")
+            raise dialect.cannot("resume answers")
         stored = self._backend.conversation(token.conversation_id, call)
         return stored, Run(self._backend, dialect, token.conversation_id, id=token.run_id)
 
@@ -445,12 +461,15 @@ class Conversation:
             former.wait_until_ended()
         with self._lock:
             if self._closed:
-                raise ConfigurationError("This conversation is closed: begin another one.")
+                raise ConfigurationError(
+                    "This conversation is closed", hint=Hint("Use {a new conversation}.")
+                )
             if self._stream is not None and not self._stream.has_ended:
                 raise ConfigurationError(
-                    "An answer in this conversation is unfinished: read it to its end, or stop or "
-                    "close it, before the next message. For answers side by side use stream() of "
-                    "the session, or one conversation each."
+                    "The earlier answer in this conversation is unfinished",
+                    hint="Read it to its end, stop it or close it before the next message. For "
+                    "answers in parallel, use one conversation for each, or stream() of the "
+                    "session.",
                 )
             owner = Owner.USER if self._kept else Owner.CONVERSATION
             self._stream = AnswerStream(
@@ -514,11 +533,14 @@ class Conversation:
 
     def _existing_id(self) -> str:
         if self.id is None:
-            raise ConfigurationError("This conversation has not begun: send a message first.")
+            raise ConfigurationError("This conversation has no messages yet", hint=_FIRST)
         return self.id
 
     def _new_call(self) -> Call:
         return Call(self._backend.timeouts)
+
+
+_FIRST = "Send a message first."
 
 
 def _answer_of(run: Run) -> str | None:

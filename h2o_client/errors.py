@@ -5,11 +5,12 @@
     H2oError
     ├── ConfigurationError          the caller can fix it without the server
     ├── ConversationBusyError       an earlier answer has not ended on the server: nothing was sent
-    ├── UnsupportedError            this generation of server cannot do it
+    ├── UnsupportedError            this version of chat-ui cannot do it
     ├── TransportError              the network: refused, reset, TLS, proxy
     │   └── TransportTimeout        which time ran out (also a builtin TimeoutError)
     ├── StatusError                 an HTTP status that is not a success
     │   ├── AuthenticationError     401, 403, a login wall
+    │   ├── OriginError             403 for the Referer or Origin
     │   ├── NotFoundError           404
     │   ├── TermsNotAcceptedError   405
     │   ├── ElicitationClosedError  409: what a tool asked was answered before, or has expired
@@ -20,12 +21,15 @@
     ├── IncompleteAnswerError       the stream ended without its terminal event
     └── ProtocolError               what came cannot be understood
 
-The classes carry the facts in fields; ``str()`` makes the sentence and says what to do next.
+Fields carry the facts: ``message`` says what happened, ``hint`` what to do, ``argument`` which
+argument is to blame. ``str()`` joins them. No code reads a sentence: the command and the notebook
+call ``H2oError.describe`` for the same error with their own options in it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from h2o_client.printable import printable
 
@@ -42,6 +46,7 @@ __all__ = [
     "IncompleteAnswerError",
     "ModelUnavailableError",
     "NotFoundError",
+    "OriginError",
     "ProtocolError",
     "RateLimitError",
     "ServerError",
@@ -52,38 +57,118 @@ __all__ = [
     "UnsupportedError",
 ]
 
+Spelling = Callable[[str, str], str]
+"""How an interface calls something, from the name and the value that stand in a `Hint`."""
+
+
+def in_python(name: str, value: str) -> str:
+    """The `Spelling` of the library: ``model`` is an argument, ``models()`` and phrases stay."""
+    if name == "h2o-chat serve":
+        return "python -m h2o_client.server"  # works without the extra "cli"
+    if name == "h2o-chat serve":
+        return "python -m h2o_client.server"  # works without the extra "cli"
+    if not name.isidentifier():
+        return name
+    if name == "base_url" and value:
+        return f"H2oSession({value})"
+    return f"{name}={value}"
+
+
+class Hint(str):
+    """What to do, with a name in braces for each thing that interfaces call differently.
+
+    A name is that of an argument (``{model}``, with a value ``{cookies:"name=value"}``), a method
+    (``{models()}``) or a phrase (``{a new conversation}``). Keyword arguments are texts to insert.
+    As a str it has the words of the library.
+    """
+
+    template: str
+    texts: dict[str, str]
+
+    def __new__(cls, template: str, /, **texts: str) -> Hint:
+        texts = {name: printable(text) for name, text in texts.items()}
+        hint = super().__new__(cls, _filled(template, texts, in_python))
+        hint.template, hint.texts = template, texts
+        return hint
+
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, str]]:
+        return (self.template,), self.texts
+
+
+def spelled(hint: str | None, spelling: Spelling) -> str:
+    """A hint in an interface's words; ``""`` for None."""
+    if isinstance(hint, Hint):
+        return _filled(hint.template, hint.texts, spelling)
+    return hint or ""
+
+
+class _Name:
+    """A name in a `Hint`; what follows its colon is the value."""
+
+    def __init__(self, name: str, spelling: Spelling) -> None:
+        self._name = name
+        self._spelling = spelling
+
+    def __format__(self, value: str) -> str:
+        return self._spelling(self._name, value)
+
+
+class _Names(dict[str, object]):
+    """What stands in the braces of a `Hint`: texts, and names to spell."""
+
+    def __init__(self, texts: dict[str, str], spelling: Spelling) -> None:
+        super().__init__(texts)
+        self._spelling = spelling
+
+    def __missing__(self, name: str) -> _Name:
+        return _Name(name, self._spelling)
+
+
+def _filled(template: str, texts: dict[str, str], spelling: Spelling) -> str:
+    return template.format_map(_Names(texts, spelling))
+
 
 class H2oError(Exception):
     """The root of all errors of this package.
 
-    ``partial`` is the text of the answer received before the error (``""`` outside a stream),
-    ``conversation_id`` the conversation it came in, where there was one, and ``resendable`` says
-    whether the prompt certainly did not reach the server, so that sending it again cannot ask
-    the question twice (None: no prompt was involved). ``stored`` holds the messages that the
-    server has stored of the conversation, the answer as far as it has it last, where the
-    connection broke in mid-answer and they could be read back.
+    ``message`` is what happened, with the value; ``hint`` what to do, or None; ``argument`` the
+    name of the argument that is to blame, or None. ``partial`` is the text of the answer received
+    before the error (``""`` outside a stream), ``conversation_id`` the conversation it came in,
+    where there was one. ``resendable``: True if the prompt certainly did not reach the server, so
+    that sending it again cannot ask twice; False if it may have; None if no prompt was involved.
+    ``stored`` holds the messages of the conversation as the server has stored them, where the
+    connection broke in mid-answer and they could be read; the last is the answer so far.
     """
 
-    def __init__(self, message: str) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, argument: str | None = None
+    ) -> None:
         message = printable(message)  # a server's words may be in it
         super().__init__(message)
-        self.message = message
-        self.partial = ""
+        self.message: str = message
+        self.hint: str | None = hint if isinstance(hint, Hint | None) else printable(hint)
+        self.argument: str | None = argument
+        self.partial: str = ""
         self.conversation_id: str | None = None
         self.resendable: bool | None = None
         self.stored: tuple[Message, ...] = ()
 
     def __str__(self) -> str:
-        return self.message + self._notes()
-
-    def _notes(self) -> str:
-        """What else to say: nothing that the sentence says already."""
-        notes = ""
+        text = self.describe()
         if self.partial:
-            notes += f" {len(self.partial)} characters of the answer are on .partial."
+            text += f" {len(self.partial)} characters of the answer are in .partial."
         if self.stored:
-            notes += " What the server has stored of it is on .stored."
-        return notes
+            text += " The stored messages are in .stored."
+        return text
+
+    def describe(self, spelling: Spelling = in_python) -> str:
+        """What happened and what to do, in the words of an interface."""
+        sentences = (_sentence(self.message), spelled(self.hint, spelling), self._prompt_note())
+        return " ".join(sentence for sentence in sentences if sentence)
+
+    def _prompt_note(self) -> str:
+        """Whether the prompt can be sent again; "" where the message says so or it is unknown."""
+        return ""
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exception's own calls the class with the message, which is not what each class takes.
@@ -91,93 +176,122 @@ class H2oError(Exception):
 
 
 class ConfigurationError(H2oError, ValueError):
-    """The call or the configuration is wrong; the caller can mend it without the server."""
+    """The call or the configuration is wrong; the caller can fix it without the server.
+
+    ``suggestion`` is a value that is likely to work, where one is known.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        argument: str | None = None,
+        suggestion: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, argument=argument)
+        self.suggestion: str | None = suggestion
 
 
 class ConversationBusyError(H2oError):
     """An earlier answer in this conversation has not ended on the server; nothing was sent.
 
     On v0.3 to v0.6 an answer that was given up (stopped, closed, timed out) may still be generated
-    and, when it ends, overwrites what was said meanwhile. ``seconds`` is how long it was waited
-    for.
+    and, when it ends, overwrite what was said meanwhile. ``seconds`` is how long the client waited.
     """
 
     def __init__(self, message: str, *, seconds: float) -> None:
         super().__init__(
-            f"{message} after {seconds:g} s, and would overwrite the next one. Nothing was sent. "
-            "Send the message again later, or in a new conversation."
+            f"{message} after {seconds:g} s and could overwrite the next one. Nothing was sent",
+            hint=Hint("Send the message again later, or in {a new conversation}."),
         )
         self.seconds = seconds
 
 
 class UnsupportedError(H2oError):
-    """The server's generation cannot do ``feature``."""
+    """The server cannot do ``feature``; ``versions`` says what it is, as "chat-ui v0.3 to v0.6"."""
 
-    def __init__(self, feature: str, generation: str, hint: str = "") -> None:
-        super().__init__(_join(f"{feature} is not supported by {generation}", hint))
+    def __init__(self, feature: str, versions: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{versions} cannot {feature}", hint=hint)
         self.feature = feature
-        self.generation = generation
+        self.versions = versions
+
+
+Stage = Literal["lookup", "connect", "proxy", "TLS", "exchange"]
 
 
 class TransportError(H2oError):
-    """The network failed: no connection, a reset, TLS, a proxy. ``url`` says towards where.
+    """The network failed. ``url`` is the address of the request.
 
-    ``permanent``: trying again cannot help (a certificate that is not trusted).
+    ``stage`` is how far it got: "lookup" of the host's name, "connect", "proxy", "TLS", or
+    "exchange" of bytes. ``permanent``: trying again cannot help (a certificate that is not
+    trusted).
     """
 
-    permanent = False
-
-    def _notes(self) -> str:
-        return _prompt_note(self.resendable) + super()._notes()
-
-    def __init__(self, message: str, *, url: str = "") -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        argument: str | None = None,
+        url: str = "",
+        stage: Stage = "exchange",
+        permanent: bool = False,
+    ) -> None:
+        super().__init__(message, hint=hint, argument=argument)
         self.url = url
+        self.stage: Stage = stage
+        self.permanent = permanent
+
+    def _prompt_note(self) -> str:
+        return _prompt_note(self.resendable)
 
 
 class TransportTimeout(TransportError, TimeoutError):
-    """A time ran out: ``which`` is "connect", "first_token", "idle", "total" or "silence".
+    """A timeout expired: ``which`` is "connect", "first_token", "idle", "total" or "silence".
 
     "silence" is not one of `Timeouts`: servers since v0.9.6 send a sign of life ten times a second,
     and a connection without one for several seconds is dead, or its server hangs.
     """
 
     def __init__(self, which: str, seconds: float, *, url: str = "") -> None:
-        super().__init__(_timeout_sentence(which, seconds), url=url)
+        hint = (
+            "This server sends a sign of life ten times a second: the connection is dead, or the "
+            "server hangs."
+            if which == "silence"
+            else Hint(f"If the server is slow, allow more with {{timeout:Timeouts({which}=...)}}.")
+        )
+        super().__init__(
+            f"{_TIMEOUTS[which]} within {seconds:g} s",
+            hint=hint,
+            url=url,
+            stage="connect" if which == "connect" else "exchange",
+        )
         self.which = which
         self.seconds = seconds
 
 
-def _timeout_sentence(which: str, seconds: float) -> str:
-    if which == "silence":
-        return (
-            f"Not a byte came for {seconds:g} s, where this server sends some all the time: "
-            "the connection is dead, or the server hangs."
-        )
-    return (
-        f"{_TIMEOUTS[which]} within {seconds:g} s. "
-        f"Allow more with timeout=Timeouts({which}=...) if the server is merely slow."
-    )
-
-
 _TIMEOUTS = {
-    "connect": "No connection was made",
-    "first_token": "The server sent no first token",
-    "idle": "The server sent nothing more",
+    "connect": "No connection",
+    "first_token": "No first token",
+    "idle": "Nothing more came from the server",
     "total": "The answer did not end",
+    "silence": "Not a byte came",
 }
 
 
 class StatusError(H2oError):
     """The server refused with an HTTP status.
 
-    ``status``, ``url``, ``body`` (shortened text), ``request_id``, ``retry_after`` in seconds,
-    ``error_type`` as model servers name it, and ``origin``: "server", "model" where a chat-ui of
-    2023 passed on the answer of the model server behind it, or "gateway" for a page that is not
-    chat-ui's.
+    ``status``, ``said`` (the server's words), ``url``, ``body`` (shortened text), ``request_id``,
+    ``retry_after`` in seconds, ``error_type`` as model servers name it, and ``origin``: "server",
+    "model" where a chat-ui of 2023 passed on the response of the model server behind it, or
+    "gateway" for a page that is not chat-ui's.
     """
 
-    hint: str = "The same would be refused again: change the request, or ask the server's operator."
+    _hint: ClassVar[str] = (
+        "The same request would be refused again: change it, or ask the server's operator."
+    )
 
     def __init__(
         self,
@@ -193,11 +307,13 @@ class StatusError(H2oError):
         hint: str | None = None,
     ) -> None:
         self.said: str = printable(said)
-        self.hint = self._hint() if hint is None else hint
-        if hint is None and origin == "model" and type(self) is StatusError:
-            self.hint = self.hint if status in _WRONG_REQUESTS else _MODEL_HINT
-        shown = self.said or "no reason given"
-        super().__init__(_join(f"{_WHO[origin]} answered {status}: {shown}", self.hint))
+        is_broken_model = origin == "model" and status not in _WRONG_REQUESTS
+        if hint is None and is_broken_model and type(self) is StatusError:
+            hint = _MODEL_HINT
+        super().__init__(
+            f"{_WHO[origin]} answered {status}: {self.said or 'no reason given'}",
+            hint=self._next_step() if hint is None else hint,
+        )
         self.status = status
         self.url = url
         self.body = body
@@ -206,9 +322,9 @@ class StatusError(H2oError):
         self.error_type: str | None = None if error_type is None else printable(error_type)
         self.origin = origin
 
-    def _hint(self) -> str:
-        """What to do next, after what was ``said``."""
-        return self.hint
+    def _next_step(self) -> str:
+        """What to do, after what was ``said``."""
+        return self._hint
 
 
 _WHO = {
@@ -217,78 +333,91 @@ _WHO = {
     "gateway": "A gateway in front of the chat-ui",
 }
 _WRONG_REQUESTS = (400, 413, 422)
-_MODEL_HINT = "Your session is fine; the operator of the server has to look at its model."
+_MODEL_HINT = "Your session is fine: the operator of the server has to look at its model."
 
 
 class AuthenticationError(StatusError):
     """401, 403 or a login wall."""
 
-    hint = (
-        "Chatting behind a login needs the session cookie of a logged-in browser: "
-        'pass cookies="name=value" or set H2O_CLIENT_COOKIE. A Bearer token cannot chat.'
+    _hint = Hint(
+        "To chat behind a login, pass the session cookie of a logged-in browser: "
+        '{cookies:"name=value"}, or H2O_CLIENT_COOKIE in the environment. A Bearer token cannot '
+        "chat."
+    )
+
+
+class OriginError(StatusError):
+    """403 for the Referer or Origin: the server believes that it has another address."""
+
+    _hint = Hint(
+        "The server's ORIGIN setting names another address than the one you use, or a proxy "
+        "removes the Referer: pass the address in ORIGIN as {base_url}."
     )
 
 
 class NotFoundError(StatusError):
     """404: the conversation does not exist, or belongs to another session."""
 
-    hint = (
-        "It was deleted, or the session cookie was lost on the way (another session's "
-        "conversations are not found either)."
+    _hint = (
+        "The conversation was deleted, or the session cookie was lost on the way (another "
+        "session's conversations are not found either)."
     )
 
 
 class TermsNotAcceptedError(StatusError):
-    """405: the server's terms were not accepted by this session."""
+    """405: this session has not accepted the server's terms."""
 
-    hint = "Let the session accept the terms: H2oSession(..., accept_terms=True)."
+    _hint = Hint("Accept the terms: {accept_terms:True}.")
 
 
 class ElicitationClosedError(StatusError):
     """409: what a tool asked the user was answered before, or has expired."""
 
-    hint = "It cannot be answered any more: read the reply on, or ask again."
+    _hint = "It can no longer be answered. Read the rest of the reply, or send the prompt again."
 
 
 class ModelUnavailableError(StatusError):
     """410 or an unknown model: the conversation's model is not served."""
 
-    hint = "Choose one of the models the server lists: H2oSession(...).models()."
+    _hint = Hint("Choose one of the models that {models()} lists.")
 
 
 class RateLimitError(StatusError):
     """429. Without ``retry_after``, wait a minute: refused attempts can prolong the ban.
 
-    ``limit`` says of what there was too much: "rate", for which waiting helps, "conversations",
+    ``limit`` says what there was too much of: "rate", for which waiting helps, "conversations",
     "messages" (in one conversation), or "login" (messages without a login).
     """
 
-    hint = "Wait before you ask again; attempts made meanwhile can prolong the ban."
+    _hint = "Wait before you send the next prompt: attempts made meanwhile can prolong the ban."
 
     @property
     def limit(self) -> str:
         """What waiting does not help against, by chat-ui's own words; else "rate"."""
         return next((limit for words, limit, _ in _LIMITS if words in self.said), "rate")
 
-    def _hint(self) -> str:
-        return next((hint for words, _, hint in _LIMITS if words in self.said), self.hint)
+    def _next_step(self) -> str:
+        return next((hint for words, _, hint in _LIMITS if words in self.said), self._hint)
 
 
 _LIMITS = (
     (
         "maximum number of conversations",
         "conversations",
-        "Waiting does not help: delete some, or all with H2oSession(...).delete_conversations().",
+        Hint("Waiting does not help. Delete some, or all of them with {delete_conversations()}."),
     ),
     (
         "This conversation has more than",
         "messages",
-        "Waiting does not help: go on in a new conversation.",
+        Hint("Waiting does not help. Continue in {a new conversation}."),
     ),
     (
         "number of messages before login",
         "login",
-        f"Waiting does not help: only a login does. {AuthenticationError.hint}",
+        Hint(
+            "Waiting does not help: only a login does. Pass the session cookie of a logged-in "
+            'browser: {cookies:"name=value"}, or H2O_CLIENT_COOKIE in the environment.'
+        ),
     ),
 )
 
@@ -296,26 +425,29 @@ _LIMITS = (
 class ServerError(StatusError):
     """5xx: the server failed."""
 
-    hint = "Try again later, or ask the operator."
+    _hint = "Try again later, or ask the operator."
 
-    def _notes(self) -> str:
-        return _prompt_note(self.resendable) + super()._notes()
+    def _prompt_note(self) -> str:
+        return _prompt_note(self.resendable)
 
 
 class GenerationError(H2oError):
-    """The model server failed inside a stream that had begun well."""
+    """The model server failed inside a stream that had begun well.
+
+    ``said`` holds its words, ``error_type`` and ``status`` are as it named them.
+    """
 
     def __init__(
         self, said: str, *, error_type: str | None = None, status: int | None = None
     ) -> None:
-        hint = "Ask again."
+        hint: str = Hint("{Send the prompt again}.")
         if any(words in said.lower() for words in _UNREACHABLE):
             hint = MODEL_DOWN
         if status in _WRONG_REQUESTS:
-            hint = "The same would fail again: change the prompt, or make it shorter."
+            hint = "The same prompt would fail again: change it, or make it shorter."
         elif status == 429:
-            hint = "Wait before you ask again."
-        super().__init__(_join(f"The model failed while it was answering: {said}", hint))
+            hint = "Wait before you send the prompt again."
+        super().__init__(f"The model failed while it was answering: {said}", hint=hint)
         self.said: str = printable(said)
         self.error_type: str | None = None if error_type is None else printable(error_type)
         self.status = status
@@ -328,18 +460,22 @@ _UNREACHABLE = ("connection error", "fetch failed", "econnrefused", "enotfound")
 
 
 class IncompleteAnswerError(H2oError):
-    """The stream ended without its terminal event, however cleanly. The text is on ``partial``."""
+    """The stream ended without its terminal event, however cleanly. The text is in ``partial``."""
 
-    def __init__(self, message: str = "The answer ended before it was complete") -> None:
-        super().__init__(f"{message}. Ask again, or use what came of it.")
+    def __init__(
+        self, message: str = "The answer ended before it was complete", *, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint or Hint("{Send the prompt again}, or use what came."))
 
 
 class ProtocolError(H2oError):
-    """What came cannot be understood; ``where`` says in which part, ``excerpt`` shows it."""
+    """What came cannot be parsed; ``where`` says in which part, ``excerpt`` shows it."""
 
-    def __init__(self, where: str, excerpt: str = "", hint: str = "") -> None:
-        shown = f"Cannot understand {where}" + (f": {excerpt!r}" if excerpt else "")
-        super().__init__(_join(shown, hint or "Is this really a chat-ui server?"))
+    def __init__(self, where: str, excerpt: str = "", *, hint: str | None = None) -> None:
+        super().__init__(
+            f"Cannot parse {where}" + (f": {excerpt!r}" if excerpt else ""),
+            hint=hint or "Is this a chat-ui server?",
+        )
         self.where = where
         self.excerpt = excerpt
 
@@ -351,17 +487,17 @@ def _restored(kind: type[H2oError], message: str) -> H2oError:
     return error
 
 
-def _join(sentence: str, hint: str) -> str:
-    sentence = sentence.rstrip(".")
-    return f"{sentence}. {hint}" if hint else f"{sentence}."
+def _sentence(message: str) -> str:
+    """A server's words may have a full stop already."""
+    return message if message.endswith((".", "?", "!", "…")) else f"{message}."
 
 
 def _prompt_note(resendable: bool | None) -> str:
     if resendable is None:
         return ""
     if resendable:
-        return " The prompt was not taken: it can be sent again."
-    return " The prompt may have been taken: sending it again may ask twice."
+        return "The server did not take the prompt: it can be sent again."
+    return "The server may have taken the prompt: sending it again may ask twice."
 
 
 def install_hint(extra: str) -> str:

@@ -44,12 +44,13 @@ def parse_messages(messages: Messages, *, system: str | None = None) -> list[Mes
     """
     parsed = _parsed(messages)
     if system is not None:
-        parsed.insert(0, Message("system", _text(system)))
+        parsed.insert(0, Message("system", text(system, "The system prompt", "system")))
     asked = [message for message in parsed if message.role == "user"]
     if not asked or not asked[-1].content.strip():
         raise ConfigurationError(
-            "There is no prompt: the last message of the user is missing or blank. "
-            'Give a text, or messages like [{"role": "user", "content": "Hello"}].'
+            "The last user message is blank" if asked else "There is no user message",
+            hint="Pass text for the model to answer.",
+            argument="messages",
         )
     return parsed
 
@@ -84,10 +85,14 @@ def as_prompt(messages: Sequence[Message], prompt_format: PromptFormat | None) -
     if prompt_format is None:
         return join_messages(messages)
     if not callable(prompt_format):
-        raise ConfigurationError("prompt_format= is a function from messages to one text.")
-    prompt = _text(prompt_format(messages))
+        raise ConfigurationError(
+            f"prompt_format must be callable, not {type(prompt_format).__name__}",
+            hint="Pass a function that takes the messages and returns the prompt.",
+            argument="prompt_format",
+        )
+    prompt = text(prompt_format(messages), "The prompt of prompt_format", "prompt_format")
     if not prompt.strip():
-        raise ConfigurationError("The prompt is blank: there is nothing to answer.")
+        raise ConfigurationError("prompt_format returned a blank prompt", argument="prompt_format")
     return prompt
 
 
@@ -95,9 +100,16 @@ def _parsed(messages: Messages) -> list[Message]:
     if isinstance(messages, str):
         return [Message("user", _text(messages))]
     if isinstance(messages, Message | Mapping):
-        raise ConfigurationError("messages is a text or a list of messages, not a single one.")
+        raise ConfigurationError(
+            "messages must be a str or a list of messages, not a single message",
+            hint="Put the message in a list.",
+            argument="messages",
+        )
     if not isinstance(messages, Iterable) or isinstance(messages, bytes | bytearray):
-        raise ConfigurationError(f"messages is a text or a list, not {type(messages).__name__}.")
+        raise ConfigurationError(
+            f"messages must be a str or a list of messages, not {type(messages).__name__}",
+            argument="messages",
+        )
     return [_message(message) for message in messages]
 
 
@@ -108,16 +120,25 @@ def _message(message: Message | Mapping[str, object]) -> Message:
         role, content = message.role, message.content
     elif isinstance(message, Mapping):
         if "role" not in message or "content" not in message:
-            raise ConfigurationError('A message has a "role" and a "content".')
+            missing = "content" if "role" in message else "role"
+            raise ConfigurationError(
+                f'A message has no "{missing}"', hint=_EXAMPLE, argument="messages"
+            )
         role, content = message["role"], _content(message["content"])
     else:
         raise ConfigurationError(
-            'A message is a dict like {"role": "user", "content": "Hello"}, or a Message, '
-            f"not {type(message).__name__}."
+            f"A message must be a dict or a Message, not {type(message).__name__}",
+            hint=_EXAMPLE,
+            argument="messages",
         )
     if not isinstance(role, str) or role not in ROLES:
-        raise ConfigurationError(f"Unknown role {role!r}: it is one of {', '.join(ROLES)}.")
-    return Message(text(role, "A role"), _text(content))
+        raise ConfigurationError(
+            f"Unknown role {role!r}", hint=f"Available: {', '.join(ROLES)}.", argument="messages"
+        )
+    return Message(text(role, "A role", "messages"), _text(content))
+
+
+_EXAMPLE = 'Messages look like {"role": "user", "content": "Hello"}.'
 
 
 def _content(content: object) -> object:
@@ -133,8 +154,12 @@ def _part(part: object) -> str:
         if isinstance(said, str):
             return _text(said)
     kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
-    raise ConfigurationError(f"A message's content can only have text parts here, not {kind!r}.")
+    raise ConfigurationError(
+        f"A message has a content part of type {kind!r}",
+        hint="Only text parts can be sent here. Pass files in files=.",
+        argument="messages",
+    )
 
 
 def _text(content: object) -> str:
-    return text(content, "A message's content")
+    return text(content, "The content of a message", "messages")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import TypedDict, TypeVar
 
 from h2o_client.arguments import document
@@ -66,9 +67,7 @@ def check_options(options: Options) -> None:
     """
     for name in options:
         if name not in Options.__annotations__:
-            raise TypeError(
-                f"{name!r} is no option: these are {', '.join(Options.__annotations__)}"
-            )
+            raise TypeError(f"Unexpected option {name!r}. {_advice(name)}")
     sampling(options, server={}, otherwise={})
     Timeouts.of(options.get("timeout"))
 
@@ -88,5 +87,43 @@ def sampling(
     if isinstance(given.get("stop"), str):
         given["stop"] = [given["stop"]]
     others = options.get("parameters")
-    own_others = {} if others is None else document(others, "parameters=")
-    return {**otherwise, **server, **own_others, **document(given, "A sampling parameter")}
+    own_others = {} if others is None else document(others, "parameters", "parameters")
+    for name, value in given.items():
+        given[name] = document({name: value}, f"The parameter {name}", name)[name]
+    return {**otherwise, **server, **own_others, **given}
+
+
+_OTHER_NAMES = {
+    "max_tokens": "max_new_tokens",
+    "max_completion_tokens": "max_new_tokens",
+    "max_output_tokens": "max_new_tokens",
+    "max_length": "max_new_tokens",
+    "num_predict": "max_new_tokens",
+    "n_predict": "max_new_tokens",
+    "stop_sequences": "stop",
+    "stop_strings": "stop",
+    "random_seed": "seed",
+    "repeat_penalty": "repetition_penalty",
+}
+"""What other clients and servers call the sampling parameters."""
+
+
+def suggested(name: str) -> str | None:
+    """The sampling parameter that is probably meant by ``name``, which is none; else None."""
+    usual = name.lower().replace("-", "_")
+    if usual in SAMPLING:
+        return usual
+    near = get_close_matches(usual, SAMPLING, n=1, cutoff=_NEAR)
+    return _OTHER_NAMES.get(usual) or (near[0] if near else None)
+
+
+_NEAR = 0.85  # more similar names are taken for misspelt ones
+
+
+def _advice(name: str) -> str:
+    if name == "stream":
+        return "stream() returns the tokens as they come, chat() the whole answer."
+    near = get_close_matches(name, Options.__annotations__, n=1, cutoff=_NEAR)
+    if meant := suggested(name) or "".join(near):
+        return f"Did you mean {meant!r}?"
+    return f"Available: {', '.join(Options.__annotations__)}."

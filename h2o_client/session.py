@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from h2o_client.batch.batch import Batch
     from h2o_client.batch.prompts import Prompt
     from h2o_client.dialects.dialect import Dialect
-    from h2o_client.doctor.steps import Check
+    from h2o_client.doctor.checks import Check
 
 _MOST_CONVERSATIONS = 100_000
 
@@ -351,9 +351,9 @@ class H2oSession:
         on v0.3 and v0.4, ``others`` on v0.3 to v0.6. Warns if the server did not store a setting.
         """
 
-        active_model = optional_text(model, "model=")
+        active_model = optional_text(model, "The model", "model")
         prompts = None if custom_prompts is None else texts(custom_prompts, "custom_prompts=")
-        changes = {} if others is None else document(others, "others=")
+        changes = {} if others is None else document(others, "others", "others")
 
         def changed(before: Settings) -> Settings:
             return msgspec.structs.replace(
@@ -372,7 +372,7 @@ class H2oSession:
         ]
         if dropped:
             names = printable(", ".join(dropped))
-            warn(f"The server has not kept these settings, which it may not know: {names}.")
+            warn(f"The server dropped these settings, which it may not know: {names}.")
         return after
 
     def user(self) -> User | None:
@@ -398,7 +398,7 @@ class H2oSession:
         `Check` is yielded as soon as its step is done. A failed one contains the likely cause and
         what to do.
         """
-        from h2o_client.doctor.steps import checks
+        from h2o_client.doctor.checks import checks
 
         return checks(self._backend, self._server_at)
 
@@ -417,7 +417,7 @@ class H2oSession:
 
     def __reduce__(self) -> tuple[object, ...]:
         if isinstance(self._config.verify, ssl.SSLContext):
-            raise TypeError("an SSLContext cannot be pickled: give verify= the path of a file")
+            raise TypeError("cannot pickle an SSLContext: pass the path of a file as verify=")
         jar = self._transport.cookies
         # The pickle contains the current cookies.
         return _unpickled, (replace(self._config, cookies={}), jar.kept(), jar.given)
@@ -431,8 +431,9 @@ class H2oSession:
         found = ResumeToken.read(token)
         if found.base_url != self.base_url:
             raise ConfigurationError(
-                f"This answer is at {found.base_url}, and this session at {self.base_url}: resume "
-                "it with a session for that address, with the same cookie."
+                f"The resume token is for {found.base_url}, this session for {self.base_url}",
+                hint="Resume it with a session for that address, with the cookie of the first one.",
+                argument="token",
             )
         if position is None:
             return found
@@ -476,7 +477,7 @@ class H2oSession:
                 fresh = fresh or page > 0 or found.more is not False
                 seen.update(entry.id for entry in new)
                 if len(seen) > _MOST_CONVERSATIONS:
-                    raise ProtocolError(f"a list of over {_MOST_CONVERSATIONS} conversations")
+                    raise ProtocolError(f"a list of more than {_MOST_CONVERSATIONS} conversations")
                 yield from (entry for entry in new if entry.id not in hidden)
                 if found.more is False:
                     break

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import msgspec
 
-from h2o_client.errors import ConfigurationError
+from h2o_client.errors import ConfigurationError, Hint
 
 
 def monotonic() -> float:
@@ -48,7 +48,9 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
             seconds = getattr(self, name)
             if seconds is not None and not _is_time(seconds):
                 raise ConfigurationError(
-                    f"Timeouts({name}={seconds!r}): give seconds above 0, or None for no limit."
+                    f"Invalid timeout {name}={seconds!r}",
+                    hint="Pass seconds above 0, or None for no limit.",
+                    argument=name,
                 )
 
     @classmethod
@@ -58,7 +60,9 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
             return value
         if value is not None and not _is_time(value):
             raise ConfigurationError(
-                f"timeout={value!r}: give seconds above 0, Timeouts(...), or None for no limit."
+                f"Invalid timeout {value!r}",
+                hint=Hint("Pass {seconds above 0, a Timeouts, or None for no limit}."),
+                argument="timeout",
             )
         return cls(connect=value, first_token=value, idle=value)
 

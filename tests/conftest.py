@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from h2o_client import H2oSession
-from local_service import PATIENCE
+from local_service import PATIENCE, LocalService
 from programs import end_all
 
 # What a job in the background and one under nohup ignore, the programs that tests start would, too.
@@ -55,16 +55,21 @@ def _programs_end() -> Iterator[None]:
 
 @pytest.fixture
 def open_session() -> Iterator[Callable[..., H2oSession]]:
-    """Makes sessions, and closes them when the test is over."""
+    """Makes sessions, and closes them before the test's servers stop, or when the test is over."""
     sessions: list[H2oSession] = []
 
     def make(*args: object, **kwargs: object) -> H2oSession:
         sessions.append(H2oSession(*args, **kwargs))  # type: ignore[arg-type]
         return sessions[-1]
 
+    def close() -> None:
+        for session in sessions:
+            session.close()
+
+    LocalService.ends_before.append(close)
     yield make
-    for session in sessions:
-        session.close()
+    LocalService.ends_before.remove(close)
+    close()
 
 
 @pytest.fixture

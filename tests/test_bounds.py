@@ -96,9 +96,9 @@ def test_settings_are_sent_back_no_larger_than_they_came(open_session: Opens) ->
     body = settings_of(*doubled(12, 7), prompts=False)
     with ScriptedServer(pages(body)) as server:
         client = open_session(server.url, server_version="0.7", cookies=COOKIE)
-        with pytest.raises(ProtocolError, match="larger than the page"):
+        with pytest.raises(ProtocolError, match="larger than their page"):
             client.chat("Hello")
-        with pytest.raises(ProtocolError, match="larger than the page"):
+        with pytest.raises(ProtocolError, match="larger than their page"):
             client.update_settings(model="m")
         assert {each.method for each in server.requests} == {"GET"}
 
@@ -216,7 +216,7 @@ def test_no_more_answers_under_way_are_asked_for_than_there_can_be(open_session:
 
     live = re.compile("/api/v2/generations/live")
     with FakeChatUi("head", before=only("GET", live, many)) as server:
-        with pytest.raises(ProtocolError, match="over 1000"):
+        with pytest.raises(ProtocolError, match="more than 1000"):
             open_session(server.url).running()
         assert not server.count("GET", re.compile("/api/v2/conversations/.*"))
 
@@ -233,7 +233,7 @@ def test_a_list_of_conversations_ends(open_session: Opens, monkeypatch: pytest.M
     with FakeChatUi("0.10.0", before=only("GET", conversations, page)) as server:
         found = open_session(server.url).conversations()
         assert len([next(found) for _ in range(40)]) == 40
-        with pytest.raises(ProtocolError, match="over 50"):
+        with pytest.raises(ProtocolError, match="more than 50"):
             next(found)
 
 

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +16,11 @@ from h2o_client.errors import (
     ElicitationClosedError,
     GenerationError,
     H2oError,
+    Hint,
     IncompleteAnswerError,
     ModelUnavailableError,
     NotFoundError,
+    OriginError,
     ProtocolError,
     RateLimitError,
     ServerError,
@@ -25,8 +29,8 @@ from h2o_client.errors import (
     TransportError,
     TransportTimeout,
     UnsupportedError,
+    spelled,
 )
-from h2o_client.wire.refusal import OriginError
 
 
 def status_error(kind: type[StatusError], status: int) -> StatusError:
@@ -47,34 +51,38 @@ EACH: dict[str, tuple[H2oError, str]] = {
     "ConfigurationError": (ConfigurationError("Say it so."), "Say it so."),
     "ConversationBusyError": (
         ConversationBusyError("An answer has not ended", seconds=30.0),
-        "An answer has not ended after 30 s, and would overwrite the next one. Nothing was sent.",
+        "An answer has not ended after 30 s and could overwrite the next one. Nothing was sent. "
+        "Send the message again later, or in a new conversation.",
     ),
     "UnsupportedError": (
-        UnsupportedError("Continuing", "chat-ui v0.3", "Ask again."),
-        "Continuing is not supported by chat-ui v0.3. Ask again.",
+        UnsupportedError("continue answers", "chat-ui v0.3", hint="Send the prompt again."),
+        "chat-ui v0.3 cannot continue answers. Send the prompt again.",
     ),
     "TransportError": (TransportError("No route.", url="http://a"), "No route."),
     "TransportTimeout": (
         TransportTimeout("first_token", 2.5, url="http://a"),
-        "The server sent no first token within 2.5 s. "
-        "Allow more with timeout=Timeouts(first_token=...) if the server is merely slow.",
+        "No first token within 2.5 s. "
+        "If the server is slow, allow more with timeout=Timeouts(first_token=...).",
     ),
-    "StatusError": (status_error(StatusError, 400), "change the request"),
+    "StatusError": (status_error(StatusError, 400), "change it, or ask"),
     "AuthenticationError": (status_error(AuthenticationError, 401), "H2O_CLIENT_COOKIE"),
     "NotFoundError": (status_error(NotFoundError, 404), "the session cookie was lost"),
     "TermsNotAcceptedError": (status_error(TermsNotAcceptedError, 405), "accept_terms=True"),
-    "ElicitationClosedError": (status_error(ElicitationClosedError, 409), "read the reply on"),
-    "ModelUnavailableError": (status_error(ModelUnavailableError, 410), ".models()"),
-    "RateLimitError": (status_error(RateLimitError, 429), "Wait before you ask again"),
+    "ElicitationClosedError": (
+        status_error(ElicitationClosedError, 409),
+        "Read the rest of the reply",
+    ),
+    "ModelUnavailableError": (status_error(ModelUnavailableError, 410), "models()"),
+    "RateLimitError": (status_error(RateLimitError, 429), "Wait before you send the next prompt"),
     "ServerError": (status_error(ServerError, 500), "Try again later"),
     "GenerationError": (
         GenerationError("CUDA out of memory", error_type="overloaded", status=503),
-        "The model failed while it was answering: CUDA out of memory. Ask again.",
+        "The model failed while it was answering: CUDA out of memory. Send the prompt again.",
     ),
-    "IncompleteAnswerError": (IncompleteAnswerError(), "Ask again, or use what came"),
+    "IncompleteAnswerError": (IncompleteAnswerError(), "Send the prompt again, or use what came"),
     "ProtocolError": (
         ProtocolError("line 3 of the answer", "<html>"),
-        "Cannot understand line 3 of the answer: '<html>'. Is this really a chat-ui server?",
+        "Cannot parse line 3 of the answer: '<html>'. Is this a chat-ui server?",
     ),
     "OriginError": (status_error(OriginError, 403), "ORIGIN"),
 }
@@ -82,7 +90,7 @@ ERRORS = pytest.mark.parametrize("error", [error for error, _ in EACH.values()],
 
 
 def test_there_is_one_of_each_here() -> None:
-    assert set(EACH) == {*errors.__all__, "OriginError"}
+    assert set(EACH) == set(errors.__all__)
     assert all(type(error).__name__ == name for name, (error, _) in EACH.items())
 
 
@@ -146,7 +154,7 @@ def test_an_error_crosses_processes_with_all_its_facts(
 
 def test_a_subclass_of_the_users_own_crosses_processes() -> None:
     copied = pickle.loads(pickle.dumps(Own(5, "x")))
-    assert (type(copied), copied.five, str(copied)) == (Own, 5, "x")
+    assert (type(copied), copied.five, str(copied)) == (Own, 5, "x.")
 
 
 class Own(H2oError):
@@ -163,26 +171,29 @@ def test_an_error_says_what_became_of_the_prompt_and_the_text(error: H2oError) -
     error.resendable = True
     # A refusal or a mistake in the call speaks for itself.
     unsure = isinstance(error, TransportError | ServerError)
-    assert str(error) == plain + unsure * " The prompt was not taken: it can be sent again."
+    assert (
+        str(error) == plain + unsure * " The server did not take the prompt: it can be sent again."
+    )
     error.resendable = False
-    maybe = plain + unsure * " The prompt may have been taken: sending it again may ask twice."
+    may = " The server may have taken the prompt: sending it again may ask twice."
+    maybe = plain + unsure * may
     assert str(error) == maybe
     error.partial = "äöü"
-    assert str(error) == maybe + " 3 characters of the answer are on .partial."
+    assert str(error) == maybe + " 3 characters of the answer are in .partial."
 
 
 def test_the_facts_are_in_fields() -> None:
-    unsupported = UnsupportedError("Voting", "HEAD")
-    assert (unsupported.feature, unsupported.generation) == ("Voting", "HEAD")
-    assert str(unsupported) == "Voting is not supported by HEAD."
+    unsupported = UnsupportedError("take votes", "HEAD")
+    assert (unsupported.feature, unsupported.versions) == ("take votes", "HEAD")
+    assert str(unsupported) == "HEAD cannot take votes."
     timeout = TransportTimeout("idle", 60, url="http://a")
     assert (timeout.which, timeout.seconds, timeout.url) == ("idle", 60, "http://a")
     failed = GenerationError("x", error_type="t", status=503)
     assert (failed.said, failed.error_type, failed.status) == ("x", "t", 503)
-    protocol = ProtocolError("the page", "<", "Look at it.")
+    protocol = ProtocolError("the page", "<", hint="Look at it.")
     assert (protocol.where, protocol.excerpt) == ("the page", "<")
-    assert str(protocol) == "Cannot understand the page: '<'. Look at it."
-    assert str(ProtocolError("the page")).startswith("Cannot understand the page. Is this")
+    assert str(protocol) == "Cannot parse the page: '<'. Look at it."
+    assert str(ProtocolError("the page")).startswith("Cannot parse the page. Is this")
     assert TransportError("x").url == ""
     assert not TransportError("x").permanent
 
@@ -205,7 +216,7 @@ def test_a_status_error_holds_the_answer() -> None:
     ("error", "hint"),
     [
         (StatusError(401, "x", origin="model"), "Your session is fine"),
-        (StatusError(422, "x", origin="model"), "change the request"),
+        (StatusError(422, "x", origin="model"), "change it, or ask"),
         (RateLimitError(429, "x", origin="model"), "Wait"),
         (ServerError(503, "x", origin="model"), "Try again later"),
     ],
@@ -217,10 +228,75 @@ def test_a_model_servers_error_says_whose_it_is(error: StatusError, hint: str) -
 
 @pytest.mark.parametrize("which", ["connect", "first_token", "idle", "total"])
 def test_a_timeout_names_the_time_to_allow_more_of(which: str) -> None:
-    assert f"within 0.25 s. Allow more with timeout=Timeouts({which}=...)" in str(
-        TransportTimeout(which, 0.25)
+    assert (
+        f"within 0.25 s. If the server is slow, allow more with timeout=Timeouts({which}=...)."
+        in str(TransportTimeout(which, 0.25))
     )
 
 
 def test_a_full_stop_is_not_said_twice() -> None:
-    assert "overloaded. Ask again." in str(GenerationError("overloaded."))
+    assert "overloaded. Send the prompt again." in str(GenerationError("overloaded."))
+
+
+def test_an_error_has_its_message_hint_and_argument_in_fields() -> None:
+    error = ConfigurationError("Unknown model 'nope'", hint="Available: a, b.", argument="model")
+    assert (error.message, error.hint) == ("Unknown model 'nope'", "Available: a, b.")
+    assert error.argument == "model"
+    assert str(error) == "Unknown model 'nope'. Available: a, b."
+    assert (H2oError("x").hint, H2oError("x").argument) == (None, None)
+
+
+def test_a_hint_is_spelled_by_each_interface() -> None:
+    hint = Hint(
+        'Pass {model}, {cookies:"name=value"} or {base_url:"{url}"}, or call {models()} in '
+        "{a shop}.",
+        url="http://localhost:3000",
+    )
+    assert hint == (
+        'Pass model=, cookies="name=value" or H2oSession("http://localhost:3000"), '
+        "or call models() in a shop."
+    )
+    assert spelled(hint, lambda name, value: f"<{name}|{value}>") == (
+        'Pass <model|>, <cookies|"name=value"> or <base_url|"http://localhost:3000">, '
+        "or call <models()|> in <a shop|>."
+    )
+    assert spelled("Plain {text}.", lambda name, value: "") == "Plain {text}."
+    assert spelled(None, lambda name, value: "") == ""
+
+
+def test_what_a_hint_inserts_is_not_read_as_a_name() -> None:
+    hint = Hint("Use {base_url:{url}} or {url}.", url="http://{model}/{url}\x1b")
+    shown = "http://{model}/{url}\N{REPLACEMENT CHARACTER}"
+    assert hint == f"Use H2oSession({shown}) or {shown}."
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_hint_is_spelled_by_another_process_too(protocol: int) -> None:
+    error = ConfigurationError("No", hint=Hint("Use {base_url:{url}}.", url="http://a"))
+    copied = pickle.loads(pickle.dumps(error, protocol))
+    assert (
+        copied.describe(lambda name, value: f"--{name} {value}") == "No. Use --base_url http://a."
+    )
+
+
+def test_an_error_is_described_without_pythons_fields() -> None:
+    error = TransportTimeout("idle", 60)
+    error.partial, error.resendable = "The answer is", False
+    assert error.describe(lambda name, value: "--timeout SECONDS") == (
+        "Nothing more came from the server within 60 s. If the server is slow, allow more with "
+        "--timeout SECONDS. The server may have taken the prompt: sending it again may ask twice."
+    )
+
+
+def test_the_tree_in_the_documentation_is_the_tree_of_the_classes() -> None:
+    drawn = re.findall(r"^(?:    )?((?:│   )*)[├└]── (\w+)", errors.__doc__ or "", re.MULTILINE)
+    parents = {name: getattr(errors, name).__bases__[0] for name in errors.__all__}
+    path: list[str] = ["H2oError"]
+    found = {"H2oError"}
+    for bars, name in drawn:
+        path[len(bars) // 4 + 1 :] = [name]
+        assert parents[name].__name__ == path[-2]
+        found.add(name)
+    assert found == set(errors.__all__)
+    pages = Path(__file__).parents[1] / "docs" / "errors.rst"
+    assert all(f"── {name}" in pages.read_text("utf-8") for name in found - {"H2oError"})

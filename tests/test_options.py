@@ -39,7 +39,9 @@ def test_a_name_that_is_no_option_is_a_type_error_that_lists_them() -> None:
     check_options({})
     check_options({"temperature": 0.5, "timeout": 5, "files": [], "web_search": False})
     wrong: Any = {"temprature": 0.5}
-    with pytest.raises(TypeError, match="'temprature' is no option: these are temperature, top_p"):
+    with pytest.raises(
+        TypeError, match=r"Unexpected option 'temprature'\. Did you mean 'temperature'\?"
+    ):
         check_options(wrong)
 
 

@@ -130,9 +130,9 @@ async def test_nothing_is_sent_before_it_is_iterated_and_bad_input_is_said_at_on
         provider = at(server.url)
         result = provider.create_async_generator("", GREETING)
         await result.aclose()
-        with pytest.raises(ConfigurationError, match="no prompt"):
+        with pytest.raises(ConfigurationError, match="no user message"):
             provider.create_async_generator("", [])
-        with pytest.raises(ConfigurationError, match="proxy="):
+        with pytest.raises(ConfigurationError, match="Invalid proxy"):
             provider.create_async_generator("", GREETING, proxy="nonsense")
         assert server.requests == []
 

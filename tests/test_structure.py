@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -86,6 +87,86 @@ def test_a_step_imports_only_steps_before_it() -> None:
             for path in modules(name):
                 assert steps_used(path) <= below | set(step), path
         below |= set(step)
+
+
+# What stands in these folders has the name of what it runs beside: another face, another era.
+PARALLEL = ("aio", "server/v0_3", "server/v0_9_6", "server/latest")
+
+
+def names_of_modules() -> dict[str, Path]:
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        found[".".join(parts).removesuffix(".__init__")] = path
+    return found
+
+
+def imported_at_once(name: str, known: dict[str, Path]) -> set[str]:
+    """The modules of the package that the import of this one runs; not the package itself."""
+    found: set[str] = set()
+
+    def look(body: list[ast.stmt]) -> None:
+        for node in body:
+            if isinstance(node, ast.Import):
+                found.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                for alias in node.names:
+                    inner = f"{node.module}.{alias.name}"
+                    found.add(inner if inner in known else node.module)
+            elif isinstance(node, ast.Try) or (
+                isinstance(node, ast.If) and not is_for_checkers(node)
+            ):
+                look(node.body)
+
+    look(ast.parse(known[name].read_text(encoding="utf-8")).body)
+    return found & known.keys() - {name, "h2o_client"}
+
+
+def test_the_longest_chain_of_imports_has_at_most_13_modules() -> None:
+    known = names_of_modules()
+
+    @functools.cache
+    def longest(name: str) -> tuple[str, ...]:
+        return (
+            name,
+            *max((longest(other) for other in imported_at_once(name, known)), key=len, default=()),
+        )
+
+    chain = max(map(longest, known), key=len)
+    assert len(chain) <= 13, chain
+
+
+def test_the_root_has_at_most_12_modules() -> None:
+    assert (
+        len({path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__", "version"})
+        <= 12
+    )
+
+
+def test_no_class_has_more_than_20_attributes() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                own = {
+                    target.attr
+                    for target in ast.walk(node)
+                    if isinstance(target, ast.Attribute)
+                    and isinstance(target.ctx, ast.Store)
+                    and isinstance(target.value, ast.Name)
+                    and target.value.id == "self"
+                }
+                assert len(own) <= 20, (path, node.name, sorted(own))
+
+
+def test_no_two_files_have_one_name_for_different_things() -> None:
+    paths: dict[str, list[str]] = {}
+    for path in PACKAGE.rglob("*.py"):
+        if path.name not in ("__init__.py", "__main__.py"):
+            paths.setdefault(path.name, []).append(path.relative_to(PACKAGE).as_posix())
+    for name, same in paths.items():
+        alone = [path for path in same if not path.startswith(PARALLEL)]
+        assert len(alone) <= 1, (name, same)
+        assert len({path.startswith("server/") for path in same}) == 1, (name, same)
 
 
 def test_pure_modules_touch_no_network_no_clock_and_no_thread() -> None:

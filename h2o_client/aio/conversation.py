@@ -132,7 +132,7 @@ class AsyncConversation:
         return import_module("h2o_client.notebook").of_conversation(self)  # type: ignore[no-any-return]
 
     def __reduce__(self) -> str:
-        raise TypeError("a Conversation cannot be pickled: open it by its id instead")
+        raise TypeError("cannot pickle an AsyncConversation: open it by its id instead")
 
     def _reply(self, words: Words, options: Options) -> AsyncReply:
         opts.check_options(options)

@@ -182,7 +182,7 @@ class AsyncReply:
         import_module("h2o_client.notebook").show_async(self)
 
     def __reduce__(self) -> str:
-        raise TypeError("a Reply cannot be pickled: it holds a connection")
+        raise TypeError("cannot pickle an AsyncReply: it holds a connection")
 
     async def _started(self) -> AnswerSteps:
         self._holder.take()
@@ -260,7 +260,7 @@ class _Holder:
         """Note that the prompt is about to be sent. Raises `ConfigurationError` the second time."""
         with self._lock:
             if self._is_taken:
-                raise ConfigurationError("This reply is being asked for, or is closed.")
+                raise ConfigurationError("The reply is closed, or another task reads it")
             self._is_taken = True
 
     def hold(self, stream: AnswerStream) -> None:

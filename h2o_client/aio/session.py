@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
     from h2o_client.batch.prompts import Prompt
-    from h2o_client.doctor.steps import Check
+    from h2o_client.doctor.checks import Check
 
 P = ParamSpec("P")
 T = TypeVar("T")

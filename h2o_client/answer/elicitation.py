@@ -53,7 +53,7 @@ class Elicitations:
         waiting = self._transcript.elicitation
         meant = elicitation_id or (waiting.id if waiting is not None else None)
         if meant is None:
-            raise ConfigurationError("Nothing has been asked: there is no Elicitation to answer.")
+            raise ConfigurationError("No tool waits for an answer of the user")
         request = self._dialect.answer_elicitation(self._conversation_id, meant, action, content)
         try:
             if self._api.fetch(request, Call(self._timeouts)):

@@ -77,7 +77,9 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def retry(cls, message_id: str | None) -> Words:
         """Another answer."""
-        return cls(kind="retry", message_id=optional_text(message_id, "A message's id"))
+        return cls(
+            kind="retry", message_id=optional_text(message_id, "The message id", "message_id")
+        )
 
     @classmethod
     def edit(cls, message_id: str | None, text: str, system: str | None) -> Words:
@@ -86,7 +88,7 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
         alone = as_prompt(parse_messages(text), None)
         return cls(
             kind="edit",
-            message_id=optional_text(message_id, "A message's id"),
+            message_id=optional_text(message_id, "The message id", "message_id"),
             text=whole,
             text_after_preprompt=alone,
             later_text=alone,
@@ -312,7 +314,7 @@ class PromptRequest:
             return Prompt(id=_leaf_of(stored), text=text)
         if words.kind == "continue":
             if stored.messages[-1:] != (last,):
-                raise ConfigurationError("There is no answer at the end of this conversation.")
+                raise ConfigurationError("The conversation does not end with an answer to continue")
             return Prompt(id=_leaf_of(stored), continues=True)
         question = _question_in(stored, words.message_id)
         if words.kind == "edit":
@@ -353,7 +355,7 @@ class PromptRequest:
         self.sources, self.steps = found.sources, found.steps
         if found.failure:
             why = printable(found.failure, most=_LONGEST_REASON)
-            warn(f"The web search failed, and the answer is given without it: {why}")
+            warn(f"The web search failed ({why}). The model answers without it.")
         return replace(prompt, web_search_id=found.id)
 
     def _answer_in(self, stored: Stored) -> str | None:
@@ -365,10 +367,7 @@ class PromptRequest:
         given = opts.sampling_given(self._options)
         new = [name for name in given if self._backend.is_first_warning(f"sampling: {name}")]
         if new:
-            warn(
-                f"{dialect.name} does not hand sampling parameters to its model: "
-                f"{', '.join(new)} will have no effect."
-            )
+            warn(f"{dialect.name} ignores sampling parameters: {', '.join(new)}.")
 
 
 def _question_in(stored: Stored, message_id: str | None) -> Message:
@@ -384,12 +383,16 @@ def _question_in(stored: Stored, message_id: str | None) -> Message:
     questions = [each for each in messages if each.role == "user"]
     if not questions and messages:
         raise ConfigurationError(
-            "This message follows no prompt. Only a message of the user can be edited, or its "
-            "answer retried: see messages() for their ids."
+            "The message follows no prompt: only a prompt can be edited, or its answer retried",
+            hint="messages() lists the ids.",
+            argument="message_id",
         )
     if not questions:
+        what = "has no user message" if message_id is None else f"has no message {message_id!r}"
         raise ConfigurationError(
-            "There is no such message in this conversation: see messages() for their ids."
+            f"The conversation {what}",
+            hint=None if message_id is None else "messages() lists the ids.",
+            argument=None if message_id is None else "message_id",
         )
     return questions[-1]
 
@@ -411,4 +414,4 @@ def _leaf_of(stored: Stored) -> str:
     try:
         return stored.leaf
     except ValueError as exc:
-        raise ProtocolError("the conversation, which has no message to answer") from exc
+        raise ProtocolError("the conversation: it has no message to answer") from exc

@@ -170,7 +170,7 @@ class Reply:
         import_module("h2o_client.notebook").show(self)
 
     def __reduce__(self) -> str:
-        raise TypeError("a Reply cannot be pickled: it holds a connection")
+        raise TypeError("cannot pickle a Reply: it holds a connection")
 
 
 def leave_running(reply: Reply) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from h2o_client.answer.state import GATEWAY_FAILED
 from h2o_client.errors import (
     H2oError,
+    Hint,
     IncompleteAnswerError,
     ProtocolError,
     StatusError,
@@ -231,18 +232,21 @@ class Resumption:
 
     def _send_again(self) -> list[Event]:
         if self.run.again is None or self._sent_again == self._most:
-            never = IncompleteAnswerError("The server has no such answer: its prompt never arrived")
+            never = IncompleteAnswerError(
+                "The prompt never reached the server", hint=Hint("{Send the prompt again}.")
+            )
             never.resendable = True
             raise never
         if self._may_arrive_late:
             raise IncompleteAnswerError(
-                "The server has neither answered the prompt nor stored it, but may still do so"
+                "The server has not stored the prompt yet, but may still do so",
+                hint=Hint("Look at {messages()} before you send it again."),
             )
         dialect = self._state.dialect
         assert dialect is not None
         self._next = self._send_again
         self._sent_again += 1
-        log.info("a message that never arrived is sent again")
+        log.info("sending a message again that never reached the server")
         request = self.run.again()
         self._forget_log()
         self._connection.send(request, dialect)

@@ -56,7 +56,9 @@ class ResumeToken(msgspec.Struct, frozen=True, array_like=True):
                 raise ValueError("no conversation and run")
         except ValueError as exc:
             raise ConfigurationError(
-                "This is no resume token: give one that Reply.resume_token gave, as it was."
+                "Invalid resume token",
+                hint="Pass the exact value of Reply.resume_token.",
+                argument="token",
             ) from exc
         return found
 
@@ -91,7 +93,7 @@ def running(backend: Backend) -> list[Running]:
     if not listed:
         backend.login.check(call)
     if len(listed) > _MOST_RUNNING:
-        raise ProtocolError(f"a list of over {_MOST_RUNNING} answers under way")
+        raise ProtocolError(f"a list of more than {_MOST_RUNNING} running answers")
     for conversation_id, title in listed:
         with suppress(NotFoundError):  # it was deleted meanwhile
             stored = backend.conversation(conversation_id, call)
@@ -167,7 +169,7 @@ class Run:
         """The message that requests another answer in the place of this one. Raises as `stored`."""
         stored = self.stored(clean_up_call())
         if stored is None:
-            raise ProtocolError(f"conversation {self._conversation_id}, which lacks an answer")
+            raise ProtocolError(f"the conversation {self._conversation_id}: an answer is missing")
         return self._retry(stored.message_id)
 
     def _retry(self, answer_id: str) -> Request:

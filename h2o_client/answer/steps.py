@@ -156,12 +156,16 @@ class AnswerSteps:
     ) -> None:
         """Send the user's answer to a tool's question: see `Reply.answer_elicitation`."""
         if not isinstance(action, str) or action not in _ACTIONS:
-            raise ConfigurationError(f"action={action!r}: it is one of {', '.join(_ACTIONS)}.")
-        action = text(action, "action=")
-        content = None if content is None else document(content, "content=")
-        elicitation_id = optional_text(elicitation_id, "elicitation_id=")
+            raise ConfigurationError(
+                f"Unknown action {action!r}",
+                hint=f"Available: {', '.join(_ACTIONS)}.",
+                argument="action",
+            )
+        action = text(action, "The action", "action")
+        content = None if content is None else document(content, "content", "content")
+        elicitation_id = optional_text(elicitation_id, "The elicitation id", "elicitation_id")
         if self.reader is None:
-            raise ConfigurationError("Nothing has been asked: there is no Elicitation to answer.")
+            raise ConfigurationError("No tool waits for an answer of the user")
         self.reader.answer_elicitation(action, content, elicitation_id)
 
     def outcome(self) -> Answer:
@@ -174,8 +178,8 @@ class AnswerSteps:
             raise broken_off
         if self.answer is None:
             raise ConfigurationError(
-                "The answer waits for the user: see .elicitation, and answer it with "
-                "answer_elicitation(). What came so far is on .text."
+                "The answer waits for the user: a tool has a question in .elicitation",
+                hint="Answer it with answer_elicitation(). The text so far is in .text.",
             )
         return self.answer
 
@@ -272,7 +276,7 @@ class AnswerSteps:
             try:
                 self.message_id = self._fetch_id()
             except H2oError as exc:
-                log.info("the id of an answer is not known: %s", exc)
+                log.info("cannot tell the id of an answer: %s", exc)
 
 
 def _was_interrupted(final: Final, *, was_stopped: bool) -> bool:
@@ -296,7 +300,7 @@ def _raise_for_end(transcript: Transcript) -> None:
         raise IncompleteAnswerError
     if transcript.final.interrupted and not transcript.text:
         raise IncompleteAnswerError(
-            "The answer was stopped before its first word, and not by this reply"
+            "The answer was stopped before its first token, and not by this reply"
         )
 
 

@@ -128,7 +128,7 @@ class AnswerStorage:
             response.wait_until_ended(call, _STORED_WITHIN)
         stored, is_stored = self._polled(conversation_id, unstored, call)
         if not is_stored:
-            log.warning("the last answer in %s is not stored yet", conversation_id)
+            log.warning("the server has not stored the last answer in %s yet", conversation_id)
         if is_stored or before_message or not unstored.left:
             # Not before: after an interrupted wait, the next call has to wait again.
             self._backend.unstored.remove(conversation_id)
@@ -146,14 +146,14 @@ class AnswerStorage:
         patience = _PATIENCE if before_message else _STOPPED_WITHIN
         end = monotonic() + patience
         if not response.wait_until_ended(call, min(patience, _TOLD_AFTER)):
-            log.warning("waiting until an answer that was given up in %s ends", conversation_id)
+            log.warning("waiting for the end of an abandoned answer in %s", conversation_id)
             if before_message:
                 self._on_wait()
             response.wait_until_ended(call, end - monotonic())
         if response.ending is None:
             if before_message:
                 raise ConversationBusyError(
-                    "An earlier answer in this conversation has not ended on the server",
+                    "The earlier answer in this conversation has not ended on the server",
                     seconds=patience,
                 )
             return self._backend.conversation(conversation_id, call)
@@ -166,12 +166,12 @@ class AnswerStorage:
         if not is_stored and lasts > seconds:
             if before_message:
                 raise ConversationBusyError(
-                    "An earlier answer in this conversation is not stored by the server",
+                    "The server has not stored the earlier answer in this conversation",
                     seconds=patience,
                 )
             return stored
         if not is_stored and response.ending is not Ending.FAILED:
-            log.warning("the last answer in %s is not stored", conversation_id)
+            log.warning("the server has not stored the last answer in %s", conversation_id)
         self._backend.unstored.remove(conversation_id)
         return stored
 

@@ -212,7 +212,7 @@ class AnswerStream:
             if is_stored is False and self._ending.stop_now():
                 stored, is_stored = self._storage.read_back(outcome, self.call)
         except (H2oError, Woken) as exc:
-            log.info("what is stored of an answer is not known: %s", type(exc).__name__)
+            log.info("cannot read the stored answer: %s", type(exc).__name__)
             return ()
         if is_stored:
             self.state.finish()

@@ -17,7 +17,11 @@ def read_uploads(files: Sequence[str | os.PathLike[str] | bytes] | None) -> tupl
     if files is None:
         return ()
     if isinstance(files, str | bytes | os.PathLike) or not isinstance(files, Sequence):
-        raise ConfigurationError("files= is a list of paths, or of the bytes of files.")
+        raise ConfigurationError(
+            f"files must be a list, not {type(files).__name__}",
+            hint="Pass a list of paths, or of the bytes of files.",
+            argument="files",
+        )
     return tuple(_upload(file, number) for number, file in enumerate(files, 1))
 
 
@@ -26,14 +30,18 @@ def _upload(file: object, number: int) -> Upload:
         # Servers look at the content themselves, but for text, which has no signature.
         return _text_or_bytes(file, f"file-{number}")
     if not isinstance(file, str | os.PathLike):
-        raise ConfigurationError(f"files= holds paths and bytes, not {type(file).__name__}.")
+        raise ConfigurationError(
+            f"A file must be a path or bytes, not {type(file).__name__}", argument="files"
+        )
     path = Path(file)
     try:
         content = path.read_bytes()
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or exc
-        raise ConfigurationError(f"The file {str(path)!r} cannot be read: {reason}.") from exc
-    name = text(path.name, "The name of a file")
+        raise ConfigurationError(
+            f"Cannot read the file {str(path)!r}: {reason}", argument="files"
+        ) from exc
+    name = text(path.name, "The name of a file", "files")
     kind = mimetypes.guess_type(name)[0] or _text_or_bytes(content, "").mime
     return Upload(name, content, kind)
 

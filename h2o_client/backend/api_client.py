@@ -74,7 +74,7 @@ class ApiClient:
         except Moved as exc:
             raise login_wall(exc.status, exc.location, url=url) from None
         except ValueError as exc:
-            raise ProtocolError(f"the answer to {endpoint.request}", excerpt(body)) from exc
+            raise ProtocolError(f"the response to {endpoint.request}", excerpt(body)) from exc
 
     def send(self, request: Request, call: Call | None = None, *, feature: str = "") -> None:
         """Send a request whose response says nothing but success. Raises as `body`.
@@ -91,7 +91,7 @@ class ApiClient:
         if document.get("type") == "redirect":
             raise login_wall(302, str(document.get("location", "")), url=self.transport.base_url)
         if document.get("type") in ("error", "failure"):
-            raise ServerError(200, f"{request} was refused: {document}")
+            raise ServerError(200, f"{request} refused: {document}")
         _check_no_page(request, body)
 
     def submit_form(self, form: Request, call: Call | None = None) -> None:
@@ -102,7 +102,7 @@ class ApiClient:
             self.raise_for_status(response)
             document = plain(response.whole())
             if document.get("type") in ("error", "failure"):
-                raise ServerError(response.status, f"{form} was refused: {document}")
+                raise ServerError(response.status, f"{form} refused: {document}")
             if document.get("type") != "redirect":
                 _check_no_page(form, response.whole())
                 return
@@ -128,10 +128,10 @@ class ApiClient:
                 try:
                     found = read(line)
                 except json.InvalidJson as exc:
-                    raise ProtocolError(f"the answer to {request}", excerpt(line)) from exc
+                    raise ProtocolError(f"the response to {request}", excerpt(line)) from exc
                 if found is not None:
                     return found
-        raise ProtocolError(f"the answer to {request}, which ended early")
+        raise ProtocolError(f"the response to {request}: it ended early")
 
     def read_until(self, request: Request, read: Callable[[bytes], T | None], call: Call) -> T:
         """Read a response that never ends, piece by piece, until ``read`` returns a value."""
@@ -140,11 +140,11 @@ class ApiClient:
                 try:
                     found = read(data)
                 except ValueError as exc:
-                    raise ProtocolError(f"the answer to {request}", excerpt(data)) from exc
+                    raise ProtocolError(f"the response to {request}", excerpt(data)) from exc
                 if found is not None:
                     return found
                 call.clock.allow("idle", call.timeouts.idle)
-        raise ProtocolError(f"the answer to {request}, which ended early")
+        raise ProtocolError(f"the response to {request}: it ended early")
 
     def open(self, request: Request, call: Call, *, passes_model_on: bool) -> Response:
         """Send a request and return the response, unread. Raises as `body`."""
@@ -178,15 +178,17 @@ class ApiClient:
         found = place.removesuffix(response.path)
         if location and found != self.transport.base_url:
             return ConfigurationError(
-                f"The server at {self.transport.base_url} says that it is at another address: "
-                f"use {found}."
+                f"The server at {self.transport.base_url} redirects to another address",
+                hint=f"Use {found}.",
+                argument="base_url",
+                suggestion=found,
             )
         return StatusError(
             status,
             "a redirect to the same address" if location else "a redirect without a Location",
             url=response.url,
             origin="gateway",
-            hint="Look at what stands between you and the server, as a cache or a proxy.",
+            hint="Check what is between you and the server, such as a cache or a proxy.",
         )
 
 
@@ -218,7 +220,7 @@ def excerpt(body: bytes) -> str:
 def _check_no_page(request: Request, body: bytes) -> None:
     # A page with status 200 is not a success: most often it is a proxy's login.
     if body.lstrip()[:1] == b"<":
-        raise ProtocolError(f"the answer to {request}", excerpt(body))
+        raise ProtocolError(f"the response to {request}", excerpt(body))
 
 
 def _is_no_route(exc: StatusError) -> bool:

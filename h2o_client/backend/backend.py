@@ -23,6 +23,7 @@ from h2o_client.errors import (
     AuthenticationError,
     ConfigurationError,
     H2oError,
+    Hint,
     NotFoundError,
     ProtocolError,
     ServerError,
@@ -236,7 +237,11 @@ if hasattr(os, "register_at_fork"):
 
 def _no_address() -> ConfigurationError:
     return ConfigurationError(
-        f"No server was named, and the default, {DEFAULT_URL}, has not spoken this protocol since "
-        'October 2023. Name yours: H2oSession("http://localhost:3000"), or set H2O_CLIENT_URL. '
-        "For one of your own: python -m h2o_client.server."
+        f"No server address was given, and the default one, {DEFAULT_URL}, has not had a chat-ui "
+        "since October 2023",
+        hint=Hint(
+            'Pass {base_url:"http://localhost:3000"}, or set H2O_CLIENT_URL. To start a server of '
+            "your own, run {h2o-chat serve}."
+        ),
+        argument="base_url",
     )

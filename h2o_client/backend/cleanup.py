@@ -123,13 +123,13 @@ class Cleanup:
         call = clean_up_call(until=soon if until is None else min(soon, until))
         failed = self._failed(stop_request(conversation_id), call)
         if failed is not None:
-            log.info("the answer in %s may go on: %s", conversation_id, failed)
+            log.info("could not stop the answer in %s: %s", conversation_id, failed)
 
     def delete(self, conversation_id: str, *, until: float | None = None) -> None:
         """Delete a temporary conversation: see `TemporaryConversation.delete`."""
         failed = self._delete(conversation_id, clean_up_call(until=until))
         if failed is not None:
-            log.info("conversation %s could not be deleted yet: %s", conversation_id, failed)
+            log.info("could not delete conversation %s yet: %s", conversation_id, failed)
 
     def delete_behind(self, conversation_id: str) -> bool:
         """Delete a temporary conversation soon: see `TemporaryConversation.delete_behind`."""
@@ -203,7 +203,7 @@ class Cleanup:
             if response.status >= 300 and response.status != 404:
                 return refusal(response.status, response.headers, response.whole())
             if response.whole().lstrip()[:1] == b"<":
-                return ProtocolError(f"the answer to {request}", "an HTML page")
+                return ProtocolError(f"the response to {request}", "an HTML page")
         except (H2oError, Woken) as exc:
             return exc
         except Exception as exc:

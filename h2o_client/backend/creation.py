@@ -78,8 +78,13 @@ class Creations:
             if model in offered:
                 raise
             # An unknown model is a bare 500, or 400 "Invalid request" since v0.8.
-            said = f"{exc.said} (the model {model!r} is not served here: {', '.join(offered)} are)"
-            raise ModelUnavailableError(exc.status, said, url=exc.url, body=exc.body) from exc
+            raise ModelUnavailableError(
+                exc.status,
+                f"{exc.said} (unknown model {model!r})",
+                url=exc.url,
+                body=exc.body,
+                hint=f"Available: {', '.join(offered)}.",
+            ) from exc
         self._cleanup.add(created.id)
         self._detector.note_created(found, created, call)
         return created
@@ -197,7 +202,7 @@ class _Creation:
                 self._cleanup.delete(self._created.id)
             elif self._call.sent and not isinstance(self._failure, StatusError):
                 log.warning(
-                    "a conversation whose creation was broken off may be left on the server: %s",
+                    "a conversation may be left on the server, its creation was interrupted: %s",
                     type(self._failure).__name__,
                 )
         finally:

@@ -19,6 +19,7 @@ from h2o_client.dialects.run_requests import resume_probe
 from h2o_client.errors import (
     ConfigurationError,
     H2oError,
+    Hint,
     NotFoundError,
     ProtocolError,
     ServerError,
@@ -35,10 +36,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-NO_MODELS = "this chat-ui (v0.9.6 or later) could not load its models when it was started"
+NO_MODELS = "This chat-ui (v0.9.6 or later) could not load its models when it was started"
 MODEL_WAS_DOWN = (
-    "Its model server (OPENAI_BASE_URL) was down then: when that answers, who runs the chat-ui has "
-    "to start it again."
+    "Its model server (OPENAI_BASE_URL) was down then. Once that answers, the operator has to "
+    "restart the chat-ui."
 )
 
 
@@ -150,7 +151,7 @@ class Detector:
                 return
             latest = self._write(detection.upgraded(found))
             if latest is not found:
-                log.warning("the server has become %s", latest.dialect.name)
+                log.warning("the server is now %s", latest.dialect.name)
 
         self.hold(call, note)
 
@@ -216,9 +217,11 @@ class Detector:
             return
         is_other = not found.dialect.is_of_era(configured.dialect)
         if is_other and not detection.is_same(found, configured):
+            claimed = configured.version or "latest"
             raise ConfigurationError(
-                f"{configured.why} was said, but {self._api.transport.base_url} is "
-                f"{found.dialect.name}. Leave server_version= out: it is then found out."
+                f"{self._api.transport.base_url} is {found.dialect.name}, not {claimed}",
+                hint=Hint("Leave out {server_version}: the version is then detected."),
+                argument="server_version",
             ) from exc
 
     # While the lock is held
@@ -256,12 +259,12 @@ class Detector:
         try:
             found = self._request(call)
         except (StatusError, ProtocolError, ConfigurationError) as exc:
-            log.info("what the server is, is not known for sure: %s", exc)
+            log.info("cannot detect the server again: %s", exc)
             return before
         if detection.is_same(found, before):
             # It may be another of its versions.
             return found if before.dialect.versions_differ else before
-        log.warning("the server has become %s", found.dialect.name)
+        log.warning("the server is now %s", found.dialect.name)
         self.upgrades += 1
         return found
 
@@ -304,7 +307,9 @@ class Detector:
     def _no_chat_ui(self, seen: str) -> ConfigurationError:
         return ConfigurationError(
             f"{self._api.transport.base_url} does not look like a chat-ui server: "
-            f"{pages.ROOT} gave {seen}. If it is one, say which: server_version=."
+            f"{pages.ROOT} returned {seen}",
+            hint=Hint("If it is one, pass its version as {server_version}."),
+            argument="base_url",
         )
 
     def _told_apart(self, found: Found, call: Call) -> Found:
@@ -314,7 +319,7 @@ class Detector:
             try:
                 layout = found.layout or self._api.fetch(pages.layout(), call)
             except (StatusError, ProtocolError) as exc:
-                log.info("which %s it is, is not known: %s", dialect.name, exc)
+                log.info("cannot tell which %s it is: %s", dialect.name, exc)
                 return found
             return detection.by_layout(found, layout)
         response = self._api.transport.request(resume_probe(), call)

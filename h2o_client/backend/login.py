@@ -37,5 +37,5 @@ class Login:
         """The error for a session without a login that is required."""
         transport = self._api.transport
         whose = " with this cookie, which may have expired" * transport.cookies.given
-        said = f"nobody is logged in{whose}, and it wants a login"
+        said = f"login required, and nobody is logged in{whose}"
         return AuthenticationError(200, said, url=transport.base_url)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from h2o_client.config import DEFAULT_MODEL, DEFAULT_URL
 from h2o_client.dialects.documents import Model
-from h2o_client.errors import ConfigurationError
+from h2o_client.errors import ConfigurationError, Hint
 from h2o_client.transport.call import Call
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class OfferedModels:
         ids = self.ids(call)
         if not ids:
             raise ConfigurationError(
-                "The server lists no models: name one with H2oSession(..., model=...)."
+                "The server lists no models", hint=Hint("Name one with {model}."), argument="model"
             )
         return ids[0]
 

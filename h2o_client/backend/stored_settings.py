@@ -146,7 +146,7 @@ def _to_send_back(layout: Layout) -> Settings:
     try:
         written = post_json("", {"": settings.custom_prompts, **settings.others})
     except (TypeError, ValueError, OverflowError, RecursionError) as exc:
-        raise ProtocolError("the settings, which cannot be sent back", type(exc).__name__) from exc
+        raise ProtocolError("the settings: they cannot be sent back", type(exc).__name__) from exc
     if len(written.body or b"") > layout.size:
-        raise ProtocolError("the settings, which are larger than the page that has them")
+        raise ProtocolError("the settings: they are larger than their page")
     return settings

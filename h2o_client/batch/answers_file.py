@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from h2o_client.batch.journal import Journal, Marks, Row
 from h2o_client.batch.results import id_of_line
-from h2o_client.errors import ConfigurationError
+from h2o_client.errors import ConfigurationError, Hint
 from h2o_client.private_file import replacing, safe_target
 
 
@@ -102,8 +102,9 @@ class AnswersFile:
                 return False  # of a prompt that has changed since, or its place has
             if current is None:
                 raise ConfigurationError(
-                    f"{target}, line {number}: not an answer that the journal knows. Name another "
-                    "file with -o, or remove this one."
+                    f"{target}, line {number}: the journal has no such answer",
+                    hint=Hint("Use another file for {output}, or remove this one."),
+                    argument="output",
                 )
         if self._ordered and current.index != self._kept:
             return False

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from h2o_client.batch.engine import Engine
+from h2o_client.batch.dispatcher import Engine
 from h2o_client.batch.journal import Journal, Row
 from h2o_client.batch.progress import Progress
 from h2o_client.batch.results import Result

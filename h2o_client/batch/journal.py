@@ -26,7 +26,7 @@ import msgspec
 from h2o_client.batch.formats import InvalidLine
 from h2o_client.batch.prompts import Ask, BatchPrompt, PromptId
 from h2o_client.batch.results import Outcome, Result
-from h2o_client.errors import ConfigurationError, H2oError
+from h2o_client.errors import ConfigurationError, H2oError, Hint
 from h2o_client.private_file import safe_target
 from h2o_client.wire import json as wire_json
 
@@ -167,7 +167,7 @@ class Journal:
             )
         except sqlite3.Error as exc:
             self._give_back()
-            raise JournalError(f"The journal {name} cannot be opened: {exc}.") from exc
+            raise JournalError(f"Cannot open the journal {name}: {exc}") from exc
         try:
             self._prepare(name)
         except BaseException:
@@ -512,8 +512,8 @@ class Journal:
             except sqlite3.Error as exc:
                 where = "" if self.path is None else f" {self.path}"
                 raise JournalError(
-                    f"The journal{where} cannot be written: {exc}. Make room, and run the same "
-                    "command again: what was answered is kept."
+                    f"Cannot write the journal{where}: {exc}",
+                    hint="Make room, and run the same command again: the answers so far are kept.",
                 ) from exc
 
 
@@ -581,8 +581,9 @@ def _own_file(path: Path) -> Path:
     except OSError as exc:
         reason = exc.strerror or exc
         raise ConfigurationError(
-            f"The journal {path} cannot be used: {reason}. Name another place for it (journal=, "
-            "--journal)."
+            f"Cannot use the journal {path}: {reason}",
+            hint=Hint("Use another place for it: {journal}."),
+            argument="journal",
         ) from exc
     return target
 
@@ -612,8 +613,9 @@ def _taken(path: Path) -> tuple[int, int] | None:
 
 def _used(path: object) -> ConfigurationError:
     return ConfigurationError(
-        f"Another run uses the journal {path}. Wait until it has ended, or name another journal "
-        "(journal=, --journal)."
+        f"Another run uses the journal {path}",
+        hint=Hint("Wait until it has ended, or use another one: {journal}."),
+        argument="journal",
     )
 
 
@@ -649,11 +651,12 @@ def _opening_error(exc: sqlite3.DatabaseError, name: str) -> H2oError:
         return _used(name)
     if "not a database" in said or "malformed" in said:
         return _no_journal(name)
-    return JournalError(f"The journal {name} cannot be opened: {said}.")
+    return JournalError(f"Cannot open the journal {name}: {said}")
 
 
 def _no_journal(name: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{name} is not a journal of this version of h2o-chat. Name another file (journal=, "
-        "--journal); nothing was changed in it."
+        f"{name} is not a journal of this version of h2o-chat. It was not changed",
+        hint=Hint("Use another file: {journal}."),
+        argument="journal",
     )

@@ -82,7 +82,7 @@ def _judge_generation(exc: GenerationError) -> Verdict:
         return Verdict.LIMITED
     if exc.status in _WRONG_REQUESTS:
         return Verdict.FINAL
-    return Verdict.DOWN if MODEL_DOWN in str(exc) else Verdict.FAILED
+    return Verdict.DOWN if exc.hint == MODEL_DOWN else Verdict.FAILED
 
 
 def _judge_transport(exc: TransportError) -> Verdict:

@@ -116,15 +116,17 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
         prompt_format = given.pop("prompt_format", None)
         if not isinstance(given.get("timeout", 0.0), int | float):
             raise ConfigurationError(
-                "timeout= of a batch is a number of seconds. Set Timeouts(...) in the session."
+                "The timeout of a batch must be a number of seconds",
+                hint="Pass a Timeouts to the session instead.",
+                argument="timeout",
             )
         try:
             uploads = tuple(_upload(each) for each in cast("Iterable[object]", files))
         except InvalidPrompt as exc:
-            raise ConfigurationError(f"files=: {exc}") from exc
+            raise ConfigurationError(f"Invalid files: {exc}", argument="files") from exc
         return cls(
-            model=optional_text(model, "model="),
-            system=optional_text(system, "system="),
+            model=optional_text(model, "The model", "model"),
+            system=optional_text(system, "The system prompt", "system"),
             options=document(given, "The options"),
             files=uploads,
             prompt_format=cast("PromptFormat | None", prompt_format),

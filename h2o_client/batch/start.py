@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from h2o_client.batch.accounts import open_accounts
 from h2o_client.batch.attempts import Asker, OwnAsker
 from h2o_client.batch.batch import Batch
-from h2o_client.batch.engine import Engine
+from h2o_client.batch.dispatcher import Engine
 from h2o_client.batch.formats import InvalidLine
 from h2o_client.batch.journal import Journal
 from h2o_client.batch.prompts import BatchPrompt, Defaults, InvalidPrompt, Prompt, parse_prompt
@@ -98,12 +98,16 @@ def check_limits(
     from h2o_client.session import H2oSession
 
     if not sessions or not all(isinstance(each, H2oSession) for each in sessions):
-        raise ConfigurationError("A batch needs at least one H2oSession.")
+        raise ConfigurationError("A batch needs at least one session", argument="sessions")
     check_count("concurrency", concurrency, 1)
     if per_minute is not None:
         check_count("per_minute", per_minute, 1)
     if not isinstance(give_up_after, int | float) or give_up_after < 0:
-        raise ConfigurationError(f"give_up_after={give_up_after!r}: give seconds.")
+        raise ConfigurationError(
+            f"Invalid give_up_after {give_up_after!r}",
+            hint="Pass seconds, 0 or more.",
+            argument="give_up_after",
+        )
 
 
 def parsed(
@@ -123,7 +127,7 @@ def parsed(
 def asker_of(executor: Executor | None, dask: str | Client | None, defaults: Defaults) -> Asker:
     """Who sends the prompts. Raises `ConfigurationError` for what cannot."""
     if executor is not None and dask is not None:
-        raise ConfigurationError("executor= and dask=: it is one or the other.")
+        raise ConfigurationError("Only one of executor and dask can be used", argument="executor")
     if executor is not None:
         from h2o_client.batch.workers import ExecutorWorkers, WorkerAsker
 

@@ -107,7 +107,7 @@ class WorkerAsker:
             try:
                 self._sessions[number] = pickle.dumps(attempt.account.session.wrapped)
             except (TypeError, AttributeError, pickle.PicklingError) as exc:
-                raise WorkerError(f"This session cannot be sent to a worker: {exc}.") from exc
+                raise WorkerError(f"Cannot send this session to a worker: {exc}") from exc
         return self._sessions[number]
 
 
@@ -116,7 +116,10 @@ class ExecutorWorkers:
 
     def __init__(self, executor: Executor) -> None:
         if not callable(getattr(executor, "submit", None)):
-            raise ConfigurationError("executor= is a concurrent.futures.Executor.")
+            raise ConfigurationError(
+                f"executor must be a concurrent.futures.Executor, not {type(executor).__name__}",
+                argument="executor",
+            )
         self._executor = executor
 
     async def do(self, errand: Errand) -> Done:

@@ -157,7 +157,7 @@ def _events(reply: Reply, idle: float | None) -> Iterator[Event | Answer]:
             if declined == _MOST_DECLINED:
                 raise _asked_too_often(reply, declined)
             declined += 1
-            say(f"(A tool asks: {event.message} Nobody can answer that here: it is turned down.)")
+            say(f"(A tool asks: {event.message} Nobody can answer it here, so it is declined.)")
             reply.answer_elicitation("cancel", elicitation_id=event.id)
 
 
@@ -174,7 +174,7 @@ def _next(event: Event | Answer) -> str:
 
 def _asked_too_often(reply: Reply, times: int) -> IncompleteAnswerError:
     error = IncompleteAnswerError(
-        f"A tool asks once more what was turned down {times} times: the answer is stopped"
+        f"The answer was stopped: a tool keeps asking, {times} questions were declined"
     )
     error.partial, error.conversation_id = reply.text, reply.conversation_id
     return error

@@ -25,8 +25,8 @@ from h2o_client.cli.shared_options import (
     server_options,
 )
 from h2o_client.cli.terminal import Waiting, put_json
-from h2o_client.cli.wording import in_shell
-from h2o_client.errors import H2oError
+from h2o_client.cli.wording import in_shell, option
+from h2o_client.errors import H2oError, spelled
 
 if TYPE_CHECKING:
     from h2o_client.answer.reply import Reply
@@ -138,25 +138,36 @@ def _errors_in_json(form: Format) -> Iterator[list[Reply]]:
         yield replies
     except H2oError as exc:
         if form == "json":
-            _put_error(type(exc).__name__, in_shell(str(exc)), exc.partial)
+            _put_error(
+                type(exc).__name__,
+                exc.message,
+                exc.partial,
+                hint=spelled(exc.hint, in_shell),
+                argument="" if exc.argument is None else option(exc.argument),
+            )
             raise click.exceptions.Exit(status_of(exc)) from None
         raise
     except (KeyboardInterrupt, Terminated) as exc:
         if form == "json":
             partial = "".join(reply.text for reply in replies)
-            _put_error(type(exc).__name__, "It was interrupted.", partial)
+            _put_error(type(exc).__name__, "Interrupted", partial)
         raise
 
 
-def _put_error(kind: str, message: str, partial: str) -> None:
+def _put_error(
+    kind: str, message: str, partial: str, *, hint: str = "", argument: str = ""
+) -> None:
+    error = {"type": "error", "kind": kind, "message": message, "hint": hint, "partial": partial}
+    if argument:
+        error["option"] = argument
     with suppress(click.exceptions.Exit):  # nobody reads it: the error's own status tells more
-        put_json({"type": "error", "kind": kind, "message": message, "partial": partial})
+        put_json(error)
 
 
 def _format(**wanted: bool) -> Format:
     chosen = [cast(Format, name) for name, is_wanted in wanted.items() if is_wanted]
     if len(chosen) > 1:
-        raise click.UsageError("--markdown, --json and --raw: it is one of them.")
+        raise click.UsageError("Only one of --markdown, --json and --raw can be used.")
     return chosen[0] if chosen else "plain"
 
 
@@ -173,7 +184,7 @@ def _question(prompt: tuple[str, ...]) -> str:
             parts.append(piped_text())
         question = "\n\n".join(part for part in parts if part.strip())
     if not question.strip():
-        raise click.UsageError('There is no prompt: h2o-chat "Why is the sky blue?"')
+        raise click.UsageError('The prompt is empty. Example: h2o-chat "Why is the sky blue?"')
     return question
 
 

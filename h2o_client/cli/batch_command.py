@@ -39,7 +39,6 @@ from h2o_client.cli.exit import (
 )
 from h2o_client.cli.shared_options import Connection, account_options, sampling_options
 from h2o_client.cli.terminal import say, say_error
-from h2o_client.cli.wording import in_shell
 from h2o_client.errors import H2oError
 from h2o_client.log import log
 from h2o_client.timeouts import monotonic
@@ -342,7 +341,7 @@ def _notices() -> Iterator[None]:
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            say(f"Warning: {in_shell(record.getMessage())}")
+            say(f"Warning: {record.getMessage()}")
 
     handler = Handler(logging.WARNING)
     log.addHandler(handler)

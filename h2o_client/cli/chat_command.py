@@ -137,7 +137,7 @@ class Chat:
             except Left:
                 return
             except H2oError as exc:
-                say_error(exc, in_chat=True)
+                say_error(exc, chat=True)
                 self._end_of_error()
                 self.status = self.status or status_of(exc)
             except click.ClickException as exc:

@@ -152,7 +152,8 @@ def _check_spelling(word: str, behind: list[str]) -> None:
     near = get_close_matches(word, _COMMANDS.keys() - {"ask"}, n=1, cutoff=0.8)
     if meant := "--help" if word == "help" else "".join(near):
         raise click.ClickException(
-            f"{word}: did you mean {NAME} {meant}? As a prompt: {NAME} ask {word}"
+            f"Unknown command {word!r}. Did you mean {NAME} {meant}? "
+            f"To send it as a prompt: {NAME} ask {word}"
         )
 
 

@@ -81,7 +81,7 @@ def write_file(path: str, text: str) -> None:
         write_private(target, _sanitized_for(target, text).encode("utf-8", "replace"))
     except (OSError, ValueError, RuntimeError) as exc:
         reason = getattr(exc, "strerror", None) or str(exc).rstrip(".")
-        raise click.ClickException(f"{path} cannot be written: {reason}.") from exc
+        raise click.ClickException(f"Cannot write {path}: {reason}.") from exc
 
 
 def make_folder(path: str) -> None:
@@ -90,7 +90,7 @@ def make_folder(path: str) -> None:
         Path(path).mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or str(exc)
-        raise click.ClickException(f"{path} cannot be made: {reason}.") from exc
+        raise click.ClickException(f"Cannot create {path}: {reason}.") from exc
 
 
 def _sanitized_for(target: Path, text: str) -> str:

@@ -140,9 +140,9 @@ def _delete(connection: Connection, ids: tuple[str, ...], everything: bool, yes:
       h2o-chat conversations delete --all --yes
     """
     if everything == bool(ids):
-        raise click.UsageError("Say which conversations: their IDs, or --all.")
+        raise click.UsageError("Give the IDs of conversations, or --all.")
     if everything and not yes and not sys.stdin.isatty():
-        raise click.UsageError("delete --all asks first, and nobody is there to answer: add --yes.")
+        raise click.UsageError("delete --all needs a terminal to ask for confirmation, or --yes.")
     with open_stored(connection, None if everything else ids[0]) as client:
         if everything:
             return _delete_all(client, yes)
@@ -184,14 +184,14 @@ def export(
       h2o-chat export --all --format json > chats.jsonl
     """
     if everything == bool(ids):
-        raise click.UsageError("Say which conversations: their IDs, or --all.")
+        raise click.UsageError("Give the IDs of conversations, or --all.")
     form = form or format_of(output or "")
     with open_stored(connection, ids[0] if ids else None) as client:
         gone: list[str] = []
         _export(_found(client, ids), form, output, gone)
     if not gone:
         return 0
-    say(f"Not exported, for the server has them no more: {', '.join(gone)}.")
+    say(f"Not exported, because the server no longer has them: {', '.join(gone)}.")
     # Of all that there are, one that is not there is none.
     return REFUSED if ids else 0
 

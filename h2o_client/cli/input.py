@@ -209,10 +209,10 @@ def _read(read: Callable[[int], bytes]) -> bytes:
     try:
         found = read(_MOST + 1)
     except OSError as exc:
-        raise click.UsageError(f"What is piped in cannot be read: {exc.strerror or exc}.") from exc
+        raise click.UsageError(f"Cannot read stdin: {exc.strerror or exc}.") from exc
     if len(found) > _MOST:
         raise click.UsageError(
-            f"More than {_MOST >> 20} MiB are piped in for one message: send a --file, or less."
+            f"stdin has more than {_MOST >> 20} MiB, too much for one message. Use --file, or less."
         )
     return found
 

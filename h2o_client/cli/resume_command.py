@@ -56,7 +56,7 @@ def resume_last(connection: Connection, *, rest: bool, form: Format = "plain") -
     with last_saved() as found:
         if found is None:
             why = _LOCKED if is_one_locked() else _NONE
-            raise click.ClickException(f"There is no answer that could be gone on with. {why}")
+            raise click.ClickException(f"Nothing to resume. {why}")
         try:
             _print(connection, found, found.record.printed if rest else 0, form)
         except (NotFoundError, UnsupportedError):
@@ -64,10 +64,9 @@ def resume_last(connection: Connection, *, rest: bool, form: Format = "plain") -
             raise
 
 
-_LOCKED = "The one that there is, is just being given to another program."
+_LOCKED = "Another program is reading the only answer that is left."
 _NONE = (
-    "One is kept while it comes, by servers since July 2026, until it has ended or was stopped, "
-    "and for a week at most."
+    "Servers since July 2026 keep an answer until it has ended or was stopped, for a week at most."
 )
 
 
@@ -121,8 +120,8 @@ def _session(connection: Connection, record: Record) -> Iterator[H2oSession]:
     there = replace(connection, url=record.url, local=False, cookie=cookie, header=header)
     if cookie is None and not record.cookies and not cookie_of_environment(record.url):
         raise click.UsageError(
-            f"The session's cookie was not kept with the answer at {record.url}, which is given to "
-            "nobody else: say it with --cookie NAME=VALUE."
+            f"The answer at {record.url} needs its session's cookie, which was not saved. "
+            "Pass --cookie NAME=VALUE."
         )
     jar: Cookies | None = None
     if record.cookies:  # and not those of the environment

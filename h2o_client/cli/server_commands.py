@@ -19,13 +19,13 @@ from h2o_client.cli.exit import BAD_CALL, UNWRITTEN, status_of_kind
 from h2o_client.cli.shared_options import Connection, server_options
 from h2o_client.cli.terminal import Waiting, in_a_line, put_json, put_line, say, show_table
 from h2o_client.cli.wording import in_shell
-from h2o_client.errors import ConfigurationError
+from h2o_client.errors import ConfigurationError, spelled
 from h2o_client.server.chat_ui import DEFAULT, dialect_of
 from h2o_client.timeouts import Timeouts
 
 if TYPE_CHECKING:
     from h2o_client.dialects.documents import Model
-    from h2o_client.doctor.steps import Check
+    from h2o_client.doctor.checks import Check
 
 # Unless told otherwise. A chat-ui whose database is down answers after thirty seconds.
 _PATIENCE = Timeouts(first_token=120, idle=35)
@@ -140,8 +140,8 @@ def serve(**choices: Any) -> int:
     _check_model(choices["model_file"])
     if _is_taken(choices["host"], choices["port"]):
         say(
-            f"Error: Port {choices['port']} of {choices['host']} is taken: is another one running? "
-            "--port 0 takes a free one."
+            f"Error: Port {choices['port']} of {choices['host']} is in use. Is another server "
+            "running? --port 0 picks a free port."
         )
         return UNWRITTEN
     return run(**choices)
@@ -154,12 +154,20 @@ def _row(model: Model) -> tuple[str, str, str]:
 
 def _refused(exc: ConfigurationError) -> Check:
     """The failed step for an error that was raised before the first step."""
-    from h2o_client.doctor.steps import Check
+    from h2o_client.doctor.checks import Check
 
-    detail, _, hint = exc.message.partition(". ")
-    step = next((step for step in ("cookie", "proxy", "header") if step in detail.lower()), "")
-    step = {"proxy": "network", "header": "login"}.get(step, step) or "address"
-    return Check(step, "failed", detail.rstrip("."), hint, type(exc).__name__)
+    step = _STEPS.get(exc.argument or "", "address")
+    return Check(step, "failed", exc.message, exc.hint or "", type(exc).__name__)
+
+
+_STEPS = {
+    "cookies": "cookie",
+    "insecure_cookies": "cookie",
+    "headers": "login",
+    "proxy": "network",
+    "verify": "TLS",
+    "server_version": "version",
+}
 
 
 def _shown(checks: Iterator[Check], as_json: bool) -> Iterator[Check]:
@@ -173,15 +181,14 @@ def _shown(checks: Iterator[Check], as_json: bool) -> Iterator[Check]:
                 put_line("(the rest was not tried)")
             return
         if as_json:
-            said = {"detail": in_shell(check.detail), "hint": in_shell(check.hint)}
-            put_json({**document_of(check), **said})
+            put_json({**document_of(check), "hint": spelled(check.hint, in_shell)})
         elif check.status == "skipped" and not check.detail:
             untried = True
         else:
             mark = check.status.ljust(7)
-            put_line(f"{mark} {check.name.ljust(_WIDEST)} {in_shell(check.detail)}".rstrip())
+            put_line(f"{mark} {check.name.ljust(_WIDEST)} {check.detail}".rstrip())
             if check.hint:
-                put_line(f"{' ' * 8}{in_shell(check.hint)}")
+                put_line(f"{' ' * 8}{spelled(check.hint, in_shell)}")
         if check.status == "failed":
             yield check
 
@@ -193,9 +200,9 @@ def _check_model(path: str | None) -> None:
         with open(path, "rb") as file:
             is_model = file.read(len(_MAGIC)) == _MAGIC
     except OSError as exc:
-        raise click.UsageError(f"--model-file {path}: {exc.strerror or exc}.") from None
+        raise click.UsageError(f"Cannot read --model-file {path}: {exc.strerror or exc}.") from None
     if not is_model:
-        raise click.UsageError(f"--model-file {path}: that is no model, which is a GGUF file.")
+        raise click.UsageError(f"Invalid --model-file {path}. A model is a GGUF file.")
 
 
 def _is_taken(host: str, port: int) -> bool:

@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from difflib import get_close_matches
 from typing import Any, cast
 
 import click
@@ -26,7 +25,6 @@ from h2o_client.timeouts import Timeouts
 from h2o_client.transport.cookies import Cookies, is_loopback
 
 _BARE = re.compile(r"([\w.-]+|\[[0-9a-fA-F:]+\])(?::\d+)?(?:/[^?#@]*)?", re.ASCII)
-_NEAR = 0.85  # max_tokens is none of max_new_tokens' misspellings
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class Connection:
         if address is None:
             return self
         if self.url is not None or self.local:
-            raise click.UsageError("The address: say it once, as an argument or with --url.")
+            raise click.UsageError("The address was given twice. Use an argument or --url.")
         return replace(self, url=address)
 
     def arguments(self, address: str | None, jar: Cookies | None = None) -> dict[str, Any]:
@@ -99,7 +97,7 @@ class Connection:
             yield self.url
             return
         if self.url is not None:
-            raise click.UsageError("--url and --local: it is one or the other.")
+            raise click.UsageError("Only one of --url and --local can be used.")
         try:
             from h2o_client.server import serve
             from h2o_client.server.chat_ui import OLDEST
@@ -212,7 +210,7 @@ def _accounts(
 
 def _check_folder(context: click.Context, option: click.Parameter, path: str | None) -> str | None:
     if path is not None and not os.access(os.path.dirname(path) or ".", os.W_OK):
-        raise click.BadParameter(f"{path} cannot be written: is its folder there?")
+        raise click.BadParameter(f"Cannot write {path}. Does its folder exist?")
     return path
 
 
@@ -362,7 +360,7 @@ def sampling_options(parameters: Iterable[str], files: tuple[str, ...] = ()) -> 
     for pair in parameters:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise click.UsageError(f"-p {pair}: a parameter is given as NAME=VALUE.")
+            raise click.UsageError(f"Invalid parameter -p {pair}. Use -p NAME=VALUE.")
         _check_spelling(name)
         (named if name in opts.SAMPLING else others)[name] = _value(value)
     if others:
@@ -396,18 +394,15 @@ def note_kept(
         say(f"(The conversation {conversation_id} is kept: h2o-chat -c goes on in it.)")
     elif not cookies_into:
         say(
-            f"(The conversation {conversation_id} is kept, but only its session's cookie opens it: "
-            "with --save-cookies FILE that is kept as well, for --cookie FILE.)"
+            f"(Kept conversation {conversation_id}. It can be opened only with this session's "
+            "cookie: --save-cookies FILE writes it, --cookie FILE reads it.)"
         )
 
 
 def _check_spelling(name: str) -> None:
     """Other names are passed to the server, unless they look like a misspelt one."""
-    if name in opts.SAMPLING:
-        return
-    usual = name.lower().replace("-", "_")
-    if near := get_close_matches(usual, opts.SAMPLING, n=1, cutoff=_NEAR):
-        raise click.UsageError(f"-p {name}: did you mean {near[0]}?")
+    if name not in opts.SAMPLING and (meant := opts.suggested(name)):
+        raise click.UsageError(f"Unexpected parameter -p {name}=. Did you mean -p {meant}=?")
 
 
 def _value(text: str) -> object:
@@ -424,8 +419,12 @@ def _check_address(url: str | None) -> None:
     bare = _BARE.fullmatch(url)
     if bare is not None and "://" not in url:
         scheme = "http" if is_loopback(bare[1]) or re.search(r":\d+(/|$)", url) else "https"
+        meant = f"{scheme}://{url.rstrip('/')}"
         raise ConfigurationError(
-            f"{url} is no address of a server. Did you mean {scheme}://{url.rstrip('/')}?"
+            f"Invalid server address {url}",
+            hint=f"Did you mean {meant}?",
+            argument="base_url",
+            suggestion=meant,
         )
 
 
@@ -437,7 +436,9 @@ def _check_cookie(cookie: str | None) -> None:
     if cookie is None or "=" in cookie or os.path.exists(cookie):
         return
     if cookie.startswith(("/", "./", "../", "~")) or cookie.endswith((".txt", ".cookies")):
-        raise ConfigurationError(f"There is no cookie file {cookie}. Look at --cookie.")
+        raise ConfigurationError(
+            f"There is no cookie file {cookie}", hint="Check --cookie.", argument="cookies"
+        )
 
 
 def _headers(lines: Iterable[str]) -> dict[str, str]:
@@ -446,7 +447,9 @@ def _headers(lines: Iterable[str]) -> dict[str, str]:
     for line in lines:
         name, colon, value = line.partition(":")
         if not colon or not name.strip():
-            raise ConfigurationError('A header is given as --header "Name: value".')
+            raise ConfigurationError(
+                "Invalid header", hint='Use --header "Name: value".', argument="headers"
+            )
         found[name.strip()] = value.strip()
     return found
 

@@ -34,8 +34,8 @@ def run_slash_command(chat: Chat, line: str) -> None:
     if command is None:
         name = sanitized(name)
         say(
-            f"There is no {name}: /help shows what there is. Nothing was sent. For a message that "
-            f"begins with a slash, type two: /{name}"
+            f"Unknown command {name}. /help lists the commands. Nothing was sent. For a message "
+            f"that begins with a slash, type two: /{name}"
         )
         return
     command(chat, rest.strip())
@@ -82,7 +82,7 @@ def _model(chat: Chat, rest: str) -> None:
         for name in names:
             put_line(name)
     elif names and rest not in names:
-        say(f"There is no model {rest}: /model shows those that there are.")
+        say(f"Unknown model {rest}. /model lists the models.")
     else:
         chat.model = rest
         _begin(chat, "")

@@ -20,8 +20,7 @@ from typing import NoReturn, TextIO, TypeVar
 import click
 
 from h2o_client.cli.exit import NOBODY_READS, UNWRITTEN
-from h2o_client.cli.wording import in_chat as in_chat_words
-from h2o_client.cli.wording import in_shell
+from h2o_client.cli.wording import in_chat, in_shell
 from h2o_client.errors import H2oError, TransportError
 from h2o_client.transport.locks import Guard
 
@@ -96,9 +95,9 @@ def say(sentence: str, *, indent: int = 0) -> None:
         _silence(sys.stderr)
 
 
-def say_error(error: H2oError, about: str = "", *, in_chat: bool = False) -> None:
+def say_error(error: H2oError, about: str = "", *, chat: bool = False) -> None:
     """Write to stderr what went wrong, with ``about`` in front, and what to do next."""
-    sentence = in_chat_words(str(error)) if in_chat else in_shell(str(error))
+    sentence = error.describe(in_chat if chat else in_shell)
     if isinstance(error, TransportError):
         sentence += " h2o-chat doctor looks for the cause."
     say(f"Error: {about}{': ' if about else ''}{sentence}")
@@ -115,7 +114,7 @@ def say_usage(error: click.ClickException) -> None:
 def say_unwritten(error: OSError) -> None:
     """Write to stderr that stdout cannot be written to, and discard what is still written there."""
     _silence(sys.stdout)
-    say(f"Error: The output cannot be written: {error.strerror or error}.")
+    say(f"Error: Cannot write to stdout: {error.strerror or error}.")
 
 
 def sanitized(text: str) -> str:

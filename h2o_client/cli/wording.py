@@ -1,68 +1,59 @@
-"""The library's sentences in the words of the shell: its arguments are the command's options."""
+"""How the command calls what a `Hint` names: arguments are options, methods are commands."""
 
 from __future__ import annotations
 
-import re
+from h2o_client.options import SAMPLING
 
-_WORDS = tuple(
-    (re.compile(pattern), words)
-    for pattern, words in (
-        (r" \S+ characters of the answer are on \.partial\.", ""),
-        (r" What the server has stored of it is on \.stored\.", ""),
-        (r"timeout=Timeouts\(\w+=\.\.\.\)", "--timeout SECONDS"),
-        (r"\[Errno -?\d+\] ", ""),
-        (r"timeout=(\S+): give seconds above 0, .*", r"--timeout=\1: give seconds above 0."),
-        (r'pass cookies="name=value"', "give --cookie name=value"),
-        (
-            r'cookies= is "name=value", a mapping of names to values, a jar,',
-            "--cookie is name=value",
-        ),
-        (r"headers=, cookies=, proxy=", "--header, --cookie, --proxy"),
-        (r"\bheaders= and cookies=", "--header and --cookie"),
-        (r"\bheaders=", "--header"),
-        (r"\bpass cookies=", "give --cookie"),
-        (
-            r"give verify= an ssl\.SSLContext .*",
-            "no option of the command does that, but the library takes an SSLContext.",
-        ),
-        (
-            r"Let the session accept the terms: H2oSession\(\.\.\., accept_terms=True\)",
-            "Accept them: leave --no-terms out",
-        ),
-        (r"H2oSession\(\.\.\.\)\.models\(\)", "h2o-chat models"),
-        (
-            r"H2oSession\(\.\.\.\)\.delete_conversations\(\)",
-            "h2o-chat conversations delete --all",
-        ),
-        (r"H2oSession\(\.\.\., model=\.\.\.\)", "--model NAME"),
-        (r'H2oSession\("(\S+)"\)', r"--url \1"),
-        (r"give H2oSession the address", "use the address"),
-        (r"python -m h2o_client\.server", "h2o-chat serve"),
-        (r"server_version=\.", "--chat-ui VERSION."),
-        (r"\bserver_version=(?=\S)", "--chat-ui "),
-        (r"\bserver_version=", "--chat-ui"),
-        (r"\binsecure_cookies=True", "--insecure-cookies"),
-        (r"\bverify='(\S+)'", r"--ca \1"),
-        (r"\bverify=(?=\S)", "--ca "),
-        (r"\bproxy=", "--proxy"),
-        (r"\bsystem=", "--system"),
-        (r"\bparameters=", "-p"),
-        (r"\bfiles=", "--file"),
-        (r": see messages\(\) for their ids", ""),
-        (r" Give a text, or messages like \[\{.*\}\]\.", ""),
-    )
-)
-_ASK_AGAIN = re.compile(r"\bAsk again\b")
+_OPTIONS = {
+    "base_url": "--url",
+    "cookies": "--cookie",
+    "files": "--file",
+    "headers": "--header",
+    "parameters": "-p",
+    "server_version": "--chat-ui",
+    "verify": "--ca",
+}
+_WORDS = {
+    # Options without a value, or with one of their own.
+    "accept_terms": "leave out --no-terms",
+    "insecure_cookies": "--insecure-cookies",
+    "timeout": "--timeout SECONDS",
+    # Methods.
+    "messages()": "h2o-chat conversations show ID",
+    "models()": "h2o-chat models",
+    "delete_conversations()": "h2o-chat conversations delete --all",
+    # Phrases.
+    "seconds above 0, a Timeouts, or None for no limit": "seconds above 0",
+    "Pass an SSLContext as verify=": "There is no option for it. In Python, pass an SSLContext",
+}
+_IN_CHAT = {
+    "a new conversation": "a new conversation (/new)",
+    "Send the prompt again": "Send the prompt again with /retry",
+    "models()": "/model",
+}
 
 
-def in_shell(sentence: str) -> str:
-    """``sentence`` with options in the place of arguments, and commands in that of methods."""
-    for pattern, words in _WORDS:
-        sentence = pattern.sub(words, sentence)
-    return sentence
+def in_shell(name: str, value: str) -> str:
+    """The `Spelling` of the command."""
+    if name in _WORDS:
+        return _WORDS[name]
+    if not name.isidentifier():
+        return name
+    if name in SAMPLING:
+        return f"{option(name)}{value}"
+    return f"{option(name)} {value.strip(_QUOTE)}".rstrip()
 
 
-def in_chat(sentence: str) -> str:
-    """The same, where a line that begins with a slash is a command."""
-    sentence = sentence.replace("or in a new conversation", "or in a new conversation (/new)")
-    return _ASK_AGAIN.sub("/retry asks again", in_shell(sentence), count=1)
+def in_chat(name: str, value: str) -> str:
+    """The same in a chat, where a line that begins with a slash is a command."""
+    return _IN_CHAT.get(name) or in_shell(name, value)
+
+
+def option(argument: str) -> str:
+    """The option for an argument of the library."""
+    if argument in SAMPLING:
+        return f"-p {argument}="
+    return _OPTIONS.get(argument, f"--{argument.replace('_', '-')}")
+
+
+_QUOTE = '"'

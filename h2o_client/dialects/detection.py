@@ -23,7 +23,7 @@ from h2o_client.dialects.v0_8 import V0_8, V0_8_ALONE, V0_9_0
 from h2o_client.dialects.v0_9_2 import V0_9_2, V0_9_2_ALONE, V0_9_5
 from h2o_client.dialects.v0_9_6 import V0_9_6
 from h2o_client.dialects.values import mapping, mappings
-from h2o_client.errors import ConfigurationError, UnsupportedError
+from h2o_client.errors import ConfigurationError, Hint, UnsupportedError
 from h2o_client.wire import json
 from h2o_client.wire.request import Request, get
 
@@ -71,17 +71,19 @@ class Found(msgspec.Struct, frozen=True):
 def by_version(version: str) -> Found:
     """Take the caller's word. Raises `ConfigurationError`, `UnsupportedError`."""
     if not isinstance(version, str):
-        raise ConfigurationError(f'server_version={version!r}: it is a text, as "0.9.4".')
+        raise _invalid(version)
     given = version.strip().lower()
     why = f"server_version={version!r}"
     if given in ("latest", "head"):
         return Found(LATEST, "", why)
     numbers = re.fullmatch(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?:\.\d+)*", given)
     if numbers is None:
-        raise ConfigurationError(f'server_version={version!r}: it looks like "0.9.4", or "latest".')
+        raise _invalid(version)
     if given.removeprefix("v") == "0.9":
         raise ConfigurationError(
-            'server_version="0.9" could be three kinds of server: say which, as "0.9.4".'
+            f"The server version {version!r} could be three different protocols",
+            hint=Hint('Say which one it is, for example {server_version:"0.9.4"}.'),
+            argument="server_version",
         )
     wanted: Version = tuple(int(number or 0) for number in numbers.groups())
     for era in DIALECTS:
@@ -90,7 +92,15 @@ def by_version(version: str) -> Found:
             spans = [each.dialect for each in _spans(era) if each.first <= wanted]
             return Found(spans[-1] if spans else era, given.removeprefix("v"), why)
     raise UnsupportedError(
-        f"Talking to chat-ui {version}", "h2o-chat", "It speaks v0.3 of June 2023 and later."
+        f"talk to chat-ui {version}", "h2o-chat", hint="It supports v0.3 (June 2023) and later."
+    )
+
+
+def _invalid(version: object) -> ConfigurationError:
+    return ConfigurationError(
+        f"Invalid server version {version!r}",
+        hint=Hint('A version looks like {server_version:"0.9.4"}, or "latest".'),
+        argument="server_version",
     )
 
 

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from h2o_client.dialects import conversation_requests, run_requests
-from h2o_client.errors import UnsupportedError
+from h2o_client.errors import Hint, UnsupportedError
 
 if TYPE_CHECKING:
     from h2o_client.dialects.documents import (
@@ -142,20 +142,21 @@ class Dialect:
     def check(self, *, files: Sequence[Upload] = (), web_search: bool = False) -> None:
         """Raise `UnsupportedError` for what a message cannot have here."""
         if files and self.files is Files.NONE:
-            raise self.cannot("Sending files")
+            raise self.cannot("take files")
         if files and self.files is Files.UNKNOWN:
             raise self.cannot(
-                "Sending files", 'Say which of them it is: server_version="0.8.4", or "0.9.1".'
+                "take files unless its exact version is known",
+                Hint('Say which one it is: {server_version:"0.8.4"}, or "0.9.1".'),
             )
         if self.files is Files.IMAGES and not all(each.is_image for each in files):
-            raise UnsupportedError("Sending files that are no images", self.exact_name)
+            raise UnsupportedError("take files other than images", self.exact_name)
         if web_search and not self.searches:
-            raise self.cannot("A web search", "Its operator can give it tools (MCP) instead.")
+            raise self.cannot("search the web", "Its operator can give it tools (MCP) instead.")
 
     def check_continue(self) -> None:
         """Raise `UnsupportedError` where an answer cannot be continued."""
         if not self.continues:
-            raise self.cannot("Continuing an answer")
+            raise self.cannot("continue answers")
 
     def rename(self, conversation_id: str, title: str) -> Request:
         """Set a new title, of 1 to 100 characters."""
@@ -165,8 +166,8 @@ class Dialect:
         """Have the model make a title."""
         if not self.summarizes:
             raise self.cannot(
-                "Summarizing a conversation",
-                "The server makes the title by itself, with the first answer: Reply.title has it.",
+                "summarize conversations",
+                "The server writes the title itself, with the first answer: see Reply.title.",
             )
         return conversation_requests.title_by_model(conversation_id)
 
@@ -177,7 +178,7 @@ class Dialect:
     def vote(self, conversation_id: str, message_id: str, score: int) -> Request:
         """Vote on an answer: 1, 0 or -1."""
         if not self.votes:
-            raise self.cannot("Voting")
+            raise self.cannot("take votes")
         return conversation_requests.vote_request(conversation_id, message_id, score)
 
     def answer_elicitation(
@@ -189,7 +190,7 @@ class Dialect:
     ) -> Endpoint[bool]:
         """Send the user's answer to a tool's question; returns whether a message must follow."""
         if not self.keeps_runs:
-            raise self.cannot("Answering a tool's question")
+            raise self.cannot("let tools ask the user")
         return conversation_requests.elicitation_answer(
             conversation_id, elicitation_id, action, content
         )
@@ -197,13 +198,13 @@ class Dialect:
     def run_log(self, conversation_id: str, run_id: str, *, after: int, budget: str) -> Request:
         """The log of a run, behind update number ``after``; its response begins in ``budget``."""
         if not self.keeps_runs:
-            raise self.cannot("Resuming an answer")
+            raise self.cannot("resume answers")
         return run_requests.run_log_request(conversation_id, run_id, after=after, budget=budget)
 
     def running(self) -> Request:
         """The list of running answers, sent again and again."""
         if not self.keeps_runs:
-            raise self.cannot("Listing running answers")
+            raise self.cannot("list running answers")
         return run_requests.running_request()
 
     @property
@@ -215,9 +216,9 @@ class Dialect:
         """Whether both are of the same era, whatever their versions."""
         return self.first == other.first
 
-    def cannot(self, feature: str, hint: str = "") -> UnsupportedError:
-        """The error for what this era cannot do."""
-        return UnsupportedError(feature, self.name, hint)
+    def cannot(self, feature: str, hint: str | None = None) -> UnsupportedError:
+        """The error for what this era cannot do; ``feature`` begins with a verb."""
+        return UnsupportedError(feature, self.name, hint=hint)
 
     def __repr__(self) -> str:
         return f"<Dialect {self.exact_name}>"

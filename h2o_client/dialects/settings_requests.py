@@ -34,10 +34,9 @@ def check_form(before: Settings, after: Settings) -> None:
     Custom prompts came with v0.5; other names are unknown to all of them.
     """
     if after.custom_prompts is not None and before.custom_prompts is None:
-        raise UnsupportedError("Keeping custom prompts", "chat-ui v0.3 to v0.4")
+        raise UnsupportedError("keep custom prompts", "chat-ui v0.3 to v0.4")
     if after.others != before.others:
-        feature = "Keeping settings of other names (others=)"
-        raise UnsupportedError(feature, "chat-ui v0.3 to v0.6")
+        raise UnsupportedError("keep other settings (others=)", "chat-ui v0.3 to v0.6")
 
 
 def document(settings: Settings) -> Request:

@@ -1,6 +1,6 @@
 """Whether an address is that of an OpenAI-compatible API (Ollama, vLLM, llama.cpp, OpenAI itself).
 
-Such servers answer at /v1/models. They are what a chat-ui asks, and no chat-ui.
+Such servers answer at /v1/models. A chat-ui asks such a server; it is not one itself.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def described(status: int, body: bytes) -> str | None:
     if not isinstance(document, dict):
         return None
     if status in (401, 403) and isinstance(document.get("error"), dict):
-        return "which wants a key"
+        return "it requires a key"
     models = document.get("data")
     if status != 200 or not isinstance(models, list):
         return None
@@ -44,4 +44,4 @@ def described(status: int, body: bytes) -> str | None:
     if not names and document.get("object") != "list":
         return None
     more = ", ..." if len(names) > _MOST_NAMED else ""
-    return f"with {', '.join(names[:_MOST_NAMED])}{more}" if names else "without a model"
+    return f"its models: {', '.join(names[:_MOST_NAMED])}{more}" if names else "without models"

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from h2o_client.conversation import Conversation
 from h2o_client.notebook.html import guarded, link_to, to_html
 from h2o_client.notebook.plain_text import shown
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from h2o_client.aio.reply import AsyncReply
     from h2o_client.answer.reply import Reply
     from h2o_client.answer.steps import Answer
+    from h2o_client.conversation import Conversation
     from h2o_client.wire.events import Source
 
 Bundle = dict[str, str]
@@ -51,6 +51,8 @@ def of_reply(reply: Reply | AsyncReply, *, note: str = "") -> Bundle:
 
 def of_conversation(conversation: Conversation | AsyncConversation) -> Bundle:
     """The conversation's title, its id, and how to get at what was said in it."""
+    from h2o_client.conversation import Conversation
+
     wrapped = conversation if isinstance(conversation, Conversation) else conversation.wrapped
     state = f"at {wrapped._backend.transport.base_url}"
     if conversation.id is None:

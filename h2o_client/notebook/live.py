@@ -34,12 +34,12 @@ _LAST_WORDS = 2.0  # seconds that an answer is given to end after a stop; it tak
 # Jupyter's console and the Qt console take no updates. A kernel is not told who shows what it
 # sends, but they name the file that it connects by after their process, and servers after a UUID.
 _OF_A_CONSOLE = re.compile(r"\bkernel-\d+\.json$")
-STOPPED = "The answer was stopped; what had come of it is kept."
+STOPPED = "The answer was stopped. What came before is kept."
 _NO_UPDATES = "The answer is being shown here. Where it is not, print(_.text) shows it."
 _HINT = (
-    "{reply!r}: it is asked when it is read.\n"
+    "{reply!r}: the prompt is sent when the reply is read.\n"
     "    async for token in reply: ...    # as it comes\n"
-    "    answer = await reply.read()      # the whole of it"
+    "    answer = await reply.read()      # the whole answer"
 )
 
 

@@ -10,15 +10,15 @@ from keyword import iskeyword
 from typing import cast
 
 from h2o_client.errors import ConfigurationError
-from h2o_client.options import SAMPLING, Options
+from h2o_client.options import SAMPLING, Options, suggested
 
 _WORDS = re.compile(r"""(?:"[^"]*"|'[^']*'|\S)+""")
 _QUOTED = re.compile(r""""([^"]*)"|'([^']*)'""")
 _TAKING = ("url", "model", "system", "into")
 _ALONE = ("keep", "new")
 _HELP = (
-    "--url URL, --model NAME, --system TEXT, -p NAME=VALUE, --into VARIABLE, --keep and --new, "
-    "and then the prompt"
+    "--url URL, --model NAME, --system TEXT, -p NAME=VALUE, --into VARIABLE, --keep, --new; then "
+    "the prompt"
 )
 
 
@@ -45,7 +45,9 @@ class Order:
         said = {name: value for name, value in found if name in _TAKING}
         into = said.get("into")
         if into is not None and (not into.isidentifier() or iskeyword(into)):
-            raise ConfigurationError(f"--into {into}: that is no name of a variable.")
+            raise ConfigurationError(
+                f"Invalid variable name --into {into}", hint="Use a name that Python takes."
+            )
         names = {name for name, _ in found}
         return cls(
             prompt=behind if behind or cell is not None else None,
@@ -69,7 +71,7 @@ def _read(line: str) -> tuple[list[tuple[str, str]], int]:
             [*(f"{name}=" for name in _TAKING), *_ALONE],
         )
     except getopt.GetoptError as exc:
-        raise ConfigurationError(f"%h2o: {exc.msg}. It takes {_HELP}.") from None
+        raise ConfigurationError(f"%h2o: {exc.msg}", hint=f"Options: {_HELP}.") from None
     begin = words[-len(rest)].start() if rest else len(line)
     return [(name.lstrip("-"), value) for name, value in found], begin
 
@@ -80,7 +82,15 @@ def _parameters(given: list[str]) -> Options:
     for pair in given:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise ConfigurationError(f"-p {pair}: a parameter is given as NAME=VALUE.")
+            raise ConfigurationError(
+                f"Invalid parameter -p {pair}", hint="Use -p NAME=VALUE.", argument="parameters"
+            )
+        if name not in SAMPLING and (meant := suggested(name)):
+            raise ConfigurationError(
+                f"Unexpected parameter -p {name}=",
+                hint=f"Did you mean -p {meant}=?",
+                argument="parameters",
+            )
         (named if name in SAMPLING else others)[name] = _value(value)
     return cast(Options, {**named, "parameters": others} if others else named)
 

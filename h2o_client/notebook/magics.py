@@ -101,7 +101,7 @@ class _Desk:
         try:
             return self._do(Order.of(line, cell))
         except H2oError as error:
-            raise in_a_sentence(error, in_options(str(error))) from None
+            raise in_a_sentence(error, error.describe(in_options)) from None
         except KeyboardInterrupt:
             raise in_a_sentence(KeyboardInterrupt(STOPPED)) from None
 
@@ -123,7 +123,8 @@ class _Desk:
             return self._begin(said, order)
         if order.keep and not self._keep:
             raise ConfigurationError(
-                "--keep is for a conversation that begins: say it with --new, or in its first cell."
+                "The conversation has begun without --keep",
+                hint="Use --keep in its first cell, or with --new.",
             )
         assert self._conversation is not None
         if order.prompt is None:

@@ -9,19 +9,14 @@ import re
 from functools import partial
 from typing import TypeVar
 
+from h2o_client.errors import in_python
+from h2o_client.options import SAMPLING
+
 E = TypeVar("E", bound=BaseException)
 
 # On a terminal they move the cursor; half a surrogate pair cannot be sent to a front end at all.
 _UNSHOWABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_OPTIONS = (
-    (re.compile(r"H2oSession\(\.\.\., model=\.\.\.\)"), "--model NAME"),
-    (re.compile(r'H2oSession\("(\S+)"\)'), r"--url \1"),
-    (re.compile(r"give H2oSession the address"), "use the address"),
-    (re.compile(r"\bsystem="), "--system"),
-    (re.compile(r"\bparameters="), "-p"),
-    (re.compile(r" \S+ characters of the answer are on \.partial\."), ""),
-    (re.compile(r" What the server has stored of it is on \.stored\."), ""),
-)
+_OPTIONS = {"base_url": "--url", "model": "--model", "system": "--system", "parameters": "-p"}
 
 
 def shown(text: str) -> str:
@@ -37,8 +32,13 @@ def in_a_sentence(error: E, said: str = "") -> E:
     return error
 
 
-def in_options(sentence: str) -> str:
-    """``sentence`` with the options of ``%h2o`` in the place of Python's arguments."""
-    for argument, option in _OPTIONS:
-        sentence = argument.sub(option, sentence)
-    return sentence
+def in_options(name: str, value: str) -> str:
+    """The `Spelling` of ``%h2o``, whose options stand for Python's arguments."""
+    if name in SAMPLING:
+        return f"-p {name}={value}"
+    if name in _OPTIONS:
+        return f"{_OPTIONS[name]} {value.strip(_QUOTE)}".rstrip()
+    return in_python(name, value)
+
+
+_QUOTE = '"'

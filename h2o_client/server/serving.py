@@ -169,7 +169,7 @@ def _hosts(host: str, origin: str | None, allowed: Sequence[str]) -> frozenset[s
 
 def listen(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:
-        raise ConfigurationError(f"There is no port {port}.")
+        raise ConfigurationError(f"Invalid port {port}", hint="Pass 0 to 65535.", argument="port")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family)
     # Inherited by what it accepts. asyncio sets it only on sockets that know their protocol, and

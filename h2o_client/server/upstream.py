@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from h2o_client.errors import ConfigurationError
+from h2o_client.errors import ConfigurationError, Hint
 from h2o_client.printable import printable
 from h2o_client.server.engine import AnswerCut, EngineFailure, Turn
 from h2o_client.server.failure_log import logger
@@ -92,7 +92,9 @@ class UpstreamEngine:
             return listed.data[0].id
         except (AnswerCut, EngineFailure, ValueError, LookupError) as exc:
             raise ConfigurationError(
-                f"{self._host} does not say which models it has: name one with --model."
+                f"{self._host} does not list its models",
+                hint=Hint("Name one with {model}."),
+                argument="model",
             ) from exc
 
     @contextmanager
@@ -124,7 +126,7 @@ class UpstreamEngine:
         except (OSError, http.client.HTTPException) as exc:
             if not stopped():
                 said = printable(repr(exc), most=_LONGEST_SAID)
-                logger.warning("The upstream %s failed: %s", self._host, said)
+                logger.warning("upstream %s failed: %s", self._host, said)
             said = deadline.words if deadline.passed else printable(str(exc), most=_LONGEST_SAID)
             raise AnswerCut(said) from exc
         finally:
@@ -259,8 +261,9 @@ def _too_long() -> EngineFailure:
 def _split(url: str) -> SplitResult:
     # Not shown: a name and a password can stand in it.
     unfit = ConfigurationError(
-        "That is no address of an OpenAI-compatible server. Pass http or https, a host, perhaps a "
-        "port and a path, nothing else: http://127.0.0.1:8000/v1; a key in H2O_UPSTREAM_KEY."
+        "Invalid address of an OpenAI-compatible server",
+        hint="An address looks like http://127.0.0.1:8000/v1. Put a key into H2O_UPSTREAM_KEY.",
+        argument="upstream",
     )
     try:
         parts = urlsplit(url)
@@ -278,8 +281,8 @@ def _checked_key(key: str | None) -> str:
     # http.client would refuse it, with all of it in the error.
     if not (key.isascii() and key.isprintable()):
         raise ConfigurationError(
-            "The key of the model server has characters that no header can have. "
-            "Set H2O_UPSTREAM_KEY to printable ASCII on one line."
+            "The key in H2O_UPSTREAM_KEY has characters that cannot be sent",
+            hint="Set it to printable ASCII on one line.",
         )
     return key
 

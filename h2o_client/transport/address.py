@@ -35,18 +35,26 @@ def parse_base_url(base_url: str) -> tuple[str, str | None]:
     parts = _split(base_url)
     if parts is None or parts.scheme not in ("http", "https"):
         raise ConfigurationError(
-            f"{_shown(base_url)} is no address of a server: "
-            'it looks like "https://chat.example.org" or "http://localhost:3000".'
+            f"Invalid server address {_shown(base_url)}",
+            hint='An address looks like "https://chat.example.org" or "http://localhost:3000".',
+            argument="base_url",
         )
     host = parts.netloc.rpartition("@")[2]
     page = _PAGE.search(parts.path)
     if page is not None:
+        server = f"{parts.scheme}://{host}{parts.path[: page.start()]}"
         raise ConfigurationError(
-            f"{page[0]} is a page of the chat, and not the server's address. "
-            f"Use {parts.scheme}://{host}{parts.path[: page.start()]}."
+            f"{page[0]} is a page of the chat, not the server's address",
+            hint=f"Use {server}.",
+            argument="base_url",
+            suggestion=server,
         )
     if parts.query or parts.fragment:
-        raise ConfigurationError("The address of a server has no ? and no # in it.")
+        raise ConfigurationError(
+            f"Invalid server address {_shown(base_url)}",
+            hint="Remove what follows the ? or #.",
+            argument="base_url",
+        )
     credentials = None
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
@@ -65,18 +73,25 @@ def parse_proxy(proxy: str | None) -> dict[str, str]:
     parts = _split(proxy)
     if parts is None or parts.scheme not in _PROXY_SCHEMES:
         raise ConfigurationError(
-            "proxy= is a URL like http://host:port or socks5://host:port "
-            f"(one of {', '.join(_PROXY_SCHEMES)})."
+            f"Invalid proxy {_shown(proxy)}",
+            hint="A proxy looks like http://host:port or socks5://host:port. "
+            f"Schemes: {', '.join(_PROXY_SCHEMES)}.",
+            argument="proxy",
         )
     if parts.scheme.startswith("socks") and find_spec("socks") is None:
-        raise ConfigurationError(f"A socks proxy needs the extra 'socks'. {install_hint('socks')}")
+        raise ConfigurationError(
+            "A socks proxy needs the extra 'socks'", hint=install_hint("socks"), argument="proxy"
+        )
     return {"http": proxy, "https": proxy}
 
 
 def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
     """The headers, if they can be sent. Their values are in no error: they may be secrets."""
     if headers is not None and not isinstance(headers, Mapping):
-        raise ConfigurationError("headers= is a mapping of names to values.")
+        raise ConfigurationError(
+            f"headers must be a mapping of names to values, not {type(headers).__name__}",
+            argument="headers",
+        )
     for name, value in (headers or {}).items():
         try:
             check_header_validity((name, value))
@@ -84,8 +99,9 @@ def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
             value.encode("latin-1")
         except (InvalidHeader, UnicodeEncodeError, AttributeError):
             raise ConfigurationError(
-                f"The header {name!r} cannot be sent: names and values are texts of one line, "
-                "in Latin letters."
+                f"Cannot send the header {name!r}",
+                hint="Names and values must be text of one line, in Latin-1.",
+                argument="headers",
             ) from None
     return dict(headers or {})
 
@@ -94,31 +110,38 @@ def check_verify(verify: bool | str | ssl.SSLContext) -> bool | str | ssl.SSLCon
     """What certificates are checked against, if it is there."""
     if not isinstance(verify, bool | str | ssl.SSLContext):
         raise ConfigurationError(
-            "verify= is True, False, the path of a file or folder of trusted authorities, or an "
-            "ssl.SSLContext."
+            f"verify must be a bool, a path or an ssl.SSLContext, not {type(verify).__name__}",
+            argument="verify",
         )
     if isinstance(verify, str):
-        check_authorities(verify, f"verify={verify!r}")
+        check_authorities(verify)
     return verify
 
 
-def check_authorities(path: str, named: str) -> None:
-    """Raise `ConfigurationError`, which begins with ``named``, if no certificate is at ``path``."""
+def check_authorities(path: str, variable: str = "") -> None:
+    """Raise `ConfigurationError` if no CA certificate is at ``path``.
+
+    ``variable`` of the environment names it, else the argument ``verify``.
+    """
     problem = ""
     try:
         if os.path.isdir(path):
             if not any(map(_HASHED.fullmatch, os.listdir(path))):
-                problem = "no certificate in this folder is named by its hash (openssl rehash)"
+                problem = "no certificate in the folder is named by its hash (run openssl rehash)"
         else:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
     except FileNotFoundError:
         problem = "there is no such file or folder"
     except ssl.SSLError:
-        problem = "no certificate can be read in this file (PEM)"
+        problem = "the file has no certificate in PEM format"
     except (OSError, ValueError) as exc:
-        problem = f"it cannot be read: {getattr(exc, 'strerror', None) or exc}"
+        problem = str(getattr(exc, "strerror", None) or exc)
     if problem:
-        raise ConfigurationError(f"{named}: {problem}.")
+        whose = f" of {variable}" if variable else ""
+        raise ConfigurationError(
+            f"Cannot load CA certificates from {path!r}{whose}: {problem}",
+            argument=None if variable else "verify",
+        )
 
 
 def check_environment(proxy: str | None, verify: object) -> None:
@@ -129,10 +152,8 @@ def check_environment(proxy: str | None, verify: object) -> None:
     if proxy is not None:
         _check_named_proxy(proxy)
     if isinstance(verify, str):
-        name = next(
-            (name for name in _CA_VARIABLES if os.environ.get(name) == verify), "The CA file"
-        )
-        check_authorities(verify, f"{name}={verify}")
+        name = next((name for name in _CA_VARIABLES if os.environ.get(name) == verify), "requests")
+        check_authorities(verify, name)
 
 
 def _check_named_proxy(proxy: str) -> None:
@@ -141,12 +162,14 @@ def _check_named_proxy(proxy: str) -> None:
     parts = _split(proxy if "://" in proxy else f"http://{proxy}")
     shown = _shown(proxy).strip("'")
     if parts is None or parts.scheme not in _PROXY_SCHEMES:
-        hint = "Write it as http://host:port or socks5h://host:port"
-        raise ConfigurationError(f"{name}={shown} is not a proxy that can be used. {hint}.")
+        raise ConfigurationError(
+            f"Invalid proxy in the environment: {name}={shown}",
+            hint="A proxy looks like http://host:port or socks5h://host:port.",
+        )
     if parts.scheme.startswith("socks") and find_spec("socks") is None:
         raise ConfigurationError(
-            f"{name}={shown} is a socks proxy, which needs the extra 'socks'. "
-            f"{install_hint('socks')} Or name the server in NO_PROXY."
+            f"The socks proxy in the environment ({name}={shown}) needs the extra 'socks'",
+            hint=f"Put the server into NO_PROXY, or install it. {install_hint('socks')}",
         )
 
 

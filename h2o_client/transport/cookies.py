@@ -33,7 +33,7 @@ from urllib.parse import urlsplit
 from requests import PreparedRequest, Request
 from requests.cookies import MockRequest, create_cookie, get_cookie_header
 
-from h2o_client.errors import ConfigurationError
+from h2o_client.errors import ConfigurationError, Hint
 from h2o_client.log import log
 from h2o_client.private_file import write_private
 from h2o_client.transport.locks import Guard
@@ -89,7 +89,7 @@ class SessionJar:
         if given is None or given == {}:
             return
         if self._plain and not insecure:
-            raise self._insecure_error("Your cookie would")
+            raise self._insecure_error("Your cookie would", "cookies")
         is_tls = parts.scheme == "https"
         for cookie in _cookies_of(given, self._host, self._domain, secure=is_tls):
             self._jar.set_cookie(cookie)  # no other thread knows this object yet
@@ -147,14 +147,20 @@ class SessionJar:
     def check(self) -> None:
         """Raises `ConfigurationError` if a Secure cookie would have to cross an open network."""
         if self._plain and not self._insecure and any(each.secure for each in self.kept()):
-            raise self._insecure_error("The server's session cookie is Secure, yet would")
+            raise self._insecure_error(
+                "The server's session cookie is Secure, but would", "insecure_cookies"
+            )
 
-    def _insecure_error(self, what: str) -> ConfigurationError:
+    def _insecure_error(self, what: str, argument: str) -> ConfigurationError:
         where = "its proxy" if is_loopback(self._host) else self._host
         return ConfigurationError(
-            f"{what} cross the network to {where} in the clear. Use https, or accept it with "
-            "insecure_cookies=True. Whoever runs the server can set COOKIE_SECURE=false (or, on "
-            "older versions, ALLOW_INSECURE_COOKIES=true) for a server without TLS."
+            f"{what} cross the network to {where} unencrypted",
+            hint=Hint(
+                "Use https, or allow it with {insecure_cookies:True}. The operator of a server "
+                "without TLS can set COOKIE_SECURE=false (older versions: "
+                "ALLOW_INSECURE_COOKIES=true)."
+            ),
+            argument=argument,
         )
 
     def restore(self, cookies: list[Cookie], *, given: bool) -> None:
@@ -180,12 +186,14 @@ class SessionJar:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes a Netscape cookie file that only its owner can read; whole, or not at all."""
         if not self.kept():
-            raise ConfigurationError("There is no cookie yet: ask the server something first.")
+            raise ConfigurationError("There are no cookies yet", hint="Send a prompt first.")
         try:
             write_private(path, self.written())
         except (OSError, ValueError, TypeError) as exc:
             reason = getattr(exc, "strerror", None) or exc
-            raise ConfigurationError(f"Cookies cannot be written to {path!r}: {reason}.") from exc
+            raise ConfigurationError(
+                f"Cannot write cookies to {str(path)!r}: {reason}", argument="path"
+            ) from exc
 
     def __len__(self) -> int:
         return len(self.kept())
@@ -245,12 +253,14 @@ def cookie_of_environment(base_url: str) -> str | None:
     owner = os.environ.get("H2O_CLIENT_URL")
     if not owner:
         raise ConfigurationError(
-            "H2O_CLIENT_COOKIE does not say whose cookie it is. Set H2O_CLIENT_URL to the address "
-            "of its server, or pass cookies=."
+            "H2O_CLIENT_COOKIE is set, but not which server the cookie is for",
+            hint=Hint(
+                "Set H2O_CLIENT_URL to the address of that server, or pass the cookie as {cookies}."
+            ),
         )
     if _host_and_port(owner) == _host_and_port(base_url):
         return cookie
-    log.warning("the cookie in H2O_CLIENT_COOKIE is not sent: H2O_CLIENT_URL is another server")
+    log.warning("H2O_CLIENT_COOKIE is not sent: it belongs to the server in H2O_CLIENT_URL")
     return None
 
 
@@ -305,8 +315,12 @@ _ATTRIBUTES = ("path", "domain", "expires", "max-age", "httponly", "secure", "sa
 def _no_pair() -> ConfigurationError:
     # Not shown: it may be the secret itself.
     return ConfigurationError(
-        'A cookie is given as "name=value", with nothing around it: no quotes, no "Cookie:" or '
-        '"Set-Cookie:" in front, no Path= or HttpOnly behind.'
+        "Invalid cookie",
+        hint=Hint(
+            'Pass {cookies:"name=value"}, without quotes around it, "Cookie:" or "Set-Cookie:" '
+            "before it, Path= or HttpOnly after it."
+        ),
+        argument="cookies",
     )
 
 
@@ -314,7 +328,9 @@ def _checked(cookie: Cookie) -> Cookie:
     text = f"{cookie.name}={cookie.value}"
     if any(ord(char) < 32 for char in text) or not text.isascii():
         raise ConfigurationError(
-            'A cookie is given as "name=value", in ASCII and without line breaks.'
+            f"The cookie {cookie.name!r} has characters that cannot be sent",
+            hint="Names and values must be ASCII, without line breaks.",
+            argument="cookies",
         )
     return cookie
 
@@ -330,15 +346,20 @@ def _cookies_in(path: Path, host: str, domain: str) -> list[Cookie]:
         is_utf_16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
         found = _cookies_of_file(data.decode("utf-16" if is_utf_16 else "utf-8-sig"))
     except OSError as exc:
-        raise ConfigurationError(f"{path} cannot be read: {exc.strerror or exc}.") from exc
+        raise ConfigurationError(
+            f"Cannot read the cookie file {str(path)!r}: {exc.strerror or exc}", argument="cookies"
+        ) from exc
     except ValueError as exc:
         problem = "it is not text" if isinstance(exc, UnicodeError) else exc
         raise ConfigurationError(
-            f"{path} is not a Netscape cookie file (as browser extensions export it): {problem}."
+            f"{path} is not a Netscape cookie file: {problem}",
+            hint='Browser extensions for cookies.txt export such files. Or pass "name=value".',
+            argument="cookies",
         ) from None
     if os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
         warnings.warn(
-            f"Others can read the cookie file {path}: chmod 600 keeps your session yours.",
+            f"Other users can read the cookie file {path}, and so use your session. "
+            f"Run: chmod 600 {path}",
             stacklevel=2,
         )
     return _fitting(found, host, domain, str(path))
@@ -356,7 +377,7 @@ def _cookies_of_file(text: str) -> list[Cookie]:
         # Seven fields with tabs between; copied from a terminal, blanks.
         fields = line.split("\t") if "\t" in line else line.split()
         if len(fields) not in (6, 7) or not re.fullmatch(r"-?[0-9.]*", fields[4].strip()):
-            raise ValueError(f"line {number} is not a cookie of seven fields with tabs between")
+            raise ValueError(f"line {number} does not have seven fields separated by tabs")
         domain, _, path, secure, expires, name, *value = map(str.strip, fields)
         made: Cookie = create_cookie(  # type: ignore[no-untyped-call]
             name,
@@ -379,11 +400,12 @@ def _fitting(cookies: list[Cookie], host: str, domain: str, source: str) -> list
         last = max(own, key=lambda each: each.expires or 0)
         day = datetime.fromtimestamp(last.expires or 0, timezone.utc).date()
         raise ConfigurationError(
-            f"The cookie {last.name} for {host} in {source} expired on {day}. Log in with your "
-            "browser again, and take the cookie from there."
+            f"The cookie {last.name} for {host} in {source} expired on {day}",
+            hint="Log in with a browser again, and take the cookie from there.",
+            argument="cookies",
         )
     if not fitting:
-        raise ConfigurationError(f"{source} holds no cookie for {host}.")
+        raise ConfigurationError(f"{source} has no cookie for {host}", argument="cookies")
     for cookie in fitting:
         if cookie.domain in (host, ""):
             cookie.domain = domain
@@ -400,8 +422,9 @@ def _is_file(path: str | Path) -> bool:
 
 def _no_cookies() -> ConfigurationError:
     return ConfigurationError(
-        'cookies= is "name=value", a mapping of names to values, a jar, or the path of a cookie '
-        "file that exists."
+        "Invalid cookies",
+        hint=Hint('Pass {cookies:"name=value"} or the path of an existing cookie file.'),
+        argument="cookies",
     )
 
 

@@ -18,6 +18,7 @@ import urllib3
 from h2o_client.errors import (
     ConfigurationError,
     H2oError,
+    Hint,
     ProtocolError,
     TransportError,
     TransportTimeout,
@@ -74,7 +75,7 @@ def translated(exc: BaseException, call: Call, url: str, *, proxy: str = "") -> 
         seconds = call.timeouts.connect or call.timeouts.total or 0.0
         return TransportTimeout("connect", seconds, url=shown)
     if call.sent and isinstance(exc, _HEADERS_REFUSED):
-        return ProtocolError(f"the head of the answer of {host}", str(exc)[:_LONGEST_REASON])
+        return ProtocolError(f"the headers of {host}", str(exc)[:_LONGEST_REASON])
     proxies = [cause for cause in causes if isinstance(cause, _PROXY_ERRORS)]
     if proxies and any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         host = proxy
@@ -116,13 +117,14 @@ def without_frames(exc: BaseException) -> None:
 
 def proxy_refused(url: str) -> TransportError:
     """For a 407: the proxy wants credentials, or others."""
-    error = TransportError(
-        f"The proxy on the way to {urlsplit(url).netloc} wants credentials: give them in proxy=, "
-        "as http://name:password@host:port.",
+    return TransportError(
+        f"The proxy on the way to {urlsplit(url).netloc} wants credentials",
+        hint=Hint("Pass them as {proxy:http://name:password@host:port}."),
+        argument="proxy",
         url=url,
+        stage="proxy",
+        permanent=True,
     )
-    error.permanent = True
-    return error
 
 
 def _came_through(exc: BaseException, codes: set[object]) -> bool:
@@ -169,22 +171,28 @@ def _proxy_failed(cause: BaseException, host: str, proxy: str) -> H2oError:
     roots = [root for root in _causes(cause) if isinstance(root, OSError)]
     reason = _reason(roots[-1]) if roots else "no answer"
     return TransportError(
-        f"The proxy {proxy or 'of this system'} on the way to {host} failed: {reason}. "
-        "Look at proxy= and the HTTPS_PROXY, HTTP_PROXY and ALL_PROXY variables."
+        f"The proxy {proxy or 'of this system'} on the way to {host} failed: {reason}",
+        hint=Hint("Check {proxy} and the variables HTTPS_PROXY, HTTP_PROXY and ALL_PROXY."),
+        argument="proxy",
+        stage="proxy",
     )
 
 
 def _certificate_refused(cause: BaseException, host: str) -> H2oError:
     reason = str(getattr(cause, "verify_message", "")).rstrip(".") or "it cannot be verified"
     code = getattr(cause, "verify_code", 0)
-    hint = "For a server with an authority of its own, give verify='/path/to/ca.pem'."
+    hint: str = Hint('If the server has a CA of its own, pass {verify:"/path/to/ca.pem"}.')
     if code in _NOT_VALID_NOW:
-        hint = "Whoever runs the server has to renew it, or the clock of this machine is wrong."
+        hint = "The operator has to renew the certificate, or the clock of this machine is wrong."
     elif code in _FOR_ANOTHER_NAME:
-        hint = "Use the name that it is for, or have the server get one for this name."
-    error = TransportError(f"The certificate of {host} is not trusted: {reason}. {hint}")
-    error.permanent = True
-    return error
+        hint = "Use the name in the certificate, or ask the operator for one with this name."
+    return TransportError(
+        f"The certificate of {host} is not trusted: {reason}",
+        hint=hint,
+        argument="verify",
+        stage="TLS",
+        permanent=True,
+    )
 
 
 # Of OpenSSL: X509_V_ERR_CERT_NOT_YET_VALID, _CERT_HAS_EXPIRED; _HOSTNAME_MISMATCH, _IP_ADDRESS_...
@@ -197,26 +205,32 @@ def _tls_failed(cause: BaseException, host: str) -> H2oError:
     reason = (tls.reason if tls is not None else None) or ""
     shown = reason.lower().replace("_", " ").strip()
     hint = next((hint for words, hint in _TLS_HINTS if words in reason), "Is it https?")
-    said = f": {shown or 'the server ended it'}"
-    return TransportError(f"TLS with {host} failed{said}. {hint}")
+    said = shown or "the server ended it"
+    return TransportError(f"TLS with {host} failed: {said}", hint=hint, stage="TLS")
 
 
 # By a part of OpenSSL's reason.
 _TLS_HINTS = (
     (
         "CERTIFICATE_REQUIRED",
-        "The server wants a certificate of yours: give verify= an ssl.SSLContext that has loaded "
-        "it (load_cert_chain).",
+        Hint(
+            "The server wants a client certificate. {Pass an SSLContext as verify=} that has "
+            "loaded it (load_cert_chain)."
+        ),
     ),
     (
         "HANDSHAKE_FAILURE",
-        "The server may want a certificate of yours, or an old kind of TLS: give verify= an "
-        "ssl.SSLContext that has what it wants.",
+        Hint(
+            "The server may want a client certificate, or an old version of TLS. {Pass an "
+            "SSLContext as verify=} that has it."
+        ),
     ),
     (
         "PROTOCOL",
-        "The server speaks another TLS than this Python allows: give verify= an ssl.SSLContext "
-        "that allows it (minimum_version).",
+        Hint(
+            "This Python does not allow the server's version of TLS. {Pass an SSLContext as "
+            "verify=} that does (minimum_version)."
+        ),
     ),
 )
 
@@ -224,16 +238,19 @@ _TLS_HINTS = (
 def _not_connected(cause: BaseException, host: str) -> H2oError:
     roots = [root for root in _causes(cause) if isinstance(root, OSError)]
     root = roots[-1] if roots else cause
-    hint = _HINTS.get(getattr(root, "errno", None) or 0, "")
-    return TransportError(f"The connection to {host} failed: {_reason(root)}.{hint}")
+    return TransportError(
+        f"The connection to {host} failed: {_reason(root)}",
+        hint=_HINTS.get(getattr(root, "errno", None) or 0),
+        stage="connect",
+    )
 
 
 _HINTS = {
-    errno.EMFILE: " This program has too many files and connections open: close some, or raise "
-    "its limit (ulimit -n).",
-    errno.ENFILE: " This machine has too many files open.",
-    errno.EHOSTUNREACH: " Is there a network, and is a VPN needed?",
-    errno.ENETUNREACH: " Is there a network, and is a VPN needed?",
+    errno.EMFILE: "This program has too many files and connections open. Close some, or raise its "
+    "limit (ulimit -n).",
+    errno.ENFILE: "This machine has too many files open.",
+    errno.EHOSTUNREACH: "Is there a network, and is a VPN needed?",
+    errno.ENETUNREACH: "Is there a network, and is a VPN needed?",
 }
 
 
@@ -246,8 +263,8 @@ def _reason(exc: BaseException) -> str:
 
 def _head_not_understood(cause: BaseException, host: str) -> H2oError:
     if _is_cut_off(cause):
-        return TransportError(f"{host} closed the connection in the head of its answer.")
-    return ProtocolError(f"the head of the answer of {host}", type(cause).__name__)
+        return TransportError(f"{host} closed the connection in the middle of the headers")
+    return ProtocolError(f"the headers of {host}", type(cause).__name__)
 
 
 def _is_cut_off(cause: BaseException) -> bool:
@@ -260,18 +277,41 @@ def _is_cut_off(cause: BaseException) -> bool:
 
 def _not_for_requests(cause: BaseException, host: str) -> H2oError:
     return ConfigurationError(
-        f"A request to {host} cannot be made ({type(cause).__name__}): look at the address, "
-        "headers=, cookies=, proxy= and the HTTPS_PROXY and HTTP_PROXY variables."
+        f"Cannot make a request to {host} ({type(cause).__name__})",
+        hint=Hint(
+            "Check {base_url}, {headers}, {cookies}, {proxy} and the variables HTTPS_PROXY and "
+            "HTTP_PROXY."
+        ),
     )
 
 
-def _says(sentence: str) -> Callable[[BaseException, str], H2oError]:
-    def make(cause: BaseException, host: str) -> H2oError:
-        roots = [root for root in _causes(cause) if isinstance(root, OSError)]
-        reason = _reason(roots[-1] if roots else cause)
-        return TransportError(sentence.format(host=host, reason=f": {reason}"))
+def _lookup_failed(cause: BaseException, host: str) -> H2oError:
+    return TransportError(
+        f"Cannot look up the name of {host}: {_innermost_reason(cause)}",
+        hint="Is the address right, is there a network?",
+        stage="lookup",
+    )
 
-    return make
+
+def _refused(cause: BaseException, host: str) -> H2oError:
+    return TransportError(
+        f"{host} refused the connection", hint="Is the server running?", stage="connect"
+    )
+
+
+def _closed_unanswered(cause: BaseException, host: str) -> H2oError:
+    return TransportError(
+        f"{host} closed the connection without a response", hint="Is it http or https?"
+    )
+
+
+def _broken_off(cause: BaseException, host: str) -> H2oError:
+    return TransportError(f"{host} broke the connection: {_innermost_reason(cause)}")
+
+
+def _innermost_reason(cause: BaseException) -> str:
+    roots = [root for root in _causes(cause) if isinstance(root, OSError)]
+    return _reason(roots[-1] if roots else cause)
 
 
 # The first row of which an exception or a cause of it is an instance.
@@ -279,20 +319,11 @@ _TRANSLATIONS: tuple[
     tuple[tuple[type[BaseException], ...], Callable[[BaseException, str], H2oError]], ...
 ] = (
     ((ssl.SSLCertVerificationError,), _certificate_refused),
-    (
-        (urllib3.exceptions.NameResolutionError, socket.gaierror),
-        _says(
-            "The name of {host} cannot be looked up{reason}. Is the address right, is there a "
-            "network?"
-        ),
-    ),
+    ((urllib3.exceptions.NameResolutionError, socket.gaierror), _lookup_failed),
     ((ssl.SSLError, urllib3.exceptions.SSLError), _tls_failed),
-    ((ConnectionRefusedError,), _says("{host} refused the connection. Is the server running?")),
-    (
-        (http.client.RemoteDisconnected,),
-        _says("{host} closed the connection without an answer. Is it http or https?"),
-    ),
-    ((ConnectionError,), _says("{host} broke the connection off{reason}.")),
+    ((ConnectionRefusedError,), _refused),
+    ((http.client.RemoteDisconnected,), _closed_unanswered),
+    ((ConnectionError,), _broken_off),
     ((urllib3.exceptions.NewConnectionError,), _not_connected),
     ((http.client.HTTPException,), _head_not_understood),
     (

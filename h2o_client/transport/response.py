@@ -82,7 +82,7 @@ class Response:
                 return self._rest()
             if self._broken is not None:
                 self.close()
-                raise ProtocolError("the framing of the answer", repr(self._broken))
+                raise ProtocolError("the framing of the response", repr(self._broken))
             data = self._read_connection(most)
             if not data and self._call.starved:
                 break
@@ -109,7 +109,7 @@ class Response:
             return compressed.feed(payload)
         except CompressionError as exc:
             self.close()
-            raise ProtocolError("the compression of the answer", str(exc)) from None
+            raise ProtocolError("the compression of the response", str(exc)) from None
 
     def ready(self) -> bytes:
         """As `read`, without waiting: ``b""`` may also mean that no bytes have come."""
@@ -151,11 +151,11 @@ class Response:
         while data := self.read():
             yield from splitter.feed(data)
             if splitter.pending > _LONGEST_WHOLE:
-                raise ProtocolError(f"a line of over {_LONGEST_WHOLE >> 20} MiB")
+                raise ProtocolError(f"a line of more than {_LONGEST_WHOLE >> 20} MiB")
         if rest := splitter.rest():
             yield rest
         if not self.finished:
-            raise TransportError("The connection ended in the middle of the body.", url=self.url)
+            raise TransportError("The connection ended in the middle of the body", url=self.url)
 
     def drain(self, seconds: float) -> bytes:
         """Read the rest of a body whose content is complete, for at most ``seconds``. Never raises.
@@ -168,7 +168,7 @@ class Response:
             while sum(map(len, pieces)) < _LONGEST_REST and (piece := self.read()):
                 pieces.append(piece)
         except (H2oError, Woken) as exc:
-            log.debug("the rest of an answer was given up: %s", type(exc).__name__)
+            log.debug("dropping the rest of a response: %s", type(exc).__name__)
         self.close()
         return b"".join(pieces)
 
@@ -202,12 +202,12 @@ class Response:
                     if size > _LONGEST_LOOK and enough is not None and enough(b"".join(pieces[:2])):
                         return b"".join(pieces)
                     if size > _LONGEST_WHOLE:
-                        raise ProtocolError(f"an answer of over {_LONGEST_WHOLE >> 20} MiB")
+                        raise ProtocolError(f"a response of more than {_LONGEST_WHOLE >> 20} MiB")
             except TransportError:
                 if self.status < 400:
                     raise
         if not self.finished and self.status < 400:
-            raise TransportError("The connection ended in the middle of an answer.", url=self.url)
+            raise TransportError("The connection ended in the middle of a response", url=self.url)
         return b"".join(pieces)
 
     def _finish(self) -> None:

@@ -211,7 +211,7 @@ class Transport:
 
     def _sent(self, request: Request, call: Call, urgent: bool) -> Response:
         if self._closed and not urgent:
-            raise ConfigurationError("This session is closed: make another H2oSession.")
+            raise ConfigurationError("This session is closed", hint="Make another H2oSession.")
         began = monotonic()
         call.sent = False
         prepared = self._prepared(request)

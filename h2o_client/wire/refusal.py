@@ -1,4 +1,4 @@
-"""An HTTP answer that is no success, to its error. Measured on chat-ui v0.3 to HEAD."""
+"""From an HTTP error response to its exception. Measured on chat-ui v0.3 to HEAD."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from h2o_client.errors import (
     MODEL_DOWN,
     AuthenticationError,
     ElicitationClosedError,
+    Hint,
     ModelUnavailableError,
     NotFoundError,
+    OriginError,
     RateLimitError,
     ServerError,
     StatusError,
@@ -31,23 +33,23 @@ _CLASSES: dict[int, type[StatusError]] = {
     429: RateLimitError,
 }
 _HINTS = {
-    408: "It did not get the whole request in time: the request can be sent again.",
+    408: "The whole request did not arrive in time. It can be sent again.",
     413: "Make the prompt shorter or the files smaller, or ask the operator to allow more.",
 }
 _GATEWAY_HINTS = {
-    401: (
-        "It is not the chat-ui that wants a login: give https://name:password@host as the address, "
-        "or what else the gateway asks for with headers=."
+    401: Hint(
+        "The login is the gateway's, not the chat-ui's. Pass "
+        "{base_url:https://name:password@host}, or what else the gateway asks for in {headers}."
     ),
-    404: "No chat-ui is at this path: look at the address, which may need a path at its end.",
+    404: Hint("No chat-ui is at this path. Check {base_url}, which may need a path at its end."),
 }
-_GATEWAY_HINT = (
-    "It is not the chat-ui that refused: look at the address, or ask who runs the gateway. What it "
-    "wants from a client can be given with headers= and cookies=."
+_GATEWAY_HINT = Hint(
+    "The chat-ui itself did not refuse. Check {base_url}, or ask the gateway's operator. What the "
+    "gateway wants from a client goes in {headers} and {cookies}."
 )
-_NO_ROUTE_HINT = (
-    "The server does not know this route: look at the address, which may need a path at its "
-    "end, and at server_version= if you gave it."
+_NO_ROUTE_HINT = Hint(
+    "The server does not know this route. Check {base_url}, which may need a path at its end, and "
+    "{server_version} if you passed it."
 )
 _TERMS = re.compile("accept", re.IGNORECASE)
 _TITLE = re.compile(r"<(?:title|h1)[^>]{0,200}>([^<]*)", re.IGNORECASE)
@@ -63,15 +65,6 @@ _LONGEST_BODY = 500
 _YEAR = 366 * 86400.0
 _LONGEST_REASON = 200
 _LONGEST_HEAD = 1 << 16
-
-
-class OriginError(StatusError):
-    """403 for the Referer or Origin: the server believes that it has another address."""
-
-    hint = (
-        "The server's ORIGIN setting names another address than the one you use, or a proxy takes "
-        "the Referer off: give H2oSession the address the server was told it has."
-    )
 
 
 def refusal(
@@ -101,7 +94,7 @@ def refusal(
     error_type = document.get("error_type")
     kind, hint = _class_of(status, headers, text, origin), _hint(status, origin, said)
     if origin == "server" and status in _MALFORMED and _has_impossible_id(url):
-        kind, hint = NotFoundError, "A conversation's id has 24 characters, 0 to 9 and a to f."
+        kind, hint = NotFoundError, "A conversation id has 24 characters, 0 to 9 and a to f."
     elif origin == "server" and status == 500 and passes_model_on:
         hint = MODEL_DOWN
     return kind(
@@ -120,7 +113,9 @@ def refusal(
 def login_wall(status: int, location: str, *, url: str = "") -> AuthenticationError:
     """The error for a redirect that is no success: to a login page, whatever its path or host."""
     place = location.partition("?")[0][:_LONGEST_REASON]
-    return AuthenticationError(status, f"go to {place or 'another page'} first (a login)", url=url)
+    return AuthenticationError(
+        status, f"a redirect to {place or 'another page'}, probably a login", url=url
+    )
 
 
 def wait_of(headers: Mapping[str, str], now: datetime | None = None) -> float | None:

@@ -242,7 +242,7 @@ async def test_nothing_is_sent_while_an_earlier_answer_does_not_end(
                 await talk.whole("two")
             assert "has not ended on the server after 0.2 s" in str(busy.value)
             assert busy.value.resendable is True
-            assert "waiting until" in caplog.text
+            assert "waiting for the end" in caplog.text
             assert [prompt.last for prompt in server.prompts] == ["one"]
             server.released.set()
             assert await talk.whole("two") == "All of it"

@@ -86,7 +86,7 @@ def test_a_second_empty_answer_is_incomplete() -> None:
 
     with Marking("head", answer=[YES, YES, YES]) as server:
         client = H2oSession(server.url)
-        with client, pytest.raises(IncompleteAnswerError, match="first word") as caught:
+        with client, pytest.raises(IncompleteAnswerError, match="first token") as caught:
             client.chat("Hello")
         assert len(server.prompts) == 2
         assert (caught.value.partial, caught.value.resendable) == ("", False)
@@ -109,7 +109,7 @@ def test_an_empty_answer_that_somebody_else_stopped_is_no_answer(
             reply = chat.stream("two")
             assert chat.id is not None
             stops(server, chat.id)
-            with pytest.raises(IncompleteAnswerError, match="before its first word"):
+            with pytest.raises(IncompleteAnswerError, match="before its first token"):
                 reply.read()
         check(server)
         assert len(server.prompts) == 2

@@ -35,14 +35,14 @@ def test_bytes_are_numbered_and_text_is_known() -> None:
 @pytest.mark.parametrize(
     ("files", "said"),
     [
-        ("a.txt", "a list of paths"),
-        (b"a text", "a list of paths"),
-        (Path("a.txt"), "a list of paths"),
-        (5, "a list of paths"),
+        ("a.txt", "files must be a list"),
+        (b"a text", "files must be a list"),
+        (Path("a.txt"), "files must be a list"),
+        (5, "files must be a list"),
         ([5], "not int"),
-        (["no/such/file"], "'no/such/file' cannot be read: No such file"),
-        (["."], "cannot be read: Is a directory"),
-        (["a\0b"], "cannot be read"),
+        (["no/such/file"], "Cannot read the file 'no/such/file': No such file"),
+        (["."], "Cannot read the file '.': Is a directory"),
+        (["a\0b"], "Cannot read"),
     ],
 )
 def test_what_is_no_file_is_refused_in_words(files: Any, said: str) -> None:

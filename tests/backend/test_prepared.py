@@ -110,5 +110,5 @@ def test_closing_while_one_is_created_leaves_none() -> None:
 
 
 def test_a_count_below_zero_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="prepare=-1"):
+    with pytest.raises(ConfigurationError, match="Invalid prepare -1"):
         H2oSession("http://localhost:1", prepare=-1)

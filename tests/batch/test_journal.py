@@ -236,7 +236,7 @@ def test_what_is_no_journal_is_left_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match=r"No such file.*--journal"):
+    with pytest.raises(ConfigurationError, match=r"No such file.*journal="):
         Journal(tmp_path / "no" / "j")
 
 
@@ -249,7 +249,7 @@ def test_a_file_system_without_locks_is_told(
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr(fcntl, "lockf", lockf)
-    with pytest.raises(ConfigurationError, match=r"has no locks.*--journal"):
+    with pytest.raises(ConfigurationError, match=r"has no locks.*journal="):
         Journal(tmp_path / "j")
 
 
@@ -365,7 +365,7 @@ def test_a_file_with_other_lines_is_left_as_it_is(
     path.write_bytes(line)
     journal.load(prompts("a"))
     answer(journal, **{"1": "A"})
-    with pytest.raises(ConfigurationError, match=r"line 1: not an answer that the journal knows"):
+    with pytest.raises(ConfigurationError, match=r"line 1: the journal has no such answer"):
         write_all(journal, path)
     assert path.read_bytes() == line
 

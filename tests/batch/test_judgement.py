@@ -29,17 +29,13 @@ def sent(error: H2oError, *, resendable: bool | None = False) -> H2oError:
     return error
 
 
-class UntrustedError(TransportError):
-    permanent = True
-
-
 @pytest.mark.parametrize(
     ("error", "verdict"),
     [
         (AuthenticationError(401, "Log in"), Verdict.SHUT_OUT),
         (TermsNotAcceptedError(405, "Terms"), Verdict.SHUT_OUT),
         (RateLimitError(429, "Exceeded number of messages before login"), Verdict.SHUT_OUT),
-        (UntrustedError("self-signed"), Verdict.SHUT_OUT),
+        (TransportError("self-signed", permanent=True), Verdict.SHUT_OUT),
         (RateLimitError(429, "You are sending too many messages."), Verdict.LIMITED),
         (GenerationError("Too many requests", status=429), Verdict.LIMITED),
         (RateLimitError(429, "You have reached the maximum number of conversations"), Verdict.FULL),

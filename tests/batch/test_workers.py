@@ -109,7 +109,7 @@ def test_an_errand_that_was_done_is_not_done_again() -> None:
 
 def test_it_is_an_executor_or_dask() -> None:
     with H2oSession("http://127.0.0.1:1") as session, ThreadPoolExecutor(1) as executor:
-        with pytest.raises(ConfigurationError, match="one or the other"):
+        with pytest.raises(ConfigurationError, match="Only one of executor and dask"):
             session.batch(["a"], executor=executor, dask="local")
         with pytest.raises(ConfigurationError, match="Executor"):
             session.batch(["a"], executor=object())  # type: ignore[arg-type]

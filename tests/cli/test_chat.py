@@ -79,7 +79,7 @@ def test_an_unknown_slash_command_sends_nothing(talk: Talk) -> None:
         talked = talk(server.url, "/foo bar", "/", "/etc/passwd")
         assert server.requests == []
     assert (talked.status, talked.out) == (0, "")
-    assert "There is no /foo: /help shows what there is. Nothing was sent." in talked.err
+    assert "Unknown command /foo. /help lists the commands. Nothing was sent." in talked.err
 
 
 def test_a_conversation_that_has_not_begun_is_not_saved(talk: Talk, tmp_path: Path) -> None:
@@ -93,8 +93,7 @@ def test_a_conversation_that_has_not_begun_is_not_saved(talk: Talk, tmp_path: Pa
 def test_an_answer_that_broke_off_can_be_asked_for_with_a_slash(talk: Talk) -> None:
     with ScriptedChatUi(streams(tokens("Hel", end=False))) as server:
         talked = talk(server.url, "One")
-    assert "/retry asks again" in talked.err
-    assert "Ask again" not in talked.err
+    assert "Send the prompt again with /retry, or" in talked.err
 
 
 def test_help_shows_every_command(talk: Talk) -> None:
@@ -191,7 +190,7 @@ def test_another_model_is_asked(talk: Talk) -> None:
         (conversation,) = server.conversations.values()
         assert conversation.model == MODELS[1]
     assert talked.out.splitlines()[: len(MODELS)] == list(MODELS)
-    assert "There is no model nobody" in talked.err
+    assert "Unknown model nobody. /model lists the models." in talked.err
 
 
 def test_a_title_is_shown_and_changed(talk: Talk) -> None:
@@ -209,7 +208,7 @@ def test_a_conversation_is_shared(talk: Talk) -> None:
 def test_what_needs_a_conversation_says_so(talk: Talk) -> None:
     talked = talk("http://localhost:1", "/share", "/title x")
     assert talked.status == 2
-    assert talked.err.count("This conversation has not begun: send a message first.") == 2
+    assert talked.err.count("This conversation has no messages yet. Send a message first.") == 2
 
 
 def test_a_conversation_is_saved(talk: Talk, tmp_path: Path) -> None:
@@ -225,7 +224,7 @@ def test_a_file_that_cannot_be_written_ends_no_chat(talk: Talk, tmp_path: Path) 
     with FakeChatUi("0.9.4") as server:
         talked = talk(server.url, "One", f"/save {tmp_path}/no/such/a.md", "Two")
     assert talked.status == 2
-    assert "cannot be written: No such file or directory." in talked.err
+    assert ": No such file or directory." in talked.err
     assert talked.out.endswith("3 turns, the last: Two\n")
 
 
@@ -260,7 +259,7 @@ def test_a_name_that_no_file_can_have_ends_no_chat(talk: Talk, name: str) -> Non
     with FakeChatUi("0.9.4") as server:
         talked = talk(server.url, "One", f"/save {name}", "Two")
     assert talked.status == 2
-    assert "cannot be written: " in talked.err
+    assert "Cannot write " in talked.err
     assert talked.err.count("\n") == 1
     assert talked.out.endswith("3 turns, the last: Two\n")
 
@@ -274,7 +273,7 @@ def test_a_line_without_an_end_is_not_read_for_ever(
         assert [prompt.last for prompt in server.prompts] == ["One"]
         assert server.conversations == {}
     assert talked.status == 2
-    assert "MiB are piped in for one message" in talked.err
+    assert "MiB, too much for one message" in talked.err
 
 
 def test_a_message_that_begins_with_a_slash_has_two(talk: Talk) -> None:
@@ -291,7 +290,7 @@ def test_set_changes_the_sampling_parameters(talk: Talk) -> None:
         sent = [each.json()["parameters"] for each in server.requests if b"inputs" in each.body]
     assert [(each["temperature"], each["top_k"]) for each in sent] == [(0.25, 5), (0.3, 5)]
     assert talked.out.splitlines()[:2] == ["temperature=0.25", "top_k=5"]
-    assert "-p temprature: did you mean temperature?" in talked.err
+    assert "Unexpected parameter -p temprature=. Did you mean -p temperature=?" in talked.err
     assert talked.status == 2
 
 

@@ -135,9 +135,9 @@ def test_a_sub_command_is_one_behind_the_options(
     [
         (["-p", "x=1", "doctor"], "No such option"),
         (["-mfalcon", "serve"], "No such option"),
-        (["--url", "http://localhost:1", "docter"], "did you mean h2o-chat doctor?"),
-        (["--json", "model"], "did you mean h2o-chat models?"),
-        (["docter", "http://localhost:1"], "did you mean h2o-chat doctor?"),
+        (["--url", "http://localhost:1", "docter"], "Did you mean h2o-chat doctor?"),
+        (["--json", "model"], "Did you mean h2o-chat models?"),
+        (["docter", "http://localhost:1"], "Did you mean h2o-chat doctor?"),
         (["--url", "http://localhost:1", "serve"], "No such option"),
     ],
 )
@@ -175,7 +175,7 @@ def test_files_that_a_server_cannot_take_are_status_2(
     with FakeChatUi("0.4") as server:
         assert run(["--url", server.url, "--file", str(path), "What is this?"]) == 2
         assert server.prompts == []
-    assert "is not supported by chat-ui v0.3 to v0.6" in capsys.readouterr().err
+    assert "chat-ui v0.3 to v0.6 cannot " in capsys.readouterr().err
 
 
 def test_the_servers_version_can_be_said(no_stdin: None) -> None:
@@ -247,7 +247,7 @@ def test_what_a_tool_asks_is_turned_down_and_the_answer_goes_on(
         posted = [each.json() for each in server.requests if "/elicitation" in each.path]
     assert [document["action"] for document in posted] == ["cancel"]
     shown = capsys.readouterr()
-    assert shown.err.startswith("(A tool asks: Really? Nobody can answer that here")
+    assert shown.err.startswith("(A tool asks: Really? Nobody can answer it here")
     assert "two" in shown.out
 
 
@@ -262,7 +262,7 @@ def test_a_tool_that_asks_for_ever_is_turned_down_ten_times(
     assert [document["action"] for document in posted] == ["cancel"] * 10
     shown = capsys.readouterr()
     assert shown.out == "one " * 11 + "\n"
-    assert "A tool asks once more what was turned down 10 times" in shown.err
+    assert "a tool keeps asking, 10 questions were declined" in shown.err
 
 
 def test_an_alphabet_that_lacks_a_letter_loses_no_answer() -> None:
@@ -280,7 +280,7 @@ def test_a_warning_is_a_sentence(no_stdin: None, capsys: pytest.CaptureFixture[s
     with FakeChatUi("0.9.4") as server:
         done = command("--url", server.url, "-p", "temperature=0.7", "Hi")
     assert done.returncode == 0
-    assert done.stderr.startswith("Warning: chat-ui v0.9.2 to v0.9.5 does not hand sampling")
+    assert done.stderr.startswith("Warning: chat-ui v0.9.2 to v0.9.5 ignores sampling")
     assert done.stderr.count("\n") == 1
 
 
@@ -302,17 +302,23 @@ def test_options_say_how_to_answer(no_stdin: None, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "There is no prompt"),
-        (["--url", "localhost", "Hi"], "no address of a server"),
-        (["--url", "http://localhost", "--local", "Hi"], "one or the other"),
+        ([], "The prompt is empty"),
+        (
+            ["--url", "localhost", "Hi"],
+            "Invalid server address localhost. Did you mean http://localhost?",
+        ),
+        (["--url", "http://localhost", "--local", "Hi"], "Only one of --url and --local"),
         (["-p", "temperature", "Hi"], "NAME=VALUE"),
         (["--temperature", "1", "Hi"], "No such option"),
-        (["--timeout", "-1", "--url", "http://localhost:1", "Hi"], "timeout="),
-        (["Hi"], "No server was named"),
-        (["--json", "--raw", "Hi"], "it is one of them"),
-        (["--json"], "There is no prompt"),
+        (
+            ["--timeout", "-1", "--url", "http://localhost:1", "Hi"],
+            "Invalid timeout -1.0. Pass",
+        ),
+        (["Hi"], "No server address was given"),
+        (["--json", "--raw", "Hi"], "Only one of --markdown, --json and --raw"),
+        (["--json"], "The prompt is empty"),
         (["--file", "/nowhere/at/all", "Hi"], "does not exist"),
-        (["--url", "http://localhost", "--chat-ui", "0.9", "Hi"], '--chat-ui "0.9" could be'),
+        (["--url", "http://localhost", "--chat-ui", "0.9", "Hi"], "for example --chat-ui 0.9.4."),
         (["--url", "http://chat.example", "--cookie", "a=b", "Hi"], "--insecure-cookies"),
     ],
 )

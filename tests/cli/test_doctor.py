@@ -33,7 +33,7 @@ def test_a_server_that_works(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"ok      address      {server.url}"
     assert "skipped TLS          the address is http" in lines
-    assert any(line.startswith("ok      answer       the first token after ") for line in lines)
+    assert any(line.startswith("ok      answer       first token after ") for line in lines)
     assert len(lines) == 12
 
 
@@ -43,22 +43,21 @@ def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     (failed,) = [each for each in found if each["status"] == "failed"]
     assert failed["name"] == "login"
-    assert failed["hint"].startswith("Chatting behind a login")
-    assert "give --cookie name=value" in failed["hint"]
+    assert failed["hint"].startswith("To chat behind a login")
+    assert ": --cookie name=value, or" in failed["hint"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["localhost:3171"], "no address of a server\n        Did you mean http://localhost:3171?"),
+        (["localhost:3171"], "address localhost:3171\n        Did you mean http://localhost:3171?"),
         (["chat.example.org/chat"], "Did you mean https://chat.example.org/chat?"),
         (["http://h/conversation/64f0c1"], "not the server's address\n        Use http://h."),
         (["https://a:b@h/chat/r/a1B2c3D"], "Use https://h/chat."),
         (["http://h:3000/settings/application"], "Use http://h:3000."),
-        (["http://"], "no address of a server"),
-        (["--url", "http://localhost", "--timeout", "-1"], "--timeout=-1"),
-        ([], "Name yours: --url http://localhost:3000, or set H2O_CLIENT_URL."),
-        (["--url", "http://localhost", "--chat-ui", "ten"], "--chat-ui 'ten': it looks like"),
+        (["http://"], "Invalid server address"),
+        (["--url", "http://localhost", "--timeout", "-1"], "Invalid timeout -1.0"),
+        ([], "Pass --url http://localhost:3000, or set H2O_CLIENT_URL."),
     ],
 )
 def test_an_address_that_is_none_is_a_failed_step(
@@ -69,6 +68,14 @@ def test_an_address_that_is_none_is_a_failed_step(
     assert shown.out.startswith("failed  address      ")
     assert said in shown.out
     assert shown.err == ""
+
+
+def test_a_version_that_is_none_is_a_failed_step(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["doctor", "http://localhost", "--chat-ui", "ten"]) == 2
+    assert capsys.readouterr().out == (
+        "failed  version      Invalid server version 'ten'\n"
+        '        A version looks like --chat-ui 0.9.4, or "latest".\n'
+    )
 
 
 def test_a_cookie_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,7 +94,7 @@ def test_what_may_be_a_cookies_value_is_not_shown(capsys: pytest.CaptureFixture[
 
 def test_the_address_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", "http://localhost", "--url", "http://localhost"]) == 2
-    assert "say it once" in capsys.readouterr().err
+    assert "given twice" in capsys.readouterr().err
 
 
 def test_headers_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,7 +104,7 @@ def test_headers_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
         sent = server.requests[0].headers
         assert (sent["x-one"], sent["x-two"]) == ("1", "a:b")
         assert run(["models", server.url, "--header", "secret"]) == 2
-    assert capsys.readouterr().err == 'Error: A header is given as --header "Name: value".\n'
+    assert capsys.readouterr().err == 'Error: Invalid header. Use --header "Name: value".\n'
 
 
 def test_the_network_is_status_4(capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,8 +147,8 @@ def test_a_version_that_is_wrong_is_status_2(capsys: pytest.CaptureFixture[str])
         assert run(["doctor", "--url", server.url, "--chat-ui", "0.4"]) == 2
         assert run(["conversations", "--url", server.url, "--chat-ui", "0.10"]) == 2
     said = capsys.readouterr()
-    assert "Leave --chat-ui out" in said.out
-    assert "Leave --chat-ui out" in said.err
+    assert "Leave out --chat-ui" in said.out
+    assert "Leave out --chat-ui" in said.err
 
 
 def test_a_model_that_is_not_there_is_status_3(capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,7 +208,7 @@ def test_what_a_server_says_is_one_line(
 def test_an_authority_can_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     with ScriptedServer(says_nothing, tls=certificates().untrusted, patience=3) as server:
         assert run(["doctor", "--url", server.url]) == 4
-        assert "give --ca /path/to/ca.pem" in capsys.readouterr().out
+        assert "pass --ca /path/to/ca.pem" in capsys.readouterr().out
     with ScriptedServer(says_nothing, tls=certificates().server) as server:
         assert run(["doctor", "--url", server.url, "--ca", certificates().ca]) == 2
         assert "ok      TLS          the certificate is trusted" in capsys.readouterr().out
@@ -210,7 +217,7 @@ def test_an_authority_can_be_named(capsys: pytest.CaptureFixture[str]) -> None:
 def test_terms_are_not_accepted_if_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     with FakeChatUi("0.9.4", terms=True) as server:
         assert run(["doctor", "--url", server.url, "--no-terms"]) == 3
-    assert "Accept them: leave --no-terms out." in capsys.readouterr().out
+    assert "Accept the terms: leave out --no-terms." in capsys.readouterr().out
 
 
 def test_a_model_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:

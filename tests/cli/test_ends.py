@@ -53,7 +53,7 @@ def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def signalled(server: FakeChatUi, number: int, *arguments: str, piped: str = "") -> tuple[int, str]:
-    """The status and stderr of a command that gets a signal in the middle of an answer."""
+    """The status and stderr of a command that gets a signal in the middle of a response."""
     program = start(
         [*COMMAND, *arguments, "--url", server.url],
         stdin=subprocess.PIPE,
@@ -111,8 +111,8 @@ def test_in_json_the_last_line_tells_of_a_signal(
         program.send_signal(number)
         last = json.loads(stdout.read().splitlines()[-1])
     assert program.wait(PATIENCE) == status
-    message = "It was interrupted."
-    assert last == {"type": "error", "kind": kind, "message": message, "partial": "Hello there"}
+    said = {"message": "Interrupted", "hint": "", "partial": "Hello there"}
+    assert last == {"type": "error", "kind": kind, **said}
 
 
 def test_a_server_that_cannot_start_is_the_status_that_its_help_says(
@@ -203,13 +203,33 @@ def test_another_thread_can_run_the_command(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("line", "status", "out", "err"),
     [
-        ("H2O Hi > /dev/full", 1, "", "Error: The output cannot be written: No space left on"),
-        ("H2O models > /dev/full", 1, "", "Error: The output cannot be written: No space left on"),
-        ("H2O doctor > /dev/full", 1, "", "Error: The output cannot be written: No space left on"),
-        ("H2O --help > /dev/full", 1, "", "Error: The output cannot be written: No space left on"),
-        ("H2O Hi >&-", 1, "", "Error: The output cannot be written: Bad file descriptor."),
-        ("H2O --version >&-", 1, "", "Error: The output cannot be written: Bad file descriptor."),
-        ("H2O --help >&-", 1, "", "Error: The output cannot be written: Bad file descriptor."),
+        ("H2O Hi > /dev/full", 1, "", "Error: Cannot write to stdout: No space left on"),
+        (
+            "H2O models > /dev/full",
+            1,
+            "",
+            "Error: Cannot write to stdout: No space left on",
+        ),
+        (
+            "H2O doctor > /dev/full",
+            1,
+            "",
+            "Error: Cannot write to stdout: No space left on",
+        ),
+        (
+            "H2O --help > /dev/full",
+            1,
+            "",
+            "Error: Cannot write to stdout: No space left on",
+        ),
+        ("H2O Hi >&-", 1, "", "Error: Cannot write to stdout: Bad file descriptor."),
+        (
+            "H2O --version >&-",
+            1,
+            "",
+            "Error: Cannot write to stdout: Bad file descriptor.",
+        ),
+        ("H2O --help >&-", 1, "", "Error: Cannot write to stdout: Bad file descriptor."),
         ("H2O Hi <&-", 0, "1 turns, the last: Hi\n", ""),
         ("H2O chat <&-", 0, "", ""),
         ("H2O Hi 2>&-", 0, "1 turns, the last: Hi\n", ""),
@@ -241,7 +261,7 @@ def test_the_status_tells_what_failed_even_if_nobody_can_read_it(where: str) -> 
 def test_input_without_an_end_is_not_read_for_ever() -> None:
     done = shell("H2O --url http://127.0.0.1:1 Hi < /dev/zero")
     assert done.returncode == 2
-    assert "More than 16 MiB are piped in for one message: send a --file" in done.stderr
+    assert "stdin has more than 16 MiB, too much for one message. Use --file" in done.stderr
 
 
 @pytest.mark.parametrize("word", ["Hi", "chat"])
@@ -257,7 +277,7 @@ def test_input_that_cannot_be_read_is_a_bad_call(
 
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(Broken())))
     assert run([word, "--url", "http://127.0.0.1:1"]) == 2
-    assert "What is piped in cannot be read: Input/output error." in capsys.readouterr().err
+    assert "Cannot read stdin: Input/output error." in capsys.readouterr().err
 
 
 def test_ctrl_c_while_it_starts_is_130_without_a_traceback() -> None:

@@ -150,7 +150,10 @@ def test_a_word_that_is_nearly_a_command_is_no_prompt(
     word: str, meant: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run([word]) == 2
-    said = f"Error: {word}: did you mean h2o-chat {meant}? As a prompt: h2o-chat ask {word}\n"
+    said = (
+        f"Error: Unknown command {word!r}. Did you mean h2o-chat {meant}? "
+        f"To send it as a prompt: h2o-chat ask {word}\n"
+    )
     assert capsys.readouterr().err == said
 
 
@@ -172,7 +175,7 @@ def taken() -> Iterator[int]:
 
 def test_a_port_that_is_taken(taken: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["serve", "--port", str(taken)]) == 1
-    said = f"Error: Port {taken} of 127.0.0.1 is taken: is another one running? --port 0 takes"
+    said = f"Error: Port {taken} of 127.0.0.1 is in use. Is another server"
     assert capsys.readouterr().err.startswith(said)
 
 
@@ -182,7 +185,7 @@ def test_a_file_that_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "No such file" in capsys.readouterr().err
     path.write_bytes(b"GG")
     assert run(["serve", "--port", "0", "--model-file", str(path)]) == 2
-    assert f"{path}: that is no model, which is a GGUF file." in capsys.readouterr().err
+    assert f"Invalid --model-file {path}. A model is a GGUF file." in capsys.readouterr().err
 
 
 def test_the_chapter_is_what_the_help_says() -> None:
@@ -247,7 +250,7 @@ def test_a_prompt_loads_no_more_than_it_needs() -> None:
     code = (
         "import sys; from h2o_client.cli import run; run(sys.argv[1:]); "
         "heavy = ('rich', 'prompt_toolkit', 'pygments', 'asyncio', 'anyio', 'starlette', "
-        "'h2o_client.server', 'h2o_client.doctor.steps', 'h2o_client.cli.chat_command'); "
+        "'h2o_client.server', 'h2o_client.doctor.checks', 'h2o_client.cli.chat_command'); "
         "print([name for name in heavy if name in sys.modules])"
     )
     with FakeChatUi("0.9.4") as server:

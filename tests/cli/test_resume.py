@@ -195,7 +195,7 @@ def test_an_answer_that_is_gone_is_forgotten(
     assert run(["resume"]) == 3
     assert capsys.readouterr().err.startswith("Error: The server answered 404")
     assert run(["resume"]) == 2
-    assert "There is no answer that could be gone on with." in capsys.readouterr().err
+    assert "Nothing to resume." in capsys.readouterr().err
 
 
 def test_a_server_that_cannot_be_reached_just_now_leaves_it_for_later(
@@ -210,7 +210,7 @@ def test_a_server_that_cannot_be_reached_just_now_leaves_it_for_later(
 def test_without_an_answer_there_is_nothing_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["resume"]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("Error: There is no answer that could be gone on with. One is kept")
+    assert said.startswith("Error: Nothing to resume. Servers since July 2026 keep")
     assert "Usage" not in said
 
 
@@ -264,7 +264,7 @@ def test_one_that_another_program_prints_is_left_to_it(
         assert run(["resume"]) == 0
         assert server.conversations == {}
         assert run(["resume"]) == 2
-        assert "is just being given to another program" in capsys.readouterr().err
+        assert "Another program is reading the only answer" in capsys.readouterr().err
         assert len(list(folder.glob("*.json"))) == 1
         other.released.set()
         assert program.stdout is not None
@@ -282,7 +282,7 @@ def test_without_its_cookie_it_says_so(
     change(folder, cookies=())
     assert run(["resume"]) == 2
     said = capsys.readouterr().err
-    assert f"cookie was not kept with the answer at {server.url}" in said
+    assert f"The answer at {server.url} needs its session's cookie, which was not saved." in said
     assert "--cookie NAME=VALUE" in said
     assert run(["resume", "--cookie", f"{cookies[0].name}={cookies[0].value}"]) == 0
     assert capsys.readouterr().out == "one two three four five\n"

@@ -288,7 +288,7 @@ def test_a_file_that_cannot_be_written_is_status_2(
 ) -> None:
     path = tmp_path / "no" / "such" / "a.md"
     assert one.run("export", one.first.id, "-o", str(path)) == 2
-    assert f"{path} cannot be written: No such file or directory." in capsys.readouterr().err
+    assert f"Cannot write {path}: No such file or directory." in capsys.readouterr().err
 
 
 def test_an_export_shows_its_progress_on_a_terminal_only(
@@ -385,7 +385,7 @@ def test_a_folder_is_made(one: Stored, tmp_path: Path, capsys: pytest.CaptureFix
     assert len(list((tmp_path / "new" / "one").iterdir())) == 2
     (tmp_path / "file").write_text("")
     assert one.run("export", "--all", "-o", f"{tmp_path}/file/") == 2
-    assert "file/ cannot be made: " in capsys.readouterr().err
+    assert f"Cannot create {tmp_path}/file/: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("to_file", [True, False])
@@ -407,7 +407,7 @@ def test_one_that_was_deleted_meanwhile_does_not_keep_the_others(
     where = ["-o", str(tmp_path / "all.md")] if to_file else []
     assert one.run("export", "--all", *where) == 0
     shown = capsys.readouterr()
-    assert shown.err == f"Not exported, for the server has them no more: {one.second.id}.\n"
+    assert shown.err == f"Not exported, because the server no longer has them: {one.second.id}.\n"
     text = (tmp_path / "all.md").read_text() if to_file else shown.out
     assert text.startswith("# On [bold]skies[/]")
     assert one.run("export", one.second.id, one.first.id) == 3

@@ -138,9 +138,9 @@ def test_files_are_base64_in_the_json_of_v0_7_and_v0_8(version: str) -> None:
     ours.check(files=[IMAGE])
     said = document(ours.message(ID, Prompt(id="i", text="x", files=(IMAGE,))))
     assert said["files"] == ["R0lGOA=="]
-    with pytest.raises(UnsupportedError, match="no images") as refused:
+    with pytest.raises(UnsupportedError, match="cannot take files other than images") as refused:
         ours.check(files=[IMAGE, TEXT])
-    assert refused.value.generation == (
+    assert refused.value.versions == (
         "chat-ui v0.7" if version == "0.7" else "chat-ui v0.8 to v0.8.4"
     )
 
@@ -364,7 +364,7 @@ def test_what_a_dialect_cannot_do_is_refused_by_name() -> None:
             if version in cannot[feature]:
                 with pytest.raises(UnsupportedError) as refused:
                     attempt()
-                assert refused.value.generation == ours.name
+                assert refused.value.versions == ours.name
             else:
                 attempt()
 

@@ -188,11 +188,11 @@ def test_a_web_search_asks_for_the_whole_prompt() -> None:
 
 
 def test_what_cannot_be_done_is_refused_by_name() -> None:
-    with pytest.raises(UnsupportedError, match=r"Sending files .* chat-ui v0\.3 to v0\.6"):
+    with pytest.raises(UnsupportedError, match=r"chat-ui v0\.3 to v0\.6 cannot take files"):
         V0_3.check(files=[Upload("a", b"", "text/plain")])
-    with pytest.raises(UnsupportedError, match=r"Continuing an answer .* v0\.3"):
+    with pytest.raises(UnsupportedError, match=r"v0\.6 cannot continue answers"):
         V0_3.check_continue()
-    with pytest.raises(UnsupportedError, match=r"Answering a tool's question .* v0\.3"):
+    with pytest.raises(UnsupportedError, match=r"v0\.6 cannot let tools ask"):
         V0_3.answer_elicitation(ID, "e", "accept", None)
     V0_3.check(web_search=True)
 

@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPMessage, parse_headers
 from http.cookies import SimpleCookie
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from urllib.parse import parse_qsl
 
 if TYPE_CHECKING:
@@ -210,8 +210,11 @@ class LocalService:
     """Accepts on a free port of 127.0.0.1 and serves each connection in a thread of its own.
 
     `patience`, in seconds, is the deadline of every wait that has none of its own. What the threads
-    raised is in `failures`; the first of it is raised when the `with` block ends.
+    raised is in `failures`; the first of it is raised when the `with` block ends. What is in
+    `ends_before` is called before that: a client that is closed later waits for a server in vain.
     """
+
+    ends_before: ClassVar[list[Callable[[], object]]] = []
 
     def __init__(self, *, patience: float = PATIENCE) -> None:
         self.patience = patience
@@ -235,6 +238,8 @@ class LocalService:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
+        for end in self.ends_before:
+            end()
         self.stop()
         # A script's failure is mostly the cause of the test's own; Python shows both.
         if self.failures and (error is None or isinstance(error, Exception)):

@@ -19,6 +19,7 @@ from h2o_client import (
     ConfigurationError,
     H2oError,
     H2oSession,
+    OriginError,
     ProtocolError,
     RateLimitError,
     ServerError,
@@ -186,7 +187,7 @@ HTML = b"<!doctype html><title>Please wait</title>"
 
 OBSTACLES = {
     "refused": Obstacle(open=refused, error=TransportError, says="server running"),
-    "a name nobody knows": Obstacle(open=unknown_name, error=TransportError, says="looked up"),
+    "a name nobody knows": Obstacle(open=unknown_name, error=TransportError, says="look up"),
     "never accepted": Obstacle(open=never_accepted, error=TransportTimeout, says="connect="),
     "accepted and closed": Obstacle(open=accepts_and(hang_up), error=TransportError),
     "accepted and reset": Obstacle(open=accepts_and(hang_up_rudely), error=TransportError),
@@ -235,6 +236,9 @@ OBSTACLES = {
         open=on_the_way(SETTINGS, answer(401)), error=AuthenticationError
     ),
     "settings with a 500": Obstacle(open=on_the_way(SETTINGS, answer(500)), error=ServerError),
+    "settings of another address": Obstacle(
+        open=on_the_way(SETTINGS, answer(403, b'{"message":"Invalid referer"}')), error=OriginError
+    ),
     "settings that are a page": Obstacle(
         open=on_the_way(SETTINGS, answer(200, HTML)), error=ProtocolError
     ),

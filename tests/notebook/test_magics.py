@@ -6,6 +6,7 @@ import asyncio
 import io
 import pickle
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ import h2o_client
 from fake_checks import talking, versions
 from fake_model import Says
 from h2o_client import Answer, AsyncH2oSession, H2oSession, Reply, Source
+from h2o_client.errors import Hint, spelled
 from h2o_client.notebook import live, of_answer, unload_ipython_extension
 from h2o_client.notebook.display import of_reply
 from h2o_client.notebook.live import interrupts_noted
@@ -59,6 +61,8 @@ class Shell(InteractiveShell):
 def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
     """A shell without a kernel: it can print, and not update."""
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    # A shell's own module takes the place of the program's.
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     config = Config()
     config.HistoryManager.enabled = False
     shell = Shell.instance(config=config, display_pub_class=CapturingDisplayPublisher)
@@ -623,13 +627,13 @@ def test_another_server_begins_another_conversation(magic: Shell, h2o_server: H2
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("%h2o --frob x", "option --frob not recognized. It takes --url URL"),
+        ("%h2o --frob x", "option --frob not recognized. Options: --url URL"),
         ("%h2o --url", "option --url requires argument"),
-        ("%h2o -p x Hello", "a parameter is given as NAME=VALUE"),
-        ("%h2o --into 1x Hello", "no name of a variable"),
-        ("%h2o --into class Hello", "--into class: that is no name of a variable"),
+        ("%h2o -p x Hello", "Invalid parameter -p x. Use -p NAME=VALUE."),
+        ("%h2o --into 1x Hello", "Invalid variable name --into 1x"),
+        ("%h2o --into class Hello", "Invalid variable name --into class"),
         ("%h2o --url ftp://x Hello", "ftp"),
-        ("%%h2o\n\n", "There is no prompt"),
+        ("%%h2o\n\n", "The last user message is blank"),
         ("%h2o --model nobody Hello", "nobody"),
         ("%h2o --url http://127.0.0.1:9 Hello", "Is the server running?"),
     ],
@@ -695,9 +699,9 @@ def test_a_first_server_that_is_not_up_yet_is_the_one_none_the_less(
 
 
 def test_hints_speak_of_options() -> None:
-    said = 'Name yours: H2oSession("http://localhost:3000"), or set H2O_CLIENT_URL.'
-    assert in_options(said) == "Name yours: --url http://localhost:3000, or set H2O_CLIENT_URL."
-    assert in_options("name one with H2oSession(..., model=...).") == "name one with --model NAME."
+    hint = Hint('Pass {base_url:"http://localhost:3000"} and {model}, or call {models()}.')
+    said = spelled(hint, in_options)
+    assert said == "Pass --url http://localhost:3000 and --model, or call models()."
 
 
 def test_an_error_in_mid_stream_of_a_prompt_says_nothing_of_pythons_attributes(

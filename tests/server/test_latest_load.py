@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from h2o_client.server import Limits, connection, generation, serve
+from h2o_client.server import Limits, asgi_messages, generation, serve
 from h2o_client.server.latest import frames
 from h2o_client.wire.events import Final
 from h2o_client.wire.runlog import write_update
@@ -58,13 +58,13 @@ def test_a_reader_that_does_not_read_holds_nothing_up(
     monkeypatch.setattr(generation, "_LONGEST_ANSWER", 10**9)
     sent: list[int] = []
     dropped: list[object] = []
-    drop = connection.drop
+    drop = asgi_messages.drop
 
     async def noted(*given: Any) -> None:
         dropped.append(given)
         await drop(*given)
 
-    monkeypatch.setattr(connection, "drop", noted)
+    monkeypatch.setattr(asgi_messages, "drop", noted)
 
     def counted(number: int, update: bytes) -> bytes:
         sent.append(len(update))

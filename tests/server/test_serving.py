@@ -75,7 +75,7 @@ def test_closing_does_not_wait_for_clients_that_only_keep_their_connection() -> 
 
 def test_a_port_that_cannot_be_is_a_configuration_error() -> None:
     for port in (-1, 65536):
-        with pytest.raises(ConfigurationError, match="no port"):
+        with pytest.raises(ConfigurationError, match="Invalid port"):
             serve(echo, port=port, chat_ui="0.4")
 
 

@@ -142,7 +142,7 @@ def test_a_value_without_its_name_is_refused_and_not_shown() -> None:
 
 @pytest.mark.parametrize("given", ["=x", {"": "x"}, {"a": "b\r\nc"}])
 def test_what_is_no_cookie_is_refused(given: object) -> None:
-    with pytest.raises(ConfigurationError, match="name=value"):
+    with pytest.raises(ConfigurationError, match=r"name=value|ASCII"):
         H2oSession("http://localhost:3000", cookies=given)  # type: ignore[arg-type]
 
 
@@ -222,7 +222,7 @@ def test_a_cookie_of_the_environment_belongs_to_the_address_of_the_environment(
 ) -> None:
     environment("hf-chat=mine", owner)
     assert sent_by(H2oSession(asked)) == (["hf-chat=mine"] if is_sent else [])
-    told = "the cookie in H2O_CLIENT_COOKIE is not sent"
+    told = "H2O_CLIENT_COOKIE is not sent"
     assert (told in caplog.text) is not is_sent
     assert "mine" not in caplog.text
 
@@ -246,7 +246,7 @@ def test_a_cookie_file_of_the_environment_is_bound_by_its_domains(
     file = netscape(tmp_path / "c=d", f"localhost\tFALSE\t/\tFALSE\t{LATER}\thf-chat\tmine")
     environment(str(file), None)
     assert sent_by(H2oSession("http://localhost:3000")) == ["hf-chat=mine"]
-    with pytest.raises(ConfigurationError, match=r"no cookie for other\.example"):
+    with pytest.raises(ConfigurationError, match=r"has no cookie for other\.example"):
         H2oSession("https://other.example")
 
 
@@ -367,10 +367,13 @@ def test_a_cookie_file_of_any_editor_is_read(tmp_path: Path, encoding: str, end:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"# Netscape HTTP Cookie File\nlocalhost\tFALSE\thf-chat\tsecret\n", "line 2 is not"),
-        (b"localhost\tFALSE\t/\tTRUE\tnever\thf-chat\tsecret\n", "line 1 is not"),
+        (
+            b"# Netscape HTTP Cookie File\nlocalhost\tFALSE\thf-chat\tsecret\n",
+            "line 2 does not have seven fields",
+        ),
+        (b"localhost\tFALSE\t/\tTRUE\tnever\thf-chat\tsecret\n", "line 1 does not"),
         (b'[{"name": "hf-chat", "value": "secret"}]', "it is JSON"),
-        (b"hf-chat: secret", "line 1 is not"),
+        (b"hf-chat: secret", "line 1 does not"),
         (b"\xff\x00secret", "it is not text"),
         (b"\x89PNG\r\n\x1a\nsecret", "it is not text"),
     ],
@@ -406,6 +409,6 @@ def test_a_file_that_is_no_cookie_file_is_one_sentence(
     ],
 )
 def test_a_cookie_with_what_stood_around_it_is_refused_and_not_shown(given: Cookies) -> None:
-    with pytest.raises(ConfigurationError, match="with nothing around it") as caught:
+    with pytest.raises(ConfigurationError, match="without quotes around it") as caught:
         SessionJar("http://localhost:3000", given, insecure=None)
     assert "abc" not in str(caught.value)

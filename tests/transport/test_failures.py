@@ -85,7 +85,9 @@ def test_a_name_without_an_address_says_so(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: [])
-    with pytest.raises(TransportError, match="cannot be looked up: the name has no address"):
+    with pytest.raises(
+        TransportError, match=r"Cannot look up the name of .*: the name has no address"
+    ):
         ask(server.url)
 
 
@@ -94,7 +96,9 @@ def test_a_name_that_is_not_found_has_the_systems_words(monkeypatch: pytest.Monk
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", not_found)
-    with pytest.raises(TransportError, match="cannot be looked up: Temporary failure in name"):
+    with pytest.raises(
+        TransportError, match=r"Cannot look up the name of chat\.example: Temporary failure in name"
+    ):
         ask("http://chat.example")
 
 
@@ -104,7 +108,7 @@ def test_lengths_that_differ_are_the_servers_fault() -> None:
         exchange.cut()
 
     with ScriptedChatUi(message=two_lengths) as server, H2oSession(server.url) as client:
-        with pytest.raises(ProtocolError, match=r"head of the answer.*Content-Length") as caught:
+        with pytest.raises(ProtocolError, match=r"headers of .*Content-Length") as caught:
             client.chat("Hello")
         assert caught.value.resendable is False
         assert caught.value.conversation_id is not None
@@ -145,7 +149,7 @@ def test_what_a_socks_proxy_says_is_shown(server: ScriptedServer) -> None:
 def test_a_server_whose_name_a_socks_proxy_is_not_to_look_up_is_the_one_named() -> None:
     with (
         SocksProxy() as proxy,
-        pytest.raises(TransportError, match=r"The name of no\.such\.host\.invalid"),
+        pytest.raises(TransportError, match=r"the name of no\.such\.host\.invalid"),
     ):
         ask("http://no.such.host.invalid", proxy=proxy.url.replace("socks5h", "socks5"))
 
@@ -173,7 +177,7 @@ def test_a_variable_that_names_no_proxy_is_named(
     monkeypatch.setenv(variable, value)
     with pytest.raises(ConfigurationError) as caught:
         ask("http://chat.example")
-    assert str(caught.value).startswith(shown)
+    assert shown in str(caught.value)
     assert "secret" not in str(caught.value)
 
 
@@ -202,7 +206,7 @@ def test_what_the_environment_said_once_is_not_kept(
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(None, "no such file"), (b"", "no certificate can be read"), (b"text", "no certificate")],
+    [(None, "no such file"), (b"", "no certificate in PEM"), (b"text", "no certificate")],
 )
 def test_a_variable_that_names_no_authority_is_named(
     tmp_path: Path,
@@ -220,7 +224,7 @@ def test_a_variable_that_names_no_authority_is_named(
         with pytest.raises(ConfigurationError) as caught:
             ask(server.url)
         assert server.connections == 0
-    assert str(caught.value).startswith(f"{variable}={path}: ")
+    assert f"from {str(path)!r} of {variable}: " in str(caught.value)
     assert reason in str(caught.value)
 
 
@@ -234,7 +238,7 @@ def test_a_variable_about_certificates_is_nothing_to_a_server_without_tls(
 def test_a_file_without_a_certificate_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
     path = tmp_path / "ca.pem"
     path.write_text("this is no certificate\n")
-    with pytest.raises(ConfigurationError, match=r"verify='.*ca\.pem': no certificate"):
+    with pytest.raises(ConfigurationError, match=r"ca\.pem': the file has no certificate"):
         Transport(SessionConfig("https://chat.example", verify=str(path)))
     with pytest.raises(ConfigurationError, match="openssl rehash"):
         Transport(SessionConfig("https://chat.example", verify=str(tmp_path)))

@@ -45,7 +45,7 @@ def test_a_server_that_is_elsewhere_says_where(status: int, settings: dict[str, 
     with (
         ScriptedServer(moves_to("https://chat.example.org", status)) as server,
         H2oSession(server.url, **settings) as client,  # type: ignore[arg-type]
-        pytest.raises(ConfigurationError, match=r"use https://chat\.example\.org\."),
+        pytest.raises(ConfigurationError, match=r"Use https://chat\.example\.org\."),
     ):
         client.chat("hello")
 
@@ -54,7 +54,7 @@ def test_a_server_that_is_elsewhere_says_where(status: int, settings: dict[str, 
 def test_a_server_below_another_path_says_where(settings: dict[str, str]) -> None:
     with ScriptedServer(moves_to("/chat", 301)) as server:
         client = H2oSession(server.url, **settings)  # type: ignore[arg-type]
-        with client, pytest.raises(ConfigurationError, match=f"use {server.url}/chat\\."):
+        with client, pytest.raises(ConfigurationError, match=f"Use {server.url}/chat\\."):
             client.chat("hello")
 
 
@@ -63,7 +63,7 @@ def test_a_server_that_moves_while_a_session_lives_says_where() -> None:
     with (
         ScriptedChatUi(message=moved) as server,
         H2oSession(server.url) as client,
-        pytest.raises(ConfigurationError, match=r"use https://chat\.example\.org\."),
+        pytest.raises(ConfigurationError, match=r"Use https://chat\.example\.org\."),
     ):
         client.chat("hello")
 

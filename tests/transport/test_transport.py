@@ -352,13 +352,13 @@ def test_an_answer_of_endless_length_is_given_up(
 @pytest.mark.parametrize(
     ("script", "error", "said"),
     [
-        (garbage, ProtocolError, "the head of the answer"),
-        (endless_headers, ProtocolError, "the head of the answer"),
-        (hang_up, TransportError, "closed the connection without an answer"),
-        (cut_in_the_name_of_http, TransportError, "in the head of its answer"),
-        (cut_in_a_status, TransportError, "in the head of its answer"),
-        (another_protocol, ProtocolError, "the head of the answer"),
-        (cut_in_a_body, TransportError, "middle of an answer"),
+        (garbage, ProtocolError, "the headers of"),
+        (endless_headers, ProtocolError, "the headers of"),
+        (hang_up, TransportError, "closed the connection without a response"),
+        (cut_in_the_name_of_http, TransportError, "in the middle of the headers"),
+        (cut_in_a_status, TransportError, "in the middle of the headers"),
+        (another_protocol, ProtocolError, "the headers of"),
+        (cut_in_a_body, TransportError, "middle of a response"),
     ],
 )
 def test_a_broken_answer_has_a_name(
@@ -377,7 +377,7 @@ def test_a_reset_is_a_transport_error(to: Callable[..., Transport]) -> None:
     with (
         ScriptedServer(reset) as server,
         to(server.url).open(get("/"), call()) as response,
-        pytest.raises(TransportError, match="broke the connection off"),
+        pytest.raises(TransportError, match="broke the connection"),
     ):
         while response.read():
             pass
@@ -393,7 +393,7 @@ def test_a_refused_connection_says_to_start_the_server(to: Callable[..., Transpo
 
 
 def test_a_name_that_does_not_exist_says_so(to: Callable[..., Transport]) -> None:
-    with pytest.raises(TransportError, match="cannot be looked up"):
+    with pytest.raises(TransportError, match="Cannot look up the name"):
         to("http://no-such-host.invalid").request(get("/"), call())
 
 
@@ -842,7 +842,7 @@ def test_a_socks_proxy_without_pysocks_says_what_to_install(
 
 @pytest.mark.parametrize("proxy", ["localhost:8080", "ftp://proxy", "http://", "http:/x"])
 def test_what_is_no_proxy_is_refused(proxy: str) -> None:
-    with pytest.raises(ConfigurationError, match="proxy="):
+    with pytest.raises(ConfigurationError, match="Invalid proxy"):
         Transport(SessionConfig("http://host", proxy=proxy))
 
 
@@ -864,7 +864,7 @@ def test_a_proxy_that_fails_is_named_without_its_password(
 
 @pytest.mark.parametrize("value", ["s3cret\r\nb", "s3cret\u4e2d", 5])
 def test_a_header_that_cannot_be_sent_is_refused_without_showing_it(value: object) -> None:
-    with pytest.raises(ConfigurationError, match="'X-Key' cannot be sent") as caught:
+    with pytest.raises(ConfigurationError, match="Cannot send the header 'X-Key'") as caught:
         Transport(SessionConfig("http://host", headers={"X-Key": value}))  # type: ignore[dict-item]
     assert "s3cret" not in str(caught.value)
 
@@ -1043,7 +1043,7 @@ def test_a_compressed_body_that_is_broken_is_a_protocol_error(to: Callable[..., 
         ScriptedServer(
             lambda exchange: exchange.answer(200, broken, headers={"Content-Encoding": "gzip"})
         ) as server,
-        pytest.raises(ProtocolError, match="the compression of the answer"),
+        pytest.raises(ProtocolError, match="the compression of the response"),
     ):
         to(server.url).request(get("/"), call())
 

@@ -47,7 +47,7 @@ def asks(client: H2oSession) -> str:
         assert_type(error.permanent, bool)
     except UnsupportedError as error:
         assert_type(error.feature, str)
-        assert_type(error.generation, str)
+        assert_type(error.versions, str)
     except ConfigurationError as error:
         wrong: ValueError = error
         raise RuntimeError from wrong

@@ -11,13 +11,13 @@ from h2o_client.errors import (
     AuthenticationError,
     ModelUnavailableError,
     NotFoundError,
+    OriginError,
     RateLimitError,
     ServerError,
     StatusError,
     TermsNotAcceptedError,
 )
 from h2o_client.wire.refusal import (
-    OriginError,
     is_referer_refusal,
     login_wall,
     refusal,
@@ -120,8 +120,8 @@ def test_an_answer_is_its_error(
     assert error.error_type is None
     assert str(status) in str(error)
     assert (said or "no reason given").rstrip(".") in str(error)
-    assert str(error).endswith(error.hint)
     assert error.hint
+    assert str(error).endswith(error.hint)
 
 
 NGINX = (
@@ -189,6 +189,7 @@ def test_a_page_of_a_gateway_is_not_the_refusal_of_the_chat_ui(
         f'A gateway in front of the chat-ui answered {status}: an HTML page, "{title}"'
     )
     assert unsaid not in str(error)
+    assert error.hint
     assert str(error).endswith(error.hint)
 
 
@@ -303,9 +304,9 @@ def test_the_servers_own_answer_is_not_the_models(
 @pytest.mark.parametrize(
     ("status", "hint"),
     [
-        (401, "Your session is fine; the operator of the server has to look at its model."),
-        (422, "change the request"),
-        (429, "Wait before you ask again"),
+        (401, "Your session is fine: the operator of the server has to look at its model."),
+        (422, "change it, or ask"),
+        (429, "Wait before you send"),
         (503, "Try again later"),
     ],
 )
@@ -321,7 +322,7 @@ def test_an_impossible_id_is_not_found(status: int, path: str) -> None:
     body = b'{"message":"Internal Error"}'
     found = refusal(status, {}, body, url=f"http://h/{path}", passes_model_on=True)
     assert type(found) is NotFoundError
-    assert "24 characters" in found.hint
+    assert "24 characters" in str(found.hint)
     possible = refusal(500, {}, body, url=f"http://h/conversation/{'0a' * 12}/share")
     assert type(possible) is ServerError
 
@@ -463,6 +464,6 @@ def test_a_login_wall_says_where_without_its_secrets(location: str, place: str) 
     error = login_wall(302, location, url="http://a/settings")
     assert type(error) is AuthenticationError
     assert (error.status, error.url) == (302, "http://a/settings")
-    assert error.said == f"go to {place} first (a login)"
+    assert error.said == f"a redirect to {place}, probably a login"
     assert "s3cret" not in f"{error} {error!r} {error.__dict__}"
     assert "H2O_CLIENT_COOKIE" in str(error)

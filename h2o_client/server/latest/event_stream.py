@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 from starlette.types import Receive, Scope, Send
 
-from h2o_client.server import connection
+from h2o_client.server import asgi_messages
 from h2o_client.server.race import Overtaken, unless
 
 Frames = AsyncGenerator[bytes, None]
@@ -30,29 +30,29 @@ class EventStream:
         try:
             await unless(
                 self._write(send, body=scope["method"] != "HEAD"),
-                connection.until_gone(receive),
+                asgi_messages.until_gone(receive),
                 asyncio.sleep(self._seconds),
             )
         except Overtaken as exc:
             if exc.by != _TIME:
                 return
             if self._sending:
-                await connection.drop(scope, receive)
+                await asgi_messages.drop(scope, receive)
             else:
-                await send(connection.body(b"", more=False))
+                await send(asgi_messages.body(b"", more=False))
 
     async def _write(self, send: Send, *, body: bool) -> None:
-        await send(connection.head(200, "text/event-stream", _HEADERS))
+        await send(asgi_messages.head(200, "text/event-stream", _HEADERS))
         async with aclosing(self._frames) as frames:
             sent = 0
             while body and (frame := await anext(frames, None)) is not None:
                 self._sending = True
-                await send(connection.body(frame, more=True))
+                await send(asgi_messages.body(frame, more=True))
                 self._sending = False
                 sent += 1
                 if sent % _AT_ONCE == 0:
                     await asyncio.sleep(0)
-        await send(connection.body(b"", more=False))
+        await send(asgi_messages.body(b"", more=False))
 
 
 _AT_ONCE = 4  # frames between two looks at whether the client is there; asyncio warns at the fifth

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from h2o_client.server import connection
+from h2o_client.server import asgi_messages
 from h2o_client.server.generation import Cut, Generation, Refused
 from h2o_client.server.race import Overtaken, unless
 from h2o_client.wire import tgi
@@ -48,10 +48,10 @@ class Answer:
             except _StoppedError:
                 self._save(self._text)
                 # A chat-ui's stopped stream ends without generated_text and without its last chunk.
-                await connection.drop(scope, receive)
+                await asgi_messages.drop(scope, receive)
             except _CutError:
                 if self._begun:
-                    await connection.drop(scope, receive)
+                    await asgi_messages.drop(scope, receive)
                 else:
                     await self._crashed(scope, receive, send)
 
@@ -68,11 +68,11 @@ class Answer:
             raise _CutError
         # Only now, as a chat-ui of that time does it: no token, no headers.
         self._begun = True
-        await send(connection.head(200, "text/event-stream"))
+        await send(asgi_messages.head(200, "text/event-stream"))
         while event is not None:
-            await send(connection.body(self._written(event, generation), more=True))
+            await send(asgi_messages.body(self._written(event, generation), more=True))
             event = await generation.next()
-        await send(connection.body(b"", more=False))
+        await send(asgi_messages.body(b"", more=False))
 
     async def _finish(self, generation: Generation) -> None:
         # As in real ones, the model goes on with what it has begun, and the whole is stored.
@@ -95,9 +95,9 @@ class Answer:
             return
         if isinstance(event, Cut):
             raise _CutError
-        await send(connection.head(200, "application/json"))
+        await send(asgi_messages.head(200, "application/json"))
         whole = msgspec.json.encode([{"generated_text": generation.prompt + self._text}])
-        await send(connection.body(whole, more=False))
+        await send(asgi_messages.body(whole, more=False))
 
     def _written(self, event: Token | Final | Refused | Cut, generation: Generation) -> bytes:
         if isinstance(event, Cut):
@@ -135,8 +135,8 @@ class Title:
             except (_StoppedError, _CutError):
                 await self._crashed(scope, receive, send)
                 return
-        await send(connection.head(200, "application/json"))
-        await send(connection.body(msgspec.json.encode(self._save(text)), more=False))
+        await send(asgi_messages.head(200, "application/json"))
+        await send(asgi_messages.body(msgspec.json.encode(self._save(text)), more=False))
 
 
 class _GoneError(Exception):
@@ -159,7 +159,7 @@ async def _unless_left(
 ) -> _Result:
     # The work's result, unless somebody leaves or stops first.
     try:
-        return await unless(work, connection.until_gone(receive), generation.stopped.wait())
+        return await unless(work, asgi_messages.until_gone(receive), generation.stopped.wait())
     except Overtaken as exc:
         raise (_StoppedError if exc.by else _GoneError) from None
 
@@ -185,8 +185,8 @@ async def _send_refusal(send: Send, refused: Refused) -> None:
     if refused.error_type is not None:
         said["error_type"] = refused.error_type
     status = refused.status if refused.status and 400 <= refused.status < 600 else 500
-    start = connection.head(status, "application/json")
+    start = asgi_messages.head(status, "application/json")
     if refused.retry_after is not None:
         start["headers"].append((b"retry-after", f"{refused.retry_after:g}".encode()))
     await send(start)
-    await send(connection.body(msgspec.json.encode(said), more=False))
+    await send(asgi_messages.body(msgspec.json.encode(said), more=False))

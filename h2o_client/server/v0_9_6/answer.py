@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.types import Receive, Scope, Send
 
-from h2o_client.server import connection
+from h2o_client.server import asgi_messages
 from h2o_client.server.race import Overtaken, unless
 from h2o_client.server.v0_9_6.outbox import Outbox
 
@@ -18,15 +18,17 @@ class Answer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         outbox = self._outbox
         try:
-            await unless(self._write(send), connection.until_gone(receive), outbox.neglected.wait())
+            await unless(
+                self._write(send), asgi_messages.until_gone(receive), outbox.neglected.wait()
+            )
         except Overtaken:
             if outbox.neglected.is_set():
-                await connection.drop(scope, receive)
+                await asgi_messages.drop(scope, receive)
         finally:
             outbox.leave()
 
     async def _write(self, send: Send) -> None:
-        await send(connection.head(200, "application/jsonl"))
+        await send(asgi_messages.head(200, "application/jsonl"))
         while data := await self._outbox.take():
-            await send(connection.body(data, more=True))
-        await send(connection.body(b"", more=False))
+            await send(asgi_messages.body(data, more=True))
+        await send(asgi_messages.body(b"", more=False))

@@ -24,7 +24,8 @@ from h2o_client import (
     H2oSession,
     TransportError,
 )
-from h2o_client.batch import InvalidPrompts, Prompt, Result, engine, judgement, recording, run
+from h2o_client.backend import standing_threads
+from h2o_client.batch import InvalidPrompts, Prompt, Result, dispatcher, judgement, recording, run
 from h2o_client.batch.journal import Journal
 from h2o_client.server import ScriptedAnswer, serve
 from local_service import PATIENCE
@@ -38,17 +39,21 @@ pytestmark = pytest.mark.usefixtures("leaves_no_thread")
 def leaves_no_thread() -> object:
     yield
     end = time.monotonic() + PATIENCE
-    while any(each.name.startswith("h2o_client") for each in threading.enumerate()):
+    while any(is_ours(each.name) for each in threading.enumerate()):
         gc.collect()
         assert time.monotonic() < end, threading.enumerate()
         time.sleep(0.01)
 
 
+def is_ours(thread: str) -> bool:
+    return thread.startswith("h2o_client") and thread != standing_threads.NAME
+
+
 @pytest.fixture(autouse=True)
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judgement, "_FIRST_DELAY", 0.001)
-    monkeypatch.setattr(engine, "_LEAST_PATIENCE", 1.0)
-    monkeypatch.setattr(engine, "_USUAL_PATIENCE", 2.0)
+    monkeypatch.setattr(dispatcher, "_LEAST_PATIENCE", 1.0)
+    monkeypatch.setattr(dispatcher, "_USUAL_PATIENCE", 2.0)
 
 
 def answer(asked: Asked) -> Says:

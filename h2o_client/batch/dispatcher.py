@@ -212,7 +212,7 @@ class Engine:
                 account.pace.failed(monotonic())
                 if self._gives_up(account, exc):
                     return False
-                account.state = f"waiting for the server ({str(exc).split('. ')[0]})"
+                account.state = f"waiting for the server ({exc.message})"
                 await self._pause(account, max(1.0, account.pace.wait(monotonic())))
         return False
 
