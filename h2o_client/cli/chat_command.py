@@ -17,6 +17,7 @@ from h2o_client.cli.answer_output import write_answer, write_markdown_text
 from h2o_client.cli.conversation_file import branch
 from h2o_client.cli.exit import BAD_CALL, EPILOG, status_of
 from h2o_client.cli.input import Editor, NotText, open_editor, typing_ahead
+from h2o_client.cli.kept_conversations import remember
 from h2o_client.cli.saved_answers import saving
 from h2o_client.cli.shared_options import (
     Connection,
@@ -213,6 +214,8 @@ class Chat:
                 send() as reply,
                 saving(self.client, reply) as note,
             ):
+                if self._is_kept and not self.connection.local:
+                    remember(self.client, reply.conversation_id)
                 write_answer(reply, "markdown", note, timeouts)
         except H2oError as exc:
             self.is_taken = self.is_taken or exc.resendable is False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 from fake_chatui import FakeChatUi
 from h2o_client.cli import run
+from h2o_client.cli.kept_conversations import KeptConversation, last_kept
 
 Piped = Callable[[str], None]
 VERSIONS = ("0.4", "0.9.4", "head")
@@ -95,6 +97,21 @@ def test_a_chat_goes_on_in_one(server: FakeChatUi, piped: Piped, words: list[str
     assert [each.last.rstrip() for each in server.prompts] == ["One", "Two"]
     assert len(turns(server)) == 3
     assert list(server.conversations) == [id]
+
+
+def test_a_kept_chat_is_found_while_it_runs(server: FakeChatUi, piped: Piped) -> None:
+    class Lines(io.BytesIO):
+        def readline(self, size: int | None = -1, /) -> bytes:
+            line = super().readline(size)
+            if line == b"":
+                found.append(last_kept(server.url))
+            return line
+
+    found: list[KeptConversation | None] = []
+    piped("")
+    sys.stdin = io.TextIOWrapper(Lines(b"One\n"))
+    assert run(["chat", "--url", server.url, "--keep"]) == 0
+    assert [each.id for each in found if each] == [the_only_id(server)]
 
 
 def test_an_opened_conversation_can_be_retried_and_stays(server: FakeChatUi, piped: Piped) -> None:
