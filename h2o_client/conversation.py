@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from h2o_client import options as opts
 from h2o_client.answer.opening import Opening
-from h2o_client.answer.prompt import PromptRequest, SeenTree, Sent, Words
+from h2o_client.answer.prompt import PromptRequest, SeenTree, SentPrompt, Turn
 from h2o_client.answer.reader import Sending
 from h2o_client.answer.reply import Reply
 from h2o_client.answer.server_run import ResumeToken, Run
@@ -98,7 +98,7 @@ class Conversation:
         self._lock = Guard()
         self._closed = False
         self._stream: AnswerStream | None = None
-        self._last: Sent | None = None
+        self._last: SentPrompt | None = None
         self._seen: SeenTree | None = None  # behind the last answer
         self._is_lost = False  # the server certainly has not taken the last prompt
         self.on_wait: Callable[[], None] | None = None
@@ -130,16 +130,16 @@ class Conversation:
 
         Raises `ConfigurationError` while an earlier answer in this conversation is unfinished.
         """
-        words = self._words(messages, options)
+        turn = self._turn(messages, options)
         del messages  # error trackers show what the frames of a traceback hold
-        return self._open(words, options)
+        return self._open(turn, options)
 
     @takes_options
     def chat(self, messages: Messages, **options: Unpack[Options]) -> Answer:
         """Send the next message and return the whole answer: see `H2oSession.chat`."""
-        words = self._words(messages, options)
+        turn = self._turn(messages, options)
         del messages
-        with self._open(words, options) as reply:
+        with self._open(turn, options) as reply:
             return reply.read()
 
     @takes_options
@@ -154,7 +154,7 @@ class Conversation:
         Up to v0.7 the new answer replaces the old one, and later messages are deleted. From v0.8 on
         it is a branch beside the old one.
         """
-        return self._open(Words.retry(message_id), options)
+        return self._open(Turn.retry(message_id), options)
 
     @takes_options
     def edit(self, message_id: str | None, text: str, **options: Unpack[Options]) -> Reply:
@@ -176,7 +176,7 @@ class Conversation:
         Only chat-ui v0.8 to v0.9.5 supports this; others raise `UnsupportedError`. From v0.9.2 on
         the reply's text is the new part only.
         """
-        return self._open(Words.continuation(), options)
+        return self._open(Turn.continuation(), options)
 
     def messages(self) -> list[Message]:
         """Return the stored messages, oldest first. Waits until the last answer is stored.
@@ -295,23 +295,23 @@ class Conversation:
     def __reduce__(self) -> str:
         raise TypeError("cannot pickle a Conversation: open it by its id instead")
 
-    def _words(self, messages: Messages, options: Options, *, system: str | None = None) -> Words:
+    def _turn(self, messages: Messages, options: Options, *, system: str | None = None) -> Turn:
         """Check the messages and the options. Sends nothing."""
         opts.check_options(options)
         if system is None and not self._system_said:
             system = self._system
-        return Words.said(messages, system, options.get("prompt_format"))
+        return Turn.new(messages, system, options.get("prompt_format"))
 
-    def _edit(self, message_id: str | None, text: str) -> Words:
-        return Words.edit(message_id, text, self._system)
+    def _edit(self, message_id: str | None, text: str) -> Turn:
+        return Turn.edit(message_id, text, self._system)
 
-    def _open(self, words: Words, options: Options, *, once: bool = False) -> Reply:
+    def _open(self, turn: Turn, options: Options, *, once: bool = False) -> Reply:
         """Send one prompt. With ``once`` the conversation is deleted after the answer."""
-        return Reply(self._prepare(words, options, once=once).send())
+        return Reply(self._prepare(turn, options, once=once).send())
 
     def _prepare(
         self,
-        words: Words,
+        turn: Turn,
         options: Options,
         *,
         once: bool = False,
@@ -326,7 +326,7 @@ class Conversation:
         prompt = PromptRequest(
             self._backend,
             self._storage,
-            words,
+            turn,
             options,
             last=self._last,
             is_lost=self._is_lost,

@@ -102,8 +102,6 @@ class H2o(AsyncGeneratorProvider):
         )
         options: Options = {"parameters": kwargs}
         conversation = Conversation(session._backend)
-        words = conversation._words(messages, options)
-        prepare = partial(
-            conversation._prepare, words, options, once=True, afterwards=session.close
-        )
+        turn = conversation._turn(messages, options)
+        prepare = partial(conversation._prepare, turn, options, once=True, afterwards=session.close)
         return AsyncResult(AsyncReply(prepare))

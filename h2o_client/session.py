@@ -190,9 +190,9 @@ class H2oSession:
         ``.partial``.
         """
         conversation = Conversation(self._backend, model=model, keep=keep)
-        words = conversation._words(messages, options, system=system)
+        turn = conversation._turn(messages, options, system=system)
         del messages, system  # error trackers show what the frames of a traceback hold
-        return conversation._open(words, options, once=not keep)
+        return conversation._open(turn, options, once=not keep)
 
     @takes_options
     def chat(
@@ -206,9 +206,9 @@ class H2oSession:
     ) -> Answer:
         """Send one prompt and return the whole answer. Arguments and errors as of `stream`."""
         conversation = Conversation(self._backend, model=model, keep=keep)
-        words = conversation._words(messages, options, system=system)
+        turn = conversation._turn(messages, options, system=system)
         del messages, system  # error trackers show what the frames of a traceback hold
-        with conversation._open(words, options, once=not keep) as reply:
+        with conversation._open(turn, options, once=not keep) as reply:
             return reply.read()
 
     @takes_options
@@ -521,9 +521,9 @@ def stream(
     del base_url, proxy, cookies, headers
     try:
         conversation = Conversation(session._backend, keep=keep)
-        words = conversation._words(messages, options, system=system)
+        turn = conversation._turn(messages, options, system=system)
         del messages, system
-        opening = conversation._prepare(words, options, once=not keep, afterwards=session.close)
+        opening = conversation._prepare(turn, options, once=not keep, afterwards=session.close)
         return Reply(opening.send())
     except BaseException:
         session.close()
@@ -560,9 +560,9 @@ def chat(
         # Error trackers show what the frames of a traceback hold.
         del base_url, proxy, cookies, headers
         conversation = Conversation(session._backend, keep=keep)
-        words = conversation._words(messages, options, system=system)
+        turn = conversation._turn(messages, options, system=system)
         del messages, system
-        with conversation._open(words, options, once=not keep) as reply:
+        with conversation._open(turn, options, once=not keep) as reply:
             return reply.read()
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from h2o_client import options as opts
 from h2o_client.aio.offload import called, finished, in_thread, is_cancelled
 from h2o_client.aio.reply import AsyncReply
-from h2o_client.answer.prompt import Words
+from h2o_client.answer.prompt import Turn
 from h2o_client.answer.steps import Answer
 from h2o_client.conversation import Conversation
 from h2o_client.messages import Message, Messages
@@ -60,7 +60,7 @@ class AsyncConversation:
     @takes_options
     def stream(self, messages: Messages, **options: Unpack[Options]) -> AsyncReply:
         """Return the answer to the next message: see `AsyncH2oSession.stream`."""
-        return self._reply(self.wrapped._words(messages, options), options)
+        return self._reply(self.wrapped._turn(messages, options), options)
 
     @takes_options
     async def chat(self, messages: Messages, **options: Unpack[Options]) -> Answer:
@@ -73,7 +73,7 @@ class AsyncConversation:
     @takes_options
     def retry(self, message_id: str | None = None, **options: Unpack[Options]) -> AsyncReply:
         """Request another answer to a prompt: see `Conversation.retry`."""
-        return self._reply(Words.retry(message_id), options)
+        return self._reply(Turn.retry(message_id), options)
 
     @takes_options
     def edit(self, message_id: str | None, text: str, **options: Unpack[Options]) -> AsyncReply:
@@ -83,7 +83,7 @@ class AsyncConversation:
     @takes_options
     def continue_(self, **options: Unpack[Options]) -> AsyncReply:
         """Continue the last answer: see `Conversation.continue_`."""
-        return self._reply(Words.continuation(), options)
+        return self._reply(Turn.continuation(), options)
 
     async def messages(self) -> list[Message]:
         """Return the stored messages, oldest first: see `Conversation.messages`."""
@@ -134,6 +134,6 @@ class AsyncConversation:
     def __reduce__(self) -> str:
         raise TypeError("cannot pickle an AsyncConversation: open it by its id instead")
 
-    def _reply(self, words: Words, options: Options) -> AsyncReply:
+    def _reply(self, turn: Turn, options: Options) -> AsyncReply:
         opts.check_options(options)
-        return AsyncReply(partial(self.wrapped._prepare, words, options))
+        return AsyncReply(partial(self.wrapped._prepare, turn, options))

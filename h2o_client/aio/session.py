@@ -87,8 +87,8 @@ class AsyncH2oSession:
         (``async with``) or read.
         """
         conversation = Conversation(self.wrapped._backend, model=model, keep=keep)
-        words = conversation._words(messages, options, system=system)
-        return AsyncReply(partial(conversation._prepare, words, options, once=not keep))
+        turn = conversation._turn(messages, options, system=system)
+        return AsyncReply(partial(conversation._prepare, turn, options, once=not keep))
 
     @takes_options
     def batch(
@@ -145,8 +145,8 @@ class AsyncH2oSession:
         ``on_send`` is called before the message is sent: see `OnSend`.
         """
         conversation = Conversation(self.wrapped._backend, model=model)
-        words = conversation._words(messages, options, system=system)
-        prepare = partial(conversation._prepare, words, options, once=True, on_send=on_send)
+        turn = conversation._turn(messages, options, system=system)
+        prepare = partial(conversation._prepare, turn, options, once=True, on_send=on_send)
         return AsyncReply(prepare)
 
     @takes_options

@@ -1,4 +1,4 @@
-"""The questions that a tool asks the user in an answer, and what the user says to them."""
+"""Elicitations: questions of a tool to the user, and the user's answers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Elicitations:
     """The elicitations of one answer.
 
-    ``answered`` is the id of one whose stream had ended when the user answered it: a message has to
-    name it, for the answer to be continued. "" if there is none.
+    ``answered`` is the id of an elicitation that was answered after its stream had ended: the next
+    message has to name it so that the server continues the answer. "" if there is none.
     """
 
     def __init__(
@@ -36,7 +36,8 @@ class Elicitations:
         self._conversation_id = conversation_id
         self._transcript = transcript
         self._timeouts = timeouts
-        self._may_be_answered: set[str] = set()  # the network failed: nobody knows
+        # Elicitations whose answer was sent, but the response was lost.
+        self._may_be_answered: set[str] = set()
 
     def answer(
         self,
@@ -48,7 +49,7 @@ class Elicitations:
     ) -> None:
         """Send the user's answer. ``has_finished``: the stream has ended meanwhile.
 
-        Raises as `ApiClient.fetch`, and `ConfigurationError` if there is no question.
+        Raises as `ApiClient.fetch`, and `ConfigurationError` if no elicitation is open.
         """
         waiting = self._transcript.elicitation
         meant = elicitation_id or (waiting.id if waiting is not None else None)
@@ -62,7 +63,7 @@ class Elicitations:
             self._may_be_answered.add(meant)
             raise
         except ElicitationClosedError:
-            # By an attempt of ours whose response was lost; or else in another tab.
+            # Closed by an earlier attempt of ours whose response was lost, or else in another tab.
             if meant not in self._may_be_answered:
                 self._close(meant)
                 raise
@@ -70,7 +71,7 @@ class Elicitations:
         self._close(meant)
 
     def take_answered(self) -> str:
-        """The elicitation that the next message has to name; it is named once."""
+        """Return the elicitation that the next message has to name, and forget it."""
         answered, self.answered = self.answered, ""
         return answered
 

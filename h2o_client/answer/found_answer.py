@@ -1,4 +1,4 @@
-"""What a server has of the only prompt in a conversation, whose sender was killed or cut off."""
+"""Find the answer to a conversation's only prompt after the process that sent it was killed."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class FoundAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """``is_taken``: the server has the prompt. ``text``: the whole answer, None if not stored.
+    """What the server has stored of a prompt and its answer.
 
-    ``is_certain``: a prompt that the server does not have is not at work there. Up to v0.7 a prompt
-    is stored with its answer.
-    ``failure`` is why the model failed, ``resume_token`` what `H2oSession.resume` takes (servers
-    since July 2026).
+    ``is_taken``: the prompt is stored. ``is_certain``: if the prompt is not stored, the model is
+    not working on it either. Servers up to v0.7 store a prompt only with its answer, so that this
+    is False there. ``text`` is the whole answer, None if it is not stored. ``failure`` says why the
+    model failed. ``resume_token`` is for `H2oSession.resume` (servers since July 2026).
     """
 
     is_taken: bool
@@ -36,7 +36,7 @@ class FoundAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_answer(backend: Backend, conversation_id: str) -> FoundAnswer:
-    """Read the conversation and return what it has. Raises `NotFoundError` if it is not there."""
+    """Read the conversation and return its answer. Raises `NotFoundError` if it does not exist."""
     call = Call(backend.timeouts)
     read = partial(backend.conversation, conversation_id, call)
     stored = backend.detector.repeat_if_upgraded(read, call)
@@ -48,8 +48,8 @@ def find_answer(backend: Backend, conversation_id: str) -> FoundAnswer:
         is_taken = stored.last("user") is not None
         return FoundAnswer(is_taken=is_taken, is_certain=is_certain, resume_token=token)
     answer_id = last.id or ""
-    # What is stored before its end, or was cut off, has no end in its updates; v0.3 to v0.6 have
-    # no updates, and store whole answers only.
+    # An answer that was stored before its end, or was cut off, has no final update. v0.3 to v0.6
+    # have no updates, and store whole answers only.
     end = stored.ends.get(answer_id)
     is_whole = isinstance(end, Final) and not end.interrupted
     if end is None and dialect.stores_at_end:
@@ -67,7 +67,7 @@ def find_answer(backend: Backend, conversation_id: str) -> FoundAnswer:
 
 
 def _token(backend: Backend, conversation_id: str, stored: Stored) -> str | None:
-    """Of the last run: a message that got lost is sent again as another."""
+    """The token of the last run: a lost message is sent again as a new run."""
     runs = list(stored.runs)
     if not runs:
         return None

@@ -1,6 +1,6 @@
-"""The hook for instrumentation: who is told of each reply, from its opening to its end.
+"""The hook for instrumentation: a plugin follows each reply from its opening to its end.
 
-Nobody is, unless a plugin has called `observe_with`; a reply then costs nothing more.
+Unless a plugin has called `observe_with`, the hook costs nothing.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ if TYPE_CHECKING:
 
 
 class Observation(Protocol):
-    """What is told of one reply. No method may raise or wait; threads may differ."""
+    """Receives the events of one reply.
+
+    The methods must not raise or block. Different threads may call them.
+    """
 
     def send(self, model: str, prompt: str | None) -> None:
-        """The prompt is about to be sent; None if its text is not known here."""
+        """The prompt is about to be sent. It is None if its text is not known."""
 
     def receive(self, events: Iterable[Event]) -> None:
-        """The caller is handed these events."""
+        """These events are about to be returned to the caller."""
 
     def finish(self, stream: AnswerStream, reason: str, error: BaseException | None) -> None:
-        """The reply has ended: see `Reply.finish_reason`. Only the first call counts."""
+        """The reply has ended; ``reason`` is `Reply.finish_reason`. Ignore later calls."""
 
 
 Observe = Callable[[str], Observation]
@@ -32,11 +35,11 @@ _observe: Observe | None = None
 
 
 def observe_with(observe: Observe | None) -> None:
-    """Have ``observe`` called with the base URL for each reply that is opened; None ends that."""
+    """Call ``observe`` with the base URL whenever a reply is opened; None turns that off."""
     global _observe
     _observe = observe
 
 
 def new_observation(base_url: str) -> Observation | None:
-    """An observation of a reply that is being opened; None if nobody observes."""
+    """An observation for a reply that is being opened; None without instrumentation."""
     return None if _observe is None else _observe(base_url)

@@ -1,4 +1,4 @@
-"""One turn: what the caller says, in the words of the server's dialect."""
+"""Turn one prompt of the caller into a request in the server's dialect."""
 
 from __future__ import annotations
 
@@ -33,11 +33,16 @@ if TYPE_CHECKING:
     from h2o_client.backend.backend import Backend
 
 _LONGEST_REASON = 200  # characters
-_SEEN_FOR = 300.0  # seconds
+_SEEN_FOR = 300.0  # seconds for which what was read of a conversation counts as current
 
 
-class Words(msgspec.Struct, frozen=True, kw_only=True):
-    """What is said: a new prompt, another answer, another prompt in an old one's place, more."""
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """What the caller wants: a new prompt, a retry, an edited prompt or a continuation.
+
+    ``text`` is the prompt with the system messages in it, ``text_after_preprompt`` the prompt for a
+    server that takes the system messages as ``preprompt``, and ``later_text`` the prompt for a
+    conversation that has messages already.
+    """
 
     kind: str
     text: str = ""
@@ -47,16 +52,16 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
     message_id: str | None = None
 
     def __repr__(self) -> str:
-        # Error trackers show what the frames of a traceback hold.
-        return f"<Words {self.kind}>"
+        # Error trackers show the variables of a traceback's frames: no text here.
+        return f"<Turn {self.kind}>"
 
     @classmethod
-    def said(
+    def new(
         cls, messages: Messages, system: str | None, prompt_format: PromptFormat | None
-    ) -> Words:
-        """A new prompt. Where there is a preprompt, system messages are that.
+    ) -> Turn:
+        """A new prompt. System messages become the preprompt.
 
-        ``system`` is the conversation's: it is said in its first message.
+        ``system`` is the conversation's system prompt, which its first message carries.
         """
         parsed = parse_messages(messages, system=system)
         text = later_text = as_prompt(parsed, prompt_format)
@@ -64,10 +69,10 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
             later_text = as_prompt(parse_messages(messages), prompt_format)
         systems = [each.content for each in parsed if each.role == "system"]
         if not systems:
-            return cls(kind="said", text=text, text_after_preprompt=text, later_text=text)
+            return cls(kind="new", text=text, text_after_preprompt=text, later_text=text)
         others = [each for each in parsed if each.role != "system"]
         return cls(
-            kind="said",
+            kind="new",
             text=text,
             preprompt="\n\n".join(systems),
             text_after_preprompt=as_prompt(others, prompt_format),
@@ -75,15 +80,15 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @classmethod
-    def retry(cls, message_id: str | None) -> Words:
-        """Another answer."""
+    def retry(cls, message_id: str | None) -> Turn:
+        """A retry: another answer to the same prompt."""
         return cls(
             kind="retry", message_id=optional_text(message_id, "The message id", "message_id")
         )
 
     @classmethod
-    def edit(cls, message_id: str | None, text: str, system: str | None) -> Words:
-        """Another prompt in the place of one. Raises `ConfigurationError` for a blank one."""
+    def edit(cls, message_id: str | None, text: str, system: str | None) -> Turn:
+        """An edit: another text for an old prompt. Raises `ConfigurationError` if it is blank."""
         whole = as_prompt(parse_messages(text, system=system), None)
         alone = as_prompt(parse_messages(text), None)
         return cls(
@@ -95,15 +100,15 @@ class Words(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     @classmethod
-    def continuation(cls) -> Words:
-        """More of the last answer."""
+    def continuation(cls) -> Turn:
+        """A continuation of the last answer."""
         return cls(kind="continue")
 
 
-class Sent(msgspec.Struct, frozen=True):
-    """A conversation's last prompt, of which the server may have stored nothing.
+class SentPrompt(msgspec.Struct, frozen=True):
+    """The last prompt that was sent in a conversation. The server may not have stored it.
 
-    ``id`` and ``answer_id`` are "" where the server chooses them.
+    ``id`` and ``answer_id`` are "" if the server chooses them.
     """
 
     id: str
@@ -111,18 +116,18 @@ class Sent(msgspec.Struct, frozen=True):
     text: str
 
     def __repr__(self) -> str:
-        return f"<Sent {self.id}>"  # the text may be a secret
+        return f"<SentPrompt {self.id}>"  # the text may be a secret
 
-    def is_meant(self, message_id: str | None) -> bool:
-        """Whether it is the message with that id, or that it answers; None means the last one."""
+    def matches(self, message_id: str | None) -> bool:
+        """Whether ``message_id`` names this prompt or its answer; None names the last prompt."""
         return message_id is None or message_id in (self.id, self.answer_id)
 
 
 class SeenTree(msgspec.Struct, frozen=True):
-    """What was seen of a conversation behind its last answer, when that was stored whole.
+    """The end of a conversation, read in the background after its last answer was stored.
 
-    The next message follows ``leaf``. If somebody else has said something meanwhile, that and the
-    message are two branches.
+    The next message follows ``leaf``. If somebody else has sent a message in the meantime, the two
+    messages become two branches.
     """
 
     leaf: str
@@ -132,7 +137,7 @@ class SeenTree(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, stored: Stored) -> SeenTree | None:
-        """None if the last message of ``stored`` is not a finished answer."""
+        """The end of ``stored``; None if its last message is not a finished answer."""
         last = stored.last("assistant")
         if last is None or not last.id or stored.messages[-1] is not last:
             return None
@@ -142,68 +147,73 @@ class SeenTree(msgspec.Struct, frozen=True):
 
     @property
     def is_fresh(self) -> bool:
-        """Whether it was seen just now: in the meantime the server may become another one."""
+        """Whether it was read recently: a server may be upgraded at any time."""
         return monotonic() - self.at < _SEEN_FOR
 
 
 class PromptRequest:
-    """One prompt on its way: `prepare`, then `request`; both again if the server has changed.
+    """Makes the request for one prompt: `prepare`, then `request`.
 
-    ``last`` is the prompt before, and ``is_lost`` says that the server certainly has not taken it.
-    ``seen`` is what was seen of the conversation behind that, if it was.
+    Both are called again if the server has changed. ``last`` is the previous prompt. ``is_lost``:
+    the server certainly has not received it. ``seen`` is the end of the conversation, if it was
+    read after the previous answer.
     """
 
     def __init__(
         self,
         backend: Backend,
         storage: AnswerStorage,
-        words: Words,
+        turn: Turn,
         options: Options,
         *,
-        last: Sent | None = None,
+        last: SentPrompt | None = None,
         is_lost: bool = False,
         seen: SeenTree | None = None,
     ) -> None:
         self.model: Model = Model(id="", name="")
         self.answer_id: str | None = None
         self.preprompt: str | None = None
-        self.former_answer: str | None = None  # the last one before this, where that was read
+        self.former_answer: str | None = None  # the id of the previous answer, if known
         self.sources: tuple[Source, ...] = ()
-        self.steps: tuple[WebSearch, ...] = ()  # of a web search that was made before
+        self.steps: tuple[WebSearch, ...] = ()  # of a web search made before the prompt is sent
         self._backend = backend
         self._storage = storage
-        self._words = words
+        self._turn = turn
         self._options = options
         self._last = last
         self._is_lost = is_lost
         self._seen = seen
-        self.seen: SeenTree | None = None  # behind this one's answer, once that was read
-        self.sent: Sent | None = None  # once the request is made
+        self.seen: SeenTree | None = None  # the end of the conversation after this answer, if read
+        self.sent: SentPrompt | None = None  # set once the request is made
         self.dialect: Dialect | None = None
-        self.run: Run | None = None  # where the server keeps runs
+        self.run: Run | None = None  # if the server keeps runs
         self._files = read_uploads(options.get("files"))
-        self._speaks_for_system = False  # what the model is to be like is said in the first prompt
+        self._system_in_prompt = False  # whether the first prompt carries the system messages
         wanted = options.get("web_search")
         self._web_search = backend.config.web_search if wanted is None else wanted
 
     def prepare(self, model: str | None, call: Call, *, is_made: bool) -> Dialect:
-        """The server's dialect, once it is sure that it supports what is wanted."""
+        """Choose the model and return the server's dialect. ``is_made``: the conversation exists.
+
+        Raises `UnsupportedError` if the server does not support what the prompt needs, and as
+        `Backend.set_up`.
+        """
         dialect = self._backend.set_up(call, exactly=bool(self._files))
         dialect.check(files=self._files, web_search=self._web_search)
-        if self._words.kind == "continue":
+        if self._turn.kind == "continue":
             dialect.check_continue()
         if not dialect.samples:
             self._warn_of_sampling(dialect)
         self.model = self._backend.choose_model(model, call)
-        self.preprompt = self._words.preprompt if dialect.has_preprompt and not is_made else None
-        self._speaks_for_system = not dialect.has_preprompt
+        self.preprompt = self._turn.preprompt if dialect.has_preprompt and not is_made else None
+        self._system_in_prompt = not dialect.has_preprompt
         self.answer_id = fresh_id() if dialect.chooses_ids else None
         self.run, self.dialect = None, dialect
         return dialect
 
     @property
     def wanted(self) -> Wanted | None:
-        """What its conversation is created for, once it is prepared."""
+        """What a new conversation for this prompt is created with; None before `prepare`."""
         if self.dialect is None:
             return None
         return Wanted(self.dialect, self.model.id, self.preprompt)
@@ -211,9 +221,9 @@ class PromptRequest:
     def sending(
         self, dialect: Dialect, conversation_id: str, leaf: str | None, call: Call
     ) -> Sending:
-        """What the answer starts with. ``leaf`` is what the message hangs on, where that is known.
+        """What an answer needs to start. ``leaf`` is the message that this one follows, if known.
 
-        This sends requests: for the ``leaf`` where it is not known, and for a web search.
+        Sends requests of its own: to find an unknown ``leaf``, and for a web search.
         """
         request = self.request(dialect, conversation_id, leaf, call)
         assert self.dialect is not None
@@ -226,18 +236,18 @@ class PromptRequest:
             former_answer=self.former_answer,
             steps=self.steps,
             sources=self.sources,
-            said_for_nothing=self.sent.text.strip() if dialect.drops_empty and self.sent else None,
+            empty_answer_text=self.sent.text.strip() if dialect.drops_empty and self.sent else None,
         )
 
     def request(
         self, dialect: Dialect, conversation_id: str, leaf: str | None, call: Call
     ) -> Request:
-        """The message. What it hangs on is read where it was not told: its ``leaf``."""
+        """The request that sends the message. Reads the conversation if ``leaf`` is not known."""
         if dialect.chooses_ids:
-            prompt = self._by_own_ids(conversation_id, call)
+            prompt = self._with_own_ids(conversation_id, call)
         else:
-            prompt = self._by_the_servers_ids(dialect, conversation_id, leaf, call)
-            # What was read can have told that the server keeps runs since it was upgraded.
+            prompt = self._with_server_ids(dialect, conversation_id, leaf, call)
+            # The conversation may have shown that the server was upgraded and now keeps runs.
             dialect = self.dialect = self._backend.set_up(call)
         if dialect.keeps_runs and self.run is None:
             again = partial(self.request, dialect, conversation_id, leaf, call)
@@ -256,46 +266,46 @@ class PromptRequest:
             parameters=parameters,
         )
         if dialect.chooses_ids:
-            self.sent = Sent(prompt.id, prompt.answer_id, prompt.text or "")
+            self.sent = SentPrompt(prompt.id, prompt.answer_id, prompt.text or "")
         elif prompt.text is not None and not prompt.retry:
-            self.sent = Sent("", "", prompt.text)
+            self.sent = SentPrompt("", "", prompt.text)
         return dialect.message(conversation_id, prompt)
 
     def fetch_answer_id(self, conversation_id: str) -> str | None:
-        """Read the id of the answer, which the server has chosen. Raises `H2oError`."""
+        """Read the id that the server has chosen for the answer. Raises `H2oError`."""
         stored = self._backend.conversation(conversation_id, clean_up_call())
         self.seen = SeenTree.of(stored)
         return self._answer_in(stored)
 
-    def _by_own_ids(self, conversation_id: str, call: Call) -> Prompt:
-        words, last = self._words, self._last
-        if words.kind == "said":
+    def _with_own_ids(self, conversation_id: str, call: Call) -> Prompt:
+        turn, last = self._turn, self._last
+        if turn.kind == "new":
             self._storage.wait(conversation_id, call, before_message=True)
             return Prompt(id=fresh_id(), text=self._text())
         stored = self._storage.wait_until_stored(conversation_id, call, before_message=True)
-        message_id, again = words.message_id, None
-        if last is not None and last.is_meant(message_id):
-            # Of an answer that failed nothing is stored, and of a new prompt with it nothing
-            # either: what is stored last would be another one.
+        message_id, again = turn.message_id, None
+        if last is not None and last.matches(message_id):
+            # The server stores neither a failed answer nor its new prompt: the last prompt in the
+            # store would be an earlier one.
             if stored.message(last.id) is None:
-                text = self._text() if words.kind == "edit" else last.text
+                text = self._text() if turn.kind == "edit" else last.text
                 return Prompt(id=fresh_id(), text=text)
             if stored.message(last.answer_id) is None:
                 message_id, again = last.id, last.text
-        question = _question_in(stored, message_id)
-        if words.kind == "edit":
+        old_prompt = _prompt_in(stored, message_id)
+        if turn.kind == "edit":
             first = next(each for each in stored.messages if each.role == "user")
-            says_all = self._speaks_for_system and question is first
-            text = words.text if says_all else words.later_text
+            has_system = self._system_in_prompt and old_prompt is first
+            text = turn.text if has_system else turn.later_text
         else:
-            text = question.content if again is None else again
-        return Prompt(id=question.id or "", text=text, retry=True)
+            text = old_prompt.content if again is None else again
+        return Prompt(id=old_prompt.id or "", text=text, retry=True)
 
-    def _by_the_servers_ids(
+    def _with_server_ids(
         self, dialect: Dialect, conversation_id: str, leaf: str | None, call: Call
     ) -> Prompt:
-        words = self._words
-        if leaf is not None and words.kind == "said":
+        turn = self._turn
+        if leaf is not None and turn.kind == "new":
             return Prompt(id=leaf, text=self._text())
         if (seen := self._seen_before(dialect, conversation_id)) is not None:
             self.model = Model(id=seen.model, name=seen.model) if seen.model else self.model
@@ -305,45 +315,49 @@ class PromptRequest:
         if stored.model:
             self.model = Model(id=stored.model, name=stored.model)
         last = stored.last("assistant")
-        if words.kind != "continue" and last is not None:
+        if turn.kind != "continue" and last is not None:
             self.former_answer = last.id
-        if words.kind == "said":
+        if turn.kind == "new":
             return Prompt(id=_leaf_of(stored), text=self._text())
-        if self._is_lost and self._last is not None and words.message_id is None:
-            text = self._last.text if words.kind == "retry" else self._text()
+        if self._is_lost and self._last is not None and turn.message_id is None:
+            text = self._last.text if turn.kind == "retry" else self._text()
             return Prompt(id=_leaf_of(stored), text=text)
-        if words.kind == "continue":
+        if turn.kind == "continue":
             if stored.messages[-1:] != (last,):
                 raise ConfigurationError("The conversation does not end with an answer to continue")
             return Prompt(id=_leaf_of(stored), continues=True)
-        question = _question_in(stored, words.message_id)
-        if words.kind == "edit":
-            return Prompt(id=question.id or "", text=words.text_after_preprompt, retry=True)
-        answer = _answer_to(stored, question, words.message_id)
+        old_prompt = _prompt_in(stored, turn.message_id)
+        if turn.kind == "edit":
+            return Prompt(id=old_prompt.id or "", text=turn.text_after_preprompt, retry=True)
+        answer = _answer_to(stored, old_prompt, turn.message_id)
         if answer is None:
-            # Nothing came of it: a branch with the same words.
-            return Prompt(id=question.id or "", text=question.content, retry=True)
+            # The prompt has no answer: send it again as a new branch.
+            return Prompt(id=old_prompt.id or "", text=old_prompt.content, retry=True)
         return Prompt(id=answer.id or "", retry=True)
 
     def _seen_before(self, dialect: Dialect, conversation_id: str) -> SeenTree | None:
-        """What a new message can follow without another look; once, for it may be refused."""
+        """The end of the conversation, if a new message can follow it without another request.
+
+        Only the first call returns it: the server may have refused the message that followed it.
+        """
         seen, self._seen = self._seen, None
-        if seen is None or not seen.is_fresh or self._words.kind != "said":
+        if seen is None or not seen.is_fresh or self._turn.kind != "new":
             return None
-        # v0.9.6 to v0.10.0: only the look tells that the server keeps runs since it was upgraded.
-        # And a later server takes a message that has what it lacks, and leaves that out.
+        # On v0.9.6 to v0.10.0 only reading the conversation shows that the server was upgraded and
+        # keeps runs. And an upgraded server would silently drop files and web searches that it does
+        # not support.
         is_plain = not self._files and not self._web_search
         if not dialect.keeps_runs and not (dialect.has_pages and is_plain):
             return None
         return seen if self._backend.unstored.get(conversation_id) is None else None
 
     def _text(self) -> str:
-        """What is said in a new message."""
-        words = self._words
+        """The text of a new message."""
+        turn = self._turn
         if self.preprompt is not None:
-            return words.text_after_preprompt
-        says_all = self._speaks_for_system and not self._storage.has_messages
-        return words.text if says_all else words.later_text
+            return turn.text_after_preprompt
+        has_system = self._system_in_prompt and not self._storage.has_messages
+        return turn.text if has_system else turn.later_text
 
     def _searched(
         self, dialect: Dialect, conversation_id: str, prompt: Prompt, call: Call
@@ -370,43 +384,45 @@ class PromptRequest:
             warn(f"{dialect.name} ignores sampling parameters: {', '.join(new)}.")
 
 
-def _question_in(stored: Stored, message_id: str | None) -> Message:
-    """The user's message with that id, or the one that the message with it answers."""
+def _prompt_in(stored: Stored, message_id: str | None) -> Message:
+    """The prompt with the id ``message_id``, or the prompt that this message answers."""
     messages = list(stored.messages)
     if message_id is not None:
         places = [place for place, each in enumerate(messages) if each.id == message_id]
         messages = messages[: places[0] + 1] if places else []
     known = {each.id: each for each in messages}
     while messages and messages[-1].parent in known and messages[-1].role != "user":
-        # Each is taken once: a server can make a message its own ancestor.
+        # Follow each parent once: a server can make a message its own ancestor.
         messages.append(known.pop(messages[-1].parent))
-    questions = [each for each in messages if each.role == "user"]
-    if not questions and messages:
+    prompts = [each for each in messages if each.role == "user"]
+    if not prompts and messages:
         raise ConfigurationError(
             "The message follows no prompt: only a prompt can be edited, or its answer retried",
             hint="messages() lists the ids.",
             argument="message_id",
         )
-    if not questions:
+    if not prompts:
         what = "has no user message" if message_id is None else f"has no message {message_id!r}"
         raise ConfigurationError(
             f"The conversation {what}",
             hint=None if message_id is None else "messages() lists the ids.",
             argument=None if message_id is None else "message_id",
         )
-    return questions[-1]
+    return prompts[-1]
 
 
-def _answer_to(stored: Stored, question: Message, message_id: str | None) -> Message | None:
+def _answer_to(stored: Stored, old_prompt: Message, message_id: str | None) -> Message | None:
     answers = [
-        each for each in stored.messages if each.role == "assistant" and each.parent == question.id
+        each
+        for each in stored.messages
+        if each.role == "assistant" and each.parent == old_prompt.id
     ]
     if not any(each.parent for each in stored.messages):
-        # Without the tree, what answers a message is the next one.
-        place = stored.messages.index(question) + 1
+        # In a conversation without a tree, the next message is the answer.
+        place = stored.messages.index(old_prompt) + 1
         answers = [each for each in stored.messages[place : place + 1] if each.role == "assistant"]
-    meant = [each for each in answers if each.id == message_id]
-    found = meant or answers
+    named = [each for each in answers if each.id == message_id]
+    found = named or answers
     return found[-1] if found else None
 
 

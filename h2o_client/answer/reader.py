@@ -59,8 +59,8 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True):
     says that this answer has ended. ``run`` is None if the server keeps no log. ``answer_id`` is
     the id of the answer, if the client chooses it; ``former_answer`` that of the previous answer,
     if it was read. ``steps`` and ``sources`` are those of an earlier web search.
-    ``said_for_nothing`` is the text of the final answer if the model has generated nothing; None if
-    that text is empty.
+    ``empty_answer_text`` is the text of the final answer if the model has generated nothing; None
+    if that text is empty.
     """
 
     conversation_id: str
@@ -71,7 +71,7 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True):
     former_answer: str | None = None
     steps: tuple[WebSearch, ...] = ()
     sources: tuple[Source, ...] = ()
-    said_for_nothing: str | None = None
+    empty_answer_text: str | None = None
     position: int = 0
     is_over: bool = False
 

@@ -1,4 +1,4 @@
-"""One run of the newest servers: an answer that needs no reader, and where it is read."""
+"""A run: an answer that chat-ui since July 2026 generates and logs even if nobody reads it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _MOST_RUNNING = 1000
 
 
 class ResumeToken(msgspec.Struct, frozen=True, array_like=True):
-    """Where an answer can be taken up: its run, and how many characters were given of its text.
+    """Names a run, and how many characters of its text the caller has received.
 
-    It is a name and no right: nothing is deleted because of what it says. As a text it is short,
-    and holds no secret: whoever uses it needs the session's cookie.
+    A token gives no rights and holds no secret: using it takes the session's cookie, and nothing is
+    deleted because of what a token says. ``str()`` makes the text that users pass around.
     """
 
     base_url: str
@@ -45,15 +45,15 @@ class ResumeToken(msgspec.Struct, frozen=True, array_like=True):
 
     @classmethod
     def read(cls, text: str) -> ResumeToken:
-        """The token in a text. Raises `ConfigurationError` for any other text."""
+        """Parse a token. Raises `ConfigurationError` if ``text`` is not one."""
         try:
             if not isinstance(text, str) or not text.startswith(_PREFIX):
-                raise ValueError("another beginning")
+                raise ValueError("the prefix is missing")
             coded = text.removeprefix(_PREFIX)
             coded += "=" * (-len(coded) % 4)
             found = json.read_as(urlsafe_b64decode(coded.encode("ascii")), cls)
             if not (is_id(found.conversation_id) and is_id(found.run_id)) or found.position < 0:
-                raise ValueError("no conversation and run")
+                raise ValueError("invalid id or position")
         except ValueError as exc:
             raise ConfigurationError(
                 "Invalid resume token",
@@ -64,7 +64,7 @@ class ResumeToken(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Running(msgspec.Struct, frozen=True):
-    """An answer that is being given just now; see `H2oSession.running`."""
+    """An answer that the server is generating now; see `H2oSession.running`."""
 
     conversation_id: str
     title: str
@@ -72,7 +72,7 @@ class Running(msgspec.Struct, frozen=True):
 
 
 class StoredAnswer(msgspec.Struct, frozen=True):
-    """What the server has stored of a run. ``ended`` without an ``end`` is one broken off."""
+    """What the server has stored of a run. ``ended`` without an ``end``: it broke off."""
 
     message_id: str
     text: str
@@ -81,9 +81,9 @@ class StoredAnswer(msgspec.Struct, frozen=True):
 
 
 def running(backend: Backend) -> list[Running]:
-    """The runs of the session that are under way.
+    """List the session's runs that have not ended.
 
-    Raises as `ApiClient.open`, `UnsupportedError`.
+    Raises as `ApiClient.open`, and `UnsupportedError`.
     """
     call = Call(backend.timeouts)
     backend.set_up(call)
@@ -107,9 +107,9 @@ def running(backend: Backend) -> list[Running]:
 
 
 class Run:
-    """The run of one message, whose ``id`` changes when that has to be sent once more.
+    """The run of one message. Its ``id`` changes if the message is sent again.
 
-    ``again`` makes the message for that; None where another process has sent it.
+    ``again`` makes the request that sends it again; None if another process sent the message.
     """
 
     def __init__(
@@ -128,15 +128,15 @@ class Run:
         self._conversation_id = conversation_id
 
     def log(self, *, after: int, budget: str) -> Request:
-        """What reads its log."""
+        """The request that reads the run's log after its update number ``after``."""
         return self.dialect.run_log(self._conversation_id, self.id, after=after, budget=budget)
 
     def stored(self, call: Call) -> StoredAnswer | None:
-        """What is stored of it; None if its message has not arrived.
+        """Read what the server has stored of the run; None if the message has not arrived.
 
         Raises as `ApiClient.fetch`.
         """
-        # Only the best way of asking tells of runs: another would prove nothing.
+        # Only the first of the dialect's endpoints lists runs: the others prove nothing.
         endpoint = self.dialect.conversation(self._conversation_id)[0]
         stored = self._backend.api.fetch(endpoint, call)
         message = stored.message(stored.runs.get(self.id, ""))
@@ -151,11 +151,11 @@ class Run:
         )
 
     def continuation(self, elicitation_id: str) -> Request:
-        """The message that continues the answer, now that the user has answered."""
+        """The message that continues the answer after the user has answered an elicitation."""
         stored = self.stored(clean_up_call())
         if stored is None:
             raise ProtocolError(
-                f"conversation {self._conversation_id}, which has no answer to continue"
+                f"the conversation {self._conversation_id}: it has no answer to continue"
             )
         return self._continuation(stored.message_id, elicitation_id)
 
@@ -166,7 +166,7 @@ class Run:
         return self.dialect.message(self._conversation_id, prompt)
 
     def retry(self) -> Request:
-        """The message that requests another answer in the place of this one. Raises as `stored`."""
+        """The message that requests a retry of this answer. Raises as `stored`."""
         stored = self.stored(clean_up_call())
         if stored is None:
             raise ProtocolError(f"the conversation {self._conversation_id}: an answer is missing")
@@ -179,14 +179,14 @@ class Run:
         return self.dialect.message(self._conversation_id, prompt)
 
     def token(self, position: int) -> str:
-        """The `ResumeToken` for who has got so many characters."""
+        """The `ResumeToken` of a caller that has received ``position`` characters."""
         base_url = self._backend.transport.base_url
         return str(ResumeToken(base_url, self._conversation_id, self.id, position))
 
 
 def fresh_id() -> str:
-    """An id for a message, an answer or a run, which nothing else has."""
-    # Imported here, for it costs a program that only imports this package two milliseconds.
+    """A new unique id for a message, an answer or a run."""
+    # Imported here, because importing it with the package would cost two milliseconds.
     from uuid import uuid4
 
     return str(uuid4())

@@ -108,7 +108,7 @@ class AnswerStream:
         """
         call, state, timing = self.call, self.state, self.timing
         self.transcript.sources = sending.sources
-        self.transcript.said_for_nothing = sending.said_for_nothing
+        self.transcript.empty_answer_text = sending.empty_answer_text
         connection = AnswerConnection(self._backend, call, state, timing, on_title=self._on_title)
         resumption = None
         if sending.run is not None:

@@ -1,4 +1,4 @@
-"""When an answer was sent and heard of, and which timeout bounds its silence."""
+"""When a prompt was sent, when its answer last made progress, and which timeout applies."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from h2o_client.answer.state import AnswerState
     from h2o_client.transport.call import Call
 
-# A log is written by another process than the one that writes the answer. The server takes up to
-# two minutes to notice that this one was killed, and then ends the log.
+# One server process writes the answer, another one the log. If the first is killed, the server
+# takes up to two minutes to notice, and then ends the log.
 _NOTICED_WITHIN = 130.0  # seconds
 
 
 class AnswerTiming:
     """The times of one answer, over all its connections.
 
-    ``awaits_first``: no text of the present message's answer has come yet. Written by the thread
-    that sends and reads.
+    ``awaits_first``: the answer to the current message has no text yet. Only the thread that sends
+    and reads writes here.
     """
 
     def __init__(self, call: Call, timeouts: Timeouts, state: AnswerState) -> None:
@@ -34,7 +34,7 @@ class AnswerTiming:
 
     @property
     def to_first_token(self) -> float | None:
-        """Seconds from the prompt's sending to the first token; None until it came."""
+        """Seconds from sending the prompt to the first token; None before that."""
         return None if self.first_token_at is None else self.first_token_at - self.sent_at
 
     def start(self) -> None:
@@ -42,18 +42,18 @@ class AnswerTiming:
         self.sent_at = self.heard_at = monotonic()
 
     def start_message(self) -> None:
-        """A message is about to be sent, of which there may be several for one answer."""
+        """A message is about to be sent; one answer may take several."""
         self.awaits_first = True
         self._idle = self._timeouts.idle
 
     def start_log(self, spent: float) -> None:
-        """The log of a run is read, of whose timeout ``spent`` seconds have passed."""
+        """A run's log is about to be read; ``spent`` seconds of its timeout have passed."""
         idle = self._timeouts.idle
         self._idle = max(idle, _NOTICED_WITHIN) if idle is not None and idle >= 60 else idle
         self._allow(spent)
 
     def bind_first_token(self) -> None:
-        """The connection broke before the first token: its timeout runs on through all tries."""
+        """The connection broke: bound all attempts together by the first token's timeout."""
         clock = self._call.clock
         if self.awaits_first and self._state.rules.counts_silence and not clock.is_bound:
             spent = clock.spent if clock.which == "first_token" else 0.0
@@ -70,18 +70,18 @@ class AnswerTiming:
             self._call.clock.renew()
 
     def note_life(self) -> None:
-        """A sign of life has come that is no text."""
+        """A sign of life other than text has come."""
         if not self.awaits_first:
             self._call.clock.renew()
 
     def note_elicitation(self) -> None:
-        """A tool has a question to the user, or has got the answer."""
+        """A tool has asked the user a question, or has received the answer."""
         if not self._state.rules.counts_silence:
             self._call.clock.bind("first_token", None)
         self._allow()
 
     def is_within_idle(self) -> bool:
-        """Whether the answer, over all connections, has not been silent for too long yet."""
+        """Whether the silence, over all connections, is still within the timeout."""
         idle = self._timeouts.first_token if self.awaits_first else self._timeouts.idle
         return idle is None or monotonic() - self.heard_at < idle
 
@@ -90,7 +90,7 @@ class AnswerTiming:
         if which is None:
             self._call.clock.allow("idle", None)
         elif which == "first_token":
-            # It counts anew on each connection; `bind_first_token` bounds them all.
+            # It restarts with each connection; `bind_first_token` bounds all of them together.
             self._call.clock.allow(which, self._timeouts.first_token)
         else:
             self._call.clock.allow(which, self._idle, spent=spent)

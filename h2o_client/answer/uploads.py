@@ -1,4 +1,4 @@
-"""Files to send with a message: paths and bytes, read and named before anything is sent."""
+"""Read and name the files of a message before anything is sent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from h2o_client.errors import ConfigurationError
 
 
 def read_uploads(files: Sequence[str | os.PathLike[str] | bytes] | None) -> tuple[Upload, ...]:
-    """The files' contents. Raises `ConfigurationError` for what cannot be read."""
+    """Read the files. Raises `ConfigurationError` if one cannot be read."""
     if files is None:
         return ()
     if isinstance(files, str | bytes | os.PathLike) or not isinstance(files, Sequence):
@@ -27,7 +27,7 @@ def read_uploads(files: Sequence[str | os.PathLike[str] | bytes] | None) -> tupl
 
 def _upload(file: object, number: int) -> Upload:
     if isinstance(file, bytes):
-        # Servers look at the content themselves, but for text, which has no signature.
+        # Servers detect the type by the content. Text has no signature, so it is named here.
         return _text_or_bytes(file, f"file-{number}")
     if not isinstance(file, str | os.PathLike):
         raise ConfigurationError(

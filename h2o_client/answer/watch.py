@@ -1,4 +1,4 @@
-"""An event loop that watches an answer's socket, and closing that waits until it does not."""
+"""Keep an answer's socket open while an event loop watches it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from h2o_client.transport.locks import Guard
 
 
 class Watch:
-    """Whether somebody watches a descriptor: then it is not closed before they have stopped.
+    """Tells whether a file descriptor is watched, and delays closing until it is not.
 
-    Another connection could get the same number, and the watcher would take it for this one.
+    If it were closed earlier, another connection could get the same number, and the watcher would
+    take its data for this connection's.
     """
 
     def __init__(self) -> None:
-        self._lock = Guard()  # guards the three below, so that nobody starts once it is closed
+        # Guards the next three attributes: watching cannot start once this is closed.
+        self._lock = Guard()
         self.is_watched: bool = False
         self._is_closed = False
         self._is_alive: Callable[[], bool] = bool
-        self._stopped = threading.Event()  # set only for `close`, which waits
-        self._response: object = None  # of which the descriptor is
+        self._stopped = threading.Event()  # wakes `close`
+        self._response: object = None  # the response that the descriptor belongs to
         self._descriptor: int | None = None
 
     def start(
@@ -29,9 +31,10 @@ class Watch:
         find: Callable[[], int | None],
         is_alive: Callable[[], bool],
     ) -> int | None:
-        """Start watching the descriptor of ``response``, and return it; None if that cannot be.
+        """Start watching the descriptor of ``response`` and return it; None if there is none.
 
-        ``find`` finds it, once for each response. ``is_alive`` tells whether the watcher can stop.
+        ``find`` returns the descriptor, and is called once for each response. ``is_alive`` tells
+        whether the watcher still runs, and so can stop watching.
         """
         with self._lock:
             if self._is_closed:
@@ -49,7 +52,7 @@ class Watch:
             self._stopped.set()
 
     def close(self, seconds: float) -> None:
-        """Let nobody start any more; wait, for at most ``seconds``, until nobody watches."""
+        """Allow no new watching, and wait at most ``seconds`` until the current one stops."""
         with self._lock:
             self._is_closed = True
         if self.is_watched and self._is_alive():

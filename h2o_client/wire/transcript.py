@@ -53,8 +53,8 @@ class Transcript:
         self._files: list[str] = []
         self._files_size = 0
         self.has_tools: bool = False
-        # What the final answer says where the model has said nothing; None where it says that.
-        self.said_for_nothing: str | None = None
+        # The text of the final answer if the model has generated nothing; None if it is "".
+        self.empty_answer_text: str | None = None
         # What a tool has asked the user and nobody has answered yet: a stream may end waiting.
         self.elicitation: Elicitation | None = None
         # All tokens, whatever the final answer says. See `_append` for how it grows.
@@ -66,7 +66,7 @@ class Transcript:
         final = self.final
         if final is None or final.text is None or self.failure is not None:
             return self.joined
-        if not self.characters and final.text.strip() == self.said_for_nothing:
+        if not self.characters and final.text.strip() == self.empty_answer_text:
             return ""
         if not self.has_tools:
             return final.text
