@@ -65,8 +65,6 @@ def in_python(name: str, value: str) -> str:
     """The `Spelling` of the library: ``model`` is an argument, ``models()`` and phrases stay."""
     if name == "h2o-chat serve":
         return "python -m h2o_client.server"  # works without the extra "cli"
-    if name == "h2o-chat serve":
-        return "python -m h2o_client.server"  # works without the extra "cli"
     if not name.isidentifier():
         return name
     if name == "base_url" and value:
