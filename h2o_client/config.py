@@ -41,7 +41,7 @@ class SessionConfig:
     share_data: bool | None = False
     web_search: bool = False
     insecure_cookies: bool | None = None
-    verify: bool | str | ssl.SSLContext = True
+    verify: bool | str | os.PathLike[str] | ssl.SSLContext = True
     max_connections: int | None = None
     prepare: int = 0
     server_samples: bool = True

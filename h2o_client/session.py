@@ -79,7 +79,7 @@ class H2oSession:
     model: the model's name. The default is H2O's model on H2O's host, else the server's first one.
     server_version: the version of chat-ui, such as "0.9.4", or "latest". By default it is detected.
     proxy: an http, https or socks URL. By default the usual environment variables apply, except
-        for loopback addresses, which then use no proxy.
+        for loopback addresses, which then use no proxy. ``""`` uses no proxy.
     cookies: the cookies of a logged-in browser: ``"name=value"``, a mapping, a jar, or a Netscape
         cookie file. The settings that the user made in the browser are kept, except terms and
         sharing. ``{}`` means none, not even that of ``H2O_CLIENT_COOKIE``.
@@ -92,7 +92,8 @@ class H2oSession:
         many attempts to resume a broken answer may fail in a row (newest servers).
     insecure_cookies: True allows sending the session's cookies over the network unencrypted.
         Otherwise that raises an error, except for a loopback address without a remote proxy.
-    verify: False, a CA certificate (PEM file or folder) to trust, or an `ssl.SSLContext`.
+    verify: False, the path of a CA certificate (PEM file or folder) to trust, or an
+        `ssl.SSLContext`.
     max_connections: the largest number of concurrent answers; None for no limit.
     prepare: how many conversations to create ahead. After a prompt of `stream` or `chat` that is
         not kept, the conversation of the next one is created in the background, for the same model
@@ -121,7 +122,7 @@ class H2oSession:
         share_data: bool | None = False,
         web_search: bool = False,
         insecure_cookies: bool | None = None,
-        verify: bool | str | ssl.SSLContext = True,
+        verify: bool | str | os.PathLike[str] | ssl.SSLContext = True,
         max_connections: int | None = None,
         prepare: int = 0,
     ) -> None:
@@ -499,7 +500,7 @@ def stream(
     cookies: Cookies | None = None,
     headers: Mapping[str, str] | None = None,
     share_data: bool | None = False,
-    verify: bool | str | ssl.SSLContext = True,
+    verify: bool | str | os.PathLike[str] | ssl.SSLContext = True,
     **options: Unpack[Options],
 ) -> Reply:
     """Send one prompt to the server at ``base_url`` or H2O_CLIENT_URL and return the answer.
@@ -543,7 +544,7 @@ def chat(
     cookies: Cookies | None = None,
     headers: Mapping[str, str] | None = None,
     share_data: bool | None = False,
-    verify: bool | str | ssl.SSLContext = True,
+    verify: bool | str | os.PathLike[str] | ssl.SSLContext = True,
     **options: Unpack[Options],
 ) -> Answer:
     """Send one prompt and return the whole answer. Arguments and errors as of `stream`."""

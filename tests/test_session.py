@@ -164,7 +164,7 @@ def test_the_session_cookie_is_sent_back_over_http_to_this_machine() -> None:
 def test_the_session_cookie_is_sent_back_over_tls() -> None:
     certs = certificates()
     with ScriptedChatUi(tls=certs.server) as server:
-        with H2oSession(server.url, verify=certs.ca) as client:
+        with H2oSession(server.url, verify=Path(certs.ca)) as client:
             client.chat("Hi")
         assert [each.cookies.get("hf-chat") for each in server.requests][1:] == ["e41adc77"] * 5
 

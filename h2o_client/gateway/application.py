@@ -56,7 +56,7 @@ class AppOptions(TypedDict, total=False):
     accept_terms: bool
     share_data: bool | None
     insecure_cookies: bool | None
-    verify: bool | str | ssl.SSLContext
+    verify: bool | str | os.PathLike[str] | ssl.SSLContext
     on_access: Callable[[Access], None] | None
 
 
@@ -76,7 +76,7 @@ def app(
     accept_terms: bool = True,
     share_data: bool | None = False,
     insecure_cookies: bool | None = None,
-    verify: bool | str | ssl.SSLContext = True,
+    verify: bool | str | os.PathLike[str] | ssl.SSLContext = True,
     on_access: Callable[[Access], None] | None = None,
 ) -> Starlette:
     """OpenAI's API in front of the chat-ui at ``base_url``, as a Starlette application.

@@ -106,8 +106,12 @@ def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
     return dict(headers or {})
 
 
-def check_verify(verify: bool | str | ssl.SSLContext) -> bool | str | ssl.SSLContext:
+def check_verify(
+    verify: bool | str | os.PathLike[str] | ssl.SSLContext,
+) -> bool | str | ssl.SSLContext:
     """What certificates are checked against, if it is there."""
+    if isinstance(verify, os.PathLike):
+        verify = os.fspath(verify)
     if not isinstance(verify, bool | str | ssl.SSLContext):
         raise ConfigurationError(
             f"verify must be a bool, a path or an ssl.SSLContext, not {type(verify).__name__}",

@@ -81,6 +81,7 @@ class Transport:
             given.setdefault("Authorization", credentials)
         self._headers = given
         self._proxies = parse_proxy(config.proxy)
+        self._uses_environment = config.proxy is None  # its proxies
         self.cookies: SessionJar = SessionJar(
             self.base_url, cookies, insecure=config.insecure_cookies, proxy=config.proxy
         )
@@ -101,7 +102,7 @@ class Transport:
         # The settings that the environment led to, and what it was then.
         self._seen: tuple[tuple[str | None, ...] | None, dict[str, Any]] = (None, {})
         self._pid = os.getpid()
-        self._session = new_session(config.verify)
+        self._session = new_session(self._verify)
 
     @property
     def referer(self) -> str:
@@ -271,8 +272,10 @@ class Transport:
                 # A copy, for what the environment says would be added to it for good.
                 session.merge_environment_settings(url, dict(self._proxies), True, verify, None)
             )
-            if not self._proxies and is_loopback(urlsplit(url).hostname or ""):
-                settings["proxies"] = {}  # those of the environment are for other machines
+            # Those of the environment are for other machines, if for any.
+            is_direct = not self._uses_environment or is_loopback(urlsplit(url).hostname or "")
+            if not self._proxies and is_direct:
+                settings["proxies"] = {}
             check_environment(
                 None if self._proxies else select_proxy(url, settings["proxies"]),
                 settings["verify"] if verify is True and self._tls else None,

@@ -790,6 +790,16 @@ def test_a_proxy_of_the_environment_is_used(
         assert transport.proxies() == {}  # nothing of it stays
 
 
+def test_an_empty_proxy_switches_those_of_the_environment_off(
+    to: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LoggingProxy() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        with pytest.raises(TransportError, match=r"chat\.invalid"):
+            to("http://chat.invalid", proxy="").request(get("/"), call())
+        assert proxy.lines() == []
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST.", "[::ffff:127.0.0.1]"])
 def test_a_proxy_of_the_environment_is_not_used_for_this_machine(
     host: str, to: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch
