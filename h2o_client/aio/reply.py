@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from h2o_client.answer.opening import Opening
     from h2o_client.answer.steps import Answer, AnswerSteps
     from h2o_client.answer.stream import AnswerStream
-    from h2o_client.wire.events import Elicitation, Event
+    from h2o_client.wire.events import Elicitation, Event, ReplyEnd
 
 Prepare = Callable[[], "Opening"]
 """Reserves the conversation for an answer. Sends nothing; may wait for an answer that is ending."""
@@ -61,7 +61,7 @@ class AsyncReply:
         return None if self._steps is None else self._steps.answer
 
     @property
-    def finish_reason(self) -> str | None:
+    def finish_reason(self) -> ReplyEnd | None:
         """How it ended: see `Reply`. None until then."""
         return None if self._steps is None else self._steps.finish_reason
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from h2o_client.answer.steps import Answer, AnswerSteps
-    from h2o_client.wire.events import Elicitation, Event
+    from h2o_client.wire.events import Elicitation, Event, ReplyEnd
 
 
 class Reply:
@@ -41,7 +41,7 @@ class Reply:
         return self._steps.answer
 
     @property
-    def finish_reason(self) -> str | None:
+    def finish_reason(self) -> ReplyEnd | None:
         """How it ended: see `Answer`; "error" or "incomplete" after an error. None until then."""
         return self._steps.finish_reason
 

@@ -24,7 +24,15 @@ from h2o_client.errors import (
     ProtocolError,
 )
 from h2o_client.log import log
-from h2o_client.wire.events import Event, Final, Malformed, Source, Token
+from h2o_client.wire.events import (
+    Event,
+    Final,
+    FinishReason,
+    Malformed,
+    ReplyEnd,
+    Source,
+    Token,
+)
 from h2o_client.wire.refusal import login_wall
 
 if TYPE_CHECKING:
@@ -39,16 +47,30 @@ _ACTIONS = ("accept", "decline", "cancel")
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole answer. ``finish_reason`` is "stop", "length" (if known), or "stopped"."""
+    """A whole answer. ``finish_reason`` is "stop", "length" (if known), or "stopped".
+
+    ``seconds`` from sending the prompt to the end of the answer, and ``time_to_first_token`` to
+    its first token: None for answers that were read back from a server later.
+    """
 
     text: str
-    finish_reason: str
+    finish_reason: FinishReason
     model: str
     conversation_id: str
     message_id: str | None = None
     title: str | None = None
     sources: tuple[Source, ...] = ()
     files: tuple[str, ...] = ()
+    seconds: float | None = None
+    time_to_first_token: float | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields as values for JSON, for a log for example."""
+        return {
+            **msgspec.structs.asdict(self),
+            "sources": [msgspec.structs.asdict(source) for source in self.sources],
+            "files": list(self.files),
+        }
 
     def __str__(self) -> str:
         return self.text
@@ -79,7 +101,7 @@ class AnswerSteps:
         self.model: str = model
         self.message_id: str | None = message_id
         self.answer: Answer | None = None
-        self.finish_reason: str | None = None
+        self.finish_reason: ReplyEnd | None = None
         self.texts: Iterator[str] = iter(())
         self.reader: AnswerReader | None = stream.reader
         self._batch: Iterator[Event] = iter(())
@@ -250,22 +272,26 @@ class AnswerSteps:
         if not was_stopped:
             _raise_for_end(transcript)
         self._has_ended = True
-        self.finish_reason = "stopped"
+        reason: FinishReason = "stopped"
         final = transcript.final
         if final is not None and not _was_interrupted(final, was_stopped=was_stopped):
-            self.finish_reason = final.finish_reason
+            reason = final.finish_reason
+        self.finish_reason = reason
+        seconds = self.stream.timing.since_sent
         self._find_id()
         self.answer = Answer(
             text=transcript.text,
-            finish_reason=self.finish_reason,
+            finish_reason=reason,
             model=self.model,
             conversation_id=self.stream.conversation_id,
             message_id=self.message_id,
             title=transcript.title,
             sources=transcript.sources,
             files=transcript.files,
+            seconds=seconds,
+            time_to_first_token=self.stream.timing.to_first_token,
         )
-        self.stream.observe_end(self.finish_reason)
+        self.stream.observe_end(reason)
         # Do not wait for another thread that closes this: it may wait for this one.
         self.stream.end(wait=False)
 
@@ -304,7 +330,7 @@ def _raise_for_end(transcript: Transcript) -> None:
         )
 
 
-def reason_of(exc: BaseException) -> str:
+def reason_of(exc: BaseException) -> ReplyEnd:
     """The `Reply.finish_reason` of an answer that ``exc`` ended."""
     if isinstance(exc, IncompleteAnswerError):
         return "incomplete"

@@ -37,6 +37,11 @@ class AnswerTiming:
         """Seconds from sending the prompt to the first token; None before that."""
         return None if self.first_token_at is None else self.first_token_at - self.sent_at
 
+    @property
+    def since_sent(self) -> float:
+        """Seconds since the prompt was sent."""
+        return monotonic() - self.sent_at
+
     def start(self) -> None:
         """The prompt is about to be sent."""
         self.sent_at = self.heard_at = monotonic()

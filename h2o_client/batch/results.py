@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy
+from typing import Literal
 
 import msgspec
 
@@ -10,7 +11,7 @@ from h2o_client.answer.steps import Answer
 from h2o_client.batch.prompts import Ask, PromptId
 from h2o_client.errors import H2oError
 from h2o_client.wire import json
-from h2o_client.wire.events import Source
+from h2o_client.wire.events import FinishReason, Source
 
 
 class PromptError(H2oError):
@@ -54,7 +55,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     server: str
     ended_at: float
     text: str = ""
-    finish_reason: str = ""
+    finish_reason: FinishReason | Literal[""] = ""
     model: str = ""
     conversation_id: str = ""
     message_id: str | None = None
@@ -115,7 +116,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         else:
             answer = Answer(
                 text=self.text,
-                finish_reason=self.finish_reason,
+                finish_reason=self.finish_reason or "stop",
                 model=self.model,
                 conversation_id=self.conversation_id,
                 message_id=self.message_id,

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
+
+FinishReason = Literal["stop", "length", "stopped"]
+"""How an answer ended; "stopped" by a stop."""
+
+ReplyEnd = FinishReason | Literal["error", "incomplete"]
+"""How a reply ended, with an answer or without."""
 
 
 class Token(msgspec.Struct, frozen=True, gc=False):
@@ -28,7 +36,7 @@ class Final(msgspec.Struct, frozen=True):
     """
 
     text: str | None = None
-    finish_reason: str = "stop"
+    finish_reason: Literal["stop", "length"] = "stop"
     interrupted: bool | None = None
     sources: tuple[Source, ...] = ()
 

@@ -7,6 +7,8 @@ prompt). Measured on chat-ui v0.3 to v0.6.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 from msgspec.structs import replace
 
@@ -132,5 +134,5 @@ def _marked(token: Token) -> Token:
     return replace(token, special=True) if token.text == END else token
 
 
-def _finish_reason(details: _Details | None) -> str:
+def _finish_reason(details: _Details | None) -> Literal["stop", "length"]:
     return "length" if details is not None and details.finish_reason == "length" else "stop"

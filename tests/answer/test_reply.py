@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from h2o_client import (
     Answer,
@@ -86,7 +87,8 @@ def test_tokens_come_one_by_one_the_moment_their_bytes_do(ask: Ask, framing: Fra
             taken.release()
     assert texts == ["a", "b", "c", "d"]
     assert reply.finish_reason == "stop"
-    assert reply.answer == Answer(
+    assert reply.answer is not None
+    assert replace(reply.answer, seconds=None, time_to_first_token=None) == Answer(
         text="abcd",
         finish_reason="stop",
         model=reply.model,
@@ -125,6 +127,23 @@ def test_text_arrives_whole_however_its_bytes_are_cut(ask: Ask, cut: int) -> Non
 
     _, reply = ask(message)
     assert list(reply) == texts
+
+
+def test_an_answer_as_a_dict_can_be_logged(ask: Ask) -> None:
+    _, reply = ask(streams(tokens("Hi", " there")))
+    answer = reply.read()
+    fields = json.loads(json.dumps(answer.to_dict()))
+    assert 0 <= fields.pop("time_to_first_token") <= fields.pop("seconds") < PATIENCE
+    assert fields == {
+        "text": "Hi there",
+        "finish_reason": "stop",
+        "model": answer.model,
+        "conversation_id": ID,
+        "message_id": answer.message_id,
+        "title": None,
+        "sources": [],
+        "files": [],
+    }
 
 
 def test_special_tokens_are_no_text_but_are_events(ask: Ask) -> None:

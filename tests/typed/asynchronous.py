@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from typing_extensions import assert_type
 
 from h2o_client import (
@@ -42,7 +44,10 @@ async def asks(client: AsyncH2oSession) -> None:
         await entered.stop()
     assert_type(await client.chat("Hi", max_new_tokens=20), Answer)
     assert_type(reply.text, str)
-    assert_type(reply.finish_reason, str | None)
+    assert_type(
+        reply.finish_reason,
+        Literal["stop", "length", "stopped", "error", "incomplete"] | None,
+    )
     async for event in client.stream("Hi").events():
         if isinstance(event, Token):
             assert_type(event.text, str)

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Iterator
 from http.cookiejar import CookieJar
 from pathlib import Path
+from typing import Literal
 
 from typing_extensions import assert_type
 
@@ -43,7 +44,10 @@ def asks(client: H2oSession) -> None:
     assert_type(reply.text, str)
     assert_type(reply.title, str | None)
     assert_type(reply.answer, Answer | None)
-    assert_type(reply.finish_reason, str | None)
+    assert_type(
+        reply.finish_reason,
+        Literal["stop", "length", "stopped", "error", "incomplete"] | None,
+    )
     assert_type(reply.time_to_first_token, float | None)
     with client.stream("Hi", timeout=Timeouts(first_token=60)) as entered:
         assert_type(entered, Reply)
@@ -52,11 +56,13 @@ def asks(client: H2oSession) -> None:
     assert_type(answer, Answer)
     assert_type(answer.text, str)
     assert_type(answer.sources, tuple[Source, ...])
+    assert_type(answer.seconds, float | None)
+    assert_type(answer.to_dict(), dict[str, object])
     for event in client.stream("Hi").events():
         if isinstance(event, Token):
             assert_type(event.text, str)
         elif isinstance(event, Answer):
-            assert_type(event.finish_reason, str)
+            assert_type(event.finish_reason, Literal["stop", "length", "stopped"])
 
 
 def says(client: H2oSession) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -174,7 +175,9 @@ def test_a_written_token_is_read(token: Token) -> None:
 
 
 @given(TOKENS, st.text(), st.sampled_from(["stop", "length"]))
-def test_a_written_last_token_is_read(token: Token, text: str, reason: str) -> None:
+def test_a_written_last_token_is_read(
+    token: Token, text: str, reason: Literal["stop", "length"]
+) -> None:
     written = write_token(token, generated_text=text, finish_reason=reason)
     assert events_of(written) == (token, Final(finish_reason=reason))
     assert json.loads(field(written.split(b"\n")[0])[1])["generated_text"] == text
