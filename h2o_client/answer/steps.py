@@ -106,6 +106,7 @@ class AnswerSteps:
         self.reader: AnswerReader | None = stream.reader
         self._batch: Iterator[Event] = iter(())
         self._has_ended = False
+        self._is_interrupted = False  # a reader was cancelled
         self._error: H2oError | None = None
         self._position = position  # characters that the caller already had
         self._fetch_id = fetch_id
@@ -133,6 +134,8 @@ class AnswerSteps:
 
     def advance(self) -> bool:
         """Wait for the next batch of events. Return False at the end. Raises the answer's error."""
+        if self._is_interrupted:
+            raise self._interrupted()
         if self._has_ended:
             return False
         try:
@@ -195,9 +198,7 @@ class AnswerSteps:
         if self._error is not None:
             raise self._error
         if self.answer is None and self._has_ended:
-            broken_off = IncompleteAnswerError()
-            self.stream.describe(broken_off)
-            raise broken_off
+            raise self._interrupted()
         if self.answer is None:
             raise ConfigurationError(
                 "The answer waits for the user: a tool has a question in .elicitation",
@@ -212,6 +213,7 @@ class AnswerSteps:
         """
         if not self._has_ended:
             self._has_ended = True
+            self._is_interrupted = not isinstance(exc, H2oError)
             self.finish_reason = reason_of(exc)
             self.stream.observe_end(self.finish_reason, exc)
         try:
@@ -237,6 +239,14 @@ class AnswerSteps:
         if resumption is None or not self.stream.conversation_id:
             return None
         return resumption.run.token(max(0, self._taken - resumption.started_at))
+
+    def _interrupted(self) -> IncompleteAnswerError:
+        error = IncompleteAnswerError(
+            "The answer was stopped, because its reader was cancelled",
+            hint="The text so far is in .partial. To limit the wait for an answer, pass timeout=.",
+        )
+        self.stream.describe(error)
+        return error
 
     @property
     def _taken(self) -> int:
