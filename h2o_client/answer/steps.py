@@ -20,6 +20,7 @@ from h2o_client.errors import (
     ConfigurationError,
     GenerationError,
     H2oError,
+    Hint,
     IncompleteAnswerError,
     ProtocolError,
 )
@@ -243,7 +244,7 @@ class AnswerSteps:
     def _interrupted(self) -> IncompleteAnswerError:
         error = IncompleteAnswerError(
             "The answer was stopped, because its reader was cancelled",
-            hint="The text so far is in .partial. To limit the wait for an answer, pass timeout=.",
+            hint=Hint("To limit the wait for an answer, pass {timeout}."),
         )
         self.stream.describe(error)
         return error
