@@ -29,6 +29,7 @@ call ``H2oError.describe`` for the same error with their own options in it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from h2o_client.printable import printable
@@ -167,6 +168,10 @@ class H2oError(Exception):
     def _prompt_note(self) -> str:
         """Whether the prompt can be sent again; "" where the message says so or it is unknown."""
         return ""
+
+    def _render_traceback_(self) -> list[str]:
+        # IPython's own hook.
+        return import_module("h2o_client.notebook").of_error(self)  # type: ignore[no-any-return]
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exception's own calls the class with the message, which is not what each class takes.

@@ -174,6 +174,22 @@ def test_what_breaks_an_answer_off_fails_the_cell(kernel: Kernel, h2o_server: H2
     assert kernel.run("import asyncio; await asyncio.sleep(0)").status == "ok"
 
 
+def test_an_error_in_a_cell_shows_no_frame_of_the_package(
+    kernel: Kernel, h2o_server: H2oServer
+) -> None:
+    h2o_server.fails(status=503, error="It fell over")
+    kernel.run("%unload_ext h2o_client")
+    for call in ("client.chat('x')", "await async_client.chat('x')"):
+        ran = kernel.run(f"1 + 1\n{call}")
+        lines = re.sub(r"\x1b\[[\d;]*m", "", "\n".join(ran.error)).splitlines()
+        assert any(re.fullmatch(rf"-+> 2 {re.escape(call)}", line) for line in lines)
+        assert lines[-1].startswith("GenerationError: ")
+        assert not any("h2o_client/" in line for line in lines)
+    verbose = kernel.run("%xmode Verbose\nclient.chat('x')").error
+    assert any("session.py" in line for line in verbose)
+    kernel.run("%xmode Context")
+
+
 def test_blocking_calls_and_await_work_in_one_cell(kernel: Kernel, h2o_server: H2oServer) -> None:
     code = """
 import asyncio
