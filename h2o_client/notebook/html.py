@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from h2o_client.log import log
 from h2o_client.notebook.formulas import find_formulas
+from h2o_client.notebook.highlighting import code_block
 from h2o_client.notebook.plain_text import shown
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from markdown_it.utils import EnvType, OptionsDict
 
 _LONGEST = 200_000  # characters; what is longer is shown as it is
+_CELL = "padding:.3em .8em"
 _ALLOWED = re.compile(r"(?:https?://|mailto:)", re.IGNORECASE)
 
 
@@ -80,6 +82,11 @@ def _parser() -> MarkdownIt | None:
     parser.validateLink = _is_allowed  # type: ignore[method-assign]
     parser.add_render_rule("link_open", _link)
     parser.add_render_rule("image", _image)
+    parser.add_render_rule("fence", _code)
+    parser.add_render_rule("code_block", _code)
+    parser.add_render_rule("table_open", _table_open)
+    for cell in ("th_open", "td_open"):
+        parser.add_render_rule(cell, _cell_open)
     set_limits(parser)
     find_formulas(parser)
     keep_leftovers(parser)
@@ -94,6 +101,28 @@ def _link(
     renderer: RendererHTML, tokens: Sequence[Token], place: int, options: OptionsDict, env: EnvType
 ) -> str:
     tokens[place].attrs.update({"target": "_blank", "rel": "noopener noreferrer"})
+    return renderer.renderToken(tokens, place, options, env)
+
+
+def _code(
+    renderer: RendererHTML, tokens: Sequence[Token], place: int, options: OptionsDict, env: EnvType
+) -> str:
+    language, *_ = [*tokens[place].info.split(), ""]
+    return code_block(tokens[place].content, language)
+
+
+def _table_open(
+    renderer: RendererHTML, tokens: Sequence[Token], place: int, options: OptionsDict, env: EnvType
+) -> str:
+    tokens[place].attrs["style"] = "margin:.6em 0;border-collapse:collapse"
+    return renderer.renderToken(tokens, place, options, env)
+
+
+def _cell_open(
+    renderer: RendererHTML, tokens: Sequence[Token], place: int, options: OptionsDict, env: EnvType
+) -> str:
+    align = str(tokens[place].attrs.get("style", "text-align:left"))
+    tokens[place].attrs["style"] = f"{align};{_CELL}"
     return renderer.renderToken(tokens, place, options, env)
 
 

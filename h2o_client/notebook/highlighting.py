@@ -1,0 +1,69 @@
+"""Blocks of code as HTML, on a background and in the colours of the notebook's theme.
+
+JupyterLab's own variables are used where they exist; the other colours suit light and dark pages.
+"""
+
+from __future__ import annotations
+
+from html import escape
+
+_BLOCK = (
+    "white-space:pre-wrap;padding:.6em .8em;border-radius:4px;"
+    "background:var(--jp-layout-color2,rgba(128,128,128,.15))"
+)
+_LONGEST = 20_000  # characters of a block that gets colours
+# Lexers of others may take very long for a text that somebody has made for that.
+_NAMES = """
+    bash c console cpp csharp css diff dockerfile go html ini java javascript js json julia kotlin
+    lua make makefile php powershell py python r rb rs ruby rust scala sh shell sql swift toml ts
+    typescript xml yaml zsh
+"""
+_LANGUAGES = frozenset(_NAMES.split())
+
+# By the beginnings of pygments' short names of tokens; the first that fits counts.
+_COLORS = (
+    ("c", "comment", "#7a8a8a"),
+    ("s", "string", "#c0504d"),
+    ("m", "number", "#2e8b57"),
+    ("k", "keyword", "#2f8f2f"),
+    ("ow", "keyword", "#2f8f2f"),
+    ("o", "operator", "#9a5bd0"),
+    ("nb", "builtin", "#2f8f2f"),
+    ("nf", "def", "#3f7fd0"),
+    ("nc", "def", "#3f7fd0"),
+    ("nt", "tag", "#3f7fd0"),
+    ("na", "attribute", "#3f7fd0"),
+)
+
+
+def code_block(code: str, language: str) -> str:
+    """The ``code`` as HTML, with colours if its language is known."""
+    is_colored = language.lower() in _LANGUAGES and len(code) <= _LONGEST
+    inner = _colored(code, language) if is_colored else escape(code)
+    return f'<pre style="{_BLOCK}"><code>{inner}</code></pre>\n'
+
+
+def _colored(code: str, language: str) -> str:
+    try:
+        from pygments.lexers import get_lexer_by_name
+        from pygments.token import STANDARD_TYPES
+    except ImportError:
+        return escape(code)
+    lexer = get_lexer_by_name(language, stripnl=False, ensurenl=False)
+    found = list(lexer.get_tokens(code))
+    if "".join(text for _, text in found) != code:
+        return escape(
+            code
+        )  # a lexer may drop what it takes for blank; nothing of an answer is lost
+    return "".join(_piece(text, _color_of(STANDARD_TYPES.get(kind, ""))) for kind, text in found)
+
+
+def _color_of(name: str) -> str:
+    for begins, variable, color in _COLORS:
+        if name.startswith(begins):
+            return f"var(--jp-mirror-editor-{variable}-color,{color})"
+    return ""
+
+
+def _piece(text: str, color: str) -> str:
+    return f'<span style="color:{color}">{escape(text)}</span>' if color else escape(text)
