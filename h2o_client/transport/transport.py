@@ -92,7 +92,9 @@ class Transport:
         self.max_retries: int = config.max_retries if config.has_address else 0
         scheme, self._address = self.base_url.split("://")
         # A zone is this machine's name for a network, and nothing to the server (RFC 6874).
-        self._address = re.sub(r"%[^\]/]*\]", "]", self._address, count=1)
+        self._address, zones = re.subn(r"%[^\]/]*\]", "]", self._address, count=1)
+        # http.client leaves the zone out of the Host header since Python 3.11.
+        self._host = self._address.partition("/")[0] if zones else ""
         self._tls = scheme == "https"
         self._addresses = Addresses(self.base_url)
         # There is no lock: each of the following is replaced as a whole, and threads that replace
@@ -244,6 +246,8 @@ class Transport:
             "Origin": "/".join(referer.split("/", 3)[:3]),
             "Referer": referer,
         }
+        if self._host:
+            headers["Host"] = self._host
         if request.content_type:
             headers["Content-Type"] = request.content_type
         if self._headers:
