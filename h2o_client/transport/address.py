@@ -1,4 +1,4 @@
-"""Where a server is and how to get there: checked before anything is sent."""
+"""Check the server's address, the proxy and the headers before anything is sent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from requests.utils import check_header_validity
 
 from h2o_client.errors import ConfigurationError, install_hint
 
-# Pages that people copy from the browser. Below a base path they answer like the server itself.
+# Pages whose address users copy from the browser.
 _PAGE = re.compile(
     r"/(?:(?:conversation|r|assistant)/[^/]+|(?:settings|models)(?:/.*)?|privacy)/?$"
 )
@@ -27,9 +27,9 @@ _PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 
 
 def parse_base_url(base_url: str) -> tuple[str, str | None]:
-    """The base URL without a slash at its end, and the Authorization that stood in it.
+    """Return the base URL without a trailing slash, and the Authorization header made of it.
 
-    Raises `ConfigurationError` for the address of a page, with the server's.
+    Raises `ConfigurationError` if the URL is invalid, or that of a page of the chat.
     """
     base_url = str.__str__(base_url) if isinstance(base_url, str) else base_url
     parts = _split(base_url)
@@ -61,13 +61,13 @@ def parse_base_url(base_url: str) -> tuple[str, str | None]:
         credentials = "Basic " + b64encode(pair.encode()).decode()
     base_url = f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
     if not base_url.isascii() or " " in parts.path:
-        # As browsers write it in Origin and Referer, and servers their own addresses.
+        # Encoded as browsers do in Origin and Referer, and servers in their own addresses.
         base_url = (Request("GET", base_url).prepare().url or base_url).rstrip("/")
     return base_url, credentials
 
 
 def parse_proxy(proxy: str | None) -> dict[str, str]:
-    """The proxies of requests: that one for everything, or none of our own."""
+    """The ``proxies`` argument of requests: ``proxy`` for all schemes, or an empty dict."""
     if proxy is None or proxy == "":
         return {}
     parts = _split(proxy)
@@ -86,7 +86,10 @@ def parse_proxy(proxy: str | None) -> dict[str, str]:
 
 
 def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
-    """The headers, if they can be sent. Their values are in no error: they may be secrets."""
+    """Return the headers if they can be sent. Errors do not show the values, which may be secret.
+
+    Raises `ConfigurationError` otherwise.
+    """
     if headers is not None and not isinstance(headers, Mapping):
         raise ConfigurationError(
             f"headers must be a mapping of names to values, not {type(headers).__name__}",
@@ -109,7 +112,7 @@ def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
 def check_verify(
     verify: bool | str | os.PathLike[str] | ssl.SSLContext,
 ) -> bool | str | ssl.SSLContext:
-    """What certificates are checked against, if it is there."""
+    """Return ``verify``, a path as a str, if it can be used; else raise `ConfigurationError`."""
     if isinstance(verify, os.PathLike):
         verify = os.fspath(verify)
     if not isinstance(verify, bool | str | ssl.SSLContext):
@@ -123,9 +126,9 @@ def check_verify(
 
 
 def check_authorities(path: str, variable: str = "") -> None:
-    """Raise `ConfigurationError` if no CA certificate is at ``path``.
+    """Raise `ConfigurationError` if ``path`` has no CA certificates.
 
-    ``variable`` of the environment names it, else the argument ``verify``.
+    ``variable`` is the environment variable that names the path; "" for the argument ``verify``.
     """
     problem = ""
     try:
@@ -149,9 +152,9 @@ def check_authorities(path: str, variable: str = "") -> None:
 
 
 def check_environment(proxy: str | None, verify: object) -> None:
-    """Raise `ConfigurationError` if what variables of the environment say cannot be used.
+    """Raise `ConfigurationError` if the proxy or CA file of the environment cannot be used.
 
-    ``proxy`` and ``verify`` are what they say for the server, None where they say nothing.
+    Each is None if no environment variable sets it.
     """
     if proxy is not None:
         _check_named_proxy(proxy)
@@ -178,7 +181,7 @@ def _check_named_proxy(proxy: str) -> None:
 
 
 def _split(url: object) -> SplitResult | None:
-    """The parts of a URL that requests could be made to; no error shows what is in it."""
+    """The parts of a URL; None if requests cannot send to it. Raises nothing."""
     if not isinstance(url, str):
         return None
     try:
@@ -195,7 +198,7 @@ def _split(url: object) -> SplitResult | None:
 
 
 def _shown(url: object) -> str:
-    """An address for an error: nothing of it that may be a secret."""
+    """An address for an error message, without anything that may be secret."""
     if not isinstance(url, str):
         return f"A {type(url).__name__}"
     bare = url.rpartition("@")[2].partition("?")[0].partition("#")[0]

@@ -18,7 +18,7 @@ class Woken(Exception):
 
 
 class Waker:
-    """Ends the calls that a thread makes while it is `watching` them, from any other thread."""
+    """Ends, from any thread, the calls that another thread makes inside a `watching` block."""
 
     def __init__(self) -> None:
         self._lock = Guard()  # guards `_calls` and `_woken`
@@ -61,25 +61,26 @@ _watched = _Watched()
 
 
 class Call:
-    """One request, or several one after the other, up to the end of the last one's answer.
+    """One request or several consecutive ones, until the last response has ended.
 
-    ``clock`` holds the timeouts. `wake` ends it all from any thread: while it connects, before the
-    headers, and in mid-body. ``sent`` says whether a byte of the request may have left.
+    ``clock`` holds the timeouts. Any thread can end the call with `wake`: while it connects, before
+    the headers, and in the middle of the body. ``sent`` says whether a byte of the request may have
+    been sent.
     """
 
     def __init__(self, timeouts: Timeouts, *, clock: Clock | None = None) -> None:
         self.timeouts = timeouts
         self.clock: Clock = clock or Clock(timeouts.total)
         self.sent: bool = False
-        # The timeout for the wait for other calls.
+        # The timeout for waiting for other calls.
         self.waits_within: str = "idle"
-        # Seconds within which the response has to begin, whatever its budget; None: no such limit.
+        # Seconds within which the response has to begin, in addition to `budget`; None: no limit.
         self.at_most: float | None = None
-        # Seconds from the request to the headers, and then from byte to byte, of servers that are
-        # never silent for longer; None if that is unknown.
+        # Seconds from the request to the headers, and between two bytes of the body, if the server
+        # is never silent for longer; None if that is unknown.
         self.head_within: float | None = None
         self.longest_silence: float | None = None
-        # Whether a read waits for bytes. If not, `starved` says that none had come.
+        # Whether a read waits for bytes. If it does not, `starved` says that there were none.
         self.patient = True
         self.starved: bool = False
         self.budget: str = "idle"  # the timeout within which the response has to begin
@@ -162,7 +163,7 @@ class Call:
                 self._alarms.remove(alarm)
 
     def connecting(self, budget: str) -> float | None:
-        """Begin a request whose response has that ``budget``. Return the timeout of connecting."""
+        """Start a request; ``budget`` is its response's timeout. Return the connect timeout."""
         self.check()
         self.budget = budget
         self.clock.expect(None)
@@ -196,7 +197,7 @@ class Call:
         self.clock.expect(self.longest_silence)
 
     def attach(self, breaker: Breaker, sock: Any = None) -> None:
-        """Have `wake` use ``breaker``. ``sock`` is the socket, where it can be read directly."""
+        """Let `wake` use ``breaker``. ``sock`` is the socket, if it can be read directly."""
         with self._lock:
             former, self._breaker = self._breaker, breaker
             self._socket = sock
@@ -214,9 +215,9 @@ class Call:
         return int(number) if number >= 0 else None
 
     def receive(self, most: int) -> bytes | None:
-        """The bytes that have come, read past every buffer; None where that is not possible.
+        """Read the arrived bytes directly from the socket; None if that is not possible.
 
-        ``b""`` means that none have come if ``starved`` is set, else the end of the stream.
+        ``b""`` with ``starved`` set means that none have arrived; otherwise the stream has ended.
         """
         sock = self._socket
         if not may_be_read_past_buffers(sock):

@@ -1,25 +1,25 @@
-"""Everything private of sockets, http.client, urllib3 and requests that the transport uses.
+"""The private names of sockets, http.client, urllib3 and requests that the transport uses.
 
-Nothing else reaches into them: their public ways neither end a read that blocks in another thread
-nor bound the whole wait for an answer. Each of these names has a test in
-``tests/test_transport_compat.py``:
+They are used nowhere else. The public interfaces can neither end a read that blocks in another
+thread nor bound the whole wait for a response. Each of these names has a test in
+``tests/transport/test_compat.py``:
 
 - http.client: ``HTTPResponse.fp``, ``_read_status``, ``HTTPConnection.response_class``,
   ``_tunnel``.
 - urllib3: ``HTTPResponse._fp``, ``HTTPConnection._new_conn``, ``_dns_host``,
   ``SOCKSConnection._socks_options``, ``HTTPConnectionPool._get_conn``, ``_put_conn``,
   ``ConnectionCls``, ``PoolManager.pool_classes_by_scheme``, ``pools``, and the module
-  ``util.connection``, whose functions people replace.
-- requests: ``Session.send``, ``Session.get_adapter`` and ``HTTPAdapter.send``, which people
-  replace, and ``HTTPAdapter.init_poolmanager``, ``cert_verify``,
+  ``util.connection``, whose functions other libraries replace.
+- requests: ``Session.send``, ``Session.get_adapter`` and ``HTTPAdapter.send``, which other
+  libraries replace, and ``HTTPAdapter.init_poolmanager``, ``cert_verify``,
   ``get_connection_with_tls_context``, ``build_connection_pool_key_attributes``, which are meant to
   be overridden.
 - PySocks: none; ``socksocket`` is public.
 
-A connection tells the `Call` under way about its socket, so that it can be woken, and is read
-within the call's clock. Classes that another library has put in the place of urllib3's (VCR's
-cassettes, mocks) are used as they are. requests does nothing on its own here: no redirects, no
-.netrc, no jar.
+A connection attaches its socket to the current `Call`, so that other threads can wake the call, and
+reads within the timeouts of the call. Classes that another library has put in place of urllib3's
+(VCR's cassettes, mocks) are used as they are. requests adds nothing of its own: it follows no
+redirects, and uses neither .netrc nor its cookie jar.
 """
 
 from __future__ import annotations
@@ -61,20 +61,20 @@ if TYPE_CHECKING:
     from h2o_client.transport.call import Call
 
 _BUFFER = 1 << 16
-_LONGEST_IDLE = 4.0  # seconds; servers close theirs after 5
+_LONGEST_IDLE = 4.0  # seconds; servers close idle connections after 5
 _MOST_IDLE = 1000
 _MOST_INTERIM = 100
-# What a connection of urllib3's own is made of.
+# The methods and modules of urllib3's own connections, by which replacements are recognized.
 _OWN_METHODS = ("connect", "request", "send", "getresponse", "close", "_new_conn", "_tunnel")
 _OWN_MODULES = ("http.client", "urllib3.connection", "urllib3.contrib.socks")
 
 
 def new_session(verify: bool | str | ssl.SSLContext) -> requests.Session:
-    """A session of requests with connections of our own in its pools."""
+    """A session of requests whose pools use the connections of this module."""
     session = requests.Session()
     session.headers.clear()
     session.auth = _KeepHeaders()
-    # The transport has a jar of its own.
+    # The transport has its own jar.
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     context = verify if isinstance(verify, ssl.SSLContext) else None
     adapter = _Adapter(context) if _IS_URLLIB3 else _ContextAdapter(context)
@@ -83,7 +83,7 @@ def new_session(verify: bool | str | ssl.SSLContext) -> requests.Session:
     return session
 
 
-# urllib3-future, which comes with niquests, takes urllib3's name and works otherwise inside.
+# urllib3-future, which niquests installs, replaces urllib3 and works differently inside.
 _IS_URLLIB3 = issubclass(HTTPConnection, http.client.HTTPConnection)
 
 
@@ -96,11 +96,11 @@ def send(
 ) -> urllib3.BaseHTTPResponse:
     """Send a prepared request, and return urllib3's response.
 
-    Straight through urllib3's pool, where nothing of requests is replaced and there is no proxy:
-    what requests adds to each request costs more than the request. Else through the adapter, for
-    the session's own way looks for redirects and for cookies; but that one where a library has put
-    its own in its place (requests-mock). ``settings`` are the adapter's, and the same object as
-    long as they are the same.
+    If there is no proxy, and no other library has replaced a part of requests, the request goes
+    straight to urllib3's pool: the overhead of requests is larger than the cost of the request.
+    Otherwise the adapter sends it, without the session's handling of redirects and cookies. A
+    replaced ``Session.send`` (requests-mock) is called as it is. ``settings`` are the adapter's
+    arguments; as long as they do not change, they are the same object.
     """
     url = request.url or ""
     is_requests_own = (
@@ -140,24 +140,24 @@ _adapter_send = HTTPAdapter.send
 
 
 class Addresses:
-    """The URLs of requests to one server, as requests would write them.
+    """Makes the URLs of requests to one server, normalized as requests does it.
 
-    What of them is the same for all is written once; a path of plain characters stays as it is.
+    The base URL is normalized once. A path of plain characters needs no normalization.
     """
 
     def __init__(self, base_url: str) -> None:
         self._base_url = base_url
-        self._written = ""  # until it is needed: the base may be no URL at all
+        self._normalized = ""  # made when it is needed, because the base URL may be invalid
 
     def url(self, path: str) -> str:
-        """The URL of a path that begins with a slash. Raises as requests."""
+        """The URL of a path that begins with a slash. Raises the errors of requests."""
         if _PLAIN_PATH.fullmatch(path) is None or "/." in path:
-            return self._as_requests(self._base_url + path)
-        if not self._written:
-            self._written = self._as_requests(self._base_url + "/").removesuffix("/")
-        return self._written + path
+            return self._normalize(self._base_url + path)
+        if not self._normalized:
+            self._normalized = self._normalize(self._base_url + "/").removesuffix("/")
+        return self._normalized + path
 
-    def _as_requests(self, url: str) -> str:
+    def _normalize(self, url: str) -> str:
         prepared = requests.PreparedRequest()
         prepared.prepare_url(url, None)
         return prepared.url or ""
@@ -169,7 +169,7 @@ _PLAIN_PATH = re.compile(r"/[A-Za-z0-9/_.?&=,~-]*")
 def prepare(
     method: str, url: str, headers: Mapping[str, str], body: bytes | None
 ) -> requests.PreparedRequest:
-    """A request as requests would prepare it. ``url`` and ``headers`` are checked already."""
+    """Prepare a request as requests does. ``url`` and ``headers`` must have been checked."""
     request = requests.PreparedRequest()
     request.method, request.url, request.body = method, url, body
     request.headers = CaseInsensitiveDict(headers)
@@ -179,7 +179,7 @@ def prepare(
 
 
 class _UnderWay(threading.local):
-    """The call that this thread is sending: urllib3 has no way to hand it to a connection."""
+    """The call that this thread is sending; urllib3 cannot pass it to a connection."""
 
     call: Call | None = None
 
@@ -188,11 +188,11 @@ under_way: _UnderWay = _UnderWay()
 
 
 class Breaker:
-    """Breaks a connection off from any thread, without the reader's TLS object.
+    """Shuts a connection down from any thread, without using the reader's TLS object.
 
-    SSLSocket.shutdown would remove the TLS state under the reader, and what patches sockets
-    (eventlet, gevent) has methods of its own: a second descriptor of the same connection, without
-    TLS, has neither trouble.
+    SSLSocket.shutdown would remove the TLS state while the reader uses it, and patched sockets
+    (eventlet, gevent) have other methods. A second file descriptor of the same connection, without
+    TLS, avoids both problems.
     """
 
     def __init__(self, sock: Any, *, own: bool = False) -> None:
@@ -200,67 +200,67 @@ class Breaker:
         self._socket = duplicate(sock) if self._own else sock
 
     def off(self) -> None:
-        """Ends all reading and writing. Never raises."""
-        with suppress(OSError, ValueError):  # it may have gone already
+        """End all reading and writing. Never raises."""
+        with suppress(OSError, ValueError):  # it may be closed already
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Gives the second descriptor back. The connection stays."""
+        """Close the second descriptor. The connection stays open."""
         if self._own:
             self._socket.close()
 
 
 class ResponseBreaker(Breaker):
-    """Breaks off a response whose connection another library hides, if that allows it."""
+    """Shuts down a response whose connection is hidden by another library, if possible."""
 
     def __init__(self, raw: urllib3.BaseHTTPResponse) -> None:
         self._raw: Any = raw
 
     def off(self) -> None:
-        """Ends all reading. Never raises."""
-        with suppress(Exception):  # whatever that library raises
+        """End all reading. Never raises."""
+        with suppress(Exception):  # the library may raise anything
             self._raw.shutdown()
 
     def close(self) -> None:
-        """There is nothing to give back."""
+        """Do nothing: there is no second descriptor."""
 
 
 def duplicate(sock: Any) -> Any:
-    """A second socket for the same connection, without TLS."""
-    # TLS inside TLS, as through an https proxy, is an object around the socket.
+    """Return a second socket for the same connection, without TLS."""
+    # TLS inside TLS, as with an https proxy, is an object around the socket.
     below = getattr(sock, "socket", sock)
     return socket.fromfd(sock.fileno(), below.family, below.type)
 
 
 def is_tls(sock: Any) -> bool:
-    """Whether it speaks TLS, of whichever class it is."""
+    """Whether a socket of any class speaks TLS."""
     return hasattr(sock, "getpeercert")
 
 
 def may_be_read_past_buffers(sock: Any) -> bool:
-    """Whether ``recv`` without waiting does what it does for a socket of Python's own."""
+    """Whether the socket can be read directly: it is one of Python's own classes."""
     return type(sock) in (socket.socket, ssl.SSLSocket)
 
 
 def has_pending(sock: Any) -> bool:
-    """Whether bytes may have come that a selector would not report."""
+    """Whether bytes may have arrived that a selector would not report."""
     if isinstance(sock, ssl.SSLSocket):
         return bool(sock.pending())
-    return type(sock) is not socket.socket  # TLS in TLS keeps bytes of its own
+    return type(sock) is not socket.socket  # TLS inside TLS has a buffer that cannot be seen
 
 
 def set_cookies(raw: urllib3.BaseHTTPResponse) -> list[str]:
-    """The values of a response's Set-Cookie headers, one each, of whichever class it is."""
+    """The values of the Set-Cookie headers of a response of any class."""
     headers: Any = raw.headers
     get = headers.getlist if hasattr(headers, "getlist") else headers.get_all
     return list(get("set-cookie") or ())
 
 
 class Below:
-    """The bytes of a response as they come from the connection, below urllib3.
+    """Reads the bytes of a response from the connection, below urllib3.
 
-    urllib3 hands a body over a chunk at a time; here the framing is for the reader to undo. Where
-    there is nothing below, as in mocks, urllib3's own reading undoes it.
+    urllib3 returns a body one chunk at a time. Here the bytes keep their framing, and the caller
+    removes it. If there is no connection below, as in mocks, urllib3 reads and removes the framing.
     """
 
     def __init__(self, raw: urllib3.BaseHTTPResponse) -> None:
@@ -277,22 +277,22 @@ class Below:
         return getattr(self._response, "fp", None) is not None
 
     def read(self, most: int) -> bytes:
-        """The next bytes, as soon as there are any."""
+        """Return the next bytes as soon as there are any."""
         if self.has_framing and not self.is_open:
             return b""
-        # Not everybody's read1 takes decode_content=False, which was given with the request.
+        # No decode_content=False here: some read1 do not take it, and the request has set it.
         below = self._response.fp if self.has_framing else self._raw
         data: bytes = below.read1(most)
         return data
 
     def finish(self) -> None:
-        """The body has ended: the connection can be used again."""
+        """The body has ended: allow the connection to be reused."""
         if self.has_framing:
             self._response.close()
 
 
 class _PacedReader(io.RawIOBase):
-    """A socket read within a call's clock, which bounds the whole wait and not each byte's."""
+    """Reads a socket within the timeouts of a call, which bound the whole wait, not each read."""
 
     def __init__(self, sock: Any, call: Call) -> None:
         self._socket = sock
@@ -324,7 +324,7 @@ class _PacedReader(io.RawIOBase):
 
 
 class _Head:
-    """The lines of an answer's head, up to the blank one, if that comes."""
+    """Reads the lines of a response's headers, and notes whether the last one is incomplete."""
 
     def __init__(self, below: Any) -> None:
         self.below = below
@@ -339,11 +339,11 @@ class _Head:
         self.below.close()
 
     def flush(self) -> None:
-        """Nothing is written here."""
+        """Do nothing: this is for reading only."""
 
 
 class _PacedResponse(http.client.HTTPResponse):
-    """Reads its head and body through a `_PacedReader`."""
+    """A response that reads its headers and body through a `_PacedReader`."""
 
     def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
@@ -361,23 +361,23 @@ class _PacedResponse(http.client.HTTPResponse):
             if self.fp is head:
                 self.fp = head.below
         if head.is_cut:
-            # http.client takes it for whole: with half a cookie, and no word on the body's length.
+            # http.client would accept it, with half a cookie or without the body's length.
             self.close()
-            raise http.client.RemoteDisconnected("the head of the answer is cut")
+            raise http.client.RemoteDisconnected("the headers are incomplete")
 
     def _read_status(self) -> Any:
-        # http.client passes over 100 only: other interim answers come before the real one too.
+        # http.client skips 100 only, but other interim responses may come first, too.
         for _ in range(_MOST_INTERIM):
             version, status, reason = super()._read_status()  # type: ignore[misc]
             if not 101 < status < 200:
                 return version, status, reason
             while self.fp.readline(_BUFFER).strip():
                 pass
-        raise http.client.HTTPException("too many interim answers")
+        raise http.client.HTTPException("too many interim responses")
 
 
 class _PacedConnection:
-    """Mixed into urllib3's connections: tells the call under way about its socket."""
+    """A mixin for urllib3's connections that attaches the socket to the current call."""
 
     response_class = _PacedResponse
 
@@ -385,23 +385,23 @@ class _PacedConnection:
         call = _call()
         call.sent = False
         super().connect()  # type: ignore[misc]
-        call.sent = False  # what was sent so far was for a proxy
+        call.sent = False  # only the proxy has received anything so far
         call.connected(self.sock)
 
     def _tunnel(self: Any) -> None:
         try:
             super()._tunnel()  # type: ignore[misc]
         except (ConnectionError, HTTPException) as exc:
-            raise ProxyError("It has made no tunnel", exc) from exc
+            raise ProxyError("Cannot open a tunnel", exc) from exc
 
     def _new_conn(self: Any) -> Any:
         if urllib3_connection.create_connection is not _create_connection:
-            # Somebody's own way to connect. One that is being made so cannot be woken.
+            # Another library has replaced it. The call cannot be woken while this connects.
             sock = super()._new_conn()  # type: ignore[misc]
         else:
             sock = self._connected()
         try:
-            # A second way to it: TLS takes the first one away for the time of its handshake.
+            # A second descriptor, because the first one is detached during the TLS handshake.
             _call().attach(Breaker(sock, own=True))
         except BaseException:
             sock.close()
@@ -411,9 +411,9 @@ class _PacedConnection:
     def _connected(self: Any) -> Any:
         host = self._dns_host.strip("[]")
         if ":" in host:
-            host = host.replace("%25", "%")  # the zone of an IPv6 address, as URLs have it
+            host = host.replace("%25", "%")  # URLs escape the zone of an IPv6 address
         if f".{host.rstrip('.').lower()}".endswith(".localhost"):
-            host = "localhost"  # whatever the system's resolver knows of such names (RFC 6761)
+            host = "localhost"  # RFC 6761; some systems do not resolve such names
 
         def connect(sock: Any, address: Any) -> None:
             sock.connect(address)
@@ -438,7 +438,7 @@ class _PacedConnection:
             raise_from_handler(exc)
             call.clock.expire()
         except ssl.SSLEOFError:
-            # The server may have said why, as that it wants a certificate.
+            # The server may have sent an alert that says why, such as a missing certificate.
             self.sock.settimeout(0.0)
             with suppress(ssl.SSLWantReadError):
                 self.sock.recv(1)
@@ -446,7 +446,7 @@ class _PacedConnection:
 
 
 class _PacedSocksConnection(_PacedConnection):
-    """As urllib3's own, but that it can be woken while the proxy has not answered."""
+    """urllib3's SOCKS connection; the call can be woken while it waits for the proxy."""
 
     def _connected(self: Any) -> Any:
         socks = importlib.import_module("socks")
@@ -469,9 +469,9 @@ class _PacedSocksConnection(_PacedConnection):
             cause: Any = exc.__cause__
             reason = getattr(cause, "socket_err", None)
             if isinstance(cause, socks.GeneralProxyError) and isinstance(reason, socket.gaierror):
-                # socks5 and socks4 look the server's name up on this side.
+                # With socks5 and socks4 this machine resolves the server's name.
                 raise NameResolutionError(self.host, self, reason) from exc
-            raise ProxyError("It has made no connection", cause) from exc
+            raise ProxyError("Cannot connect", cause) from exc
 
 
 def _first_connected(
@@ -481,10 +481,9 @@ def _first_connected(
     new_socket: Callable[..., Any],
     connect: Callable[[Any, Any], None],
 ) -> Any:
-    """A socket that ``connect`` has connected to the first of a host's addresses that takes it.
+    """Connect to the first address of ``host`` that accepts, and return the socket.
 
-    As urllib3's create_connection, with its switches, but that the call under way is told of the
-    socket before.
+    Works as urllib3's create_connection, but attaches the socket to the current call first.
     """
     failed: OSError = OSError("the name has no address")
     family = urllib3_connection.allowed_gai_family()
@@ -532,11 +531,11 @@ def _call() -> Call:
 
 
 class _FreshPool:
-    """Mixed into urllib3's pools: reuses no connection that has been idle for long."""
+    """A mixin for urllib3's pools that does not reuse connections that were idle for long."""
 
     @property
     def ConnectionCls(self) -> type:  # noqa: N802 - urllib3's name
-        # At each use, since libraries that record or mock replace the class while they are active.
+        # Looked up at each use: libraries that record or mock replace the class for a while.
         return _paced(super().ConnectionCls)  # type: ignore[misc]
 
     def _put_conn(self: Any, conn: Any) -> None:
@@ -561,7 +560,7 @@ def _fresh_pool(pool: type) -> type:
 
 @cache
 def _paced(connection: Any) -> type:
-    """The class with what is mixed in; as it is, where it is not urllib3's own."""
+    """The class with our mixin; unchanged if it is not one of urllib3's own."""
     if not issubclass(connection, HTTPConnection) or not _is_own(connection):
         return connection  # type: ignore[no-any-return]
     is_socks = hasattr(connection, "_new_conn") and "socks" in connection._new_conn.__module__
@@ -578,7 +577,7 @@ def _is_own(connection: type) -> bool:
 
 
 class _ContextAdapter(HTTPAdapter):
-    """requests' adapter with an SSLContext of the caller's."""
+    """The adapter of requests with the caller's SSLContext."""
 
     def __init__(self, context: ssl.SSLContext | None) -> None:
         self._context = context
@@ -594,15 +593,16 @@ class _ContextAdapter(HTTPAdapter):
         return host, tls if self._context is None else {"ssl_context": self._context}
 
     def cert_verify(self, conn: Any, *args: Any, **kwargs: Any) -> None:
-        # The caller's own context says itself whom it trusts.
+        # The caller's context has its own CA certificates.
         if self._context is None:
             super().cert_verify(conn, *args, **kwargs)  # type: ignore[no-untyped-call]
 
 
 class _Adapter(_ContextAdapter):
-    """The same with our connections in its pools, straight or through any proxy."""
+    """The same, with our connections in its pools, with and without a proxy."""
 
-    # The pool of requests without a proxy, and the settings that it is for. Replaced as a whole.
+    # The pool for requests without a proxy, and the settings it was made for. Always replaced as a
+    # whole.
     _straight: tuple[Mapping[str, Any], Any] | None = None
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -612,7 +612,7 @@ class _Adapter(_ContextAdapter):
     def straight(
         self, request: requests.PreparedRequest, settings: Mapping[str, Any]
     ) -> HTTPConnectionPool | None:
-        """The pool of all requests with these ``settings``; None if they go through a proxy."""
+        """The pool for requests with these ``settings``; None if they go through a proxy."""
         known = self._straight
         if known is not None and known[0] is settings:
             return known[1]  # type: ignore[no-any-return]
@@ -650,7 +650,7 @@ def _use_fresh_pools(manager: Any) -> None:
 
 
 class _KeepHeaders(requests.auth.AuthBase):
-    """Without an auth of its own requests puts .netrc's over the caller's Authorization."""
+    """An auth that changes nothing, so that requests does not use .netrc instead."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         return request

@@ -1,8 +1,8 @@
-"""The session's cookies: where they come from, and where they may go.
+"""The session's cookies: where they come from, and which requests carry them.
 
-Chat-ui's session cookie is Secure by default, and a chat-ui on localhost sends it over plain http.
-Browsers send such a cookie back to a loopback host; python's jars do not. To any other http host
-a Secure cookie, or one the caller gave, goes only if the caller says so.
+chat-ui's session cookie is Secure by default, and a chat-ui on localhost sends it over plain http.
+Browsers send such a cookie back to a loopback host; Python's jars do not. Over http to any other
+host, a Secure cookie or one that the caller passed is sent only if the caller allows it.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def is_loopback(host: str) -> bool:
         return False
     # Python before 3.13 does not look into ::ffff:127.0.0.1.
     address = getattr(address, "ipv4_mapped", None) or address
-    # 0.0.0.0 is what servers print as their address: to a client it is this machine.
+    # Servers print 0.0.0.0 as their address; for a client it is this machine.
     return address.is_loopback or address.is_unspecified
 
 
@@ -73,17 +73,18 @@ class SessionJar:
         proxy: str | None = None,
     ) -> None:
         parts = urlsplit(base_url)
-        # Guards the jar, which is not safe to iterate while another thread adds a cookie.
+        # Guards the next three. A jar must not be iterated while another thread adds a cookie.
         self._lock = Guard()
         self._jar = CookieJar(_Policy())
-        # Guarded, too: the header where it is the same for every request, and until when (seconds
-        # since 1970). None: not known. And the headers taken last, if taking them again is nothing.
+        # The Cookie header, if it is the same for every request, and when it expires (seconds since
+        # 1970); None if it has to be made anew.
         self._header: tuple[str | None, float] | None = None
+        # The last Set-Cookie headers, if storing them again changes nothing; else empty.
         self._taken: tuple[str, ...] = ()
         self._host = parts.hostname or ""
         self._plain = parts.scheme == "http" and _crosses_network(self._host, proxy)
         self._insecure = insecure
-        # What jars call the host: they know one without a dot as "host.local".
+        # The host as jars write it: "host.local" if the name has no dot.
         self._domain = eff_request_host(MockRequest(Request("GET", base_url).prepare()))[1]
         self.given: bool = given is not None and given != {}
         if given is None or given == {}:
@@ -95,12 +96,13 @@ class SessionJar:
             self._jar.set_cookie(cookie)  # no other thread knows this object yet
 
     def take(self, lines: Iterable[str], path: str) -> None:
-        """Keep the cookies in the ``Set-Cookie`` headers of a response, as browsers do.
+        """Store the cookies in the ``Set-Cookie`` headers of a response, as browsers do.
 
-        ``path`` is that of the request. Raises `ConfigurationError` as `check`.
+        ``path`` is the path of the request. Raises `ConfigurationError` as `check`.
         """
         found = tuple(lines)
-        if found == self._taken:  # one reference; what another thread takes now is as good
+        # Read without the lock: it is one reference, and another thread's value is as good.
+        if found == self._taken:
             return
         for line in found:
             cookie = read_set_cookie(line, host=self._host, domain=self._domain, path=path)
@@ -120,7 +122,7 @@ class SessionJar:
                 self._jar.set_cookie(cookie)
 
     def header(self, request: PreparedRequest) -> str | None:
-        """The ``Cookie`` header of a request, or None."""
+        """The ``Cookie`` header for a request; None without cookies."""
         with self._lock:
             if self._header is None:
                 self._header = self._header_of_all()
@@ -130,7 +132,7 @@ class SessionJar:
         return header
 
     def _header_of_all(self) -> tuple[str | None, float]:
-        """The header of every request, and until when; at once over if requests differ in it."""
+        """The header for all requests and when it expires; 0 if it depends on the request."""
         cookies = list(self._jar)
         for cookie in cookies:
             place = (cookie.domain, cookie.path, cookie.port, cookie.version)
@@ -140,12 +142,12 @@ class SessionJar:
         return header or None, min((each.expires or math.inf for each in cookies), default=math.inf)
 
     def kept(self) -> list[Cookie]:
-        """All cookies, each as it is."""
+        """All stored cookies."""
         with self._lock:
             return list(self._jar)
 
     def check(self) -> None:
-        """Raises `ConfigurationError` if a Secure cookie would have to cross an open network."""
+        """Raise `ConfigurationError` if a Secure cookie would cross the network unencrypted."""
         if self._plain and not self._insecure and any(each.secure for each in self.kept()):
             raise self._insecure_error(
                 "The server's session cookie is Secure, but would", "insecure_cookies"
@@ -164,7 +166,7 @@ class SessionJar:
         )
 
     def restore(self, cookies: list[Cookie], *, given: bool) -> None:
-        """The cookies of a session that was pickled."""
+        """Replace all cookies by those of a pickled session."""
         self.given = given
         with self._lock:
             self._header, self._taken = None, ()
@@ -173,18 +175,21 @@ class SessionJar:
                 self._jar.set_cookie(cookie)
 
     def written(self) -> bytes:
-        """All cookies, as a Netscape cookie file has them."""
+        """All cookies in the format of a Netscape cookie file."""
         saved = MozillaCookieJar()
         for cookie in self.kept():
             saved.set_cookie(cookie)
         return _written(saved)
 
     def restore_written(self, data: bytes) -> None:
-        """The cookies that the server gave an earlier session, from `written`."""
+        """Replace all cookies by those that the server set in an earlier session (`written`)."""
         self.restore(_read(data), given=False)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes a Netscape cookie file that only its owner can read; whole, or not at all."""
+        """Write a Netscape cookie file that only its owner can read. The write is atomic.
+
+        Raises `ConfigurationError` if there are no cookies, or the file cannot be written.
+        """
         if not self.kept():
             raise ConfigurationError("There are no cookies yet", hint="Send a prompt first.")
         try:
@@ -200,7 +205,7 @@ class SessionJar:
 
 
 def _written(jar: MozillaCookieJar) -> bytes:
-    # It knows files by name only: in a folder where nobody else can replace one.
+    # MozillaCookieJar takes only a file name: use a folder that no other user can write to.
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "cookies")
         jar.save(str(file), ignore_discard=True, ignore_expires=True)
@@ -217,14 +222,14 @@ def _read(data: bytes) -> list[Cookie]:
 
 
 class _Policy(DefaultCookiePolicy):
-    """Sends Secure cookies over http, too: `SessionJar.check` decides where that is right."""
+    """Sends Secure cookies over http, too; `SessionJar.check` decides whether that is allowed."""
 
     def return_ok_secure(self, cookie: Cookie, request: Any) -> bool:
         return True
 
 
 def _is_fixed(line: str) -> bool:
-    """Whether a Set-Cookie header means the same for every request, whenever it comes."""
+    """Whether a Set-Cookie header has the same effect for every request and at any time."""
     return _OWN_PATH.search(line) is not None and _AGE.search(line) is None
 
 
@@ -233,7 +238,7 @@ _AGE = re.compile(r";\s*max-age\b", re.IGNORECASE)
 
 
 def _has_room_for(cookie: Cookie, kept: list[Cookie]) -> bool:
-    """Whether it is kept: as many and as large as browsers must keep (RFC 6265)."""
+    """Whether a cookie is stored, within the minimum limits of RFC 6265."""
     if len(cookie.name) + len(cookie.value or "") > _LONGEST_COOKIE:
         return False
     place = (cookie.domain, cookie.path, cookie.name)
@@ -241,11 +246,10 @@ def _has_room_for(cookie: Cookie, kept: list[Cookie]) -> bool:
 
 
 def cookie_of_environment(base_url: str) -> str | None:
-    """What H2O_CLIENT_COOKIE has for the server at ``base_url``.
+    """The value of H2O_CLIENT_COOKIE, if it is for the server at ``base_url``.
 
-    A ``name=value`` belongs to the host and port of H2O_CLIENT_URL, and to no other; a file's
-    cookies to their domains. Raises `ConfigurationError` for a ``name=value`` without
-    H2O_CLIENT_URL.
+    A ``name=value`` is only for the host and port of H2O_CLIENT_URL; the cookies in a file are for
+    their domains. Raises `ConfigurationError` for a ``name=value`` without H2O_CLIENT_URL.
     """
     cookie = os.environ.get("H2O_CLIENT_COOKIE")
     if not cookie or "=" not in cookie or _is_file(cookie):
@@ -253,9 +257,10 @@ def cookie_of_environment(base_url: str) -> str | None:
     owner = os.environ.get("H2O_CLIENT_URL")
     if not owner:
         raise ConfigurationError(
-            "H2O_CLIENT_COOKIE is set, but not which server the cookie is for",
+            "H2O_CLIENT_COOKIE is set, but H2O_CLIENT_URL is not",
             hint=Hint(
-                "Set H2O_CLIENT_URL to the address of that server, or pass the cookie as {cookies}."
+                "Set H2O_CLIENT_URL to the address of the server that the cookie is for, or pass "
+                "the cookie as {cookies}."
             ),
         )
     if _host_and_port(owner) == _host_and_port(base_url):
@@ -274,7 +279,7 @@ def _host_and_port(url: str) -> tuple[str, int] | None:
 
 
 def _crosses_network(host: str, proxy: str | None) -> bool:
-    # A proxy of the caller's is used for a loopback address, too.
+    # The caller's proxy is used for loopback addresses, too.
     if not is_loopback(host):
         return True
     return bool(proxy) and not is_loopback(urlsplit((proxy or "").strip()).hostname or "")
@@ -288,20 +293,20 @@ def _cookies_of(given: Cookies, host: str, domain: str, *, secure: bool) -> list
     if isinstance(given, str) and "=" in given and not _is_file(given):
         pairs = [pair.partition("=") for pair in given.split(";") if pair.strip()]
         if any(name.strip().lower() in _ATTRIBUTES for name, _, _ in pairs):
-            raise _no_pair()
+            raise _invalid_pair()
         return [_cookie(name.strip(), value.strip(), domain, secure) for name, _, value in pairs]
     if isinstance(given, str | os.PathLike):
         return _cookies_in(Path(given), host, domain)
-    raise _no_cookies()
+    raise _invalid_cookies()
 
 
 def _cookie(name: str, value: str, domain: str, secure: bool) -> Cookie:
     if not isinstance(name, str) or not isinstance(value, str) or not name:
-        raise _no_cookies()
+        raise _invalid_cookies()
     name, value = str.__str__(name), str.__str__(value)
-    # A quote may stand in a token, and is what shells and env files leave.
+    # A quote is valid in a token, but usually a remnant of a shell or an env file.
     if not _TOKEN.fullmatch(name) or name[0] == "'" or ";" in value:
-        raise _no_pair()
+        raise _invalid_pair()
     made: Cookie = create_cookie(  # type: ignore[no-untyped-call]
         name, value, domain=domain, path="/", secure=secure
     )
@@ -312,8 +317,8 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110
 _ATTRIBUTES = ("path", "domain", "expires", "max-age", "httponly", "secure", "samesite")
 
 
-def _no_pair() -> ConfigurationError:
-    # Not shown: it may be the secret itself.
+def _invalid_pair() -> ConfigurationError:
+    # The value is not shown: it may be the secret itself.
     return ConfigurationError(
         "Invalid cookie",
         hint=Hint(
@@ -337,12 +342,12 @@ def _checked(cookie: Cookie) -> Cookie:
 
 def _cookies_in(path: Path, host: str, domain: str) -> list[Cookie]:
     if not _is_file(path):
-        # Not shown: it may be a cookie's value, given without its name.
-        raise _no_cookies()
+        # The path is not shown: it may be a cookie's value without its name.
+        raise _invalid_cookies()
     try:
         data = path.read_bytes()
         mode = path.stat().st_mode
-        # Windows' editors and shells write byte order marks.
+        # Editors and shells on Windows write byte order marks.
         is_utf_16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
         found = _cookies_of_file(data.decode("utf-16" if is_utf_16 else "utf-8-sig"))
     except OSError as exc:
@@ -358,7 +363,7 @@ def _cookies_in(path: Path, host: str, domain: str) -> list[Cookie]:
         ) from None
     if os.name == "posix" and mode & (stat.S_IRGRP | stat.S_IROTH):
         warnings.warn(
-            f"Other users can read the cookie file {path}, and so use your session. "
+            f"Other users can read the cookie file {path} and use your session. "
             f"Run: chmod 600 {path}",
             stacklevel=2,
         )
@@ -366,7 +371,7 @@ def _cookies_in(path: Path, host: str, domain: str) -> list[Cookie]:
 
 
 def _cookies_of_file(text: str) -> list[Cookie]:
-    """The cookies in a file's text. Raises ValueError, which shows nothing of the line."""
+    """Parse a cookie file. Raises ValueError; its message does not show the line."""
     found = []
     if text.lstrip()[:1] in ("[", "{"):
         raise ValueError("it is JSON")
@@ -374,7 +379,7 @@ def _cookies_of_file(text: str) -> list[Cookie]:
         line = line.removeprefix("#HttpOnly_")
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        # Seven fields with tabs between; copied from a terminal, blanks.
+        # Seven fields separated by tabs, or by spaces if copied from a terminal.
         fields = line.split("\t") if "\t" in line else line.split()
         if len(fields) not in (6, 7) or not re.fullmatch(r"-?[0-9.]*", fields[4].strip()):
             raise ValueError(f"line {number} does not have seven fields separated by tabs")
@@ -392,9 +397,9 @@ def _cookies_of_file(text: str) -> list[Cookie]:
 
 
 def _fitting(cookies: list[Cookie], host: str, domain: str, source: str) -> list[Cookie]:
-    """Those for this host, as its jar looks them up, if there are any."""
+    """The cookies for this host. Raises `ConfigurationError` if there are none."""
     own = [cookie for cookie in cookies if _belongs(cookie.domain.lstrip("."), host, domain)]
-    # Browser extensions write 0 for a cookie that lasts as long as the browser's session.
+    # Browser extensions write 0 for a cookie that expires with the browser's session.
     fitting = [_checked(each) for each in own if not (each.expires and each.is_expired())]
     if own and not fitting:
         last = max(own, key=lambda each: each.expires or 0)
@@ -417,10 +422,10 @@ def _is_file(path: str | Path) -> bool:
     try:
         return Path(path).is_file()
     except (OSError, ValueError):
-        return False  # no name that a file could have
+        return False  # not a valid file name
 
 
-def _no_cookies() -> ConfigurationError:
+def _invalid_cookies() -> ConfigurationError:
     return ConfigurationError(
         "Invalid cookies",
         hint=Hint('Pass {cookies:"name=value"} or the path of an existing cookie file.'),

@@ -1,4 +1,4 @@
-"""The exceptions of the standard library, urllib3 and requests, to ours."""
+"""Translate exceptions of the standard library, urllib3 and requests to those of this package."""
 
 from __future__ import annotations
 
@@ -36,27 +36,25 @@ NETWORK_FAILURES = (
     urllib3.exceptions.HTTPError,
     requests.exceptions.RequestException,
 )
-"""What is translated. Whatever else passes through is the caller's: a signal handler's, mostly."""
+"""What is translated. Other exceptions belong to the caller, mostly to a signal handler."""
 
 
 def raise_from_handler(exc: BaseException) -> None:
     """Raise the exception of a signal handler that ``exc`` is or wraps, as it was raised.
 
-    Handlers often raise a TimeoutError, which failures of the network are, too: the traceback tells
-    them apart.
+    Handlers often raise TimeoutError, as the network does. The traceback tells them apart.
     """
     handlers = {_code_of(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
     raised = [cause for cause in _causes(exc, with_context=False) if _came_through(cause, handlers)]
     if raised:
-        raise raised[-1]  # urllib3 puts the traceback of what it wraps on the wrapping, too
+        raise raised[-1]  # the innermost: urllib3 copies its traceback to the wrapping exception
 
 
 def translated(exc: BaseException, call: Call, url: str, *, proxy: str = "") -> H2oError:
     """Translate a failure of the network to an error of this package.
 
-    ``proxy`` is the address of the one on the way.
-
-    Raises what a signal handler has raised: see `raise_from_handler`.
+    ``proxy`` is the proxy's address, if there is one. If a signal handler has raised ``exc``, it
+    is raised again: see `raise_from_handler`.
     """
     raise_from_handler(exc)
     shown = url.partition("?")[0]
@@ -93,15 +91,14 @@ _HEADERS_REFUSED = (requests.exceptions.InvalidHeader, urllib3.exceptions.Invali
 
 
 def root_of(exc: BaseException) -> BaseException:
-    """The innermost of the exceptions wrapped in ``exc``: all that a traceback need show."""
+    """The innermost exception in ``exc``: a traceback need not show more."""
     return [exc, *(cause for cause in _causes(exc) if isinstance(cause, OSError))][-1]
 
 
 def without_frames(exc: BaseException) -> None:
-    """Take the tracebacks off ``exc`` and what it came from.
+    """Remove the tracebacks of ``exc`` and of its causes.
 
-    The frames of requests, urllib3 and http.client hold cookies, credentials and the prompt, which
-    error trackers would show.
+    Error trackers show the variables in their frames: cookies, credentials and the prompt.
     """
     chain: list[BaseException | None] = [exc]
     seen: set[int] = set()
@@ -116,9 +113,9 @@ def without_frames(exc: BaseException) -> None:
 
 
 def proxy_refused(url: str) -> TransportError:
-    """For a 407: the proxy wants credentials, or others."""
+    """The error for a 407: the proxy requires credentials, or refuses them."""
     return TransportError(
-        f"The proxy on the way to {urlsplit(url).netloc} wants credentials",
+        f"The proxy on the way to {urlsplit(url).netloc} requires valid credentials",
         hint=Hint("Pass them as {proxy:http://name:password@host:port}."),
         argument="proxy",
         url=url,
@@ -150,9 +147,9 @@ def _at(error: H2oError, url: str) -> H2oError:
 
 
 def _causes(exc: BaseException, *, with_context: bool = True) -> Iterator[BaseException]:
-    """``exc`` and what lies under it: requests and urllib3 wrap in several ways.
+    """``exc`` and all exceptions that it wraps, in any of the ways of requests and urllib3.
 
-    What was merely being handled when it was raised, its context, may be an earlier failure.
+    Its ``__context__`` may be an unrelated earlier failure; see ``with_context``.
     """
     seen: list[BaseException] = []
     waiting = [exc]
@@ -255,7 +252,7 @@ _HINTS = {
 
 
 def _reason(exc: BaseException) -> str:
-    """What the system said, without its number; else the exception's own words, or its name."""
+    """The system's message without its number; else the exception's message or its name."""
     said = getattr(exc, "strerror", None) or str(exc)
     said = " ".join(re.sub(r"^\[Errno -?\d+\] ", "", str(said)).split())
     return said.rstrip(".")[:_LONGEST_REASON] or type(exc).__name__
@@ -268,7 +265,7 @@ def _head_not_understood(cause: BaseException, host: str) -> H2oError:
 
 
 def _is_cut_off(cause: BaseException) -> bool:
-    """Whether the connection ended within a status line, as far as that came."""
+    """Whether the connection ended in the middle of the status line."""
     if not isinstance(cause, http.client.BadStatusLine):
         return False
     begun, expected = str(cause.args[0]), "HTTP/"
@@ -314,7 +311,7 @@ def _innermost_reason(cause: BaseException) -> str:
     return _reason(roots[-1] if roots else cause)
 
 
-# The first row of which an exception or a cause of it is an instance.
+# The first row that matches the exception or one of its causes is used.
 _TRANSLATIONS: tuple[
     tuple[tuple[type[BaseException], ...], Callable[[BaseException, str], H2oError]], ...
 ] = (

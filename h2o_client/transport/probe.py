@@ -1,4 +1,4 @@
-"""What a port speaks, to explain a failure. Nothing is sent that identifies the user."""
+"""Find out which protocol a port speaks, to explain a failure. Sends nothing about the user."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from h2o_client.transport.transport import Transport
 
 
 def speaks_tls(host: str, port: int, seconds: float) -> bool:
-    """Whether a TLS handshake succeeds there, with any certificate."""
+    """Whether a TLS handshake succeeds, with any certificate."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -49,7 +49,7 @@ def proxy_of(transport: Transport) -> str | None:
 def names_of(host: str, port: int, verify: object, seconds: float) -> list[str]:
     """The names in the server's certificate, if its CA is trusted; no request is sent."""
     if isinstance(verify, ssl.SSLContext):
-        return []  # the caller's own, which must not be changed
+        return []  # the caller's context must not be changed
     path = verify if isinstance(verify, str) else DEFAULT_CA_BUNDLE_PATH
     with suppress(OSError, ValueError):
         context = ssl.create_default_context()
@@ -65,5 +65,5 @@ def names_of(host: str, port: int, verify: object, seconds: float) -> list[str]:
 
 
 def _texts_of(pairs: Any) -> list[object]:
-    """The second of each: mypy knows a certificate's fields as anything."""
+    """The second item of each pair. ``Any``, because mypy does not know the fields."""
     return [pair[1] for pair in pairs or ()]

@@ -1,7 +1,7 @@
-"""An answer as bytes, read below urllib3, which hands a body over a chunk at a time.
+"""A response whose body is read below urllib3.
 
-The bytes of many chunks are taken at once and undone in `wire.framing`, and a line is there the
-moment its bytes are.
+urllib3 returns a body one chunk at a time. Here one read takes the bytes of many chunks, and
+`wire.framing` removes the framing. A line is available as soon as its bytes have arrived.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from h2o_client.wire.framing import Chunked, Frame, FramingError, Length, UntilC
 from h2o_client.wire.lines import LineSplitter
 
 _READ_AT_ONCE = 1 << 16
-_READ_IN_A_LOOP = 1 << 13  # an event loop has others to see to between two pieces
+_READ_IN_A_LOOP = 1 << 13  # small, so that an event loop can run other tasks in between
 _LONGEST_WHOLE = 16 << 20
 _LONGEST_LOOK = 1 << 16
 _LONGEST_REST = 1 << 16
@@ -31,8 +31,8 @@ class Response:
     """A response whose headers have come. The caller closes it.
 
     ``finished`` says whether the body has ended as its framing promised; it is False after a cut.
-    Repeated headers are joined; their names are in lower case. ``referer`` is that of the request,
-    and ``path`` its path, relative to the base URL.
+    Repeated headers are joined; their names are in lower case. ``referer`` is the Referer of the
+    request, and ``path`` its path, relative to the base URL.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Response:
         self._compressed = decompressor(self.headers.get("content-encoding", ""))
         self._broken: bytes | None = None
         self._whole: bytes | None = None
-        self._short = False  # the last read got less than it would have taken
+        self._short = False  # whether the last read got less than it requested
 
     @property
     def open(self) -> bool:
@@ -112,7 +112,7 @@ class Response:
             raise ProtocolError("the compression of the response", str(exc)) from None
 
     def ready(self) -> bytes:
-        """As `read`, without waiting: ``b""`` may also mean that no bytes have come."""
+        """As `read`, without waiting: ``b""`` may also mean that no bytes have arrived."""
         if not self._below.is_open:
             return b""
         self._call.patient = False
@@ -123,7 +123,7 @@ class Response:
             self._call.starved = False
 
     def is_drained(self) -> bool:
-        """Whether the last read has taken all that a selector would not report."""
+        """Whether a selector reports all that is still to be read, judged by the last read."""
         return self._short and self.can_be_waited_for()
 
     def can_be_waited_for(self) -> bool:
@@ -132,9 +132,10 @@ class Response:
         return not ended and not self._call.has_pending()
 
     def whole(self, *, enough: Callable[[bytes], bool] | None = None) -> bytes:
-        """The whole body. Raises `TransportError` if it is cut, `ProtocolError` if over 16 MiB.
+        """Read the whole body. Raises `TransportError` if it is cut, `ProtocolError` over 16 MiB.
 
-        Of an error's body it is as much as came, and of one over 64 KiB what is ``enough``.
+        The body of an error status may be cut. A body over 64 KiB is read only until ``enough``
+        accepts its beginning.
         """
         if self._whole is None:
             self._whole = self._read_whole(enough)
@@ -213,7 +214,7 @@ class Response:
     def _finish(self) -> None:
         self.finished = True
         if self._frame.excess:
-            # It would be taken for the beginning of the next response.
+            # The excess bytes would be read as the beginning of the next response.
             self.close()
         else:
             self._open = False
@@ -228,7 +229,7 @@ class Response:
 
     def _read_connection(self, most: int) -> bytes:
         try:
-            # A short read has left nothing in the buffers, which cost more than the socket.
+            # After a short read the buffers are empty: reading the socket directly is cheaper.
             direct = self._short and not self._call.patient
             data = self._call.receive(most) if direct else None
             if not self._below.has_framing:

@@ -1,7 +1,7 @@
-"""One Set-Cookie header to the cookie a browser makes of it (RFC 6265, 5.2 and 5.3).
+"""Parse a Set-Cookie header as browsers do (RFC 6265, 5.2 and 5.3).
 
-http.cookiejar knows an older specification: it drops a cookie for a Max-Age that is no number, for
-the server's own name as its Domain, and sends back what no server understands for a Version.
+http.cookiejar follows an older specification: it drops a cookie whose Max-Age is not a number, or
+whose Domain is the server's own name, and answers a Version in a format that no server understands.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from requests.cookies import create_cookie
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _MAX_AGE = re.compile(r"-?[0-9]+")
-_LONGEST_AGE = 400 * 86400  # seconds, of today's browsers
+_LONGEST_AGE = 400 * 86400  # seconds; the limit of today's browsers
 
 
 def read_set_cookie(line: str, *, host: str, domain: str, path: str) -> Cookie | None:
-    """The cookie, which has expired if the server deletes it; None for one to be ignored.
+    """Return the cookie; None if it must be ignored. To delete one, servers send it expired.
 
-    ``host`` is the server's, ``domain`` what jars call it, ``path`` the request's.
+    ``host`` is the server's host, ``domain`` the same as jars write it, and ``path`` the path of
+    the request.
     """
     if _CONTROLS.search(line):
         return None
@@ -51,7 +52,7 @@ def read_set_cookie(line: str, *, host: str, domain: str, path: str) -> Cookie |
 
 
 def _place(attribute: str, host: str, domain: str) -> str | None:
-    """The domain that the cookie is for; None if it is not this server's to set."""
+    """The cookie's domain; None if this server must not set cookies for it."""
     wanted = attribute.removeprefix(".").lower()
     if wanted in ("", host.lower()):
         return domain  # for this host alone
@@ -62,7 +63,7 @@ def _place(attribute: str, host: str, domain: str) -> str | None:
 
 
 def _expiry(attributes: dict[str, str]) -> int | None:
-    """Seconds since 1970; None for a cookie of the session."""
+    """Seconds since 1970; None for a session cookie."""
     age = attributes.get("max-age", "")
     if _MAX_AGE.fullmatch(age):
         seconds = int(age[:12])

@@ -88,7 +88,7 @@ class Transport:
         self._verify = check_verify(config.verify)
         most = config.max_connections
         self._slots = None if most is None else Slots(most)
-        # The default server does not answer: once is enough.
+        # The default server does not answer any more: do not retry.
         self.max_retries: int = config.max_retries if config.has_address else 0
         scheme, self._address = self.base_url.split("://")
         # A zone is this machine's name for a network, and nothing to the server (RFC 6874).
@@ -108,16 +108,16 @@ class Transport:
 
     @property
     def referer(self) -> str:
-        """The Referer of forms. Its scheme is the one the server believes it has."""
+        """The Referer of forms. Its scheme is the one that the server assumes for itself."""
         return f"{self._scheme}://{self._address}/"
 
     def open(self, request: Request, call: Call) -> Response:
         """Send ``request`` and return the response, of any status, when its headers have come.
 
-        It is retried if it failed before a byte was sent, or was refused with a Retry-After; a safe
-        request after every failure of the network. At most ``max_connections`` responses are open
-        at once. Raises `TransportError`, `TransportTimeout`, `ProtocolError`,
-        `ConfigurationError`, and `Woken`.
+        It is retried if it failed before a byte was sent, or was refused with a Retry-After. An
+        idempotent request is retried after every failure of the network. At most
+        ``max_connections`` responses are open at once. Raises `TransportError`, `TransportTimeout`,
+        `ProtocolError`, `ConfigurationError`, and `Woken`.
         """
         try:
             return self._tried(request, call, take=lambda response: None, limited=True)
@@ -188,20 +188,20 @@ class Transport:
                     raise
                 wait, why = _backoff(attempt), str(exc)
             else:
-                asked = _asked_to_wait(response)
-                if last or asked is None:
+                retry_after = _retry_after(response)
+                if last or retry_after is None:
                     return response
                 response.close()
-                # Not at once, even if the server says 0, or a time that has passed.
-                wait, why = max(asked, _backoff(attempt)), f"status {response.status}"
-            log.info("%s is retried in %.1f s: %s", request, wait, why)
+                # Wait a little even if the server says 0, or a time in the past.
+                wait, why = max(retry_after, _backoff(attempt)), f"status {response.status}"
+            log.info("retrying %s in %.1f s: %s", request, wait, why)
             with self.translating(call):
                 call.pause(wait)
         raise AssertionError("the last attempt returns or raises")  # pragma: no cover
 
     def _flip_referer(self, refused: str) -> None:
-        # Without ORIGIN a server believes that it is https. Not the opposite of what is set now:
-        # another thread, which was refused too, may have flipped it meanwhile.
+        # Without ORIGIN a server assumes https for itself. Decide by the refused Referer, not by
+        # the current scheme: another thread may have flipped that already.
         self._scheme = "http" if refused.startswith("https:") else "https"
 
     @contextmanager
@@ -240,8 +240,7 @@ class Transport:
         headers = {
             "User-Agent": f"h2o-chat/{__version__}",
             "Accept": request.accept,
-            # A chat-ui of 2023 passes on "gzip" over plain text: nothing compressed is asked for,
-            # and no Content-Encoding believed.
+            # A chat-ui of 2023 labels plain text as gzip: request no compression.
             "Accept-Encoding": "identity",
             "Origin": "/".join(referer.split("/", 3)[:3]),
             "Referer": referer,
@@ -261,19 +260,19 @@ class Transport:
 
     def _open_session(self) -> requests.Session:
         if self._pid != os.getpid():
-            # After a fork the parent's connections are the parent's.
+            # After a fork the connections belong to the parent process.
             self._pid = os.getpid()
             self._session = new_session(self._verify)
         return self._session
 
     def _settings(self, session: requests.Session, url: str) -> dict[str, Any]:
-        # requests looks the whole environment through, twice, for every request.
+        # requests would read the whole environment twice for every request.
         environment = tuple(map(os.environ.get, _ENVIRONMENT))
         seen, settings = self._seen
         if environment != seen:
             verify = True if isinstance(self._verify, ssl.SSLContext) else self._verify
             settings = dict(
-                # A copy, for what the environment says would be added to it for good.
+                # A copy, because requests adds the proxies of the environment to it.
                 session.merge_environment_settings(url, dict(self._proxies), True, verify, None)
             )
             # Those of the environment are for other machines, if for any.
@@ -300,8 +299,8 @@ class Transport:
         try:
             connect = call.connecting(budget)
             under_way.call = call
-            call.sent = True  # until a connection of ours says that no byte has left
-            # The second is for connections of others: ours have the call's clock.
+            call.sent = True  # until our connection tells that no byte was sent
+            # The read timeout is for other libraries' connections: ours use the call's clock.
             timeout = (connect, getattr(call.timeouts, budget))
             settings = self._settings(session, url)
             raw = send(session, prepared, timeout=timeout, settings=settings)
@@ -310,16 +309,16 @@ class Transport:
                 raise
             try:
                 call.check()
-                # Before the socket goes: which time ran out depends on whether there is one.
+                # Before the socket is detached: which timeout expired depends on it.
                 error = translated(exc, call, url, proxy=self._proxy_of(url))
             finally:
                 call.let_go_of_socket()
             without_frames(exc)
-            # What cannot even be sent is shown in such an exception's words: a cookie, a password.
+            # The message of the original error may show a secret: a cookie or a password.
             raise error from (None if isinstance(error, ConfigurationError) else root_of(exc))
         finally:
             under_way.call = None
-        if not call.is_connected:  # a library keeps its connections to itself
+        if not call.is_connected:  # another library hides its connection
             call.attach(ResponseBreaker(raw))
             call.await_response()
         return raw
@@ -329,10 +328,10 @@ def _refused(response: Response) -> bytes:
     return response.whole() if response.status == 403 else b""
 
 
-def _asked_to_wait(response: Response) -> float | None:
+def _retry_after(response: Response) -> float | None:
     if response.status not in (429, 503):
         return None
-    # Not a 429 without the header: v0.6 counts the attempts it refuses and prolongs the ban.
+    # A 429 without the header is not retried: v0.6 prolongs the ban with each refused attempt.
     seconds = wait_of(response.headers)
     return seconds if seconds is not None and seconds <= _LONGEST_RETRY_AFTER else None
 

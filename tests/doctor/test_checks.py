@@ -511,7 +511,7 @@ def test_a_proxy_that_wants_credentials() -> None:
     with FakeChatUi("0.9.4") as server, LoggingProxy(login=("ada", "secret")) as proxy:
         failed = failure(checked(server.url, proxy=proxy.url))
         assert failed.name == "network"
-        assert "wants credentials" in failed.detail
+        assert "requires valid credentials" in failed.detail
 
 
 def test_a_proxy_that_cannot_reach_the_server() -> None:
