@@ -1,7 +1,7 @@
-"""The plugin for `llm <https://llm.datasette.io/>`_: ``llm -m chat-ui "..."`` asks a chat-ui.
+"""The plugin for `llm <https://llm.datasette.io/>`_: ``llm -m chat-ui "..."`` prompts a chat-ui.
 
-``llm`` loads it by its entry point when h2o-chat is installed beside it. Nothing is imported and
-no server is asked until a prompt is sent.
+``llm`` loads it by its entry point if h2o-chat is installed in the same environment. The client is
+imported, and a request is sent, only when a prompt is sent.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _SAMPLING = ("temperature", "top_p", "max_new_tokens")
 
 
 class ChatUiOptions(llm.Options):
-    """What ``-o NAME VALUE`` may say."""
+    """The options for ``-o NAME VALUE``."""
 
     url: str | None = Field(description="The server's address [H2O_CLIENT_URL]", default=None)
     model: str | None = Field(description="The server's model; its first by default", default=None)
@@ -54,12 +54,12 @@ class ChatUiOptions(llm.Options):
 
 @dataclass(frozen=True)
 class _Turn:
-    """What one prompt of ``llm`` sends, and where."""
+    """What one prompt of ``llm`` sends, and to which server."""
 
     url: str | None
     model: str | None
     cookies: str | os.PathLike[str] | None
-    messages: tuple[tuple[str, str], ...]  # role and text; the last is the prompt
+    messages: tuple[tuple[str, str], ...]  # role and text; the last one is the prompt
     options: dict[str, object]
     is_kept: bool
     has_own_key: bool
@@ -80,8 +80,8 @@ class _Turn:
     def history(self) -> list[dict[str, str]]:
         return [{"role": role, "content": text} for role, text in self.messages if role != "system"]
 
-    def begun(self, id: str, url: str) -> _Turn:
-        """This turn, in a conversation of its own that is written down before it is used."""
+    def in_new_conversation(self, id: str, url: str) -> _Turn:
+        """This turn in the new conversation ``id``, which is recorded before it is used."""
         kept = KeptConversation(
             *(id, url, self.llm_model, self.llm_conversation, None, self.has_own_key, time.time())
         )
@@ -89,7 +89,7 @@ class _Turn:
             self.records.keep(kept)
         return replace(self, kept=kept)
 
-    def answered(self, text: str) -> None:
+    def record_answer(self, text: str) -> None:
         if self.is_kept and self.kept is not None:
             history = _digest((*self.messages, ("assistant", text)))
             self.records.keep(replace(self.kept, history=history))
@@ -108,7 +108,7 @@ class _ChatUi:
         self.needs_key = self.model_id
 
     def get_key(self, explicit_key: str | None = None) -> str | None:
-        """The cookie of a logged-in browser, if there is one: most chat-uis need none."""
+        """The cookie of a logged-in browser; None if none is stored. Most servers need none."""
         return llm.get_key(input=explicit_key, alias=self.model_id)
 
     def _turn(
@@ -129,7 +129,7 @@ class _ChatUi:
             )
         is_elsewhere = given.url is not None and given.url != (named.url if named else None)
         if is_elsewhere and not response._key:
-            key = None  # the stored cookie is another server's
+            key = None  # the stored cookie belongs to another server
         records = Records(llm.user_dir())
         cookies: str | os.PathLike[str] | None = key
         file = records.cookie_file(url)
@@ -137,9 +137,9 @@ class _ChatUi:
             cookies = file
         options = {name: getattr(given, name) for name in (*_SAMPLING, "timeout", "web_search")}
         files = [_file(each) for each in prompt.attachments or ()]
-        messages = tuple(_spoken(prompt.messages))
+        messages = tuple(_texts_of(prompt.messages))
         if not messages or messages[-1][0] != "user":
-            raise llm.ModelError("Nothing to answer: the last message is not the user's.")
+            raise llm.ModelError("The last message must be from the user.")
         turn = _Turn(
             url=url,
             model=given.model or (named.model if named else None),
@@ -160,7 +160,7 @@ class _ChatUi:
 
 
 class ChatUi(_ChatUi, llm.KeyModel):
-    """A chat-ui as a model of ``llm``. An ``llm`` conversation is one on the server."""
+    """A chat-ui as a model of ``llm``. An ``llm`` conversation uses one on the server."""
 
     class Options(ChatUiOptions):
         pass
@@ -189,7 +189,7 @@ class ChatUi(_ChatUi, llm.KeyModel):
                         turn.records.forget(turn.kept)
                 if reply is None:
                     chat = client.conversation(system=turn.system, keep=turn.is_kept)
-                    turn = turn.begun(chat.create(), turn.url or "")
+                    turn = turn.in_new_conversation(chat.create(), turn.url or "")
                     if turn.is_kept and not turn.has_own_key:
                         client.save_cookies(turn.records.cookie_file(turn.url or ""))
                     reply = chat.stream(turn.history, **turn.options)  # type: ignore[arg-type]
@@ -197,14 +197,14 @@ class ChatUi(_ChatUi, llm.KeyModel):
                 with reply:
                     for event in reply.events():
                         if isinstance(event, Answer):
-                            _note(response, event, turn)
+                            _set_details(response, event, turn)
                         elif (part := _part(event)) is not None:
                             said.append(part.chunk if part.type == "text" else "")
                             if stream or part.type != "text":
                                 yield part
                 if not stream:
                     yield "".join(said)
-                turn.answered("".join(said))
+                turn.record_answer("".join(said))
         except H2oError as error:
             raise llm.ModelError(error.describe()) from error
 
@@ -239,7 +239,7 @@ class AsyncChatUi(_ChatUi, llm.AsyncKeyModel):
                         turn.records.forget(turn.kept)
                 if reply is None:
                     chat = client.conversation(system=turn.system, keep=turn.is_kept)
-                    turn = turn.begun(await chat.create(), turn.url or "")
+                    turn = turn.in_new_conversation(await chat.create(), turn.url or "")
                     if turn.is_kept and not turn.has_own_key:
                         await client.save_cookies(turn.records.cookie_file(turn.url or ""))
                     reply = await chat.stream(turn.history, **turn.options)  # type: ignore[arg-type]
@@ -247,14 +247,14 @@ class AsyncChatUi(_ChatUi, llm.AsyncKeyModel):
                 async with reply:
                     async for event in reply.events():
                         if isinstance(event, Answer):
-                            _note(response, event, turn)
+                            _set_details(response, event, turn)
                         elif (part := _part(event)) is not None:
                             said.append(part.chunk if part.type == "text" else "")
                             if stream or part.type != "text":
                                 yield part
                 if not stream:
                     yield "".join(said)
-                turn.answered("".join(said))
+                turn.record_answer("".join(said))
         except H2oError as error:
             raise llm.ModelError(error.describe()) from error
 
@@ -269,8 +269,8 @@ def _part(event: Event) -> StreamEvent | None:
     return None
 
 
-def _note(response: llm.Response | llm.AsyncResponse, answer: Answer, turn: _Turn) -> None:
-    """What ``llm`` logs beside the text."""
+def _set_details(response: llm.Response | llm.AsyncResponse, answer: Answer, turn: _Turn) -> None:
+    """Set what ``llm`` logs with the text."""
     response.set_resolved_model(answer.model)
     response.response_json = {
         "url": turn.url,
@@ -280,11 +280,11 @@ def _note(response: llm.Response | llm.AsyncResponse, answer: Answer, turn: _Tur
     }
 
 
-def _spoken(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
+def _texts_of(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
     for message in messages:
         for part in message.parts:
             if not isinstance(part, TextPart | ReasoningPart | AttachmentPart):
-                raise llm.ModelError("chat-ui does not support tools: leave out -T and --tool.")
+                raise llm.ModelError("chat-ui does not support tools. Leave out -T and --tool.")
         text = "".join(part.text for part in message.parts if isinstance(part, TextPart))
         if text or message.role != "assistant":
             yield message.role, text
@@ -299,9 +299,9 @@ def _file(attachment: llm.Attachment) -> str | bytes:
 
 
 def _is_logged() -> bool:
-    """Whether ``llm`` logs this conversation, so that it may be continued later.
+    """Whether ``llm`` logs this conversation, and so may continue it later.
 
-    A program that calls ``llm`` as a library continues it while it holds the conversation.
+    Always True in a program that calls ``llm`` as a library.
     """
     command = click.get_current_context(silent=True)
     if command is None or "no_log" not in command.params:
@@ -313,7 +313,7 @@ def _is_logged() -> bool:
 
 @llm.hookimpl
 def register_models(register: Callable[..., None]) -> None:
-    """``chat-ui``, and ``chat-ui/NAME`` for each server that was added."""
+    """Register ``chat-ui``, and ``chat-ui/NAME`` for each server that was added."""
     register(ChatUi(), AsyncChatUi())
     for server in Records(llm.user_dir()).servers():
         register(ChatUi(server), AsyncChatUi(server))
@@ -321,7 +321,7 @@ def register_models(register: Callable[..., None]) -> None:
 
 @llm.hookimpl
 def register_commands(cli: click.Group) -> None:
-    """``llm chat-ui add``, ``list``, ``remove`` and ``clean``."""
+    """Register ``llm chat-ui add``, ``list``, ``remove`` and ``clean``."""
 
     @cli.group(name="chat-ui")
     def chat_ui() -> None:
@@ -330,21 +330,21 @@ def register_commands(cli: click.Group) -> None:
     @chat_ui.command(name="add")
     @click.argument("name")
     @click.argument("url")
-    @click.option("-m", "--model", help="The server's model; its first by default.")
+    @click.option("-m", "--model", help="The server's model [default: its first]")
     def add(name: str, url: str, model: str | None) -> None:
         """Use the server at URL as the model chat-ui/NAME
 
-        Store its cookie, if it needs one, with: llm keys set chat-ui/NAME
+        If the server needs a login, store its cookie with: llm keys set chat-ui/NAME
         """
         from h2o_client.errors import H2oError
         from h2o_client.session import H2oSession
 
         try:
-            with H2oSession(url) as client:  # asks nothing
+            with H2oSession(url) as client:  # sends no request
                 Records(llm.user_dir()).add_server(NamedServer(name, client.base_url, model))
         except H2oError as error:
             raise click.ClickException(error.describe()) from error
-        click.echo(f"Added. Try it: llm -m chat-ui/{name} 'Hello'", err=True)
+        click.echo(f"Added. Try: llm -m chat-ui/{name} 'Hello'", err=True)
 
     @chat_ui.command(name="list")
     def list_servers() -> None:
@@ -360,12 +360,17 @@ def register_commands(cli: click.Group) -> None:
             raise click.ClickException(f"Unknown server {name!r}. See: llm chat-ui list")
 
     @chat_ui.command(name="clean")
-    @click.option("--older-than", type=click.FloatRange(0), metavar="DAYS", help="Only these.")
-    @click.option("--key", help="The cookie, for conversations that were made with --key.")
+    @click.option(
+        "--older-than",
+        type=click.FloatRange(0),
+        metavar="DAYS",
+        help="Only conversations older than DAYS.",
+    )
+    @click.option("--key", help="The cookie of conversations that were created with --key.")
     def clean(older_than: float | None, key: str | None) -> None:
-        """Delete the conversations that llm keeps on its servers
+        """Delete the conversations that llm keeps on the servers
 
-        They can then be continued from llm's log alone, as new conversations.
+        llm can still continue them from its log. It then creates new conversations.
         """
         from h2o_client.errors import H2oError
 
@@ -375,7 +380,11 @@ def register_commands(cli: click.Group) -> None:
         deleted = 0
         for each in kept:
             if each.has_own_key and not key:
-                click.echo(f"{each.url}/conversation/{each.id} was made with --key.", err=True)
+                click.echo(
+                    f"{each.url}/conversation/{each.id} was created with --key. "
+                    "Pass the same --key to delete it.",
+                    err=True,
+                )
                 continue
             try:
                 _delete(each, key if each.has_own_key else None, records)

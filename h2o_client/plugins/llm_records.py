@@ -1,7 +1,7 @@
-"""What the plugin for ``llm`` remembers between commands: servers, and conversations that it made.
+"""What the plugin for ``llm`` stores between commands: servers and kept conversations.
 
-It lies in the folder of ``llm``: a SQLite database and a cookie file for each server, which only
-the user can read.
+It is stored in the folder of ``llm``: a SQLite database and a cookie file for each server, which
+only the user can read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS conversations (
 
 @dataclass(frozen=True)
 class NamedServer:
-    """A server that ``llm chat-ui add`` has named; ``model`` is None for the server's first."""
+    """A server that was added with ``llm chat-ui add``. ``model`` None: the server's first."""
 
     name: str
     url: str
@@ -35,10 +35,10 @@ class NamedServer:
 
 @dataclass(frozen=True)
 class KeptConversation:
-    """A conversation on a server that an ``llm`` conversation continues.
+    """The conversation on a server that belongs to an ``llm`` conversation.
 
-    ``history`` is the digest of the messages that it holds, None while its first answer is
-    unfinished. ``has_own_key`` says that its cookie was given by ``--key`` and is not stored.
+    ``history`` is a hash of its messages, None until its first answer is finished.
+    ``has_own_key``: its cookie was passed with ``--key`` and is not stored.
     """
 
     id: str
@@ -51,7 +51,7 @@ class KeptConversation:
 
 
 class Records:
-    """The database in ``folder``, which is made with the first thing that is written."""
+    """The database in ``folder``. The first write creates it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -65,19 +65,19 @@ class Records:
             return [NamedServer(*row) for row in rows]
 
     def add_server(self, server: NamedServer) -> None:
-        """Add a server, in the place of one with the same name."""
+        """Add a server, or replace the one with the same name."""
         values = server.name, server.url, server.model
         with self._open() as database:
             database.execute("INSERT OR REPLACE INTO servers VALUES (?, ?, ?)", values)
 
     def remove_server(self, name: str) -> bool:
-        """Forget a server. False if none has that name."""
+        """Remove a server. Return False if none has that name."""
         with self._open() as database:
             removed = database.execute("DELETE FROM servers WHERE name = ?", (name,))
             return removed.rowcount > 0
 
     def conversations(self, *, before: float | None = None) -> list[KeptConversation]:
-        """Those made before a time in seconds since the epoch, oldest first."""
+        """The conversations created until ``before`` (seconds since 1970), oldest first."""
         if not self._path.exists():
             return []
         with self._open() as database:
@@ -99,7 +99,7 @@ class Records:
         return None if row is None else _kept(row)
 
     def keep(self, kept: KeptConversation) -> None:
-        """Write down a conversation, or what has become of it."""
+        """Add or update a conversation."""
         values = (
             *(kept.id, kept.url, kept.llm_model, kept.llm_conversation),
             *(kept.history, int(kept.has_own_key), kept.created),
@@ -116,7 +116,7 @@ class Records:
             )
 
     def cookie_file(self, url: str) -> Path:
-        """The file for the session that a server gave; there may be none yet."""
+        """The path of the file for a server's session cookie. The file may not exist."""
         return self._folder / f"chat-ui-{hashlib.sha256(url.encode()).hexdigest()[:16]}.cookies"
 
     @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """Traces and metrics with OpenTelemetry: one span for each reply, by the GenAI conventions.
 
-`instrument` switches it on for the whole process, `uninstrument` off. Without that nothing of
-OpenTelemetry is imported by the package.
+`instrument` turns this on for the whole process, `uninstrument` turns it off. The package imports
+OpenTelemetry only in this module.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ def instrument(
 ) -> None:
     """Record a span and metrics for each reply that is opened from now on.
 
-    Calling it again replaces what was set before.
+    Calling it again replaces the earlier settings.
 
-    capture_content: put the prompt, the answer and the texts of errors on the span. Without it
-        they stay out, with all other words of the server but its model's name.
-    tracer_provider: the one to use, by default the global one.
-    meter_provider: the same for metrics.
+    capture_content: put the prompt, the answer and the messages of errors on the span. Without it,
+        the span has no text from the server except the model's name.
+    tracer_provider: by default the global one.
+    meter_provider: by default the global one.
     """
     telemetry = _Telemetry(capture_content, tracer_provider, meter_provider)
     observe_with(lambda base_url: _ReplySpan(telemetry, base_url))
@@ -54,7 +54,7 @@ def uninstrument() -> None:
 
 
 class _Telemetry:
-    """The tracer and the instruments that all replies share."""
+    """The tracer and the metrics that all replies share."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class _ReplySpan:
         )
         self._started = self._chunk_at = monotonic()
         self._has_text = False
-        # Guards the end: the reader, who stops it and the cleanup may come at the same time.
+        # Guards `_has_finished`: the reader, a stop and the cleanup may finish it at once.
         self._finishing = threading.Lock()
         self._has_finished = False
 
@@ -145,14 +145,14 @@ class _ReplySpan:
         if stream.timing.to_first_token is not None:
             span.set_attribute(names.TIME_TO_FIRST_CHUNK, stream.timing.to_first_token)
         if names.REQUEST_MODEL in attributes and self._has_text:
-            # chat-ui answers with the model that it was asked for.
+            # chat-ui answers with the requested model.
             attributes[names.RESPONSE_MODEL] = attributes[names.REQUEST_MODEL]
             span.set_attribute(names.RESPONSE_MODEL, attributes[names.RESPONSE_MODEL])
         if isinstance(error, H2oError):
             attributes[names.ERROR_TYPE] = type(error).__name__
             span.set_attribute(names.ERROR_TYPE, type(error).__name__)
-            words = str(error) if self._telemetry.captures_content else None
-            span.set_status(Status(StatusCode.ERROR, words))
+            description = str(error) if self._telemetry.captures_content else None
+            span.set_status(Status(StatusCode.ERROR, description))
         if self._telemetry.captures_content:
             answer = _message("assistant", stream.transcript.text, finish_reason=reason)
             span.set_attribute(names.OUTPUT_MESSAGES, answer)

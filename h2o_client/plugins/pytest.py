@@ -52,7 +52,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @dataclass(frozen=True)
 class Asked:
-    """One prompt that the server got, with all ``turns`` (``prompt`` is the last of them)."""
+    """One prompt that the server received. ``turns`` are all messages; the last is ``prompt``."""
 
     prompt: str
     turns: Sequence[Turn]
