@@ -1,4 +1,4 @@
-"""Thousands of prompts: each is answered once, whatever ends the program in between."""
+"""Send thousands of prompts. Each is answered once, even if the program is killed and rerun."""
 
 from h2o_client.batch.attempts import WorkerError
 from h2o_client.batch.batch import Batch

@@ -1,7 +1,7 @@
-"""The accounts of a batch: sessions, each with its pace, its cookies and the conversations it had.
+"""The accounts of a batch: sessions with their pace, cookies and earlier conversations.
 
-A rerun takes up the sessions of the run before: the cookies that a server gave are in the journal,
-those that the user gave are told again by their hash.
+A rerun uses the sessions of the previous run again. The journal stores the cookies that a server
+has set. Of cookies that the user passed it stores a hash, to recognize them.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 
 class Account:
-    """One session that prompts are sent with.
+    """One session that sends prompts.
 
-    ``stopped`` is why it sends none any more, ``state`` what it waits for, in words.
+    ``stopped`` is the error after which it sends no more prompts. ``state`` says in words what it
+    is doing or waiting for.
     """
 
     def __init__(self, session: AsyncH2oSession, stored: StoredAccount, pace: Pace) -> None:
@@ -45,15 +46,15 @@ class Account:
         return self.session.base_url
 
     async def prepare(self, journal: Journal) -> None:
-        """Have a session that the journal knows, before anything is made in it.
+        """Open the session and record it in the journal, before it creates a conversation.
 
-        ``candidates`` are then the conversations that an earlier run may have left. Raises what the
-        server says.
+        Sets ``candidates`` to the conversations that an earlier run may have left. Raises
+        `H2oError` if the server cannot be used.
         """
         try:
             listed = await self.listed()
         except ProtocolError as exc:
-            log.warning("the conversations that there are already are not known: %s", exc)
+            log.warning("cannot list the existing conversations: %s", exc)
             await self.session.settings()
             listed = {}
         if self._baseline is None:
@@ -64,11 +65,11 @@ class Account:
         journal.note_account(self.number, cookies, self._baseline)
 
     async def listed(self) -> dict[str, datetime | None]:
-        """The ids of all conversations there are."""
+        """List all conversations: ids and the times of their last change."""
         return {str(each.id): each.updated_at async for each in self.session.conversations()}
 
     async def unknown(self, journal: Journal) -> list[str]:
-        """Conversations that came while the batch ran, and that it does not know."""
+        """List conversations that were created during the batch but are not in the journal."""
         return [each for each in await self.listed() if self._may_be_left(each, journal)]
 
     def _may_be_left(self, conversation_id: str, journal: Journal) -> bool:
@@ -83,7 +84,7 @@ def open_accounts(
     concurrency: int,
     per_minute: int | None,
 ) -> tuple[list[Account], list[Account]]:
-    """The accounts of this run, and those of earlier ones that this one does not have."""
+    """Return this run's accounts, and those that only earlier runs used."""
     stored = journal.accounts()
     found = []
     for session in sessions:
@@ -100,7 +101,7 @@ def open_accounts(
 
 
 def lost_accounts(journal: Journal, known: Sequence[Account]) -> list[int]:
-    """The numbers of accounts whose cookies the user gave an earlier run, and not this one."""
+    """The numbers of accounts of earlier runs whose cookies the user has not passed this time."""
     numbers = {each.number for each in known}
     return [each.number for each in journal.accounts() if each.number not in numbers]
 
@@ -109,12 +110,12 @@ def _is_of(stored: StoredAccount, session: AsyncH2oSession) -> bool:
     if stored.base_url != session.base_url or stored.given != _hash_of(session):
         return False
     jar = session.wrapped._transport.cookies
-    # One that has cookies of the server's is a session of its own already.
+    # Without cookies from the user, a session that already has cookies is another account.
     return bool(stored.given) or not len(jar) or jar.written() == stored.cookies
 
 
 def _hash_of(session: AsyncH2oSession) -> str:
-    """Tells whether the user's cookies are the same; "" for a session without."""
+    """A hash of the cookies that the user passed; "" without them."""
     jar = session.wrapped._transport.cookies
     if not jar.given:
         return ""
@@ -123,7 +124,7 @@ def _hash_of(session: AsyncH2oSession) -> str:
 
 
 def _former(stored: StoredAccount, sessions: Sequence[AsyncH2oSession]) -> Account:
-    """A session with the cookies that an earlier run was given by its server."""
+    """The account of an earlier run, with the cookies that its server has set."""
     from h2o_client.aio.session import AsyncH2oSession
     from h2o_client.session import H2oSession
 

@@ -1,7 +1,7 @@
-"""The file of answers: lines are appended as results come, and each prompt has one.
+"""The answers file: one line for each prompt, appended when its result arrives.
 
-What an earlier run has left in it is compared with the journal first: a torn last line is cut off,
-and a line of a prompt that has changed, or is to be sent again, goes.
+The lines of an earlier run are first compared with the journal. An incomplete last line is removed,
+and so are the lines of prompts that have changed or will be sent again.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from h2o_client.private_file import replacing, safe_target
 
 
 class AnswersFile:
-    """The answers of the journal's prompts at ``path``, or on stdout if that is "-".
+    """Writes the answers to ``path``, or to stdout if that is "-".
 
-    ``drops_failed``: lines of prompts that have failed go. Raises OSError, and `ConfigurationError`
-    for a file that has other lines than this batch's.
+    ``ordered``: lines that are not in the order of the prompts are removed. ``drops_failed``: lines
+    of failed prompts are removed. Raises OSError, and `ConfigurationError` if the file has lines
+    that do not belong to this batch.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class AnswersFile:
         self._descriptor = os.open(target, flags, 0o600)
 
     def write(self, row: Row) -> None:
-        """Append the line of a result, if it is not there."""
+        """Append the line of a result, unless the file has it."""
         if not self._marks.add(row.row):
             return
         rest = memoryview(row.line())
@@ -59,7 +60,7 @@ class AnswersFile:
             rest = rest[os.write(self._descriptor, rest) :]
 
     def close(self) -> None:
-        """All is on disk then. Raises OSError."""
+        """Write everything to the disk, and close the file. Raises OSError."""
         try:
             if stat.S_ISREG(os.fstat(self._descriptor).st_mode):
                 os.fsync(self._descriptor)
@@ -85,10 +86,10 @@ class AnswersFile:
         cleared.close()
 
     def _judged(self, file: BinaryIO, target: Path) -> Iterator[tuple[bytes, bool]]:
-        """Each whole line, and whether it stays."""
+        """Yield each complete line, and whether to keep it."""
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
-                return  # the last one, torn by a kill
+                return  # the last line is incomplete after a kill
             yield line, self._keeps(line, number, target)
 
     def _keeps(self, line: bytes, number: int, target: Path) -> bool:
@@ -99,10 +100,10 @@ class AnswersFile:
             current, earlier = self._journal.results_of(prompt_id)
         if current is None or current.line() != line:
             if any(_is_of(line, row) for row in (*earlier, *filter(None, [current]))):
-                return False  # of a prompt that has changed since, or its place has
+                return False  # the prompt, or its index, has changed
             if current is None:
                 raise ConfigurationError(
-                    f"{target}, line {number}: the journal has no such answer",
+                    f"{target}, line {number}: the journal does not have this answer",
                     hint=Hint("Use another file for {output}, or remove this one."),
                     argument="output",
                 )
@@ -117,7 +118,7 @@ class AnswersFile:
 
 
 def _is_of(line: bytes, earlier: Row) -> bool:
-    """Whether it is the line of an earlier result, whose place among the prompts is not known."""
+    """Whether ``line`` is the line of an ``earlier`` result, at any index."""
     index = line.partition(b'"index":')[2].partition(b",")[0]
     if not index.isdigit():
         return earlier.line() == line
@@ -127,7 +128,7 @@ def _is_of(line: bytes, earlier: Row) -> bool:
             earlier.key,
             earlier.id,
             int(index),
-            earlier.ask,
+            earlier.payload,
             earlier.number,
             earlier.outcome,
         ).line()

@@ -1,4 +1,4 @@
-"""One prompt on its way, once, and who sends it: this process, or a worker elsewhere."""
+"""One attempt to send a prompt, and what sends it: this process or a worker."""
 
 from __future__ import annotations
 
@@ -22,66 +22,70 @@ class WorkerError(H2oError):
 
 
 class WorkerLostError(IncompleteAnswerError):
-    """The worker that sent a prompt has gone; the server may have the answer."""
+    """The worker that sent a prompt was lost. The server may have the answer."""
 
 
 class Attempt:
-    """A prompt that is being sent with an account."""
+    """One attempt to send a prompt with an account. ``is_left``: its result is ignored."""
 
     def __init__(self, account: Account, job: Job) -> None:
         self.account: Account = account
         self.job: Job = job
         self.began: float = monotonic()
         self.sent_at: float = time.time()
-        self.conversation_id: str | None = None  # once the message is about to be sent
+        self.conversation_id: str | None = None  # set just before the message is sent
         self.token: str | None = None
         self.reply: AsyncReply | None = None
         self.task: asyncio.Task[None] | None = None
-        self.is_left: bool = False  # what comes of it now is no answer
+        self.is_left: bool = False
 
     def seconds(self) -> float:
-        """Since it began."""
+        """Seconds since it started."""
         return monotonic() - self.began
 
 
-class Asker(Protocol):
-    """Sends the prompt of an attempt, and notes its conversation in the journal before that."""
+class Sender(Protocol):
+    """Sends prompts. Each conversation is recorded in the journal before its message is sent."""
 
-    async def ask(self, attempt: Attempt, journal: Journal) -> Answer:
-        """The answer. Raises `H2oError`."""
+    async def send(self, attempt: Attempt, journal: Journal) -> Answer:
+        """Send the prompt and return the answer. Raises `H2oError`."""
         ...
 
     def can_leave(self, attempt: Attempt) -> bool:
-        """Whether the model can be left at work on the answer, for the next run."""
+        """Whether the model can finish the answer without this process, for the next run."""
         ...
 
     async def leave(self, attempt: Attempt) -> None:
-        """Leave the model at work on it, or else stop it."""
+        """Disconnect and let the model finish if it can, else stop it."""
         ...
 
     async def close(self) -> None:
-        """Nothing is sent any more."""
+        """Free the resources: nothing more will be sent."""
         ...
 
 
-class OwnAsker:
-    """Sends from this process, with the accounts' own sessions."""
+class LocalSender:
+    """Sends prompts from this process, with the sessions of the accounts."""
 
     def __init__(self, prompt_format: PromptFormat | None = None) -> None:
         self._prompt_format = prompt_format
 
-    async def ask(self, attempt: Attempt, journal: Journal) -> Answer:
-        account, ask = attempt.account, attempt.job.ask
+    async def send(self, attempt: Attempt, journal: Journal) -> Answer:
+        account, payload = attempt.account, attempt.job.payload
 
         def on_send(conversation_id: str, token: str | None) -> None:
             journal.note_sending(attempt.job.row, account.number, conversation_id, token)
             attempt.conversation_id, attempt.token = conversation_id, token
 
-        options = ask.all_options()
+        options = payload.all_options()
         if self._prompt_format is not None:
             options["prompt_format"] = self._prompt_format
         reply = account.session._stream_recorded(
-            ask.to_send(), on_send=on_send, model=ask.model, system=ask.system, **options
+            payload.to_send(),
+            on_send=on_send,
+            model=payload.model,
+            system=payload.system,
+            **options,
         )
         attempt.reply = reply
         await reply

@@ -1,4 +1,4 @@
-"""`Batch`: the results of many prompts, iterated; what answers them runs in a thread of its own."""
+"""`Batch`: an iterator over the results of many prompts, which a background thread sends."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ _LOOK_EVERY = 0.2
 _JOIN_WITHIN = 10.0
 
 MakeEngine = Callable[[Callable[[], None]], Engine]
-"""Makes the engine, given what it calls when there are results."""
+"""Makes the engine. Its argument is called when there are results."""
 
 
 class Batch(Iterator[Result]):
-    """The results of a batch's prompts, as they come or in the prompts' order.
+    """An iterator over the results of a batch, as they arrive or in the order of the prompts.
 
-    Iterate it, in a ``with`` if it may be left early: what is then unfinished is left at work on
-    the newest servers, for the next run on the same journal, and stopped and deleted elsewhere.
-    What an earlier run has answered comes first. When nothing more can be sent (no login is left,
-    the server was down for too long) the iteration raises why, after the results that there are.
+    The results of earlier runs come first. Use it in a ``with`` block if the iteration may end
+    early. Unfinished answers are then left to servers since July 2026, for the next run with the
+    same journal; on older servers they are stopped and deleted. If nothing more can be sent (no
+    login works any more, or the server was down for too long), the iteration returns all results
+    and then raises the error.
     """
 
     def __init__(self, journal: Journal, make_engine: MakeEngine, *, ordered: bool) -> None:
@@ -41,12 +42,12 @@ class Batch(Iterator[Result]):
         self._after = -1 if ordered else 0
         self._page: deque[Row] = deque()
         self._abandoned = weakref.finalize(self, self._run.stop, _STOP_WITHIN)
-        self._abandoned.atexit = False  # the run looks for itself whether the program ends
+        self._abandoned.atexit = False  # the run itself notices the end of the program
         self._run.start()
 
     @property
     def progress(self) -> Progress:
-        """How many prompts are answered, and what is waited for."""
+        """How many prompts are answered, and what the batch waits for."""
         return self._run.engine.progress()
 
     def __iter__(self) -> Self:
@@ -56,21 +57,21 @@ class Batch(Iterator[Result]):
         try:
             row = self.next_row()
         except KeyboardInterrupt:
-            self.stop()  # in a notebook nothing else would
+            self.stop()  # a notebook keeps this object, so that no finalizer stops it
             raise
         if row is None:
             raise StopIteration
         return row.result()
 
     def stop(self, seconds: float = _STOP_WITHIN) -> None:
-        """Have it send nothing more and end within so many seconds. Returns at once.
+        """Send no more prompts, and end within ``seconds``. Returns at once.
 
-        The iteration goes on with the results that there are, and ends.
+        The iteration still returns the results that there are.
         """
         self._run.stop(seconds)
 
     def close(self) -> None:
-        """Stop it, if it has not ended, and wait until it has. Idempotent."""
+        """Stop the batch if it has not ended, and wait for its end. Idempotent."""
         self._run.stop(_STOP_WITHIN)
         self._run.join()
 
@@ -86,13 +87,13 @@ class Batch(Iterator[Result]):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is sent or waited for any more."""
+        """Whether all results were returned, and no more will come."""
         return self._run.is_over and not self._page
 
     def next_row(self, seconds: float | None = None) -> Row | None:
-        """The next result, as the journal has it. None at the end, or after ``seconds``.
+        """Return the next result as the journal stores it; None at the end, or after ``seconds``.
 
-        Raises why prompts are left without one, once, at the end.
+        At the end, raises once the error that left prompts without a result.
         """
         if not self._page:
             self._page.extend(self._run.results(self._after, self._ordered, seconds))
@@ -104,7 +105,7 @@ class Batch(Iterator[Result]):
 
 
 class _Run:
-    """An engine in a thread. It holds no reference to the `Batch`, which may be dropped."""
+    """Runs the engine in a thread. It has no reference to the `Batch`, which may be collected."""
 
     def __init__(self, journal: Journal, make_engine: MakeEngine) -> None:
         self._journal = journal
@@ -112,9 +113,10 @@ class _Run:
         self._is_over = False
         self._is_raised = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._wanted: float | None = None  # a stop that came before the loop
+        # The seconds of the last `stop`, in case it came before the loop existed.
+        self._stop_within: float | None = None
         self.engine = make_engine(self._notify)
-        # Not a daemon: what it starts would be none either, and a program waits for its end.
+        # Not a daemon thread: the program waits for its end.
         self._thread = threading.Thread(target=self._work, name="h2o_client-batch", daemon=False)
 
     def start(self) -> None:
@@ -122,11 +124,11 @@ class _Run:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether the engine has ended."""
         return self._is_over
 
     def results(self, after: int, ordered: bool, seconds: float | None) -> list[Row]:
-        """Some results behind that one, as soon as there are any; none at the end."""
+        """Return some results after that one, as soon as there are any; [] at the end."""
         with self._changed:
             while True:
                 is_over = self._is_over
@@ -149,8 +151,8 @@ class _Run:
             raise failure
 
     def stop(self, seconds: float) -> None:
-        """From any thread, also from a finalizer."""
-        self._wanted = seconds
+        """Stop the engine within ``seconds``, from any thread or finalizer."""
+        self._stop_within = seconds
         loop = self._loop
         if loop is not None:
             with suppress(RuntimeError):  # it has ended
@@ -178,8 +180,8 @@ class _Run:
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
-        if self._wanted is not None:
-            self.engine.stop(self._wanted)
+        if self._stop_within is not None:
+            self.engine.stop(self._stop_within)
         watch = asyncio.create_task(self._watch_program())
         try:
             await self.engine.run()
@@ -187,7 +189,7 @@ class _Run:
             watch.cancel()
 
     async def _watch_program(self) -> None:
-        """A program that ends, as by Ctrl-C, does not wait for thousands of prompts."""
+        """Stop when the program ends, as after Ctrl-C."""
         while threading.main_thread().is_alive():
             await asyncio.sleep(_LOOK_EVERY)
         self.engine.stop(_STOP_WITHIN)

@@ -1,7 +1,7 @@
-"""The answer to a prompt whose connection broke, or whose program was killed.
+"""Collect the answer to a prompt whose connection broke, or whose program was killed.
 
-The server is asked what it has of it. Only a prompt that it certainly does not have, or has failed
-to answer, is sent again.
+The answer is read from the server. The prompt is sent again only if the server certainly does not
+have it, or has failed to answer it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from h2o_client.aio.session import AsyncH2oSession
     from h2o_client.answer.found_answer import FoundAnswer
 
-_LOOKS = (0.0, 0.5, 1.0)  # seconds before each look for a message that may be on its way
+_LOOKS = (0.0, 0.5, 1.0)  # seconds to wait for a message that may still arrive, then look again
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 3.0
 
 
 class Missing(Enum):
-    """Why there is no answer: the prompt is not there, or its answer is not and will not be."""
+    """What the server does not have: the prompt, or an answer that will not come any more."""
 
     PROMPT = auto()
     ANSWER = auto()
@@ -39,10 +39,10 @@ class Missing(Enum):
 async def collect(
     session: AsyncH2oSession, conversation_id: str, patience: Callable[[], float]
 ) -> Answer | Missing:
-    """What the server has of the only prompt in a conversation, or that it is missing.
+    """Return the answer to the only prompt in a conversation, or what is missing.
 
-    ``patience`` tells how many seconds more an answer that is not there may come. Raises what goes
-    wrong on the way.
+    ``patience`` returns for how many more seconds to wait for the answer. Raises `H2oError` if the
+    server cannot be read.
     """
     looks, pause = iter(_LOOKS), _FIRST_PAUSE
     while True:
@@ -75,10 +75,10 @@ async def _resumed(session: AsyncH2oSession, found: FoundAnswer) -> Answer | Mis
     try:
         return await reply.read()
     except (IncompleteAnswerError, GenerationError, UnsupportedError) as exc:
-        log.info("an answer that was left is not there: %s", exc)
+        log.info("the answer of an earlier run is not on the server: %s", exc)
         return Missing.ANSWER
     except asyncio.CancelledError:
-        # The batch is stopped: the next run looks again.
+        # The batch was stopped: the next run tries again.
         await reply.leave()
         raise
 

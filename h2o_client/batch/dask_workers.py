@@ -1,8 +1,8 @@
-"""Dask's workers: an errand is a task of its own, for one worker and no other.
+"""Run the tasks of a batch on Dask workers. Each task is bound to one worker.
 
-Dask runs the tasks of a worker that dies again elsewhere, also those that had sent their prompt. So
-each task is bound to its worker, and the batch itself decides what becomes of its prompt. A task
-leaves its worker's pool of threads, so that one worker does many at once.
+When a worker dies, Dask would rerun its tasks elsewhere, even those that have sent their prompt. A
+bound task is not rerun: the batch decides whether to send its prompt again. Each task leaves its
+worker's thread pool, so that one worker can run many tasks at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from h2o_client.batch.attempts import WorkerError, WorkerLostError
-from h2o_client.batch.workers import Done, Errand, run_errand
+from h2o_client.batch.workers import WorkerResult, WorkerTask, run_task
 from h2o_client.errors import ConfigurationError, install_hint
 from h2o_client.log import log
 
@@ -27,8 +27,9 @@ _FETCHED_AT_ONCE = 8
 
 
 class DaskWorkers:
-    """The workers of a cluster: its scheduler's address, "local" for one of this machine, a Client.
+    """The workers of a Dask cluster.
 
+    ``cluster`` is the address of its scheduler, "local" for workers on this machine, or a Client.
     Raises `ConfigurationError` without the extra ``batch``, or if there is no scheduler.
     """
 
@@ -51,7 +52,7 @@ class DaskWorkers:
             return
         address: Any = cluster
         if cluster == "local":
-            # What a worker logs of a task that is cancelled is nobody's concern.
+            # Workers would log an error for each cancelled task.
             self._local = address = distributed.LocalCluster(
                 threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
             )
@@ -59,15 +60,15 @@ class DaskWorkers:
             self._client = distributed.Client(address, set_as_default=False)
         except (OSError, ValueError) as exc:
             raise ConfigurationError(
-                f"There is no Dask scheduler at {cluster}: {exc}", argument="dask"
+                f"Cannot connect to a Dask scheduler at {cluster}: {exc}", argument="dask"
             ) from exc
 
-    async def do(self, errand: Errand) -> Done:
+    async def run(self, task: WorkerTask) -> WorkerResult:
         worker = await self._least_busy()
         self._in_flight[worker] += 1
         future = self._client.submit(
             _run_apart,
-            errand,
+            task,
             key=f"h2o-chat-{uuid.uuid4()}",
             pure=False,
             retries=0,
@@ -98,20 +99,20 @@ class DaskWorkers:
             await self._has_changed.wait()
         return min(sorted(self._workers), key=lambda each: self._in_flight[each])
 
-    async def _result(self, future: Future[Any], worker: str) -> Done:
+    async def _result(self, future: Future[Any], worker: str) -> WorkerResult:
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(ended.set))
         if await self._is_done(asyncio.ensure_future(ended.wait()), worker):
-            # A task that has ended keeps its result on its worker, and can lose it with that.
+            # The result stays on the worker, and is lost if that dies before it is fetched.
             outcome = loop.run_in_executor(self._threads, _outcome_of, future, worker)
             if await self._is_done(outcome, worker):
                 return await outcome
-        # This ends a wait in one of those threads as well.
+        # This also ends a thread that waits for the result.
         await asyncio.to_thread(future.cancel)
-        raise WorkerLostError(f"The worker {worker} has gone")
+        raise WorkerLostError(f"The worker {worker} was lost")
 
     async def _is_done(self, waiting: asyncio.Future[Any], worker: str) -> bool:
-        """Wait until it is, and return True, or until the worker has gone."""
+        """Wait until ``waiting`` is done, and return True; False if the worker was lost."""
         while not waiting.done() and worker in self._workers:
             changed = asyncio.ensure_future(self._has_changed.wait())
             await asyncio.wait([waiting, changed], return_when=asyncio.FIRST_COMPLETED)
@@ -138,20 +139,20 @@ class DaskWorkers:
             self._has_changed = asyncio.Event()
 
 
-def _run_apart(errand: Errand) -> Done:
+def _run_apart(task: WorkerTask) -> WorkerResult:
     from distributed import secede
 
     secede()
-    return run_errand(errand)
+    return run_task(task)
 
 
-def _outcome_of(future: Future[Any], worker: str) -> Done:
+def _outcome_of(future: Future[Any], worker: str) -> WorkerResult:
     from distributed.scheduler import KilledWorker
 
     try:
-        done: Done = future.result()
+        done: WorkerResult = future.result()
         return done
     except (CancelledError, KilledWorker) as exc:
-        raise WorkerLostError(f"The worker {worker} has gone") from exc
+        raise WorkerLostError(f"The worker {worker} was lost") from exc
     except Exception as exc:
         raise WorkerError(f"A worker failed: {type(exc).__name__}: {exc}") from exc

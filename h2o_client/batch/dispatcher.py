@@ -1,7 +1,8 @@
-"""Sends the prompts of a journal: one event loop, which the thread of a `Batch` runs.
+"""Send the prompts of a journal, in one event loop in the thread of a `Batch`.
 
-Each account has a loop of its own that takes the next prompt as soon as its pace allows. An attempt
-that fails is judged: the prompt is sent again, or looked for on the server first, or has failed.
+For each account a coroutine takes the next prompt as soon as the account's pace allows. When an
+attempt fails, `judge` decides: the prompt is sent again, or its answer is first looked for on the
+server, or the prompt has failed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import msgspec
 
 from h2o_client.answer.steps import Answer
 from h2o_client.batch.accounts import Account, lost_accounts
-from h2o_client.batch.attempts import Asker, Attempt, WorkerError, WorkerLostError
+from h2o_client.batch.attempts import Attempt, Sender, WorkerError, WorkerLostError
 from h2o_client.batch.collection import Missing, collect
 from h2o_client.batch.journal import Job, Journal, JournalError
 from h2o_client.batch.judgement import MOST_ATTEMPTS, Verdict, delay_before, judge
@@ -29,20 +30,21 @@ from h2o_client.log import log
 from h2o_client.timeouts import monotonic
 
 _MOST_COLLECTED_AT_ONCE = 16
-_LEAST_PATIENCE = 5.0  # seconds that an answer may take which the server has not stored
+_LEAST_PATIENCE = 5.0  # seconds to wait for an answer that the server has not stored yet
 _MOST_PATIENCE = 300.0
 _USUAL_PATIENCE = 30.0
-_NEARLY_DONE = 0.6  # of the time that a stop has, for answers that are nearly done
+_NEARLY_DONE = 0.6  # share of a stop's time in which answers may still be finished
 _PAUSE_WHEN_FULL = 5.0
 _MOST_PAUSES_WHEN_FULL = 3
-_MESSAGE_WITHIN = 2.0  # seconds after its conversation, of other programs
+_MESSAGE_WITHIN = 2.0  # seconds from a conversation to its message, in other programs
 _LOOK_EVERY = 0.2
 
 
 class Engine:
-    """Has each prompt of ``journal`` answered. `run` does it; all else may be called elsewhere.
+    """Sends the prompts of ``journal`` and collects the answers, in `run`.
 
-    ``on_result`` is called, in a thread of its own, when there are results.
+    Any thread may call `progress`. ``on_result`` is called, in another thread, when there are
+    results.
     """
 
     def __init__(
@@ -51,15 +53,15 @@ class Engine:
         accounts: Sequence[Account],
         former: Sequence[Account],
         *,
-        asker: Asker,
+        sender: Sender,
         give_up_after: float,
         on_result: Callable[[], None],
     ) -> None:
-        self.failure: BaseException | None = None  # why prompts are left without a result
+        self.failure: BaseException | None = None  # the error that left prompts without a result
         self._journal = journal
         self._accounts = list(accounts)
         self._former = list(former)
-        self._asker = asker
+        self._sender = sender
         self._give_up_after = give_up_after
         self._tally = Tally(journal.counts())
         self._pending = Pending(journal)
@@ -68,8 +70,8 @@ class Engine:
         )
         self._attempts: set[Attempt] = set()
         self._others: set[asyncio.Task[None]] = set()  # collections
-        self._longest = 0.0  # seconds that an answer took
-        self._stops_at: float | None = None  # once it is stopped: when all must be over
+        self._longest = 0.0  # seconds that the slowest answer took
+        self._stops_at: float | None = None  # the deadline of a stop
         self._has_lost_creations = False
         self._was_interrupted = journal.was_interrupted()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -79,7 +81,7 @@ class Engine:
     # From any thread
 
     def progress(self) -> Progress:
-        """Where it is now."""
+        """The current progress."""
         accounts = (
             AccountProgress(each.base_url, each.in_flight, each.state) for each in self._accounts
         )
@@ -93,13 +95,13 @@ class Engine:
     # In the loop
 
     def stop(self, within: float) -> None:
-        """Send nothing more, and end within so many seconds."""
+        """Send nothing more, and end ``within`` so many seconds."""
         if self._stops_at is None:
             self._stops_at = monotonic() + within
             self._wake()
 
     async def run(self) -> None:
-        """Until every prompt has a result, no account is left, or it was stopped."""
+        """Run until every prompt has a result, no account works any more, or `stop` is called."""
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Semaphore(_MOST_COLLECTED_AT_ONCE)
         everyone = [*self._accounts, *self._former]
@@ -110,7 +112,7 @@ class Engine:
             for number in lost_accounts(self._journal, everyone):
                 self._send_lost_again(number)
             loops = [self._serve(each) for each in self._accounts]
-            loops += [self._empty(each) for each in self._former]
+            loops += [self._collect_former(each) for each in self._former]
             await self._until_done([asyncio.create_task(each) for each in loops])
             if self._is_stopping:
                 await self._leave()
@@ -125,7 +127,7 @@ class Engine:
         left = self._left_to_stop()
         # In a thread: it waits for requests.
         await asyncio.to_thread(self._recorder.close, left)
-        await self._asker.close()
+        await self._sender.close()
         if left is None:
             for account in self._former:
                 await account.session.aclose()
@@ -141,7 +143,7 @@ class Engine:
                     break
             while self._others and not self._is_stopping:
                 await asyncio.wait(self._others, timeout=_LOOK_EVERY)
-        except Exception as exc:  # the journal's, or a mistake of ours
+        except Exception as exc:  # a `JournalError` or a bug
             self._fail(exc)
         finally:
             for each in loops:
@@ -149,7 +151,7 @@ class Engine:
             await asyncio.gather(*loops, return_exceptions=True)
 
     def _fail(self, exc: BaseException) -> None:
-        """Nothing more can be done, as where the journal cannot be written."""
+        """Stop because of ``exc``, such as a journal that cannot be written."""
         if self.failure is None:
             self.failure = exc
         self.stop(2.0)
@@ -194,7 +196,7 @@ class Engine:
         self._attempts.add(attempt)
 
     async def _is_ready(self, account: Account) -> bool:
-        """Whether the account is connected, however long that takes while there is work for it."""
+        """Connect the account. Retries while prompts wait; return whether it succeeded."""
         while not self._is_stopping:
             try:
                 await account.prepare(self._journal)
@@ -204,7 +206,7 @@ class Engine:
                 raise
             except H2oError as exc:
                 if not self._is_work_left:
-                    log.warning("%s, where conversations are left, says: %s", account.base_url, exc)
+                    log.warning("cannot delete conversations on %s: %s", account.base_url, exc)
                     return False
                 if judge(exc) not in (Verdict.DOWN, Verdict.LIMITED, Verdict.LOST):
                     self._stop_account(account, exc)
@@ -217,7 +219,7 @@ class Engine:
         return False
 
     async def _pause(self, account: Account, seconds: float | None) -> None:
-        """Until something has changed, or so many seconds."""
+        """Wait until something has changed, or ``seconds`` have passed."""
         changed = self._changed[account.number]
         changed.clear()
         handle = None
@@ -234,7 +236,7 @@ class Engine:
             changed.set()
 
     def _stop_account(self, account: Account, exc: H2oError) -> None:
-        """It sends nothing more. Without any account the batch ends with the error."""
+        """Send nothing more with ``account``. If it was the last one, the batch raises ``exc``."""
         if account.stopped is not None:
             return
         account.stopped, account.state = exc, f"stopped: {exc}"
@@ -245,7 +247,7 @@ class Engine:
         self._wake()
 
     def _gives_up(self, account: Account, exc: H2oError) -> bool:
-        """Whether the server was waited for long enough."""
+        """Stop the account if its server was down for too long; return whether it was."""
         if account.pace.down_for(monotonic()) < self._give_up_after:
             return False
         self._stop_account(account, exc)
@@ -256,7 +258,7 @@ class Engine:
     async def _attempt(self, attempt: Attempt) -> None:
         try:
             await self._ask(attempt)
-        except Exception as exc:  # the journal's, or a mistake of ours
+        except Exception as exc:  # a `JournalError` or a bug
             self._fail(exc)
         finally:
             self._attempts.discard(attempt)
@@ -265,7 +267,7 @@ class Engine:
 
     async def _ask(self, attempt: Attempt) -> None:
         try:
-            answer = await self._asker.ask(attempt, self._journal)
+            answer = await self._sender.send(attempt, self._journal)
         except (JournalError, WorkerError):
             raise
         except H2oError as exc:
@@ -278,7 +280,7 @@ class Engine:
                 self._answered(attempt, answer)
 
     def _answered(self, attempt: Attempt, answer: Answer) -> None:
-        outcome = Outcome.of_answer(
+        outcome = Outcome.from_answer(
             answer,
             attempts=attempt.job.attempts + 1,
             seconds=attempt.seconds(),
@@ -288,7 +290,7 @@ class Engine:
         self._end(attempt, outcome, answer.conversation_id)
 
     def _failed(self, attempt: Attempt, exc: H2oError) -> None:
-        outcome = Outcome.of_error(
+        outcome = Outcome.from_error(
             exc,
             attempts=attempt.job.attempts + 1,
             seconds=attempt.seconds(),
@@ -304,7 +306,7 @@ class Engine:
             self._wake()
 
     def _judge(self, attempt: Attempt, exc: H2oError) -> None:
-        """What an attempt that failed means for its prompt and for its account."""
+        """Decide what a failed attempt means for its prompt and for its account."""
         account, now = attempt.account, monotonic()
         if attempt.conversation_id is None and isinstance(exc, TransportError):
             self._has_lost_creations = True
@@ -326,16 +328,16 @@ class Engine:
             self._gives_up(account, exc)
         elif verdict is Verdict.FINAL:
             self._failed(attempt, exc)
-        elif not self._is_stopping:  # else the next run looks for what was lost
+        elif not self._is_stopping:  # the next run looks for lost answers
             if not isinstance(exc, GenerationError | WorkerLostError):
                 account.pace.failed(now)
             if verdict is Verdict.LOST and attempt.conversation_id is not None:
-                self._spawn(self._collected(account, _asked(attempt), exc))
+                self._spawn(self._collected(account, _sent_job(attempt), exc))
             else:
                 self._try_again(attempt, exc)
 
     def _set_back(self, attempt: Attempt) -> None:
-        """The prompt is sent again as if it had not been."""
+        """Send the prompt again, without counting this attempt."""
         self._again(attempt, attempt.job.attempts, 0.0)
 
     def _try_again(self, attempt: Attempt, exc: H2oError) -> None:
@@ -353,11 +355,11 @@ class Engine:
         self._pending.put(job, monotonic() + delay)
         self._wake()
 
-    # What may be on the server
+    # What an earlier run has left on the server
 
     def _collect_left(self, account: Account) -> None:
-        """What an earlier run has left there: answers, conversations of none, empty ones."""
-        for job in _pages(lambda after: self._journal.being_asked(account.number, after)):
+        """Collect the answers of an earlier run, and delete its conversations."""
+        for job in _pages(lambda after: self._journal.unanswered(account.number, after)):
             self._spawn(self._collected(account, job, None))
         after = ""
         while page := self._journal.left_conversations(account.number, after):
@@ -380,10 +382,13 @@ class Engine:
         self._wake()
 
     async def _collected(self, account: Account, job: Job, exc: H2oError | None) -> None:
-        """The answer to a prompt that was sent, or the prompt once more. ``exc``: what broke it."""
+        """Collect the answer to a prompt that was sent, or send the prompt again.
+
+        ``exc`` is the error of the attempt, None if it was in an earlier run.
+        """
         found = await self._found(account, job)
         if found is None:
-            return  # the next run looks again
+            return  # the next run tries again
         attempt = Attempt(account, job)
         attempt.conversation_id = job.conversation_id
         attempt.began -= max(0.0, time.time() - job.sent_at)
@@ -395,7 +400,7 @@ class Engine:
             self._try_again(attempt, exc)
 
     async def _found(self, account: Account, job: Job) -> Answer | Missing | None:
-        """What the server has of a prompt; None if it cannot be asked."""
+        """Read what the server has of a prompt; None if the batch or the account was stopped."""
         assert job.conversation_id is not None
         async with self._room:
             while not self._is_stopping and account.stopped is None:
@@ -415,21 +420,21 @@ class Engine:
         return None
 
     def _patience(self, job: Job) -> float:
-        """How long an answer that is not stored may still come."""
+        """Seconds for which to wait for an answer that is not stored yet."""
         usual = 3 * self._longest if self._longest else _USUAL_PATIENCE
         patience = min(_MOST_PATIENCE, max(_LEAST_PATIENCE, usual))
         return job.sent_at + patience - time.time()
 
-    async def _empty(self, account: Account) -> None:
-        """Get what an account has that an earlier run used, and this one does not."""
+    async def _collect_former(self, account: Account) -> None:
+        """Collect what an account has that only an earlier run used."""
         try:
             await account.prepare(self._journal)
         except JournalError:
             raise
         except H2oError as exc:
             log.warning(
-                "%s, where an earlier run sent prompts, cannot be used: %s. What it was answering "
-                "is sent again, and its conversations stay for a later run.",
+                "cannot use %s, where an earlier run sent prompts: %s. Its unanswered prompts are "
+                "sent again; its conversations stay there for a later run.",
                 account.base_url,
                 exc,
             )
@@ -438,8 +443,8 @@ class Engine:
             self._collect_left(account)
 
     def _send_lost_again(self, number: int) -> None:
-        """Prompts whose account this run cannot use."""
-        for job in _pages(lambda after: self._journal.being_asked(number, after)):
+        """Send the unanswered prompts of an account that this run cannot use again."""
+        for job in _pages(lambda after: self._journal.unanswered(number, after)):
             self._journal.note_retry(job.row, job.attempts)
             self._pending.put(msgspec.structs.replace(job, conversation_id=None), 0.0)
 
@@ -448,7 +453,7 @@ class Engine:
             found = await account.session._find_answer(conversation_id)
             is_fresh = account.is_given and conversation_id not in account.candidates
             if is_fresh and not found.is_taken:
-                # Another program may have made it just now, for a message that is on its way.
+                # Another program may have just created it, and be about to send its message.
                 await asyncio.sleep(_MESSAGE_WITHIN)
                 found = await account.session._find_answer(conversation_id)
                 if not found.is_certain:
@@ -457,7 +462,7 @@ class Engine:
                 self._recorder.delete(account, conversation_id)
 
     async def _sweep(self) -> None:
-        """Conversations that came while a creation was broken off, and are empty still."""
+        """Delete empty conversations whose creation was interrupted."""
         if not self._was_interrupted and not self._has_lost_creations:
             return
         for account in (*self._accounts, *self._former):
@@ -473,11 +478,11 @@ class Engine:
     # The end
 
     def _left_to_stop(self) -> float | None:
-        """Seconds until all must be over; None if nobody has stopped it."""
+        """Seconds until the deadline of a stop; None if the batch was not stopped."""
         return None if self._stops_at is None else max(0.0, self._stops_at - monotonic())
 
     async def _leave(self) -> None:
-        """What is nearly done is waited for; the rest is left at work, or stopped and deleted."""
+        """Wait a moment for answers; leave the others to the server, or stop and delete them."""
         tasks = [each.task for each in self._attempts if each.task is not None]
         if tasks:
             await asyncio.wait(tasks, timeout=_NEARLY_DONE * (self._left_to_stop() or 0.0))
@@ -493,12 +498,12 @@ class Engine:
             return
         attempt.is_left = True
         if attempt.conversation_id is not None:
-            is_stopped = not self._asker.can_leave(attempt)
+            is_stopped = not self._sender.can_leave(attempt)
             if is_stopped:
-                # Before it: what a stop leaves looks like an answer on v0.3 to v0.6.
+                # Before the stop: on v0.3 to v0.6 a stopped answer looks like a whole one.
                 self._journal.note_waiting([(attempt.job.row, attempt.job.attempts)])
             with suppress(H2oError):
-                await self._asker.leave(attempt)
+                await self._sender.leave(attempt)
             if is_stopped:
                 self._recorder.delete(attempt.account, attempt.conversation_id)
         attempt.task.cancel()
@@ -520,7 +525,7 @@ def _pages(read: Callable[[int], list[Job]]) -> Iterator[Job]:
         after = page[-1].row
 
 
-def _asked(attempt: Attempt) -> Job:
+def _sent_job(attempt: Attempt) -> Job:
     return msgspec.structs.replace(
         attempt.job,
         conversation_id=attempt.conversation_id,

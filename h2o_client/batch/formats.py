@@ -1,7 +1,7 @@
-"""Files of prompts: bytes come in, a value and the number of its line go out for each prompt.
+"""Read files of prompts: JSON lines, CSV and plain lines.
 
-JSON lines, CSV and plain lines. What a value says is for `prompts.py`; a line that cannot be read
-is an `InvalidLine` in its place.
+For each prompt this yields the number of its line and a value, which `prompts.py` interprets. For a
+line that cannot be read it yields an `InvalidLine`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _SUFFIXES: dict[str, Format] = {
     ".tsv": "csv",
     ".txt": "lines",
 }
-_LONGEST_FIELD = 1 << 24  # characters of one field of CSV, for which Python's own limit is 131,072
+_LONGEST_FIELD = 1 << 24  # characters of a CSV field; the default limit of Python is 131,072
 _BOM = b"\xef\xbb\xbf"
 
 
 class InvalidLine(msgspec.Struct, frozen=True):
-    """A line that holds no prompt, and why."""
+    """A line without a valid prompt, and the reason."""
 
     line: int
     reason: str
@@ -44,10 +44,11 @@ Found = tuple[int, object] | InvalidLine
 def read_prompts(
     file: BinaryIO, *, name: str = "", format: Format | None = None, column: str | None = None
 ) -> Iterator[Found]:
-    """The values in a file, with the numbers of their lines.
+    """Yield the values in a file, with the numbers of their lines.
 
-    name: the file's. Its ending tells the format if none is given; else the first line does.
-    column: of a CSV, the one with the prompts; else "prompt".
+    name: the name of the file. If ``format`` is None, its suffix decides the format, or else the
+        first line does.
+    column: the column of a CSV file with the prompts, by default "prompt".
     """
     lines = iter(file)
     first, skipped = _first(lines)
@@ -66,7 +67,7 @@ def read_prompts(
 
 
 def _first(lines: Iterator[bytes]) -> tuple[bytes, int]:
-    """The first line that is not blank, and how many are before it."""
+    """Return the first line that is not blank, and the number of lines before it."""
     for number, line in enumerate(lines):
         stripped = line.removeprefix(_BOM) if number == 0 else line
         if stripped.strip():
@@ -94,7 +95,7 @@ def _of_json_lines(lines: Iterable[bytes]) -> Iterator[Found]:
         if isinstance(value, str | dict):
             yield number, value
         else:
-            yield InvalidLine(number, "A line is a text in quotes or an object.")
+            yield InvalidLine(number, "A line must be a JSON string or object.")
 
 
 def _of_lines(lines: Iterable[bytes]) -> Iterator[Found]:
@@ -118,7 +119,7 @@ def _of_csv(lines: Iterable[bytes], column: str, *, tabs: bool) -> Iterator[Foun
         names = [name.strip() for name in next(rows, [])]
         if column not in names:
             listed = ", ".join(names)
-            yield InvalidLine(1, f"There is no column {column!r}. Available: {listed}.")
+            yield InvalidLine(1, f"Unknown column {column!r}. Available: {listed}.")
             return
         while True:
             number = rows.line_num + 1
@@ -135,14 +136,14 @@ def _of_csv(lines: Iterable[bytes], column: str, *, tabs: bool) -> Iterator[Foun
 
 def _row(number: int, row: list[str], names: list[str], column: str) -> Found:
     if len(row) != len(names):
-        return InvalidLine(number, f"{len(row)} fields where the header has {len(names)}.")
+        return InvalidLine(number, f"{len(row)} fields, but the header has {len(names)}.")
     values = dict(zip(names, row, strict=True))
     prompt, row_id = values.pop(column), values.pop("id", "")
     return number, Row(prompt, row_id or None, dict(values))
 
 
 class _Decoded:
-    """Lines of text, and the number of the one that was taken last."""
+    """An iterator over decoded lines. ``number`` is that of the last one."""
 
     def __init__(self, lines: Iterable[bytes]) -> None:
         self.number = 0
@@ -158,7 +159,7 @@ class _Decoded:
 
 
 def _delimiter(header: str) -> str:
-    # Excel writes semicolons where commas are for decimals.
+    # Excel writes semicolons in locales with a decimal comma.
     return ";" if ";" in header and "," not in header else ","
 
 

@@ -1,8 +1,8 @@
-"""The journal of a batch: one SQLite file that says of each prompt where it is.
+"""The journal of a batch: a SQLite file with the state of each prompt.
 
-A prompt's row is written before its conversation is created, before its message is sent, and when
-its answer is there; a conversation is deleted only after that. So a run that was killed leaves
-nothing behind that the next one does not find. Threads may share a journal; processes may not.
+The row of a prompt is written before its conversation is created, before its message is sent, and
+when its answer has arrived. Its conversation is deleted only after that. So the next run finds
+everything that a killed run has left behind. Threads may share a journal; processes may not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from h2o_client.batch.formats import InvalidLine
-from h2o_client.batch.prompts import Ask, BatchPrompt, PromptId
+from h2o_client.batch.prompts import BatchPrompt, Payload, PromptId
 from h2o_client.batch.results import Outcome, Result
 from h2o_client.errors import ConfigurationError, H2oError, Hint
 from h2o_client.private_file import safe_target
@@ -62,21 +62,24 @@ CREATE TABLE conversations (
 
 
 class State(IntEnum):
-    """Where a prompt is. A conversation of CREATING may exist, one of ASKING does."""
+    """The state of a prompt.
+
+    CREATING: its conversation may exist. SENDING: it does exist, and the message may have arrived.
+    """
 
     WAITING = 0
     CREATING = 1
-    ASKING = 2
+    SENDING = 2
     ANSWERED = 3
     FAILED = 4
 
 
 class JournalError(H2oError):
-    """The journal cannot be written, as on a full disk. What it holds already stays."""
+    """The journal cannot be written, as on a full disk. It keeps what was written before."""
 
 
 class InvalidPrompts(ConfigurationError):
-    """Some of the prompts cannot be sent, and so none was. ``lines`` are the first of them."""
+    """Some prompts are invalid, so that none was sent. ``lines`` are the first of them."""
 
     def __init__(self, lines: Sequence[InvalidLine], count: int) -> None:
         told = " ".join(f"Line {each.line}: {each.reason}" for each in lines)
@@ -86,16 +89,16 @@ class InvalidPrompts(ConfigurationError):
 
 
 class _Undone(Exception):
-    """Nothing of a transaction is to stay."""
+    """Raised to roll a transaction back."""
 
 
 class Job(msgspec.Struct, frozen=True):
-    """A prompt to be sent, or that was."""
+    """A prompt to send, or one that was sent."""
 
     row: int
     id: PromptId
     index: int
-    ask: Ask
+    payload: Payload
     attempts: int = 0
     conversation_id: str | None = None
     token: str | None = None
@@ -103,9 +106,10 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class StoredAccount(msgspec.Struct, frozen=True):
-    """A session of an earlier run, and the conversations that it had before the batch.
+    """A session of an earlier run. ``baseline`` are its conversations from before the batch.
 
-    ``given`` is a hash of the user's cookies, "" if there were none; ``cookies`` are the server's.
+    ``given`` is a hash of the cookies that the user passed, "" without them; ``cookies`` are those
+    that the server has set.
     """
 
     number: int
@@ -116,7 +120,7 @@ class StoredAccount(msgspec.Struct, frozen=True):
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """How many prompts there are of each kind."""
+    """How many prompts there are, and how many of them are answered or have failed."""
 
     total: int
     answered: int
@@ -124,35 +128,35 @@ class Counts(msgspec.Struct, frozen=True):
 
     @property
     def waiting(self) -> int:
-        """Those without a result."""
+        """How many have no result yet."""
         return self.total - self.answered - self.failed
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A prompt with its result. ``number`` counts results in the order in which they came."""
+    """A prompt with its result. ``number`` counts the results in the order of their arrival."""
 
     row: int
     key: bytes
     id: PromptId
     index: int
-    ask: Ask
+    payload: Payload
     number: int
     outcome: Outcome
 
     def result(self) -> Result:
-        """As the caller gets it."""
-        return self.outcome.result(self.id, self.index, self.ask)
+        """The result for the caller."""
+        return self.outcome.result(self.id, self.index, self.payload)
 
     def line(self) -> bytes:
-        """As it is written to the answers file."""
-        return self.outcome.line(self.id, self.index, self.ask, self.key)
+        """The line for the answers file."""
+        return self.outcome.line(self.id, self.index, self.payload, self.key)
 
 
 class Journal:
-    """The journal at ``path``, made if it is not there; None: one that is gone when it is closed.
+    """The journal at ``path``, which is created if it does not exist. None: a temporary one.
 
-    Raises `ConfigurationError` for a file that is no journal, that another run uses, or that is on
-    a file system without locks; `JournalError` if it cannot be made.
+    Raises `ConfigurationError` if the file is not a journal, if another run uses it, or if its file
+    system has no locks; `JournalError` if it cannot be created.
     """
 
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
@@ -178,7 +182,7 @@ class Journal:
         self._number = last or 0
 
     def close(self) -> None:
-        """Idempotent."""
+        """Close the file. Idempotent."""
         with self._lock:
             if not self._is_closed:
                 self._is_closed = True
@@ -187,7 +191,7 @@ class Journal:
 
     @property
     def is_closed(self) -> bool:
-        """Whether it is."""
+        """Whether `close` was called."""
         return self._is_closed
 
     def _give_back(self) -> None:
@@ -197,9 +201,9 @@ class Journal:
     # Prompts
 
     def load(self, prompts: Iterable[BatchPrompt | InvalidLine]) -> Counts:
-        """Take up the prompts of this run, in their order; what was answered before stays so.
+        """Set the prompts of this run, in their order. Answers from earlier runs are kept.
 
-        Raises `InvalidPrompts`, and then nothing has changed.
+        Raises `InvalidPrompts` without changing anything.
         """
         with self._transaction():
             return self._loaded(prompts)
@@ -211,7 +215,7 @@ class Journal:
         self._do("CREATE TEMP TABLE ids (id TEXT PRIMARY KEY, line INTEGER) WITHOUT ROWID")
         self._do("UPDATE prompts SET position = NULL WHERE position IS NOT NULL")
         for prompt in prompts:
-            found = prompt if isinstance(prompt, InvalidLine) else self._twice(prompt)
+            found = prompt if isinstance(prompt, InvalidLine) else self._duplicate(prompt)
             if found is not None:
                 count += 1
                 invalid += [found] if len(invalid) < _MOST_TOLD else []
@@ -224,30 +228,30 @@ class Journal:
         return self.counts()
 
     def check(self, prompts: Iterable[BatchPrompt | InvalidLine]) -> Counts:
-        """As `load`, and leave everything as it was."""
+        """As `load`, without changing anything."""
         with suppress(_Undone), self._transaction():
             counts = self._loaded(prompts)
             raise _Undone
         return counts
 
-    def _twice(self, prompt: BatchPrompt) -> InvalidLine | None:
-        said = str(prompt.id)
+    def _duplicate(self, prompt: BatchPrompt) -> InvalidLine | None:
+        prompt_id = str(prompt.id)
         try:
-            self._do("INSERT INTO temp.ids VALUES (?, ?)", (said, prompt.line))
+            self._do("INSERT INTO temp.ids VALUES (?, ?)", (prompt_id, prompt.line))
         except sqlite3.IntegrityError:
-            (line,) = self._one("SELECT line FROM temp.ids WHERE id = ?", (said,))
-            return InvalidLine(prompt.line, f"The id {said!r} is that of line {line}, too.")
+            (line,) = self._one("SELECT line FROM temp.ids WHERE id = ?", (prompt_id,))
+            return InvalidLine(prompt.line, f"Line {line} has the same id {prompt_id!r}.")
         return None
 
     def _add(self, prompt: BatchPrompt, position: int) -> None:
         self._do(
             "INSERT INTO prompts (key, id, position, ask) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (key) DO UPDATE SET position = excluded.position, ask = excluded.ask",
-            (prompt.key, _written_id(prompt.id), position, msgspec.json.encode(prompt.ask)),
+            (prompt.key, _written_id(prompt.id), position, msgspec.json.encode(prompt.payload)),
         )
 
     def counts(self) -> Counts:
-        """Of this run's prompts."""
+        """Count the prompts of this run."""
         rows = self._all(
             "SELECT state, count(*) FROM prompts WHERE position IS NOT NULL GROUP BY state"
         )
@@ -259,23 +263,23 @@ class Journal:
         )
 
     def was_interrupted(self) -> bool:
-        """Whether an earlier run may have left conversations that the journal does not know."""
+        """Whether an earlier run may have left conversations that are not in the journal."""
         found = self._one("SELECT count(*) FROM prompts WHERE state = 1")
         return bool(found[0])
 
     def retry_failed(self) -> None:
-        """Have what has failed be sent again."""
+        """Mark the failed prompts to be sent again."""
         self._do(
             "UPDATE prompts SET state = 0, attempts = 0, number = NULL, outcome = NULL"
             " WHERE state = 4 AND position IS NOT NULL"
         )
 
     def begin(self) -> None:
-        """A run begins: what an earlier one was about to create is to be created."""
+        """Start a run: prompts whose creation was interrupted are created again."""
         self._do("UPDATE prompts SET state = 0 WHERE state = 1")
 
     def claim(self, after: int, most: int) -> list[Job]:
-        """The next prompts behind that place that wait, which are about to be created."""
+        """Return the next waiting prompts after that position, marked as CREATING."""
         with self._transaction():
             rows = self._all(
                 "SELECT row, id, position, ask, attempts FROM prompts"
@@ -287,14 +291,14 @@ class Journal:
                     "UPDATE prompts SET state = 1 WHERE row = ?", [(row[0],) for row in rows]
                 )
         return [
-            Job(row, _read_id(prompt_id), position, _read_ask(ask), attempts)
-            for row, prompt_id, position, ask, attempts in rows
+            Job(row, _read_id(prompt_id), position, _read_payload(payload), attempts)
+            for row, prompt_id, position, payload, attempts in rows
         ]
 
-    # What happens to one
+    # Changes of a prompt
 
     def note_sending(self, row: int, account: int, conversation_id: str, token: str | None) -> None:
-        """The message is about to be sent in that conversation."""
+        """Note that the message is about to be sent in that conversation."""
         with self._transaction():
             self._do(
                 "INSERT OR IGNORE INTO conversations (account, id) VALUES (?, ?)",
@@ -307,7 +311,7 @@ class Journal:
             )
 
     def note_waiting(self, rows: Iterable[tuple[int, int]]) -> None:
-        """The server certainly will not answer these rows as they were sent, so many times yet."""
+        """Note that these rows will not be answered as sent. Each comes with its attempts."""
         with self._transaction():
             self._many(
                 "UPDATE prompts SET state = 0, account = NULL, conversation = NULL, token = NULL,"
@@ -316,7 +320,7 @@ class Journal:
             )
 
     def note_retry(self, row: int, attempts: int) -> None:
-        """As `note_waiting`, for a row that this run sends again."""
+        """As `note_waiting`, for one row that this run sends again."""
         self._do(
             "UPDATE prompts SET state = 1, account = NULL, conversation = NULL, token = NULL,"
             " attempts = ? WHERE row = ?",
@@ -324,7 +328,7 @@ class Journal:
         )
 
     def note_outcomes(self, outcomes: Iterable[tuple[int, Outcome]]) -> None:
-        """There are results of these rows."""
+        """Store the results of these rows."""
         with self._transaction():
             values = []
             for row, outcome in outcomes:
@@ -339,14 +343,14 @@ class Journal:
             )
 
     def note_deleted(self, conversations: Iterable[tuple[int, str]]) -> None:
-        """These conversations, each of an account, are not on the server any more."""
+        """Note that these conversations, each with its account, were deleted."""
         with self._transaction():
             self._many("DELETE FROM conversations WHERE account = ? AND id = ?", conversations)
 
     # What an earlier run has left
 
-    def being_asked(self, account: int, after: int, most: int = _PAGE) -> list[Job]:
-        """Prompts that were sent and have no result, behind that row."""
+    def unanswered(self, account: int, after: int, most: int = _PAGE) -> list[Job]:
+        """Prompts after that row that were sent and have no result."""
         rows = self._all(
             "SELECT row, id, position, ask, attempts, conversation, token, sent_at FROM prompts"
             " WHERE state = 2 AND account = ? AND position IS NOT NULL AND row > ?"
@@ -354,12 +358,12 @@ class Journal:
             (account, after, most),
         )
         return [
-            Job(row, _read_id(prompt_id), position, _read_ask(ask), *others)
-            for row, prompt_id, position, ask, *others in rows
+            Job(row, _read_id(prompt_id), position, _read_payload(payload), *others)
+            for row, prompt_id, position, payload, *others in rows
         ]
 
     def left_conversations(self, account: int, after: str, most: int = _PAGE) -> list[str]:
-        """Conversations of which nothing is needed any more, behind that one."""
+        """Conversations after that one that are not needed any more."""
         rows = self._all(
             "SELECT c.id FROM conversations AS c WHERE c.account = ? AND c.id > ? AND NOT EXISTS"
             " (SELECT 1 FROM prompts AS p WHERE p.state = 2 AND p.account = c.account"
@@ -369,7 +373,7 @@ class Journal:
         return [row[0] for row in rows]
 
     def knows(self, account: int, conversation_id: str) -> bool:
-        """Whether the conversation is this batch's."""
+        """Whether the conversation belongs to this batch."""
         found = self._one(
             "SELECT count(*) FROM conversations WHERE account = ? AND id = ?",
             (account, conversation_id),
@@ -377,7 +381,7 @@ class Journal:
         return bool(found[0])
 
     def has_left(self, account: int) -> bool:
-        """Whether conversations of that account may be on its server."""
+        """Whether the account may still have conversations of this batch on its server."""
         found = self._one(
             "SELECT EXISTS (SELECT 1 FROM conversations WHERE account = ?)", (account,)
         )
@@ -386,7 +390,7 @@ class Journal:
     # Accounts
 
     def accounts(self) -> list[StoredAccount]:
-        """Those of earlier runs."""
+        """The accounts of earlier runs."""
         rows = self._all("SELECT number, base_url, given, cookies, baseline FROM accounts")
         return [
             StoredAccount(
@@ -400,14 +404,14 @@ class Journal:
         ]
 
     def add_account(self, base_url: str, given: str) -> StoredAccount:
-        """A session that no earlier run had."""
+        """Add an account that no earlier run had."""
         with self._transaction():
             self._do("INSERT INTO accounts (base_url, given) VALUES (?, ?)", (base_url, given))
             (number,) = self._one("SELECT last_insert_rowid()")
         return StoredAccount(number, base_url, given, None, None)
 
     def note_account(self, number: int, cookies: bytes | None, baseline: Iterable[str]) -> None:
-        """The cookies that the server gave, and the conversations there were before the batch."""
+        """Store the cookies from the server, and the conversations from before the batch."""
         self._do(
             "UPDATE accounts SET cookies = ?, baseline = ? WHERE number = ?",
             (cookies, json.dumps(sorted(baseline)), number),
@@ -416,10 +420,10 @@ class Journal:
     # Results
 
     def results(self, after: int, *, ordered: bool, most: int = _PAGE) -> list[Row]:
-        """Results behind that number, in the order in which they came.
+        """Results after that number, in the order of their arrival.
 
-        ``ordered``: behind that place among the prompts, in their order, up to the first prompt
-        without a result.
+        ``ordered``: results after that position, in the order of the prompts, up to the first
+        prompt without a result.
         """
         columns = "SELECT row, key, id, position, ask, number, outcome, state FROM prompts"
         if ordered:
@@ -434,7 +438,7 @@ class Journal:
         return found
 
     def results_of(self, prompt_id: PromptId) -> tuple[Row | None, list[Row]]:
-        """The result of this run's prompt of that id, and those of earlier ones with it."""
+        """The result of this run's prompt with that id, and those of earlier prompts with it."""
         rows = self._all(
             "SELECT row, key, id, position, ask, number, outcome, state FROM prompts WHERE id = ?",
             (_written_id(prompt_id),),
@@ -456,10 +460,10 @@ class Journal:
             self._check_kind(name)
             self._db.execute("COMMIT")
             if self.path is not None:
-                # For one process it needs no shared memory, which a network's files do not have.
+                # In exclusive mode this needs no shared memory, which network drives lack.
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self.path.chmod(_PRIVATE)
-            # A kill loses nothing so; a power cut may lose the last moments.
+            # A killed process loses nothing; a power failure may lose the last moments.
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
         except sqlite3.DatabaseError as exc:
@@ -513,12 +517,12 @@ class Journal:
                 where = "" if self.path is None else f" {self.path}"
                 raise JournalError(
                     f"Cannot write the journal{where}: {exc}",
-                    hint="Make room, and run the same command again: the answers so far are kept.",
+                    hint="Free space on the disk and run it again. The answers so far are kept.",
                 ) from exc
 
 
 class Marks:
-    """Which results are in the answers file; forgotten when the journal is closed."""
+    """Marks which results the answers file has. Closing the journal deletes the marks."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -526,11 +530,11 @@ class Marks:
         self.clear()
 
     def clear(self) -> None:
-        """None is."""
+        """Forget all marks."""
         self._journal._do("DELETE FROM temp.marks")
 
     def add(self, row: int) -> bool:
-        """False if it was there."""
+        """Add a mark. Return False if it was set already."""
         try:
             self._journal._do("INSERT INTO temp.marks VALUES (?)", (row,))
         except sqlite3.IntegrityError:
@@ -539,13 +543,13 @@ class Marks:
 
 
 def _row(row: Sequence[Any]) -> Row:
-    number, key, prompt_id, position, ask, came, outcome = row
+    number, key, prompt_id, position, payload, came, outcome = row
     return Row(
         number,
         key,
         _read_id(prompt_id),
         position,
-        _read_ask(ask),
+        _read_payload(payload),
         came,
         wire_json.read_as(outcome, Outcome),
     )
@@ -560,12 +564,12 @@ def _read_id(written: str) -> PromptId:
     return found
 
 
-def _read_ask(written: bytes) -> Ask:
-    return wire_json.read_as(written, Ask)
+def _read_payload(written: bytes) -> Payload:
+    return wire_json.read_as(written, Payload)
 
 
 def _own_file(path: Path) -> Path:
-    """The journal's file: regular, this user's and nobody else's to read."""
+    """Create the journal's file, or check it: a regular file that belongs to this user."""
     try:
         target = safe_target(path)
         for suffix in _SIDECARS:
@@ -588,7 +592,8 @@ def _own_file(path: Path) -> Path:
     return target
 
 
-# Journals that this process has open. To open and close such a file frees SQLite's locks on it.
+# Journals that this process has open. Opening and closing the file again would release the locks
+# that SQLite holds on it.
 _in_use: set[tuple[int, int]] = set()
 _in_use_lock = threading.Lock()
 
@@ -627,7 +632,7 @@ def _check_own(path: Path) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EPERM, f"{path} is a link, or not a file")
     if os.name == "posix" and status.st_uid != os.geteuid():
-        raise OSError(errno.EPERM, f"{path} is another user's")
+        raise OSError(errno.EPERM, f"{path} belongs to another user")
 
 
 def _check_locks(descriptor: int, path: Path) -> None:
@@ -636,12 +641,12 @@ def _check_locks(descriptor: int, path: Path) -> None:
     import fcntl
 
     try:
-        # A byte that SQLite does not lock, before it has the file open: closing this would free
-        # its locks.
+        # Lock a byte that SQLite does not lock. This runs before SQLite opens the file, because
+        # closing the descriptor would release its locks.
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 1)
     except OSError as exc:
         if exc.errno in (errno.EACCES, errno.EAGAIN):
-            return  # held: by another run, as is found out soon
+            return  # another run holds the lock; SQLite will report it
         raise OSError(exc.errno, f"the file system of {path} has no locks") from exc
 
 
@@ -656,7 +661,7 @@ def _opening_error(exc: sqlite3.DatabaseError, name: str) -> H2oError:
 
 def _no_journal(name: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{name} is not a journal of this version of h2o-chat. It was not changed",
+        f"{name} is not a journal of this version of h2o-chat, and was not changed",
         hint=Hint("Use another file: {journal}."),
         argument="journal",
     )

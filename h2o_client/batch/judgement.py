@@ -1,4 +1,4 @@
-"""What an attempt that failed means for its prompt and its account. Pure."""
+"""Decide what a failed attempt means for its prompt and its account, without any I/O."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from h2o_client.errors import (
 
 MOST_ATTEMPTS = 5
 
-_FIRST_DELAY = 0.5  # seconds before a prompt that failed is sent again; doubled each time
+_FIRST_DELAY = 0.5  # seconds before a failed prompt is sent again; doubled each time
 _LONGEST_DELAY = 30.0
 _GATEWAY_FAILED = (502, 503, 504, 520, 521, 522, 523, 524, 525, 526, 530)
 _WRONG_REQUESTS = (400, 410, 413, 414, 422)
 
 
 class Verdict(Enum):
-    """What to do.
+    """The meaning of an error.
 
-    SHUT_OUT: the account can send nothing any more. LIMITED: it has sent too many messages for
-    now. FULL: it has too many conversations. DOWN: the server, or its model, is not there, and has
-    not taken the prompt. FINAL: the same prompt would fail again. LOST: the server may have an
-    answer that did not come through. FAILED: the prompt can be sent again.
+    SHUT_OUT: the account cannot send anything any more. LIMITED: it has reached the rate limit.
+    FULL: it has too many conversations. DOWN: the server or its model is down, and has not received
+    the prompt. FINAL: the same prompt would fail again. LOST: the server may have the answer, but
+    it did not arrive. FAILED: the prompt can be sent again.
     """
 
     SHUT_OUT = auto()
@@ -48,7 +48,7 @@ class Verdict(Enum):
 
 
 def judge(exc: H2oError) -> Verdict:
-    """What an error of an attempt means."""
+    """Decide what the error of an attempt means."""
     if isinstance(exc, RateLimitError):
         return _LIMITS.get(exc.limit, Verdict.FINAL)
     if isinstance(exc, AuthenticationError | TermsNotAcceptedError):
@@ -87,7 +87,7 @@ def _judge_generation(exc: GenerationError) -> Verdict:
 
 def _judge_transport(exc: TransportError) -> Verdict:
     if exc.permanent:
-        return Verdict.SHUT_OUT  # a certificate that is not trusted
+        return Verdict.SHUT_OUT  # such as an untrusted certificate
     if exc.resendable is not False:
         return Verdict.DOWN
     is_over = isinstance(exc, TransportTimeout) and exc.which == "total"
@@ -95,5 +95,5 @@ def _judge_transport(exc: TransportError) -> Verdict:
 
 
 def delay_before(attempts: int) -> float:
-    """Seconds before a prompt that has failed so often is sent again."""
+    """Seconds to wait before a prompt is sent again after so many failed attempts."""
     return min(_LONGEST_DELAY, _FIRST_DELAY * 2.0**attempts) * random.uniform(0.5, 1.0)

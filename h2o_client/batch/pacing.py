@@ -1,8 +1,9 @@
-"""How fast one account may send: pure, with the time as an argument.
+"""How fast one account may send prompts. No I/O and no clock: the time is an argument.
 
-Chat-ui counts the messages of the last minute, refused ones too on some versions, and does not say
-when it takes the next. So the window of a minute is counted here as well; at a refusal it becomes
-what was taken, and the number of prompts at once is halved, to grow again by one a round.
+chat-ui limits the messages of the last minute (some versions count refused ones, too), and does not
+say when it accepts the next. So this counts the messages of the last minute, too. After a refusal,
+the limit becomes the number that was accepted. The number of concurrent prompts is halved, and
+grows again by one for each round of answers.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 
 MINUTE = 60.0
-_MARGIN = 0.25  # seconds by which the server's clock of a message may be behind ours
+_MARGIN = 0.25  # seconds by which the server may count a message later than this process
 _LONGEST_PAUSE = 900.0
 _FIRST_BACKOFF = 1.0
 _LONGEST_BACKOFF = 60.0
@@ -20,17 +21,18 @@ _MOST_REMEMBERED = 10_000
 
 
 class Pace:
-    """When an account may send the next prompt, and how many at once (``most``).
+    """Decides when an account may send the next prompt.
 
-    ``per_minute`` is the most that are sent in any minute, None if that is not known.
+    ``most`` is the largest number of concurrent prompts, ``per_minute`` the largest number in any
+    minute, None if the caller has not set it.
     """
 
     def __init__(self, most: int, per_minute: int | None) -> None:
         self._most = most
-        self._said = per_minute
-        self._learned: int | None = None
+        self._per_minute = per_minute
+        self._learned: int | None = None  # the limit per minute, learned from refusals
         self._learned_at = 0.0
-        self._step = 1  # by which it grows again
+        self._step = 1  # by how much `_learned` grows next
         self._window = float(most)
         self._sent: deque[float] = deque()
         self._paused_until = 0.0
@@ -41,18 +43,18 @@ class Pace:
 
     @property
     def at_once(self) -> int:
-        """How many prompts may be under way now."""
+        """How many prompts may be in flight now."""
         if self._failures >= _FAILURES_IN_A_ROW:
-            return 1  # to look whether the server is there again
+            return 1  # to probe whether the server is up again
         return max(1, min(self._most, int(self._window)))
 
     @property
     def refusals(self) -> int:
-        """How many in a row, each after a pause."""
+        """How many refusals came in a row, each after a pause."""
         return self._refusals
 
     def wait(self, now: float) -> float:
-        """Seconds until the next prompt may be sent; 0.0: now."""
+        """Seconds until the next prompt may be sent; 0.0 if it may be sent now."""
         self._forget(now)
         wait = max(0.0, self._paused_until - now)
         limit = self._limit(now)
@@ -62,13 +64,13 @@ class Pace:
         return wait
 
     def sending(self, now: float) -> None:
-        """A prompt is sent."""
+        """Note that a prompt is sent."""
         self._sent.append(now)
         if len(self._sent) > _MOST_REMEMBERED:
             self._sent.popleft()
 
     def took(self, sent: float, now: float) -> None:
-        """The server took a prompt that was ``sent`` then: it may have counted it only now."""
+        """Note that the server has accepted a prompt. It may have counted it only now."""
         for place in range(len(self._sent) - 1, -1, -1):
             if self._sent[place] == sent:
                 del self._sent[place]
@@ -76,16 +78,17 @@ class Pace:
                 return
 
     def succeeded(self, sent: float) -> None:
-        """A prompt that was ``sent`` then was answered."""
+        """Note that a prompt, which was ``sent`` at that time, was answered."""
         self._failures, self._down_since = 0, None
         if sent > self._refused_at:
             self._window = min(float(self._most), self._window + 1 / self._window)
             self._refusals = 0
 
     def refused(self, sent: float, now: float, retry_after: float | None) -> float:
-        """The server refused a prompt that was ``sent`` then, as one too many; the pause it makes.
+        """Note that the server refused a prompt because of its limit. Return the pause in seconds.
 
-        Those that were under way with it are refused for the same reason, and make no new pause.
+        Other prompts that were in flight at that time are refused for the same reason. They do not
+        start another pause.
         """
         self._forget(now)
         if sent >= self._paused_until:
@@ -104,11 +107,11 @@ class Pace:
             if retry_after is not None:
                 until = now + min(retry_after, _LONGEST_PAUSE)
                 self._paused_until = max(self._paused_until, until)
-        self.took(sent, now)  # some versions count it none the less
+        self.took(sent, now)  # some versions count refused messages, too
         return max(0.0, self._paused_until - now)
 
     def failed(self, now: float) -> float:
-        """The server, or the way to it, failed; the pause that makes, 0.0 for a single failure."""
+        """Note that the server or the network failed. Return the pause; 0.0 for one failure."""
         self._failures += 1
         if self._down_since is None:
             self._down_since = now
@@ -119,33 +122,36 @@ class Pace:
         return max(0.0, self._paused_until - now)
 
     def down_for(self, now: float) -> float:
-        """Seconds since the first failure or refusal after which nothing has succeeded."""
+        """Seconds since the first failure or refusal after the last success."""
         return 0.0 if self._down_since is None else now - self._down_since
 
     @property
     def is_down(self) -> bool:
-        """Whether the server seems to be."""
+        """Whether the server seems to be down."""
         return self._failures >= _FAILURES_IN_A_ROW
 
     def _guess(self, others: list[float], now: float) -> float:
-        """A minute, then longer; or until the first message of this minute is a minute old."""
+        """A pause: until the oldest message of the last minute is a minute old, or longer."""
         if self._refusals > 1 or not others:
             return MINUTE * 2.0 ** min(self._refusals - 1, 4)
         return max(1.0, others[0] + MINUTE + _MARGIN - now)
 
     def _learn(self, others: list[float], now: float, *, is_told: bool) -> None:
-        """So many were taken in a minute. A server that says when counts in its own way."""
+        """Learn the limit from the number of accepted messages.
+
+        ``is_told``: the server said when to retry, and may count in another way.
+        """
         if self._refusals > 1 or not others or (is_told and now - others[0] < MINUTE / 2):
             return
         self._learned, self._learned_at, self._step = len(others), now, 1
 
     def _limit(self, now: float) -> int | None:
         if self._learned is not None and now - self._learned_at > _GROWS_AFTER:
-            # It may have been somebody else's messages that made it so few.
+            # Messages of other programs may have made the learned limit too low.
             self._learned += max(self._step, self._learned // 20)
             self._step *= 2
             self._learned_at = now
-        limits = [each for each in (self._said, self._learned) if each is not None]
+        limits = [each for each in (self._per_minute, self._learned) if each is not None]
         return min(limits) if limits else None
 
     def _forget(self, now: float) -> None:

@@ -1,4 +1,4 @@
-"""The prompts that are to be sent: those to be sent again first, then the journal's next."""
+"""The queue of prompts: retries that are due come first, then new prompts from the journal."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections import deque
 from h2o_client.batch.journal import Job, Journal
 
 _PAGE = 64
-_MOST_RETRIES = 1000  # in memory; while so many wait, no new prompt is begun
+_MOST_RETRIES = 1000  # while more than these wait in memory, no new prompt is sent
 
 
 class Pending:
-    """Belongs to the thread of the engine."""
+    """The queue. Only the thread of the engine uses it."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -23,12 +23,12 @@ class Pending:
         self._count = 0
 
     def put(self, job: Job, due: float) -> None:
-        """To be sent again, not before then."""
+        """Add a prompt that is to be sent again at the time ``due``."""
         self._count += 1
         heapq.heappush(self._retries, (due, self._count, job))
 
     def next(self, now: float) -> Job | None:
-        """The next one that is due, if any is."""
+        """Remove and return the next prompt that is due; None if there is none."""
         if self._retries and self._retries[0][0] <= now:
             return heapq.heappop(self._retries)[2]
         if len(self._retries) > _MOST_RETRIES:
@@ -41,5 +41,5 @@ class Pending:
         return self._page.popleft() if self._page else None
 
     def due_in(self, now: float) -> float | None:
-        """Seconds until one is due; None if none is waiting."""
+        """Seconds until the next retry is due; None without retries."""
         return max(0.0, self._retries[0][0] - now) if self._retries else None

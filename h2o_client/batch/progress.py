@@ -1,4 +1,4 @@
-"""How far a batch is, counted as results come."""
+"""The progress of a batch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import msgspec
 
 from h2o_client.batch.journal import Counts
 
-_LOOKED_BACK = 60.0  # seconds, for the speed
+_LOOKED_BACK = 60.0  # seconds over which the speed is averaged
 
 
 class AccountProgress(msgspec.Struct, frozen=True):
-    """An account of a batch: its server, how many prompts are under way, what it waits for."""
+    """An account: its server, its number of prompts in flight, and what it is waiting for."""
 
     server: str
     in_flight: int
@@ -21,7 +21,11 @@ class AccountProgress(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """Where a batch is. ``per_second`` is of the last minute, ``left`` in seconds, if known."""
+    """The progress of a batch.
+
+    ``per_second`` is the average of the last minute. ``left`` is the estimated time in seconds,
+    None if it is unknown.
+    """
 
     total: int
     answered: int
@@ -32,19 +36,19 @@ class Progress(msgspec.Struct, frozen=True):
 
     @property
     def waiting(self) -> int:
-        """Prompts without a result."""
+        """The number of prompts without a result."""
         return self.total - self.answered - self.failed
 
 
 class Tally:
-    """Counts results. One thread adds to it; others may read it."""
+    """Counts results. One thread adds them; other threads may read."""
 
     def __init__(self, counts: Counts) -> None:
         self.counts: Counts = counts
         self._times: deque[float] = deque()
 
     def add(self, now: float, *, has_failed: bool) -> None:
-        """A result has come."""
+        """Count a result."""
         before = self.counts
         self.counts = Counts(
             before.total, before.answered + (not has_failed), before.failed + has_failed
@@ -54,7 +58,7 @@ class Tally:
             self._times.popleft()
 
     def progress(self, now: float, accounts: Iterable[AccountProgress]) -> Progress:
-        """Where the batch is ``now``."""
+        """The progress at the time ``now``."""
         counts = self.counts
         recent = [each for each in list(self._times) if each > now - _LOOKED_BACK]
         per_second = len(recent) / max(1.0, now - recent[0]) if recent else 0.0

@@ -1,7 +1,7 @@
-"""One prompt of a batch: what a caller or a line of a file says, checked, with a key of its own.
+"""Parse and check one prompt of a batch, from a caller or a line of a file.
 
-Pure but for the files that a prompt names, which are looked at so that a missing one is found
-before anything is sent.
+The only I/O is reading the files that a prompt names, so that a missing one is found before
+anything is sent.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from h2o_client.messages import (
 from h2o_client.options import SAMPLING, Options, check_options
 
 PromptId = str | int
-"""What the input calls a prompt; without an id of its own, the number of its line, from 1."""
+"""The id of a prompt in the input, or the number of its line, from 1."""
 
 Prompt = str | Mapping[str, object] | Sequence[Message | Mapping[str, object]]
-"""A text, a list of messages, or an object as a line of JSON has it (docs/batch.rst)."""
+"""A text, a list of messages, or a mapping like a line of a JSON file (see docs/batch.rst)."""
 
 RESERVED = frozenset(
     ("id", "index", "text", "finish_reason", "model", "server", "attempts", "seconds", "error")
 )
-"""The names in a line of answers: no other key of a prompt can be carried there under them."""
+"""The keys of a line in the answers file. Extra keys of a prompt must have other names."""
 
 _OWN = ("prompt", "messages", "id", "system", "model", "files", "options")
 _OPTIONS = tuple(name for name in Options.__annotations__ if name not in ("prompt_format", "files"))
@@ -53,18 +53,18 @@ _OPENAI_IGNORED = ("model", "messages", "metadata", "service_tier", "store", "st
 
 
 class InvalidPrompt(ValueError):
-    """A prompt that cannot be sent; ``str()`` says why."""
+    """A prompt that cannot be sent; ``str()`` is the reason."""
 
 
 class Upload(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A file that goes with a prompt: its path, or its bytes."""
+    """A file that is sent with a prompt: its path or its bytes."""
 
     path: str = ""
     content: bytes = b""
 
 
-class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is sent for one prompt, and what its line of answers carries along."""
+class Payload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is sent for one prompt, and the ``extra`` keys that are copied to its answer."""
 
     messages: tuple[tuple[str, str], ...]
     system: str | None = None
@@ -75,22 +75,22 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     is_openai: bool = False
 
     def to_send(self) -> Messages:
-        """The messages, as a session takes them."""
+        """The messages as a session accepts them."""
         if len(self.messages) == 1:
             return self.messages[0][1]
         return [Message(role, content) for role, content in self.messages]
 
     def all_options(self) -> Options:
-        """The options of the call."""
+        """The options, including the files."""
         files = [each.path or each.content for each in self.files]
         found = {**self.options, **({"files": files} if files else {})}
         return cast(Options, found)
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A row of a table: all but its prompt and its id is carried along, whatever it is called.
+    """A row of a CSV file. All other columns are copied to the answer, whatever their names.
 
-    A column "model" may be of cars.
+    They set no options: a column "model" may hold models of cars.
     """
 
     prompt: str
@@ -99,7 +99,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):
-    """What holds for each prompt that does not say it itself."""
+    """The values for prompts that do not have their own."""
 
     model: str | None = None
     system: str | None = None
@@ -109,7 +109,7 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, model: object, system: object, options: Options) -> Defaults:
-        """Raises `ConfigurationError` or TypeError for what cannot be sent."""
+        """Check the values. Raises `ConfigurationError` or TypeError if one cannot be sent."""
         check_options(options)
         given = {name: value for name, value in options.items() if value is not None}
         files = given.pop("files", ())
@@ -134,16 +134,16 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BatchPrompt(msgspec.Struct, frozen=True):
-    """A prompt that was checked. ``key`` tells it apart from any other, and from an earlier one."""
+    """A checked prompt. ``key`` is a hash that identifies it; it changes if the prompt does."""
 
     id: PromptId
-    ask: Ask
+    payload: Payload
     key: bytes
     line: int
 
 
 def parse_prompt(value: object, line: int, defaults: Defaults) -> BatchPrompt:
-    """The prompt that ``value`` says, on a line of that number. Raises `InvalidPrompt`."""
+    """Parse the prompt in ``value``, from the line with that number. Raises `InvalidPrompt`."""
     try:
         if isinstance(value, str):
             found, given_id = _of_object({"prompt": value}, defaults), None
@@ -156,26 +156,26 @@ def parse_prompt(value: object, line: int, defaults: Defaults) -> BatchPrompt:
         elif isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
             found, given_id = _of_object({"messages": value}, defaults), None
         else:
-            raise InvalidPrompt(f"A prompt is a text or an object, not {_kind(value)}.")
+            raise InvalidPrompt(f"A prompt must be a text or an object, not {_kind(value)}.")
         prompt_id = line if given_id is None else _prompt_id(given_id)
         return BatchPrompt(prompt_id, found, _key(prompt_id, found, defaults.prompt_format), line)
     except (ConfigurationError, TypeError) as exc:
         raise InvalidPrompt(str(exc)) from exc
 
 
-def _of_row(row: Row, defaults: Defaults) -> Ask:
+def _of_row(row: Row, defaults: Defaults) -> Payload:
     return msgspec.structs.replace(
         _of_object({"prompt": row.prompt}, defaults), extra=_carried(row.extra)
     )
 
 
-def _of_object(value: Mapping[str, object], defaults: Defaults) -> Ask:
+def _of_object(value: Mapping[str, object], defaults: Defaults) -> Payload:
     if ("prompt" in value) == ("messages" in value):
         raise InvalidPrompt('An object needs either "prompt" or "messages".')
     extra = _carried({name: each for name, each in value.items() if name not in _OWN})
     options = value.get("options")
     if options is not None and not isinstance(options, Mapping):
-        raise InvalidPrompt('"options" is an object of names and values.')
+        raise InvalidPrompt('"options" must be an object of names and values.')
     return _ask(
         value["prompt"] if "prompt" in value else value["messages"],
         is_text="prompt" in value,
@@ -188,7 +188,7 @@ def _of_object(value: Mapping[str, object], defaults: Defaults) -> Ask:
     )
 
 
-def _of_openai(value: Mapping[str, object], defaults: Defaults) -> Ask:
+def _of_openai(value: Mapping[str, object], defaults: Defaults) -> Payload:
     body, url = value.get("body"), value.get("url", _OPENAI_URL)
     if not isinstance(body, Mapping) or "messages" not in body:
         raise InvalidPrompt('A line of OpenAI\'s Batch API needs a "body" with "messages".')
@@ -218,7 +218,7 @@ def _openai_options(body: Mapping[str, object]) -> dict[str, object]:
         elif name in _OPENAI_PARAMETERS:
             parameters[name] = value
         elif not (name == "response_format" and value == {"type": "text"}):
-            raise InvalidPrompt(f'"{name}" in the body is not supported by chat-ui.')
+            raise InvalidPrompt(f'chat-ui does not support "{name}" in the body.')
     return _options({**options, **({"parameters": parameters} if parameters else {})})
 
 
@@ -233,9 +233,9 @@ def _ask(
     extra: dict[str, object],
     defaults: Defaults,
     is_openai: bool = False,
-) -> Ask:
+) -> Payload:
     if is_text and not isinstance(said, str):
-        raise InvalidPrompt(f'"prompt" is a text, not {_kind(said)}.')
+        raise InvalidPrompt(f'"prompt" must be a text, not {_kind(said)}.')
     if is_openai and isinstance(said, Sequence):
         said = [_developer(each) for each in said]
     parsed = parse_messages(cast(Messages, said))
@@ -245,9 +245,9 @@ def _ask(
     uploads = defaults.files
     if files is not None:
         if isinstance(files, str | bytes) or not isinstance(files, Sequence):
-            raise InvalidPrompt('"files" is a list of paths.')
+            raise InvalidPrompt('"files" must be a list of paths.')
         uploads = tuple(_upload(each) for each in files)
-    return Ask(
+    return Payload(
         messages=tuple((each.role, each.content) for each in parsed if each.role != "system"),
         system="\n\n".join(systems) if systems else None,
         model=defaults.model if model is None else model,
@@ -259,7 +259,7 @@ def _ask(
 
 
 def _developer(message: object) -> object:
-    """OpenAI's newer name for a system message."""
+    """Replace OpenAI's newer role name for system messages."""
     if isinstance(message, Mapping) and message.get("role") == "developer":
         return {**message, "role": "system"}
     return message
@@ -269,7 +269,7 @@ def _carried(extra: Mapping[str, object]) -> dict[str, object]:
     for name in extra:
         if name in RESERVED:
             raise InvalidPrompt(
-                f"{name!r} is a name in the answers, too. Rename it in the prompts."
+                f"The answers have a key {name!r} of their own. Rename it in the prompts."
             )
     return document(extra, "A key")
 
@@ -295,10 +295,10 @@ def _upload(file: object) -> Upload:
     if isinstance(file, bytes | bytearray):
         return Upload(content=bytes(file))
     if not isinstance(file, str | os.PathLike):
-        raise InvalidPrompt(f"A file is a path, not {_kind(file)}.")
+        raise InvalidPrompt(f"A file must be a path, not {_kind(file)}.")
     path = os.fspath(file)
     if not isinstance(path, str) or not os.path.isfile(path):
-        raise InvalidPrompt(f"There is no file {path!r}.")
+        raise InvalidPrompt(f"The file {path!r} does not exist.")
     return Upload(path=path)
 
 
@@ -307,7 +307,7 @@ def _prompt_id(value: object) -> PromptId:
         return text(value, "An id")
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    raise InvalidPrompt(f"An id is a text or a whole number, not {_kind(value)}.")
+    raise InvalidPrompt(f"An id must be a text or an integer, not {_kind(value)}.")
 
 
 def _kind(value: object) -> str:
@@ -316,15 +316,15 @@ def _kind(value: object) -> str:
     )
 
 
-def _key(prompt_id: PromptId, ask: Ask, prompt_format: PromptFormat | None) -> bytes:
-    """A hash of all that the answer depends on, but for the server."""
+def _key(prompt_id: PromptId, payload: Payload, prompt_format: PromptFormat | None) -> bytes:
+    """A hash of everything that the answer depends on, except the server."""
     formatted = None
     if prompt_format is not None:
-        parsed = [Message(role, content) for role, content in ask.messages]
+        parsed = [Message(role, content) for role, content in payload.messages]
         formatted = as_prompt(parsed, prompt_format)
-    options = {name: value for name, value in ask.options.items() if name != "timeout"}
-    files = [_digest(each) for each in ask.files]
-    said = [prompt_id, ask.messages, ask.system, ask.model, options, files, formatted]
+    options = {name: value for name, value in payload.options.items() if name != "timeout"}
+    files = [_digest(each) for each in payload.files]
+    said = [prompt_id, payload.messages, payload.system, payload.model, options, files, formatted]
     written = json.dumps(said, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(written.encode()).digest()[:16]
 

@@ -1,6 +1,6 @@
-"""Writes results to the journal behind the prompts, and has their conversations deleted after that.
+"""Write results to the journal, then delete their conversations, in background threads.
 
-In threads of their own: what waits for a disk or for a server holds up no prompt.
+So neither the disk nor a slow server delays a prompt.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from h2o_client.timeouts import monotonic
 if TYPE_CHECKING:
     from h2o_client.batch.accounts import Account
 
-_GROUPED_WITHIN = 0.01  # seconds in which results that come are written together
+_GROUPED_WITHIN = 0.01  # seconds; results that arrive within them are written together
 _MOST_GROUPED = 256
 _DELETED_AT_ONCE = 2
-_MOST_PENDING = 64  # conversations, beyond which prompts wait: servers may allow only so many
+_MOST_PENDING = 64  # conversations; with more, prompts wait: servers may limit their number
 _NOTED_AT_ONCE = 32
 _TRIES = 3
 _PAUSE = 1.0
 
 Recorded = tuple[int, Outcome, "Account", str]
-"""A row, its result, and the conversation to delete, "" if there is none."""
+"""A row, its result, the account, and the conversation to delete ("" for none)."""
 
 
 class Recorder:
-    """Records the results of one batch. All but `close` may be called in any thread.
+    """Records the results of one batch. Any thread may call all methods except `close`.
 
-    ``on_recorded`` is called when results are on disk, ``on_failure`` when that cannot be.
+    ``on_recorded`` is called when results were written, ``on_failure`` if they cannot be written.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Recorder:
         )
 
     def start(self) -> None:
-        """Once."""
+        """Start the threads. Call it once."""
         self._thread.start()
         self._deletions.start()
 
@@ -64,16 +64,16 @@ class Recorder:
         self._results.put((row, outcome, account, conversation_id))
 
     def delete(self, account: Account, conversation_id: str) -> None:
-        """Delete a conversation of which nothing is needed. Returns at once."""
+        """Delete a conversation that is not needed any more. Returns at once."""
         self._deletions.add(account, conversation_id)
 
     @property
     def has_room(self) -> bool:
-        """Whether few enough conversations wait to be deleted."""
+        """Whether another prompt may be sent: few conversations are waiting for deletion."""
         return self._deletions.count <= _MOST_PENDING
 
     def close(self, seconds: float | None) -> None:
-        """Write what there is, and delete for so long at most (None: as long as it takes)."""
+        """Write all results, and delete for at most ``seconds`` (None: no limit)."""
         self._results.put(None)
         self._thread.join(seconds)
         self._deletions.close(seconds)
@@ -89,7 +89,7 @@ class Recorder:
             self._on_failure(exc)
 
     def _group(self, first: Recorded) -> tuple[list[Recorded], bool]:
-        """The results that come within a moment, and whether they are the last."""
+        """Return the results that arrive within a moment, and whether they are the last."""
         group, end = [first], monotonic() + _GROUPED_WITHIN
         while len(group) < _MOST_GROUPED:
             try:
@@ -112,15 +112,15 @@ class Recorder:
 class _Deletions:
     """Deletes conversations, a few at a time.
 
-    What cannot be deleted is tried once more at the end, when a server that was down may be there
-    again; else it stays in the journal.
+    A failed deletion is tried again at the end, when a server that was down may be up again. If it
+    fails again, the conversation stays in the journal for the next run.
     """
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._pending: SimpleQueue[tuple[Account, str] | None] = SimpleQueue()
-        self._lock = threading.Lock()  # of both lists
-        self._deleted: list[tuple[int, str]] = []  # and not noted yet
+        self._lock = threading.Lock()  # guards both lists
+        self._deleted: list[tuple[int, str]] = []  # deleted, but not noted in the journal yet
         self._failed: list[tuple[Account, str]] = []
         self._is_late = threading.Event()
         self._threads = [
@@ -130,7 +130,7 @@ class _Deletions:
 
     @property
     def count(self) -> int:
-        """How many wait."""
+        """How many conversations are waiting."""
         return self._pending.qsize()
 
     def start(self) -> None:
@@ -163,14 +163,14 @@ class _Deletions:
             try:
                 self._try(account, conversation_id)
             except H2oError as exc:
-                log.info("conversation %s could not be deleted yet: %s", conversation_id, exc)
+                log.info("cannot delete conversation %s yet: %s", conversation_id, exc)
             else:
                 return
         with self._lock:
             self._failed.append((account, conversation_id))
 
     def _retry(self) -> None:
-        """Try what has failed once more, until that fails, too."""
+        """Try the failed deletions again, until one fails again."""
         with self._lock:
             failed, self._failed = self._failed, []
         for done, (account, conversation_id) in enumerate(failed):
@@ -178,11 +178,11 @@ class _Deletions:
                 self._try(account, conversation_id)
             except H2oError as exc:
                 left = len(failed) - done
-                log.warning("conversations that stay for the next run: %d: %s", left, exc)
+                log.warning("%d conversations are left for the next run: %s", left, exc)
                 return
 
     def _try(self, account: Account, conversation_id: str) -> None:
-        """Raises `H2oError`."""
+        """Delete a conversation. Raises `H2oError`."""
         with suppress(NotFoundError):
             account.session.wrapped.conversation(conversation_id).delete()
         with self._lock:
@@ -199,4 +199,4 @@ class _Deletions:
         try:
             self._journal.note_deleted(deleted)
         except JournalError as exc:
-            log.warning("what was deleted is not noted: %s", exc)
+            log.warning("cannot note deleted conversations in the journal: %s", exc)

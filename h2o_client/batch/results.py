@@ -1,4 +1,4 @@
-"""What came of a prompt: `Result`, how the journal stores it, and the line that is written."""
+"""The result of a prompt: `Result`, its form in the journal, and its line in the answers file."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import Literal
 import msgspec
 
 from h2o_client.answer.steps import Answer
-from h2o_client.batch.prompts import Ask, PromptId
+from h2o_client.batch.prompts import Payload, PromptId
 from h2o_client.errors import H2oError
 from h2o_client.wire import json
 from h2o_client.wire.events import FinishReason, Source
 
 
 class PromptError(H2oError):
-    """A prompt of a batch has failed. ``type`` is the name of the error's class.
+    """A prompt of a batch has failed.
 
-    ``message`` is what it says, ``partial`` the text that came before it.
+    ``type`` is the name of the original error's class, ``message`` its message, and ``partial`` the
+    text received before it.
     """
 
     def __init__(self, type: str, message: str, partial: str = "") -> None:
@@ -29,9 +30,9 @@ class PromptError(H2oError):
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """The ``answer`` to a prompt, or the ``error``.
 
-    id: as the prompt says it; else the number of its line, from 1.
-    index: its place among the prompts, from 0.
-    attempts: how often it was sent; what a rate limit refused does not count.
+    id: the prompt's id, or the number of its line, from 1.
+    index: its position among the prompts, from 0.
+    attempts: how often it was sent. Attempts that a rate limit refused are not counted.
     server: the base URL of the server that answered.
     seconds: how long the last attempt took.
     extra: the prompt's other keys.
@@ -72,10 +73,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return bool(self.error_type)
 
     @classmethod
-    def of_answer(
+    def from_answer(
         cls, answer: Answer, *, attempts: int, seconds: float, server: str, ended_at: float
     ) -> Outcome:
-        """A prompt was answered."""
+        """The outcome of an answered prompt."""
         return cls(
             attempts=attempts,
             seconds=round(seconds, 3),
@@ -92,12 +93,12 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
     @classmethod
-    def of_error(
+    def from_error(
         cls, error: H2oError, *, attempts: int, seconds: float, server: str, ended_at: float
     ) -> Outcome:
-        """A prompt has failed for good."""
+        """The outcome of a prompt that has failed for good."""
         bare = copy(error)
-        bare.partial, bare.stored = "", ()  # it has a field of its own here
+        bare.partial, bare.stored = "", ()  # `partial` is a field of its own here
         return cls(
             attempts=attempts,
             seconds=round(seconds, 3),
@@ -108,8 +109,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             partial=error.partial,
         )
 
-    def result(self, prompt_id: PromptId, index: int, ask: Ask) -> Result:
-        """As the caller gets it."""
+    def result(self, prompt_id: PromptId, index: int, payload: Payload) -> Result:
+        """The result for the caller."""
         error = answer = None
         if self.has_failed:
             error = PromptError(self.error_type, self.error_message, self.partial)
@@ -132,15 +133,15 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             attempts=self.attempts,
             server=self.server,
             seconds=self.seconds,
-            extra=ask.extra,
+            extra=payload.extra,
         )
 
-    def line(self, prompt_id: PromptId, index: int, ask: Ask, key: bytes) -> bytes:
-        """The line of the answers file, which is the same each time it is written."""
-        if ask.is_openai:
+    def line(self, prompt_id: PromptId, index: int, payload: Payload, key: bytes) -> bytes:
+        """The line for the answers file. The same arguments always give the same line."""
+        if payload.is_openai:
             document = self._openai(prompt_id, key)
         else:
-            document = {**self._own(prompt_id, index), **ask.extra}
+            document = {**self._own(prompt_id, index), **payload.extra}
         return msgspec.json.encode(document) + b"\n"
 
     def _own(self, prompt_id: PromptId, index: int) -> dict[str, object]:
@@ -162,7 +163,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         }
 
     def _openai(self, prompt_id: PromptId, key: bytes) -> dict[str, object]:
-        """As OpenAI's Batch API writes it; how many tokens there were is unknown, and left out."""
+        """The line in the format of OpenAI's Batch API, without ``usage``, which is unknown."""
         name = key.hex()
         document: dict[str, object] = {"id": f"batch_req_{name}", "custom_id": prompt_id}
         if self.has_failed:
@@ -185,7 +186,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def id_of_line(line: bytes) -> PromptId | None:
-    """Which prompt a line of answers is of; None for a line that is none."""
+    """The id of the prompt in a line of the answers file; None if it is not such a line."""
     try:
         found = json.read(line)
     except json.InvalidJson:

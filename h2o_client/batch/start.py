@@ -1,4 +1,4 @@
-"""`run()`: checks the prompts, opens the journal and the accounts, and begins."""
+"""`run()`: check the prompts, open the journal and the accounts, and start the batch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from h2o_client.batch.accounts import open_accounts
-from h2o_client.batch.attempts import Asker, OwnAsker
+from h2o_client.batch.attempts import LocalSender, Sender
 from h2o_client.batch.batch import Batch
 from h2o_client.batch.dispatcher import Engine
 from h2o_client.batch.formats import InvalidLine
@@ -48,26 +48,27 @@ def run(
 ) -> Batch:
     """Send each of ``prompts`` once, with the accounts of ``sessions``; iterate for the results.
 
-    prompts: texts, lists of messages, or mappings with ``prompt`` or ``messages`` and, if wanted,
-        ``id``, ``system``, ``model``, ``files`` and ``options``; other keys are carried along to
-        ``extra`` of the result. All are read and checked before anything is sent.
-    concurrency: at most so many at once with each session.
-    per_minute: at most so many in any minute with each session; without it that is learned from
-        what the server refuses.
-    journal: a file that remembers what was answered and what was being answered. With it, the same
-        call after a kill goes on where it was. It holds prompts and answers in the clear.
-    ordered: results come in the order of the prompts.
-    executor: its workers send the prompts, each with a copy of the session; it stays open.
+    prompts: texts, lists of messages, or mappings with ``prompt`` or ``messages`` and optionally
+        ``id``, ``system``, ``model``, ``files`` and ``options``. Other keys are copied to ``extra``
+        of the result. All prompts are read and checked before any is sent.
+    concurrency: the largest number of concurrent prompts for each session.
+    per_minute: the largest number of prompts in any minute for each session. By default it is
+        learned from the server's refusals.
+    journal: a file that records the state of each prompt. After a crash, the same call with the
+        same file continues where the first one stopped. The file holds prompts and answers in
+        plain text.
+    ordered: return the results in the order of the prompts.
+    executor: its workers send the prompts, each with a copy of the session. It is not closed.
     dask: the address of a Dask scheduler, "local" for workers on this machine, or a Client; its
-        workers send the prompts. It needs the extra ``batch``.
-    give_up_after: seconds that a server which is down, or refuses all, is waited for.
-    retry_failed: prompts that failed in an earlier run are sent again.
-    model: for prompts that name none; else the session's.
-    system: how the model is to behave, for prompts that do not say it.
-    options: see `Options`, for prompts that do not say them. ``timeout`` is a number of seconds.
+        workers send the prompts. Needs the extra ``batch``.
+    give_up_after: seconds to wait for a server that is down or refuses everything.
+    retry_failed: send prompts again that failed in an earlier run.
+    model: for prompts without a model, by default the session's.
+    system: the system prompt for prompts without one.
+    options: see `Options`; for prompts without their own. ``timeout`` is a number of seconds.
 
-    Raises `InvalidPrompts` with the lines that cannot be sent, `ConfigurationError` for a journal
-    that cannot be used. The sessions stay open.
+    Raises `InvalidPrompts` with the invalid prompts, and `ConfigurationError` if the journal cannot
+    be used. The sessions are not closed.
     """
     found = list(sessions) if isinstance(sessions, Iterable) else [sessions]
     check_limits(found, concurrency, per_minute, give_up_after)
@@ -83,7 +84,7 @@ def run(
             concurrency=concurrency,
             per_minute=per_minute,
             ordered=ordered,
-            asker=asker_of(executor, dask, defaults),
+            sender=choose_sender(executor, dask, defaults),
             give_up_after=give_up_after,
         )
     except BaseException:
@@ -94,7 +95,7 @@ def run(
 def check_limits(
     sessions: Sequence[H2oSession], concurrency: int, per_minute: int | None, give_up_after: float
 ) -> None:
-    """Raise `ConfigurationError` for what cannot be meant."""
+    """Raise `ConfigurationError` for an invalid argument."""
     from h2o_client.session import H2oSession
 
     if not sessions or not all(isinstance(each, H2oSession) for each in sessions):
@@ -113,7 +114,7 @@ def check_limits(
 def parsed(
     values: Iterable[tuple[int, object] | InvalidLine], defaults: Defaults
 ) -> Iterator[BatchPrompt | InvalidLine]:
-    """Each value as a prompt, or why it is none."""
+    """Yield each value as a prompt, or why it is invalid."""
     for value in values:
         if isinstance(value, InvalidLine):
             yield value
@@ -124,20 +125,22 @@ def parsed(
             yield InvalidLine(value[0], str(exc))
 
 
-def asker_of(executor: Executor | None, dask: str | Client | None, defaults: Defaults) -> Asker:
-    """Who sends the prompts. Raises `ConfigurationError` for what cannot."""
+def choose_sender(
+    executor: Executor | None, dask: str | Client | None, defaults: Defaults
+) -> Sender:
+    """Return what sends the prompts. Raises `ConfigurationError` if that cannot be used."""
     if executor is not None and dask is not None:
         raise ConfigurationError("Only one of executor and dask can be used", argument="executor")
     if executor is not None:
-        from h2o_client.batch.workers import ExecutorWorkers, WorkerAsker
+        from h2o_client.batch.workers import ExecutorWorkers, WorkerSender
 
-        return WorkerAsker(ExecutorWorkers(executor), defaults.prompt_format)
+        return WorkerSender(ExecutorWorkers(executor), defaults.prompt_format)
     if dask is not None:
         from h2o_client.batch.dask_workers import DaskWorkers
-        from h2o_client.batch.workers import WorkerAsker
+        from h2o_client.batch.workers import WorkerSender
 
-        return WorkerAsker(DaskWorkers(dask), defaults.prompt_format)
-    return OwnAsker(defaults.prompt_format)
+        return WorkerSender(DaskWorkers(dask), defaults.prompt_format)
+    return LocalSender(defaults.prompt_format)
 
 
 def begin(
@@ -147,10 +150,10 @@ def begin(
     concurrency: int,
     per_minute: int | None,
     ordered: bool,
-    asker: Asker,
+    sender: Sender,
     give_up_after: float,
 ) -> Batch:
-    """Begin with a journal that has its prompts."""
+    """Start a batch with a journal that has loaded its prompts."""
     from h2o_client.aio.session import AsyncH2oSession
 
     faces = [AsyncH2oSession._wrapping(each) for each in sessions]
@@ -161,7 +164,7 @@ def begin(
             journal,
             accounts,
             former,
-            asker=asker,
+            sender=sender,
             give_up_after=give_up_after,
             on_result=on_result,
         )

@@ -1,8 +1,9 @@
-"""Prompts that workers send: threads or processes of an executor, or of Dask, on any machine.
+"""Let workers send the prompts: threads or processes of an executor, or Dask workers.
 
-The coordinator, which has the journal, makes each conversation and writes it down before a worker
-hears of it. A worker sends the message there, unless it finds it sent already, and returns what
-came of it. Whatever happens to the worker, the coordinator knows where to look.
+This process, the coordinator, has the journal. It creates each conversation and records it before
+it starts a worker's task. The worker sends the message, unless the conversation already has one,
+and returns the answer or the error. If the worker dies, the coordinator still knows the
+conversation.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import msgspec
 
 from h2o_client.batch.attempts import Attempt, WorkerError, WorkerLostError
 from h2o_client.batch.journal import Journal
-from h2o_client.batch.prompts import Ask
+from h2o_client.batch.prompts import Payload
 from h2o_client.errors import ConfigurationError, H2oError
 from h2o_client.timeouts import monotonic
 
@@ -29,21 +30,21 @@ if TYPE_CHECKING:
 _MOST_SESSIONS = 100  # of a worker
 
 
-class Errand(msgspec.Struct, frozen=True):
-    """What a worker has to do: the message of ``ask`` in a conversation of a pickled session.
+class WorkerTask(msgspec.Struct, frozen=True):
+    """A worker's task: send ``payload`` in a conversation, with a pickled session.
 
-    ``says_system``: the system prompt is part of the message.
+    ``sends_system``: the message has to carry the system prompt.
     """
 
     session: bytes
     conversation_id: str
-    ask: Ask
-    says_system: bool
+    payload: Payload
+    sends_system: bool
     prompt_format: Any = None
 
 
-class Done(msgspec.Struct, frozen=True):
-    """What came of it: the answer or the error, and how long ago the message was taken."""
+class WorkerResult(msgspec.Struct, frozen=True):
+    """The answer or the error, and how many seconds ago the server accepted the message."""
 
     answer: Any = None
     error: Any = None
@@ -51,39 +52,44 @@ class Done(msgspec.Struct, frozen=True):
 
 
 class Workers(Protocol):
-    """Where errands are done."""
+    """Runs tasks on workers."""
 
-    async def do(self, errand: Errand) -> Done:
-        """Raises `WorkerLostError` if the worker has gone, `WorkerError` if none can work."""
+    async def run(self, task: WorkerTask) -> WorkerResult:
+        """Run ``task`` on a worker.
+
+        Raises `WorkerLostError` if the worker was lost, and `WorkerError` if no worker can be used.
+        """
         ...
 
     async def close(self) -> None:
-        """No errand will come any more."""
+        """Free the resources: there will be no more tasks."""
         ...
 
 
-class WorkerAsker:
-    """Has the prompts of attempts sent by ``workers``."""
+class WorkerSender:
+    """Sends prompts through ``workers``."""
 
     def __init__(self, workers: Workers, prompt_format: PromptFormat | None) -> None:
         self._workers = workers
         self._prompt_format = prompt_format
         self._sessions: dict[int, bytes] = {}
 
-    async def ask(self, attempt: Attempt, journal: Journal) -> Answer:
-        account, ask = attempt.account, attempt.job.ask
-        conversation = account.session.conversation(model=ask.model, system=ask.system, keep=True)
+    async def send(self, attempt: Attempt, journal: Journal) -> Answer:
+        account, payload = attempt.account, attempt.job.payload
+        conversation = account.session.conversation(
+            model=payload.model, system=payload.system, keep=True
+        )
         conversation_id = await conversation.create()
         journal.note_sending(attempt.job.row, account.number, conversation_id, None)
         attempt.conversation_id = conversation_id
-        errand = Errand(
+        task = WorkerTask(
             session=self._pickled(attempt),
             conversation_id=conversation_id,
-            ask=ask,
-            says_system=not conversation.wrapped._system_said,
+            payload=payload,
+            sends_system=not conversation.wrapped._system_said,
             prompt_format=self._prompt_format,
         )
-        done = await self._workers.do(errand)
+        done = await self._workers.run(task)
         account.pace.took(attempt.began, monotonic() - done.seconds_ago)
         if done.error is not None:
             raise done.error
@@ -91,7 +97,7 @@ class WorkerAsker:
         return answer
 
     def can_leave(self, attempt: Attempt) -> bool:
-        # The worker is not told: the next run looks what has come of it.
+        # The worker keeps running; the next run collects the answer.
         return True
 
     async def leave(self, attempt: Attempt) -> None:
@@ -101,7 +107,7 @@ class WorkerAsker:
         await self._workers.close()
 
     def _pickled(self, attempt: Attempt) -> bytes:
-        """The account's session, with the cookies that it has since it was prepared."""
+        """The account's session with its cookies, pickled once."""
         number = attempt.account.number
         if number not in self._sessions:
             try:
@@ -112,7 +118,7 @@ class WorkerAsker:
 
 
 class ExecutorWorkers:
-    """The workers of a `concurrent.futures.Executor`, which stays open."""
+    """The workers of a `concurrent.futures.Executor`, which is not closed."""
 
     def __init__(self, executor: Executor) -> None:
         if not callable(getattr(executor, "submit", None)):
@@ -122,9 +128,9 @@ class ExecutorWorkers:
             )
         self._executor = executor
 
-    async def do(self, errand: Errand) -> Done:
+    async def run(self, task: WorkerTask) -> WorkerResult:
         try:
-            return await asyncio.wrap_future(self._executor.submit(run_errand, errand))
+            return await asyncio.wrap_future(self._executor.submit(run_task, task))
         except BrokenExecutor as exc:
             raise WorkerError(f"The executor is broken: {exc}") from exc
         except asyncio.CancelledError:
@@ -139,31 +145,31 @@ class ExecutorWorkers:
 # In the worker
 
 _sessions: dict[bytes, H2oSession] = {}
-_lock = threading.Lock()  # of the sessions: one for each account
+_lock = threading.Lock()  # guards `_sessions`, one for each account
 
 
-def run_errand(errand: Errand) -> Done:
-    """Send the message, once, and return what came of it."""
+def run_task(task: WorkerTask) -> WorkerResult:
+    """Send the message, unless it was sent already, and return the answer or the error."""
     head_at = monotonic()
     try:
-        session = _session(errand.session)
-        if session._find_answer(errand.conversation_id).is_taken:
-            # A worker that has gone was faster: the coordinator finds its answer.
-            raise WorkerLostError("The prompt was sent before, by a worker that has gone")
-        messages, options = errand.ask.to_send(), errand.ask.all_options()
-        if errand.says_system and errand.ask.system is not None:
-            messages = [{"role": "system", "content": errand.ask.system}, *_listed(errand.ask)]
-        if errand.prompt_format is not None:
-            options["prompt_format"] = errand.prompt_format
-        reply = session.conversation(errand.conversation_id).stream(messages, **options)
+        session = _session(task.session)
+        if session._find_answer(task.conversation_id).is_taken:
+            # A worker that was lost has sent it: the coordinator collects the answer.
+            raise WorkerLostError("A worker that was lost has already sent the prompt")
+        messages, options = task.payload.to_send(), task.payload.all_options()
+        if task.sends_system and task.payload.system is not None:
+            messages = [{"role": "system", "content": task.payload.system}, *_listed(task.payload)]
+        if task.prompt_format is not None:
+            options["prompt_format"] = task.prompt_format
+        reply = session.conversation(task.conversation_id).stream(messages, **options)
         head_at = monotonic()
-        return Done(answer=reply.read(), seconds_ago=monotonic() - head_at)
+        return WorkerResult(answer=reply.read(), seconds_ago=monotonic() - head_at)
     except H2oError as exc:
-        return Done(error=exc, seconds_ago=monotonic() - head_at)
+        return WorkerResult(error=exc, seconds_ago=monotonic() - head_at)
 
 
-def _listed(ask: Ask) -> list[dict[str, str]]:
-    return [{"role": role, "content": content} for role, content in ask.messages]
+def _listed(payload: Payload) -> list[dict[str, str]]:
+    return [{"role": role, "content": content} for role, content in payload.messages]
 
 
 def _session(pickled: bytes) -> H2oSession:

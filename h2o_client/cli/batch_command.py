@@ -22,9 +22,9 @@ from h2o_client.batch.prompts import Defaults
 from h2o_client.batch.start import (
     CONCURRENCY,
     GIVE_UP_AFTER,
-    asker_of,
     begin,
     check_limits,
+    choose_sender,
     parsed,
 )
 from h2o_client.cli.batch_progress import Display, duration, sentence
@@ -168,7 +168,7 @@ def batch(
             concurrency=concurrency,
             per_minute=per_minute,
             ordered=ordered,
-            asker=asker_of(None, dask, defaults),
+            sender=choose_sender(None, dask, defaults),
             give_up_after=give_up_after,
         )
         return _Writing(running, answers, output, quiet=quiet).status()

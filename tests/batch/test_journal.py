@@ -51,14 +51,14 @@ def answer(journal: Journal, **texts: str) -> None:
 def test_a_prompt_goes_from_waiting_to_answered(journal: Journal) -> None:
     assert journal.load(prompts("a", "b", "c")).waiting == 3
     first, second = journal.claim(-1, 2)
-    assert (first.id, first.index, first.ask.to_send()) == (1, 0, "a")
+    assert (first.id, first.index, first.payload.to_send()) == (1, 0, "a")
     assert [job.index for job in journal.claim(second.index, 2)] == [2]
     assert journal.claim(-1, 2) == []
     journal.note_sending(first.row, 1, "conversation", "token")
-    [asked] = journal.being_asked(1, 0)
+    [asked] = journal.unanswered(1, 0)
     assert (asked.conversation_id, asked.token, asked.id) == ("conversation", "token", 1)
     journal.note_outcomes([(first.row, outcome("A"))])
-    assert journal.being_asked(1, 0) == []
+    assert journal.unanswered(1, 0) == []
     assert journal.left_conversations(1, "") == ["conversation"]
     journal.note_deleted([(1, "conversation")])
     assert journal.left_conversations(1, "") == []
@@ -105,7 +105,7 @@ def test_a_changed_prompt_is_asked_and_one_that_is_gone_is_not(journal: Journal)
     answer(journal, x="A", y="B")
     counts = journal.load(prompts({"prompt": "changed", "id": "x"}))
     assert (counts.total, counts.answered) == (1, 0)
-    assert [job.ask.to_send() for job in journal.claim(-1, 9)] == ["changed"]
+    assert [job.payload.to_send() for job in journal.claim(-1, 9)] == ["changed"]
     assert journal.results(0, ordered=False) == []
     # What was answered once is there when it comes back.
     assert journal.load(prompts({"prompt": "a", "id": "x"})).answered == 1
@@ -132,7 +132,7 @@ def test_an_id_that_comes_twice_is_a_bad_line(journal: Journal) -> None:
     with pytest.raises(InvalidPrompts) as caught:
         journal.load(prompts(*values))
     assert [each.line for each in caught.value.lines] == [2, 4]
-    assert "The id '2' is that of line 1, too." in str(caught.value)
+    assert "Line 1 has the same id '2'." in str(caught.value)
 
 
 def test_equal_prompts_under_different_ids_are_asked_each(journal: Journal) -> None:
@@ -260,7 +260,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     journal.note_outcomes([(first.row, outcome("A"))])
     (pages,) = journal._one("PRAGMA page_count")
     journal._one(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(JournalError, match=r"full.*Make room"):
+    with pytest.raises(JournalError, match=r"full.*Free space"):
         journal.note_outcomes([(second.row, outcome("B" * 100_000))])
     journal.close()
     journal = Journal(tmp_path / "j")
@@ -365,7 +365,7 @@ def test_a_file_with_other_lines_is_left_as_it_is(
     path.write_bytes(line)
     journal.load(prompts("a"))
     answer(journal, **{"1": "A"})
-    with pytest.raises(ConfigurationError, match=r"line 1: the journal has no such answer"):
+    with pytest.raises(ConfigurationError, match=r"line 1: the journal does not have this answer"):
         write_all(journal, path)
     assert path.read_bytes() == line
 

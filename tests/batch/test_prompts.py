@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from h2o_client import ConfigurationError, Message, Timeouts
-from h2o_client.batch.prompts import Ask, Defaults, InvalidPrompt, Row, Upload, parse_prompt
+from h2o_client.batch.prompts import Defaults, InvalidPrompt, Payload, Row, Upload, parse_prompt
 
 NONE = Defaults()
 
@@ -25,8 +25,8 @@ def test_a_text_a_list_and_an_object_say_the_same() -> None:
     ]
     assert {each.key for each in found} == {found[0].key}
     assert found[0].id == 3
-    assert found[0].ask == Ask(messages=(("user", "Hi"),))
-    assert found[0].ask.to_send() == "Hi"
+    assert found[0].payload == Payload(messages=(("user", "Hi"),))
+    assert found[0].payload.to_send() == "Hi"
 
 
 def test_an_object_says_all_that_a_call_can_have(tmp_path: Path) -> None:
@@ -46,12 +46,12 @@ def test_an_object_says_all_that_a_call_can_have(tmp_path: Path) -> None:
         "options": {"temperature": 0.5, "stop": ["x"], "timeout": 3},
         "label": {"of": ["mine", 1, None]},
     }
-    ask = parse_prompt(value, 1, NONE).ask
-    assert ask.system == "Be kind\n\nBe brief"
-    assert [role for role, _ in ask.messages] == ["user", "assistant", "user"]
-    assert (ask.model, ask.files) == ("m", (Upload(path=str(file)),))
-    assert ask.all_options() == {**value["options"], "files": [str(file)]}  # type: ignore[dict-item]
-    assert ask.extra == {"label": {"of": ["mine", 1, None]}}
+    payload = parse_prompt(value, 1, NONE).payload
+    assert payload.system == "Be kind\n\nBe brief"
+    assert [role for role, _ in payload.messages] == ["user", "assistant", "user"]
+    assert (payload.model, payload.files) == ("m", (Upload(path=str(file)),))
+    assert payload.all_options() == {**value["options"], "files": [str(file)]}  # type: ignore[dict-item]
+    assert payload.extra == {"label": {"of": ["mine", 1, None]}}
 
 
 def test_a_line_of_openais_batch_api_is_taken() -> None:
@@ -70,9 +70,9 @@ def test_a_line_of_openais_batch_api_is_taken() -> None:
     value = {"custom_id": "c1", "method": "POST", "url": "/v1/chat/completions", "body": body}
     found = parse_prompt(value, 1, NONE)
     assert found.id == "c1"
-    assert found.ask.is_openai
-    assert found.ask.system == "Be brief"
-    assert found.ask.options == {
+    assert found.payload.is_openai
+    assert found.payload.system == "Be brief"
+    assert found.payload.options == {
         "max_new_tokens": 5,
         "temperature": 0,
         "parameters": {"presence_penalty": 0.1},
@@ -87,21 +87,21 @@ def test_a_line_of_openais_batch_api_is_taken() -> None:
         ("  ", "The last user message is blank"),
         ({}, 'either "prompt" or "messages"'),
         ({"prompt": "Hi", "messages": []}, 'either "prompt" or "messages"'),
-        ({"prompt": 5}, '"prompt" is a text, not int'),
-        ({"prompt": None}, '"prompt" is a text, not null'),
+        ({"prompt": 5}, '"prompt" must be a text, not int'),
+        ({"prompt": None}, '"prompt" must be a text, not null'),
         ({"messages": [{"role": "user"}]}, '"content"'),
         ({"messages": [{"role": "robot", "content": "Hi"}]}, "robot"),
         ({"messages": []}, "There is no user message"),
-        ({"prompt": "Hi", "id": True}, "An id is a text or a whole number"),
-        ({"prompt": "Hi", "id": 1.5}, "An id is a text or a whole number"),
+        ({"prompt": "Hi", "id": True}, "An id must be a text or an integer"),
+        ({"prompt": "Hi", "id": 1.5}, "An id must be a text or an integer"),
         ({"prompt": "Hi", "system": 1}, '"system"'),
-        ({"prompt": "Hi", "options": []}, '"options" is an object'),
+        ({"prompt": "Hi", "options": []}, '"options" must be an object'),
         ({"prompt": "Hi", "options": {"temprature": 1}}, "Did you mean 'temperature'"),
         ({"prompt": "Hi", "options": {"max_tokens": 1}}, "Did you mean 'max_new_tokens'"),
         ({"prompt": "Hi", "options": {"prompt_format": 1}}, "Unknown option 'prompt_format'"),
         ({"prompt": "Hi", "options": {"timeout": -1}}, "timeout"),
-        ({"prompt": "Hi", "files": "a.txt"}, '"files" is a list'),
-        ({"prompt": "Hi", "files": ["/no/such.txt"]}, "There is no file '/no/such.txt'"),
+        ({"prompt": "Hi", "files": "a.txt"}, '"files" must be a list'),
+        ({"prompt": "Hi", "files": ["/no/such.txt"]}, "The file '/no/such.txt' does not exist"),
         ({"prompt": "Hi", "text": "mine"}, "'text'"),
         ({"custom_id": "a"}, '"body"'),
         ({"custom_id": "a", "url": "/v1/embeddings", "body": {"messages": []}}, "embeddings"),
@@ -120,10 +120,10 @@ def test_a_prompt_that_cannot_be_sent_says_why(value: object, why: str) -> None:
 
 def test_what_the_run_says_holds_where_the_prompt_says_nothing() -> None:
     defaults = Defaults.of("m", "Be brief", {"temperature": 0.5, "top_p": None, "seed": 1})
-    ask = parse_prompt({"prompt": "Hi", "options": {"seed": 2}}, 1, defaults).ask
-    assert (ask.model, ask.system) == ("m", "Be brief")
-    assert ask.options == {"temperature": 0.5, "seed": 2}
-    own = parse_prompt({"prompt": "Hi", "model": "own", "system": "Own"}, 1, defaults).ask
+    payload = parse_prompt({"prompt": "Hi", "options": {"seed": 2}}, 1, defaults).payload
+    assert (payload.model, payload.system) == ("m", "Be brief")
+    assert payload.options == {"temperature": 0.5, "seed": 2}
+    own = parse_prompt({"prompt": "Hi", "model": "own", "system": "Own"}, 1, defaults).payload
     assert (own.model, own.system) == ("own", "Own")
 
 
@@ -176,8 +176,8 @@ def test_the_form_of_several_messages_is_part_of_the_key() -> None:
 
 def test_a_row_of_a_table_is_carried_whatever_its_columns_are_called() -> None:
     found = parse_prompt(Row("Hi", "7", {"system": "metric", "options": "none"}), 2, NONE)
-    assert (found.id, found.ask.system) == ("7", None)
-    assert found.ask.extra == {"system": "metric", "options": "none"}
+    assert (found.id, found.payload.system) == ("7", None)
+    assert found.payload.extra == {"system": "metric", "options": "none"}
 
 
 def test_a_row_cannot_carry_a_name_of_the_answers() -> None:

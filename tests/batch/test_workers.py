@@ -19,7 +19,7 @@ from fake_checks import every_era
 from fake_model import Prompt, Says
 from h2o_client import ConfigurationError, H2oSession
 from h2o_client.batch.attempts import WorkerError
-from h2o_client.batch.workers import Done, Errand, run_errand
+from h2o_client.batch.workers import WorkerResult, WorkerTask, run_task
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -91,18 +91,18 @@ def test_an_errand_that_was_done_is_not_done_again() -> None:
     """As Dask has it done, which runs the tasks of a worker that died again."""
     import pickle
 
-    from h2o_client.batch.prompts import Ask
+    from h2o_client.batch.prompts import Payload
 
     with FakeChatUi("head", answer=says) as server, H2oSession(server.url) as session:
         conversation = session.conversation(keep=True)
         conversation_id = conversation.create()
-        ask = Ask(messages=(("user", "Hi"),))
-        errand = Errand(pickle.dumps(session), conversation_id, ask, says_system=False)
-        first, second = run_errand(errand), run_errand(errand)
-        assert isinstance(first, Done)
+        payload = Payload(messages=(("user", "Hi"),))
+        task = WorkerTask(pickle.dumps(session), conversation_id, payload, sends_system=False)
+        first, second = run_task(task), run_task(task)
+        assert isinstance(first, WorkerResult)
         assert first.answer.text == "To Hi"
         assert second.answer is None
-        assert "by a worker that has gone" in str(second.error)
+        assert "A worker that was lost" in str(second.error)
         assert len(server.prompts) == 1
         conversation.delete()
 
@@ -158,6 +158,8 @@ def test_a_worker_of_dask_that_is_killed_costs_nothing(dask: Client) -> None:
 
 def test_an_address_without_a_scheduler_is_told() -> None:
     pytest.importorskip("distributed")
-    refused = pytest.raises(ConfigurationError, match="no Dask scheduler at nonsense://")
+    refused = pytest.raises(
+        ConfigurationError, match="Cannot connect to a Dask scheduler at nonsense://"
+    )
     with H2oSession("http://127.0.0.1:1") as session, refused:
         session.batch(["a"], dask="nonsense://1")
