@@ -27,7 +27,7 @@ _HOMES = {"app": "application", "gateway": "running_gateway"}
 if not TYPE_CHECKING:  # a checker would take any name for one of ours
 
     def __getattr__(name: str) -> object:
-        # Late, so that importing a part needs neither starlette nor uvicorn.
+        # Imported late: importing this package needs neither starlette nor uvicorn.
         if name in _HOMES:
             return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -41,7 +41,7 @@ _EXPIRE_EVERY = 30.0  # seconds
 
 
 class AppOptions(TypedDict, total=False):
-    """The arguments of `app` after the first."""
+    """The keyword arguments of `app`."""
 
     keys: str | os.PathLike[str] | Mapping[str, str] | None
     allowed_hosts: Sequence[str]
@@ -81,27 +81,28 @@ def app(
 ) -> Starlette:
     """OpenAI's API in front of the chat-ui at ``base_url``, as a Starlette application.
 
-    It serves ``/v1/models``, ``/v1/models/{id}``, ``/v1/chat/completions`` and ``/health``. Its
-    lifespan must run, as every ASGI server runs it: at its end all conversations are deleted.
+    It serves ``/v1/models``, ``/v1/models/{id}``, ``/v1/chat/completions`` and ``/health``. The
+    ASGI server must run its lifespan, as most do: all conversations are deleted at its end.
 
-    keys: a file of keys, or a mapping of each key to a cookie as ``"name=value"`` or a cookie
-        file's path: each key chats as the user of its cookie. Without it any key is accepted, all
-        share one session, and only requests that reach a loopback address are served.
-    allowed_hosts: names that the application is called by; those of loopback always are. "*": any.
+    keys: a keys file, or a mapping of each key to a cookie (``"name=value"``, or the path of a
+        cookie file). Each key chats as the user of its cookie. Without ``keys``, any key is
+        accepted, all requests share one session, and only requests to a loopback address are
+        served.
+    allowed_hosts: the names by which clients may call it, besides those of loopback. "*": any.
     allowed_origins: origins whose pages may use it, as ``"https://app.example.org"``. "*": all.
-    max_conversations: how many conversations are kept for each user, to go on in them.
+    max_conversations: the largest number of conversations to keep for each user.
     expire_after: seconds after which an unused conversation is deleted.
-    on_access: gets a record of each request.
+    on_access: called with a record of each request.
 
-    The other arguments are `H2oSession`'s. Raises `ConfigurationError`.
+    The other arguments are those of `H2oSession`. Raises `ConfigurationError`.
     """
     if max_conversations < 1 or expire_after <= 0:
         raise ConfigurationError("max_conversations must be at least 1, and expire_after above 0.")
     if isinstance(keys, str | os.PathLike):
         keys = read_keys(keys)
     if keys is not None and cookies is not None:
-        raise ConfigurationError("With keys each key has a cookie of its own: leave cookies out.")
-    # At the call, for importing this module must not load the async session.
+        raise ConfigurationError("With keys, each key has its own cookie. Leave cookies out.")
+    # Imported here, so that importing this module does not load the async session.
     from h2o_client.aio.session import AsyncH2oSession
 
     def open_session(given: str | None) -> AsyncH2oSession:
@@ -143,13 +144,13 @@ def app(
 
 
 class _Routes:
-    """The routes, and the sessions behind them."""
+    """The routes, and the sessions that they use."""
 
     def __init__(self, users: UserSessions) -> None:
         self._users = users
 
     def table(self) -> list[Route]:
-        """All routes. OpenAI's are there with and without ``/v1``."""
+        """All routes; OpenAI's with and without ``/v1``."""
         found = [Route("/health", _health)]
         for prefix in ("/v1", ""):
             found += [
@@ -161,7 +162,7 @@ class _Routes:
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        """Expires conversations while the application runs, and deletes all at its end."""
+        """Expire conversations while the application runs, and delete all at its end."""
         async with anyio.create_task_group() as group:
             group.start_soon(self._users.expire, _EXPIRE_EVERY)
             try:
@@ -197,7 +198,7 @@ class _Routes:
 
 
 class _Asgi:
-    """A route's endpoint that is not a function, which Starlette would call with a request."""
+    """Makes an ASGI endpoint of a method. Starlette would call the method with a request."""
 
     def __init__(self, run: Callable[[Scope, Receive, Send], object]) -> None:
         self._run = run
@@ -218,20 +219,22 @@ async def _answer_error(_: Request, exc: Exception) -> Response:
 async def _answer_failure(_: Request, exc: Exception) -> Response:
     assert isinstance(exc, H2oError)
     log.info("a request failed: %s", exc)
-    return _error(openai_error.of(exc))
+    return _error(openai_error.from_error(exc))
 
 
 async def _answer_http_exception(request: Request, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
-    said = f"{exc.detail}: {request.method} {request.url.path}"
+    message = f"{exc.detail}: {request.method} {request.url.path}"
     return _error(
-        ApiError(exc.status_code, said, code="unknown_url", headers=dict(exc.headers or {}))
+        ApiError(exc.status_code, message, code="unknown_url", headers=dict(exc.headers or {}))
     )
 
 
 async def _answer_crash(_: Request, exc: Exception) -> Response:
     log.error("a request crashed the gateway: %r", exc, exc_info=exc)
-    return _error(ApiError(500, "The gateway failed. Its log says why.", type="server_error"))
+    return _error(
+        ApiError(500, "The gateway failed. See its log for the reason.", type="server_error")
+    )
 
 
 def _error(exc: ApiError) -> Response:

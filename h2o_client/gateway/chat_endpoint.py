@@ -1,7 +1,7 @@
-"""`ChatEndpoint`: one request for a chat completion, from its body to the end of its answer.
+"""`ChatEndpoint`: serve one chat completion request, from its body to the end of its answer.
 
-Three things run at once: the answer is read, it is handed to the client, and it is noticed when the
-client leaves, which stops the model.
+Three tasks run at once: one reads the answer, one sends it to the client, and one waits for the
+client to disconnect, which stops the model.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from h2o_client.options import Options
 
 CONVERSATION = "x-conversation-id"
-"""The header that names the chat-ui's conversation, in requests and responses."""
+"""The request and response header with the id of the conversation."""
 
 IGNORED = "x-ignored-parameters"
-"""The response header that names what has no effect on this chat-ui."""
+"""The response header that lists the parameters that this chat-ui ignores."""
 
-_LONGEST_BODY = 64 * 1024 * 1024  # bytes: images are in it
+_LONGEST_BODY = 64 * 1024 * 1024  # bytes, including images
 
 
 class ChatEndpoint:
-    """``POST /v1/chat/completions`` of one owner: an ASGI application for one request."""
+    """``POST /v1/chat/completions`` for one owner: an ASGI application for one request."""
 
     def __init__(self, user: UserSession, owner: bytes, conversation_id: str | None) -> None:
         self._user = user
@@ -45,7 +45,7 @@ class ChatEndpoint:
         self._conversation_id = conversation_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request. Raises `ApiError` for one that cannot be answered."""
+        """Answer the request. Raises `ApiError` if it is invalid."""
         body = await read_body(receive)
         if body is None:
             return
@@ -63,7 +63,7 @@ class ChatEndpoint:
 
 
 async def read_body(receive: Receive) -> bytes | None:
-    """The whole body; None if the client has left. Raises `ApiError` (413)."""
+    """Read the whole body; None if the client has disconnected. Raises `ApiError` (413)."""
     parts: list[bytes] = []
     size, more = 0, True
     while more:
@@ -86,7 +86,7 @@ async def _cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
 
 
 class _Exchange:
-    """One prompt and its answer: reads the answer, and leaves its conversation as it must be."""
+    """One prompt and its answer. At the end, its conversation is kept or deleted."""
 
     def __init__(
         self, user: UserSession, request: ChatRequest, response: CompletionResponse
@@ -95,61 +95,61 @@ class _Exchange:
         self._request = request
         self._response = response
         self._placement: Placement | None = None
-        self._is_kept = False  # the conversation can be found by what the client has seen
-        self._is_untouched = False  # the server has not taken the prompt
-        self._has_branches = False  # the conversation can continue from an earlier place
-        self._said: list[str] = []
+        self._is_kept = False  # whether the cache has the conversation with this answer
+        self._is_untouched = False  # whether the server has certainly not received the prompt
+        self._has_branches = False  # whether conversations can continue from an earlier place
+        self._text: list[str] = []
 
     async def run(self, owner: bytes, conversation_id: str | None) -> None:
-        """Send the prompt and hand on the answer, or what went wrong."""
+        """Send the prompt, and pass the answer or the error to the response."""
         try:
             placer = await self._placer(owner)
             self._placement = await placer.place(conversation_id)
             try:
                 await self._answered(self._placement)
             except H2oError as exc:
-                if self._said or not await self._makes_room(self._placement, exc):
+                if self._text or not await self._makes_room(self._placement, exc):
                     raise
                 await self._give_up(self._placement)
                 self._placement = placer.new()
                 await self._answered(self._placement)
         except H2oError as exc:
             self._is_untouched = exc.resendable is True
-            self._user.doubt()
+            self._user.forget_server()
             log.info("a completion failed: %s", exc)
-            self._response.failed(openai_error.of(exc))
+            self._response.fail(openai_error.from_error(exc))
         except ApiError as exc:
-            self._response.failed(exc)
+            self._response.fail(exc)
 
     async def close(self) -> None:
-        """Give the conversation back, or delete it if nobody can go on in it."""
+        """Give the conversation back to the cache, or delete it if nobody can continue it."""
         placement, self._placement = self._placement, None
         if placement is None:
             return
         user, kept = self._user, placement.kept
-        due = user.kept.overdue()
-        if not self._is_kept:  # else another request may have it already
+        due = user.kept.remove_overdue()
+        if not self._is_kept:  # if it is kept, another request may use it already
             kept.is_busy = False
             kept.end = kept.end if self._is_untouched else None
             if placement.is_new or not (self._is_untouched or self._has_branches):
-                user.kept.give_up(kept)
+                user.kept.remove(kept)
                 due.append(kept)
         await user.delete(due)
 
     async def _makes_room(self, placement: Placement, exc: H2oError) -> bool:
-        """Whether a new conversation can take what was refused, and it can be made."""
+        """Whether a refused prompt can be sent in a new conversation. May delete idle ones."""
         if placement.is_new:
             if not (isinstance(exc, RateLimitError) and exc.limit == "conversations"):
                 return False
-            idle = self._user.kept.idle()
+            idle = self._user.kept.remove_idle()
             await self._user.delete(idle)
             return bool(idle)
-        log.info("a kept conversation cannot go on: %s", exc)
+        log.info("a kept conversation cannot continue: %s", exc)
         return allows_another_place(exc)
 
     async def _give_up(self, placement: Placement) -> None:
         self._placement = None
-        self._user.kept.give_up(placement.kept)
+        self._user.kept.remove(placement.kept)
         await self._user.delete([placement.kept])
 
     async def _placer(self, owner: bytes) -> Placer:
@@ -166,7 +166,7 @@ class _Exchange:
                 options["stop"] = list(request.stop)
         if ignored:
             self._response.headers[IGNORED] = ", ".join(ignored)
-            self._user.tell_of_ignored(ignored, server.versions)
+            self._user.warn_of_ignored(ignored, server.versions)
         return Placer(self._user, request, owner=owner, model=model, options=options)
 
     async def _answered(self, placement: Placement) -> None:
@@ -175,42 +175,42 @@ class _Exchange:
                 self._response.headers[CONVERSATION] = reply.conversation_id
             stops = StopSequences(self._request.stop)
             await self._read(reply, stops)
-            said = "".join(self._said)
+            received = "".join(self._text)
             if stops.found:
-                # The model is stopped when the reply is closed; the client need not wait for it.
-                self._response.ended(said, "stop")
+                # Closing the reply stops the model; the client need not wait for that.
+                self._response.finish(received, "stop")
                 return
             answer = await reply.read()
-            text = said if self._request.stream else _without_stop(answer.text, self._request)
+            text = received if self._request.stream else _without_stop(answer.text, self._request)
             if not placement.is_side_request:
                 self._note_end(placement, answer, text)
             reason = "length" if answer.finish_reason == "length" else "stop"
-            self._response.ended(text, reason)
+            self._response.finish(text, reason)
 
     async def _read(self, reply: AsyncReply, stops: StopSequences) -> None:
-        """Hand on the text until its end, or until a stop sequence."""
-        say = self._say
+        """Pass the text on until its end, or until a stop sequence."""
+        put = self._put_text
         async for event in reply.events():
             if type(event) is Token:
                 if event.text and not event.special:
-                    say(stops.add(event.text))
+                    put(stops.add(event.text))
                     if stops.found:
                         return
             elif type(event) is Reasoning:
-                self._response.thought(event.text)
+                self._response.put_reasoning(event.text)
             elif type(event) is Elicitation and event.state == "request":
-                # Nobody is there to answer what a tool asks.
-                log.info("declined what a tool asked: %s", event.message)
+                # OpenAI's API cannot ask the user.
+                log.info("declined a tool's question: %s", event.message)
                 await reply.answer_elicitation("decline", elicitation_id=event.id)
-        say(stops.end())
+        put(stops.end())
 
-    def _say(self, piece: str) -> None:
+    def _put_text(self, piece: str) -> None:
         if piece:
-            self._said.append(piece)
-            self._response.said(piece)
+            self._text.append(piece)
+            self._response.put_text(piece)
 
     def _note_end(self, placement: Placement, answer: Answer, text: str) -> None:
-        """Keep the conversation, if the server has it as the client has seen it."""
+        """Keep the conversation, if the client has received the same text as the server has."""
         is_whole = answer.finish_reason in ("stop", "length")
         if is_whole and text.strip() == answer.text.strip():
             self._is_kept = True

@@ -1,7 +1,7 @@
-"""The body of a chat completion request comes in, a checked `ChatRequest` goes out. Pure.
+"""Parse and check the body of a chat completion request. No I/O.
 
-What chat-ui cannot do is refused with the parameter's name. What changes nothing in the answer
-(``user``, ``metadata``, ``store`` and the like) is accepted and has no effect, as at OpenAI.
+A parameter that chat-ui does not support is refused by its name. Parameters that do not change the
+answer (``user``, ``metadata``, ``store`` and the like) are accepted and have no effect.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SAMPLING = (
     "top_k",
     "repetition_penalty",
 )
-"""The request's names of what steers sampling, with two that other servers have beside OpenAI's."""
+"""The names of sampling parameters in requests: OpenAI's, and two that other servers accept."""
 
 _MOST_STOPS = 16
 _TOO_LARGE = 2**63
@@ -43,7 +43,8 @@ _NUMBERS: Mapping[str, tuple[float, float]] = {
     "repetition_penalty": (0, 10),
 }
 _COUNTS = ("max_tokens", "max_completion_tokens", "top_k")
-_LEAST, _MOST = 0.01, 0.999  # model servers of 2023 refuse a temperature of 0 and a top_p of 0 or 1
+# Model servers of 2023 refuse a temperature of 0 and a top_p of 0 or 1.
+_LEAST, _MOST = 0.01, 0.999
 
 
 class Turn(msgspec.Struct, frozen=True):
@@ -54,14 +55,14 @@ class Turn(msgspec.Struct, frozen=True):
     files: tuple[bytes, ...] = ()
 
     def __repr__(self) -> str:
-        return f"<Turn {self.role}>"  # error trackers show what the frames of a traceback hold
+        return f"<Turn {self.role}>"  # error trackers show variables: no text here
 
 
 class ChatRequest(msgspec.Struct, frozen=True):
-    """A request that can be served.
+    """A checked request.
 
-    ``system`` joins all messages of the system and the developer. ``sampling`` has the caller's
-    values by the client's own names, and ``sampling_names`` those of the request.
+    ``system`` joins all system and developer messages. ``sampling`` maps the names of `Options` to
+    the caller's values, and ``sampling_names`` are their names in the request.
     """
 
     model: str
@@ -78,12 +79,12 @@ class ChatRequest(msgspec.Struct, frozen=True):
 
     @property
     def history(self) -> tuple[Turn, ...]:
-        """All turns before the user's last ones."""
+        """All turns before ``latest``."""
         return self.turns[: len(self.turns) - len(self.latest)]
 
     @property
     def latest(self) -> tuple[Turn, ...]:
-        """The user's turns at the end; none where the model's own is the last."""
+        """The user's turns at the end; empty if the last turn is the model's."""
         place = len(self.turns)
         while place and self.turns[place - 1].role == "user":
             place -= 1
@@ -91,7 +92,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
 
 
 def read_request(body: bytes) -> ChatRequest:
-    """The request in a body. Raises `ApiError` (400) for what is wrong or cannot be done."""
+    """Parse a body. Raises `ApiError` (400) if it is invalid or not supported."""
     try:
         document = json.read(body)
     except json.InvalidJson as exc:
@@ -101,7 +102,7 @@ def read_request(body: bytes) -> ChatRequest:
     _refuse_unsupported(document)
     model = document.get("model")
     if not isinstance(model, str) or not model.strip():
-        raise invalid("'model' must be the name of a model: see /v1/models.", "model")
+        raise invalid("'model' must be the name of a model. See /v1/models.", "model")
     system, turns = _read_messages(document.get("messages"))
     stream = _flag(document, "stream")
     return ChatRequest(
@@ -120,30 +121,30 @@ def _refuse_unsupported(document: Mapping[str, object]) -> None:
     for name in ("tools", "functions"):
         if document.get(name):
             raise invalid(
-                f"chat-ui passes no tools to its models: leave {name!r} out.",
+                f"chat-ui does not support tools in requests. Leave {name!r} out.",
                 name,
                 "unsupported_parameter",
             )
     for name in ("tool_choice", "function_call"):
         if document.get(name) not in (None, "none", "auto"):
             raise invalid(
-                f"chat-ui passes no tools to its models: leave {name!r} out.",
+                f"chat-ui does not support tools in requests. Leave {name!r} out.",
                 name,
                 "unsupported_parameter",
             )
     if _flag(document, "logprobs") or document.get("top_logprobs"):
         name = "logprobs" if document.get("logprobs") else "top_logprobs"
         raise invalid(
-            "chat-ui does not report log probabilities: leave 'logprobs' out.",
+            "chat-ui does not report log probabilities. Leave 'logprobs' out.",
             name,
             "unsupported_parameter",
         )
     count = document.get("n")
     if count is not None and not _is_count(count):
-        raise invalid("'n' must be a whole number.", "n")
+        raise invalid("'n' must be an integer.", "n")
     if count not in (None, 1):
         raise invalid(
-            "chat-ui gives one choice a request: send several requests instead of 'n'.",
+            "chat-ui returns one choice for each request. Send several requests instead of 'n'.",
             "n",
             "unsupported_parameter",
         )
@@ -153,7 +154,7 @@ def _refuse_unsupported(document: Mapping[str, object]) -> None:
         raise invalid("chat-ui answers with text only.", "modalities", "unsupported_parameter")
     if document.get("web_search_options") is not None:
         raise invalid(
-            "The gateway does not search the web: leave 'web_search_options' out.",
+            "The gateway does not search the web. Leave 'web_search_options' out.",
             "web_search_options",
             "unsupported_parameter",
         )
@@ -167,8 +168,8 @@ def _refuse_format(format: object) -> None:
         raise invalid("'response_format' must be an object with a 'type'.", "response_format")
     if kind != "text":
         raise invalid(
-            f"chat-ui cannot hold a model to a format: 'response_format' {kind!r} is not "
-            "supported. Say the format in the prompt.",
+            f"chat-ui does not support the 'response_format' {kind!r}. Describe the format in the "
+            "prompt.",
             "response_format",
             "unsupported_parameter",
         )
@@ -192,7 +193,7 @@ def _read_messages(messages: object) -> tuple[str | None, tuple[Turn, ...]]:
             turns.append(_read_assistant(message, param))
         elif role in ("tool", "function"):
             raise invalid(
-                f"chat-ui has no messages of the role {role!r}.",
+                f"chat-ui does not support messages with the role {role!r}.",
                 f"{param}.role",
                 "unsupported_value",
             )
@@ -203,9 +204,9 @@ def _read_messages(messages: object) -> tuple[str | None, tuple[Turn, ...]]:
             )
     last = next((turn for turn in reversed(turns) if turn.role == "user"), None)
     if last is None:
-        raise invalid("There is no message of the role 'user' to answer.", "messages")
+        raise invalid("At least one message must have the role 'user'.", "messages")
     if not last.text.strip():
-        raise invalid("The last message of the user is blank. Give it some text.", "messages")
+        raise invalid("The last user message is blank. Add some text.", "messages")
     joined = "\n\n".join(each for each in systems if each.strip())
     return joined or None, tuple(turns)
 
@@ -214,7 +215,9 @@ def _read_assistant(message: Mapping[str, object], param: str) -> Turn:
     for name in ("tool_calls", "function_call", "audio"):
         if message.get(name):
             raise invalid(
-                f"chat-ui has no {name!r} in a message.", f"{param}.{name}", "unsupported_value"
+                f"chat-ui does not support {name!r} in messages.",
+                f"{param}.{name}",
+                "unsupported_value",
             )
     content = message.get("content")
     if content is None:
@@ -225,7 +228,7 @@ def _read_assistant(message: Mapping[str, object], param: str) -> Turn:
 def _read_content(
     content: object, param: str, *, parts: tuple[str, ...] = ("text", "image_url", "file")
 ) -> tuple[str, tuple[bytes, ...]]:
-    """The text and the files of a content."""
+    """The text and the files of a message's content."""
     if isinstance(content, str):
         return _text(content, param), ()
     if not isinstance(content, list) or not content:
@@ -239,8 +242,7 @@ def _read_content(
             raise invalid(f"{where!r} must be an object with a 'type'.", where)
         if kind not in parts:
             raise invalid(
-                f"A part of type {kind[:40]!r} is not supported here. Supported: "
-                f"{', '.join(parts)}.",
+                f"Unsupported type {kind[:40]!r} of a part. Supported here: {', '.join(parts)}.",
                 f"{where}.type",
                 "unsupported_value",
             )
@@ -262,7 +264,7 @@ def _read_image(image: object, param: str) -> bytes:
         raise invalid(f"'{param}.url' must be a text.", f"{param}.url")
     if not url.startswith("data:"):
         raise invalid(
-            "The gateway downloads nothing: send the image itself, as a data: URL.",
+            "The gateway does not download images. Send the image itself as a data: URL.",
             f"{param}.url",
             "unsupported_value",
         )
@@ -273,21 +275,21 @@ def _read_file(file: object, param: str) -> bytes:
     data = file.get("file_data") if isinstance(file, dict) else None
     if not isinstance(data, str):
         raise invalid(
-            f"'{param}.file_data' must be the file in base64; the gateway keeps no files.",
+            f"'{param}.file_data' must be the file in base64. The gateway does not store files.",
             f"{param}.file_data",
         )
     return _read_data(data, f"{param}.file_data")
 
 
 def _read_data(url: str, param: str) -> bytes:
-    """The bytes of a ``data:`` URL, or of base64 alone."""
+    """Decode a ``data:`` URL or plain base64."""
     head, comma, data = url.partition(",") if url.startswith("data:") else ("", "", url)
     if comma and not head.lower().endswith(";base64"):
         raise invalid(f"{param!r} must be in base64.", param)
     try:
         content = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
-        raise invalid(f"{param!r} is not base64.", param) from None
+        raise invalid(f"{param!r} is not valid base64.", param) from None
     if not content:
         raise invalid(f"{param!r} is empty.", param)
     return content
@@ -300,12 +302,12 @@ def _read_stop(stop: object) -> tuple[str, ...]:
     if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
         raise invalid("'stop' must be a text or a list of texts.", "stop")
     if len(given) > _MOST_STOPS:
-        raise invalid(f"'stop' must be at most {_MOST_STOPS} texts.", "stop")
+        raise invalid(f"'stop' must have at most {_MOST_STOPS} texts.", "stop")
     return tuple(_text(each, "stop") for each in given if each)
 
 
 def _read_sampling(document: Mapping[str, object]) -> dict[str, float | int]:
-    """The parameters that a chat-ui of 2023 can pass on to its model, by the client's names."""
+    """The sampling parameters by the names of `Options`; only chat-ui of 2023 uses them."""
     for name, (least, most) in _NUMBERS.items():
         value = document.get(name)
         if value is not None and not (_is_number(value) and least <= value <= most):  # type: ignore[operator]
@@ -313,10 +315,10 @@ def _read_sampling(document: Mapping[str, object]) -> dict[str, float | int]:
     for name in _COUNTS:
         value = document.get(name)
         if value is not None and not (_is_count(value) and value > 0):  # type: ignore[operator]
-            raise invalid(f"{name!r} must be a whole number above 0.", name)
+            raise invalid(f"{name!r} must be an integer above 0.", name)
     seed, bias = document.get("seed"), document.get("logit_bias")
     if seed is not None and not _is_count(seed):
-        raise invalid("'seed' must be a whole number.", "seed")
+        raise invalid("'seed' must be an integer.", "seed")
     if bias is not None and not isinstance(bias, dict):
         raise invalid("'logit_bias' must be an object.", "logit_bias")
     given: dict[str, float | int | None] = {
@@ -346,7 +348,7 @@ def _with_usage(options: object, stream: bool) -> bool:
     if not isinstance(options, dict):
         raise invalid("'stream_options' must be an object.", "stream_options")
     if not stream:
-        raise invalid("'stream_options' is for 'stream': true only.", "stream_options")
+        raise invalid("'stream_options' needs 'stream': true.", "stream_options")
     return _flag(options, "include_usage", param="stream_options.include_usage")
 
 
@@ -360,11 +362,11 @@ def _flag(document: Mapping[str, object], name: str, *, param: str | None = None
 def _is_number(value: object) -> bool:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    return abs(value) < _TOO_LARGE  # neither NaN nor infinity, nor an integer of 400 digits
+    return abs(value) < _TOO_LARGE  # False for NaN, infinity and integers of 400 digits
 
 
 def _is_count(value: object) -> bool:
-    """A whole number: JSON's 1.0 is one, too."""
+    """Whether it is an integer. JSON's 1.0 counts as one."""
     return isinstance(value, int | float) and _is_number(value) and value == int(value)
 
 
@@ -372,5 +374,5 @@ def _text(value: str, param: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise invalid(f"{param!r} holds half a surrogate pair.", param) from None
+        raise invalid(f"{param!r} has an unpaired surrogate.", param) from None
     return value

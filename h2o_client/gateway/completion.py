@@ -1,6 +1,6 @@
-"""Writes chat completions as OpenAI's API has them: whole, and as events of a stream. Pure.
+"""Write chat completions in the format of OpenAI's API: whole, or as events of a stream. No I/O.
 
-``usage`` is unknown behind a chat-ui: it is left out, or null where a client asks for it.
+chat-ui does not report ``usage``. It is left out, or null if the client requests it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def whole(
 
 
 class Chunks:
-    """Writes the events of one streamed completion. What they have in common is encoded once."""
+    """Writes the events of one streamed completion. Their common part is encoded once."""
 
     def __init__(self, *, id: str, created: int, model: str, with_usage: bool) -> None:
         head = _encode(
@@ -46,24 +46,24 @@ class Chunks:
         self._end = b'},"finish_reason":null}]}\n\n'
 
     def role(self) -> bytes:
-        """The first one, which says whose words follow."""
+        """The first event, with the role."""
         return self._begin + b'{"role":"assistant","content":""' + self._end
 
     def text(self, piece: str) -> bytes:
-        """A piece of the answer."""
+        """An event with a piece of the answer."""
         return self._text + _encode(piece) + self._end
 
     def reasoning(self, piece: str) -> bytes:
-        """A piece of what the model thinks before it answers."""
+        """An event with a piece of the model's reasoning."""
         return self._reasoning + _encode(piece) + self._end
 
     def finish(self, reason: str) -> bytes:
-        """The last one."""
+        """The last event, with the reason for the end."""
         return self._begin + b'{},"finish_reason":%b}]}\n\n' % _encode(reason)
 
 
 def error_event(document: bytes) -> bytes:
-    """An error in a stream that had begun well, which ends it."""
+    """The event that ends a stream with an error."""
     return b"data: %b\n\n" % document
 
 

@@ -1,6 +1,7 @@
-"""The conversations that may go on: found by their exact history, bounded, and given up in time.
+"""A cache of conversations that clients may continue, found by their exact history.
 
-All of it runs in one event loop: nothing is awaited between looking and taking.
+It is bounded, and unused conversations expire. It is used in one event loop only, and nothing is
+awaited between finding a conversation and marking it as busy. So it needs no lock.
 """
 
 from __future__ import annotations
@@ -17,33 +18,32 @@ if TYPE_CHECKING:
     from h2o_client.aio.conversation import AsyncConversation
 
 
-class Told(msgspec.Struct, frozen=True):
-    """A prompt as it was sent, and its answer: the server keeps both."""
+class Round(msgspec.Struct, frozen=True):
+    """A prompt as it was sent, and its answer."""
 
     prompt: str
     answer: str
 
     def __repr__(self) -> str:
-        return "<Told>"  # error trackers show what the frames of a traceback hold
+        return "<Round>"  # error trackers show variables: no text here
 
     def is_stored_as(self, prompt: str, answer: str) -> bool:
-        """Whether these are the server's texts of the two. Blanks around them do not count."""
+        """Whether the server's texts are the same, apart from surrounding whitespace."""
         same_prompt = self.prompt.strip() == prompt.strip()
         return same_prompt and self.answer.strip() == answer.strip()
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A point in a conversation: what was said up to there, by the ``digest`` of the history."""
+    """A point in a conversation: the rounds up to there, and the digest of their history."""
 
     digest: bytes
-    told: tuple[Told, ...]
+    rounds: tuple[Round, ...]
 
 
 class Kept:
-    """One conversation of a user's. ``end`` is the digest at which it can go on.
+    """One conversation of a user. ``end`` is the digest of its history.
 
-    ``end`` is None once it has gone on in a way that no client has seen whole: an answer that was
-    stopped, or that failed.
+    ``end`` is None if the last answer was stopped or failed: no client knows its history then.
     """
 
     def __init__(self, conversation: AsyncConversation, owner: bytes) -> None:
@@ -56,23 +56,23 @@ class Kept:
 
 
 class ConversationCache:
-    """At most ``most`` conversations, each until it was unused for ``seconds``.
+    """At most ``most`` conversations. Each expires after ``seconds`` without use.
 
-    Whatever gives one up returns it, and the caller closes it.
+    The methods that remove conversations do not delete them: the caller does.
     """
 
     def __init__(self, *, most: int, seconds: float) -> None:
         self._most = most
         self._seconds = seconds
         self._all: dict[int, Kept] = {}
-        self._by_place: dict[bytes, Kept] = {}
+        self._by_digest: dict[bytes, Kept] = {}
 
     def __len__(self) -> int:
         return len(self._all)
 
-    def at(self, digest: bytes) -> Kept | None:
-        """The conversation that has been there, if nothing is under way in it."""
-        kept = self._by_place.get(digest)
+    def find(self, digest: bytes) -> Kept | None:
+        """The conversation with that history, also as its beginning; None if it is busy."""
+        kept = self._by_digest.get(digest)
         return None if kept is None or kept.is_busy else kept
 
     def by_id(self, conversation_id: str, owner: bytes) -> Kept | None:
@@ -83,21 +83,21 @@ class ConversationCache:
         return None
 
     def keep(self, kept: Kept, place: Place) -> None:
-        """It has come to that place, and can go on from there."""
+        """Add a conversation, or update it: its history now ends at ``place``."""
         kept.end, kept.used_at = place.digest, monotonic()
         kept.places[place.digest] = place
         self._all[id(kept)] = kept
-        self._by_place[place.digest] = kept
+        self._by_digest[place.digest] = kept
 
-    def give_up(self, kept: Kept) -> None:
-        """Nobody can find it any more."""
+    def remove(self, kept: Kept) -> None:
+        """Remove a conversation, so that nobody can find it any more."""
         self._all.pop(id(kept), None)
         for digest in kept.places:
-            if self._by_place.get(digest) is kept:
-                del self._by_place[digest]
+            if self._by_digest.get(digest) is kept:
+                del self._by_digest[digest]
 
-    def overdue(self) -> list[Kept]:
-        """Gives up those that were unused for too long, and the longest unused of too many."""
+    def remove_overdue(self) -> list[Kept]:
+        """Remove and return the expired conversations and, if there are too many, the oldest."""
         now = monotonic()
         idle = sorted(
             (kept for kept in self._all.values() if not kept.is_busy), key=lambda kept: kept.used_at
@@ -109,19 +109,19 @@ class ConversationCache:
             if rank < surplus or now - kept.used_at > self._seconds
         ]
         for kept in due:
-            self.give_up(kept)
+            self.remove(kept)
         return due
 
-    def idle(self) -> list[Kept]:
-        """Gives up all that are not busy."""
+    def remove_idle(self) -> list[Kept]:
+        """Remove and return all conversations that are not busy."""
         found = [kept for kept in self._all.values() if not kept.is_busy]
         for kept in found:
-            self.give_up(kept)
+            self.remove(kept)
         return found
 
 
 def prompt_of(turns: Iterable[Turn]) -> str:
-    """The users' last turns as one message: chat-ui has one prompt for each answer."""
+    """Join the turns to one prompt: chat-ui takes one prompt for each answer."""
     return "\n\n".join(turn.text for turn in turns if turn.text.strip())
 
 

@@ -1,8 +1,8 @@
-"""A history comes in, a digest that stands for exactly this one goes out. Pure.
+"""Compute a digest that identifies a history of messages. No I/O.
 
-The digest is chained: that of a history and one more turn follows from that of the history and the
-turn. It begins with whose conversation it is, the model and the system prompt, so that equal words
-of another user, or to another model, are another history.
+The digests are chained: the digest of a longer history is computed from that of the shorter one and
+the next turn. The first one covers the user, the model and the system prompt, so that the same
+messages of another user, or to another model, have another digest.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from collections.abc import Iterable
 from h2o_client.gateway.chat_request import Turn
 
 
-def beginning(owner: bytes, model: str, system: str | None) -> bytes:
+def start_digest(owner: bytes, model: str, system: str | None) -> bytes:
     """The digest of a history without turns."""
-    said = b"" if system is None else b"system" + system.encode()
-    return _digest(owner, model.encode(), said)
+    prompt = b"" if system is None else b"system" + system.encode()
+    return _digest(owner, model.encode(), prompt)
 
 
-def extended(history: bytes, turns: Iterable[Turn]) -> bytes:
-    """The digest of a history and the turns that follow it.
+def extend_digest(history: bytes, turns: Iterable[Turn]) -> bytes:
+    """The digest of a history, given by its digest, and the turns that follow it.
 
-    Blanks around an answer do not count: servers cut them off.
+    Whitespace around an answer does not count, because servers remove it.
     """
     for turn in turns:
         text = turn.text.strip() if turn.role == "assistant" else turn.text

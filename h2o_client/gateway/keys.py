@@ -1,13 +1,13 @@
-"""Whose request it is: a Bearer token comes in, the user whose key it is goes out.
+"""API keys: find the user to whom a Bearer token belongs.
 
-The file of keys is TOML, readable by its owner alone::
+The keys file is in TOML. Only its owner may be able to read it::
 
     [keys]
     "sk-alice" = "hf-chat=0b1d..."
     "sk-bob" = "bob-cookies.txt"
 
-A value is a browser's cookie as ``name=value``, or the path of a Netscape cookie file, which is
-relative to the file of keys.
+A value is a browser's cookie as ``name=value``, or the path of a Netscape cookie file, relative to
+the keys file.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _LONGEST_KEY = 4096
 
 
 class Owner(msgspec.Struct, frozen=True):
-    """A user of the gateway. ``id`` is a digest of the key; ``cookies`` are the user's own.
+    """A user of the gateway. ``id`` is a digest of the key, ``cookies`` are the user's cookies.
 
-    Without a file of keys ``cookies`` is None: everybody shares the gateway's session, and each
-    token has conversations of its own.
+    Without keys, ``cookies`` is None: all tokens share the gateway's session, but each has its own
+    conversations.
     """
 
     id: bytes
@@ -47,7 +47,7 @@ class Owner(msgspec.Struct, frozen=True):
 
 
 class Keys:
-    """The keys that are accepted; without any, every token is, and none."""
+    """The accepted keys. With None, requests are accepted with any token or none."""
 
     def __init__(self, keys: Mapping[str, str] | None = None) -> None:
         self._owners: list[Owner] | None = None
@@ -66,9 +66,9 @@ class Keys:
         return {owner.id: owner.cookies or "" for owner in self._owners}
 
     def owner(self, authorization: str) -> Owner | None:
-        """Who sends ``Authorization: Bearer KEY``; None if the key is missing or unknown.
+        """The owner of the key in ``Authorization: Bearer KEY``; None if it is unknown or missing.
 
-        Takes as long for a key that is nearly right as for any other.
+        Compares in constant time.
         """
         scheme, _, token = authorization.strip().partition(" ")
         key = token.strip() if scheme.lower() == "bearer" else ""
@@ -83,9 +83,9 @@ class Keys:
 
 
 def read_keys(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The keys in a file, and each one's cookie or the path of its cookie file.
+    """Read a keys file: each key, and its cookie or the path of its cookie file.
 
-    Raises `ConfigurationError` for a file that is missing, invalid, or readable by others.
+    Raises `ConfigurationError` if the file is missing, invalid, or readable by other users.
     """
     file = Path(path)
     try:
@@ -95,11 +95,11 @@ def read_keys(path: str | os.PathLike[str]) -> dict[str, str]:
     except OSError as exc:
         raise ConfigurationError(f"Cannot read the keys in {file}: {exc.strerror or exc}.") from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError):
-        # Not the reason: it quotes the file, which holds secrets.
-        raise ConfigurationError(f"The keys in {file} are not TOML. {_FORM}") from None
+        # The reason is not shown: it quotes the file, which holds secrets.
+        raise ConfigurationError(f"The keys file {file} is not valid TOML. {_FORM}") from None
     table = document.get("keys")
     if not isinstance(table, dict) or not table:
-        raise ConfigurationError(f"There are no keys in {file}. {_FORM}")
+        raise ConfigurationError(f"The keys file {file} has no keys. {_FORM}")
     return {key: _cookies(key, value, file) for key, value in table.items()}
 
 
@@ -109,7 +109,8 @@ _FORM = 'Write a table [keys] with lines of the form "KEY" = "name=value", or = 
 def _check_private(status: os.stat_result, file: Path) -> None:
     if os.name == "posix" and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise ConfigurationError(
-            f"Others can read the keys in {file}. Run chmod 600 {file}, and replace the keys."
+            f"Other users can read the keys file {file}. Run: chmod 600 {file}. Then replace the "
+            "keys."
         )
 
 
@@ -122,7 +123,7 @@ def _cookies(key: str, value: object, file: Path) -> str:
         return value
     cookies = file.parent / Path(value).expanduser()
     if not cookies.is_file():
-        raise ConfigurationError(f"A key in {file} names a cookie file that is not there.")
+        raise ConfigurationError(f"A key in {file} names a cookie file that does not exist.")
     return str(cookies)
 
 

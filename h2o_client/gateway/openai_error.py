@@ -1,4 +1,4 @@
-"""Errors in the shape of OpenAI's API: what was refused, or what failed behind the gateway."""
+"""Errors in the format of OpenAI's API: for invalid requests, and for failures of the chat-ui."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from h2o_client.errors import (
 
 INVALID = "invalid_request_error"
 
-_WITHOUT_RETRY_AFTER = 60  # seconds: chat-ui counts attempts that are made earlier
+_WITHOUT_RETRY_AFTER = 60  # seconds; an earlier retry would count against chat-ui's limit
 _NO_RETRY = {"x-should-retry": "false"}  # OpenAI's clients retry 409, 429 and 5xx otherwise
 
 
 class ApiError(Exception):
-    """A response that is an error: its HTTP status, and OpenAI's ``type``, ``param``, ``code``."""
+    """An error response: its HTTP status, and OpenAI's ``type``, ``param`` and ``code``."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class ApiError(Exception):
         self.headers: dict[str, str] = headers or {}
 
     def body(self) -> bytes:
-        """The JSON document, which is also an event of a stream that fails on the way."""
+        """The JSON document, for a response or for an event of a stream."""
         return msgspec.json.encode(
             {
                 "error": {
@@ -63,12 +63,12 @@ class ApiError(Exception):
 
 
 def invalid(message: str, param: str | None = None, code: str | None = None) -> ApiError:
-    """A request that cannot be served as it is: 400."""
+    """400 for an invalid request."""
     return ApiError(400, message, param=param, code=code)
 
 
 def unknown_model(model: str, available: list[str]) -> ApiError:
-    """404, naming the models there are."""
+    """404 for an unknown model; lists the available ones."""
     shown = ", ".join(available[:20]) + (", ..." if len(available) > 20 else "")
     return ApiError(
         404,
@@ -79,17 +79,17 @@ def unknown_model(model: str, available: list[str]) -> ApiError:
 
 
 def unknown_conversation() -> ApiError:
-    """404 for an ``X-Conversation-Id`` that is not there, or is another key's."""
+    """404 for an ``X-Conversation-Id`` that does not exist, or belongs to another key."""
     return ApiError(
         404,
-        "Unknown X-Conversation-Id: the conversation has expired, or never existed here. Leave the "
+        "Unknown X-Conversation-Id. The conversation has expired or never existed. Leave the "
         "header out, and send the whole history.",
         code="conversation_not_found",
     )
 
 
 def busy_conversation() -> ApiError:
-    """409 for a second message in a conversation that answers another."""
+    """409 for a second request in a busy conversation."""
     return ApiError(
         409,
         "This conversation is answering another request. Wait for its end, or leave "
@@ -98,11 +98,11 @@ def busy_conversation() -> ApiError:
     )
 
 
-def of(exc: H2oError) -> ApiError:
-    """What a failure behind the gateway is to a client of OpenAI's API.
+def from_error(exc: H2oError) -> ApiError:
+    """Translate a failure of the chat-ui to an error of OpenAI's API.
 
-    An error after which the client must not retry by itself says so in ``x-should-retry``: the
-    prompt may have been taken, or waiting does not help.
+    If the client must not retry, because the prompt may have been received or because waiting does
+    not help, ``x-should-retry`` says so.
     """
     if isinstance(exc, RateLimitError):
         return _rate_limit(exc)
@@ -168,6 +168,6 @@ def _seconds(value: float) -> str:
 
 
 def _code_of(exc: H2oError) -> str:
-    """The error's class in OpenAI's spelling: ``incomplete_answer``."""
+    """The name of the error's class in OpenAI's style, such as ``incomplete_answer``."""
     name = type(exc).__name__.removesuffix("Error")
     return "".join(f"_{each.lower()}" if each.isupper() else each for each in name).lstrip("_")

@@ -1,8 +1,8 @@
-"""Where a prompt goes: on in a kept conversation, as a branch of one, or into a new one.
+"""Choose the conversation for a prompt: a kept one, a branch of a kept one, or a new one.
 
-chat-ui keeps the history, and OpenAI's clients send all of it each time. If a kept conversation
-holds exactly that history, only the new message is sent. Otherwise the history becomes part of one
-prompt in a new conversation, which is slower and never wrong.
+chat-ui stores the history, but OpenAI's clients send all of it with each request. If a kept
+conversation has exactly that history, only the new message is sent. Otherwise the whole history is
+sent as one prompt in a new conversation, which is slower but always correct.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from h2o_client.errors import (
     RateLimitError,
 )
 from h2o_client.gateway.chat_request import ChatRequest, Turn
-from h2o_client.gateway.conversation_cache import Kept, Place, Told, files_of, prompt_of
-from h2o_client.gateway.history import beginning, extended
+from h2o_client.gateway.conversation_cache import Kept, Place, Round, files_of, prompt_of
+from h2o_client.gateway.history import extend_digest, start_digest
 from h2o_client.gateway.openai_error import busy_conversation, invalid, unknown_conversation
 from h2o_client.gateway.user_sessions import UserSession
 from h2o_client.messages import Message, join_messages
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from h2o_client.aio.reply import AsyncReply
     from h2o_client.options import Options
 
-# What interfaces ask beside a conversation. Nobody goes on with their answers.
+# Requests that chat interfaces send beside a conversation, for titles and the like. Nobody
+# continues them, so that their conversations are not kept.
 _SIDE_REQUESTS = re.compile(
     r"\A\s*### Task:\n"  # Open WebUI: titles, tags, follow-ups, queries, autocompletion
     r"|reply with a title for the chat that is 3-4 words"  # Continue
@@ -41,28 +42,28 @@ _SIDE_REQUESTS = re.compile(
 
 
 class Placement(msgspec.Struct, frozen=True):
-    """A conversation that is taken for one prompt, and how the prompt is sent.
+    """The conversation for one prompt, and how to send the prompt.
 
-    ``told`` is what the server has of the conversation up to there; ``history`` is the digest of
-    all turns with the new prompt. A side request's conversation is not kept.
+    ``rounds`` are the earlier prompts and answers in the conversation. ``history`` is the digest of
+    all turns including the new prompt. The conversation of a side request is not kept.
     """
 
     kept: Kept
     send: Callable[[], AsyncReply]
-    told: tuple[Told, ...]
+    rounds: tuple[Round, ...]
     prompt: str
     history: bytes
     is_new: bool
     is_side_request: bool = False
 
     def after(self, answer: str) -> Place:
-        """The place that the conversation has come to with this answer."""
-        digest = extended(self.history, [Turn("assistant", answer)])
-        return Place(digest, (*self.told, Told(self.prompt, answer)))
+        """The end of the conversation after this answer."""
+        digest = extend_digest(self.history, [Turn("assistant", answer)])
+        return Place(digest, (*self.rounds, Round(self.prompt, answer)))
 
 
 class Placer:
-    """Finds the place for one request of an owner's. ``options`` go with its prompt."""
+    """Chooses the conversation for one request. ``options`` are sent with its prompt."""
 
     def __init__(
         self,
@@ -80,23 +81,23 @@ class Placer:
         self._options = options
 
     async def place(self, conversation_id: str | None) -> Placement:
-        """The best place. Raises `ApiError` for a ``conversation_id`` that cannot go on.
+        """Choose a conversation and mark it as busy. The caller has to give it back.
 
-        The conversation is busy from here on: the caller gives it back.
+        Raises `ApiError` if the conversation ``conversation_id`` cannot continue.
         """
         if conversation_id is not None:
             return self._in(conversation_id)
         history = self._request.history
         if history and self._request.latest and not self._is_side_request():
-            digest = extended(self._begin(), history)
-            kept = self._user.kept.at(digest)
+            digest = extend_digest(self._begin(), history)
+            kept = self._user.kept.find(digest)
             if kept is not None:
                 kept.is_busy = True
-                return await self._going_on(kept, digest)
+                return await self._continue_from(kept, digest)
         return self.new()
 
     def new(self) -> Placement:
-        """A new conversation, with the whole history as one prompt."""
+        """Place the prompt in a new conversation, with the whole history as one prompt."""
         turns, latest = self._request.turns, self._request.latest
         conversation = self._user.session.conversation(
             model=self._model, system=self._request.system
@@ -113,7 +114,7 @@ class Placer:
             prompt = write(messages)
             options["prompt_format"] = write
             send = partial(conversation.stream, messages, **options)
-        history = extended(self._begin(), turns)
+        history = extend_digest(self._begin(), turns)
         return Placement(
             kept,
             send,
@@ -125,7 +126,7 @@ class Placer:
         )
 
     def _in(self, conversation_id: str) -> Placement:
-        """The end of the conversation that the client names, whatever history it sends."""
+        """Place the prompt in the conversation that the client names, ignoring its history."""
         latest = self._request.latest
         kept = self._user.kept.by_id(conversation_id, self._owner)
         if kept is None:
@@ -135,11 +136,11 @@ class Placer:
         if kept.is_busy:
             raise busy_conversation()
         kept.is_busy = True
-        # Where nobody has seen its end, it is a history that no client can send.
+        # If no client knows its history, use a random digest that no history can have.
         end = secrets.token_bytes(32) if kept.end is None else kept.end
         return self._next(kept, end)
 
-    async def _going_on(self, kept: Kept, digest: bytes) -> Placement:
+    async def _continue_from(self, kept: Kept, digest: bytes) -> Placement:
         if kept.end == digest:
             return self._next(kept, digest)
         try:
@@ -153,16 +154,16 @@ class Placer:
         return branch
 
     def _next(self, kept: Kept, digest: bytes) -> Placement:
-        """The next message of a conversation."""
+        """Place the prompt at the end of a kept conversation."""
         latest = self._request.latest
         prompt = prompt_of(latest)
         send = partial(kept.conversation.stream, prompt, **self._with_files(latest))
         place = kept.places.get(digest)
-        told = () if place is None else place.told
-        return Placement(kept, send, told, prompt, extended(digest, latest), is_new=False)
+        rounds = () if place is None else place.rounds
+        return Placement(kept, send, rounds, prompt, extend_digest(digest, latest), is_new=False)
 
     async def _branch(self, kept: Kept, digest: bytes) -> Placement | None:
-        """A branch beside what has followed that place; None if there can be none."""
+        """Place the prompt as a branch after an earlier place; None if that is not possible."""
         if not self._user.has_branches:
             return None
         place = kept.places[digest]
@@ -170,7 +171,7 @@ class Placer:
             stored = await kept.conversation.messages()
         except H2oError:
             return None
-        follower = _follower(stored, place.told)
+        follower = _follower(stored, place.rounds)
         if follower is None or follower.id is None:
             return None
         latest = self._request.latest
@@ -181,14 +182,14 @@ class Placer:
         else:
             options = self._with_files(latest)
             send = partial(kept.conversation.edit, follower.id, prompt, **options)
-        history = extended(digest, latest)
-        return Placement(kept, send, place.told, prompt, history, is_new=False)
+        history = extend_digest(digest, latest)
+        return Placement(kept, send, place.rounds, prompt, history, is_new=False)
 
     def _is_side_request(self) -> bool:
         return _SIDE_REQUESTS.search(prompt_of(self._request.latest)) is not None
 
     def _begin(self) -> bytes:
-        return beginning(self._owner, self._model, self._request.system)
+        return start_digest(self._owner, self._model, self._request.system)
 
     def _with_files(self, turns: Sequence[Turn]) -> Options:
         options: Options = {**self._options}
@@ -198,28 +199,30 @@ class Placer:
 
 
 def allows_another_place(exc: H2oError) -> bool:
-    """Whether a kept conversation refused the message, and a new one can take it."""
+    """Whether a kept conversation refused the message, but a new one may accept it."""
     if isinstance(exc, RateLimitError):
         return exc.limit == "messages"
     return isinstance(exc, NotFoundError | ConversationBusyError)
 
 
 def _unfinished(messages: Sequence[Message]) -> str:
-    """One prompt of messages of which the model's own is the last, for the model to go on from."""
+    """Join messages to one prompt that ends with the model's message, to be continued."""
     return join_messages(messages).removesuffix("\nAssistant:")
 
 
-def _follower(stored: Sequence[Message], told: Sequence[Told]) -> Message | None:
-    """The user's latest message behind what was told, in the tree of stored messages."""
+def _follower(stored: Sequence[Message], rounds: Sequence[Round]) -> Message | None:
+    """The user's latest message after exactly these rounds, in the tree of stored messages."""
     by_id = {message.id: message for message in stored}
     users = [message for message in stored if message.role == "user"]
-    found = [message for message in users if _is_behind(message, told, by_id)]
+    found = [message for message in users if _is_behind(message, rounds, by_id)]
     return found[-1] if found else None
 
 
-def _is_behind(message: Message, told: Sequence[Told], by_id: Mapping[str | None, Message]) -> bool:
-    """Whether exactly that was told before a message of the user's."""
-    for each in reversed(told):
+def _is_behind(
+    message: Message, rounds: Sequence[Round], by_id: Mapping[str | None, Message]
+) -> bool:
+    """Whether exactly these rounds come before the message."""
+    for each in reversed(rounds):
         answer = by_id.get(message.parent)
         prompt = None if answer is None else by_id.get(answer.parent)
         if answer is None or prompt is None or answer.role != "assistant":

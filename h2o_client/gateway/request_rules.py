@@ -1,8 +1,8 @@
-"""What stands before every route: where a request may come from, and whose it is.
+"""Check each request before its route: where it comes from, and which key it has.
 
-A page in a browser must not spend the user's session with the chat-ui. It reaches the gateway
-neither under another name of this machine (DNS rebinding) nor from another origin, unless that was
-allowed, and it cannot send a prompt as a form.
+A web page must not be able to use the session with the chat-ui. So requests that use another host
+name (DNS rebinding) or come from another origin are refused unless that was allowed, and prompts
+must be JSON, which an HTML form cannot send.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from h2o_client.gateway.responses import send_error
 from h2o_client.server.hook import host_name, is_loopback
 
 OWNER = "h2o_client.owner"
-"""The key of the scope under which the request's `Owner` stands."""
+"""The key of the `Owner` in a request's ASGI scope."""
 
 OPEN_PATHS = frozenset({"/health"})
-"""Need no key."""
+"""Paths that need no key."""
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _EXPOSED = "x-conversation-id, x-ignored-parameters"
 
 
 class RequestRules:
-    """ASGI middleware. Behind it the scope has the `OWNER`.
+    """ASGI middleware that checks requests, and adds the `OWNER` to their scope.
 
-    ``hosts``: the names besides those of loopback that the gateway may be called by; None for any.
-    ``origins``: those whose pages may use it ("*": all).
+    ``hosts``: the accepted host names besides those of loopback; None accepts any. ``origins``: the
+    origins whose pages may use the gateway ("*": all).
     """
 
     def __init__(
@@ -74,8 +74,8 @@ class RequestRules:
         if self._hosts is not None and not (host and (is_loopback(host) or host in self._hosts)):
             raise ApiError(
                 421,
-                f"This gateway is not called {host[:80]!r}. Use the name that it listens as, or "
-                "allow this one with --allow-host.",
+                f"Unknown host name {host[:80]!r}. Use the address that the gateway listens on, or "
+                "allow this name with --allow-host.",
                 code="unknown_host",
             )
         address, port = scope.get("server") or ("", None)
@@ -83,7 +83,7 @@ class RequestRules:
         if not self._keys.are_needed and port is not None and not is_loopback(address):
             raise ApiError(
                 403,
-                "Without keys the gateway serves this machine only. Start it with --keys.",
+                "Without keys, the gateway serves this machine only. Start it with --keys.",
                 type="permission_error",
                 code="keys_needed",
             )
@@ -116,7 +116,7 @@ class RequestRules:
         if owner is None:
             raise ApiError(
                 401,
-                "Incorrect or missing API key. Send 'Authorization: Bearer KEY' with a key of the "
+                "Unknown or missing API key. Send 'Authorization: Bearer KEY' with a key from the "
                 "gateway's keys file.",
                 type="authentication_error",
                 code="invalid_api_key",
@@ -126,7 +126,7 @@ class RequestRules:
 
 
 def _allowing(origin: str, send: Send) -> Send:
-    """``send``, which also lets the page at ``origin`` read the response."""
+    """Wrap ``send`` so that pages of ``origin`` may read the response."""
 
     async def send_allowing(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -140,7 +140,7 @@ def _allowing(origin: str, send: Send) -> Send:
 
 
 async def _allow(headers: Headers, send: Send) -> None:
-    """Answer the question that a browser sends before a request of another origin."""
+    """Answer a browser's CORS preflight request."""
     allowed = [
         (b"access-control-allow-methods", b"GET, POST"),
         (

@@ -1,8 +1,8 @@
-"""What goes back to the client: a completion as it comes, a whole one, or an error.
+"""Send a completion to the client: streamed, whole, or an error.
 
-A producer says what has come of an answer, without waiting; ``send_to`` hands it to the client at
-the client's pace. The head goes out with the first words, so that an answer which fails before them
-is an HTTP error, and many tokens that come at once are one piece of the body.
+The reader of the answer puts text here without waiting; ``send_to`` sends it as fast as the client
+accepts it. The headers are sent with the first text, so that an earlier failure is an HTTP error.
+Tokens that arrive together are sent as one piece of the body.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from h2o_client.gateway.openai_error import ApiError
 
 
 class CompletionResponse:
-    """One completion's way to the client. ``headers`` are sent with its head."""
+    """The response with one completion. ``headers`` are additional headers."""
 
     def __init__(self, request: ChatRequest) -> None:
         self.headers: dict[str, str] = {}
@@ -28,29 +28,29 @@ class CompletionResponse:
         self.created: int = int(time.time())
         self.model: str = request.model
 
-    def said(self, piece: str) -> None:
-        """A piece of the answer has come."""
+    def put_text(self, piece: str) -> None:
+        """Add a piece of the answer."""
         raise NotImplementedError
 
-    def thought(self, piece: str) -> None:
-        """A piece of the model's reasoning has come."""
+    def put_reasoning(self, piece: str) -> None:
+        """Add a piece of the model's reasoning."""
         raise NotImplementedError
 
-    def ended(self, text: str, finish_reason: str) -> None:
-        """The answer is complete; ``text`` is the whole of it."""
+    def finish(self, text: str, finish_reason: str) -> None:
+        """End the response: the answer is complete, and ``text`` is all of it."""
         raise NotImplementedError
 
-    def failed(self, error: ApiError) -> None:
-        """The answer failed; nothing more comes."""
+    def fail(self, error: ApiError) -> None:
+        """End the response: the answer failed."""
         raise NotImplementedError
 
     async def send_to(self, send: Send) -> None:
-        """Send all of it. Returns when the last of it is handed over."""
+        """Send the response. Returns when all of it was sent."""
         raise NotImplementedError
 
 
 class StreamedCompletion(CompletionResponse):
-    """Events, each as soon as it is there."""
+    """A stream of events, each sent as soon as possible."""
 
     def __init__(self, request: ChatRequest) -> None:
         super().__init__(request)
@@ -63,17 +63,17 @@ class StreamedCompletion(CompletionResponse):
         self._is_over = False
         self._wake = anyio.Event()
 
-    def said(self, piece: str) -> None:
+    def put_text(self, piece: str) -> None:
         self._put(self._chunks.text(piece))
 
-    def thought(self, piece: str) -> None:
+    def put_reasoning(self, piece: str) -> None:
         self._put(self._chunks.reasoning(piece))
 
-    def ended(self, text: str, finish_reason: str) -> None:
+    def finish(self, text: str, finish_reason: str) -> None:
         self._is_over = True
         self._put(self._chunks.finish(finish_reason) + completion.DONE)
 
-    def failed(self, error: ApiError) -> None:
+    def fail(self, error: ApiError) -> None:
         self._is_over = True
         if self._has_begun:
             self._put(completion.error_event(error.body()) + completion.DONE)
@@ -106,7 +106,7 @@ class StreamedCompletion(CompletionResponse):
 
 
 class WholeCompletion(CompletionResponse):
-    """One document, when the answer has ended."""
+    """One JSON document, sent when the answer has ended."""
 
     def __init__(self, request: ChatRequest) -> None:
         super().__init__(request)
@@ -114,13 +114,13 @@ class WholeCompletion(CompletionResponse):
         self._outcome: bytes | ApiError = b""
         self._over = anyio.Event()
 
-    def said(self, piece: str) -> None:
+    def put_text(self, piece: str) -> None:
         pass
 
-    def thought(self, piece: str) -> None:
+    def put_reasoning(self, piece: str) -> None:
         self._reasoning.append(piece)
 
-    def ended(self, text: str, finish_reason: str) -> None:
+    def finish(self, text: str, finish_reason: str) -> None:
         self._outcome = completion.whole(
             id=self.id,
             created=self.created,
@@ -131,7 +131,7 @@ class WholeCompletion(CompletionResponse):
         )
         self._over.set()
 
-    def failed(self, error: ApiError) -> None:
+    def fail(self, error: ApiError) -> None:
         self._outcome = error
         self._over.set()
 
@@ -144,14 +144,14 @@ class WholeCompletion(CompletionResponse):
 
 
 async def send_error(send: Send, error: ApiError, headers: Mapping[str, str] = {}) -> None:
-    """Send an error as a response of its own."""
+    """Send an error as the whole response."""
     await send_json(send, error.status, error.body(), {**headers, **error.headers})
 
 
 async def send_json(
     send: Send, status: int, document: bytes, headers: Mapping[str, str] = {}
 ) -> None:
-    """Send a document as a response."""
+    """Send a JSON document as the whole response."""
     length = {"content-length": str(len(document)), **headers}
     await send(_head(status, "application/json", length))
     await send({"type": "http.response.body", "body": document, "more_body": False})

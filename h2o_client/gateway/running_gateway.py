@@ -1,4 +1,4 @@
-"""`gateway()`: the gateway running in a thread of this process, on a socket of its own."""
+"""`gateway()`: run the gateway in a thread of this process."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def gateway(
     port: int = 0,
     **options: Unpack[AppOptions],
 ) -> Server:
-    """OpenAI's API in front of the chat-ui at ``base_url``; it listens when this returns.
+    """Serve OpenAI's API in front of the chat-ui at ``base_url``. It listens when this returns.
 
-    Close it, or use it as a context manager: then the conversations that it made are deleted.
-    ``url`` of what is returned is its address, and clients take ``f"{url}/v1"``. Port 0 takes a
-    free one. A ``host`` other than loopback needs ``keys``. The rest is `app`'s.
+    Returns a server with its address in ``url``; clients use ``f"{url}/v1"``. Close it, or use it
+    as a context manager: that deletes the conversations that it created. Port 0 chooses a free
+    port. A ``host`` other than loopback needs ``keys``. The other options are those of `app`.
 
-    Raises `ConfigurationError`, and OSError when the port is taken.
+    Raises `ConfigurationError`, and OSError if the port is in use.
     """
     if options.get("keys") is None and not is_loopback(host):
         raise ConfigurationError(
-            f"Without keys the gateway listens on this machine only, not on {host}: whoever "
-            "reaches it would chat in your name. Write a file of keys, and give it with --keys."
+            f"Without keys, the gateway cannot listen on {host}: everyone who can reach it would "
+            "chat with your account. Write a keys file and pass it with --keys."
         )
-    # At the call: the module imports the whole bundled server.
+    # Imported here, because the module imports the whole bundled server.
     from h2o_client.server.serving import Server, listen
 
     named = () if host in _EVERY_ADDRESS else (host,)

@@ -1,4 +1,4 @@
-"""Text comes in pieces and goes out up to the stop sequence that is complete first. Pure."""
+"""Cut a text, which arrives in pieces, before its first stop sequence. No I/O."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 
 class StopSequences:
-    """Ends a text before whichever of the ``sequences`` is complete first, as models stop.
+    """Ends a text before the sequence that is complete first, as models do.
 
-    How the text is cut into pieces makes no difference. What could be the beginning of a sequence
-    is held back. ``found`` says that one has come.
+    The result does not depend on how the text is divided into pieces: the possible beginning of a
+    sequence is held back. ``found`` says whether a sequence was found.
     """
 
     def __init__(self, sequences: Sequence[str]) -> None:
@@ -18,7 +18,7 @@ class StopSequences:
         self._held = ""
 
     def add(self, piece: str) -> str:
-        """The text that can go out now."""
+        """Add a piece, and return the text that can be passed on now."""
         if not self._sequences:
             return piece
         if self.found:
@@ -34,7 +34,7 @@ class StopSequences:
         return text[: len(text) - held]
 
     def end(self) -> str:
-        """The text that was held back, as nothing more comes."""
+        """End the text, and return what was held back."""
         held, self._held = self._held, ""
         return held
 

@@ -1,4 +1,4 @@
-"""One session with the chat-ui for each user: its models, and the conversations that may go on."""
+"""The sessions of the users, with their models and their kept conversations."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from h2o_client.session import Server
 
 _MODELS_LAST = 300.0  # seconds
-_LEAST_APART = 5.0  # seconds between two looks for a model that is not in the list
+_LEAST_APART = 5.0  # seconds between two requests for a model that is not in the list
 _AT_ONCE = 4  # conversations that are deleted at the same time
-_CLOSE_WITHIN = 4.0  # seconds; closing the session then deletes what is left, in five
+_CLOSE_WITHIN = 4.0  # seconds; closing the session then deletes the others within five
 
 
 class UserSession:
-    """A session, and what the gateway remembers of it."""
+    """One session with the chat-ui, its kept conversations and a cached list of models."""
 
     def __init__(self, session: AsyncH2oSession, *, most: int, seconds: float) -> None:
         self.session = session
@@ -35,10 +35,10 @@ class UserSession:
         self._models: list[Model] = []
         self._listed_at: float | None = None
         self._server: Server | None = None
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     async def models(self, *, newer_than: float = _MODELS_LAST) -> list[Model]:
-        """The models on offer, from a list of at most so many seconds ago."""
+        """The available models, from a list that is at most ``newer_than`` seconds old."""
         now = monotonic()
         if self._listed_at is None or now - self._listed_at > newer_than:
             self._models = await self.session.models()
@@ -55,36 +55,36 @@ class UserSession:
         return found.id
 
     async def server(self) -> Server:
-        """What the chat-ui is and can do."""
+        """The version and the features of the chat-ui. Cached."""
         if self._server is None:
             self._server = await self.session.server()
         return self._server
 
-    def doubt(self) -> None:
-        """Something failed: the chat-ui may have become another version."""
+    def forget_server(self) -> None:
+        """Forget the version: a failure may mean that the chat-ui was upgraded."""
         self._server = None
 
     @property
     def has_branches(self) -> bool:
-        """Whether conversations are trees, so that one can go on from any place."""
+        """Whether conversations are trees, which can continue from any message."""
         return self._server is not None and "branches" in self._server.features
 
-    def tell_of_ignored(self, names: tuple[str, ...], versions: str) -> None:
-        """Log, once for each parameter, that it has no effect."""
-        new = [name for name in names if name not in self._told]
+    def warn_of_ignored(self, names: tuple[str, ...], versions: str) -> None:
+        """Log a warning, once for each parameter, that it has no effect."""
+        new = [name for name in names if name not in self._warned]
         if new:
-            self._told.update(new)
+            self._warned.update(new)
             log.warning("%s ignores these parameters: %s", versions, ", ".join(new))
 
     async def close(self) -> None:
-        """Delete all conversations and close the session. Takes a few seconds at most."""
-        await self.delete(self.kept.idle(), until=monotonic() + _CLOSE_WITHIN)
+        """Delete all conversations and close the session, within a few seconds."""
+        await self.delete(self.kept.remove_idle(), until=monotonic() + _CLOSE_WITHIN)
         await self.session.aclose()
 
     async def delete(self, conversations: list[Kept], *, until: float = math.inf) -> None:
-        """Delete conversations on the server, a few at a time. Cancelling does not stop it.
+        """Delete conversations on the server, a few at a time, shielded from cancellation.
 
-        None is begun after ``until`` (monotonic).
+        After ``until`` (on the monotonic clock) no further deletion is started.
         """
         limit = anyio.CapacityLimiter(_AT_ONCE)
 
@@ -100,7 +100,7 @@ class UserSession:
 
 
 class UserSessions:
-    """The sessions by their owner's id; without keys, one that all requests share."""
+    """The sessions of all owners; without keys, one session that all requests share."""
 
     def __init__(
         self,
@@ -117,18 +117,18 @@ class UserSessions:
         self._own = {owner: session(given) for owner, given in (cookies or {}).items()}
 
     def of(self, owner: bytes) -> UserSession:
-        """The session that an owner's requests go through."""
+        """The session for the requests of an owner."""
         return self._own[owner] if self._shared is None else self._shared
 
     async def expire(self, every: float) -> None:
-        """Delete overdue conversations, until cancelled."""
+        """Delete expired conversations at intervals, until cancelled."""
         while True:
             await anyio.sleep(every)
             for user in self._every():
-                await user.delete(user.kept.overdue())
+                await user.delete(user.kept.remove_overdue())
 
     async def close(self) -> None:
-        """Delete all conversations and close the sessions. Each takes a few seconds at most."""
+        """Delete all conversations and close the sessions, within a few seconds."""
         async with anyio.create_task_group() as group:
             for user in self._every():
                 group.start_soon(user.close)

@@ -1,24 +1,24 @@
 from __future__ import annotations
 
 from h2o_client.gateway.chat_request import Turn
-from h2o_client.gateway.history import beginning, extended
+from h2o_client.gateway.history import extend_digest, start_digest
 
-START = beginning(b"ada", "large", "Be brief")
+START = start_digest(b"ada", "large", "Be brief")
 ONE, TWO = Turn("user", "one"), Turn("assistant", "two")
 
 
 def test_a_digest_is_chained() -> None:
-    assert extended(extended(START, [ONE]), [TWO]) == extended(START, [ONE, TWO])
+    assert extend_digest(extend_digest(START, [ONE]), [TWO]) == extend_digest(START, [ONE, TWO])
 
 
 def test_another_owner_model_or_system_prompt_is_another_history() -> None:
     others = [
-        beginning(b"bob", "large", "Be brief"),
-        beginning(b"ada", "small", "Be brief"),
-        beginning(b"ada", "large", "Be long"),
-        beginning(b"ada", "large", None),
-        beginning(b"ada", "large", ""),
-        beginning(b"adal", "arge", "Be brief"),
+        start_digest(b"bob", "large", "Be brief"),
+        start_digest(b"ada", "small", "Be brief"),
+        start_digest(b"ada", "large", "Be long"),
+        start_digest(b"ada", "large", None),
+        start_digest(b"ada", "large", ""),
+        start_digest(b"adal", "arge", "Be brief"),
     ]
     assert len({START, *others}) == 7
 
@@ -32,9 +32,9 @@ def test_where_texts_part_matters_and_so_do_roles_and_files() -> None:
         [Turn("user", "abc", (b"one",))],
         [Turn("user", "abc", (b"on", b"e"))],
     ]
-    assert len({extended(START, each) for each in histories}) == len(histories)
+    assert len({extend_digest(START, each) for each in histories}) == len(histories)
 
 
 def test_blanks_around_an_answer_do_not_count_but_those_of_a_prompt_do() -> None:
-    assert extended(START, [Turn("assistant", " two\n")]) == extended(START, [TWO])
-    assert extended(START, [Turn("user", "one ")]) != extended(START, [ONE])
+    assert extend_digest(START, [Turn("assistant", " two\n")]) == extend_digest(START, [TWO])
+    assert extend_digest(START, [Turn("user", "one ")]) != extend_digest(START, [ONE])

@@ -6,7 +6,7 @@ import pytest
 
 from h2o_client import errors
 from h2o_client.errors import H2oError
-from h2o_client.gateway.openai_error import of
+from h2o_client.gateway.openai_error import from_error
 
 LIMIT = "You have reached the maximum number of conversations"
 
@@ -40,20 +40,25 @@ LIMIT = "You have reached the maximum number of conversations"
 def test_each_failure_has_a_status_of_openais(
     error: H2oError, status: int, code: str | None
 ) -> None:
-    found = of(error)
+    found = from_error(error)
     assert (found.status, found.code) == (status, code)
     assert json.loads(found.body())["error"]["message"] == str(error)
 
 
 def test_clients_wait_as_long_as_they_are_told_and_a_minute_if_nobody_says() -> None:
-    assert of(errors.RateLimitError(429, "slowly", retry_after=7.2)).headers["retry-after"] == "8"
-    assert of(errors.RateLimitError(429, "slowly")).headers["retry-after"] == "60"
-    assert of(errors.ServerError(503, "Loading", retry_after=2)).headers["retry-after"] == "2"
+    assert (
+        from_error(errors.RateLimitError(429, "slowly", retry_after=7.2)).headers["retry-after"]
+        == "8"
+    )
+    assert from_error(errors.RateLimitError(429, "slowly")).headers["retry-after"] == "60"
+    assert (
+        from_error(errors.ServerError(503, "Loading", retry_after=2)).headers["retry-after"] == "2"
+    )
 
 
 def test_clients_do_not_retry_what_may_have_been_taken_or_where_waiting_does_not_help() -> None:
     taken, not_taken = errors.TransportError("reset"), errors.TransportError("refused")
     taken.resendable, not_taken.resendable = False, True
-    assert of(taken).headers == {"x-should-retry": "false"}
-    assert of(not_taken).headers == {}
-    assert of(errors.RateLimitError(429, LIMIT)).headers == {"x-should-retry": "false"}
+    assert from_error(taken).headers == {"x-should-retry": "false"}
+    assert from_error(not_taken).headers == {}
+    assert from_error(errors.RateLimitError(429, LIMIT)).headers == {"x-should-retry": "false"}
