@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio.lowlevel
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from h2o_client.answer.opening import Opening
     from h2o_client.answer.steps import Answer, AnswerSteps
     from h2o_client.answer.stream import AnswerStream
-    from h2o_client.wire.events import Elicitation, Event, ReplyEnd
+    from h2o_client.wire.events import Elicitation, Event
 
 Prepare = Callable[[], "Opening"]
 """Reserves the conversation for an answer. Sends nothing; may wait for an answer that is ending."""
@@ -61,7 +61,9 @@ class AsyncReply:
         return None if self._steps is None else self._steps.answer
 
     @property
-    def finish_reason(self) -> ReplyEnd | None:
+    def finish_reason(
+        self,
+    ) -> Literal["stop", "length", "stopped", "error", "incomplete"] | None:
         """How it ended: see `Reply`. None until then."""
         return None if self._steps is None else self._steps.finish_reason
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from h2o_client.answer.steps import Answer, AnswerSteps
-    from h2o_client.wire.events import Elicitation, Event, ReplyEnd
+    from h2o_client.wire.events import Elicitation, Event
 
 
 class Reply:
@@ -41,7 +41,9 @@ class Reply:
         return self._steps.answer
 
     @property
-    def finish_reason(self) -> ReplyEnd | None:
+    def finish_reason(
+        self,
+    ) -> Literal["stop", "length", "stopped", "error", "incomplete"] | None:
         """How it ended: see `Answer`; "error" or "incomplete" after an error. None until then."""
         return self._steps.finish_reason
 
