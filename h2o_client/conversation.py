@@ -16,14 +16,15 @@ from h2o_client.answer.prompt import PromptRequest, SeenTree, SentPrompt, Turn
 from h2o_client.answer.reader import Sending
 from h2o_client.answer.reply import Reply
 from h2o_client.answer.server_run import ResumeToken, Run
-from h2o_client.answer.state import AnswerState, Owner
+from h2o_client.answer.state import AnswerState, Owner, Stage
 from h2o_client.answer.steps import Answer, AnswerSteps, reason_of
 from h2o_client.answer.storage import AnswerStorage
 from h2o_client.answer.stream import AnswerStream
 from h2o_client.arguments import optional_text, text
 from h2o_client.backend.cleanup import clean_up_call
 from h2o_client.dialects.documents import is_id
-from h2o_client.errors import ConfigurationError, H2oError, Hint
+from h2o_client.errors import ConfigurationError, H2oError, Hint, NotFoundError
+from h2o_client.log import log
 from h2o_client.messages import Message, Messages, without_blank_system
 from h2o_client.options import Options, takes_options
 from h2o_client.timeouts import Timeouts
@@ -369,8 +370,36 @@ class Conversation:
         prepare = partial(prompt.prepare, self._model, call, is_made=is_made)
         backend.detector.repeat_if_upgraded(prepare, call)
         uses_prepared = once and on_send is None  # whoever keeps a record of it sees it created
+        prepared = self._take_prepared(prompt) if uses_prepared else None
+        try:
+            self._send_in(prompt, stream, prepared, prepare, once=once, on_send=on_send)
+        except NotFoundError:
+            if prepared is None or stream.state.stage is not Stage.OPEN:
+                raise
+            # Somebody has deleted it, and the server has not taken the prompt.
+            log.info("conversation %s, prepared for a prompt, is gone", prepared.id)
+            backend.cleanup.release(prepared.id)
+            self.id = prompt.run = None
+            self._send_in(prompt, stream, None, prepare, once=once, on_send=on_send)
+        if uses_prepared and prompt.wanted is not None:
+            backend.prepared.refill(prompt.wanted, backend.leaf)
+
+    def _send_in(
+        self,
+        prompt: PromptRequest,
+        stream: AnswerStream,
+        prepared: Created | None,
+        prepare: Callable[[], Dialect],
+        *,
+        once: bool,
+        on_send: OnSend | None,
+    ) -> None:
+        """Send the message in this conversation, which is ``prepared`` or created if needed."""
+        backend, call = self._backend, stream.call
+        leaf = None
         with backend.detector.watching(call):
-            leaf = self._create(prompt, call, uses_prepared=uses_prepared)
+            if self.id is None:
+                leaf = self._created(prompt.model.id, prompt.preprompt, call, prepared)
         assert self.id is not None
         self._system_said = self._system_said or prompt.preprompt is not None
         stream.own(self.id, backend.cleanup.add(self.id) if once else None)
@@ -386,8 +415,6 @@ class Conversation:
             stream.hand_over()
         with backend.detector.watching(call):
             stream.start(sending)
-        if uses_prepared and prompt.wanted is not None:
-            backend.prepared.refill(prompt.wanted, backend.leaf)
 
     def _sending(
         self, prompt: PromptRequest, leaf: str | None, prepare: Callable[[], Dialect], call: Call
@@ -502,13 +529,11 @@ class Conversation:
         if stream is not None:
             stream.end()
 
-    def _create(self, prompt: PromptRequest, call: Call, *, uses_prepared: bool) -> str | None:
-        """Create the conversation if needed. Return its leaf if the response contains it."""
-        if self.id is not None:
+    def _take_prepared(self, prompt: PromptRequest) -> Created | None:
+        """A conversation that was created ahead, for one that is not created yet."""
+        if self.id is not None or prompt.wanted is None:
             return None
-        wanted = prompt.wanted if uses_prepared else None
-        prepared = None if wanted is None else self._backend.prepared.take(wanted)
-        return self._created(prompt.model.id, prompt.preprompt, call, prepared)
+        return self._backend.prepared.take(prompt.wanted)
 
     def _created(
         self, model: str, preprompt: str | None, call: Call, prepared: Created | None = None

@@ -112,3 +112,15 @@ def test_closing_while_one_is_created_leaves_none() -> None:
 def test_a_count_below_zero_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="Invalid prepare -1"):
         H2oSession("http://localhost:1", prepare=-1)
+
+
+@VERSIONS
+def test_one_that_somebody_has_deleted_is_replaced(version: str) -> None:
+    with FakeChatUi(version) as server:
+        with H2oSession(server.url, prepare=1) as client:
+            client.chat("One")
+            is_prepared(server, client)
+            client.delete_conversations()
+            assert client.chat("Two").text == "1 turns, the last: Two"
+        assert server.conversations == {}
+        assert len(server.prompts) == 2
