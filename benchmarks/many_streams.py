@@ -27,7 +27,7 @@ _OPENED_WITHIN = 600  # tokens: longer than it takes to open all streams
 _LISTENED_FOR = 10.0  # seconds
 
 
-async def _measured(url: str, streams: int) -> dict[str, float]:
+async def _measured(url: str, streams: int) -> None:
     from h2o_client import AsyncH2oSession
 
     late: list[float] = []
@@ -56,6 +56,7 @@ async def _measured(url: str, streams: int) -> dict[str, float]:
         await asyncio.sleep(2 / RATE)
         gc.collect()
         memory = resident() - before
+        await asyncio.sleep(1 / RATE)  # the tokens that came during the collection are late
         listening = True
         await asyncio.sleep(_LISTENED_FOR)
         listening = False
@@ -74,20 +75,25 @@ async def _measured(url: str, streams: int) -> dict[str, float]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    return {}
 
 
 def figures(url: str, streams: int) -> dict[str, float]:
     """Kilobytes a stream, seconds to open them all, milliseconds late at the median and at p99."""
+    _allow_files()
     command = [sys.executable, __file__, url, str(streams)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout)
     return found
 
 
-def main() -> None:
+def _allow_files() -> None:
+    """Raise the limit of open files as far as it goes, for the processes that are started too."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def main() -> None:
+    _allow_files()
     if len(sys.argv) == 3:
         asyncio.run(_measured(sys.argv[1], int(sys.argv[2])))
         return

@@ -17,9 +17,11 @@ import multiprocessing.connection
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from heapq import heappop, heappush
 from itertools import count
+from queue import Empty, SimpleQueue
 
 from h2o_client.wire import pagedata, superjson
 from h2o_client.wire.events import Final, Status, Token
@@ -96,6 +98,60 @@ _PIECES = {
 }
 
 
+class _Trickle:
+    """An answer of which one token is sent every so many seconds."""
+
+    def __init__(
+        self, sock: socket.socket, every: float, count: int, write: Callable[[Token], bytes]
+    ) -> None:
+        self.over = threading.Event()
+        self.due = time.monotonic() + every
+        self._socket = sock
+        self._every = every
+        self._left = count
+        self._write = write
+
+    def send(self) -> bool:
+        """Send the token that is due. Return whether another one follows."""
+        try:
+            # CLOCK_MONOTONIC is one clock for all processes of a machine.
+            self._socket.sendall(chunk(self._write(Token(f"{time.monotonic():.6f} "))))
+        except OSError:
+            self._left = 1
+        self._left -= 1
+        self.due += self._every
+        if not self._left:
+            self.over.set()
+        return self._left > 0
+
+
+class _Tricklers(threading.Thread):
+    """Sends all tokens that are due one by one: thousands of threads would disturb the client."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._new: SimpleQueue[_Trickle] = SimpleQueue()
+
+    def add(self, trickle: _Trickle) -> None:
+        self._new.put(trickle)
+
+    def run(self) -> None:
+        order = count()
+        waiting: list[tuple[float, int, _Trickle]] = []
+        while True:
+            left = max(0.0, waiting[0][0] - time.monotonic()) if waiting else None
+            with suppress(Empty):
+                trickle = self._new.get(timeout=left)
+                heappush(waiting, (trickle.due, next(order), trickle))
+            while waiting and waiting[0][0] <= time.monotonic():
+                trickle = heappop(waiting)[2]
+                if trickle.send():
+                    heappush(waiting, (trickle.due, next(order), trickle))
+
+
+_tricklers = _Tricklers()
+
+
 class _Client(threading.Thread):
     def __init__(self, sock: socket.socket, delay: float) -> None:
         super().__init__(daemon=True)
@@ -169,14 +225,10 @@ class _Client(threading.Thread):
 
     def _trickle(self, rate: float, count: int, *, lines: bool) -> None:
         self._socket.sendall(f"{_STREAM}Transfer-Encoding: chunked\r\n\r\n".encode())
-        write = write_update if lines else write_token
         end = write_update(Final("all of it", interrupted=False)) if lines else _END
-        due = time.monotonic()
-        for _ in range(count):
-            due += 1 / rate
-            time.sleep(max(0.0, due - time.monotonic()))
-            # CLOCK_MONOTONIC is one clock for all processes of a machine.
-            self._socket.sendall(chunk(write(Token(f"{time.monotonic():.6f} "))))
+        trickle = _Trickle(self._socket, 1 / rate, count, write_update if lines else write_token)
+        _tricklers.add(trickle)
+        trickle.over.wait()
         self._socket.sendall(chunk(end) + b"0\r\n\r\n")
 
     def _plain(self, body: bytes, status: str = "200 OK") -> None:
@@ -186,6 +238,7 @@ class _Client(threading.Thread):
 
 def _run(ready: multiprocessing.connection.Connection, delay: float) -> None:
     threading.stack_size(1 << 18)  # there may be thousands
+    _tricklers.start()
     with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
         ready.send(listener.getsockname()[1])
         while True:

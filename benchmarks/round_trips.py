@@ -67,6 +67,10 @@ WAYS: dict[str, Callable[[H2oSession], tuple[float, float]]] = {
 }
 
 
+AT_MOST = {"one-shot": (2.1, 2.1), "later turn": (1.2, 2.2), "prepared one-shot": (1.2, 1.2)}
+"""Round trips to the first token, and to the end of `chat`."""
+
+
 def fewest(version: str) -> dict[str, tuple[float, float]]:
     """Round trips to the first token, and to the end of `chat`, for each way.
 

@@ -21,7 +21,10 @@ import gateway_cost
 import growth
 import imports
 import lateness
+import many_streams
 import memory
+import prompt
+import round_trips
 from prerendered import prerendered
 
 HERE = Path(__file__).parent
@@ -48,8 +51,8 @@ def blocking(url: str) -> list[Row]:
     }
     stricter = {("one chunk a token", "requests"): 0.40, ("JSON lines", "requests"): 0.40}
     rows = []
-    for case, (prompt, clients) in blocking_stream.CASES.items():
-        found = blocking_stream.medians(url, prompt, clients)
+    for case, (wanted, clients) in blocking_stream.CASES.items():
+        found = blocking_stream.medians(url, wanted, clients)
         for rival in clients:
             if rival != "h2o-chat":
                 ratio = found["h2o-chat"] / found[rival]
@@ -66,8 +69,8 @@ def asynchronous(url: str) -> list[Row]:
         ratio = found["h2o-chat"]["cpu"] / found["aiohttp"]["cpu"]
         rows.append(Row(f"CPU a token, async, {streams} flooding", "aiohttp", ratio, 0.8))
     streams, rate, tokens = async_stream.TRICKLE
-    prompt = f"trickle {rate} {tokens}"
-    found = async_stream.medians(url, prompt, streams, ["h2o-chat", "aiohttp"])
+    wanted = f"trickle {rate} {tokens}"
+    found = async_stream.medians(url, wanted, streams, ["h2o-chat", "aiohttp"])
     ratio = found["h2o-chat"]["cpu"] / found["aiohttp"]["cpu"]
     what = f"async, {streams} of {rate} tokens a second"
     ours = found["h2o-chat"]
@@ -108,6 +111,28 @@ def others(url: str) -> list[Row]:
     ]
 
 
+def prompts(url: str) -> list[Row]:
+    """CPU of a whole prompt, what it waits for, and thousands of them at once."""
+    rows = []
+    for era in prompt.VERSIONS:
+        for at_once in (0, 32):
+            rival, most = ("aiohttp", 2.0) if at_once else ("requests", 0.7)
+            found = prompt.medians(url, era, at_once, rounds=3)
+            face = f"async, {at_once} at once" if at_once else "blocking"
+            ratio = found["h2o-chat"]["cpu"] / found[rival]["cpu"]
+            rows.append(Row(f"CPU a prompt, {era}, {face}", rival, ratio, most))
+    for way, (first, end) in round_trips.fewest("latest").items():
+        to_first, to_end = round_trips.AT_MOST[way]
+        rows.append(Row(f"round trips to the first token, {way}", "", first, to_first))
+        rows.append(Row(f"round trips to the end of chat(), {way}", "", end, to_end))
+    for streams in many_streams.STREAMS:
+        figures = many_streams.figures(url, streams)
+        what = f"{streams:,} async streams"
+        rows.append(Row(f"memory a stream, {what}", "", figures["kilobytes"], 20, "KB"))
+        rows.append(Row(f"late at the 99th percentile, {what}", "", figures["p99"], 50, "ms"))
+    return rows
+
+
 def drawn(rows: list[Row], curves: dict[str, growth.Points]) -> None:
     """The picture: the ratios, and the costs as the work grows."""
     import matplotlib as mpl
@@ -131,7 +156,7 @@ def drawn(rows: list[Row], curves: dict[str, growth.Points]) -> None:
 
 def main() -> int:
     with prerendered() as url:
-        rows = blocking(url) + asynchronous(url) + gateway(url) + others(url)
+        rows = blocking(url) + asynchronous(url) + prompts(url) + gateway(url) + others(url)
         curves = {name: measure(url) for name, measure in growth.MEASURES.items()}
     rows += [
         Row(f"the last unit of {name}", "the one before", growth.steepness(points), 2.0)
