@@ -20,26 +20,43 @@ from h2o_client.transport.call import Waker
 
 T = TypeVar("T")
 
+_BEGUN_WITHIN = 0.1  # seconds that the start of a thread holds up the next one
 _QUICK = 0.25  # seconds that a cancelled caller waits for what is cleaned up behind it
 
 
-class Pace:
-    """Starts many pieces of work one after another, a few milliseconds apart.
+class Turn:
+    """The turn of one piece of work: its thread sets ``has_begun``."""
 
-    A hundred threads that start at once block the event loop for a third of a second.
+    def __init__(self, taken_at: float, *, has_begun: bool = False) -> None:
+        self.has_begun: bool = has_begun
+        self.taken_at: float = taken_at
+
+
+class Pace:
+    """Starts many pieces of work in threads one after another, a moment apart.
+
+    A hundred threads that start at once block the event loop for a third of a second. A thread that
+    has not begun says that those before it still compete for the interpreter: more would slow all
+    of them down, so the next one waits for it.
     """
 
     def __init__(self, apart: float) -> None:
         self._apart = apart
         self._next = 0.0
+        self._last = Turn(0.0, has_begun=True)
 
-    async def keep(self) -> None:
+    async def turn(self) -> Turn:
         """Wait for the turn. Returns at once if nothing was started just before."""
-        now = monotonic()
-        turn = max(now, self._next)
-        self._next = turn + self._apart
-        if turn > now:
-            await anyio.sleep(turn - now)
+        while True:
+            now = monotonic()
+            due = max(now, self._next)
+            self._next = due + self._apart
+            if due > now:
+                await anyio.sleep(due - now)
+                now = monotonic()
+            if self._last.has_begun or now - self._last.taken_at > _BEGUN_WITHIN:
+                self._last = Turn(now)
+                return self._last
 
 
 async def in_thread(work: Callable[[], T]) -> T:

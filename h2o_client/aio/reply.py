@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import anyio.lowlevel
 
-from h2o_client.aio.offload import Pace, called, finished, in_thread, is_cancelled
+from h2o_client.aio.offload import Pace, Turn, called, finished, in_thread, is_cancelled
 from h2o_client.aio.readiness import Readiness
 from h2o_client.errors import ConfigurationError, H2oError
 from h2o_client.log import kept_back, warn
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Prepare = Callable[[], "Opening"]
 """Reserves the conversation for an answer. Sends nothing; may wait for an answer that is ending."""
 
-_openings = Pace(0.003)
+_openings = Pace(0.001)
 
 
 class AsyncReply:
@@ -188,10 +188,10 @@ class AsyncReply:
 
     async def _started(self) -> AnswerSteps:
         self._holder.take()
-        await _openings.keep()
+        turn = await _openings.turn()
         warnings: list[str] = []
         try:
-            steps = await in_thread(partial(self._open, warnings))
+            steps = await in_thread(partial(self._open, turn, warnings))
             for message in warnings:
                 warn(message)
         except BaseException as exc:
@@ -201,7 +201,8 @@ class AsyncReply:
         self._steps = steps
         return steps
 
-    def _open(self, warnings: list[str]) -> AnswerSteps:
+    def _open(self, turn: Turn, warnings: list[str]) -> AnswerSteps:
+        turn.has_begun = True
         with kept_back() as kept:
             opening = self._prepare()
             self._holder.hold(opening.stream)

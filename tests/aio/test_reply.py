@@ -108,7 +108,7 @@ async def test_a_reply_is_iterated_entered_or_read() -> None:
             assert (await client.chat("Hi")).finish_reason == "stop"
         assert server.count("DELETE", MESSAGE) == 4
         assert server.count("POST", f"{MESSAGE}/stop-generating") == 0
-        assert server.connections <= 2
+        assert server.connections <= 3  # one for a deletion behind
 
 
 async def test_events_are_everything_and_end_with_the_answer() -> None:
