@@ -116,6 +116,7 @@ class Cleanup:
         self.pending.clear()
         self.behind.clear()
         self._worker = Worker()  # its thread is the parent's
+        self._call_behind = None  # waking it would shut down the parent's connection
 
     def stop(self, conversation_id: str, *, until: float | None = None) -> None:
         """Stop the answer that is being given in a conversation, in two seconds at most."""

@@ -137,3 +137,38 @@ def test_a_program_that_ends_deletes_what_is_pending(how: str) -> None:
         assert (ended.returncode, ended.stderr) == (3 if how == "error" else 0, "")
         assert server.conversations == {}
         assert server.count("POST", "/conversation") == (3 if how == "fork" else 2)
+
+
+FORKING = """
+import os, sys
+from h2o_client import H2oSession
+
+client = H2oSession(sys.argv[1])
+client.chat("Hi")
+sys.stdin.readline()
+if os.fork() == 0:
+    client.close()
+    os._exit(0)
+os.wait()
+print("The child has ended", flush=True)
+client.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_leaves_its_parents_deletion_alone() -> None:
+    may_go = threading.Event()
+    with FakeChatUi("0.10.0", before=held(may_go)) as server:
+        command = [sys.executable, "-W", "ignore", "-c", FORKING, server.url]
+        pipe = subprocess.PIPE
+        with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as program:
+            assert program.stdin is not None
+            assert program.stdout is not None
+            server.wait_for(lambda server: server.count("DELETE") == 1)
+            program.stdin.write("\n")
+            program.stdin.flush()
+            program.stdout.readline()
+            may_go.set()
+        assert program.returncode == 0
+        assert server.count("DELETE") == 1  # it was not repeated
+        assert server.conversations == {}
