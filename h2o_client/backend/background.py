@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import contextmanager, suppress
 from typing import Generic, TypeVar
 
@@ -25,6 +26,11 @@ _pending: set[object] = set()
 _postponed: list[tuple[object, Callable[[], object]]] = []
 _at_exit = False  # the program is ending: no other work follows that could run what is postponed
 _POLL_EVERY = 0.01  # seconds
+INTERRUPTED_WITHIN = 1.0
+"""Seconds after which a thread that waits looks for signals.
+
+Python waits without noticing a signal that came in the moment before.
+"""
 _STARTED_WITHIN = 1.0  # seconds
 
 
@@ -146,6 +152,10 @@ class _Task(Generic[T]):
 
     def result(self) -> T:
         """Wait for the result of the work."""
+        while not self._outcome.done():
+            # Also raised by the work itself; then it is done.
+            with suppress(TimeoutError, FutureTimeout):
+                return self._outcome.result(INTERRUPTED_WITHIN)
         return self._outcome.result()
 
     def abandon(self) -> None:

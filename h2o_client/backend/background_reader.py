@@ -13,7 +13,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from h2o_client.backend.background import wait_until_empty
+from h2o_client.backend.background import INTERRUPTED_WITHIN, wait_until_empty
 from h2o_client.errors import StatusError, TransportError
 from h2o_client.timeouts import Clock, Expired, Timeouts, monotonic
 from h2o_client.transport.call import Call, Woken
@@ -202,7 +202,7 @@ class BackgroundResponse:
                     with self._guard:
                         if is_ready():
                             return
-                    alarm.wait(_shorter(call.clock.left(), end))
+                    alarm.wait(_wait_seconds(call.clock.left(), end))
             except Expired as exc:
                 raise translated(exc, call, self._url) from exc
             finally:
@@ -344,11 +344,9 @@ class _Events:
         return titles[-1] if titles else None
 
 
-def _shorter(left: float | None, end: float | None) -> float | None:
-    if end is None:
-        return left
-    until_end = max(0.0, end - monotonic())
-    return until_end if left is None else min(left, until_end)
+def _wait_seconds(left: float | None, end: float | None) -> float:
+    seconds = INTERRUPTED_WITHIN if left is None else min(left, INTERRUPTED_WITHIN)
+    return seconds if end is None else max(0.0, min(seconds, end - monotonic()))
 
 
 class BackgroundReader:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from h2o_client.backend.background import run_detached
+from h2o_client.backend.background import INTERRUPTED_WITHIN, run_detached
 from h2o_client.backend.cleanup import CLEAN_UP, Cleanup
 from h2o_client.backend.standing_threads import run_in_standing_thread
 from h2o_client.dialects.documents import Created
@@ -148,7 +148,8 @@ class _Creation:
                 with self._guard:
                     if self._is_ready:
                         break
-                alarm.wait(self._caller.clock.left())
+                left = self._caller.clock.left()
+                alarm.wait(INTERRUPTED_WITHIN if left is None else min(left, INTERRUPTED_WITHIN))
         if self._failure is not None:
             raise self._failure
         assert self._created is not None

@@ -6,6 +6,7 @@ import _thread
 import os
 import signal
 import threading
+from concurrent.futures import Future
 
 import pytest
 
@@ -44,6 +45,36 @@ def test_an_interrupted_caller_has_the_work_completed() -> None:
     go_on.set()
     assert completed.wait(PATIENCE)
     thread.join()
+    wait_until_empty(background._pending)
+
+
+def test_an_error_of_the_work_that_is_a_timeout_is_the_callers() -> None:
+    def work() -> None:
+        raise TimeoutError("the work's own")
+
+    with pytest.raises(TimeoutError, match="the work's own"):
+        run_shielded(work)
+
+
+def test_a_signal_that_came_just_before_the_wait_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    go_on = threading.Event()
+    wait = Future.result
+
+    def too_late(future: Future[object], timeout: float | None = None) -> object:
+        # The signal has come, and does not wake the caller.
+        waits.append(timeout)
+        if len(waits) > 1:
+            raise KeyboardInterrupt
+        return wait(future, min(0.01, timeout or 0.01))
+
+    waits: list[float | None] = []
+    monkeypatch.setattr(Future, "result", too_late)
+    with pytest.raises(KeyboardInterrupt):
+        run_shielded(lambda: go_on.wait(PATIENCE))
+    go_on.set()
+    assert waits == [background.INTERRUPTED_WITHIN] * 2
     wait_until_empty(background._pending)
 
 
