@@ -121,16 +121,17 @@ class _ReplySpan:
         if not tokens:
             return
         now = monotonic()
-        if not self._has_text:
+        if self._has_text:
+            each = (now - self._chunk_at) / tokens
+        else:
             self._has_text = True
             tokens -= 1
+            each = 0.0  # they came with the first one
             self._telemetry.first_chunk.record(
                 now - self._started, self._attributes, context=self._parent
             )
-        if tokens:
-            each = (now - self._chunk_at) / tokens if self._has_text else 0.0
-            for _ in range(tokens):
-                self._telemetry.per_chunk.record(each, self._attributes, context=self._parent)
+        for _ in range(tokens):
+            self._telemetry.per_chunk.record(each, self._attributes, context=self._parent)
         self._chunk_at = now
 
     def finish(self, stream: AnswerStream, reason: str, error: BaseException | None) -> None:

@@ -23,7 +23,9 @@ from opentelemetry.trace import StatusCode
 from fake_chatui import FakeChatUi
 from fake_model import Prompt, Says
 from h2o_client import AsyncH2oSession, H2oError, H2oSession, Timeouts
+from h2o_client.answer.observing import new_observation
 from h2o_client.plugins.otel import instrument, uninstrument
+from h2o_client.wire.events import Token
 from local_service import PATIENCE
 
 HOLDS = Says(("a", "b"), holds=True)
@@ -276,3 +278,18 @@ def test_without_it_nothing_of_opentelemetry_is_imported() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout == "[]\n"
+
+
+def test_tokens_that_come_with_the_first_one_have_not_waited_for_it(
+    spans: Spans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([0.0, 5.0, 5.5])
+    monkeypatch.setattr("h2o_client.plugins.otel.monotonic", lambda: next(times))
+    observation = new_observation("http://localhost:1")
+    assert observation is not None
+    observation.receive([Token("a"), Token("b")])
+    observation.receive([Token("c"), Token("d")])
+    metrics = spans.metrics()
+    assert metrics["gen_ai.client.operation.time_to_first_chunk"][0].sum == 5.0
+    (each,) = metrics["gen_ai.client.operation.time_per_output_chunk"]
+    assert (each.count, each.min, each.max) == (3, 0.0, 0.25)
