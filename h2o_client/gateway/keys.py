@@ -47,11 +47,15 @@ class Owner(msgspec.Struct, frozen=True):
 
 
 class Keys:
-    """The accepted keys. With None, requests are accepted with any token or none."""
+    """The accepted keys. With None, requests are accepted with any token or none.
+
+    Raises `ConfigurationError` for a key that no request can have, and for one that is blank.
+    """
 
     def __init__(self, keys: Mapping[str, str] | None = None) -> None:
         self._owners: list[Owner] | None = None
         if keys is not None:
+            _check_keys(keys)
             self._owners = [Owner(_digest(key), cookies) for key, cookies in keys.items()]
 
     @property
@@ -115,8 +119,7 @@ def _check_private(status: os.stat_result, file: Path) -> None:
 
 
 def _cookies(key: str, value: object, file: Path) -> str:
-    if not key.strip() or len(key) > _LONGEST_KEY:
-        raise ConfigurationError(f"A key in {file} is blank or too long.")
+    _check_key(key, f"the keys file {file}")
     if not isinstance(value, str) or not value.strip():
         raise ConfigurationError(f"A key in {file} has no cookie. {_FORM}")
     if "=" in value:
@@ -125,6 +128,22 @@ def _cookies(key: str, value: object, file: Path) -> str:
     if not cookies.is_file():
         raise ConfigurationError(f"A key in {file} names a cookie file that does not exist.")
     return str(cookies)
+
+
+def _check_keys(keys: Mapping[str, str]) -> None:
+    if not keys:
+        raise ConfigurationError("keys is empty. Map each key to a cookie, or leave keys out.")
+    for key in keys:
+        # Every request without a key has a blank one.
+        _check_key(key, "keys")
+
+
+def _check_key(key: str, where: str) -> None:
+    is_sendable = key.isascii() and key.isprintable() and " " not in key
+    if not key or len(key) > _LONGEST_KEY or not is_sendable:
+        raise ConfigurationError(
+            f"A key in {where} is invalid. Use 1 to {_LONGEST_KEY} ASCII characters without spaces."
+        )
 
 
 def _digest(key: str) -> bytes:

@@ -68,6 +68,20 @@ def test_a_key_is_its_owners_and_no_other_is_taken() -> None:
     assert "a=1" not in repr(alice)
 
 
+@pytest.mark.parametrize("key", ["", " ", "sk alice", "sk-alice ", "sk-\u00e4", "s" * 4097])
+def test_a_key_that_no_request_can_have_is_refused(key: str, file: Path) -> None:
+    with pytest.raises(ConfigurationError, match="A key in keys is invalid"):
+        Keys({"sk-bob": "b=1", key: "a=1"})
+    file.write_text(f'[keys]\n"{key}" = "a=1"\n')
+    with pytest.raises(ConfigurationError, match=r"keys\.toml is invalid"):
+        read_keys(file)
+
+
+def test_no_keys_at_all_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="keys is empty"):
+        Keys({})
+
+
 def test_without_keys_every_token_is_somebody_with_the_shared_session() -> None:
     keys = Keys()
     owners = [keys.owner(each) for each in ("", "Bearer x", "Bearer y", "Bearer \udcff")]
