@@ -24,6 +24,7 @@ OPEN_PATHS = frozenset({"/health"})
 """Paths that need no key."""
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_OTHER_SITES = frozenset({"cross-site", "same-site"})
 _EXPOSED = "x-conversation-id, x-ignored-parameters"
 
 
@@ -90,7 +91,17 @@ class RequestRules:
 
     def _check_origin(self, headers: Headers) -> None:
         origin = headers.get("origin")
-        if origin is None or "*" in self._origins or origin in self._origins:
+        if "*" in self._origins or origin in self._origins:
+            return
+        if origin is None:
+            # Browsers send no Origin with a GET for an image or a link of a page.
+            if headers.get("sec-fetch-site", "none") in _OTHER_SITES:
+                raise ApiError(
+                    403,
+                    "Pages of other sites may not use this gateway. Open its address directly.",
+                    type="permission_error",
+                    code="foreign_origin",
+                )
             return
         own = headers.get("host", "").lower()
         if origin.lower() in (f"http://{own}", f"https://{own}"):

@@ -72,6 +72,19 @@ def test_another_origin_is_403_on_every_path(url: str, path: str, origin: str) -
     assert ask(url, question, method="OPTIONS", path=path).status_code == 403
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_an_image_in_a_page_of_another_site_does_not_send_a_request(url: str, site: str) -> None:
+    headers = {"sec-fetch-site": site, "sec-fetch-mode": "no-cors"}
+    response = ask(url, headers, method="GET", path="/v1/models")
+    assert (response.status_code, code(response)) == (403, "foreign_origin")
+
+
+@pytest.mark.parametrize("site", ["none", "same-origin"])
+def test_a_browser_may_open_the_gateway_itself(url: str, site: str) -> None:
+    response = ask(url, {"sec-fetch-site": site}, method="GET", path="/v1/models")
+    assert response.status_code == 200
+
+
 def test_an_allowed_origin_may_ask_and_read(url: str) -> None:
     origin = {"origin": "https://app.example.org"}
     question = {
