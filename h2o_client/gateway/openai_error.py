@@ -24,6 +24,11 @@ from h2o_client.errors import (
 INVALID = "invalid_request_error"
 
 _WITHOUT_RETRY_AFTER = 60  # seconds; an earlier retry would count against chat-ui's limit
+_SET_BY_OPERATOR = frozenset(
+    {"base_url", "server_version", "cookies", "insecure_cookies", "headers", "proxy", "verify"}
+)
+"""Arguments of the gateway: a client cannot change them."""
+
 _NO_RETRY = {"x-should-retry": "false"}  # OpenAI's clients retry 409, 429 and 5xx otherwise
 
 
@@ -112,11 +117,13 @@ def from_error(exc: H2oError) -> ApiError:
         headers["retry-after"] = _seconds(exc.retry_after)
     elif status >= 500 and exc.resendable is not True:
         headers.update(_NO_RETRY)
-    return ApiError(status, str(exc), type=type, code=code, headers=headers)
+    return ApiError(status, exc.describe(), type=type, code=code, headers=headers)
 
 
 def _kind(exc: H2oError) -> tuple[int, str, str | None]:
     """The HTTP status, OpenAI's type and its code."""
+    if isinstance(exc, ConfigurationError) and exc.argument in _SET_BY_OPERATOR:
+        return 502, "server_error", "gateway_configuration"
     if isinstance(exc, ConfigurationError | UnsupportedError):
         return 400, INVALID, None
     if isinstance(exc, ConversationBusyError):
@@ -160,7 +167,7 @@ def _rate_limit(exc: RateLimitError) -> ApiError:
         type, code = "rate_limit_error", "rate_limit_exceeded"
     else:
         headers, type, code = dict(_NO_RETRY), "insufficient_quota", f"limit_{exc.limit}"
-    return ApiError(429, str(exc), type=type, code=code, headers=headers)
+    return ApiError(429, exc.describe(), type=type, code=code, headers=headers)
 
 
 def _seconds(value: float) -> str:

@@ -15,6 +15,8 @@ LIMIT = "You have reached the maximum number of conversations"
     ("error", "status", "code"),
     [
         (errors.ConfigurationError("no"), 400, None),
+        (errors.ConfigurationError("no", argument="files"), 400, None),
+        (errors.ConfigurationError("no", argument="base_url"), 502, "gateway_configuration"),
         (errors.UnsupportedError("Files", "chat-ui v0.4"), 400, None),
         (errors.ConversationBusyError("busy", seconds=30), 409, "conversation_busy"),
         (errors.AuthenticationError(401, "Login"), 401, "chat_ui_login"),
@@ -43,6 +45,12 @@ def test_each_failure_has_a_status_of_openais(
     found = from_error(error)
     assert (found.status, found.code) == (status, code)
     assert json.loads(found.body())["error"]["message"] == str(error)
+
+
+def test_the_message_names_no_attribute_of_an_exception() -> None:
+    error = errors.TransportError("reset")
+    error.partial = "Hello"
+    assert ".partial" not in from_error(error).message
 
 
 def test_clients_wait_as_long_as_they_are_told_and_a_minute_if_nobody_says() -> None:
