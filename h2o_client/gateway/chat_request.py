@@ -34,6 +34,7 @@ SAMPLING = (
 """The names of sampling parameters in requests: OpenAI's, and two that other servers accept."""
 
 _MOST_STOPS = 16
+_LONGEST_STOP = 1000  # characters: looking for stops takes time with each token, for all clients
 _TOO_LARGE = 2**63
 _NUMBERS: Mapping[str, tuple[float, float]] = {
     "temperature": (0, 2),
@@ -303,6 +304,8 @@ def _read_stop(stop: object) -> tuple[str, ...]:
         raise invalid("'stop' must be a text or a list of texts.", "stop")
     if len(given) > _MOST_STOPS:
         raise invalid(f"'stop' must have at most {_MOST_STOPS} texts.", "stop")
+    if any(len(each) > _LONGEST_STOP for each in given):
+        raise invalid(f"A text of 'stop' must have at most {_LONGEST_STOP} characters.", "stop")
     return tuple(_text(each, "stop") for each in given if each)
 
 

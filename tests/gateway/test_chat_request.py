@@ -143,6 +143,7 @@ def test_an_assistants_message_may_have_no_content() -> None:
         ({"logit_bias": []}, "logit_bias"),
         ({"stop": 7}, "stop"),
         ({"stop": ["a", 7]}, "stop"),
+        ({"stop": ["a", "b" * 1001]}, "stop"),
     ],
 )
 def test_what_is_wrong_or_cannot_be_done_is_a_400_with_its_name(
