@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from h2o_client.aio.reply import AsyncReply
     from h2o_client.options import Options
 
+_MOST_PLACES = 100
+"""Places in a conversation after which nothing branches off: a branch reads all of it first."""
+
 # Requests that chat interfaces send beside a conversation, for titles and the like. Nobody
 # continues them, so that their conversations are not kept.
 _SIDE_REQUESTS = re.compile(
@@ -164,7 +167,7 @@ class Placer:
 
     async def _branch(self, kept: Kept, digest: bytes) -> Placement | None:
         """Place the prompt as a branch after an earlier place; None if that is not possible."""
-        if not self._user.has_branches:
+        if not self._user.has_branches or len(kept.places) >= _MOST_PLACES:
             return None
         place = kept.places[digest]
         try:

@@ -101,6 +101,19 @@ def test_a_branch_is_right_and_sends_only_its_own_text_where_there_are_trees(
                 assert ({"two", "other"} - {turns[0]["content"]}).pop() not in seen
 
 
+def test_a_conversation_with_many_branches_gets_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("h2o_client.gateway.placement._MOST_PLACES", 3)
+    with fronted("head", echoes) as (fake, client):
+        first = (user("one"), assistant(text_of(complete(client, user("one")))))
+        for number in range(3):
+            answer = text_of(complete(client, *first, user(f"two {number}")))
+            assert f"two {number}" in answer
+        assert len(fake.conversations) == 2
+        # The end of the full one can still go on.
+        complete(client, *first, user("two 1"), assistant("You said two 1"), user("three"))
+        assert sent(fake)[-1] == "three"
+
+
 @every_era
 def test_another_first_message_is_another_conversation(version: str) -> None:
     with fronted(version, echoes) as (fake, client):
