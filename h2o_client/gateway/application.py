@@ -28,6 +28,7 @@ from h2o_client.gateway.request_rules import OWNER, RequestRules
 from h2o_client.gateway.user_sessions import UserSession, UserSessions
 from h2o_client.log import log
 from h2o_client.server.access import Access, AccessLog
+from h2o_client.server.hook import host_name
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport.cookies import Cookies
 
@@ -126,7 +127,7 @@ def app(
     rules = Middleware(
         RequestRules,
         keys=known,
-        hosts=None if "*" in allowed_hosts else frozenset(map(str.lower, allowed_hosts)),
+        hosts=None if "*" in allowed_hosts else frozenset(map(_host, allowed_hosts)),
         origins=frozenset(allowed_origins),
     )
     access = [Middleware(AccessLog, on_access=on_access)] if on_access is not None else []
@@ -141,6 +142,11 @@ def app(
         },
         lifespan=routes.lifespan,
     )
+
+
+def _host(name: str) -> str:
+    """The host name in a name or a Host header; an IPv6 address may stand without brackets."""
+    return name.lower() if name.count(":") > 1 and "[" not in name else host_name(name)
 
 
 class _Routes:

@@ -52,6 +52,13 @@ def test_the_gateway_answers_to_its_own_names_with_and_without_the_port(url: str
         assert ask(url, {"host": host}).status_code == 200, host
 
 
+def test_an_allowed_host_may_be_given_with_its_port(chat_ui: str) -> None:
+    names = ["Chat.example.org:8443", "fd00::1", "[fd00::2]:8000"]
+    with gateway(chat_ui, allowed_hosts=names) as running:
+        for host in ("chat.example.org:8443", "[fd00::1]:8000", "[fd00::2]"):
+            assert ask(running.url, {"host": host}).status_code == 200, host
+
+
 @pytest.mark.parametrize("host", ["evil.example.org", "127.0.0.1.example.org", "10.0.0.1", ""])
 def test_another_host_is_421(url: str, host: str) -> None:
     response = ask(url, {"host": host})
