@@ -24,7 +24,7 @@ from h2o_client.arguments import optional_text, text
 from h2o_client.backend.cleanup import clean_up_call
 from h2o_client.dialects.documents import is_id
 from h2o_client.errors import ConfigurationError, H2oError, Hint, NotFoundError
-from h2o_client.log import log
+from h2o_client.log import log, without_frames
 from h2o_client.messages import Message, Messages, without_blank_system
 from h2o_client.options import Options, takes_options
 from h2o_client.timeouts import Timeouts
@@ -354,7 +354,7 @@ class Conversation:
             self._end_after(exc, stream)
             if prompt.sent is not None and isinstance(exc, H2oError):
                 self._is_lost = exc.resendable is True
-            raise
+            raise without_frames(exc)  # noqa: B904 - it is the same error
 
     def _see_answer(self, prompt: PromptRequest, conversation_id: str) -> str | None:
         """The id of the answer. The next message can follow what is seen with it."""
@@ -445,7 +445,7 @@ class Conversation:
             )
         except BaseException as exc:
             self._end_after(exc, stream)
-            raise
+            raise without_frames(exc)  # noqa: B904 - it is the same error
 
     def _read_on(
         self, token: ResumeToken, stream: AnswerStream, stored: Stored, run: Run, delete: bool

@@ -13,8 +13,12 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
+from h2o_client.errors import H2oError, ProtocolError
 from h2o_client.printable import printable
+
+E = TypeVar("E", bound=BaseException)
 
 _PACKAGE = os.path.join(os.path.dirname(__file__), "")
 
@@ -42,6 +46,20 @@ def show(level: str) -> None:
 
 if os.environ.get("H2O_CLIENT_LOG", "").upper() in ("DEBUG", "INFO", "WARNING", "ERROR"):
     show(os.environ["H2O_CLIENT_LOG"])
+
+
+def without_frames(error: E) -> E:
+    """Remove the frames that an `H2oError` came through, and return the error.
+
+    A script that fails then shows the caller's line and the message. The frames stay if debug
+    messages are logged, and for a `ProtocolError`, because they help when one is reported.
+    """
+    is_short = isinstance(error, H2oError) and not isinstance(error, ProtocolError)
+    if is_short and not log.isEnabledFor(logging.DEBUG):
+        for each in (error, error.__cause__):
+            if isinstance(each, H2oError):
+                each.__traceback__ = None
+    return error
 
 
 class _Thread(threading.local):

@@ -42,6 +42,23 @@ def test_the_environment_shows_what_is_sent() -> None:
         assert run(server.url, "nonsense") == ""
 
 
+def test_an_error_shows_few_frames_of_the_package_unless_all_is_logged() -> None:
+    def frames(level: str) -> int:
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM, "http://127.0.0.1:1"],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "H2O_CLIENT_LOG": level},
+            cwd=Path(__file__).parents[1],
+        )
+        assert "TransportError: 127.0.0.1:1 refused the connection" in done.stderr
+        assert 'File "<string>", line 5' in done.stderr
+        return done.stderr.count('  File "')
+
+    assert frames("") <= 4
+    assert frames("debug") > 8
+
+
 def test_no_secret_is_logged_or_in_an_error(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:

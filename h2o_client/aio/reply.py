@@ -16,7 +16,7 @@ import anyio.lowlevel
 from h2o_client.aio.offload import Pace, Turn, called, finished, in_thread, is_cancelled
 from h2o_client.aio.readiness import Readiness
 from h2o_client.errors import ConfigurationError, H2oError
-from h2o_client.log import kept_back, warn
+from h2o_client.log import kept_back, warn, without_frames
 from h2o_client.timeouts import Expired
 from h2o_client.transport.locks import Guard
 
@@ -194,9 +194,10 @@ class AsyncReply:
             steps = await in_thread(partial(self._open, turn, warnings))
             for message in warnings:
                 warn(message)
-        except BaseException as exc:
-            if not isinstance(exc, H2oError):
-                await finished(self._holder.end, quickly=True)
+        except H2oError as exc:
+            raise without_frames(exc)  # noqa: B904 - it is the same error
+        except BaseException:
+            await finished(self._holder.end, quickly=True)
             raise
         self._steps = steps
         return steps

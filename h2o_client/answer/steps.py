@@ -24,7 +24,7 @@ from h2o_client.errors import (
     IncompleteAnswerError,
     ProtocolError,
 )
-from h2o_client.log import log
+from h2o_client.log import log, without_frames
 from h2o_client.wire.events import (
     Event,
     Final,
@@ -147,7 +147,7 @@ class AnswerSteps:
                 return False
         except BaseException as exc:
             self.fail(exc)
-            raise
+            raise without_frames(exc)  # noqa: B904 - it is the same error
         self._take(events)
         return True
 
