@@ -43,7 +43,7 @@ for river in reversed(rivers):
 THANKS, WELCOME = "Thanks!", "You are welcome. *Have fun with Python.*"
 _WIDTH, _HEIGHT = 80, 25  # of the terminal, in characters
 _PATIENCE = 60.0  # seconds
-_CELL_WIDTH, _CELL_HEIGHT = 760, 316  # of the cell, in pixels
+_CELL_WIDTH, _CELL_HEIGHT = 760, 352  # of the cell, in pixels
 _SANS = "system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif"
 _MONO = "ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace"
 
@@ -122,15 +122,15 @@ def notebook(url: str) -> str:
         output = of_answer(client.chat(QUESTION))["text/html"]
     code = f'client = H2oSession("{ADDRESS}")\nclient.stream("{QUESTION}")'
     cell = code_block(code, "python")
-    label = f"color:#777;font:13px {_MONO};width:5em;flex:none;padding-top:.6em"
+    label = f"color:#777;font:13px {_MONO};width:5em;flex:none;padding-top:1.1em"
     rows = "".join(
-        f'<div style="display:flex;margin-bottom:.6em"><div style="{label}">{name}</div>'
+        f'<div style="display:flex"><div style="{label}">{name}</div>'
         f'<div style="flex:1">{html}</div></div>'
         for name, html in (("In [1]:", cell), ("Out[1]:", output))
     )
     size = f'width="{_CELL_WIDTH}" height="{_CELL_HEIGHT}"'
     inside = f'x="16" y="16" width="{_CELL_WIDTH - 32}" height="{_CELL_HEIGHT - 32}"'
-    fonts = f"pre{{margin:0;font:13px/1.4 {_MONO}}}code{{font-family:{_MONO}}}"
+    fonts = f"pre{{font:13px/1.4 {_MONO}}}code{{font-family:{_MONO}}}"
     body = f"color:#222;font:14px/1.5 {escape(_SANS)}"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" {size}>'

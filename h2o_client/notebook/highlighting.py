@@ -8,7 +8,7 @@ from __future__ import annotations
 from html import escape
 
 _BLOCK = (
-    "white-space:pre-wrap;padding:.6em .8em;border-radius:4px;"
+    "white-space:pre-wrap;margin:.6em 0;padding:.6em .8em;border-radius:4px;"
     "background:var(--jp-layout-color2,rgba(128,128,128,.15))"
 )
 _LONGEST = 20_000  # characters of a block that gets colours
@@ -40,7 +40,7 @@ def code_block(code: str, language: str) -> str:
     """The ``code`` as HTML, with colours if its language is known."""
     is_colored = language.lower() in _LANGUAGES and len(code) <= _LONGEST
     inner = _colored(code, language) if is_colored else escape(code)
-    return f'<pre style="{_BLOCK}"><code>{inner}</code></pre>\n'
+    return f'<pre style="{_BLOCK}"><code style="background:none">{inner}</code></pre>\n'
 
 
 def _colored(code: str, language: str) -> str:

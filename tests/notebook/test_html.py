@@ -24,8 +24,8 @@ ATTRIBUTES = {"href", "title", "target", "rel", "class", "dir", "start", "style"
 STYLES = re.compile(
     r"text-align:(left|right|center);padding:[.\dem ]+|margin:[.\dem ]+;border-collapse:collapse"
     r"|white-space:pre-wrap"
-    r"(;padding:[.\dem ]+;border-radius:4px;background:var\([-\w]+,rgba\([\d,.]+\)\))?"
-    r"|color:var\(--jp-[-\w]+,#[\da-f]{6}\)"
+    r"(;margin:[.\dem ]+;padding:[.\dem ]+;border-radius:4px;background:var\([-\w]+,rgba\([\d,.]+\)\))?"
+    r"|background:none|color:var\(--jp-[-\w]+,#[\da-f]{6}\)"
 )
 HOSTILE = (
     "<img src=x onerror=alert(1)>",
