@@ -43,7 +43,7 @@ for river in reversed(rivers):
 THANKS, WELCOME = "Thanks!", "You are welcome. *Have fun with Python.*"
 _WIDTH, _HEIGHT = 80, 25  # of the terminal, in characters
 _PATIENCE = 60.0  # seconds
-_CELL_WIDTH, _CELL_HEIGHT = 760, 352  # of the cell, in pixels
+_CELL_WIDTH, _CELL_HEIGHT = 760, 324  # of the cell, in pixels
 _SANS = "system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif"
 _MONO = "ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace"
 

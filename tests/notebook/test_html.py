@@ -24,7 +24,8 @@ ATTRIBUTES = {"href", "title", "target", "rel", "class", "dir", "start", "style"
 STYLES = re.compile(
     r"text-align:(left|right|center);padding:[.\dem ]+|margin:[.\dem ]+;border-collapse:collapse"
     r"|white-space:pre-wrap"
-    r"(;margin:[.\dem ]+;padding:[.\dem ]+;border-radius:4px;background:var\([-\w]+,rgba\([\d,.]+\)\))?"
+    r"(;margin:[.\dem ]+;padding:[.\dem ]+;border-radius:4px"
+    r";background:var\([-\w]+,rgba\([\d,.]+\)\))?"
     r"|background:none|color:var\(--jp-[-\w]+,#[\da-f]{6}\)"
 )
 HOSTILE = (
