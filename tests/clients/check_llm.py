@@ -13,7 +13,7 @@ from behind import MODEL, Behind
 
 @pytest.fixture
 def home(tmp_path: Path, behind: Behind) -> Path:
-    entry = f"- model_id: chat-ui\n  model_name: {MODEL}\n  api_base: {behind.url}\n"
+    entry = f"- model_id: gateway\n  model_name: {MODEL}\n  api_base: {behind.url}\n"
     (tmp_path / "extra-openai-models.yaml").write_text(entry)
     return tmp_path
 
@@ -32,8 +32,8 @@ def llm(home: Path, *words: str) -> str:
 
 
 def test_a_prompt_and_what_follows(home: Path, behind: Behind) -> None:
-    assert llm(home, "-m", "chat-ui", "one") == "I heard one"
+    assert llm(home, "-m", "gateway", "one") == "I heard one"
     assert llm(home, "-c", "two") == "I heard two"
     assert behind.turns[1] == (("user", "one"), ("assistant", "I heard one"), ("user", "two"))
-    assert "three" in llm(home, "-m", "chat-ui", "-s", "Be brief", "three")
+    assert "three" in llm(home, "-m", "gateway", "-s", "Be brief", "three")
     assert "Be brief" in str(behind.turns[2])
