@@ -46,7 +46,8 @@ def home(request: Request, model: str) -> Response:
     """The page at the server's address: what this is, and how to send it a prompt."""
     address = str(request.base_url).rstrip("/")
     return _page(
-        f"A chat-ui server with {model}",
+        "A chat-ui server",
+        f"The model is {model}.",
         "This is the server of h2o_client, for programs and tests. It speaks the API of chat-ui, "
         "and has no page to chat on. In a shell:",
         f'    h2o-chat --url {address} "Why is the sky blue?"\n    h2o-chat --url {address}',

@@ -71,6 +71,11 @@ def run(
             )
             stack.enter_context(server)
             print(f"Listening on {server.url}", file=sys.stderr, flush=True)
+            if sys.stderr.isatty():
+                print(
+                    f"{server.url} in a browser shows how to use it. Ctrl-C ends it.",
+                    file=sys.stderr,
+                )
             if not is_loopback(str(urlsplit(server.url).hostname)):
                 print(_OPEN, file=sys.stderr, flush=True)
             # In slices: on Windows a wait without end does not see Ctrl-C.
