@@ -402,7 +402,14 @@ def _delete(kept: KeptConversation, key: str | None, records: Records) -> None:
     from h2o_client.session import H2oSession
 
     file = records.cookie_file(kept.url)
-    cookies = key or llm.get_key(alias=kept.llm_model) or (file if file.exists() else None)
+    cookies = key or _stored_key(kept, records) or (file if file.exists() else None)
     with H2oSession(kept.url, cookies=cookies) as client, contextlib.suppress(NotFoundError):
         client.conversation(kept.id).delete()
     records.forget(kept)
+
+
+def _stored_key(kept: KeptConversation, records: Records) -> str | None:
+    """The cookie that ``llm keys`` stores for the conversation's server, and for no other."""
+    urls = {f"chat-ui/{each.name}": each.url for each in records.servers()}
+    urls["chat-ui"] = os.environ.get("H2O_CLIENT_URL", "")
+    return llm.get_key(alias=kept.llm_model) if urls.get(kept.llm_model) == kept.url else None

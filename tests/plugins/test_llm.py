@@ -199,6 +199,14 @@ def test_the_cookie_of_llm_keys_is_sent_to_its_server_alone(
     assert "mine" in newest.sessions
 
 
+def test_clean_sends_the_cookie_of_llm_keys_to_its_server_alone(newest: FakeChatUi) -> None:
+    run("keys", "set", "chat-ui", "--value", "hf-chat=mine")
+    run("-m", "chat-ui", "one", "-o", "url", newest.url)
+    run("chat-ui", "clean")
+    assert "mine" not in newest.sessions
+    assert not newest.conversations
+
+
 def test_its_files_are_the_users_alone(newest: FakeChatUi, home: Path) -> None:
     run("-m", "chat-ui", "one", "-o", "url", newest.url)
     files = list(home.glob("chat-ui*"))
