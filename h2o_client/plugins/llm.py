@@ -20,7 +20,7 @@ import llm
 from llm.parts import AttachmentPart, Message, ReasoningPart, StreamEvent, TextPart
 from pydantic import Field
 
-from h2o_client.plugins.llm_records import KeptConversation, NamedServer, Records
+from h2o_client.plugins.llm_records import KeptConversation, NamedServer, Records, RecordsError
 
 if TYPE_CHECKING:
     from h2o_client.answer.steps import Answer
@@ -315,7 +315,13 @@ def _is_logged() -> bool:
 def register_models(register: Callable[..., None]) -> None:
     """Register ``chat-ui``, and ``chat-ui/NAME`` for each server that was added."""
     register(ChatUi(), AsyncChatUi())
-    for server in Records(llm.user_dir()).servers():
+    try:
+        servers = Records(llm.user_dir()).servers()
+    except RecordsError as error:
+        # Without these servers, all other models still work.
+        click.echo(f"Warning: {error.message}", err=True)
+        servers = []
+    for server in servers:
         register(ChatUi(server), AsyncChatUi(server))
 
 

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
+
 _TABLES = """
 CREATE TABLE IF NOT EXISTS servers (name TEXT PRIMARY KEY, url TEXT NOT NULL, model TEXT);
 CREATE TABLE IF NOT EXISTS conversations (
@@ -48,6 +50,10 @@ class KeptConversation:
     history: str | None
     has_own_key: bool
     created: float
+
+
+class RecordsError(click.ClickException):
+    """The database cannot be read or written."""
 
 
 class Records:
@@ -125,9 +131,15 @@ class Records:
         if not self._path.exists():
             with contextlib.suppress(FileExistsError):
                 os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        with contextlib.closing(sqlite3.connect(self._path, timeout=10)) as database, database:
-            database.executescript(_TABLES)
-            yield database
+        try:
+            with contextlib.closing(sqlite3.connect(self._path, timeout=10)) as database, database:
+                database.executescript(_TABLES)
+                yield database
+        except sqlite3.Error as error:
+            raise RecordsError(
+                f"Cannot use {self._path}: {error}. If it is damaged, move it away and add the "
+                "servers again."
+            ) from error
 
 
 def _kept(row: tuple[str, str, str, str, str | None, int, float]) -> KeptConversation:

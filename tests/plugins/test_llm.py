@@ -207,6 +207,14 @@ def test_clean_sends_the_cookie_of_llm_keys_to_its_server_alone(newest: FakeChat
     assert not newest.conversations
 
 
+def test_a_damaged_database_breaks_no_other_model(home: Path) -> None:
+    (home / "chat-ui.db").write_bytes(b"no database" * 100)
+    listed = run("models", "list")
+    assert "chat-ui" in listed.stdout
+    assert "chat-ui.db: file is not a database" in listed.stderr
+    assert "move it away" in run("chat-ui", "list", status=1).stderr
+
+
 def test_its_files_are_the_users_alone(newest: FakeChatUi, home: Path) -> None:
     run("-m", "chat-ui", "one", "-o", "url", newest.url)
     files = list(home.glob("chat-ui*"))
