@@ -6,7 +6,6 @@ imported, and a request is sent, only when a prompt is sent.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -378,12 +377,12 @@ def register_commands(cli: click.Group) -> None:
 
         llm can still continue them from its log. It then creates new conversations.
         """
-        from h2o_client.errors import H2oError
+        from h2o_client.errors import H2oError, NotFoundError
 
         records = Records(llm.user_dir())
         before = None if older_than is None else time.time() - older_than * 86400
         kept = records.conversations(before=before)
-        deleted = 0
+        deleted = missing = 0
         for each in kept:
             if each.has_own_key and not key:
                 click.echo(
@@ -394,12 +393,20 @@ def register_commands(cli: click.Group) -> None:
                 continue
             try:
                 _delete(each, key if each.has_own_key else None, records)
+            except NotFoundError:
+                missing += 1
             except H2oError as error:
                 click.echo(f"{each.url}: {error}", err=True)
             else:
                 deleted += 1
         click.echo(f"Deleted {deleted} of {len(kept)} conversations.", err=True)
-        if deleted < len(kept):
+        if missing:
+            click.echo(
+                f"{missing} not found: deleted before, or created with another cookie. They are "
+                "forgotten.",
+                err=True,
+            )
+        if deleted + missing < len(kept):
             raise click.exceptions.Exit(1)
 
 
@@ -409,8 +416,12 @@ def _delete(kept: KeptConversation, key: str | None, records: Records) -> None:
 
     file = records.cookie_file(kept.url)
     cookies = key or _stored_key(kept, records) or (file if file.exists() else None)
-    with H2oSession(kept.url, cookies=cookies) as client, contextlib.suppress(NotFoundError):
-        client.conversation(kept.id).delete()
+    with H2oSession(kept.url, cookies=cookies) as client:
+        try:
+            client.conversation(kept.id).delete()
+        except NotFoundError:
+            records.forget(kept)
+            raise
     records.forget(kept)
 
 

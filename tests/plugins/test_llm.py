@@ -215,6 +215,16 @@ def test_a_damaged_database_breaks_no_other_model(home: Path) -> None:
     assert "move it away" in run("chat-ui", "list", status=1).stderr
 
 
+def test_clean_does_not_count_what_the_server_does_not_find(newest: FakeChatUi) -> None:
+    run("-m", "chat-ui", "one", "-o", "url", newest.url)
+    run("-m", "chat-ui", "two", "-o", "url", newest.url)
+    del newest.conversations[next(iter(newest.conversations))]
+    said = run("chat-ui", "clean").stderr
+    assert "Deleted 1 of 2" in said
+    assert "1 not found" in said
+    assert "Deleted 0 of 0" in run("chat-ui", "clean").stderr
+
+
 def test_its_files_are_the_users_alone(newest: FakeChatUi, home: Path) -> None:
     run("-m", "chat-ui", "one", "-o", "url", newest.url)
     files = list(home.glob("chat-ui*"))
