@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -53,7 +53,7 @@ class Check(msgspec.Struct, frozen=True):
     """
 
     name: str
-    status: str
+    status: Literal["ok", "failed", "skipped"]
     detail: str = ""
     hint: str = ""
     kind: str = ""

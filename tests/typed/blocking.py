@@ -58,6 +58,8 @@ def asks(client: H2oSession) -> None:
     assert_type(answer.sources, tuple[Source, ...])
     assert_type(answer.seconds, float | None)
     assert_type(answer.to_dict(), dict[str, object])
+    for check in client.check():
+        assert_type(check.status, Literal["ok", "failed", "skipped"])
     for event in client.stream("Hi").events():
         if isinstance(event, Token):
             assert_type(event.text, str)
