@@ -20,7 +20,7 @@ Try next, with the same model:
     {command} --local "Tell me a joke"
         sends one prompt.
     {command} --local
-        is a chat in this terminal.
+        starts a chat in this terminal.
     {command} serve
         starts the server for programs of your own.
 
