@@ -30,6 +30,7 @@ class AsyncBatch:
         self._begin = begin
         self._batch: Batch | None = None
         self._is_begun = False
+        self._is_closed = False
 
     @property
     def progress(self) -> Progress | None:
@@ -57,7 +58,7 @@ class AsyncBatch:
 
     async def aclose(self) -> None:
         """Stop it, if it has not ended, and wait until it has. Idempotent."""
-        self._is_begun = True
+        self._is_begun = self._is_closed = True
         if self._batch is not None:
             await finished(self._batch.close)
 
@@ -76,4 +77,6 @@ class AsyncBatch:
             raise ConfigurationError("This batch has begun or is closed: iterate it in one task.")
         self._is_begun = True
         self._batch = await in_thread(self._begin)
+        if self._is_closed:  # by another task, in the meantime
+            await finished(self._batch.close)
         return self._batch

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -113,6 +114,30 @@ async def test_the_async_face_gives_the_same() -> None:
             with pytest.raises(InvalidPrompts):
                 async for _ in session.batch([5]):  # type: ignore[list-item]
                     pass
+        assert not server.conversations
+
+
+@pytest.mark.anyio
+async def test_closing_a_batch_while_it_begins_ends_it() -> None:
+    begins, may_begin = threading.Event(), threading.Event()
+
+    def prompts() -> Iterator[str]:
+        begins.set()
+        may_begin.wait(PATIENCE)
+        yield "a"
+
+    async def use() -> None:
+        async for _ in batch:
+            pass
+
+    with FakeChatUi("head", answer=lambda _: Says(holds=True)) as server:
+        async with AsyncH2oSession(server.url) as session:
+            batch = session.batch(prompts())
+            async with anyio.create_task_group() as group:
+                group.start_soon(use)
+                await anyio.to_thread.run_sync(begins.wait)
+                await batch.aclose()
+                may_begin.set()
         assert not server.conversations
 
 
