@@ -99,16 +99,19 @@ async def cancelled_when(condition: Callable[[], bool]) -> AsyncIterator[None]:
 
 
 async def test_a_reply_is_iterated_entered_or_read() -> None:
+    # A session each: the conversations of this server all have the same id.
     with ScriptedChatUi() as server:
         async with AsyncH2oSession(server.url) as client:
             assert [token async for token in client.stream("Hi")] == ["Hello", " there"]
-            async with client.stream("Hi") as reply:
-                assert [token async for token in reply] == ["Hello", " there"]
+        async with AsyncH2oSession(server.url) as client, client.stream("Hi") as reply:
+            assert [token async for token in reply] == ["Hello", " there"]
+        async with AsyncH2oSession(server.url) as client:
             assert (await client.stream("Hi").read()).text == "Hello there"
+        async with AsyncH2oSession(server.url) as client:
             assert (await client.chat("Hi")).finish_reason == "stop"
         assert server.count("DELETE", MESSAGE) == 4
         assert server.count("POST", f"{MESSAGE}/stop-generating") == 0
-        assert server.connections <= 3  # one for a deletion behind
+        assert server.connections <= 8
 
 
 async def test_events_are_everything_and_end_with_the_answer() -> None:
