@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
@@ -33,30 +34,30 @@ class Turn:
 
 
 class Pace:
-    """Starts many pieces of work in threads one after another, a moment apart.
+    """Starts many pieces of work in threads, a few at a time.
 
     A hundred threads that start at once block the event loop for a third of a second. A thread that
-    has not begun says that those before it still compete for the interpreter: more would slow all
-    of them down, so the next one waits for it.
+    has not begun says that those before it still compete for the interpreter. More would slow all
+    of them down: while ``most`` have not begun, the next one waits.
     """
 
-    def __init__(self, apart: float) -> None:
-        self._apart = apart
-        self._next = 0.0
-        self._last = Turn(0.0, has_begun=True)
+    def __init__(self, most: int, look_every: float) -> None:
+        self._look_every = look_every
+        self._next_look = 0.0
+        self._last = deque((Turn(0.0, has_begun=True) for _ in range(most)), maxlen=most)
 
     async def turn(self) -> Turn:
-        """Wait for the turn. Returns at once if nothing was started just before."""
+        """Wait for the turn. Returns at once if no other work waits to begin."""
         while True:
             now = monotonic()
-            due = max(now, self._next)
-            self._next = due + self._apart
-            if due > now:
-                await anyio.sleep(due - now)
-                now = monotonic()
-            if self._last.has_begun or now - self._last.taken_at > _BEGUN_WITHIN:
-                self._last = Turn(now)
-                return self._last
+            before = self._last[0]
+            if before.has_begun or now - before.taken_at > _BEGUN_WITHIN:
+                turn = Turn(now)
+                self._last.append(turn)
+                return turn
+            # One look after the other, whoever waits: thousands may.
+            self._next_look = max(now, self._next_look) + self._look_every
+            await anyio.sleep(self._next_look - now)
 
 
 async def in_thread(work: Callable[[], T]) -> T:

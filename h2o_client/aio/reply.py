@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Prepare = Callable[[], "Opening"]
 """Reserves the conversation for an answer. Sends nothing; may wait for an answer that is ending."""
 
-_openings = Pace(0.001)
+_openings = Pace(2, 0.002)
 
 
 class AsyncReply:

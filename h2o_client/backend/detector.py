@@ -26,7 +26,9 @@ from h2o_client.errors import (
     StatusError,
 )
 from h2o_client.log import log
+from h2o_client.timeouts import Expired
 from h2o_client.transport.call import Call
+from h2o_client.transport.failures import translated
 from h2o_client.transport.locks import CallLock
 from h2o_client.wire.pagedata import EndlessError
 
@@ -55,7 +57,7 @@ class Detector:
         self._configured = None if server_version is None else detection.by_version(server_version)
         # Guards `_found` and `upgrades`, also during the requests that lead to them, and what else
         # `hold` is used for. `_write` alone changes `_found`, for callers that hold the lock. Not
-        # guarded: `known` reads one reference, to compare it with later ones, and `_is_stale` is a
+        # guarded: `known` and `settled` read one reference each, and `_is_stale` is a
         # mark that any thread leaves for the next one that holds the lock.
         self._lock = CallLock()
         self._found: Found | None = None
@@ -73,13 +75,23 @@ class Detector:
 
     def hold(self, call: Call, work: Callable[[], T]) -> T:
         """Run ``work`` while no other call detects the server. Raises `TransportTimeout`."""
-        with self._api.transport.translating(call):
+        try:
             return self._lock.hold(call, work)
+        except Expired as exc:
+            raise translated(exc, call, self._api.transport.base_url) from exc
+
+    def settled(self, call: Call) -> Found | None:
+        """What is known, where `detect` would return it; None if it would have to do more.
+
+        No lock is held: who detects the server just after has come later.
+        """
+        found = self._found
+        return found if self._lock.is_free_for(call) and not self._is_stale else None
 
     def detect(self, call: Call | None = None) -> Found:
         """What the server is, as exactly as is needed to talk to it. The first call detects it."""
         call = call or Call(self._api.timeouts)
-        return self.hold(call, lambda: self._detected(call))
+        return self.settled(call) or self.hold(call, lambda: self._detected(call))
 
     def detect_exactly(self, call: Call | None = None) -> Found:
         """As `detect`, with one more request where versions differ that answered alike so far.

@@ -39,8 +39,9 @@ class StoredSettings:
         self._detector = detector
         self._login = login
         self._models = models
-        # For which of the detector's ``upgrades`` they were posted; None: they never were. Read and
-        # written in `Detector.hold` only, whose lock is thus held until they are posted.
+        # For which of the detector's ``upgrades`` they were posted; None: they never were. Written
+        # in `Detector.hold` only, whose lock is thus held until they are posted. Read without it
+        # after `Detector.settled`: an upgrade that is found meanwhile has come later.
         self._posted_for: int | None = None
 
     def post_once(self, call: Call) -> Dialect:
@@ -56,6 +57,9 @@ class StoredSettings:
                 self._posted_for = self._detector.upgrades
             return found.dialect
 
+        found = self._detector.settled(call)
+        if found is not None and self._posted_for == self._detector.upgrades:
+            return found.dialect
         return self._detector.hold(call, post)
 
     def read(self, dialect: Dialect, call: Call | None = None) -> Settings:

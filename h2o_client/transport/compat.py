@@ -4,8 +4,8 @@ They are used nowhere else. The public interfaces can neither end a read that bl
 thread nor bound the whole wait for a response. Each of these names has a test in
 ``tests/transport/test_compat.py``:
 
-- http.client: ``HTTPResponse.fp``, ``_read_status``, ``HTTPConnection.response_class``,
-  ``_tunnel``.
+- http.client: ``HTTPResponse.fp``, ``_read_status``, ``_check_close``, ``_method``, the module's
+  ``_read_headers``, ``HTTPConnection.response_class``, ``_tunnel``, ``_buffer``.
 - urllib3: ``HTTPResponse._fp``, ``HTTPConnection._new_conn``, ``_dns_host``,
   ``SOCKSConnection._socks_options``, ``HTTPConnectionPool._get_conn``, ``_put_conn``,
   ``ConnectionCls``, ``PoolManager.pool_classes_by_scheme``, ``pools``, and the module
@@ -14,6 +14,7 @@ thread nor bound the whole wait for a response. Each of these names has a test i
   libraries replace, and ``HTTPAdapter.init_poolmanager``, ``cert_verify``,
   ``get_connection_with_tls_context``, ``build_connection_pool_key_attributes``, which are meant to
   be overridden.
+- requests' ``CaseInsensitiveDict._store``, and ``os.environ._data``, where it is a dict.
 - PySocks: none; ``socksocket`` is public.
 
 A connection attaches its socket to the current `Call`, so that other threads can wake the call, and
@@ -24,9 +25,11 @@ redirects, and uses neither .netrc nor its cookie jar.
 
 from __future__ import annotations
 
+import email.parser
 import http.client
 import importlib
 import io
+import os
 import re
 import socket
 import ssl
@@ -64,8 +67,16 @@ _BUFFER = 1 << 16
 _LONGEST_IDLE = 4.0  # seconds; servers close idle connections after 5
 _MOST_IDLE = 1000
 _MOST_INTERIM = 100
+_LONGEST_HELD = 1 << 14
+# A header that is sent or read as it stands. Values of urllib3's own (SKIP_HEADER) begin with "@".
+_PLAIN_HEADER = re.compile(r"[A-Za-z0-9-]+: (?!@)[ -~]*")
+_PLAIN_HEAD = re.compile(r"(?:[!-9;-~]+:[\t -~\xa0-\xff]*\r?\n)*\r?\n")
+_HEADER = re.compile(r"([!-9;-~]+):[ \t]*([\t -~\xa0-\xff]*)")
 # The methods and modules of urllib3's own connections, by which replacements are recognized.
-_OWN_METHODS = ("connect", "request", "send", "getresponse", "close", "_new_conn", "_tunnel")
+_OWN_METHODS = (
+    *("connect", "request", "putheader", "send", "getresponse", "close"),
+    *("_new_conn", "_tunnel"),
+)
 _OWN_MODULES = ("http.client", "urllib3.connection", "urllib3.contrib.socks")
 
 
@@ -116,7 +127,7 @@ def send(
                 request.method or "",
                 request.path_url,
                 body=request.body,
-                headers=request.headers,
+                headers=_plain(request.headers),  # urllib3 goes through them often
                 redirect=False,
                 assert_same_host=False,
                 preload_content=False,
@@ -132,6 +143,10 @@ def send(
         response = session.send(request, timeout=timeout, allow_redirects=False, **settings)
     found: urllib3.BaseHTTPResponse = response.raw
     return found
+
+
+def _plain(headers: Any) -> dict[str, str]:
+    return dict(headers._store.values())
 
 
 _session_send = requests.Session.send
@@ -172,10 +187,25 @@ def prepare(
     """Prepare a request as requests does. ``url`` and ``headers`` must have been checked."""
     request = requests.PreparedRequest()
     request.method, request.url, request.body = method, url, body
-    request.headers = CaseInsensitiveDict(headers)
+    kept: Any = CaseInsensitiveDict()
+    kept._store = {name.lower(): (name, headers[name]) for name in headers}
+    request.headers = kept
     if body is not None or method not in ("GET", "HEAD"):
         request.headers["Content-Length"] = str(len(body or b""))
     return request
+
+
+def environment(names: tuple[str, ...]) -> tuple[object, ...]:
+    """The variables ``names`` as Python keeps them, to compare them with those of later."""
+    kept = getattr(os.environ, "_data", None)  # `os.environ` itself encodes and decodes each
+    if type(kept) is not dict:
+        return tuple(map(os.environ.get, names))
+    return tuple(map(kept.get, _kept_names(names)))
+
+
+@cache
+def _kept_names(names: tuple[str, ...]) -> tuple[object, ...]:
+    return tuple(map(os.environ.encodekey, names))
 
 
 class _UnderWay(threading.local):
@@ -323,25 +353,6 @@ class _PacedReader(io.RawIOBase):
         super().close()
 
 
-class _Head:
-    """Reads the lines of a response's headers, and notes whether the last one is incomplete."""
-
-    def __init__(self, below: Any) -> None:
-        self.below = below
-        self.is_cut = False
-
-    def readline(self, limit: int) -> bytes:
-        line: bytes = self.below.readline(limit)
-        self.is_cut = not line.endswith(b"\n")
-        return line
-
-    def close(self) -> None:
-        self.below.close()
-
-    def flush(self) -> None:
-        """Do nothing: this is for reading only."""
-
-
 class _PacedResponse(http.client.HTTPResponse):
     """A response that reads its headers and body through a `_PacedReader`."""
 
@@ -353,33 +364,70 @@ class _PacedResponse(http.client.HTTPResponse):
     def begin(self) -> None:
         if self.headers is not None:
             return
-        head = _Head(self.fp)
-        self.fp = head
-        try:
-            super().begin()
-        finally:
-            if self.fp is head:
-                self.fp = head.below
-        if head.is_cut:
-            # http.client would accept it, with half a cookie or without the body's length.
+        self._read_head()
+
+    def _read_head(self: Any) -> None:
+        """As http.client's ``begin``, whose parser, that of mails, costs more than all the rest."""
+        version, status, reason = self._read_status()
+        self.code = self.status = status
+        self.reason = reason.strip()
+        if version in ("HTTP/1.0", "HTTP/0.9"):
+            self.version = 10
+        elif version.startswith("HTTP/1."):
+            self.version = 11
+        else:
+            raise http.client.UnknownProtocol(version)
+        lines = http.client._read_headers(self.fp)  # type: ignore[attr-defined]
+        if not lines[-1].endswith(b"\n"):
+            # http.client takes it for whole: with half a cookie, and no word on the body's length.
             self.close()
-            raise http.client.RemoteDisconnected("the headers are incomplete")
+            raise http.client.RemoteDisconnected("the head of the answer is cut")
+        self.headers = self.msg = _parsed(lines)
+        if self.debuglevel > 0:
+            for name, value in self.headers.items():
+                print("header:", name + ":", value)
+        coding = self.headers.get("transfer-encoding")
+        self.chunked = coding is not None and coding.lower() == "chunked"
+        if self.chunked:
+            self.chunk_left = None
+        self.will_close = self._check_close()
+        self.length = None
+        if not self.chunked:
+            with suppress(ValueError, TypeError):
+                length = int(self.headers.get("content-length"))
+                self.length = None if length < 0 else length
+        if status in (204, 304) or 100 <= status < 200 or self._method == "HEAD":
+            self.length = 0
+        if not self.will_close and not self.chunked and self.length is None:
+            self.will_close = True
 
     def _read_status(self) -> Any:
-        # http.client skips 100 only, but other interim responses may come first, too.
+        # http.client passes over 100 only: other interim answers come before the real one too.
         for _ in range(_MOST_INTERIM):
             version, status, reason = super()._read_status()  # type: ignore[misc]
-            if not 101 < status < 200:
+            if not 100 <= status < 200 or status == 101:
                 return version, status, reason
             while self.fp.readline(_BUFFER).strip():
                 pass
-        raise http.client.HTTPException("too many interim responses")
+        raise http.client.HTTPException("too many interim answers")
+
+
+def _parsed(lines: list[bytes]) -> http.client.HTTPMessage:
+    """The headers in the lines of a head. Those that are not plain, email's parser reads."""
+    head = b"".join(lines).decode("iso-8859-1")
+    if _PLAIN_HEAD.fullmatch(head) is None:
+        return email.parser.Parser(_class=http.client.HTTPMessage).parsestr(head)
+    message = http.client.HTTPMessage()
+    for name, value in _HEADER.findall(head):
+        message.set_raw(name, value)
+    return message
 
 
 class _PacedConnection:
     """A mixin for urllib3's connections that attaches the socket to the current call."""
 
     response_class = _PacedResponse
+    _held: list[bytes] | None = None  # what `request` has not sent yet
 
     def connect(self: Any) -> None:
         call = _call()
@@ -423,10 +471,38 @@ class _PacedConnection:
     def request(self: Any, *args: Any, **kwargs: Any) -> None:
         if self.sock is not None:
             _call().connected(self.sock)
-        super().request(*args, **kwargs)  # type: ignore[misc]
+        self._held = []
+        try:
+            super().request(*args, **kwargs)  # type: ignore[misc]
+            self._send_held()
+        finally:
+            self._held = None
         _call().request_sent()
 
+    def putheader(self: Any, header: Any, *values: Any) -> None:
+        # urllib3 and http.client check each of them again, which takes longer than all the rest.
+        line = f"{header}: {values[0]}" if len(values) == 1 else ""
+        if _PLAIN_HEADER.fullmatch(line) is None:
+            super().putheader(header, *values)  # type: ignore[misc]
+        else:
+            self._buffer.append(line.encode("ascii"))
+
     def send(self: Any, data: Any) -> None:
+        if self._held is None:
+            self._send(data)
+        elif isinstance(data, bytes) and len(data) <= _LONGEST_HELD:
+            self._held.append(data)  # the head, and a short body, are one system call
+        else:
+            self._send_held()
+            self._send(data)
+
+    def _send_held(self: Any) -> None:
+        if self._held:
+            data = b"".join(self._held)
+            self._held.clear()
+            self._send(data)
+
+    def _send(self: Any, data: Any) -> None:
         if self.sock is None:
             self.connect()
         call = _call()

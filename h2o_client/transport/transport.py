@@ -30,6 +30,7 @@ from h2o_client.transport.call import Call
 from h2o_client.transport.compat import (
     Addresses,
     ResponseBreaker,
+    environment,
     new_session,
     prepare,
     send,
@@ -102,7 +103,7 @@ class Transport:
         self._scheme = scheme
         self._closed = False  # never becomes False again
         # The settings that the environment led to, and what it was then.
-        self._seen: tuple[tuple[str | None, ...] | None, dict[str, Any]] = (None, {})
+        self._seen: tuple[tuple[object, ...] | None, dict[str, Any]] = (None, {})
         self._pid = os.getpid()
         self._session = new_session(self._verify)
 
@@ -267,9 +268,9 @@ class Transport:
 
     def _settings(self, session: requests.Session, url: str) -> dict[str, Any]:
         # requests would read the whole environment twice for every request.
-        environment = tuple(map(os.environ.get, _ENVIRONMENT))
+        found = environment(_ENVIRONMENT)
         seen, settings = self._seen
-        if environment != seen:
+        if found != seen:
             verify = True if isinstance(self._verify, ssl.SSLContext) else self._verify
             settings = dict(
                 # A copy, because requests adds the proxies of the environment to it.
@@ -283,7 +284,7 @@ class Transport:
                 None if self._proxies else select_proxy(url, settings["proxies"]),
                 settings["verify"] if verify is True and self._tls else None,
             )
-            self._seen = environment, settings
+            self._seen = found, settings
         return settings
 
     def _proxy_of(self, url: str) -> str:

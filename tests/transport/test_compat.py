@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import io
 import re
 import socket
 import subprocess
@@ -29,7 +30,7 @@ from h2o_client.backend.background import wait_until_empty
 from h2o_client.config import SessionConfig
 from h2o_client.timeouts import Timeouts, monotonic
 from h2o_client.transport.call import Call
-from h2o_client.transport.compat import Breaker, _is_own
+from h2o_client.transport.compat import Breaker, _is_own, _parsed
 from h2o_client.transport.transport import Transport
 from h2o_client.wire.request import get
 from scripted import Exchange, ScriptedServer, certificates
@@ -42,7 +43,11 @@ STOP = re.compile(".*/stop-generating")
 @pytest.mark.parametrize(
     ("owner", "name"),
     [
+        (http.client, "_read_headers"),
         (http.client.HTTPResponse, "_read_status"),
+        (http.client.HTTPResponse, "_check_close"),
+        (http.client.HTTPConnection("localhost"), "_buffer"),
+        (requests.structures.CaseInsensitiveDict(), "_store"),
         (http.client.HTTPConnection, "response_class"),
         (http.client.HTTPConnection, "_tunnel"),
         (HTTPConnection, "_new_conn"),
@@ -64,6 +69,24 @@ STOP = re.compile(".*/stop-generating")
 )
 def test_a_private_name_that_is_used_is_there(owner: object, name: str) -> None:
     assert hasattr(owner, name)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"\r\n",
+        b"Content-Type: text/html\r\nSet-Cookie: a=b\r\nset-cookie:\tc=d \r\nX:\r\n\r\n",
+        b"X: with: a colon\nY: \xe9\r\n\n",
+        b"X: folded\r\n here\r\nY: 2\r\n\r\n",
+        b"X: 1\r\nno colon\r\nY: 2\r\n\r\n",
+        b"X : 1\r\nY: a\x0bb\r\nZ: \x85c\r\n: nameless\r\n\r\n",
+        b"From me\r\nX: 1\r\r\nY: \0\r\n\r\n",
+    ],
+)
+def test_a_head_is_read_as_the_parser_of_mails_reads_it(head: bytes) -> None:
+    found, expected = _parsed(head.splitlines(True)), http.client.parse_headers(io.BytesIO(head))
+    assert found.items() == expected.items()
+    assert (not found.defects) == (not expected.defects)
 
 
 def test_connections_of_urllib3_are_known_as_its_own() -> None:
