@@ -63,11 +63,12 @@ if TYPE_CHECKING:
 
     from h2o_client.transport.call import Call
 
-_BUFFER = 1 << 16
+_BUFFER = 1 << 12  # for heads: bodies are read past it. There may be thousands
 _LONGEST_IDLE = 4.0  # seconds; servers close idle connections after 5
 _MOST_IDLE = 1000
 _MOST_INTERIM = 100
 _LONGEST_HELD = 1 << 14
+_LONGEST_LINE = 1 << 16
 # A header that is sent or read as it stands. Values of urllib3's own (SKIP_HEADER) begin with "@".
 _PLAIN_HEADER = re.compile(r"[A-Za-z0-9-]+: (?!@)[ -~]*")
 _PLAIN_HEAD = re.compile(r"(?:[!-9;-~]+:[\t -~\xa0-\xff]*\r?\n)*\r?\n")
@@ -407,7 +408,7 @@ class _PacedResponse(http.client.HTTPResponse):
             version, status, reason = super()._read_status()  # type: ignore[misc]
             if not 100 <= status < 200 or status == 101:
                 return version, status, reason
-            while self.fp.readline(_BUFFER).strip():
+            while self.fp.readline(_LONGEST_LINE).strip():
                 pass
         raise http.client.HTTPException("too many interim answers")
 
