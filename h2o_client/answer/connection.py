@@ -5,7 +5,6 @@ It sends the message and opens the log of a run. `AnswerReader` reads the respon
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from h2o_client.answer.state import GATEWAY_FAILED, Leave, Stage
 from h2o_client.errors import StatusError, TransportError
 from h2o_client.timeouts import monotonic
 from h2o_client.transport.call import Woken
+from h2o_client.transport.locks import Flag
 from h2o_client.wire.decoder import Decoder
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class AnswerConnection:
         self._timing = timing
         self._on_title = on_title
         self._posted_at = 0.0  # when the last message was sent
-        self._is_answered = threading.Event()  # set when the response headers have arrived
+        self._is_answered = Flag()  # set when the response headers have arrived
 
     @property
     def has_sent(self) -> bool:
@@ -78,7 +78,7 @@ class AnswerConnection:
         response is not an error.
         """
         self.decoder = Decoder()
-        self._is_answered.clear()
+        self._is_answered = Flag()
         self._posted_at = monotonic()
         self._timing.start_message()
         self._state.send(dialect)

@@ -16,7 +16,7 @@ from h2o_client.backend.background import run_detached, run_in_background, run_s
 from h2o_client.backend.cleanup import CLEAN_UP
 from h2o_client.timeouts import monotonic
 from h2o_client.transport.call import Woken
-from h2o_client.transport.locks import Guard
+from h2o_client.transport.locks import Flag, Guard
 
 if TYPE_CHECKING:
     from h2o_client.answer.reader import AnswerReader
@@ -62,7 +62,7 @@ class AnswerEnding:
         self._last_words: threading.Timer | None = None
         self._cleaner = 0  # the id of the thread that cleans up
         self._has_tidied = False  # True as soon as a thread has started `_tidy`
-        self._cleaned = threading.Event()
+        self._cleaned = Flag()
 
     # What is ended here
 

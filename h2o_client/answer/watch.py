@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
-from h2o_client.transport.locks import Guard
+from h2o_client.transport.locks import Flag, Guard
 
 
 class Watch:
@@ -21,7 +20,7 @@ class Watch:
         self.is_watched: bool = False
         self._is_closed = False
         self._is_alive: Callable[[], bool] = bool
-        self._stopped = threading.Event()  # wakes `close`
+        self._stopped = Flag()  # wakes `close`
         self._response: object = None  # the response that the descriptor belongs to
         self._descriptor: int | None = None
 

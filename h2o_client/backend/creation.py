@@ -6,7 +6,6 @@ is interrupted, cancelled, or out of time, and the session waits for that when i
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -20,7 +19,7 @@ from h2o_client.log import log
 from h2o_client.timeouts import Expired, Timeouts, monotonic
 from h2o_client.transport.call import Call
 from h2o_client.transport.failures import translated
-from h2o_client.transport.locks import Guard
+from h2o_client.transport.locks import Flag, Guard
 
 if TYPE_CHECKING:
     from h2o_client.backend.api_client import ApiClient
@@ -118,8 +117,8 @@ class _Creation:
         cleanup: Cleanup,
         on_end: Callable[[_Creation], None],
     ) -> None:
-        self.over = threading.Event()
-        self._started = threading.Event()
+        self.over = Flag()
+        self._started = Flag()
         self._call = _OwnCall(caller)
         self._create = create
         self._caller = caller

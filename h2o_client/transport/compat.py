@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
     from h2o_client.transport.call import Call
 
-_BUFFER = 1 << 12  # for heads: bodies are read past it. There may be thousands
+_BUFFER = 1 << 11  # for heads: bodies are read past it. There may be thousands
 _LONGEST_IDLE = 4.0  # seconds; servers close idle connections after 5
 _MOST_IDLE = 1000
 _MOST_INTERIM = 100

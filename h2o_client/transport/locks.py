@@ -27,6 +27,8 @@ class Guard:
     After a second it is taken without waiting any longer: an interrupt has left it locked.
     """
 
+    __slots__ = ("_lock",)
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
 
@@ -38,6 +40,40 @@ class Guard:
             self._lock.release()
         except RuntimeError:
             pass  # another thread took it after a second too, and was faster
+
+
+class Flag:
+    """An event that is set once, with a tenth of the memory of `threading.Event`.
+
+    Its waiting threads are let through one by one. If one of them is interrupted at that moment,
+    the others wait in vain: so each of them says for how long.
+    """
+
+    __slots__ = ("_is_set", "_lock")
+
+    def __init__(self) -> None:
+        self._is_set = False  # never becomes False again
+        self._lock = threading.Lock()  # held until the flag is set
+        self._lock.acquire()
+
+    def is_set(self) -> bool:
+        """Whether it is set."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Set it, and let all threads through that wait. Idempotent."""
+        self._is_set = True
+        self._let_through()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it is set, for at most ``seconds``. Return whether it is."""
+        if not self._is_set and self._lock.acquire(timeout=max(0.0, seconds)):
+            self._let_through()
+        return self._is_set
+
+    def _let_through(self) -> None:
+        with suppress(RuntimeError):  # it is free already
+            self._lock.release()
 
 
 class ReaderLock:

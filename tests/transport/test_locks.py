@@ -9,7 +9,8 @@ import pytest
 
 from h2o_client.timeouts import Expired, Timeouts
 from h2o_client.transport.call import Call, Woken
-from h2o_client.transport.locks import CallLock, Guard, ReaderLock, Slots
+from h2o_client.transport.locks import CallLock, Flag, Guard, ReaderLock, Slots
+from local_service import PATIENCE
 
 
 def in_thread(work: object) -> None:
@@ -117,3 +118,18 @@ def test_a_slot_is_free_when_its_call_is_gone() -> None:
     del call
     gc.collect()
     slots.take(Call(Timeouts(first_token=5)))
+
+
+def test_a_flag_lets_all_threads_through_once_it_is_set() -> None:
+    flag, through = Flag(), []
+    threads = [threading.Thread(target=lambda: through.append(flag.wait(PATIENCE))) for _ in "abc"]
+    for thread in threads:
+        thread.start()
+    assert not flag.is_set()
+    assert not flag.wait(0)
+    flag.set()
+    flag.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert through == [True, True, True]
+    assert flag.wait(0)
