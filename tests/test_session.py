@@ -875,6 +875,32 @@ client.close()
         assert server.count("POST", f"{MESSAGE}/stop-generating") == 0
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_does_not_wait_for_its_parents_connections() -> None:
+    program = """
+import os, sys
+from h2o_client import H2oSession
+client = H2oSession(sys.argv[1], max_connections=1, timeout=5)
+reply = client.stream("Hi")
+next(reply)
+if os.fork() == 0:
+    print(client.chat("Hi").text, flush=True)
+    client.close()
+    os._exit(0)
+os.wait()
+reply.close()
+client.close()
+"""
+    with FakeChatUi("head", answer=[Says(holds=True), Says(("the child",))]) as server:
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", program, server.url],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        assert (done.stdout, done.stderr) == ("the child\n", "")
+
+
 def test_a_server_whose_version_is_said_is_not_looked_at(open_session: Open) -> None:
     root = layout({key: value for key, value in LAYOUT.items() if key != "requiresLogin"})
     with ScriptedChatUi(root=root) as server:

@@ -199,6 +199,7 @@ class Backend:
         for answer in self._unfinished:
             answer.forget()
         self._unfinished = set()
+        self.transport.forget()
         self.detector.forget()
         self.unstored.forget()
         self.reader.forget()

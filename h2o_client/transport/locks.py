@@ -194,6 +194,10 @@ class Slots:
         self._holders: weakref.WeakSet[Call] = weakref.WeakSet()
         self._waiting: list[threading.Event] = []
 
+    def renewed(self) -> Slots:
+        """As many slots, all free."""
+        return Slots(self._most)
+
     def take(self, call: Call) -> None:
         """Wait for a free slot, unless ``call`` has one. Raises `Woken`, `Expired`."""
         if self._is_taken(call):

@@ -158,6 +158,11 @@ class Transport:
         self._closed = True
         self._session.close()
 
+    def forget(self) -> None:
+        """This is a forked child: the answers that hold slots are its parent's."""
+        if self._slots is not None:
+            self._slots = self._slots.renewed()
+
     def _tried(
         self,
         request: Request,
