@@ -8,45 +8,57 @@ worker's thread pool, so that one worker can run many tasks at once.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import logging
 import uuid
 from collections import Counter
-from concurrent.futures import CancelledError, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from h2o_client.batch.attempts import WorkerError, WorkerLostError
 from h2o_client.batch.workers import WorkerResult, WorkerTask, run_task
 from h2o_client.errors import ConfigurationError, install_hint
 from h2o_client.log import log
+from h2o_client.timeouts import monotonic
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
+T = TypeVar("T")
+
 _LOOK_EVERY = 0.5  # seconds
-_FETCHED_AT_ONCE = 8
+_LOOK_WITHIN = 2.0
+_SILENCE = 60.0  # seconds after which a scheduler that does not answer is given up
+_TOLD_AFTER = 10.0  # seconds without any worker
 
 
 class DaskWorkers:
     """The workers of a Dask cluster.
 
     ``cluster`` is the address of its scheduler, "local" for workers on this machine, or a Client.
-    Raises `ConfigurationError` without the extra ``batch``, or if there is no scheduler.
+    ``give_up_after``: seconds to wait for a worker while there is none. Raises `ConfigurationError`
+    without the extra ``batch``, or if there is no scheduler.
     """
 
-    def __init__(self, cluster: str | Client) -> None:
+    def __init__(self, cluster: str | Client, give_up_after: float) -> None:
         try:
             import distributed
         except ImportError as exc:
             raise ConfigurationError(
                 "Dask needs the extra 'batch'", hint=install_hint("batch"), argument="dask"
             ) from exc
+        self._give_up_after = give_up_after
         self._is_own = isinstance(cluster, str)
         self._local: Any = None
         self._in_flight: Counter[str] = Counter()
         self._workers: set[str] = set()
+        self._failure: WorkerError | None = None  # why no task can run any more
+        self._responded_at = monotonic()  # when the scheduler responded last
+        self._worked_at = monotonic()  # when there was a worker last
+        self._is_told = False
         self._watcher: asyncio.Task[None] | None = None
         self._has_changed = asyncio.Event()
-        self._threads = ThreadPoolExecutor(_FETCHED_AT_ONCE, "h2o_client-batch-dask")
         if not isinstance(cluster, str):
             self._client: Client = cluster
             return
@@ -66,26 +78,19 @@ class DaskWorkers:
     async def run(self, task: WorkerTask) -> WorkerResult:
         worker = await self._least_busy()
         self._in_flight[worker] += 1
-        future = self._client.submit(
-            _run_apart,
-            task,
-            key=f"h2o-chat-{uuid.uuid4()}",
-            pure=False,
-            retries=0,
-            workers=[worker],
-            allow_other_workers=False,
-        )
         try:
-            return await self._result(future, worker)
+            future = self._submitted(task, worker)
+            try:
+                return await self._result(future, worker)
+            finally:
+                future.release()
         finally:
             self._in_flight[worker] -= 1
-            future.release()
 
     async def close(self) -> None:
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.wait([self._watcher])
-        self._threads.shutdown(wait=False)
         if self._is_own:
             await asyncio.to_thread(self._client.close, timeout=5)
         if self._local is not None:
@@ -94,26 +99,57 @@ class DaskWorkers:
     async def _least_busy(self) -> str:
         if self._watcher is None:
             self._has_changed = asyncio.Event()
+            self._responded_at = self._worked_at = monotonic()
             self._watcher = asyncio.create_task(self._watch())
-        while not self._workers:
+        while not self._workers and self._failure is None:
             await self._has_changed.wait()
+        if self._failure is not None:
+            raise self._failure
         return min(sorted(self._workers), key=lambda each: self._in_flight[each])
+
+    def _submitted(self, task: WorkerTask, worker: str) -> Future[Any]:
+        try:
+            return self._client.submit(
+                _run_apart,
+                task,
+                key=f"h2o-chat-{uuid.uuid4()}",
+                pure=False,
+                retries=0,
+                workers=[worker],
+                allow_other_workers=False,
+            )
+        except Exception as exc:
+            raise WorkerError(f"Dask cannot run a task: {exc}") from exc
 
     async def _result(self, future: Future[Any], worker: str) -> WorkerResult:
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(ended.set))
+
+        def end(_: object) -> None:
+            with suppress(RuntimeError):  # the batch has ended
+                loop.call_soon_threadsafe(ended.set)
+
+        # In the client's event loop: a thread would wait for a lost worker.
+        fetching = self._in_client(_fetched(self._client, future, worker))
+        fetching.add_done_callback(end)
         if await self._is_done(asyncio.ensure_future(ended.wait()), worker):
-            # The result stays on the worker, and is lost if that dies before it is fetched.
-            outcome = loop.run_in_executor(self._threads, _outcome_of, future, worker)
-            if await self._is_done(outcome, worker):
-                return await outcome
-        # This also ends a thread that waits for the result.
-        await asyncio.to_thread(future.cancel)
+            return fetching.result()
+        # Ends the fetch. To cancel the fetch itself would end those from other workers, too.
+        self._in_client(_cancelled(self._client, future))
+        if self._failure is not None:
+            raise self._failure
         raise WorkerLostError(f"The worker {worker} was lost")
+
+    def _in_client(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        loop: Any = self._client.loop
+        try:
+            return asyncio.run_coroutine_threadsafe(work, loop.asyncio_loop)
+        except (RuntimeError, AttributeError) as exc:
+            work.close()
+            raise WorkerError(f"The Dask client is closed: {exc}") from exc
 
     async def _is_done(self, waiting: asyncio.Future[Any], worker: str) -> bool:
         """Wait until ``waiting`` is done, and return True; False if the worker was lost."""
-        while not waiting.done() and worker in self._workers:
+        while not waiting.done() and worker in self._workers and self._failure is None:
             changed = asyncio.ensure_future(self._has_changed.wait())
             await asyncio.wait([waiting, changed], return_when=asyncio.FIRST_COMPLETED)
             changed.cancel()
@@ -123,20 +159,41 @@ class DaskWorkers:
         return False
 
     async def _watch(self) -> None:
-        while True:
+        while self._failure is None:
             await self._look()
             await asyncio.sleep(_LOOK_EVERY)
 
     async def _look(self) -> None:
         try:
-            found = set(await asyncio.to_thread(self._client.nthreads))
-        except (OSError, TimeoutError) as exc:
-            log.warning("Dask's scheduler does not answer: %s", exc)
+            found = set(
+                await asyncio.to_thread(self._client.nthreads, callback_timeout=_LOOK_WITHIN)
+            )
+        except Exception as exc:  # Dask's own errors, and connection errors
+            log.info("The Dask scheduler does not respond: %s", exc)
+            is_closed = self._client.status == "closed"
+            if is_closed or monotonic() - self._responded_at > _SILENCE:
+                self._fail(f"The Dask scheduler does not respond: {exc}")
             return
+        now = monotonic()
+        self._responded_at = now
+        if found:
+            self._worked_at, self._is_told = now, False
+        elif now - self._worked_at > self._give_up_after:
+            self._fail(f"Dask had no worker for {now - self._worked_at:.0f} s")
+        elif now - self._worked_at > _TOLD_AFTER and not self._is_told:
+            self._is_told = True
+            log.warning("Dask has no workers. The batch waits for one.")
         if found != self._workers:
             self._workers = found
-            self._has_changed.set()
-            self._has_changed = asyncio.Event()
+            self._tell()
+
+    def _fail(self, message: str) -> None:
+        self._failure = WorkerError(message)
+        self._tell()
+
+    def _tell(self) -> None:
+        self._has_changed.set()
+        self._has_changed = asyncio.Event()
 
 
 def _run_apart(task: WorkerTask) -> WorkerResult:
@@ -146,13 +203,22 @@ def _run_apart(task: WorkerTask) -> WorkerResult:
     return run_task(task)
 
 
-def _outcome_of(future: Future[Any], worker: str) -> WorkerResult:
+async def _fetched(client: Client, future: Future[Any], worker: str) -> WorkerResult:
+    """Fetch the result, which stays on its worker until then, and is lost if that dies."""
+    from distributed.comm.core import CommClosedError
     from distributed.scheduler import KilledWorker
 
     try:
-        done: WorkerResult = future.result()
-        return done
-    except (CancelledError, KilledWorker) as exc:
+        found: list[WorkerResult] = await client.gather([future], asynchronous=True)
+        return found[0]
+    except (concurrent.futures.CancelledError, asyncio.CancelledError, KilledWorker) as exc:
         raise WorkerLostError(f"The worker {worker} was lost") from exc
+    except CommClosedError as exc:  # the client may reach the scheduler again
+        raise WorkerLostError(f"The connection to the worker {worker} broke") from exc
     except Exception as exc:
         raise WorkerError(f"A worker failed: {type(exc).__name__}: {exc}") from exc
+
+
+async def _cancelled(client: Client, future: Future[Any]) -> None:
+    with suppress(Exception):
+        await client.cancel([future], asynchronous=True)

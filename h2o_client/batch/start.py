@@ -61,7 +61,8 @@ def run(
     executor: its workers send the prompts, each with a copy of the session. It is not closed.
     dask: the address of a Dask scheduler, "local" for workers on this machine, or a Client; its
         workers send the prompts. Needs the extra ``batch``.
-    give_up_after: seconds to wait for a server that is down or refuses everything.
+    give_up_after: seconds to wait for a server that is down or refuses everything, and for a
+        Dask worker while there is none.
     retry_failed: send prompts again that failed in an earlier run.
     model: for prompts without a model, by default the session's.
     system: the system prompt for prompts without one.
@@ -84,7 +85,7 @@ def run(
             concurrency=concurrency,
             per_minute=per_minute,
             ordered=ordered,
-            sender=choose_sender(executor, dask, defaults),
+            sender=choose_sender(executor, dask, defaults, give_up_after),
             give_up_after=give_up_after,
         )
     except BaseException:
@@ -126,7 +127,7 @@ def parsed(
 
 
 def choose_sender(
-    executor: Executor | None, dask: str | Client | None, defaults: Defaults
+    executor: Executor | None, dask: str | Client | None, defaults: Defaults, give_up_after: float
 ) -> Sender:
     """Return what sends the prompts. Raises `ConfigurationError` if that cannot be used."""
     if executor is not None and dask is not None:
@@ -139,7 +140,7 @@ def choose_sender(
         from h2o_client.batch.dask_workers import DaskWorkers
         from h2o_client.batch.workers import WorkerSender
 
-        return WorkerSender(DaskWorkers(dask), defaults.prompt_format)
+        return WorkerSender(DaskWorkers(dask, give_up_after), defaults.prompt_format)
     return LocalSender(defaults.prompt_format)
 
 

@@ -168,7 +168,7 @@ def batch(
             concurrency=concurrency,
             per_minute=per_minute,
             ordered=ordered,
-            sender=choose_sender(None, dask, defaults),
+            sender=choose_sender(None, dask, defaults, give_up_after),
             give_up_after=give_up_after,
         )
         return _Writing(running, answers, output, quiet=quiet).status()

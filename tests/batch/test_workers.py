@@ -156,6 +156,39 @@ def test_a_worker_of_dask_that_is_killed_costs_nothing(dask: Client) -> None:
         assert not server.conversations
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_dask_without_a_worker_is_given_up(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    with (
+        FakeChatUi("head", answer=says) as server,
+        H2oSession(server.url) as session,
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        distributed.Client(cluster, set_as_default=False) as empty,
+    ):
+        with pytest.raises(WorkerError, match="Dask had no worker for"):
+            list(session.batch(["a"], dask=empty, journal=tmp_path / "j", give_up_after=0.0))
+        assert texts(session.batch(["a"], journal=tmp_path / "j")) == ["To a"]
+        assert len(server.prompts) == 1
+        assert not server.conversations
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_dask_whose_client_is_closed_ends_the_batch() -> None:
+    distributed = pytest.importorskip("distributed")
+    with (
+        FakeChatUi("head", answer=[Says(("To ",), holds=True, rest=("a",))]) as server,
+        H2oSession(server.url) as session,
+        distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster,
+    ):
+        client = distributed.Client(cluster, set_as_default=False)
+        with session.batch(["a", "b"], dask=client, concurrency=1) as batch:
+            server.wait_for(lambda fake: len(fake.prompts) == 1)
+            client.close()
+            server.released.set()
+            with pytest.raises(WorkerError, match="Dask"):
+                list(batch)
+
+
 def test_an_address_without_a_scheduler_is_told() -> None:
     pytest.importorskip("distributed")
     refused = pytest.raises(
