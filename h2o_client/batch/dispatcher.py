@@ -38,6 +38,7 @@ _PAUSE_WHEN_FULL = 5.0
 _MOST_PAUSES_WHEN_FULL = 3
 _MESSAGE_WITHIN = 2.0  # seconds from a conversation to its message, in other programs
 _LOOK_EVERY = 0.2
+_LEAST_PAUSE = 0.5  # after a failure where a prompt is not sent
 
 
 class Engine:
@@ -198,6 +199,7 @@ class Engine:
     async def _is_ready(self, account: Account) -> bool:
         """Connect the account. Retries while prompts wait; return whether it succeeded."""
         while not self._is_stopping:
+            began = monotonic()
             try:
                 await account.prepare(self._journal)
                 account.pace.succeeded(monotonic())
@@ -211,11 +213,11 @@ class Engine:
                 if judge(exc) not in (Verdict.DOWN, Verdict.LIMITED, Verdict.LOST):
                     self._stop_account(account, exc)
                     return False
-                account.pace.failed(monotonic())
+                wait = account.pace.failed(began, monotonic())
                 if self._gives_up(account, exc):
                     return False
                 account.state = f"waiting for the server ({exc.message})"
-                await self._pause(account, max(1.0, account.pace.wait(monotonic())))
+                await self._pause(account, max(_LEAST_PAUSE, wait))
         return False
 
     async def _pause(self, account: Account, seconds: float | None) -> None:
@@ -311,6 +313,10 @@ class Engine:
         if attempt.conversation_id is None and isinstance(exc, TransportError):
             self._has_lost_creations = True
         verdict = judge(exc)
+        # A gateway that says so may have passed the message on.
+        is_unsure = isinstance(exc, StatusError) and attempt.conversation_id is not None
+        if verdict is Verdict.DOWN and is_unsure:
+            verdict = Verdict.LOST
         if verdict in _UNCOUNTED or (self._is_stopping and verdict is Verdict.FAILED):
             self._set_back(attempt)
         if verdict is Verdict.SHUT_OUT:
@@ -324,13 +330,13 @@ class Engine:
             if account.pace.refusals > _MOST_PAUSES_WHEN_FULL:
                 self._stop_account(account, exc)
         elif verdict is Verdict.DOWN:
-            account.pace.failed(now)
+            account.pace.failed(attempt.began, now)
             self._gives_up(account, exc)
         elif verdict is Verdict.FINAL:
             self._failed(attempt, exc)
         elif not self._is_stopping:  # the next run looks for lost answers
             if not isinstance(exc, GenerationError | WorkerLostError):
-                account.pace.failed(now)
+                account.pace.failed(attempt.began, now)
             if verdict is Verdict.LOST and attempt.conversation_id is not None:
                 self._spawn(self._collected(account, _sent_job(attempt), exc))
             else:
@@ -394,7 +400,7 @@ class Engine:
         attempt.began -= max(0.0, time.time() - job.sent_at)
         if not isinstance(found, Missing):
             self._answered(attempt, found)
-        elif exc is None:
+        elif exc is None or (found is Missing.PROMPT and judge(exc) is Verdict.DOWN):
             self._set_back(attempt)
         else:
             self._try_again(attempt, exc)
@@ -404,6 +410,7 @@ class Engine:
         assert job.conversation_id is not None
         async with self._room:
             while not self._is_stopping and account.stopped is None:
+                began = monotonic()
                 try:
                     return await collect(
                         account.session, job.conversation_id, lambda: self._patience(job)
@@ -414,9 +421,9 @@ class Engine:
                     if judge(exc) is Verdict.SHUT_OUT:
                         self._stop_account(account, exc)
                     else:
-                        wait = account.pace.failed(monotonic())
+                        wait = account.pace.failed(began, monotonic())
                         if not self._gives_up(account, exc):
-                            await asyncio.sleep(max(1.0, wait))
+                            await asyncio.sleep(max(_LEAST_PAUSE, wait))
         return None
 
     def _patience(self, job: Job) -> float:

@@ -13,7 +13,8 @@ from collections import deque
 MINUTE = 60.0
 _MARGIN = 0.25  # seconds by which the server may count a message later than this process
 _LONGEST_PAUSE = 900.0
-_FIRST_BACKOFF = 1.0
+_FIRST_BACKOFF = 0.5
+_BACKOFF_GROWS = 1.5
 _LONGEST_BACKOFF = 60.0
 _FAILURES_IN_A_ROW = 3  # after which a server counts as down
 _GROWS_AFTER = 5 * MINUTE
@@ -37,8 +38,11 @@ class Pace:
         self._sent: deque[float] = deque()
         self._paused_until = 0.0
         self._refusals = 0  # in a row
+        self._minutes = 0  # of those, how many made a pause of a minute or longer
         self._refused_at = -1.0
         self._failures = 0  # in a row
+        self._backoffs = 0  # in a row: while the server is down
+        self._backed_off_until = 0.0
         self._down_since: float | None = None
 
     @property
@@ -56,7 +60,7 @@ class Pace:
     def wait(self, now: float) -> float:
         """Seconds until the next prompt may be sent; 0.0 if it may be sent now."""
         self._forget(now)
-        wait = max(0.0, self._paused_until - now)
+        wait = max(0.0, self._paused_until - now, self._backed_off_until - now)
         limit = self._limit(now)
         if limit is not None and len(self._sent) >= limit:
             room = self._sent[len(self._sent) - limit] + MINUTE + _MARGIN - now
@@ -79,10 +83,11 @@ class Pace:
 
     def succeeded(self, sent: float) -> None:
         """Note that a prompt, which was ``sent`` at that time, was answered."""
-        self._failures, self._down_since = 0, None
+        self._failures = self._backoffs = 0
+        self._backed_off_until, self._down_since = 0.0, None
         if sent > self._refused_at:
             self._window = min(float(self._most), self._window + 1 / self._window)
-            self._refusals = 0
+            self._refusals = self._minutes = 0
 
     def refused(self, sent: float, now: float, retry_after: float | None) -> float:
         """Note that the server refused a prompt because of its limit. Return the pause in seconds.
@@ -110,16 +115,20 @@ class Pace:
         self.took(sent, now)  # some versions count refused messages, too
         return max(0.0, self._paused_until - now)
 
-    def failed(self, now: float) -> float:
-        """Note that the server or the network failed. Return the pause; 0.0 for one failure."""
+    def failed(self, sent: float, now: float) -> float:
+        """Note that the server or the network failed. Return the pause; 0.0 for one failure.
+
+        Prompts that were in flight at the same time fail together: they start one pause. A pause is
+        a part of the time that the server has been down, and an answer ends it.
+        """
         self._failures += 1
         if self._down_since is None:
             self._down_since = now
-        over = self._failures - _FAILURES_IN_A_ROW
-        if over >= 0:
-            pause = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(over, 10))
-            self._paused_until = max(self._paused_until, now + pause)
-        return max(0.0, self._paused_until - now)
+        if self._failures >= _FAILURES_IN_A_ROW and sent >= self._backed_off_until:
+            pause = _FIRST_BACKOFF * _BACKOFF_GROWS ** min(self._backoffs, 20)
+            self._backed_off_until = now + min(_LONGEST_BACKOFF, pause)
+            self._backoffs += 1
+        return max(0.0, self._backed_off_until - now)
 
     def down_for(self, now: float) -> float:
         """Seconds since the first failure or refusal after the last success."""
@@ -132,9 +141,10 @@ class Pace:
 
     def _guess(self, others: list[float], now: float) -> float:
         """A pause: until the oldest message of the last minute is a minute old, or longer."""
-        if self._refusals > 1 or not others:
-            return MINUTE * 2.0 ** min(self._refusals - 1, 4)
-        return max(1.0, others[0] + MINUTE + _MARGIN - now)
+        if self._refusals == 1 and others:
+            return max(1.0, others[0] + MINUTE + _MARGIN - now)
+        self._minutes += 1
+        return (MINUTE + _MARGIN) * 2.0 ** min(self._minutes - 1, 4)
 
     def _learn(self, others: list[float], now: float, *, is_told: bool) -> None:
         """Learn the limit from the number of accepted messages.

@@ -302,6 +302,28 @@ def test_a_server_that_is_down_is_waited_for() -> None:
         assert result.attempts == 1
 
 
+@pytest.mark.parametrize(("version", "attempts"), [("head", 1), ("0.4", 2)])
+def test_a_gateway_that_failed_may_have_passed_the_prompt_on(version: str, attempts: int) -> None:
+    """It is looked for before it is sent again; v0.4 does not show a prompt without its answer."""
+    failed: list[int] = []
+
+    def before(exchange: Exchange) -> bool:
+        is_message = exchange.request.method == "POST" and exchange.request.path.count("/") == 2
+        if not is_message or failed:
+            return False
+        failed.append(len(server.requests))
+        exchange.answer(502, b"bad gateway", "text/plain")
+        return True
+
+    with FakeChatUi(version, answer=answer, before=before) as server:
+        with H2oSession(server.url, max_retries=0) as session:
+            [result] = session.batch(["a"])
+        looks = [each for each in server.requests[failed[0] :] if each.method == "GET"]
+        assert looks
+        assert (texts([result]), result.attempts) == (["To a"], attempts)
+        assert not server.conversations
+
+
 def test_what_could_not_be_deleted_is_deleted_at_the_end(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

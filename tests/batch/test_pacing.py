@@ -61,7 +61,7 @@ def run(
             if not is_taken:
                 pace.refused(sent, now, None)
             elif chance.random() < faults:
-                pace.failed(now)
+                pace.failed(sent, now)
             else:
                 pace.succeeded(sent)
 
@@ -99,7 +99,7 @@ def test_a_first_refusal_pauses_for_a_minute_and_the_next_ones_for_longer() -> N
         pace.sending(now)
         pauses.append(pace.refused(now, now + 0.1, None))
         now += 0.1
-    assert pauses == pytest.approx([60, 120, 240, 480, 900, 900, 900])
+    assert pauses == pytest.approx([60, 120, 240, 480, 900, 900, 900], rel=0.01)
 
 
 def test_a_refusal_after_others_were_taken_waits_until_they_are_a_minute_old() -> None:
@@ -109,6 +109,8 @@ def test_a_refusal_after_others_were_taken_waits_until_they_are_a_minute_old() -
         pace.succeeded(now)
     pace.sending(10.0)
     assert pace.refused(10.0, 10.0, None) == pytest.approx(50.25)
+    pace.sending(61.0)
+    assert pace.refused(61.0, 61.0, None) == pytest.approx(60.25)
 
 
 def test_what_the_server_says_is_waited_for() -> None:
@@ -138,19 +140,47 @@ def test_refusals_halve_how_many_are_sent_at_once_and_answers_add_to_it() -> Non
 
 def test_a_server_that_is_down_is_tried_with_one_prompt_and_longer_pauses() -> None:
     pace, pauses, now = Pace(8, None), [], 0.0
-    for _ in range(10):
-        pauses.append(pace.failed(now))
+    for _ in range(16):
+        pauses.append(pace.failed(now, now))
         now += pauses[-1]
-    assert pauses == [0, 0, 1, 2, 4, 8, 16, 32, 60, 60]
+    assert pauses[:6] == [0, 0, 0.5, 0.75, 1.125, 1.6875]
+    assert pauses[-2:] == [60, 60]
     assert pace.at_once == 1
     assert pace.down_for(now) == now
     pace.succeeded(now)
     assert (pace.at_once, pace.down_for(now + 5)) == (8, 0.0)
 
 
+def test_what_was_under_way_when_a_server_went_down_makes_one_pause() -> None:
+    pace = Pace(32, None)
+    for number in range(32):
+        pace.failed(sent=0.01 * number, now=10.0 + 0.01 * number)
+    assert pace.wait(10.4) <= 0.5
+
+
+@pytest.mark.parametrize("seconds", [1.0, 4.0, 20.0])
+def test_a_server_that_was_down_for_seconds_is_waited_for_for_seconds(seconds: float) -> None:
+    pace, now = Pace(8, None), 0.0
+    for _ in range(8):
+        pace.failed(0.0, now)
+    while now < seconds:
+        now += pace.wait(now) + 0.01
+        pace.failed(now, now)
+    assert now + pace.wait(now) <= 2 * seconds + 1
+
+
+def test_an_answer_ends_the_pause_of_a_server_that_was_down() -> None:
+    pace = Pace(8, None)
+    for _ in range(20):
+        pace.failed(100.0, 100.0)
+    assert pace.wait(100.1) > 0
+    pace.succeeded(100.2)
+    assert pace.wait(100.2) == 0.0
+
+
 def test_a_single_failure_pauses_nothing() -> None:
     pace = Pace(8, None)
     for _ in range(20):
-        assert pace.failed(0.0) == 0.0
+        assert pace.failed(0.0, 0.0) == 0.0
         pace.succeeded(0.0)
     assert pace.at_once == 8
