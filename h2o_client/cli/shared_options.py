@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -22,9 +21,7 @@ from h2o_client.errors import ConfigurationError, install_hint
 from h2o_client.options import Options
 from h2o_client.session import H2oSession
 from h2o_client.timeouts import Timeouts
-from h2o_client.transport.cookies import Cookies, is_loopback
-
-_BARE = re.compile(r"([\w.-]+|\[[0-9a-fA-F:]+\])(?::\d+)?(?:/[^?#@]*)?", re.ASCII)
+from h2o_client.transport.cookies import Cookies
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,6 @@ class Connection:
 
         ``jar`` has the cookies if there is no ``--cookie``.
         """
-        _check_address(os.environ.get("H2O_CLIENT_URL") if address is None else address)
         _check_cookie(self.cookie)
         return {
             "server_version": self.chat_ui,
@@ -411,21 +407,6 @@ def _value(text: str) -> object:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
-
-
-def _check_address(url: str | None) -> None:
-    """Raise `ConfigurationError` for an address that lacks its scheme."""
-    url = (url or "").strip()
-    bare = _BARE.fullmatch(url)
-    if bare is not None and "://" not in url:
-        scheme = "http" if is_loopback(bare[1]) or re.search(r":\d+(/|$)", url) else "https"
-        meant = f"{scheme}://{url.rstrip('/')}"
-        raise ConfigurationError(
-            f"Invalid server address {url}",
-            hint=f"Did you mean {meant}?",
-            argument="base_url",
-            suggestion=meant,
-        )
 
 
 def _check_cookie(cookie: str | None) -> None:

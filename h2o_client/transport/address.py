@@ -15,11 +15,13 @@ from requests.exceptions import InvalidHeader, RequestException
 from requests.utils import check_header_validity
 
 from h2o_client.errors import ConfigurationError, install_hint
+from h2o_client.transport.cookies import is_loopback
 
 # Pages whose address users copy from the browser.
 _PAGE = re.compile(
     r"/(?:(?:conversation|r|assistant)/[^/]+|(?:settings|models)(?:/.*)?|privacy)/?$"
 )
+_BARE = re.compile(r"([\w.-]+|\[[0-9a-fA-F:]+\])(?::\d+)?(?:/[^?#@]*)?", re.ASCII)
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _HASHED = re.compile(r"[0-9a-f]{8}\.\d+")
@@ -34,10 +36,14 @@ def parse_base_url(base_url: str) -> tuple[str, str | None]:
     base_url = str.__str__(base_url) if isinstance(base_url, str) else base_url
     parts = _split(base_url)
     if parts is None or parts.scheme not in ("http", "https"):
+        meant = _with_scheme(base_url)
         raise ConfigurationError(
             f"Invalid server address {_shown(base_url)}",
-            hint='An address looks like "https://chat.example.org" or "http://localhost:3000".',
+            hint=f"Did you mean {meant}?"
+            if meant
+            else 'An address looks like "https://chat.example.org" or "http://localhost:3000".',
             argument="base_url",
+            suggestion=meant,
         )
     host = parts.netloc.rpartition("@")[2]
     page = _PAGE.search(parts.path)
@@ -195,6 +201,16 @@ def _split(url: object) -> SplitResult | None:
     except (ValueError, RequestException):
         return None
     return parts
+
+
+def _with_scheme(url: object) -> str | None:
+    """The address that is probably meant by one without its scheme; else None."""
+    url = url.strip() if isinstance(url, str) else ""
+    bare = _BARE.fullmatch(url)
+    if bare is None:
+        return None
+    scheme = "http" if is_loopback(bare[1]) or re.search(r":\d+(/|$)", url) else "https"
+    return f"{scheme}://{url.rstrip('/')}"
 
 
 def _shown(url: object) -> str:

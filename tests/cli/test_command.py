@@ -305,7 +305,7 @@ def test_options_say_how_to_answer(no_stdin: None, capsys: pytest.CaptureFixture
         ([], "The prompt is empty"),
         (
             ["--url", "localhost", "Hi"],
-            "Invalid server address localhost. Did you mean http://localhost?",
+            "Invalid server address 'localhost'. Did you mean http://localhost?",
         ),
         (["--url", "http://localhost", "--local", "Hi"], "Only one of --url and --local"),
         (["-p", "temperature", "Hi"], "NAME=VALUE"),

@@ -50,7 +50,10 @@ def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["localhost:3171"], "address localhost:3171\n        Did you mean http://localhost:3171?"),
+        (
+            ["localhost:3171"],
+            "address 'localhost:3171'\n        Did you mean http://localhost:3171?",
+        ),
         (["chat.example.org/chat"], "Did you mean https://chat.example.org/chat?"),
         (["http://h/conversation/64f0c1"], "not the server's address\n        Use http://h."),
         (["https://a:b@h/chat/r/a1B2c3D"], "Use https://h/chat."),

@@ -132,6 +132,22 @@ def test_what_is_no_address_is_refused_before_anything_is_sent(url: str) -> None
         Transport(SessionConfig(url))
 
 
+@pytest.mark.parametrize(
+    ("url", "meant"),
+    [
+        ("localhost:3000", "http://localhost:3000"),
+        ("chat.example.org/chat/", "https://chat.example.org/chat"),
+        ("chat.example.org:8080", "http://chat.example.org:8080"),
+        ("me:secret@chat.example.org", None),
+    ],
+)
+def test_an_address_without_its_scheme_is_suggested_with_one(url: str, meant: str | None) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        Transport(SessionConfig(url))
+    assert raised.value.suggestion == meant
+    assert (f"Did you mean {meant}?" in str(raised.value)) == (meant is not None)
+
+
 def test_credentials_in_the_address_become_a_header_and_are_shown_nowhere(
     to: Callable[..., Transport],
 ) -> None:
