@@ -59,6 +59,11 @@ class Creations:
         caller.clock.allow("connect", None)  # until a connection is made
         try:
             self._under_way.add(creation)
+            caller.check()  # after adding it: `close` waits for it, or has woken its caller
+        except BaseException:
+            self._under_way.discard(creation)
+            raise
+        try:
             creation.start()
             return creation.result()
         except Expired as exc:

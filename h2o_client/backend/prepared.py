@@ -89,10 +89,13 @@ class PreparedConversations:
             useless = [each for each in self._ready if not _is_good(each, wanted)]
             for each in useless:
                 self._ready.remove(each)
-            is_full = len(self._ready) + len(self._under_way) >= self._most
-            starts = not is_full and not self._is_closed
+            starts = len(self._ready) + len(self._under_way) < self._most
             if starts:
                 self._under_way.append(call)
+                # After adding it: either `close` wakes the call, or this sees that it was called.
+                if self._is_closed:
+                    self._under_way.remove(call)
+                    starts = False
         for each in useless:
             # If there is no room for it, the end of the session deletes it.
             self._cleanup.delete_behind(each.created.id)

@@ -13,6 +13,7 @@ import anyio.to_thread
 import pytest
 
 from h2o_client import AsyncH2oSession, H2oSession, Timeouts, TransportTimeout
+from h2o_client.transport.call import Call, Woken
 from scripted import Exchange, ScriptedServer
 from scripted_chatui import ID, ScriptedChatUi
 
@@ -148,3 +149,18 @@ def test_a_creation_that_was_refused_leaves_no_warning(caplog: pytest.LogCapture
                 client.chat("Hi", timeout=SOON)
             go_on.set()
         assert caplog.records == []
+
+
+def test_nothing_is_created_for_a_caller_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(work: Callable[[], object]) -> None:
+        work()  # the thread is faster than its caller
+
+    monkeypatch.setattr("h2o_client.backend.creation.run_in_standing_thread", run)
+    with ScriptedChatUi() as server, H2oSession(server.url) as client:
+        call = Call(Timeouts())
+        call.wake()
+        creations = client._backend.creations
+        with pytest.raises(Woken):
+            creations.create("a model", None, call)
+        assert not creations.are_under_way
+        assert server.requests == []

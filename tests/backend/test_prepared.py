@@ -10,6 +10,7 @@ import pytest
 from fake_chatui import FakeChatUi
 from fake_checks import MESSAGE
 from h2o_client import AsyncH2oSession, ConfigurationError, H2oSession
+from h2o_client.transport.call import Call
 from scripted import Exchange
 
 pytestmark = pytest.mark.usefixtures("leaks_nothing")
@@ -124,3 +125,16 @@ def test_one_that_somebody_has_deleted_is_replaced(version: str) -> None:
             assert client.chat("Two").text == "1 turns, the last: Two"
         assert server.conversations == {}
         assert len(server.prompts) == 2
+
+
+def test_nothing_is_prepared_while_the_session_is_closed() -> None:
+    class ClosedMeanwhile(list[Call]):
+        def append(self, call: Call) -> None:
+            client._backend.prepared.close()
+            super().append(call)
+
+    with FakeChatUi("head") as server:
+        with H2oSession(server.url, prepare=1) as client:
+            client._backend.prepared._under_way = ClosedMeanwhile()
+            client.chat("One")
+        assert server.count("POST", "/conversation") == 1
