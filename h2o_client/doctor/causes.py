@@ -63,7 +63,7 @@ class Failed(Exception):
     ) -> None:
         super().__init__(detail)
         self.detail = detail
-        self.hint = hint or ""
+        self.hint: str = hint or ""
         self.step = step
         self.kind = kind
 
