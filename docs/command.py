@@ -1,6 +1,6 @@
-"""Writes the chapter on the command, docs/command.rst, from the command's own help.
+"""Write the page on the command, docs/command.rst, from the command's own help.
 
-``python docs/command.py`` writes it anew; a test fails while it is stale.
+Run ``python docs/command.py`` after each change of the help. A test fails if the page is stale.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ CHAPTER = Path(__file__).with_name("command.rst")
 _TITLE = "The command h2o-chat"
 _OF_SERVERS = {field.name for field in fields(Connection)}
 _OPENING = """\
-This chapter is written from the command's own help by ``docs/command.py``.
+``docs/command.py`` writes this page from the command's own help.
 
-``h2o-chat`` comes with the extra ``cli``: ``pip install '.[cli]'`` in the clone. A first
-word that names a sub-command is one, wherever the options stand: ``h2o-chat --url URL doctor`` is
-``h2o-chat doctor --url URL``. Everything else is a prompt, and so is whatever follows ``ask`` or
-``--``: ``h2o-chat ask models``.
+``h2o-chat`` is in the extra ``cli``: run ``pip install '.[cli]'`` in the clone. If the first word
+names a sub-command, it runs the sub-command, also after options: ``h2o-chat --url URL doctor`` is
+``h2o-chat doctor --url URL``. Everything else is a prompt. Words after ``ask`` or ``--`` are always
+a prompt: ``h2o-chat ask models``.
 """
 
 
 def chapter() -> str:
-    """The chapter as reStructuredText."""
+    """The page as reStructuredText."""
     parts = [f"{_TITLE}\n{'=' * len(_TITLE)}", _OPENING.rstrip()]
     context = click.Context(command, info_name=NAME)
     ask = command.get_command(context, "ask")
@@ -40,7 +40,7 @@ def chapter() -> str:
         if found is not None and found is not ask:
             parts += _section(found, f"{NAME} {name}")
     options = [each for each in ask.params if each.name in _OF_SERVERS]
-    title = "The options that say which server is meant"
+    title = "Options for the server"
     parts += [f"{title}\n{'-' * len(title)}"]
     parts += _options(context, [each for each in options if isinstance(each, click.Option)])
     return "\n\n".join(parts) + "\n"
@@ -56,7 +56,7 @@ def _section(found: click.Command, name: str) -> Iterator[str]:
     names = {str(each.name) for each in options}
     if names >= _OF_SERVERS:
         yield from _options(context, [each for each in options if each.name not in _OF_SERVERS])
-        yield "And `the options that say which server is meant`_."
+        yield "And the `options for the server`_."
     else:
         yield from _options(context, options)
     yield from _paragraphs(found.epilog or "")

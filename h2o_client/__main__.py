@@ -12,13 +12,13 @@ _INTERRUPTED = 130
 
 
 def main() -> None:
-    """Runs the command and exits with its status; without the extra, says what to install."""
+    """Run the command and exit with its status. Without the extra, say what to install."""
     try:
         _open_what_is_closed()
         from h2o_client.cli import run
 
         status = run()
-        # What is still being cleaned up is awaited for a few seconds, come what may.
+        # Cleanup still takes a few seconds at most. Ctrl-C must not interrupt it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     except ModuleNotFoundError as exc:
         if exc.name != "click":
@@ -30,15 +30,16 @@ def main() -> None:
 
 
 def _open_what_is_closed() -> None:
-    """stdin, stdout and stderr, for else the next file would be in their place, or a connection.
+    """Open /dev/null for stdin, stdout and stderr if they are closed.
 
-    What goes to a closed stdout fails as the shell has it; a closed stderr is no failure.
+    Otherwise the next file or connection would get their number. Writing to a closed stdout still
+    fails, as in a shell; writing to a closed stderr does not.
     """
     for number, flags in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, flags)  # it takes the lowest number that is free: this one
+            os.open(os.devnull, flags)  # takes the lowest free number: this one
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115

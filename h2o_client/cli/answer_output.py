@@ -1,4 +1,4 @@
-"""An answer on its way to stdout: plain, raw, as events in JSON, or as Markdown that grows."""
+"""Write an answer to stdout: as plain text, raw, as JSON events, or as Markdown that grows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Format = Literal["plain", "raw", "json", "markdown"]
 Note = Callable[[int], None]
 
-_MOST_DECLINED = 10  # questions in one answer: a tool may repeat them for ever
+_MOST_DECLINED = 10  # questions in one answer; a tool may repeat them endlessly
 _HUMP = re.compile("(?<=[a-z])(?=[A-Z])")
 
 
@@ -42,10 +42,10 @@ def write_answer(
     note: Note = lambda characters: None,
     timeouts: Timeouts = Timeouts(),  # noqa: B008 - it is frozen
 ) -> None:
-    """Write the answer as it comes. Raises what breaks it off.
+    """Write the answer as it arrives. Raises the errors of the reply.
 
-    ``note`` is called with the number of characters of the answer that were written. ``timeouts``
-    are the session's, to say how long is waited at most.
+    ``note`` is called with the number of characters that were written. ``timeouts`` are the
+    session's, to show the longest time to wait.
     """
     now_waiting("Waiting for the first word", timeouts.first_token)
     if form == "markdown" and not is_plain(sys.stdout):
@@ -63,7 +63,7 @@ def write_answer(
                 note(written)
                 written = 0
     except BaseException:
-        with suppress(click.exceptions.Exit):  # it would hide what has happened
+        with suppress(click.exceptions.Exit):  # it would hide the original error
             writer.end()
             note(written)
         raise
@@ -72,7 +72,7 @@ def write_answer(
 
 
 def write_markdown_text(text: str) -> None:
-    """Write a whole answer as Markdown; as it is where that cannot be shown."""
+    """Write a whole answer as Markdown, or as plain text if stdout cannot show Markdown."""
     if is_plain(sys.stdout):
         put_text(text.rstrip("\n") + "\n")
         return
@@ -82,22 +82,22 @@ def write_markdown_text(text: str) -> None:
 
 
 class _RawWriter:
-    """The answer's text as it is."""
+    """Writes the answer's text unchanged."""
 
     def write(self, event: Event | Answer) -> int:
-        """Write what the event has for the reader; returns how much of the answer that was."""
+        """Write an event. Return how many characters of the answer it has."""
         text = _text(event)
         if text:
             put(text, flush=False)
         return len(text)
 
     def end(self) -> None:
-        """Write what was held back."""
+        """Write everything that is still buffered."""
         flush_output()
 
 
 class _JsonWriter(_RawWriter):
-    """A line for each event."""
+    """Writes each event as a line of JSON."""
 
     def write(self, event: Event | Answer) -> int:
         put(safe_json(document_of(event)), flush=False)
@@ -105,7 +105,7 @@ class _JsonWriter(_RawWriter):
 
 
 class _PlainWriter(_RawWriter):
-    """The answer's text, sanitized on a terminal, and an end for its last line."""
+    """Writes the answer's text, sanitized on a terminal, and ends its last line."""
 
     def __init__(self) -> None:
         self._sanitizer = Sanitizer() if sys.stdout.isatty() else None
@@ -130,7 +130,7 @@ class _PlainWriter(_RawWriter):
 
 
 def document_of(event: object) -> dict[str, object]:
-    """An event or a record for JSON: its class is its ``type``; what is None is left out."""
+    """An event or a record for JSON: ``type`` is its class; None values are left out."""
     kind = _HUMP.sub("_", type(event).__name__).lower()
     fields = msgspec.to_builtins(event, enc_hook=str)
     return {"type": kind, **{name: each for name, each in fields.items() if each is not None}}
@@ -145,24 +145,24 @@ def _texts(reply: Reply, idle: float | None) -> Iterator[str]:
 
 
 def _events(reply: Reply, idle: float | None) -> Iterator[Event | Answer]:
-    """The reply's events. A tool's questions are cancelled: nobody can answer them here."""
+    """Yield the reply's events. Questions of a tool are cancelled."""
     declined = 0
     kind: type[object] | None = None
     for event in reply.events():
         yield event
-        if type(event) is not kind and (what := _next(event)):
+        if type(event) is not kind and (what := _waits_for(event)):
             kind = type(event)
             now_waiting(what, idle)
         if isinstance(event, Elicitation) and event.state == "request":
             if declined == _MOST_DECLINED:
-                raise _asked_too_often(reply, declined)
+                raise _too_many_questions(reply, declined)
             declined += 1
-            say(f"(A tool asks: {event.message} Nobody can answer it here, so it is declined.)")
+            say(f"(A tool asks: {event.message} This command cannot answer, and declines.)")
             reply.answer_elicitation("cancel", elicitation_id=event.id)
 
 
-def _next(event: Event | Answer) -> str:
-    """What is waited for after an event; "" if that has not changed."""
+def _waits_for(event: Event | Answer) -> str:
+    """What the command waits for after an event; "" if that has not changed."""
     if isinstance(event, Tool):
         return f"Waiting for the tool {event.name}" if event.name else "Waiting for a tool"
     if isinstance(event, WebSearch):
@@ -172,9 +172,9 @@ def _next(event: Event | Answer) -> str:
     return "Waiting for more" if _text(event) else ""
 
 
-def _asked_too_often(reply: Reply, times: int) -> IncompleteAnswerError:
+def _too_many_questions(reply: Reply, times: int) -> IncompleteAnswerError:
     error = IncompleteAnswerError(
-        f"The answer was stopped: a tool keeps asking, {times} questions were declined"
+        f"The answer was stopped because a tool keeps asking: {times} questions were declined"
     )
     error.partial, error.conversation_id = reply.text, reply.conversation_id
     return error

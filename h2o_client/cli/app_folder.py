@@ -1,4 +1,4 @@
-"""The command's own folder: where it is, its files for their user only, and their locks."""
+"""The command's folder: its path, its files, which only the user can read, and their locks."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _PRIVATE = 0o600
 
 
 def app_folder() -> Path:
-    """The folder, made if it does not exist. Raises OSError.
+    """Return the folder; create it if it does not exist. Raises OSError.
 
-    A folder that others can write to is refused, and stderr says so: they could read what is kept
-    there, or replace it.
+    Refuses a folder that other users can write to, and says so on stderr: they could read or
+    replace its files.
     """
     folder = _path()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if is_writable_by_others(folder):
-        raise _refusal(f"Others can write to the folder {folder}. Run: chmod 700 {folder}")
+        raise _refusal(f"Other users can write to the folder {folder}. Run: chmod 700 {folder}")
     return folder
 
 
 def history_file() -> Path:
-    """The file for what was typed in chats, made if it does not exist. Raises OSError.
+    """Return the history file of chats; create it if it does not exist. Raises OSError.
 
-    A link, or anything but a regular file, is refused, and stderr says so.
+    Refuses anything but a regular file, also a link, and says so on stderr.
     """
     path = app_folder() / "history"
     if path.is_symlink() or (path.exists() and not path.is_file()):
@@ -47,18 +47,15 @@ def history_file() -> Path:
 
 
 def lock_file(path: Path) -> Path:
-    """The file whose lock stands for ``path``, which is itself replaced at each write."""
+    """The lock file for ``path``, which cannot be locked itself: each write replaces it."""
     return path.with_suffix(".lock")
 
 
 def try_lock(path: Path) -> BaseFileLock | None:
-    """Lock a file of the folder without waiting; None if another process has the lock.
-
-    The lock is released when it is told to, or when the process ends. Raises OSError.
-    """
+    """Lock a file without waiting; None if another process has the lock. Raises OSError."""
     from filelock import FileLock, Timeout
 
-    # Not thread-local: the thread that releases it may be another one.
+    # Not thread-local: another thread may release it.
     lock = FileLock(lock_file(path), timeout=0, mode=_PRIVATE, thread_local=False)
     try:
         lock.acquire()
@@ -73,13 +70,13 @@ def _path() -> Path:
     from platformdirs import user_config_dir
 
     path = Path(user_config_dir(_NAME, appauthor=False, roaming=True))
-    # Version 0.1 asked click, which on macOS does not know XDG_CONFIG_HOME.
+    # Version 0.1 used click's folder, which differs on macOS if XDG_CONFIG_HOME is set.
     former = Path(click.get_app_dir(_NAME))
     return former if former.is_absolute() and former.is_dir() and not path.exists() else path
 
 
 def _refusal(sentence: str) -> Unsafe:
-    _say_once(f"{sentence}; until then nothing is kept there.")
+    _say_once(f"{sentence}; until then nothing is saved there.")
     return Unsafe(errno.EPERM, sentence)
 
 

@@ -1,4 +1,4 @@
-"""``h2o-chat PROMPT``: one prompt in, its answer to stdout."""
+"""``h2o-chat PROMPT``: send one prompt, and write the answer to stdout."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
 
 
 class _Nameless(click.Context):
-    """A context without a name of its own: usage and hints show ``h2o-chat`` alone."""
+    """A context without its own name: usage and hints show only ``h2o-chat``."""
 
     @property
     def command_path(self) -> str:
         return self.parent.command_path if self.parent is not None else super().command_path
 
 
-class _Asking(click.Command):
-    """The prompt, which to the user is not a sub-command."""
+class _PromptCommand(click.Command):
+    """The command for prompts, which does not look like a sub-command."""
 
     context_class: type[click.Context] = _Nameless
 
 
-@click.command("ask", cls=_Asking, epilog=EPILOG)
+@click.command("ask", cls=_PromptCommand, epilog=EPILOG)
 @click.argument("prompt", nargs=-1, metavar="PROMPT...")
 @server_options
 @prompt_options
@@ -58,11 +58,11 @@ class _Asking(click.Command):
     multiple=True,
     metavar="PATH",
     type=click.Path(exists=True, dir_okay=False),
-    help="A file that goes with the prompt; may be repeated.",
+    help="Send this file with the prompt; may be repeated.",
 )
-@click.option("--markdown", is_flag=True, help="Show the answer as Markdown, as it grows.")
-@click.option("--json", "as_json", is_flag=True, help="What the server says, an event a line.")
-@click.option("--raw", is_flag=True, help="The answer byte for byte.")
+@click.option("--markdown", is_flag=True, help="Show the answer as Markdown while it grows.")
+@click.option("--json", "as_json", is_flag=True, help="Write the events, one JSON object a line.")
+@click.option("--raw", is_flag=True, help="Write the answer byte for byte.")
 def ask(
     connection: Connection,
     prompt: tuple[str, ...],
@@ -71,13 +71,13 @@ def ask(
     as_json: bool,
     raw: bool,
     *,
-    asked: PromptOptions,
+    chosen: PromptOptions,
 ) -> int:
-    """Asks a chat-ui server. The answer goes to stdout as it comes.
+    """Send a prompt to a chat-ui server, and write the answer to stdout as it arrives.
 
-    What is piped in follows the prompt, or stands where the prompt says "-"; in a loop that reads
-    lines, say h2o-chat ... < /dev/null. Without a prompt, on a terminal, it is a chat. A server of
-    your own: h2o-chat serve --help.
+    Text from a pipe is added after the prompt, or in place of a "-" in the prompt. In a shell loop
+    that reads lines, add < /dev/null. Without a prompt, on a terminal, a chat starts. To run a
+    server of your own, see h2o-chat serve --help.
 
     \b
     Examples:
@@ -87,29 +87,29 @@ def ask(
       h2o-chat --keep "Name a river" && h2o-chat -c "And its source?"
     """
     form = _format(markdown=markdown, json=as_json, raw=raw)
-    options = sampling_options(asked.parameters, files)
+    options = sampling_options(chosen.parameters, files)
     is_bare = not (prompt or files) and form == "plain"
     if is_bare and sys.stdin.isatty() and sys.stdout.isatty():
         from h2o_client.cli.chat_command import run_chat
 
-        return run_chat(connection, asked)
-    question = _question(prompt)
+        return run_chat(connection, chosen)
+    text = _prompt_text(prompt)
     with (
         _errors_in_json(form) as replies,
-        open_session(connection, asked) as (client, conversation_id),
+        open_session(connection, chosen) as (client, conversation_id),
         Waiting(f"Waiting for {client.base_url}", connection.timeouts.first_token),
-        _send(client, conversation_id, question, asked, options) as reply,
-        saving(client, reply, delete=not asked.is_for_kept) as note,
+        _send(client, conversation_id, text, chosen, options) as reply,
+        saving(client, reply, delete=not chosen.is_for_kept) as note,
     ):
         replies.append(reply)
-        save_cookies(client, asked.cookies_into)
-        if asked.is_for_kept:
+        save_cookies(client, chosen.save_to)
+        if chosen.is_for_kept:
             note_kept(
                 connection,
                 client,
                 reply.conversation_id,
-                asked.cookies_into,
-                is_new=not asked.is_for_existing,
+                chosen.save_to,
+                is_new=not chosen.is_for_existing,
             )
         write_answer(reply, form, note, connection.timeouts)
     return 0
@@ -118,20 +118,20 @@ def ask(
 def _send(
     client: H2oSession,
     conversation_id: str | None,
-    question: str,
-    asked: PromptOptions,
+    text: str,
+    chosen: PromptOptions,
     options: Options,
 ) -> Reply:
     if conversation_id is not None:
-        return client.conversation(conversation_id).stream(question, **options)
-    return client.stream(question, system=asked.system, keep=asked.keep, **options)
+        return client.conversation(conversation_id).stream(text, **options)
+    return client.stream(text, system=chosen.system, keep=chosen.keep, **options)
 
 
 @contextmanager
 def _errors_in_json(form: Format) -> Iterator[list[Reply]]:
-    """In JSON, the last line says what went wrong and has the text so far.
+    """With ``--json``, write an error as the last line, with the text so far.
 
-    The block appends the reply to the list that it is given.
+    The block appends its reply to the list that it gets.
     """
     replies: list[Reply] = []
     try:
@@ -160,7 +160,7 @@ def _put_error(
     error = {"type": "error", "kind": kind, "message": message, "hint": hint, "partial": partial}
     if argument:
         error["option"] = argument
-    with suppress(click.exceptions.Exit):  # nobody reads it: the error's own status tells more
+    with suppress(click.exceptions.Exit):  # the exit status of the error is more useful
         put_json(error)
 
 
@@ -171,24 +171,24 @@ def _format(**wanted: bool) -> Format:
     return chosen[0] if chosen else "plain"
 
 
-def _question(prompt: tuple[str, ...]) -> str:
-    """The prompt of the arguments, with what is piped in after it, or instead of its "-"."""
+def _prompt_text(prompt: tuple[str, ...]) -> str:
+    """The prompt from the arguments, with the text from a pipe after it or in place of "-"."""
     for word in prompt:
         expect_text(word)
     if "-" in prompt:
         parts = [each for each in _split(prompt) if each]
-        question = "\n\n".join(piped_text() if part == "-" else part for part in parts)
+        text = "\n\n".join(piped_text() if part == "-" else part for part in parts)
     else:
         parts = [" ".join(prompt)]
         if not sys.stdin.isatty():
             parts.append(piped_text())
-        question = "\n\n".join(part for part in parts if part.strip())
-    if not question.strip():
+        text = "\n\n".join(part for part in parts if part.strip())
+    if not text.strip():
         raise click.UsageError('The prompt is empty. Example: h2o-chat "Why is the sky blue?"')
-    return question
+    return text
 
 
 def _split(prompt: tuple[str, ...]) -> list[str]:
-    """The words before the first "-", the "-", and the words after it."""
+    """Split the prompt at its first "-": the words before it, "-", and the words after it."""
     place = prompt.index("-")
     return [" ".join(prompt[:place]), "-", " ".join(prompt[place + 1 :])]

@@ -1,4 +1,4 @@
-"""``h2o-chat batch``: a file of prompts in, a file of answers out."""
+"""``h2o-chat batch``: answer a file of prompts."""
 
 from __future__ import annotations
 
@@ -50,9 +50,10 @@ _STOP_WITHIN = 1.5  # seconds, so that the command ends within two
 _LOOK_EVERY = 0.25
 _SECRETS = ("--cookie", "--header", "--proxy")
 _EPILOG = """\b
-Exit status: 0 every prompt has an answer, 1 an answer could not be written, 2 a
-bad call or a bad line, 3 the server refused, 4 the network failed, 5 some
-prompts failed, 129 the terminal was closed, 130 Ctrl-C, 143 SIGTERM.
+Exit status: 0 every prompt has an answer, 1 an answer could not be written, 2
+invalid arguments or an invalid line, 3 the server refused, 4 the network
+failed, 5 some prompts failed, 129 the terminal was closed, 130 Ctrl-C, 143
+SIGTERM.
 """
 
 
@@ -64,54 +65,56 @@ prompts failed, 129 the terminal was closed, 130 Ctrl-C, 143 SIGTERM.
     "--output",
     metavar="FILE",
     default="-",
-    help="Where the answers go, a line of JSON each; else to stdout.",
+    help="Write the answers to FILE, one JSON object a line [default: stdout].",
 )
-@click.option("-m", "--model", metavar="NAME", help="The model, where a prompt names none.")
-@click.option("-s", "--system", metavar="TEXT", help="How the model is to behave.")
+@click.option("-m", "--model", metavar="NAME", help="The model for prompts without one.")
+@click.option("-s", "--system", metavar="TEXT", help="The system prompt.")
 @click.option(
     "-p",
     "--parameter",
     "parameters",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A sampling parameter, as temperature=0.7; may be repeated.",
+    help="A sampling parameter, such as temperature=0.7; may be repeated.",
 )
 @click.option(
     "--concurrency",
     type=click.IntRange(1),
     default=CONCURRENCY,
     show_default=True,
-    help="At most so many prompts at once with each account.",
+    help="Largest number of concurrent prompts for each account.",
 )
 @click.option(
     "--per-minute",
     type=click.IntRange(1),
     metavar="N",
-    help="At most so many prompts a minute with each account; else it is found out.",
+    help="Largest number of prompts a minute for each account [default: learned].",
 )
 @click.option("--ordered", is_flag=True, help="Write the answers in the order of the prompts.")
 @click.option(
     "--journal",
     metavar="FILE",
-    help="What the next run goes on from; else FILE.journal beside the output.",
+    help="Where to record the progress, to continue later [default: OUTPUT.journal].",
 )
-@click.option("--format", type=click.Choice(FORMATS), help="Of the prompts; else found out.")
-@click.option("--column", metavar="NAME", help="Of a CSV, the column with the prompts.")
-@click.option("--retry-failed", is_flag=True, help="Send what has failed before once more.")
+@click.option(
+    "--format", type=click.Choice(FORMATS), help="Format of the prompts [default: detected]."
+)
+@click.option("--column", metavar="NAME", help="The column of a CSV file with the prompts.")
+@click.option("--retry-failed", is_flag=True, help="Send failed prompts of earlier runs again.")
 @click.option(
     "--give-up-after",
     type=click.FloatRange(0),
     default=GIVE_UP_AFTER,
     show_default=True,
     metavar="SECONDS",
-    help="How long a server that is down is waited for.",
+    help="How long to wait for a server that is down.",
 )
 @click.option(
     "--dask",
     metavar="ADDRESS|local",
-    help="Let Dask's workers send the prompts: a scheduler's address, or this machine's.",
+    help="Let Dask workers send the prompts: a scheduler's address, or workers on this machine.",
 )
-@click.option("--dry-run", is_flag=True, help="Check and count the prompts; send nothing.")
+@click.option("--dry-run", is_flag=True, help="Check and count the prompts, and send nothing.")
 @click.option("--quiet", is_flag=True, help="Show no progress and no summary.")
 def batch(
     connections: Sequence[Connection],
@@ -132,12 +135,12 @@ def batch(
     dry_run: bool,
     quiet: bool,
 ) -> int:
-    """Sends every prompt in a file, and writes a line of JSON for each answer.
+    """Send every prompt in a file, and write each answer as a line of JSON.
 
-    PROMPTS has a prompt a line: JSON (a text, or an object with "prompt" or "messages" and, if
-    wanted, "id", "system", "model", "files", "options" and keys of your own), a line of OpenAI's
-    Batch API, or plain text; or it is a CSV. "-" is stdin. Each prompt is answered once: after
-    Ctrl-C, a kill or a reboot the same command goes on where it was.
+    PROMPTS has one prompt a line: JSON (a text, or an object with "prompt" or "messages" and
+    optionally "id", "system", "model", "files", "options" and keys of your own), a line of OpenAI's
+    Batch API, or plain text. It may also be a CSV file. "-" reads stdin. Each prompt is answered
+    once: after Ctrl-C, a crash or a reboot, the same command continues where it stopped.
 
     \b
     Examples:
@@ -175,7 +178,7 @@ def batch(
 
 
 class _Writing:
-    """Writes the answers as they come, shows the progress, and stops when a signal says so."""
+    """Writes the answers as they arrive, shows the progress, and stops at a signal."""
 
     def __init__(self, running: Batch, answers: AnswersFile, output: str, *, quiet: bool) -> None:
         self._running = running
@@ -183,19 +186,19 @@ class _Writing:
         self._output = output
         self._is_quiet = quiet
         self._began = monotonic()
-        self._signal = 0  # the exit status of the one that came
+        self._signal = 0  # the exit status for the received signal; 0 without one
         self._ends_at = 0.0
         self._failures: Counter[str] = Counter()
         self._failure: H2oError | OSError | None = None
 
     def status(self) -> int:
-        """Run until the end; the exit status."""
+        """Run until the end, and return the exit status."""
         with self._running, self._signals(), _notices():
             with Display(self._running, is_quiet=self._is_quiet) as display:
                 self._write_all(display)
             if self._signal:
                 self._leave()
-        return self._summed_up()
+        return self._finish()
 
     def _write_all(self, display: Display) -> None:
         while True:
@@ -222,10 +225,10 @@ class _Writing:
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
-        """A signal stops the batch, and raises nothing in the middle of a line."""
+        """Within the block, a signal stops the batch without raising an exception."""
 
         def stop(status: int) -> None:
-            if self._signal:  # the second: at once
+            if self._signal:  # a second signal ends the program at once
                 os._exit(status)
             self._signal, self._ends_at = status, monotonic() + _STOP_WITHIN + 0.2
             self._running.stop(_STOP_WITHIN)
@@ -244,30 +247,30 @@ class _Writing:
                 signal.signal(signal.SIGINT, former)
 
     def _leave(self) -> NoReturn:
-        """Nothing more is waited for: the journal knows all that is left."""
+        """End the program without waiting: the journal has everything that is left."""
         with suppress(OSError):
             self._answers.close()
         self._say_summary()
-        say(_command_to_go_on())
+        say(_command_to_continue())
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
                 stream.flush()
         os._exit(self._signal)
 
-    def _summed_up(self) -> int:
+    def _finish(self) -> int:
         self._say_summary()
         failure, waiting = self._failure, self._running.progress.waiting
         if isinstance(failure, BrokenPipeError):
             return NOBODY_READS
         if isinstance(failure, OSError):
             say(
-                f"Error: The answers cannot be written to {self._output}: "
+                f"Error: Cannot write the answers to {self._output}: "
                 f"{failure.strerror or failure}. The journal has them."
             )
         elif failure is not None:
             say_error(failure)
         if waiting or failure is not None:
-            say(_command_to_go_on())
+            say(_command_to_continue())
         if isinstance(failure, OSError | JournalError):
             return UNWRITTEN
         if failure is not None:
@@ -278,15 +281,15 @@ class _Writing:
         if self._is_quiet:
             return
         progress = self._running.progress
-        told = f"{sentence(progress)}, in {duration(monotonic() - self._began)}."
+        summary = f"{sentence(progress)}, in {duration(monotonic() - self._began)}."
         if self._failures:
             kinds = ", ".join(f"{count} {kind}" for kind, count in self._failures.most_common(3))
-            told += f" What failed: {kinds} (--retry-failed sends them again)."
-        say(told)
+            summary += f" Failures: {kinds}. --retry-failed sends these prompts again."
+        say(summary)
 
 
 def _journal_beside(output: str) -> str | None:
-    """Where the journal is if no name is given; None for an output that is no file."""
+    """The default path of the journal; None if the output is not a regular file."""
     try:
         is_file = output != "-" and stat.S_ISREG(os.stat(output).st_mode)
     except OSError:
@@ -296,7 +299,7 @@ def _journal_beside(output: str) -> str | None:
 
 @contextmanager
 def _reading(prompts: str) -> Iterator[BinaryIO]:
-    """The file of prompts. Raises a click error if it cannot be read."""
+    """Open the file of prompts. Raises a usage error if it cannot be read."""
     if prompts == "-":
         yield sys.stdin.buffer
         return
@@ -318,7 +321,7 @@ def _answers(output: str, journal: Journal, *, ordered: bool, drops_failed: bool
 def _checked(
     prompts: str, journal: str | None, defaults: Defaults, format: Format | None, column: str | None
 ) -> Counts:
-    """What a run would find, without a journal if there is none yet."""
+    """Count the prompts that a run would send. Creates no journal."""
     opened = Journal(journal if journal is not None and os.path.exists(journal) else None)
     try:
         with _reading(prompts) as file:
@@ -329,15 +332,15 @@ def _checked(
 
 
 def _say_counts(counts: Counts, journal: str | None) -> None:
-    told = f"{counts.total} prompts."
+    summary = f"{counts.total} prompts."
     if counts.answered or counts.failed:
-        told += f" By {journal}, {counts.answered} are answered and {counts.failed} have failed."
-    click.echo(f"{told} {counts.waiting} would be sent.")
+        summary += f" In {journal}, {counts.answered} are answered and {counts.failed} have failed."
+    click.echo(f"{summary} {counts.waiting} would be sent.")
 
 
 @contextmanager
 def _notices() -> Iterator[None]:
-    """What the library logs as a warning is said to the user."""
+    """Within the block, show the library's warnings from the log on stderr."""
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -351,8 +354,8 @@ def _notices() -> Iterator[None]:
         log.removeHandler(handler)
 
 
-def _command_to_go_on() -> str:
-    """The same command, without what is secret in it."""
+def _command_to_continue() -> str:
+    """A sentence with the same command, without its secrets."""
     words, hides = ["h2o-chat"], False
     for word in sys.argv[1:]:
         name, equals, _ = word.partition("=")
@@ -363,4 +366,4 @@ def _command_to_go_on() -> str:
         else:
             words.append(shlex.quote(word))
         hides = not hides and word in _SECRETS
-    return f"To go on: {' '.join(words)}"
+    return f"To continue: {' '.join(words)}"

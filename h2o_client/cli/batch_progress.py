@@ -1,4 +1,4 @@
-"""The progress of a batch on stderr: drawn on a terminal, elsewhere a line every ten seconds."""
+"""Show the progress of a batch on stderr: drawn on a terminal, else a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _REDRAWN_EVERY = 0.25
 
 
 class Display:
-    """Shows where a batch is, for as long as the block lasts."""
+    """Shows the progress of a batch within a ``with`` block."""
 
     def __init__(self, batch: Batch, *, is_quiet: bool) -> None:
         self._batch = batch
@@ -30,7 +30,7 @@ class Display:
         self._next = monotonic() + _EVERY
 
     def update(self) -> None:
-        """Show what has changed, if it is time for that."""
+        """Show the progress, if it is time for that."""
         now = monotonic()
         if self._is_quiet or now < self._next:
             return
@@ -48,7 +48,7 @@ class Display:
             from rich.live import Live
 
             self._next = 0.0
-            # stderr alone: stdout may have the answers.
+            # Not stdout, which may have the answers.
             self._live = Live(
                 console=Console(stderr=True),
                 auto_refresh=False,
@@ -64,15 +64,15 @@ class Display:
 
 
 def sentence(progress: Progress) -> str:
-    """How far it is."""
-    told = f"{progress.answered} of {progress.total} answered"
+    """The progress in words."""
+    text = f"{progress.answered} of {progress.total} answered"
     if progress.failed:
-        told += f", {progress.failed} failed"
-    return told + (f", {progress.waiting} waiting" if progress.waiting else "")
+        text += f", {progress.failed} failed"
+    return text + (f", {progress.waiting} waiting" if progress.waiting else "")
 
 
 def duration(seconds: float) -> str:
-    """As people say it."""
+    """A duration in words, such as "3 min 5 s"."""
     whole = round(seconds)
     if whole < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
@@ -82,8 +82,8 @@ def duration(seconds: float) -> str:
 
 
 def _speed(progress: Progress) -> str:
-    told = f"{progress.per_second:.1f} a second"
-    return told if progress.left is None else f"{told}, {duration(progress.left)} left"
+    speed = f"{progress.per_second:.1f} a second"
+    return speed if progress.left is None else f"{speed}, {duration(progress.left)} left"
 
 
 def _what_waits(progress: Progress) -> str:
@@ -113,7 +113,7 @@ def _drawn(progress: Progress) -> RenderableType:
     for each in progress.accounts:
         accounts.add_row(
             Text(sanitized(each.server)),
-            Text(f"{each.in_flight} under way"),
+            Text(f"{each.in_flight} in progress"),
             Text(sanitized(each.state), style="dim"),
         )
     return Group(line, accounts)

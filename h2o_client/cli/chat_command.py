@@ -1,4 +1,4 @@
-"""``h2o-chat chat``: a conversation on a terminal, or with the lines that are piped in."""
+"""``h2o-chat chat``: a conversation on a terminal, or with lines from a pipe."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ _ID = re.compile("[0-9a-f]{24}", re.IGNORECASE)
 @click.argument("conversation_id", metavar="[ID]", required=False)
 @server_options
 @prompt_options
-def chat(connection: Connection, conversation_id: str | None, *, asked: PromptOptions) -> int:
-    """A conversation, whose answers are shown as Markdown. /help in it shows what can be done.
+def chat(connection: Connection, conversation_id: str | None, *, chosen: PromptOptions) -> int:
+    """Chat with a server. Answers are shown as Markdown; /help lists the commands.
 
-    With an ID it goes on in the conversation that has it, with -c in the last kept one. Enter
-    sends; Esc-Enter, or a backslash at the end of a line, begins another line. Ctrl-C stops an
-    answer and keeps what came of it, Ctrl-D leaves. Without a terminal, each line that is piped in
-    is a message, and Ctrl-C ends it all.
+    With an ID, continue the conversation with this ID; with -c, the last kept one. Enter sends;
+    Esc-Enter, or a backslash at the end of a line, starts a new line. Ctrl-C stops an answer and
+    keeps its text; Ctrl-D leaves. If stdin is not a terminal, each line is a message, and Ctrl-C
+    ends the command.
 
     \b
     Examples:
@@ -63,60 +63,60 @@ def chat(connection: Connection, conversation_id: str | None, *, asked: PromptOp
     """
     if conversation_id is not None and not _ID.fullmatch(conversation_id):
         raise click.UsageError(
-            f"{conversation_id} is not the ID of a conversation, which has 24 characters, 0 to 9 "
-            f"and a to f. As a prompt: h2o-chat ask {conversation_id}"
+            f"Invalid conversation ID {conversation_id}. An ID has 24 characters, 0 to 9 and a to "
+            f"f. To send it as a prompt: h2o-chat ask {conversation_id}"
         )
-    return run_chat(connection, asked.in_conversation(conversation_id))
+    return run_chat(connection, chosen.in_conversation(conversation_id))
 
 
-def run_chat(connection: Connection, asked: PromptOptions) -> int:
-    """Chat until the user leaves. With piped lines, the first error is the exit status."""
-    options = sampling_options(asked.parameters)
-    with open_session(connection, asked) as (client, conversation_id):
-        talk = Chat(client, open_editor(NAMES), connection, asked, options)
+def run_chat(connection: Connection, chosen: PromptOptions) -> int:
+    """Chat until the user leaves. With lines from a pipe, the first error sets the exit status."""
+    options = sampling_options(chosen.parameters)
+    with open_session(connection, chosen) as (client, conversation_id):
+        talk = Chat(client, open_editor(NAMES), connection, chosen, options)
         if sys.stdin.isatty():
-            say(f"A chat with {client.base_url}. /help shows what can be done, Ctrl-D leaves.")
+            say(f"A chat with {client.base_url}. /help lists the commands, Ctrl-D leaves.")
         try:
             if conversation_id is not None:
                 talk.open(conversation_id)
             talk.run()
         finally:
             talk.conversation.close()
-            save_cookies(client, asked.cookies_into)
+            save_cookies(client, chosen.save_to)
             talk.note_kept()
     return 0 if sys.stdin.isatty() else talk.status
 
 
 class Chat:
-    """The state of a chat: its conversation, and what was sent last."""
+    """The state of a chat: its conversation, and the last prompt."""
 
     def __init__(
         self,
         client: H2oSession,
         editor: Editor,
         connection: Connection,
-        asked: PromptOptions,
+        chosen: PromptOptions,
         options: Options,
     ) -> None:
         self.client = client
         self.editor = editor
         self.connection = connection
         self.options = options
-        self.system: str | None = asked.system
-        self.model: str | None = None  # instead of the session's
+        self.system: str | None = chosen.system
+        self.model: str | None = None  # overrides the session's
         self.prompt: str | None = None  # the last one
         self.is_taken: bool = False  # whether the server has that prompt
-        self.files: list[str] = []  # those that went with it
-        self.attached: list[str] = []  # those that go with the next one
+        self.files: list[str] = []  # the files of the last prompt
+        self.attached: list[str] = []  # the files for the next prompt
         self.parameters: dict[str, str] = {
-            each.partition("=")[0]: each for each in asked.parameters
+            each.partition("=")[0]: each for each in chosen.parameters
         }
         self.listed: list[str] = []  # the conversations that /open has shown
         self.status: int = 0
-        self.is_typed: bool = sys.stdin.isatty()  # Ctrl-C ends a message then, and not the chat
-        self._asked = asked
-        self._is_kept: bool = asked.keep  # the conversation is
-        self._is_new: bool = True
+        self.is_typed: bool = sys.stdin.isatty()  # if so, Ctrl-C does not end the chat
+        self._chosen = chosen
+        self._is_kept: bool = chosen.keep  # whether the conversation is kept
+        self._is_new: bool = True  # and was created by this chat
         self.conversation: Conversation = self._new()
 
     def run(self) -> None:
@@ -144,22 +144,22 @@ class Chat:
             except click.ClickException as exc:
                 self._say_usage(exc)
             except (KeyboardInterrupt, EOFError) as exc:
-                # From a second Ctrl-C, or from an editor that a slash command opened.
+                # After a second Ctrl-C, or from an editor that a slash command opened.
                 if isinstance(exc, KeyboardInterrupt) and not self.is_typed:
                     raise
 
     def begin(self) -> None:
-        """Begin another conversation; the one before is deleted, unless it was kept."""
+        """Start a new conversation. The previous one is deleted, unless it is kept."""
         self.conversation.close()
         self.note_kept()
         self.conversation = self._new()
-        self._is_kept, self._is_new = self._asked.keep, True
+        self._is_kept, self._is_new = self._chosen.keep, True
         self.prompt, self.is_taken = None, False
 
     def open(self, conversation_id: str) -> None:
-        """Go on in a conversation that exists; the one before is left as by `begin`.
+        """Continue an existing conversation. The previous one is left as by `begin`.
 
-        Raises what is wrong with it, and then stays in the one before.
+        Raises `H2oError` if it cannot be read. Then the chat stays in the previous one.
         """
         opened = self.client.conversation(conversation_id)
         messages = branch(opened.messages())
@@ -174,7 +174,7 @@ class Chat:
             self._show(opened.title, messages)
 
     def _show(self, title: str | None, messages: Sequence[Message]) -> None:
-        """Show where the conversation stands: its title, and its last prompt and answer."""
+        """Show the title of the conversation, and its last prompt and answer."""
         count = sum(each.role != "system" for each in messages)
         say(f"({in_a_line(title or 'Untitled')}: {count} messages.)")
         if self.prompt is not None:
@@ -184,19 +184,19 @@ class Chat:
             put("\n")
 
     def note_kept(self) -> None:
-        """Note the conversation for ``--continue``, if it is kept, and say so if it is new."""
+        """Record a kept conversation for ``--continue``, and say so if it is new."""
         if self._is_kept:
             note_kept(
                 self.connection,
                 self.client,
                 self.conversation.id,
-                self._asked.cookies_into,
+                self._chosen.save_to,
                 is_new=self._is_new,
             )
             self._is_new = False
 
     def say(self, text: str, files: Sequence[str] = ()) -> None:
-        """Send a message, with files if there are some, and show the answer."""
+        """Send a message with files, and show the answer."""
         self.prompt, self.files, self.is_taken = text, [*files], False
         options: Options = {**self.options}
         if files:
@@ -224,9 +224,9 @@ class Chat:
         if sys.stdout.isatty():
             put("\n")
         if reply.finish_reason == "stopped":
-            say("(Stopped. /retry asks again.)")
+            say("(Stopped. /retry requests another answer.)")
         elif reply.finish_reason == "length":
-            say("(The answer ended at the length allowed.)")
+            say("(The answer reached the maximum length.)")
 
     def _say_usage(self, error: click.ClickException) -> None:
         say(f"Error: {error.format_message()}")
@@ -251,26 +251,26 @@ class Chat:
 
     def _new(self) -> Conversation:
         new = self.client.conversation(
-            system=self.system, model=self.model or self._asked.model, keep=self._asked.keep
+            system=self.system, model=self.model or self._chosen.model, keep=self._chosen.keep
         )
         new.on_wait = _say_wait
         return new
 
 
 def _say_wait() -> None:
-    say("(Waiting until the server has ended the earlier answer. Ctrl-C gives up.)")
+    say("(Waiting for the server to end the earlier answer. Ctrl-C gives up.)")
 
 
 @contextmanager
 def _ctrl_c(stop: Callable[[], None]) -> Iterator[None]:
-    """The first Ctrl-C calls ``stop``, and what still comes is shown; the second interrupts."""
+    """Within the block, the first Ctrl-C calls ``stop``, and the second one interrupts."""
     pressed = threading.Event()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if pressed.is_set():
             raise KeyboardInterrupt
         pressed.set()
-        # Not here: what was interrupted may hold the lock that a stop needs.
+        # In a thread, because the interrupted code may hold a lock that the stop needs.
         threading.Thread(target=stop, daemon=True).start()
 
     former = signal.signal(signal.SIGINT, handle)

@@ -1,4 +1,4 @@
-"""`run()`: the command as a whole. Modules of sub-commands are imported when they are called."""
+"""`run()`: the command as a whole. The module of a sub-command is imported when it is called."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from h2o_client.errors import H2oError
 from h2o_client.version import __version__
 
 NAME = "h2o-chat"
-# The module of this folder, and the name in it.
+# The module in this folder, and the name in that module.
 _COMMANDS = {
     "ask": ("ask_command", "ask"),
     "chat": ("chat_command", "chat"),
@@ -44,7 +44,7 @@ _COMMANDS = {
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status. Raises nothing that a user can cause."""
+    """Run the command and return its exit status. A user's mistake raises no exception."""
     try:
         with signals_as_exceptions(), _warnings_on_a_line():
             return int(command.main(arguments, prog_name=NAME, standalone_mode=False) or 0)
@@ -60,19 +60,19 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except Terminated as exc:
         return int(exc.code or 0)
-    except SystemExit as exc:  # of click and rich, whose pipe was closed if it is not 0
+    except SystemExit as exc:  # from click or rich; not 0 if their pipe was closed
         return NOBODY_READS if exc.code else 0
     except OSError as exc:
         if isinstance(exc.__context__, KeyboardInterrupt):
-            return INTERRUPTED  # click wanted to end the line of ^C
+            return INTERRUPTED  # click failed to end the line with ^C
         say_unwritten(exc)
         return UNWRITTEN
 
 
 class PromptOrCommand(click.Group):
-    """A first word that names a sub-command is one, wherever the options stand.
+    """Runs a sub-command if the first word names one, also after options.
 
-    Everything else is a prompt, and so is whatever follows ``ask`` or ``--``.
+    Otherwise the words are a prompt. Words after ``ask`` or ``--`` are always a prompt.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -94,13 +94,13 @@ class PromptOrCommand(click.Group):
         else:
             if place is not None and not ctx.resilient_parsing:
                 _check_spelling(args[place], args[place + 1 :])
-            # While a shell completes, nothing more may be said yet than a command's beginning.
+            # During shell completion, the only word may be the beginning of a sub-command.
             if args or not ctx.resilient_parsing:
                 args = ["ask", *args]
         return super().parse_args(ctx, args)
 
     def _first_word(self, ctx: click.Context, args: list[str]) -> int | None:
-        """Where the first word stands that is neither an option nor an option's value."""
+        """The index of the first word that is neither an option nor an option's value."""
         place = 0
         while place < len(args) and args[place] != "--":
             word = args[place]
@@ -160,12 +160,12 @@ def _check_spelling(word: str, behind: list[str]) -> None:
 @click.group(cls=PromptOrCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name=NAME)
 def command() -> None:
-    """Asks a chat-ui server, or is one."""
+    """Talk to a chat-ui server, or run one."""
 
 
 @contextmanager
 def _warnings_on_a_line() -> Iterator[None]:
-    """Show warnings as a sentence, without the place in Python they come from."""
+    """Within the block, show warnings as a sentence, without a place in the code."""
 
     def show(
         message: Warning | str,
@@ -186,7 +186,7 @@ def _warnings_on_a_line() -> Iterator[None]:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> int:
-    """Prints the script with which a shell completes this command.
+    """Print a script for the shell's completion of this command.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""A conversation as a document, Markdown or JSON, and how it is written into a file."""
+"""Write a conversation to a file, as Markdown or JSON."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NAMES = {"system": "System", "user": "User", "assistant": "Assistant"}
 
 
 def document(conversation: Conversation, form: DocumentFormat) -> str:
-    """The conversation as it is stored, with a line end."""
+    """The stored conversation as text that ends with a line end."""
     messages = conversation.messages()
     return (
         _as_json(conversation, messages) if form == "json" else _as_markdown(conversation, messages)

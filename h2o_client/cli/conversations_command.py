@@ -43,10 +43,10 @@ _LISTING = "Listing the conversations"
 
 @click.group("conversations", invoke_without_command=True, subcommand_metavar="[COMMAND] [ARGS]...")
 @server_options
-@click.option("--json", "as_json", is_flag=True, help="An object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")
 @click.pass_context
 def conversations(context: click.Context, connection: Connection, as_json: bool) -> int:
-    """The conversations of a session, latest first. Those of a browser need its --cookie.
+    """List or change the conversations of a session. Those of a browser need its --cookie.
 
     \b
     Examples:
@@ -63,10 +63,10 @@ def conversations(context: click.Context, connection: Connection, as_json: bool)
 
 @conversations.command("list")
 @server_options
-@click.option("--json", "as_json", is_flag=True, help="An object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")
 @click.pass_context
 def _listed(context: click.Context, connection: Connection, as_json: bool) -> int:
-    """The same as no command: the conversations, latest first.
+    """List the conversations, latest first. This is the default command.
 
     \b
     Examples:
@@ -81,9 +81,9 @@ def _listed(context: click.Context, connection: Connection, as_json: bool) -> in
 @conversations.command("show")
 @click.argument("id")
 @server_options
-@click.option("--json", "as_json", is_flag=True, help="One object, with all that is known.")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object with all details.")
 def _show(connection: Connection, id: str, as_json: bool) -> int:
-    """Shows what was said in a conversation.
+    """Show the messages of a conversation.
 
     \b
     Examples:
@@ -100,7 +100,7 @@ def _show(connection: Connection, id: str, as_json: bool) -> int:
 @click.argument("title")
 @server_options
 def _rename(connection: Connection, id: str, title: str) -> int:
-    """Gives a conversation another title.
+    """Rename a conversation.
 
     \b
     Examples:
@@ -115,7 +115,7 @@ def _rename(connection: Connection, id: str, title: str) -> int:
 @click.argument("id")
 @server_options
 def _share(connection: Connection, id: str) -> int:
-    """Makes a page that shows a conversation to anybody, and prints its address.
+    """Share a conversation on a public page, and print the address of the page.
 
     \b
     Examples:
@@ -130,9 +130,9 @@ def _share(connection: Connection, id: str) -> int:
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @server_options
 @click.option("--all", "everything", is_flag=True, help="All conversations of the session.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def _delete(connection: Connection, ids: tuple[str, ...], everything: bool, yes: bool) -> int:
-    """Deletes conversations on the server. With --all it asks first.
+    """Delete conversations on the server. With --all, ask for confirmation.
 
     \b
     Examples:
@@ -146,7 +146,7 @@ def _delete(connection: Connection, ids: tuple[str, ...], everything: bool, yes:
     with open_stored(connection, None if everything else ids[0]) as client:
         if everything:
             return _delete_all(client, yes)
-        # One that is not there is no reason to keep the others.
+        # Delete the others even if one does not exist.
         tried = [_deleted(client, each, ids) for each in ids]
     return next((status for status in tried if status), 0)
 
@@ -159,13 +159,13 @@ def _delete(connection: Connection, ids: tuple[str, ...], everything: bool, yes:
     "-o",
     "--output",
     metavar="PATH",
-    help="A file; or a folder, which gets a file each (DIR/ makes it).",
+    help="A file, or a folder for one file each (DIR/ creates it).",
 )
 @click.option(
     "--format",
     "form",
     type=click.Choice(list(_SUFFIXES)),
-    help="Markdown to read, or JSON, one object a line; else as the file's name says.",
+    help="Markdown, or JSON with one object a line [default: by the file's name].",
 )
 def export(
     connection: Connection,
@@ -174,9 +174,9 @@ def export(
     output: str | None,
     form: DocumentFormat | None,
 ) -> int:
-    """Writes conversations out. Those of a browser need its --cookie.
+    """Export conversations. Those of a browser need its --cookie.
 
-    Markdown has the latest branch of a conversation, JSON has all that the server tells.
+    Markdown contains the latest branch of a conversation, JSON everything that the server sends.
 
     \b
     Examples:
@@ -192,7 +192,7 @@ def export(
     if not gone:
         return 0
     say(f"Not exported, because the server no longer has them: {', '.join(gone)}.")
-    # Of all that there are, one that is not there is none.
+    # With --all, a conversation that was deleted in the meantime is not an error.
     return REFUSED if ids else 0
 
 
@@ -258,7 +258,7 @@ def _export(
     if output is not None and (output.endswith("/") or Path(output).is_dir()):
         make_folder(output)
         for conversation, text in texts:
-            # A title is a server's word: it names no file.
+            # Not named by the title, which comes from the server.
             write_file(str(Path(output) / f"{conversation.id}.{_SUFFIXES[form]}"), text)
         return
     between = "" if form == "json" else "\n---\n\n"

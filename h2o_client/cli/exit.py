@@ -23,9 +23,9 @@ UNWRITTEN, BAD_CALL, REFUSED, NETWORK, BROKEN_OFF = 1, 2, 3, 4, 5
 INTERRUPTED, NOBODY_READS = 130, 141
 
 EPILOG = """\b
-Exit status: 0 an answer, 1 it could not be written, 2 a bad call, 3 the server
-refused, 4 the network failed, 5 the answer broke off, 129 the terminal was
-closed, 130 Ctrl-C, 141 nobody reads the answer, 143 SIGTERM.
+Exit status: 0 success, 1 the answer could not be written, 2 invalid arguments,
+3 the server refused, 4 the network failed, 5 the answer broke off, 129 the
+terminal was closed, 130 Ctrl-C, 141 stdout was closed, 143 SIGTERM.
 """
 
 _SIGNALS = ("SIGTERM", "SIGHUP")  # Windows has only the first
@@ -53,9 +53,9 @@ def _status_of(kind: type[H2oError]) -> int:
 
 
 class Terminated(SystemExit):
-    """SIGTERM or SIGHUP was received. ``code`` is the exit status: 128 and the signal's number.
+    """SIGTERM or SIGHUP was received. ``code`` is the exit status: 128 plus the signal's number.
 
-    A SystemExit, because event loops let no other exception pass.
+    It is a SystemExit, because event loops handle other exceptions themselves.
     """
 
 
@@ -93,7 +93,7 @@ def signals_as_exceptions() -> Iterator[None]:
     def terminate(number: int, frame: FrameType | None) -> None:
         for each in handled:
             signal.signal(each, signal.SIG_IGN)
-        # Nobody watches any more: a cleanup that hangs must not keep the process for ever.
+        # A cleanup that hangs must not keep the process alive.
         timer = threading.Timer(_MOST_CLEANUP, os._exit, (128 + number,))
         timer.daemon = True
         timers.append(timer)

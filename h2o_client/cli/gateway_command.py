@@ -13,37 +13,39 @@ from h2o_client.cli.terminal import say
 from h2o_client.errors import install_hint
 
 _EPILOG = """\b
-Clients take the address with /v1 as their base URL, and any key if there is no
-file of keys. A file of keys is TOML, for its owner's eyes only (chmod 600):
+Clients use the address with /v1 as their base URL. Without --keys, they may use
+any key. A keys file is in TOML, readable only by its owner (chmod 600):
   [keys]
   "sk-alice" = "hf-chat=0b1d..."
   "sk-bob" = "bob-cookies.txt"
 
 \b
-Exit status: 0 Ctrl-C or SIGTERM, 1 it could not start (as when its port is
-taken), 2 a bad call, 129 the terminal was closed.
+Exit status: 0 Ctrl-C or SIGTERM, 1 it could not start (the port may be in use),
+2 invalid arguments, 129 the terminal was closed.
 """
 
 
 @click.command("gateway", epilog=_EPILOG)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
-@click.option("--port", default=8000, show_default=True, help="0 takes a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=8000, show_default=True, help="The port; 0 chooses a free one.")
 @click.option(
-    "--keys", metavar="FILE", help="Keys of users, each with a cookie; needed but on loopback."
+    "--keys",
+    metavar="FILE",
+    help="Keys of users, each with a cookie. Required unless --host is loopback.",
 )
 @click.option(
     "--allow-host",
     "allowed_hosts",
     multiple=True,
     metavar="NAME",
-    help="A name that the gateway is called by; may be repeated.",
+    help="Another name by which clients may call the gateway; may be repeated.",
 )
 @click.option(
     "--allow-origin",
     "allowed_origins",
     multiple=True,
     metavar="ORIGIN",
-    help="A site whose pages may use it; may be repeated.",
+    help="A site whose pages may use the gateway; may be repeated.",
 )
 @click.option("--quiet", is_flag=True, help="Write no access log to stderr.")
 @server_options
@@ -66,23 +68,23 @@ def gateway(
             f"The gateway needs the extra 'gateway' ({exc}). {install_hint('gateway')}"
         ) from exc
     if keys is not None and connection.cookie is not None:
-        raise click.UsageError("--cookie and --keys: it is one or the other.")
+        raise click.UsageError("Only one of --cookie and --keys can be used.")
     with until_signalled() as ended, connection.address() as address:
         options = connection.arguments(address)
         if keys is not None:
-            del options["cookies"]  # each key has its own
+            del options["cookies"]  # each key has its own cookie
         options["on_access"] = None if quiet else write_to(sys.stderr)
         try:
             running = serve_gateway(address, host=host, port=port, keys=keys, **options, **allowed)
         except OSError as exc:
             say(
                 f"Error: Cannot listen on {host}, port {port}: {exc.strerror or exc}. "
-                "--port 0 takes a free one."
+                "--port 0 chooses a free port."
             )
             return UNWRITTEN
         with running:
-            say(f"Listening on {running.url}; clients take {running.url}/v1 as their base URL.")
-            # In slices: on Windows a wait without end does not see Ctrl-C.
+            say(f"Listening on {running.url}; clients use {running.url}/v1 as their base URL.")
+            # With a timeout, because on Windows Ctrl-C does not interrupt an endless wait.
             while not ended.wait(0.5):
                 pass
     return 0

@@ -1,4 +1,4 @@
-"""What a person types, with a line editor on a terminal, and what is piped in."""
+"""Read the user's input: from a line editor on a terminal, or from a pipe."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ _MARKS = (
 
 
 class NotText(click.UsageError):
-    """What is piped in is not text in an encoding that is known."""
+    """The input from a pipe is not text in a supported encoding."""
 
 
 class Editor(Protocol):
-    """Where messages come from."""
+    """Reads messages."""
 
     def ask(self, default: str = "") -> str:
-        """The next message.
+        """Read the next message.
 
-        Raises EOFError at the end, KeyboardInterrupt for Ctrl-C, `NotText` for a line that is none.
+        Raises EOFError at the end, KeyboardInterrupt for Ctrl-C, and `NotText` for binary data.
         """
         ...
 
 
 def open_editor(commands: Sequence[str]) -> Editor:
-    """The line editor on a terminal, else piped lines. The editor completes the ``commands``."""
+    """A line editor on a terminal, else a reader of lines. The editor completes ``commands``."""
     return TerminalEditor(commands) if sys.stdin.isatty() else PipedLines()
 
 
@@ -65,7 +65,7 @@ class TerminalEditor:
             key_bindings=_keys(),
             completer=WordCompleter(list(commands), sentence=True),
             complete_while_typing=False,
-            # A chat whose answers go into a file is still typed on the terminal.
+            # Edit on the terminal even if stdout is a file.
             output=create_output(always_prefer_tty=True),
         )
 
@@ -88,7 +88,7 @@ class TerminalEditor:
 
 
 class PipedLines:
-    """A message a line; a line that ends with a backslash is continued by the next."""
+    """Reads one message a line from stdin. A backslash at the end continues the line."""
 
     def __init__(self) -> None:
         self._readline: Callable[[int], bytes] | None = None
@@ -113,7 +113,7 @@ class PipedLines:
         line = _read(stdin.readline)
         if _encoding_of(line) == "utf-8":
             return _decoded(line)
-        # The ends of its lines are found in the text.
+        # In other encodings, decode everything first, then split it into lines.
         text = _decoded(line + _read(stdin.read))
         self._readline = io.BytesIO(text.encode()).readline
         return self._line()
@@ -121,9 +121,9 @@ class PipedLines:
 
 @contextmanager
 def typing_ahead() -> Iterator[None]:
-    """Within the block, what is typed on the terminal is not shown, and not lost.
+    """Within the block, keep typed keys for the next `Editor.ask` without showing them.
 
-    The next `Editor.ask` gets it, also after a Ctrl-C, with which terminals discard it otherwise.
+    They are kept also after Ctrl-C, which normally discards them.
     """
     modes = _terminal_modes() if sys.stdin.isatty() else None
     if modes is None:
@@ -132,7 +132,7 @@ def typing_ahead() -> Iterator[None]:
     import termios
 
     changed = [*modes]
-    # Keys as they are, since the editor reads them. Ctrl-C is a signal all the same.
+    # Pass single keys on, as the editor reads them. Ctrl-C still sends a signal.
     changed[3] = modes[3] & ~(termios.ECHO | termios.ICANON) | termios.NOFLSH
     try:
         termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, changed)
@@ -143,7 +143,7 @@ def typing_ahead() -> Iterator[None]:
 
 
 def _terminal_modes() -> list[Any] | None:
-    """The modes of the terminal; None on Windows, and where there are none."""
+    """The modes of the terminal; None on Windows, and if stdin is not a terminal."""
     try:
         import termios
     except ImportError:
@@ -155,7 +155,7 @@ def _terminal_modes() -> list[Any] | None:
 
 
 def _history() -> History:
-    """The history in the command's folder; in memory only where that cannot be written."""
+    """The history in the command's folder, or in memory if that cannot be written."""
     from prompt_toolkit.history import FileHistory, InMemoryHistory
 
     class PrivateHistory(FileHistory):
@@ -201,7 +201,7 @@ def _keys() -> KeyBindings:
 
 
 def piped_text() -> str:
-    """All of stdin as text. Raises a click error if it is not text, or too much."""
+    """Read all of stdin as text. Raises a usage error if it is not text, or too long."""
     return _decoded(_read(sys.stdin.buffer.read))
 
 
@@ -212,7 +212,7 @@ def _read(read: Callable[[int], bytes]) -> bytes:
         raise click.UsageError(f"Cannot read stdin: {exc.strerror or exc}.") from exc
     if len(found) > _MOST:
         raise click.UsageError(
-            f"stdin has more than {_MOST >> 20} MiB, too much for one message. Use --file, or less."
+            f"stdin has more than {_MOST >> 20} MiB, which is too long for one message. Use --file."
         )
     return found
 
@@ -223,19 +223,19 @@ def _encoding_of(data: bytes) -> str:
 
 
 def _decoded(data: bytes) -> str:
-    """The text. Nothing in it is replaced. Raises `NotText`."""
+    """Decode the text strictly. Raises `NotText`."""
     encoding = _encoding_of(data)
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as exc:
         raise NotText(
-            f"What is piped in is not {encoding.upper()} text: byte {exc.start + 1} is "
-            f"0x{data[exc.start]:02x}. Convert it first, as with iconv -f latin1 -t utf-8, or send "
-            "it with --file."
+            f"The input is not {encoding.upper()} text: byte {exc.start + 1} is "
+            f"0x{data[exc.start]:02x}. Convert it first (iconv -f latin1 -t utf-8), or send it "
+            "with --file."
         ) from None
     if "\0" in text:
         raise NotText(
-            "What is piped in has NUL characters: it is binary, or UTF-16 without a byte order "
-            "mark. Convert it to UTF-8 first, or send it with --file."
+            "The input has NUL characters: it is binary, or UTF-16 without a byte order mark. "
+            "Convert it to UTF-8 first, or send it with --file."
         )
     return text.removeprefix("\ufeff")

@@ -1,8 +1,8 @@
-"""Conversations that were kept on servers, so that ``-c`` and ``--conversation`` find them again.
+"""Records of kept conversations, for ``-c`` and ``--conversation``.
 
-Each is a file in the command's folder: the server's address, the conversation's id, and the cookies
-of its session, unless they are a browser's. It is removed when the command deletes the
-conversation, or when nothing was said in it for ninety days.
+Each is a file in the command's folder with the server's address, the conversation's id, and the
+cookies of its session, unless they come from a browser. The file is removed when the command
+deletes the conversation, or ninety days after the last message.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _KEPT_FOR = 90 * 86400.0  # seconds
 
 
 class KeptConversation(msgspec.Struct, frozen=True):
-    """Where a conversation is, when something was last said in it, and its session's cookies."""
+    """A kept conversation: its server, the time of its last message, and its session's cookies."""
 
     url: str
     id: str
@@ -38,7 +38,7 @@ class KeptConversation(msgspec.Struct, frozen=True):
 
 
 def remember(client: H2oSession, conversation_id: str) -> bool:
-    """Note that something was said in a conversation that is kept; False if that failed."""
+    """Record a kept conversation after a message. Return False if that failed."""
     cookies, given = cookies_of(client)
     now = time.time()
     kept = KeptConversation(client.base_url, conversation_id, now, () if given else cookies)
@@ -55,7 +55,7 @@ def remember(client: H2oSession, conversation_id: str) -> bool:
 
 
 def forget(url: str, conversation_id: str | None = None) -> None:
-    """Remove the note of a conversation, or of all conversations at an address."""
+    """Remove the record of a conversation, or of all conversations at an address."""
     for kept in list(_all()):
         if kept.url == url and conversation_id in (None, kept.id):
             with suppress(OSError):
@@ -65,9 +65,10 @@ def forget(url: str, conversation_id: str | None = None) -> None:
 def last_kept(
     url: str | None = None, conversation_id: str | None = None
 ) -> KeptConversation | None:
-    """The kept conversation in which something was said last, at ``url`` or anywhere; or None.
+    """The kept conversation with the latest message; None if there is none.
 
-    conversation_id: the one with this id.
+    url: only conversations at this address.
+    conversation_id: only the conversation with this id.
     """
     fitting = [
         kept for kept in _all() if url in (None, kept.url) and conversation_id in (None, kept.id)
@@ -76,9 +77,9 @@ def last_kept(
 
 
 def restore_session(client: H2oSession, kept: KeptConversation | None = None) -> None:
-    """Make ``client`` the session of a kept conversation, else of the last one at its address.
+    """Give ``client`` the cookies of a kept conversation, by default the last one at its address.
 
-    A session that has cookies already stays as it is.
+    Does nothing if the session has cookies already.
     """
     if cookies_of(client)[0]:
         return

@@ -1,4 +1,4 @@
-"""``h2o-chat resume``: the answer that the network, or the end of a program, cut short."""
+"""``h2o-chat resume``: continue an answer after a broken connection or the end of a program."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 @click.command("resume", epilog=EPILOG)
 @server_options
-@click.option("--rest", is_flag=True, help="Print only what had not been printed.")
+@click.option("--rest", is_flag=True, help="Print only what was not printed before.")
 def resume(connection: Connection, rest: bool) -> int:
-    """Goes on with the last answer, where its server keeps answers (those since July 2026).
+    """Resume the last answer that broke off, on servers since July 2026.
 
-    The server gives it to its end, whoever listens: after a broken connection, or in another
-    terminal. The whole answer is printed, of several the one that was begun last. Its address and
-    its session's cookie were kept for that, for a week at most; they are removed once it has ended.
-    Ctrl-C leaves it at work, for another resume.
+    These servers finish an answer even if nobody is connected. This prints the whole answer; of
+    several unfinished answers, the latest. The command has stored its address and its session's
+    cookie, for a week at most, and removes them once the answer has ended. After Ctrl-C the model
+    continues, and the answer can be resumed again.
 
     \b
     Examples:
@@ -64,21 +64,22 @@ def resume_last(connection: Connection, *, rest: bool, form: Format = "plain") -
             raise
 
 
-_LOCKED = "Another program is reading the only answer that is left."
+_LOCKED = "Another program is reading the only unfinished answer."
 _NONE = (
-    "Servers since July 2026 keep an answer until it has ended or was stopped, for a week at most."
+    "An answer can be resumed on servers since July 2026, for a week, until it has ended or was "
+    "stopped."
 )
 
 
 @dataclass(frozen=True)
 class _Taken:
-    """The saved resume token, whatever else happened in the conversation meanwhile."""
+    """Keeps the saved resume token, even if the reply's token changes."""
 
     resume_token: str
 
 
 def _print(connection: Connection, found: SavedAnswer, position: int, form: Format) -> None:
-    """Print it and delete what was made for it. An interrupt leaves the model at work."""
+    """Print the answer and delete its conversation. After an interrupt, the model continues."""
     record = found.record
     token = ResumeToken.read(record.token)
     with (
@@ -108,13 +109,13 @@ def _print(connection: Connection, found: SavedAnswer, position: int, form: Form
 
 
 def _delete(client: H2oSession, token: ResumeToken) -> None:
-    with suppress(H2oError):  # the answer is there
+    with suppress(H2oError):  # the answer was printed, so this is not an error
         client.conversation(token.conversation_id).delete()
 
 
 @contextmanager
 def _session(connection: Connection, record: Record) -> Iterator[H2oSession]:
-    """The session that sent the prompt, or one with the cookie that was given for this server."""
+    """Open the session that sent the prompt, or one with the user's cookie for this server."""
     is_same = connection.url in (None, record.url)
     cookie, header = (connection.cookie, connection.header) if is_same else (None, ())
     there = replace(connection, url=record.url, local=False, cookie=cookie, header=header)
@@ -124,7 +125,7 @@ def _session(connection: Connection, record: Record) -> Iterator[H2oSession]:
             "Pass --cookie NAME=VALUE."
         )
     jar: Cookies | None = None
-    if record.cookies:  # and not those of the environment
+    if record.cookies:  # they take precedence over the environment
         jar = jar_of(record.cookies) if record.given else {}
     with there.open(jar=jar) as client:
         if cookie is None and record.cookies and not record.given:

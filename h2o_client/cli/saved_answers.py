@@ -1,6 +1,6 @@
-"""Answers that have not ended, saved so that ``h2o-chat resume`` can continue them.
+"""Records of unfinished answers, for ``h2o-chat resume``.
 
-Each is a file in the command's folder: the server's address, the resume token, how much of the
+Each is a file in the command's folder with the server's address, the resume token, how much of the
 answer was printed, and the session's cookies. The file is locked while its program runs, and
 removed when the answer has ended or was stopped. Files older than a week are removed by the next
 command that saves one.
@@ -42,7 +42,7 @@ _BREAKS = (TransportError, IncompleteAnswerError)
 
 
 class Resumable(Protocol):
-    """What is needed of a `Reply`."""
+    """The part of `Reply` that is needed here."""
 
     @property
     def resume_token(self) -> str | None: ...
@@ -60,10 +60,10 @@ class SavedCookie(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """Where an answer is, how many characters of it were printed, and the session's cookies.
+    """An unfinished answer: its server, its token, its printed characters, its session's cookies.
 
-    ``given``: the cookies are a browser's. ``delete``: the conversation was made for this answer
-    and is to be deleted with it.
+    ``given``: the cookies come from a browser. ``delete``: the conversation was created for this
+    answer and is to be deleted with it.
     """
 
     url: str
@@ -79,24 +79,24 @@ class SavedAnswer:
 
     def __init__(self, path: Path | None, record: Record, lock: BaseFileLock | None) -> None:
         self.record: Record = record
-        self._path = path  # None where nothing can be written
+        self._path = path  # None if nothing can be written
         self._lock = lock
 
     def write(self, record: Record) -> None:
-        """Save ``record`` instead. Where nothing can be written, nothing is saved."""
+        """Replace the record. Does nothing if it cannot be written."""
         self.record = record
         if self._path is not None:
             with suppress(OSError):
                 write_private(self._path, msgspec.json.encode(record))
 
     def forget(self) -> None:
-        """Remove it."""
+        """Remove the record."""
         if self._path is not None:
             _remove(self._path, self._lock)
         self._lock = None
 
     def exists(self) -> bool:
-        """Whether it was not forgotten."""
+        """Whether the record still exists."""
         return self._path is not None and self._path.exists()
 
     def release(self) -> None:
@@ -108,7 +108,7 @@ class SavedAnswer:
 
 @contextmanager
 def last_saved() -> Iterator[SavedAnswer | None]:
-    """The saved answer that began last, without those locked by running programs; or None."""
+    """The latest saved answer that no running program has locked; None if there is none."""
     found = _last_saved()
     try:
         yield found
@@ -126,15 +126,14 @@ def saving(
     delete: bool = False,
     at: SavedAnswer | None = None,
 ) -> Iterator[Callable[[int], None]]:
-    """Save an answer while it is written, and leave it saved if the network breaks it off.
+    """Save an answer while it is printed, and keep the record if the network breaks.
 
     printed: how many characters were printed before.
-    delete: whether its conversation is to be deleted with it.
-    at: the saved answer that is resumed. It stays saved after an interrupt, too.
+    delete: whether to delete its conversation with it.
+    at: the record of an answer that is being resumed. It is kept after an interrupt, too.
 
-    The block is given a function to call with the number of characters that were printed since the
-    last call. Where servers do not support resume, and where nothing can be written, nothing is
-    saved.
+    The block gets a function to call with the number of newly printed characters. Nothing is saved
+    if the server does not support resuming, or if nothing can be written.
     """
     token = reply.resume_token
     if token is None:
@@ -152,9 +151,9 @@ def saving(
 
 
 class _Saver:
-    """Saves how much was printed, at most twice a second and in a thread of its own.
+    """Saves how much was printed, at most twice a second, in a background thread.
 
-    A program that is killed leaves a record that is half a second old at most.
+    So the record of a killed program is at most half a second old.
     """
 
     def __init__(self, record: Record, at: SavedAnswer | None) -> None:
@@ -168,7 +167,7 @@ class _Saver:
         threading.Thread(target=self._run, name="h2o-chat-saver", daemon=True).start()
 
     def note(self, characters: int) -> None:
-        """So many characters more were printed."""
+        """Note that more characters were printed."""
         self._printed += characters
 
     def end(self, *, forget: bool) -> None:
@@ -205,7 +204,7 @@ def is_one_locked() -> bool:
 
 
 def _new_answer(record: Record) -> SavedAnswer:
-    """An answer in a file of its own, whose name tells when it began. Very old ones are removed."""
+    """Create a record in a new file, named by the time. Removes very old records."""
     try:
         folder = app_folder()
         _remove_old(folder)
@@ -216,7 +215,7 @@ def _new_answer(record: Record) -> SavedAnswer:
 
 
 def _remove_old(folder: Path) -> None:
-    """Remove answers, and files that killed programs left, that are older than a week."""
+    """Remove records, and files of killed programs, that are older than a week."""
     for path in (*folder.glob(_FILES), *folder.glob(f".{_FILES}.*"), *folder.glob("answer-*.lock")):
         with suppress(OSError):
             if time.time() - path.stat().st_mtime <= _KEPT_FOR:
@@ -233,7 +232,7 @@ def _remove(path: Path, lock: BaseFileLock | None) -> None:
         path.unlink(missing_ok=True)
     if lock is not None:
         lock.release()
-    # After its file: whoever locks it now finds that there is nothing to resume.
+    # Last, so that a program that locks it now finds no record to resume.
     with suppress(OSError):
         lock_file(path).unlink(missing_ok=True)
 
@@ -266,7 +265,7 @@ def _read(path: Path) -> Record | None:
 
 
 def cookies_of(client: H2oSession) -> tuple[tuple[SavedCookie, ...], bool]:
-    """The cookies of a session, and whether they are a browser's."""
+    """The cookies of a session, and whether they come from a browser."""
     jar = client._transport.cookies
     found = (
         SavedCookie(each.name, each.value or "", each.domain, each.path, each.secure, each.expires)
@@ -276,12 +275,12 @@ def cookies_of(client: H2oSession) -> tuple[tuple[SavedCookie, ...], bool]:
 
 
 def restore_cookies(client: H2oSession, cookies: tuple[SavedCookie, ...]) -> None:
-    """Make ``client`` the session to which the server gave these cookies."""
+    """Give ``client`` these cookies, which the server has set in an earlier session."""
     client._transport.cookies.restore(list(jar_of(cookies)), given=False)
 
 
 def jar_of(cookies: tuple[SavedCookie, ...]) -> CookieJar:
-    """A jar with the cookies, as of a browser."""
+    """A jar with the cookies."""
     jar = CookieJar()
     for each in cookies:
         jar.set_cookie(_cookie(each))

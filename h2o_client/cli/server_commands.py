@@ -1,5 +1,4 @@
-"""``h2o-chat models``, ``doctor`` and ``serve``: what a server has, what is wrong with it, and one
-of your own."""
+"""``h2o-chat models``, ``doctor`` and ``serve``."""
 
 from __future__ import annotations
 
@@ -27,22 +26,22 @@ if TYPE_CHECKING:
     from h2o_client.dialects.documents import Model
     from h2o_client.doctor.checks import Check
 
-# Unless told otherwise. A chat-ui whose database is down answers after thirty seconds.
+# The default. A chat-ui whose database is down responds after thirty seconds.
 _PATIENCE = Timeouts(first_token=120, idle=35)
 _WIDEST = len("conversation")
 _MAGIC = b"GGUF"
 _EPILOG = """\b
-Exit status: 0 Ctrl-C or SIGTERM, 1 it could not start (as when its port is
-taken), 2 a bad call, 129 the terminal was closed.
+Exit status: 0 Ctrl-C or SIGTERM, 1 it could not start (the port may be in use),
+2 invalid arguments, 129 the terminal was closed.
 """
 
 
 @click.command("models")
 @click.argument("address", metavar="[URL]", required=False)
 @server_options
-@click.option("--json", "as_json", is_flag=True, help="An object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")
 def list_models(connection: Connection, address: str | None, as_json: bool) -> int:
-    """The models of the server, its first choice first.
+    """List the server's models. The first one is its default.
 
     \b
     Examples:
@@ -57,7 +56,7 @@ def list_models(connection: Connection, address: str | None, as_json: bool) -> i
     elif not models:
         say("The server lists no models.")
     elif sys.stdout.isatty():
-        show_table(("NAME", "SEES FILES", "WHAT IT IS"), map(_row, models))
+        show_table(("NAME", "FILES", "DESCRIPTION"), map(_row, models))
     else:
         for model in models:
             put_line(in_a_line(model.id))
@@ -67,13 +66,13 @@ def list_models(connection: Connection, address: str | None, as_json: bool) -> i
 @click.command("doctor")
 @click.argument("address", metavar="[URL]", required=False)
 @server_options
-@click.option("-m", "--model", metavar="NAME", help="The model, else the server's first.")
-@click.option("--json", "as_json", is_flag=True, help="An object a line.")
+@click.option("-m", "--model", metavar="NAME", help="The model [default: the server's first].")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")
 def doctor(connection: Connection, address: str | None, model: str | None, as_json: bool) -> int:
-    """Looks at a server step by step, and says what is wrong with what fails.
+    """Check a server step by step, and explain what fails.
 
-    The last steps make a conversation, ask something in it and delete it. The exit status is 0 if
-    nothing failed, else that of a prompt which fails so.
+    The last steps create a conversation, send a prompt and delete the conversation. The exit status
+    is 0 if nothing failed, else that of a prompt that fails in the same way.
 
     \b
     Examples:
@@ -108,27 +107,27 @@ def _check_version(context: click.Context, option: click.Parameter, chat_ui: str
     default=DEFAULT,
     show_default=True,
     callback=_check_version,
-    help="The chat-ui to be: 0.3 to 0.6, 0.9.6 to 0.10.0, or latest.",
+    help="The version to serve: 0.3 to 0.6, 0.9.6 to 0.10.0, or latest.",
 )
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
-@click.option("--port", default=3000, show_default=True, help="0 takes a free one.")
-@click.option("--model-file", metavar="GGUF", help="Another model than the bundled one.")
-@click.option("--upstream", metavar="URL", help="An OpenAI-compatible server that answers.")
-@click.option("--answers", metavar="FILE", help="Scripted answers, for tests of your own code.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=3000, show_default=True, help="The port; 0 chooses a free one.")
+@click.option("--model-file", metavar="GGUF", help="Run this model instead of the bundled one.")
+@click.option("--upstream", metavar="URL", help="Use the models of an OpenAI-compatible server.")
+@click.option("--answers", metavar="FILE", help="Scripted answers, to test your own code.")
 @click.option(
-    "--model", metavar="NAME", help="The model's name; the upstream's own, if it has one."
+    "--model", metavar="NAME", help="The model's name; with --upstream, the model to use."
 )
 @click.option(
     "--allow-host",
     "allowed_hosts",
     multiple=True,
     metavar="NAME",
-    help="A name that the server is called by; may be repeated.",
+    help="Another name by which clients may call the server; may be repeated.",
 )
-@click.option("--terms", is_flag=True, help="Have terms that a session must accept.")
+@click.option("--terms", is_flag=True, help="Require sessions to accept terms.")
 @click.option("--quiet", is_flag=True, help="Write no access log to stderr.")
 def serve(**choices: Any) -> int:
-    """A chat-ui server for this machine, with a small bundled model, until Ctrl-C.
+    """Run a chat-ui server on this machine, with a small bundled model, until Ctrl-C.
 
     \b
     Examples:
@@ -153,7 +152,7 @@ def _row(model: Model) -> tuple[str, str, str]:
 
 
 def _refused(exc: ConfigurationError) -> Check:
-    """The failed step for an error that was raised before the first step."""
+    """A failed step for an error that was raised before the first step."""
     from h2o_client.doctor.checks import Check
 
     step = _STEPS.get(exc.argument or "", "address")
@@ -171,14 +170,14 @@ _STEPS = {
 
 
 def _shown(checks: Iterator[Check], as_json: bool) -> Iterator[Check]:
-    """Show the steps as they come and yield those that failed. People see none that was skipped."""
+    """Show the steps as they end, and yield those that failed. Skipped steps are not shown."""
     untried = False
     while True:
-        with Waiting("Looking"):
+        with Waiting("Checking"):
             check = next(checks, None)
         if check is None:
             if untried:
-                put_line("(the rest was not tried)")
+                put_line("(the other steps were skipped)")
             return
         if as_json:
             put_json({**document_of(check), "hint": spelled(check.hint, in_shell)})
@@ -202,15 +201,15 @@ def _check_model(path: str | None) -> None:
     except OSError as exc:
         raise click.UsageError(f"Cannot read --model-file {path}: {exc.strerror or exc}.") from None
     if not is_model:
-        raise click.UsageError(f"Invalid --model-file {path}. A model is a GGUF file.")
+        raise click.UsageError(f"Invalid --model-file {path}. Use a GGUF file.")
 
 
 def _is_taken(host: str, port: int) -> bool:
-    """Whether another program listens there. Other errors are left to the server."""
+    """Whether another program listens on the port. Other errors are left to the server."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as tried:
-            if os.name == "posix":  # elsewhere it would let two programs have one port
+            if os.name == "posix":  # on Windows it would allow two programs on one port
                 tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             tried.bind(address)
     except (OSError, OverflowError, UnicodeError) as exc:

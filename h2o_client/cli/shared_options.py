@@ -1,4 +1,4 @@
-"""Options that several sub-commands share: which server, and how a prompt is to be answered."""
+"""Options that several sub-commands share: for the server, and for prompts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from h2o_client.transport.cookies import Cookies
 
 @dataclass(frozen=True)
 class Connection:
-    """The options that say which server is meant and how it is reached."""
+    """The options for the server and the way to it."""
 
     url: str | None = None
     local: bool = False
@@ -41,20 +41,20 @@ class Connection:
 
     @property
     def timeouts(self) -> Timeouts:
-        """How long the session waits."""
+        """The timeouts of the session."""
         return Timeouts() if self.timeout is None else Timeouts.of(self.timeout)
 
     @contextmanager
     def open(self, *, model: str | None = None, jar: Cookies | None = None) -> Iterator[H2oSession]:
-        """A session with the server; with ``--local``, with a server that is started for it.
+        """Open a session with the server; with ``--local``, with a new server on this machine.
 
-        ``jar`` has the cookies if there is no ``--cookie``.
+        ``jar`` are the cookies if there is no ``--cookie``.
         """
         with self.address() as address, self._session(address, model, jar) as client:
             yield client
 
     def at(self, address: str | None) -> Connection:
-        """The same, with the address given as an argument, if there is one."""
+        """The same with the address from an argument, if there is one."""
         if address is None:
             return self
         if self.url is not None or self.local:
@@ -64,7 +64,7 @@ class Connection:
     def arguments(self, address: str | None, jar: Cookies | None = None) -> dict[str, Any]:
         """The arguments of a session with the server at ``address``. Raises `ConfigurationError`.
 
-        ``jar`` has the cookies if there is no ``--cookie``.
+        ``jar`` are the cookies if there is no ``--cookie``.
         """
         _check_cookie(self.cookie)
         return {
@@ -110,18 +110,20 @@ class Connection:
 
 _SERVER_OPTIONS = (
     click.option("--url", metavar="URL", help="The server's address [H2O_CLIENT_URL]."),
-    click.option("--local", is_flag=True, help="Ask a small model on this machine instead."),
-    click.option("--cookie", metavar="NAME=VALUE|FILE", help="A browser's [H2O_CLIENT_COOKIE]."),
+    click.option("--local", is_flag=True, help="Use a small model on this machine instead."),
+    click.option(
+        "--cookie", metavar="NAME=VALUE|FILE", help="A browser's cookie [H2O_CLIENT_COOKIE]."
+    ),
     click.option(
         "--header",
         multiple=True,
         metavar='"NAME: VALUE"',
-        help="Sent with every request; may be repeated.",
+        help="Send this header with every request; may be repeated.",
     ),
     click.option("--proxy", metavar="URL", help="An http, https or socks proxy."),
-    click.option("--timeout", type=float, metavar="SECONDS", help="For every wait."),
+    click.option("--timeout", type=float, metavar="SECONDS", help="Timeout for every wait."),
     click.option(
-        "--insecure-cookies", is_flag=True, help="Let cookies cross the network in the clear."
+        "--insecure-cookies", is_flag=True, help="Send cookies over unencrypted connections, too."
     ),
     click.option(
         "--ca",
@@ -129,17 +131,15 @@ _SERVER_OPTIONS = (
         type=click.Path(exists=True),
         help="CA certificate (PEM file or folder) to trust.",
     ),
-    click.option(
-        "--chat-ui", metavar="VERSION", help="The server's version; else it is found out."
-    ),
+    click.option("--chat-ui", metavar="VERSION", help="The server's version [default: detected]."),
     click.option("--no-terms", is_flag=True, help="Do not accept the server's terms."),
 )
 
 
 def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of `Connection`; its function's first argument is one.
+    """Add the options of `Connection` to a command, whose first argument is a `Connection`.
 
-    Options that were given to a group hold for its commands.
+    Options of a group are used for its sub-commands, too.
     """
 
     @functools.wraps(function)
@@ -179,14 +179,14 @@ def account_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "--cookie",
         multiple=True,
         metavar="NAME=VALUE|FILE",
-        help="A browser's [H2O_CLIENT_COOKIE]; may be repeated, each is an account.",
+        help="A browser's cookie [H2O_CLIENT_COOKIE]; may be repeated, one for each account.",
     )(command)
     command = _SERVER_OPTIONS[1](command)
     return click.option(
         "--url",
         multiple=True,
         metavar="URL",
-        help="The server's address [H2O_CLIENT_URL]; may be repeated, each is an account.",
+        help="The server's address [H2O_CLIENT_URL]; may be repeated, one for each account.",
     )(command)
 
 
@@ -198,7 +198,7 @@ def _accounts(
         return [replace(connection, url=url, cookie=each) for each in cookies or (None,)]
     if cookies and len(cookies) != len(urls):
         raise click.UsageError(
-            f"{len(urls)} --url and {len(cookies)} --cookie: give a cookie for each, or none."
+            f"{len(urls)} --url, but {len(cookies)} --cookie. Use a cookie for each, or none."
         )
     pairs = zip(urls, cookies or (None,) * len(urls), strict=True)
     return [replace(connection, url=url, cookie=cookie) for url, cookie in pairs]
@@ -212,7 +212,7 @@ def _check_folder(context: click.Context, option: click.Parameter, path: str | N
 
 @dataclass(frozen=True)
 class PromptOptions:
-    """The options that say in which conversation a prompt is sent, and how it is to be answered."""
+    """The options for the conversation of a prompt and for its answer."""
 
     model: str | None = None
     system: str | None = None
@@ -220,30 +220,32 @@ class PromptOptions:
     continues: bool = False
     conversation: str | None = None
     keep: bool = False
-    cookies_into: str | None = None
+    save_to: str | None = None
 
     @property
     def is_for_kept(self) -> bool:
-        """Whether the prompt is for a conversation that exists, or that is to be kept."""
+        """Whether the conversation of the prompt is kept: an existing one, or with ``--keep``."""
         return self.keep or self.is_for_existing
 
     @property
     def is_for_existing(self) -> bool:
-        """Whether the prompt is for a conversation that exists."""
+        """Whether the prompt is for an existing conversation."""
         return self.continues or self.conversation is not None
 
     def in_conversation(self, conversation_id: str | None) -> PromptOptions:
-        """The same, with the id that was given as an argument, if one was."""
+        """The same with the id from an argument, if there is one."""
         if conversation_id is None:
             return self
         if self.is_for_existing:
-            raise click.UsageError("The conversation: say it once, as an argument or an option.")
+            raise click.UsageError(
+                "The conversation was given twice. Use an argument, --continue or --conversation."
+            )
         return replace(self, conversation=conversation_id)
 
     def check(self) -> None:
         """Raise a usage error for options that exclude each other."""
         if self.continues and self.conversation is not None:
-            raise click.UsageError("--continue and --conversation: it is one or the other.")
+            raise click.UsageError("Only one of --continue and --conversation can be used.")
         for text in (self.system or "", *self.parameters):
             expect_text(text)
         if self.is_for_existing and (self.model or self.system):
@@ -251,41 +253,41 @@ class PromptOptions:
 
 
 _PROMPT_OPTIONS = (
-    click.option("-m", "--model", metavar="NAME", help="The model, else the server's first."),
-    click.option("-s", "--system", metavar="TEXT", help="How the model is to behave."),
+    click.option("-m", "--model", metavar="NAME", help="The model [default: the server's first]."),
+    click.option("-s", "--system", metavar="TEXT", help="The system prompt."),
     click.option(
         "-p",
         "--parameter",
         "parameters",
         multiple=True,
         metavar="NAME=VALUE",
-        help="A sampling parameter, as temperature=0.7 or max_new_tokens=200.",
+        help="A sampling parameter, such as temperature=0.7 or max_new_tokens=200.",
     ),
     click.option(
-        "-c", "--continue", "continues", is_flag=True, help="Go on in the last kept conversation."
+        "-c", "--continue", "continues", is_flag=True, help="Continue the last kept conversation."
     ),
-    click.option("--conversation", metavar="ID", help="Go on in the conversation with this ID."),
-    click.option("--keep", is_flag=True, help="Leave the conversation on the server."),
+    click.option("--conversation", metavar="ID", help="Continue the conversation with this ID."),
+    click.option("--keep", is_flag=True, help="Do not delete the conversation afterwards."),
     click.option(
         "--save-cookies",
-        "cookies_into",
+        "save_to",
         metavar="FILE",
         type=click.Path(dir_okay=False, writable=True),
         callback=_check_folder,
-        help="Write the session's cookies there, for --cookie FILE.",
+        help="Write the session's cookies to FILE, for --cookie FILE.",
     ),
 )
 
 
 def prompt_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options of `PromptOptions`, one of which is its argument ``asked``."""
+    """Add the options of `PromptOptions` to a command, which gets them as ``chosen``."""
 
     @functools.wraps(function)
     def command(*arguments: Any, **values: Any) -> Any:
         names = [field.name for field in fields(PromptOptions)]
-        asked = PromptOptions(**{name: values.pop(name) for name in names})
-        asked.check()
-        return function(*arguments, asked=asked, **values)
+        chosen = PromptOptions(**{name: values.pop(name) for name in names})
+        chosen.check()
+        return function(*arguments, chosen=chosen, **values)
 
     for option in reversed(_PROMPT_OPTIONS):
         command = option(command)
@@ -294,10 +296,10 @@ def prompt_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def open_stored(connection: Connection, conversation_id: str | None = None) -> Iterator[H2oSession]:
-    """A session with what is stored on the server: with its conversation, if one is named.
+    """Open a session that can read stored conversations, or the one with ``conversation_id``.
 
-    Without a cookie of the user's, that is the session in which the command kept the conversation,
-    or the last one at this address.
+    Without the user's cookie, it is the session in which the command kept the conversation, or the
+    last one at this address.
     """
     if connection.url is None and not connection.local and conversation_id is not None:
         kept = last_kept(None, conversation_id)
@@ -309,19 +311,19 @@ def open_stored(connection: Connection, conversation_id: str | None = None) -> I
 
 @contextmanager
 def open_session(
-    connection: Connection, asked: PromptOptions
+    connection: Connection, chosen: PromptOptions
 ) -> Iterator[tuple[H2oSession, str | None]]:
-    """A session, and the id of the conversation to go on in; None for a new one."""
-    if not asked.is_for_existing:
-        with connection.open(model=asked.model) as client:
-            if asked.keep:
+    """Open a session; also return the id of the conversation to continue, None for a new one."""
+    if not chosen.is_for_existing:
+        with connection.open(model=chosen.model) as client:
+            if chosen.keep:
                 restore_session(client)
             yield client, None
         return
     if connection.local:
         raise click.UsageError("--local starts a new server, which has no conversations yet.")
-    found = asked.conversation
-    if asked.continues:
+    found = chosen.conversation
+    if chosen.continues:
         kept = last_kept()
         if connection.url is not None:
             with connection.open() as client:
@@ -329,8 +331,7 @@ def open_session(
         if kept is None:
             where = "" if connection.url is None else f" at {connection.url}"
             raise click.UsageError(
-                f"No conversation{where} was kept. Keep one with --keep, or name it: "
-                "--conversation ID."
+                f"No conversation{where} was kept. Keep one with --keep, or use --conversation ID."
             )
         connection, found = replace(connection, url=connection.url or kept.url), kept.id
     with open_stored(connection, found) as client:
@@ -367,7 +368,7 @@ def sampling_options(parameters: Iterable[str], files: tuple[str, ...] = ()) -> 
 
 
 def save_cookies(client: H2oSession, path: str | None) -> None:
-    """Write the session's cookies to ``path``, if that is given and there are any."""
+    """Write the session's cookies to ``path``, if it is not None and there are any."""
     if path is not None and cookies_of(client)[0]:
         client.save_cookies(path)
 
@@ -376,33 +377,33 @@ def note_kept(
     connection: Connection,
     client: H2oSession,
     conversation_id: str | None,
-    cookies_into: str | None,
+    save_to: str | None,
     *,
     is_new: bool,
 ) -> None:
-    """Note a kept conversation for ``--continue``, and say so if it is new."""
+    """Record a kept conversation for ``--continue``, and say so if it is new."""
     if conversation_id is None or connection.local:  # a local server ends with the command
         return
     is_noted = remember(client, conversation_id)
-    if not is_new or cookies_of(client)[1]:  # who gave a browser's cookie finds it there
+    if not is_new or cookies_of(client)[1]:  # with a browser's cookie, it is in the browser
         return
     if is_noted:
-        say(f"(The conversation {conversation_id} is kept: h2o-chat -c goes on in it.)")
-    elif not cookies_into:
+        say(f"(Kept conversation {conversation_id}. h2o-chat -c continues it.)")
+    elif not save_to:
         say(
-            f"(Kept conversation {conversation_id}. It can be opened only with this session's "
-            "cookie: --save-cookies FILE writes it, --cookie FILE reads it.)"
+            f"(Kept conversation {conversation_id}. It needs this session's cookie: save it with "
+            "--save-cookies FILE, then use --cookie FILE.)"
         )
 
 
 def _check_spelling(name: str) -> None:
-    """Other names are passed to the server, unless they look like a misspelt one."""
+    """Refuse a misspelt parameter. Other unknown names are passed to the server."""
     if name not in opts.SAMPLING and (meant := opts.suggested(name)):
         raise click.UsageError(f"Unexpected parameter -p {name}=. Did you mean -p {meant}=?")
 
 
 def _value(text: str) -> object:
-    """A number, true, false, a list: what JSON knows; else the text itself."""
+    """Parse a value as JSON, such as a number or a list; else return the text."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -412,18 +413,18 @@ def _value(text: str) -> object:
 def _check_cookie(cookie: str | None) -> None:
     """Raise `ConfigurationError` for a cookie file that does not exist.
 
-    What does not look like a path may be a cookie's value, and is in no error.
+    Anything else may be a cookie's value, and so is not shown in an error.
     """
     if cookie is None or "=" in cookie or os.path.exists(cookie):
         return
     if cookie.startswith(("/", "./", "../", "~")) or cookie.endswith((".txt", ".cookies")):
         raise ConfigurationError(
-            f"There is no cookie file {cookie}", hint="Check --cookie.", argument="cookies"
+            f"The cookie file {cookie} does not exist", hint="Check --cookie.", argument="cookies"
         )
 
 
 def _headers(lines: Iterable[str]) -> dict[str, str]:
-    """The headers of ``--header "Name: value"``. No error shows them: they may be secrets."""
+    """Parse ``--header "Name: value"``. Errors do not show headers, which may be secret."""
     found = {}
     for line in lines:
         name, colon, value = line.partition(":")

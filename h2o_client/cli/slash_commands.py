@@ -1,4 +1,4 @@
-"""What can be done in a chat beside talking: lines that begin with a slash."""
+"""The commands of a chat: lines that begin with a slash."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ class Left(Exception):
 
 
 def run_slash_command(chat: Chat, line: str) -> None:
-    """Run the command that the line names. An unknown one is refused, and nothing is sent."""
+    """Run the command in a line. An unknown command is refused, and nothing is sent."""
     name, _, rest = line.partition(" ")
     command = _COMMANDS.get(name.strip())
     if command is None:
         name = sanitized(name)
         say(
-            f"Unknown command {name}. /help lists the commands. Nothing was sent. For a message "
-            f"that begins with a slash, type two: /{name}"
+            f"Unknown command {name}. Nothing was sent. /help lists the commands. To send a "
+            f"message that begins with a slash, type two slashes: /{name}"
         )
         return
     command(chat, rest.strip())
 
 
 def _retry(chat: Chat, rest: str) -> None:
-    """Another answer to the last message."""
+    """Get another answer to the last message."""
     if chat.prompt is None:
-        say("Nothing has been asked yet.")
+        say("There is no message yet.")
     elif chat.is_taken:
         chat.answer(lambda: chat.conversation.retry(**chat.options))
     else:
@@ -52,9 +52,9 @@ def _retry(chat: Chat, rest: str) -> None:
 
 
 def _edit(chat: Chat, rest: str) -> None:
-    """[TEXT]: another wording of the last message, in its place."""
+    """[TEXT]: edit the last message."""
     if chat.prompt is None:
-        say("Nothing has been asked yet.")
+        say("There is no message yet.")
         return
     text = rest or chat.editor.ask(default=chat.prompt)
     if not text.strip():
@@ -67,16 +67,16 @@ def _edit(chat: Chat, rest: str) -> None:
 
 
 def _system(chat: Chat, rest: str) -> None:
-    """[TEXT]: how the model is to behave, in a new conversation."""
+    """[TEXT]: start a new conversation with this system prompt; without a text, show it."""
     if not rest:
-        say(chat.system or "The model was told nothing about how to behave.")
+        say(chat.system or "There is no system prompt.")
         return
     chat.system = rest
     _begin(chat, "")
 
 
 def _model(chat: Chat, rest: str) -> None:
-    """[NAME]: another model, in a new conversation; without a name, those that there are."""
+    """[NAME]: start a new conversation with this model; without a name, list the models."""
     names = [model.id for model in chat.client.models()]
     if not rest:
         for name in names:
@@ -89,13 +89,13 @@ def _model(chat: Chat, rest: str) -> None:
 
 
 def _begin(chat: Chat, rest: str) -> None:
-    """Begins a new conversation."""
+    """Start a new conversation."""
     chat.begin()
     say("(A new conversation.)")
 
 
 def _open(chat: Chat, rest: str) -> None:
-    """[ID]: goes on in another conversation; without an ID, shows those that there are."""
+    """[ID]: continue another conversation; without an ID, list the conversations."""
     if rest.isdecimal() and 1 <= int(rest) <= len(chat.listed):
         rest = chat.listed[int(rest) - 1]
     if rest:
@@ -109,27 +109,27 @@ def _open(chat: Chat, rest: str) -> None:
         mark = "*" if each.id == chat.conversation.id else " "
         put_line(f"{mark}{number:3}  {each.id}  {in_a_line(each.title or 'Untitled')}")
     if found and chat.is_typed:
-        say("/open 1 goes on in the first of them.")
+        say("/open 1 continues the first of them.")
 
 
 def _attach(chat: Chat, rest: str) -> None:
-    """[FILE]: goes with the next message; without a name, shows what does. /attach off: none."""
+    """[FILE]: send a file with the next message; without a name, list them; "off" removes them."""
     if rest == "off":
         chat.attached.clear()
     elif rest:
         path = Path(rest).expanduser()
         if not path.is_file():
-            say(f"There is no file {sanitized(rest)}. Nothing was attached.")
+            say(f"The file {sanitized(rest)} does not exist. Nothing was attached.")
             return
         chat.attached.append(str(path))
     if chat.attached:
         say(f"With the next message: {', '.join(map(sanitized, chat.attached))}")
     else:
-        say("Nothing is attached. /attach FILE has a file go with the next message.")
+        say("Nothing is attached. /attach FILE attaches a file to the next message.")
 
 
 def _set(chat: Chat, rest: str) -> None:
-    """[NAME=VALUE]: a sampling parameter from now on; NAME= unsets it. Without, those that are."""
+    """[NAME=VALUE]: set a sampling parameter; NAME= unsets it; without a name, list them."""
     from h2o_client.cli.shared_options import sampling_options
 
     name, equals, value = rest.partition("=")
@@ -147,7 +147,7 @@ def _set(chat: Chat, rest: str) -> None:
 
 
 def _title(chat: Chat, rest: str) -> None:
-    """[TEXT]: shows the conversation's title, or gives it another."""
+    """[TEXT]: rename the conversation; without a text, show its title."""
     if rest:
         chat.conversation.rename(rest)
         return
@@ -157,17 +157,17 @@ def _title(chat: Chat, rest: str) -> None:
 
 
 def _share(chat: Chat, rest: str) -> None:
-    """Makes a page that shows the conversation to anybody."""
+    """Share the conversation on a public page."""
     put_line(chat.conversation.share())
 
 
 def _save(chat: Chat, rest: str) -> None:
-    """[FILE]: writes the conversation into a file: as JSON if its name ends so."""
+    """[FILE]: save the conversation as Markdown, or as JSON if the name ends with .json."""
     if chat.conversation.id is None:
-        say("Nothing has been said in this conversation yet: there is nothing to save.")
+        say("Nothing to save: this conversation has no messages yet.")
         return
     if not rest:
-        say("Into which file? /save chat.md, or /save chat.json")
+        say("To which file? /save chat.md, or /save chat.json")
         if not chat.is_typed:
             return
         rest = chat.editor.ask(default=_name_for(chat.conversation.title)).strip()
@@ -185,17 +185,17 @@ def _name_for(title: str | None) -> str:
 
 
 def _may_write(chat: Chat, path: str) -> bool:
-    """Whether the file does not exist yet, or the user agrees to replace it, or cannot be asked."""
+    """Whether the file may be written: it is new, the user agrees, or nobody can answer."""
     if not chat.is_typed or not Path(path).expanduser().is_file():
         return True
     try:
-        return click.confirm(f"{sanitized(path)} is there already. Replace it?", err=True)
+        return click.confirm(f"{sanitized(path)} exists already. Replace it?", err=True)
     except click.Abort:
         return False
 
 
 def _resume(chat: Chat, rest: str) -> None:
-    """Goes on with the last answer that was cut short; this conversation stays as it is."""
+    """Resume the last answer that broke off. This conversation does not change."""
     from h2o_client.cli.resume_command import resume_last
 
     try:
@@ -203,24 +203,24 @@ def _resume(chat: Chat, rest: str) -> None:
     except KeyboardInterrupt:
         if not chat.is_typed:
             raise
-        say("(Stopped. /resume shows it again, and goes on.)")
+        say("(Stopped. /resume resumes it again.)")
     if sys.stdout.isatty():
         put("\n")
 
 
 def _help(chat: Chat, rest: str) -> None:
-    """Shows this."""
+    """Show this help."""
     for name, command in _COMMANDS.items():
         words, colon, what = (command.__doc__ or "").partition(": ")
         usage = f"{name} {words}" if colon else name
         say(f"  {usage.ljust(16)} {what if colon else words}", indent=19)
-    say("  Enter sends; Esc-Enter, or a backslash at the end, begins another line.")
-    say("  // at the beginning sends a message that begins with a slash.")
+    say("  Enter sends; Esc-Enter, or a backslash at the end, starts a new line.")
+    say("  A message that begins with // is sent with a single slash.")
     say("  Ctrl-C stops an answer, Ctrl-D leaves.")
 
 
 def _quit(chat: Chat, rest: str) -> None:
-    """Leaves."""
+    """Leave the chat."""
     raise Left
 
 

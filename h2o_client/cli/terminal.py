@@ -1,6 +1,6 @@
-"""What the command writes: answers to stdout, everything else to stderr.
+"""Write answers to stdout, and everything else to stderr.
 
-On a terminal, what a server says can neither steer the terminal nor hide in it.
+On a terminal, a server's text is sanitized: it cannot contain control sequences or hidden text.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from h2o_client.transport.locks import Guard
 
 T = TypeVar("T")
 
-# With those that turn the direction of what follows, behind which an address can hide.
+# Also the characters that change the direction of text, which can disguise an address.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-# JSON leaves these as they are, a terminal or a reader of lines does not; and what is no character.
+# JSON does not escape these, but a terminal or a line reader interprets them. Also surrogates.
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-# All that anything takes for the end of a line.
+# Every character that some program treats as the end of a line.
 _ENDS = re.compile("[\n\x0b-\r\x1c-\x1e\x85\u2028\u2029][ \t\n\x0b-\r\x1c-\x1e\x85\u2028\u2029]*")
 
 
@@ -43,7 +43,7 @@ def put(text: str, *, flush: bool = True) -> None:
     if _waiting:
         hide_waiting(ends_line=text.endswith("\n") or not sys.stdout.isatty())
     try:
-        # A character that the terminal's encoding lacks is no reason to lose an answer.
+        # Replace characters that the encoding of the terminal does not have.
         sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
         if flush:
             sys.stdout.flush()
@@ -60,12 +60,12 @@ def flush_output() -> None:
 
 
 def put_text(text: str) -> None:
-    """Write a server's text to stdout; into a file as it is."""
+    """Write a server's text to stdout, sanitized if that is a terminal."""
     put(sanitized_for(sys.stdout, text))
 
 
 def put_line(text: str) -> None:
-    """Write a server's text to stdout as one line, whatever is in it."""
+    """Write a server's text to stdout as one line."""
     put(sanitized_for(sys.stdout, one_line(text)) + "\n")
 
 
@@ -75,15 +75,15 @@ def put_json(document: Mapping[str, object]) -> None:
 
 
 def safe_json(document: Mapping[str, object]) -> str:
-    """A line of JSON without characters that a terminal or a reader of lines would act on."""
+    """A line of JSON without characters that a terminal or a line reader would interpret."""
     text = json.dumps(document, ensure_ascii=False, default=str)
     return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
 def say(sentence: str, *, indent: int = 0) -> None:
-    """Write one line to stderr; a terminal gets it wrapped at words.
+    """Write one line to stderr, wrapped at words if that is a terminal.
 
-    ``indent``: where the second and later lines begin then. Does nothing if stderr is closed.
+    ``indent``: the indentation of the second and later lines. Does nothing if stderr is closed.
     """
     text = sanitized_for(sys.stderr, one_line(sentence))
     hide_waiting(ends_line=True)
@@ -96,10 +96,10 @@ def say(sentence: str, *, indent: int = 0) -> None:
 
 
 def say_error(error: H2oError, about: str = "", *, chat: bool = False) -> None:
-    """Write to stderr what went wrong, with ``about`` in front, and what to do next."""
+    """Write an error and its hint to stderr, after ``about``."""
     sentence = error.describe(in_chat if chat else in_shell)
     if isinstance(error, TransportError):
-        sentence += " h2o-chat doctor looks for the cause."
+        sentence += " Run h2o-chat doctor to find the cause."
     say(f"Error: {about}{': ' if about else ''}{sentence}")
 
 
@@ -112,35 +112,35 @@ def say_usage(error: click.ClickException) -> None:
 
 
 def say_unwritten(error: OSError) -> None:
-    """Write to stderr that stdout cannot be written to, and discard what is still written there."""
+    """Write to stderr that stdout cannot be written to. Later output to stdout is discarded."""
     _silence(sys.stdout)
     say(f"Error: Cannot write to stdout: {error.strerror or error}.")
 
 
 def sanitized(text: str) -> str:
-    """``text`` without what would move a terminal's cursor, set its title or turn its lines."""
+    """``text`` without characters that control a terminal or change the direction of text."""
     return _CONTROLS.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
 def sanitized_for(stream: TextIO, text: str) -> str:
-    """``text`` as it may be written to ``stream``: sanitized if that is a terminal."""
+    """``text``, sanitized if ``stream`` is a terminal."""
     return sanitized(text) if stream.isatty() else text
 
 
 class Sanitizer:
-    """`sanitized` for a text that comes in pieces, which may split the end of a line."""
+    """`sanitized` for a text in pieces, which may split the end of a line."""
 
     def __init__(self) -> None:
         self._held = ""
 
     def add(self, text: str) -> str:
-        """What can be shown so far."""
+        """Add a piece, and return what can be shown now."""
         text = self._held + text
         self._held = "\r" if text.endswith("\r") else ""
         return sanitized(text.removesuffix("\r"))
 
     def end(self) -> str:
-        """What was held back."""
+        """End the text, and return what was held back."""
         held, self._held = self._held, ""
         return sanitized(held)
 
@@ -151,20 +151,20 @@ def one_line(text: str) -> str:
 
 
 def is_plain(stream: TextIO) -> bool:
-    """Whether nothing but lines of text may be written to ``stream``."""
-    # Colour is another matter: rich leaves it out where NO_COLOR says so.
+    """Whether only plain lines of text may be written to ``stream``."""
+    # Not for NO_COLOR, which rich handles itself.
     return os.environ.get("TERM", "") in ("dumb", "unknown") or not stream.isatty()
 
 
 def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a table for people to stdout, as wide as the terminal."""
+    """Write a table to stdout, as wide as the terminal."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for place, heading in enumerate(headings):
-        # The first column is what other commands take: it is never broken.
+        # The first column is not wrapped, so that users can copy it.
         table.add_column(heading, no_wrap=place == 0, overflow="fold")
     for row in rows:
         table.add_row(*(Text(sanitized(in_a_line(cell))) for cell in row))
@@ -172,15 +172,15 @@ def show_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def in_a_line(text: str) -> str:
-    """``text`` with each run of white space as one space."""
+    """``text`` with each run of whitespace replaced by one space."""
     return " ".join(text.split())
 
 
 class Waiting:
-    """Shows on stderr what a block waits for and for how long, if that is a terminal.
+    """Shows on a terminal's stderr what a block is waiting for, and how long already.
 
-    It is shown once nothing was written for a second: where the cursor is, or in the line below
-    what is written there. It is erased before something is written.
+    The text appears after a second without output, at the cursor or in the line below. It is erased
+    before anything is written.
     """
 
     def __init__(self, what: str, most: float | None = None) -> None:
@@ -188,24 +188,24 @@ class Waiting:
         self._most = most
         self._since = monotonic()
         self._is_shown = False
-        self._is_below = False  # a line that is written
-        self._lock = Guard()  # held while the line on the terminal, or what is above, is changed
+        self._is_below = False  # whether it is shown in the line below unfinished output
+        self._lock = Guard()  # guards the attributes above and the line on the terminal
         self._over = threading.Event()
 
     def now(self, what: str, most: float | None = None) -> None:
-        """Something came, and ``what`` is waited for next, for ``most`` seconds at most."""
+        """Something arrived; from now on wait for ``what``, for at most ``most`` seconds."""
         with self._lock:
             self._what, self._most = what, most
             self._hide()
 
     def hide(self, *, ends_line: bool = True) -> None:
-        """Erase it, because something is about to be written, with the end of its line or not."""
+        """Erase the text before other output. ``ends_line``: that output ends its line."""
         with self._lock:
             self._hide()
             self._is_below = not ends_line
 
     def text(self) -> str:
-        """What is waited for and how long; "" if that is not worth mentioning yet."""
+        """What the block is waiting for and how long already; "" during the first second."""
         seconds = monotonic() - self._since
         if seconds < _SHOWN_AFTER:
             return ""
@@ -241,7 +241,7 @@ class Waiting:
                     self._write(f"{begin}\x1b[?7l{sanitized(text)}\x1b[K\x1b[?7h\x1b8")
 
     def _say(self) -> None:
-        """On a terminal that can do nothing but lines: seldom, and ever more so."""
+        """On a plain terminal, write lines, less and less often."""
         pause = _SAID_AFTER
         while not self._over.wait(pause):
             with self._lock:
@@ -265,7 +265,7 @@ _waiting: list[Waiting] = []  # the last one is shown; changed by the main threa
 
 
 def _is_legacy_windows() -> bool:
-    """Whether it is a console of Windows without escape sequences."""
+    """Whether this is a Windows console without escape sequences."""
     if sys.platform != "win32":
         return False
     from rich.console import detect_legacy_windows
@@ -274,19 +274,19 @@ def _is_legacy_windows() -> bool:
 
 
 def now_waiting(what: str, most: float | None = None) -> None:
-    """Something came, and ``what`` is waited for next: see `Waiting`."""
+    """Something arrived; from now on wait for ``what``. See `Waiting.now`."""
     if _waiting:
         _waiting[-1].now(what, most)
 
 
 def hide_waiting(*, ends_line: bool) -> None:
-    """Erase what is shown of it, because something is about to be written: see `Waiting.hide`."""
+    """Erase the text before other output. See `Waiting.hide`."""
     if _waiting:
         _waiting[-1].hide(ends_line=ends_line)
 
 
 def counted(items: Iterable[T], what: str, *, total: int | None = None) -> Iterator[T]:
-    """The ``items``, with a progress bar on stderr if that is a terminal."""
+    """Yield the ``items``, with a progress bar if stderr is a terminal."""
     if is_plain(sys.stderr):
         yield from items
         return
@@ -306,7 +306,7 @@ def _wrapped(text: str, indent: str) -> str:
         text,
         width,
         subsequent_indent=indent,
-        break_long_words=False,  # an address stays whole, to be copied
+        break_long_words=False,  # so that addresses can be copied
         break_on_hyphens=False,
         replace_whitespace=False,
         drop_whitespace=True,
@@ -323,8 +323,8 @@ def _end_unwritten(error: OSError) -> NoReturn:
 
 
 def _silence(stream: TextIO) -> None:
-    """Discard what is still written to ``stream``: Python would try again at exit, and complain."""
-    with suppress(OSError, ValueError):  # it may be no file
+    """Discard later output to ``stream``. Python would try to write it at exit, and complain."""
+    with suppress(OSError, ValueError):  # it may not be a file
         number = stream.fileno()
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, number)

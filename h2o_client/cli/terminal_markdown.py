@@ -1,8 +1,7 @@
-"""An answer as Markdown on a terminal, while it grows.
+"""Show a growing answer as Markdown on a terminal.
 
-Blocks that are complete are written once; only the last one, which may still change, is redrawn: a
-few times a second, and less often the longer that takes. Nothing of the text is lost, and nothing
-in it can steer the terminal.
+Complete blocks are written once. Only the last block, which may still change, is redrawn: a few
+times a second, less often if that takes long. No text is lost, and control characters are removed.
 """
 
 from __future__ import annotations
@@ -35,25 +34,25 @@ from h2o_client.cli.terminal import Sanitizer, hide_waiting, sanitized
 Lines = list[list[Segment]]
 
 _PAUSE = 1 / 8  # seconds between two drawings
-_SHARE = 10  # drawing takes at most one in so many seconds
-_SETTLES = 0.3  # seconds after which a terminal is taken to keep its size
-_MOST_DRAWN = 16_000  # characters of a block that is drawn as Markdown while it grows
-# A token takes about 0.1 ms to render, and a run of brackets is parsed in quadratic time.
+_SHARE = 10  # drawing takes at most one tenth of the time
+_SETTLES = 0.3  # seconds without change after which the terminal's size counts as final
+_MOST_DRAWN = 16_000  # characters; a longer block is drawn as plain text while it grows
+# A token takes about 0.1 ms to render. Many brackets in a row take quadratic time to parse.
 _MOST_RENDERED = 50_000  # characters of a block
 _MOST_TOKENS = 5_000  # of a block
 _MOST_TOKENS_IN_ALL = 40_000  # of an answer
-_A_BLOCK = 5  # tokens that a block costs besides its own
-_MOST_PARSED = 500_000  # characters altogether
+_A_BLOCK = 5  # a block costs as much as so many more tokens
+_MOST_PARSED = 500_000  # characters in total
 _LONGEST_FORMULA = 4_000  # characters
 _LONGEST_DISPLAYED = 60  # lines
 _DISPLAYED = (("$$", "$$"), ("\\[", "\\]"))
 _FORMULAS = (*_DISPLAYED, ("\\(", "\\)"), ("$", "$"))
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,}).*")
-_DEEPEST = 40  # what is nested in lists and quotes; rich needs a dozen of Python's frames a level
+_DEEPEST = 40  # levels of lists and quotes; rich uses a dozen stack frames for each
 
 
 def write_markdown(tokens: Iterable[str], note: Callable[[int], None]) -> None:
-    """Write the tokens to stdout, a terminal, as they come; ``note`` gets the length of each."""
+    """Write tokens to a terminal's stdout as they arrive. ``note`` gets the length of each."""
     with Growing(Console(file=sys.stdout, highlight=False)) as answer:
         for token in tokens:
             answer.add(token)
@@ -61,21 +60,21 @@ def write_markdown(tokens: Iterable[str], note: Callable[[int], None]) -> None:
 
 
 class Growing:
-    """A text that grows on the screen, complete when the ``with`` block ends.
+    """A text that grows on the screen until the ``with`` block ends.
 
-    Another thread draws: whoever adds text does not wait for that.
+    A background thread draws, so that `add` does not wait.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._text = Sanitizer()
-        self._pieces: deque[str] = deque()  # added, and not yet in the block
-        self._block = ""  # the one that is not complete
-        self._parsed = 0  # the length of it when its end was looked for last
-        self._is_stale = False  # what is drawn is
-        self._shown = 0  # the length of the block when it was drawn whole
-        self._written = False
-        self._is_torn = False  # the block is the rest of one whose beginning is written
+        self._pieces: deque[str] = deque()  # added, but not in the block yet
+        self._block = ""  # the last block, which is not complete
+        self._parsed = 0  # the length of the block when it was last parsed for its end
+        self._is_stale = False  # whether the screen is out of date
+        self._shown = 0  # the length of the block when it was last drawn whole
+        self._written = False  # whether a block was written
+        self._is_torn = False  # whether the beginning of the block was written already
         self._budget = Budget()
         self._frame = _Frame(console)
         self._failure: BaseException | None = None
@@ -83,7 +82,7 @@ class Growing:
         self._drawer = threading.Thread(target=self._draw, name="h2o-chat-drawer", daemon=True)
 
     def add(self, token: str) -> None:
-        """Add text, which is drawn soon. Raises what went wrong while drawing."""
+        """Add text, which is drawn soon. Raises an earlier error of the drawing thread."""
         if self._failure is not None:
             raise self._failure
         self._pieces.append(self._text.add(token))
@@ -102,7 +101,7 @@ class Growing:
         self._over.set()
         try:
             self._drawer.join()
-        finally:  # a second Ctrl-C loses nothing, either
+        finally:  # also after a second Ctrl-C
             self._pieces.append(self._text.end())
             self._gather()
             if self._frame.is_resizing():
@@ -115,7 +114,7 @@ class Growing:
             self._write(blocks_of(rest))
 
     def _draw(self) -> None:
-        """Draw until the end: the body of the other thread."""
+        """Draw until the end. Runs in the background thread."""
         try:
             pause = _PAUSE
             while not self._over.wait(pause):
@@ -132,22 +131,22 @@ class Growing:
         self._is_stale = False
         if self._frame.has_become_narrower():
             self._leave_frame()
-        if self._is_worth_a_look():
+        if self._may_have_ended():
             self._parsed = len(self._block)
             *complete, rest = blocks_of(self._block)
             if complete:
-                # First, so that what draws meanwhile draws no block twice.
+                # First, so that no block is drawn twice.
                 self._block, self._parsed, self._shown = rest, 0, 0
                 self._frame.clear()
                 self._write(complete)
         self._frame.draw(self._drawn(self._console.options))
 
     def _drawn(self, options: ConsoleOptions) -> Lines:
-        """The lines to draw below what is written."""
+        """The lines to draw below the written blocks."""
         if not self._block.strip():
             return []
-        # What does not fit on the screen could not be drawn over; nor could what does no more once
-        # the terminal is made half as wide.
+        # Lines can be redrawn only if all of them fit on the screen, also when the terminal becomes
+        # half as wide.
         height = max(1, options.max_height // 2 - 1)
         lines = self._lines(options, height)
         is_whole = len(lines) <= height and len(self._block) <= _MOST_DRAWN
@@ -156,16 +155,16 @@ class Growing:
         return [[], *lines] if self._written and not self._is_torn else lines
 
     def _leave_frame(self) -> None:
-        """Leave what is drawn where it is, and go on with the rest of the block below it.
+        """Leave the drawn lines on the screen, and continue the block below them.
 
-        A terminal that is made narrower may have moved the first rows out of reach.
+        After the terminal has become narrower, the first rows may not be on the screen any more.
         """
         if not self._shown:
             return
         shown, rest = self._block[: self._shown], self._block[self._shown :]
         self._frame.leave()
         fence = _FENCE.match(shown.lstrip("\n"))
-        # In a block of code the rest is code, and begins with a line.
+        # In a code block, the rest is code too: repeat the fence.
         if fence and rest.strip():
             rest = f"{fence[0]}\n" + rest.removeprefix("\n")
         self._block = rest
@@ -178,8 +177,8 @@ class Growing:
         tail = self._block[-height * options.max_width :]
         return self._console.render_lines(Text(tail, overflow="fold"), options, pad=False)
 
-    def _is_worth_a_look(self) -> bool:
-        """Whether a block may have ended; a long one is looked at when it is twice as long."""
+    def _may_have_ended(self) -> bool:
+        """Whether to parse the block for its end; a long one each time its length has doubled."""
         length = len(self._block)
         return length <= _MOST_DRAWN or length >= 2 * self._parsed
 
@@ -205,34 +204,34 @@ class Growing:
 
 
 class _Frame:
-    """Lines that are drawn over and over, below what is written for good.
+    """The lines that are redrawn, below the written blocks.
 
-    A terminal that is made narrower wraps the lines that are there, which then take more rows.
+    When a terminal becomes narrower, it wraps these lines, which then take more rows.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._drawn: list[str] = []  # the lines on the screen; the cursor is behind the last
+        self._drawn: list[str] = []  # the lines on the screen; the cursor is after the last one
         self._drawn_width = 0
         self._width = console.width
         self._resized_at = -_SETTLES
 
     def is_resizing(self) -> bool:
-        """Whether the terminal has just got another size, and may get others.
+        """Whether the size of the terminal has just changed, and may change again.
 
-        It may have that a moment before its programs are told: what they draw then is torn.
+        Programs learn the new size a moment later. What they draw in between is garbled.
         """
         if self._console.width != self._width:
             self._width, self._resized_at = self._console.width, time.monotonic()
         return time.monotonic() - self._resized_at < _SETTLES
 
     def has_become_narrower(self) -> bool:
-        """Whether the terminal has, since the lines were drawn."""
+        """Whether the terminal has become narrower since the lines were drawn."""
         return bool(self._drawn) and self._console.width < self._drawn_width
 
     def draw(self, lines: Lines) -> None:
-        """Draw the lines in the place of those before."""
-        if self._console.legacy_windows:  # it has no sequences to erase with
+        """Draw the lines in place of the previous ones."""
+        if self._console.legacy_windows:  # it cannot erase lines
             return
         with self._console.capture() as capture:
             self._console.print(Segments(joined(lines)), end="", crop=False)
@@ -241,7 +240,7 @@ class _Frame:
         self._drawn_width = self._console.width
 
     def leave(self) -> None:
-        """Have the lines stay where they are, as written."""
+        """Leave the lines on the screen."""
         self._put("\n")
         self._drawn = []
 
@@ -266,27 +265,27 @@ class _Frame:
 
 
 def rows_of(line: str, width: int) -> int:
-    """How many rows a terminal of that width takes for a line."""
+    """How many rows a line takes on a terminal of that width."""
     if line.isascii():
         return max(1, -(-len(line) // max(1, width)))
     rows, column = 1, 0
     for character in line:
         cells = cell_len(character)
-        if column + cells > width:  # one of two cells is not torn
+        if column + cells > width:  # a wide character is not split
             rows, column = rows + 1, 0
         column += cells
     return rows
 
 
 def _terminal_wraps_anew() -> bool:
-    """Whether the terminal wraps what is on the screen when it is resized; a few only cut it."""
+    """Whether the terminal rewraps its lines when it is resized; a few only cut them."""
     name = os.environ.get("TERM", "")
     is_screen = name.startswith("screen") and "TMUX" not in os.environ
     return not (is_screen or name == "linux" or "XTERM_VERSION" in os.environ)
 
 
 def _formula(state: StateInline, silent: bool) -> bool:
-    """A formula in a line is shown as it is: its backslashes and stars are TeX's."""
+    """Show a formula in a line unchanged: its backslashes and asterisks are TeX, not Markdown."""
     for opens, closes in _FORMULAS:
         if state.src.startswith(opens, state.pos):
             begin = state.pos + len(opens)
@@ -304,12 +303,12 @@ def _formula(state: StateInline, silent: bool) -> bool:
 
 
 def _is_between_dollars(content: str, after: str) -> bool:
-    """Pandoc's rules, so that prices are no formulas; nor are two variables in bold."""
+    """Whether it is a formula by Pandoc's rules, which exclude prices; bold text is not."""
     return content == content.strip() and not after.isdigit() and "**" not in content
 
 
 def _formula_block(state: StateBlock, first: int, last: int, silent: bool) -> bool:
-    """A formula of several lines is shown as it is, like code."""
+    """Show a formula of several lines unchanged, like code."""
     start = state.bMarks[first] + state.tShift[first]
     found = [pair for pair in _DISPLAYED if state.src.startswith(pair[0], start)]
     if not found or state.is_code_block(first):
@@ -330,9 +329,9 @@ def _formula_block(state: StateBlock, first: int, last: int, silent: bool) -> bo
 
 
 class _Parser(MarkdownIt):
-    """CommonMark with tables, none of which is dropped.
+    """CommonMark with tables, without rules that would drop text.
 
-    HTML is text, and so are link definitions: they may come long after what refers to them.
+    HTML is shown as text, and so are link definitions, which may come long after their links.
     """
 
     def __init__(self) -> None:
@@ -344,7 +343,7 @@ class _Parser(MarkdownIt):
         self.inline.ruler.before("escape", "formula", _formula)
 
     def normalizeLinkText(self, link: str) -> str:  # noqa: N802
-        # It decodes: <http://x/%1b> would have an escape in it.
+        # It decodes percent escapes: <http://x/%1b> would become a control character.
         return sanitized(super().normalizeLinkText(link))
 
 
@@ -368,11 +367,11 @@ class _Markdown(Markdown):
 
 _PARSER = _Parser()
 _BLOCKS = _Parser()
-_BLOCKS.core.ruler.enableOnly(["normalize", "block"])  # what is in a block does not matter
+_BLOCKS.core.ruler.enableOnly(["normalize", "block"])  # the contents of blocks are not needed
 
 
 class Budget:
-    """How much of an answer may still be rendered. The rest is plain."""
+    """How much of an answer may still be rendered. The rest is shown as plain text."""
 
     def __init__(self) -> None:
         self._tokens = _MOST_TOKENS_IN_ALL
@@ -388,10 +387,10 @@ class Budget:
 
 
 class SanitizedMarkdown:
-    """A server's Markdown: no control character reaches the terminal, however it is spelt.
+    """A server's Markdown, from which all control characters are removed, also escaped ones.
 
-    Print it with ``crop=False``: the terminal wraps what is plain. Once the
-    ``budget`` is spent it is plain.
+    Print it with ``crop=False``, because the terminal wraps plain text. Once the ``budget`` is
+    spent, it is plain text.
     """
 
     def __init__(self, text: str, budget: Budget) -> None:
@@ -408,7 +407,7 @@ def blocks_of(text: str) -> list[str]:
     if len(text) > _MOST_PARSED:
         return [text]
     begins = [token.map[0] for token in _BLOCKS.parse(text) if token.level == 0 and token.map]
-    lines = text.split("\n")  # and nothing else that Python takes for the end of a line
+    lines = text.split("\n")  # not splitlines(), which splits at other characters, too
     places = [0, *sorted({begin for begin in begins[1:] if begin}), len(lines)]
     blocks = ["\n".join(lines[place:end]) for place, end in pairwise(places)]
     return [f"{block}\n" for block in blocks[:-1]] + blocks[-1:]
@@ -417,7 +416,7 @@ def blocks_of(text: str) -> list[str]:
 def lines_of(
     text: str, console: Console, options: ConsoleOptions, budget: Budget | None = None
 ) -> Lines:
-    """The lines of rendered blocks, without blank lines around them; plain lines as a fallback."""
+    """Render blocks to lines, without blank lines around them; plain lines as a fallback."""
     if len(text) > _MOST_RENDERED or (budget is not None and budget.spent):
         return plain_lines_of(text)
     try:
@@ -428,7 +427,7 @@ def lines_of(
         if count > _MOST_TOKENS:
             return plain_lines_of(text)
         lines = _rendered(tokens, console, options)
-    except Exception:  # whatever rich stumbles over: no answer may be lost by that
+    except Exception:  # an error in rich must not lose the answer
         return plain_lines_of(text)
     if _is_cut(tokens) or _words_of(tokens) - Counter(_text_of(lines)):
         return plain_lines_of(text)
@@ -436,7 +435,7 @@ def lines_of(
 
 
 def plain_lines_of(text: str) -> Lines:
-    """The lines of a text as it is, not wrapped."""
+    """The lines of a text, neither rendered nor wrapped."""
     return [[Segment(line)] if line else [] for line in sanitized(text).strip("\n").split("\n")]
 
 
@@ -470,19 +469,19 @@ def _stripped(line: list[Segment]) -> list[Segment]:
 
 
 def _with_addresses(tokens: list[Token]) -> list[Token]:
-    """The tokens with the text "description (address)" instead of each image."""
+    """Replace each image by the text "description (address)"."""
     for token in tokens:
         for image in token.children or ():
             if image.type == "image":
-                said = f"{image.content} " if image.content else ""
+                description = f"{image.content} " if image.content else ""
                 address = _PARSER.normalizeLinkText(str(image.attrs.get("src", "")))
-                image.type, image.content = "text", f"{said}({address})"
+                image.type, image.content = "text", f"{description}({address})"
                 image.children = None
     return tokens
 
 
 def _is_cut(tokens: Sequence[Token]) -> bool:
-    """Whether the parser may have dropped what is nested too deeply."""
+    """Whether the parser may have dropped text that is nested too deeply."""
     return any(token.level >= _DEEPEST - 1 for token in tokens)
 
 

@@ -1,4 +1,4 @@
-"""How the command calls what a `Hint` names: arguments are options, methods are commands."""
+"""The command's words for the names in a `Hint`: options for arguments, commands for methods."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_an_error_of_the_network_names_the_doctor(capsys: pytest.CaptureFixture[
     with refusing_port() as port:
         assert run(["--url", f"http://127.0.0.1:{port}", "Hi"]) == 4
         said = capsys.readouterr().err
-        assert said.endswith(" h2o-chat doctor looks for the cause.\n")
+        assert said.endswith(" Run h2o-chat doctor to find the cause.\n")
         assert run(["--url", f"http://127.0.0.1:{port}", "--json", "Hi"]) == 4
     shown = capsys.readouterr()
     assert (shown.err, "doctor" in shown.out) == ("", False)
@@ -82,7 +82,7 @@ def test_a_kept_conversation_is_found_again(
     with FakeChatUi("0.9.4") as server:
         words = [*command, "--url", server.url, "--keep", "--save-cookies", str(cookies)]
         assert run(words) == 0
-        assert "is kept: h2o-chat -c goes on in it" in capsys.readouterr().err
+        assert "h2o-chat -c continues it" in capsys.readouterr().err
         assert stat.S_IMODE(cookies.stat().st_mode) == 0o600
         (id,) = server.conversations
         assert run(["conversations", "--url", server.url, "--cookie", str(cookies), "--json"]) == 0
@@ -128,7 +128,7 @@ def test_what_is_piped_in_and_not_text_is_refused(
     with FakeChatUi("0.9.4") as server:
         assert run(["--url", server.url, "Summarise"]) == 2
         assert server.requests == []
-    assert "What is piped in" in capsys.readouterr().err
+    assert "The input " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])

@@ -120,7 +120,7 @@ def test_a_dry_run_counts_and_sends_nothing(
     prompts.write_text("one\ntwo\nthree\nfour\n")
     assert run([*words, "--dry-run"]) == 0
     told = capsys.readouterr().out
-    assert "4 prompts. By" in told
+    assert "4 prompts. In" in told
     assert "3 are answered and 0 have failed. 1 would be sent." in told
 
 
@@ -161,8 +161,8 @@ def test_a_full_disk_is_told_and_loses_nothing(
     words = ["batch", str(prompts), "--url", server.url, "--journal", str(journal), "--quiet"]
     assert run([*words, "-o", "/dev/full"]) == 1
     said = capsys.readouterr().err
-    assert "The answers cannot be written to /dev/full: No space left on device." in said
-    assert "To go on: h2o-chat" in said
+    assert "Cannot write the answers to /dev/full: No space left on device." in said
+    assert "To continue: h2o-chat" in said
     out = tmp_path / "out"
     assert run([*words, "-o", str(out)]) == 0
     assert len(lines(out)) == 3
@@ -192,7 +192,7 @@ def test_several_accounts_share_the_work(server: FakeChatUi, prompts: Path, tmp_
 def test_cookies_have_to_fit_the_addresses(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["batch", "p", "--url", "http://a", "--url", "http://b", "--cookie", "a=b"]
     assert run(words) == 2
-    assert "2 --url and 1 --cookie: give a cookie for each, or none." in capsys.readouterr().err
+    assert "2 --url, but 1 --cookie. Use a cookie for each, or none." in capsys.readouterr().err
 
 
 def test_a_file_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
@@ -207,7 +207,7 @@ def test_a_server_that_is_given_up_is_told(
     assert run([*words, "--give-up-after", "0"]) == 4
     said = capsys.readouterr().err
     assert "0 of 3 answered, 3 waiting" in said
-    assert "To go on: h2o-chat" in said
+    assert "To continue: h2o-chat" in said
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
@@ -244,7 +244,7 @@ def test_a_signal_ends_it_soon_and_the_next_run_goes_on(
             assert program.wait() == status
             assert time.monotonic() - began < PATIENCE / 4
         last = said.strip().splitlines()[-1]
-        assert last.startswith(f"To go on: h2o-chat batch {prompts}"), said
+        assert last.startswith(f"To continue: h2o-chat batch {prompts}"), said
         held.set()
         server.released.set()
         assert run([*words[3:], "--quiet"]) == 0

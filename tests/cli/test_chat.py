@@ -79,14 +79,14 @@ def test_an_unknown_slash_command_sends_nothing(talk: Talk) -> None:
         talked = talk(server.url, "/foo bar", "/", "/etc/passwd")
         assert server.requests == []
     assert (talked.status, talked.out) == (0, "")
-    assert "Unknown command /foo. /help lists the commands. Nothing was sent." in talked.err
+    assert "Unknown command /foo. Nothing was sent. /help lists the commands." in talked.err
 
 
 def test_a_conversation_that_has_not_begun_is_not_saved(talk: Talk, tmp_path: Path) -> None:
     with FakeChatUi("0.9.4") as server:
         talked = talk(server.url, f"/save {tmp_path}/chat.md")
         assert server.requests == []
-    assert talked.err.endswith("there is nothing to save.\n")
+    assert talked.err.endswith("this conversation has no messages yet.\n")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -156,7 +156,7 @@ def test_edit_without_a_text_takes_the_next_line(talk: Talk) -> None:
 @pytest.mark.parametrize("line", ["/retry", "/edit", "/edit Two"])
 def test_before_the_first_message_there_is_nothing_to_do_again(talk: Talk, line: str) -> None:
     with FakeChatUi("0.9.4") as server:
-        assert talk(server.url, line).err == "Nothing has been asked yet.\n"
+        assert talk(server.url, line).err == "There is no message yet.\n"
         assert server.requests == []
 
 
@@ -165,16 +165,14 @@ def test_another_system_prompt_begins_a_new_conversation(talk: Talk) -> None:
         talked = talk(server.url, "/system", "One", "/system Be brief.", "/system", "Two")
         assert server.prompts[1].turns == (("system", "Be brief."), ("user", "Two"))
         assert server.conversations == {}
-    assert talked.err == (
-        "The model was told nothing about how to behave.\n(A new conversation.)\nBe brief.\n"
-    )
+    assert talked.err == ("There is no system prompt.\n(A new conversation.)\nBe brief.\n")
 
 
 def test_a_new_conversation_knows_nothing_of_the_last(talk: Talk) -> None:
     with FakeChatUi("0.9.4") as server:
         talked = talk(server.url, "One", "/new", "Two", "/new", "/retry")
     assert talked.out == "1 turns, the last: One\n1 turns, the last: Two\n"
-    assert talked.err.endswith("Nothing has been asked yet.\n")
+    assert talked.err.endswith("There is no message yet.\n")
 
 
 def test_another_model_is_asked(talk: Talk) -> None:
@@ -217,7 +215,7 @@ def test_a_conversation_is_saved(talk: Talk, tmp_path: Path) -> None:
         talked = talk(server.url, "One", f"/save {text}", f"/save {data}", "/save")
     assert text.read_text() == "# Greetings\n\n## User\n\nOne\n\n## Assistant\n\nHello there\n"
     assert json.loads(data.read_text())["title"] == "Greetings"
-    assert talked.err.startswith(f"Saved to {text}.\nSaved to {data}.\nInto which file?")
+    assert talked.err.startswith(f"Saved to {text}.\nSaved to {data}.\nTo which file?")
 
 
 def test_a_file_that_cannot_be_written_ends_no_chat(talk: Talk, tmp_path: Path) -> None:
@@ -231,7 +229,7 @@ def test_a_file_that_cannot_be_written_ends_no_chat(talk: Talk, tmp_path: Path) 
 def test_an_answer_that_was_cut_off_says_so(talk: Talk) -> None:
     with FakeChatUi("0.4", answer=[Says(end="length")]) as server:
         talked = talk(server.url, "One")
-    assert talked.err == "(The answer ended at the length allowed.)\n"
+    assert talked.err == "(The answer reached the maximum length.)\n"
 
 
 def test_bytes_that_are_no_text_end_no_chat(talk: Talk) -> None:
@@ -273,14 +271,14 @@ def test_a_line_without_an_end_is_not_read_for_ever(
         assert [prompt.last for prompt in server.prompts] == ["One"]
         assert server.conversations == {}
     assert talked.status == 2
-    assert "MiB, too much for one message" in talked.err
+    assert "MiB, which is too long for one message" in talked.err
 
 
 def test_a_message_that_begins_with_a_slash_has_two(talk: Talk) -> None:
     with FakeChatUi("0.9.4") as server:
         talked = talk(server.url, "//etc/passwd", "/foo")
         assert [prompt.last for prompt in server.prompts] == ["/etc/passwd"]
-    assert "begins with a slash, type two: //foo" in talked.err
+    assert "begins with a slash, type two slashes: //foo" in talked.err
 
 
 def test_set_changes_the_sampling_parameters(talk: Talk) -> None:
@@ -303,4 +301,4 @@ def test_attached_files_go_with_the_next_message(talk: Talk, tmp_path: Path) -> 
         files = [len(prompt.files) for prompt in server.prompts]
     assert files == [1, 0, 0]
     assert f"With the next message: {tmp_path / 'notes.txt'}" in talked.err
-    assert "There is no file nothing.txt. Nothing was attached." in talked.err
+    assert "The file nothing.txt does not exist. Nothing was attached." in talked.err

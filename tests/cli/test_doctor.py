@@ -84,7 +84,7 @@ def test_a_version_that_is_none_is_a_failed_step(capsys: pytest.CaptureFixture[s
 def test_a_cookie_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", "http://localhost", "--cookie", "/nowhere/nope.txt"]) == 2
     assert capsys.readouterr().out.startswith(
-        "failed  cookie       There is no cookie file /nowhere/nope.txt\n"
+        "failed  cookie       The cookie file /nowhere/nope.txt does not exist\n"
     )
 
 
@@ -200,7 +200,7 @@ def test_what_a_server_says_is_one_line(
         assert run(["doctor", "--url", server.url]) == 3
         lines = capsys.readouterr().out.splitlines()
         assert len(lines) == 12
-        assert lines[-1] == "(the rest was not tried)"
+        assert lines[-1] == "(the other steps were skipped)"
         assert "500: no ok      deletion     gone ok fine" in lines[9]
         with open(os.devnull) as nothing:
             monkeypatch.setattr(sys, "stdin", nothing)

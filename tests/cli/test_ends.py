@@ -261,7 +261,9 @@ def test_the_status_tells_what_failed_even_if_nobody_can_read_it(where: str) -> 
 def test_input_without_an_end_is_not_read_for_ever() -> None:
     done = shell("H2O --url http://127.0.0.1:1 Hi < /dev/zero")
     assert done.returncode == 2
-    assert "stdin has more than 16 MiB, too much for one message. Use --file" in done.stderr
+    assert (
+        "stdin has more than 16 MiB, which is too long for one message. Use --file" in done.stderr
+    )
 
 
 @pytest.mark.parametrize("word", ["Hi", "chat"])

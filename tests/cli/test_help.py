@@ -185,7 +185,7 @@ def test_a_file_that_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "No such file" in capsys.readouterr().err
     path.write_bytes(b"GG")
     assert run(["serve", "--port", "0", "--model-file", str(path)]) == 2
-    assert f"Invalid --model-file {path}. A model is a GGUF file." in capsys.readouterr().err
+    assert f"Invalid --model-file {path}. Use a GGUF file." in capsys.readouterr().err
 
 
 def test_the_chapter_is_what_the_help_says() -> None:

@@ -46,7 +46,7 @@ def test_a_prompt_goes_on_in_the_last_kept_conversation(
     server: FakeChatUi, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["--url", server.url, "--keep", "One"]) == 0
-    kept = f"(The conversation {the_only_id(server)} is kept: h2o-chat -c goes on in it.)\n"
+    kept = f"(Kept conversation {the_only_id(server)}. h2o-chat -c continues it.)\n"
     assert capsys.readouterr().err == kept
     assert run(["-c", "Two"]) == 0
     assert run(["--url", server.url, "--continue", "Three"]) == 0
@@ -168,11 +168,11 @@ def test_a_browsers_cookie_is_not_noted(server: FakeChatUi, own_home: Path) -> N
     [
         (["-c", "Hi"], "No conversation was kept. Keep one with --keep"),
         (["--url", "http://localhost:1", "-c", "Hi"], "No conversation at http://localhost:1 was"),
-        (["-c", "--conversation", "a1", "Hi"], "it is one or the other"),
+        (["-c", "--conversation", "a1", "Hi"], "Only one of --continue"),
         (["-c", "-s", "Be brief.", "Hi"], "--model and --system are for a new conversation"),
         (["--local", "-c", "Hi"], "which has no conversations yet"),
-        (["chat", "0" * 24, "-c"], "say it once"),
-        (["chat", "hello"], "As a prompt: h2o-chat ask hello"),
+        (["chat", "0" * 24, "-c"], "given twice"),
+        (["chat", "hello"], "send it as a prompt: h2o-chat ask hello"),
     ],
 )
 def test_what_makes_no_sense_is_a_bad_call(

@@ -210,7 +210,7 @@ def test_a_server_that_cannot_be_reached_just_now_leaves_it_for_later(
 def test_without_an_answer_there_is_nothing_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["resume"]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("Error: Nothing to resume. Servers since July 2026 keep")
+    assert said.startswith("Error: Nothing to resume. An answer can be resumed")
     assert "Usage" not in said
 
 
@@ -264,7 +264,7 @@ def test_one_that_another_program_prints_is_left_to_it(
         assert run(["resume"]) == 0
         assert server.conversations == {}
         assert run(["resume"]) == 2
-        assert "Another program is reading the only answer" in capsys.readouterr().err
+        assert "Another program is reading the only unfinished answer" in capsys.readouterr().err
         assert len(list(folder.glob("*.json"))) == 1
         other.released.set()
         assert program.stdout is not None
