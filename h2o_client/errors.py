@@ -1,29 +1,29 @@
-"""What can go wrong, by who is to blame. Everything raised on purpose is an `H2oError`.
+"""All errors of this package. Every error that it raises on purpose is an `H2oError`.
 
 ::
 
     H2oError
     ├── ConfigurationError          the caller can fix it without the server
     ├── ConversationBusyError       an earlier answer has not ended on the server: nothing was sent
-    ├── UnsupportedError            this version of chat-ui cannot do it
+    ├── UnsupportedError            this version of chat-ui does not support it
     ├── TransportError              the network: refused, reset, TLS, proxy
-    │   └── TransportTimeout        which time ran out (also a builtin TimeoutError)
+    │   └── TransportTimeout        a timeout expired (also a builtin TimeoutError)
     ├── StatusError                 an HTTP status that is not a success
     │   ├── AuthenticationError     401, 403, a login wall
     │   ├── OriginError             403 for the Referer or Origin
     │   ├── NotFoundError           404
     │   ├── TermsNotAcceptedError   405
-    │   ├── ElicitationClosedError  409: what a tool asked was answered before, or has expired
+    │   ├── ElicitationClosedError  409: a tool's question was answered before, or has expired
     │   ├── ModelUnavailableError   410, an unknown model
     │   ├── RateLimitError          429
     │   └── ServerError             5xx
-    ├── GenerationError             the model server failed inside a stream that began well
+    ├── GenerationError             the model failed after the answer had started
     ├── IncompleteAnswerError       the stream ended without its terminal event
-    └── ProtocolError               what came cannot be understood
+    └── ProtocolError               the response cannot be parsed
 
-Fields carry the facts: ``message`` says what happened, ``hint`` what to do, ``argument`` which
-argument is to blame. ``str()`` joins them. No code reads a sentence: the command and the notebook
-call ``H2oError.describe`` for the same error with their own options in it.
+An error has fields: ``message`` says what happened, ``hint`` what to do, and ``argument`` names the
+argument that caused it. ``str()`` joins them. The command and the notebook call
+``H2oError.describe`` to get the same text with the names of their own options.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ __all__ = [
 ]
 
 Spelling = Callable[[str, str], str]
-"""How an interface calls something, from the name and the value that stand in a `Hint`."""
+"""Returns how an interface writes a name and its value from a `Hint`."""
 
 
 def in_python(name: str, value: str) -> str:
-    """The `Spelling` of the library: ``model`` is an argument, ``models()`` and phrases stay."""
+    """The `Spelling` of the library, which writes ``model`` as an argument."""
     if name == "h2o-chat serve":
         return "python -m h2o_client.server"  # works without the extra "cli"
     if not name.isidentifier():
@@ -74,11 +74,11 @@ def in_python(name: str, value: str) -> str:
 
 
 class Hint(str):
-    """What to do, with a name in braces for each thing that interfaces call differently.
+    """What to do. A name in braces is written differently in Python, the shell and the notebook.
 
-    A name is that of an argument (``{model}``, with a value ``{cookies:"name=value"}``), a method
+    It is an argument (``{model}``, with a value ``{cookies:"name=value"}``), a method
     (``{models()}``) or a phrase (``{a new conversation}``). Keyword arguments are texts to insert.
-    As a str it has the words of the library.
+    As a str, the hint is written for Python.
     """
 
     template: str
@@ -95,14 +95,14 @@ class Hint(str):
 
 
 def spelled(hint: str | None, spelling: Spelling) -> str:
-    """A hint in an interface's words; ``""`` for None."""
+    """A hint as an interface writes it; ``""`` for None."""
     if isinstance(hint, Hint):
         return _filled(hint.template, hint.texts, spelling)
     return hint or ""
 
 
 class _Name:
-    """A name in a `Hint`; what follows its colon is the value."""
+    """A name in a `Hint`. The format specification is its value."""
 
     def __init__(self, name: str, spelling: Spelling) -> None:
         self._name = name
@@ -113,7 +113,7 @@ class _Name:
 
 
 class _Names(dict[str, object]):
-    """What stands in the braces of a `Hint`: texts, and names to spell."""
+    """Maps the names in a `Hint` to texts to insert, or to a `_Name`."""
 
     def __init__(self, texts: dict[str, str], spelling: Spelling) -> None:
         super().__init__(texts)
@@ -130,19 +130,19 @@ def _filled(template: str, texts: dict[str, str], spelling: Spelling) -> str:
 class H2oError(Exception):
     """The root of all errors of this package.
 
-    ``message`` is what happened, with the value; ``hint`` what to do, or None; ``argument`` the
-    name of the argument that is to blame, or None. ``partial`` is the text of the answer received
-    before the error (``""`` outside a stream), ``conversation_id`` the conversation it came in,
-    where there was one. ``resendable``: True if the prompt certainly did not reach the server, so
-    that sending it again cannot ask twice; False if it may have; None if no prompt was involved.
-    ``stored`` holds the messages of the conversation as the server has stored them, where the
-    connection broke in mid-answer and they could be read; the last is the answer so far.
+    ``message`` says what happened, with the value. ``hint`` says what to do, or is None.
+    ``argument`` is the name of the argument that caused the error, or None. ``partial`` is the text
+    of the answer received before the error (``""`` outside a stream), ``conversation_id`` its
+    conversation, or None. ``resendable`` is True if the prompt certainly did not reach the server,
+    so that it can be sent again; False if it may have reached the server; None if no prompt was
+    sent. ``stored`` are the messages of the conversation as stored on the server, if the connection
+    broke during the answer and they could be read; the last one is the answer so far.
     """
 
     def __init__(
         self, message: str, *, hint: str | None = None, argument: str | None = None
     ) -> None:
-        message = printable(message)  # a server's words may be in it
+        message = printable(message)  # it may contain a server's text
         super().__init__(message)
         self.message: str = message
         self.hint: str | None = hint if isinstance(hint, Hint | None) else printable(hint)
@@ -161,12 +161,12 @@ class H2oError(Exception):
         return text
 
     def describe(self, spelling: Spelling = in_python) -> str:
-        """What happened and what to do, in the words of an interface."""
+        """What happened and what to do, as an interface writes it."""
         sentences = (_sentence(self.message), spelled(self.hint, spelling), self._prompt_note())
         return " ".join(sentence for sentence in sentences if sentence)
 
     def _prompt_note(self) -> str:
-        """Whether the prompt can be sent again; "" where the message says so or it is unknown."""
+        """A sentence about sending the prompt again; "" if none is needed."""
         return ""
 
     def _render_traceback_(self) -> list[str]:
@@ -174,14 +174,14 @@ class H2oError(Exception):
         return import_module("h2o_client.notebook").of_error(self)  # type: ignore[no-any-return]
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Exception's own calls the class with the message, which is not what each class takes.
+        # Exception.__reduce__ would call the class with the message alone.
         return _restored, (type(self), self.message), self.__dict__
 
 
 class ConfigurationError(H2oError, ValueError):
     """The call or the configuration is wrong; the caller can fix it without the server.
 
-    ``suggestion`` is a value that is likely to work, where one is known.
+    ``suggestion`` is a value that is likely to work, or None.
     """
 
     def __init__(
@@ -199,8 +199,8 @@ class ConfigurationError(H2oError, ValueError):
 class ConversationBusyError(H2oError):
     """An earlier answer in this conversation has not ended on the server; nothing was sent.
 
-    On v0.3 to v0.6 an answer that was given up (stopped, closed, timed out) may still be generated
-    and, when it ends, overwrite what was said meanwhile. ``seconds`` is how long the client waited.
+    On v0.3 to v0.6, an abandoned answer (stopped, closed or timed out) may continue on the server
+    and, when it ends, overwrite later messages. ``seconds`` is how long the client waited.
     """
 
     def __init__(self, message: str, *, seconds: float) -> None:
@@ -212,7 +212,7 @@ class ConversationBusyError(H2oError):
 
 
 class UnsupportedError(H2oError):
-    """The server cannot do ``feature``; ``versions`` says what it is, as "chat-ui v0.3 to v0.6"."""
+    """The server does not support ``feature``. ``versions`` is such as "chat-ui v0.3 to v0.6"."""
 
     def __init__(self, feature: str, versions: str, *, hint: str | None = None) -> None:
         super().__init__(f"{versions} cannot {feature}", hint=hint)
@@ -227,8 +227,7 @@ class TransportError(H2oError):
     """The network failed. ``url`` is the address of the request.
 
     ``stage`` is how far it got: "lookup" of the host's name, "connect", "proxy", "TLS", or
-    "exchange" of bytes. ``permanent``: trying again cannot help (a certificate that is not
-    trusted).
+    "exchange" of bytes. ``permanent``: a retry cannot help, as with an untrusted certificate.
     """
 
     def __init__(
@@ -253,13 +252,13 @@ class TransportError(H2oError):
 class TransportTimeout(TransportError, TimeoutError):
     """A timeout expired: ``which`` is "connect", "first_token", "idle", "total" or "silence".
 
-    "silence" is not one of `Timeouts`: servers since v0.9.6 send a sign of life ten times a second,
-    and a connection without one for several seconds is dead, or its server hangs.
+    "silence" is not one of `Timeouts`. Servers since v0.9.6 send a sign of life ten times a second.
+    If none comes for several seconds, the connection is dead or the server hangs.
     """
 
     def __init__(self, which: str, seconds: float, *, url: str = "") -> None:
         hint = (
-            "This server sends a sign of life ten times a second: the connection is dead, or the "
+            "This server normally sends data ten times a second, so the connection is dead or the "
             "server hangs."
             if which == "silence"
             else Hint(f"If the server is slow, allow more with {{timeout:Timeouts({which}=...)}}.")
@@ -279,21 +278,21 @@ _TIMEOUTS = {
     "first_token": "No first token",
     "idle": "Nothing more came from the server",
     "total": "The answer did not end",
-    "silence": "Not a byte came",
+    "silence": "No byte came",
 }
 
 
 class StatusError(H2oError):
     """The server refused with an HTTP status.
 
-    ``status``, ``said`` (the server's words), ``url``, ``body`` (shortened text), ``request_id``,
-    ``retry_after`` in seconds, ``error_type`` as model servers name it, and ``origin``: "server",
-    "model" where a chat-ui of 2023 passed on the response of the model server behind it, or
-    "gateway" for a page that is not chat-ui's.
+    It has the fields ``status``, ``said`` (the server's message), ``url``, ``body`` (shortened
+    text), ``request_id``, ``retry_after`` in seconds, and ``error_type`` from a model server.
+    ``origin`` is "server" for chat-ui itself, "model" if a chat-ui of 2023 passed on the response
+    of its model server, or "gateway" for a proxy in front of the chat-ui.
     """
 
     _hint: ClassVar[str] = (
-        "The same request would be refused again: change it, or ask the server's operator."
+        "The same request would be refused again. Change it, or ask the server's operator."
     )
 
     def __init__(
@@ -326,7 +325,7 @@ class StatusError(H2oError):
         self.origin = origin
 
     def _next_step(self) -> str:
-        """What to do, after what was ``said``."""
+        """What to do, which may depend on ``said``."""
         return self._hint
 
 
@@ -336,7 +335,7 @@ _WHO = {
     "gateway": "A gateway in front of the chat-ui",
 }
 _WRONG_REQUESTS = (400, 413, 422)
-_MODEL_HINT = "Your session is fine: the operator of the server has to look at its model."
+_MODEL_HINT = "Your session works. The operator of the server has to check its model."
 
 
 class AuthenticationError(StatusError):
@@ -350,11 +349,11 @@ class AuthenticationError(StatusError):
 
 
 class OriginError(StatusError):
-    """403 for the Referer or Origin: the server believes that it has another address."""
+    """403 for the Referer or Origin: the server is configured with another address."""
 
     _hint = Hint(
-        "The server's ORIGIN setting names another address than the one you use, or a proxy "
-        "removes the Referer: pass the address in ORIGIN as {base_url}."
+        "The server's ORIGIN setting is not the address that you use, or a proxy removes the "
+        "Referer. Pass the address in ORIGIN as {base_url}."
     )
 
 
@@ -362,8 +361,8 @@ class NotFoundError(StatusError):
     """404: the conversation does not exist, or belongs to another session."""
 
     _hint = (
-        "The conversation was deleted, or the session cookie was lost on the way (another "
-        "session's conversations are not found either)."
+        "The conversation was deleted, or it belongs to another session: the session cookie may "
+        "have been lost."
     )
 
 
@@ -374,9 +373,12 @@ class TermsNotAcceptedError(StatusError):
 
 
 class ElicitationClosedError(StatusError):
-    """409: what a tool asked the user was answered before, or has expired."""
+    """409: a tool's question to the user was answered before, or has expired."""
 
-    _hint = "It can no longer be answered. Read the rest of the reply, or send the prompt again."
+    _hint = (
+        "The question can no longer be answered. Read the rest of the reply, or send the prompt "
+        "again."
+    )
 
 
 class ModelUnavailableError(StatusError):
@@ -388,15 +390,15 @@ class ModelUnavailableError(StatusError):
 class RateLimitError(StatusError):
     """429. Without ``retry_after``, wait a minute: refused attempts can prolong the ban.
 
-    ``limit`` says what there was too much of: "rate", for which waiting helps, "conversations",
-    "messages" (in one conversation), or "login" (messages without a login).
+    ``limit`` is the exceeded limit: "rate", for which waiting helps, "conversations", "messages"
+    (in one conversation), or "login" (messages without a login).
     """
 
-    _hint = "Wait before you send the next prompt: attempts made meanwhile can prolong the ban."
+    _hint = "Wait before you send the next prompt. Earlier attempts can prolong the ban."
 
     @property
     def limit(self) -> str:
-        """What waiting does not help against, by chat-ui's own words; else "rate"."""
+        """The exceeded limit, recognized by chat-ui's message; by default "rate"."""
         return next((limit for words, limit, _ in _LIMITS if words in self.said), "rate")
 
     def _next_step(self) -> str:
@@ -418,7 +420,7 @@ _LIMITS = (
         "number of messages before login",
         "login",
         Hint(
-            "Waiting does not help: only a login does. Pass the session cookie of a logged-in "
+            "Waiting does not help, but a login does. Pass the session cookie of a logged-in "
             'browser: {cookies:"name=value"}, or H2O_CLIENT_COOKIE in the environment.'
         ),
     ),
@@ -435,9 +437,9 @@ class ServerError(StatusError):
 
 
 class GenerationError(H2oError):
-    """The model server failed inside a stream that had begun well.
+    """The model failed after the answer had started.
 
-    ``said`` holds its words, ``error_type`` and ``status`` are as it named them.
+    ``said`` is the model server's message, ``error_type`` and ``status`` are from it, too.
     """
 
     def __init__(
@@ -447,7 +449,7 @@ class GenerationError(H2oError):
         if any(words in said.lower() for words in _UNREACHABLE):
             hint = MODEL_DOWN
         if status in _WRONG_REQUESTS:
-            hint = "The same prompt would fail again: change it, or make it shorter."
+            hint = "The same prompt would fail again. Change it, or make it shorter."
         elif status == 429:
             hint = "Wait before you send the prompt again."
         super().__init__(f"The model failed while it was answering: {said}", hint=hint)
@@ -456,9 +458,11 @@ class GenerationError(H2oError):
         self.status = status
 
 
-MODEL_DOWN = "The model server behind the chat-ui seems to be down: its operator has to look at it."
+MODEL_DOWN = (
+    "The model server behind the chat-ui seems to be down. Its operator has to check the server."
+)
 
-# What chat-ui says of it, by the library that it asks the model server with.
+# The messages of the libraries that chat-ui uses to call the model server.
 _UNREACHABLE = ("connection error", "fetch failed", "econnrefused", "enotfound")
 
 
@@ -468,11 +472,13 @@ class IncompleteAnswerError(H2oError):
     def __init__(
         self, message: str = "The answer ended before it was complete", *, hint: str | None = None
     ) -> None:
-        super().__init__(message, hint=hint or Hint("{Send the prompt again}, or use what came."))
+        super().__init__(
+            message, hint=hint or Hint("{Send the prompt again}, or use the text so far.")
+        )
 
 
 class ProtocolError(H2oError):
-    """What came cannot be parsed; ``where`` says in which part, ``excerpt`` shows it."""
+    """A response cannot be parsed. ``where`` says which part, ``excerpt`` shows it."""
 
     def __init__(self, where: str, excerpt: str = "", *, hint: str | None = None) -> None:
         super().__init__(
@@ -484,14 +490,14 @@ class ProtocolError(H2oError):
 
 
 def _restored(kind: type[H2oError], message: str) -> H2oError:
-    """A pickled or copied error; its fields follow."""
+    """Create a pickled or copied error, without its fields."""
     error = kind.__new__(kind)
     error.args = (message,)
     return error
 
 
 def _sentence(message: str) -> str:
-    """A server's words may have a full stop already."""
+    """Add a full stop, unless the message has one."""
     return message if message.endswith((".", "?", "!", "…")) else f"{message}."
 
 
@@ -499,10 +505,10 @@ def _prompt_note(resendable: bool | None) -> str:
     if resendable is None:
         return ""
     if resendable:
-        return "The server did not take the prompt: it can be sent again."
-    return "The server may have taken the prompt: sending it again may ask twice."
+        return "The prompt did not reach the server, so it can be sent again."
+    return "The prompt may have reached the server, so it may be answered twice if sent again."
 
 
 def install_hint(extra: str) -> str:
-    """How to install an extra, for every error about a missing one. The package is not on PyPI."""
+    """How to install an extra. The package is not on PyPI."""
     return f"In the clone of h2o-chat, run: python -m pip install '.[{extra}]'"

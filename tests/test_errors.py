@@ -64,9 +64,9 @@ EACH: dict[str, tuple[H2oError, str]] = {
         "No first token within 2.5 s. "
         "If the server is slow, allow more with timeout=Timeouts(first_token=...).",
     ),
-    "StatusError": (status_error(StatusError, 400), "change it, or ask"),
+    "StatusError": (status_error(StatusError, 400), "Change it, or ask"),
     "AuthenticationError": (status_error(AuthenticationError, 401), "H2O_CLIENT_COOKIE"),
-    "NotFoundError": (status_error(NotFoundError, 404), "the session cookie was lost"),
+    "NotFoundError": (status_error(NotFoundError, 404), "the session cookie may have been lost"),
     "TermsNotAcceptedError": (status_error(TermsNotAcceptedError, 405), "accept_terms=True"),
     "ElicitationClosedError": (
         status_error(ElicitationClosedError, 409),
@@ -79,7 +79,10 @@ EACH: dict[str, tuple[H2oError, str]] = {
         GenerationError("CUDA out of memory", error_type="overloaded", status=503),
         "The model failed while it was answering: CUDA out of memory. Send the prompt again.",
     ),
-    "IncompleteAnswerError": (IncompleteAnswerError(), "Send the prompt again, or use what came"),
+    "IncompleteAnswerError": (
+        IncompleteAnswerError(),
+        "Send the prompt again, or use the text so far",
+    ),
     "ProtocolError": (
         ProtocolError("line 3 of the answer", "<html>"),
         "Cannot parse line 3 of the answer: '<html>'. Is this a chat-ui server?",
@@ -172,10 +175,11 @@ def test_an_error_says_what_became_of_the_prompt_and_the_text(error: H2oError) -
     # A refusal or a mistake in the call speaks for itself.
     unsure = isinstance(error, TransportError | ServerError)
     assert (
-        str(error) == plain + unsure * " The server did not take the prompt: it can be sent again."
+        str(error)
+        == plain + unsure * " The prompt did not reach the server, so it can be sent again."
     )
     error.resendable = False
-    may = " The server may have taken the prompt: sending it again may ask twice."
+    may = " The prompt may have reached the server, so it may be answered twice if sent again."
     maybe = plain + unsure * may
     assert str(error) == maybe
     error.partial = "äöü"
@@ -215,8 +219,8 @@ def test_a_status_error_holds_the_answer() -> None:
 @pytest.mark.parametrize(
     ("error", "hint"),
     [
-        (StatusError(401, "x", origin="model"), "Your session is fine"),
-        (StatusError(422, "x", origin="model"), "change it, or ask"),
+        (StatusError(401, "x", origin="model"), "Your session works"),
+        (StatusError(422, "x", origin="model"), "Change it, or ask"),
         (RateLimitError(429, "x", origin="model"), "Wait"),
         (ServerError(503, "x", origin="model"), "Try again later"),
     ],
@@ -284,7 +288,8 @@ def test_an_error_is_described_without_pythons_fields() -> None:
     error.partial, error.resendable = "The answer is", False
     assert error.describe(lambda name, value: "--timeout SECONDS") == (
         "Nothing more came from the server within 60 s. If the server is slow, allow more with "
-        "--timeout SECONDS. The server may have taken the prompt: sending it again may ask twice."
+        "--timeout SECONDS. The prompt may have reached the server, so it may be answered twice if "
+        "sent again."
     )
 
 

@@ -232,7 +232,7 @@ class Detector:
             claimed = configured.version or "latest"
             raise ConfigurationError(
                 f"{self._api.transport.base_url} is {found.dialect.name}, not {claimed}",
-                hint=Hint("Leave out {server_version}: the version is then detected."),
+                hint=Hint("Leave out {server_version} to have the version detected."),
                 argument="server_version",
             ) from exc
 

@@ -1,6 +1,6 @@
-"""What a failure means: which step it is about, what happened, and what to do about it.
+"""Explain failures: which step they belong to, what happened, and what to do.
 
-It looks at the fields of errors, and at what else the server's port speaks.
+This uses the fields of errors, and tries which protocols the server's port speaks.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ ServerAt = Callable[[str], Detected]
 class Failed(Exception):
     """Raised by a failed step.
 
-    ``step`` is the one to blame, "" for this one. ``kind`` is the class of the error that another
-    call would raise, "" for the usual one of the step.
+    ``step`` is the step that really failed, "" for this one. ``kind`` is the class of the error
+    that another call would raise, "" for the usual one of the step.
     """
 
     def __init__(
@@ -71,8 +71,8 @@ class Failed(Exception):
 class Causes:
     """Finds the likely causes of errors in the connection to one server.
 
-    What the steps observe is noted here, since the same error means something else once it is known
-    that a chat-ui answers.
+    The steps note their findings here: the same error has another meaning once a chat-ui has
+    responded.
     """
 
     def __init__(self, transport: Transport, verify: object) -> None:
@@ -109,13 +109,13 @@ class Causes:
         if self.is_cookie_insecure():
             return Failed(exc.message, exc.hint, step="cookie")
         if isinstance(exc, AuthenticationError) and exc.status == 401 and self._wants_password:
-            return Failed(f"The server wants a password: {exc.said}", _PASSWORD, step="login")
+            return Failed(f"The server requires a password: {exc.said}", _PASSWORD, step="login")
         if isinstance(exc, AuthenticationError) and self._is_cookie_refused(exc):
             names = ", ".join(sorted({each.name for each in self._transport.cookies.kept()}))
             return Failed(
                 f"The server requires a login and does not accept the cookie {names}",
-                "The cookie has expired, or is another server's: log in with a browser again, and "
-                "take the cookie from there.",
+                "The cookie has expired, or belongs to another server. Log in with a browser "
+                "again, and copy its cookie.",
                 step="login",
             )
         if isinstance(exc, GenerationError):
@@ -127,10 +127,10 @@ class Causes:
         if isinstance(exc, StatusError):
             is_tls = exc.status == 400 and self._speaks_tls_instead()
             hint = self._use_https() if is_tls else exc.hint
-            to_blame = next((each for kind, each in _STEP_OF if isinstance(exc, kind)), "")
-            # Nothing tells whether the server or something before it refused without a word.
-            said = exc.message if exc.said else f"The server answered {exc.status}: no reason given"
-            return Failed(said, hint, step=to_blame)
+            real_step = next((each for kind, each in _STEP_OF if isinstance(exc, kind)), "")
+            # Without a reason, either the server or a proxy may have refused.
+            what = exc.message if exc.said else f"The server answered {exc.status}: no reason given"
+            return Failed(what, hint, step=real_step)
         if self.is_direct and _is_for_another_name(exc):
             return self._for_another_name()
         if not is_no_connection(exc) and self._speaks_tls_instead():
@@ -148,13 +148,13 @@ class Causes:
                 continue
             return Failed(
                 f"No chat-ui answers at {self._transport.base_url}",
-                f"One answers at {self._root}{path}: use that address.",
+                f"Use {self._root}{path}, where a chat-ui answers.",
                 kind="ConfigurationError",
             )
         return Failed(exc.message, _CHECK_ADDRESS, kind="ConfigurationError")
 
     def openai_api(self, call: Call) -> Failed | None:
-        """The failure if this is the address of an OpenAI-compatible API; None if it is not."""
+        """The failure if the address belongs to an OpenAI-compatible API, else None."""
         found: str | None = "this is one of its paths"
         if not openai_api.is_call(self._path):
             try:
@@ -167,17 +167,17 @@ class Causes:
         api = openai_api.api_address(self._transport.base_url)
         return Failed(
             f"This is not a chat-ui, but an OpenAI-compatible API ({printable(found)})",
-            "Use a client for that, as the package openai or the command llm; or start a chat-ui "
-            f"in front of it: h2o-chat serve --upstream {api}",
+            "Use a client for that API, such as the package openai or the command llm. Or run a "
+            f"chat-ui in front of it: h2o-chat serve --upstream {api}",
             kind="ConfigurationError",
         )
 
     def plain_http(self) -> Failed | None:
-        """The failure of TLS where the port speaks plain HTTP; None if it does not."""
+        """The failure of TLS if the port speaks plain HTTP, else None."""
         if not (self.is_direct and speaks_http(*self.place, _PROBE)):
             return None
         url = f"http://{self._transport.base_url.partition('://')[2]}"
-        return Failed("What answers there speaks plain http", f"Use {url}.")
+        return Failed("The server speaks plain http, not https", f"Use {url}.")
 
     def is_cookie_insecure(self) -> bool:
         """Whether a cookie may not be sent to this address."""
@@ -188,7 +188,7 @@ class Causes:
         return False
 
     def is_tls_unanswered(self, exc: H2oError) -> bool:
-        """Whether a connection was made, and the port speaks plain HTTP instead of TLS."""
+        """Whether the port accepts connections, but speaks plain HTTP instead of TLS."""
         is_timeout = isinstance(exc, TransportTimeout) and self.is_tls
         return is_timeout and self.plain_http() is not None
 
@@ -210,7 +210,7 @@ class Causes:
         )
 
     def _use_https(self) -> str:
-        return f"It speaks TLS: use https://{self._transport.base_url.partition('://')[2]}."
+        return f"The port speaks TLS. Use https://{self._transport.base_url.partition('://')[2]}."
 
 
 def is_no_connection(exc: H2oError) -> bool:
@@ -232,24 +232,21 @@ def no_models_loaded() -> Failed:
     return Failed(NO_MODELS, MODEL_WAS_DOWN, step="models")
 
 
-LOOK_AT_MODEL = "The operator of the server has to look at its model."
-LEAVE_OUT_VERSION = Hint("Leave out {server_version}: the version is then detected.")
+LOOK_AT_MODEL = "The operator of the server has to check its model."
+LEAVE_OUT_VERSION = Hint("Leave out {server_version} to have the version detected.")
 _CHECK_ADDRESS = Hint(
     "Is the address right, with its port and its path? If it is a chat-ui, pass its version as "
     "{server_version}."
 )
 _PASSWORD = Hint(
-    "It may be the password of a proxy in front of the chat-ui: pass "
-    "{base_url:https://user:password@host}."
+    "A proxy in front of the chat-ui may require it. Pass {base_url:https://user:password@host}."
 )
-_DATABASE = (
-    "The database (MongoDB) of the chat-ui may be down: its operator has to look at the log."
-)
+_DATABASE = "The database (MongoDB) of the chat-ui may be down. Its operator has to check the log."
 _SLOW = Hint(
-    "The database (MongoDB) of the chat-ui may be down: its operator has to look at the log. If "
+    "The database (MongoDB) of the chat-ui may be down. Its operator has to check the log. If "
     "the server is only slow, allow more with {timeout:seconds}."
 )
-_MODEL_SERVER = "The chat-ui is fine: its operator has to look at the model server behind it."
+_MODEL_SERVER = "The chat-ui works. Its operator has to check the model server behind it."
 _STEP_OF: tuple[tuple[type[StatusError], str], ...] = (
     (AuthenticationError, "login"),
     (TermsNotAcceptedError, "terms"),
@@ -263,7 +260,7 @@ def _is_for_another_name(exc: H2oError) -> bool:
 
 
 def _other_paths(path: str) -> list[str]:
-    """Where a chat-ui may be instead: at the parent paths, and where its own examples put it."""
+    """Other paths where a chat-ui may be: the parent paths, and /chat, as in its examples."""
     parts = path.strip("/").split("/") if path else []
     above = ["/" + "/".join(parts[:number]) if number else "" for number in range(len(parts))]
     return [each for each in (*reversed(above), f"{path}/chat", "/chat") if each != path]

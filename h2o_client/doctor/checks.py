@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from h2o_client.backend.cleanup import TemporaryConversation
 
 _ENOUGH = 40  # tokens to read of the test answer
-_LONGEST = 30.0  # seconds from the first of them to the last
-_SILENT = 15.0  # seconds of silence, at the end of these, after which no token is expected
+_LONGEST = 30.0  # seconds from the first token to the last
+_SILENT = 15.0  # seconds without a token after which the answer counts as stuck
 _PROMPT = "Say hello in one word."
 
 
@@ -153,9 +153,9 @@ class _Steps:
             if is_no_connection(exc) and not self._causes.is_tls_unanswered(exc):
                 raise
         if not self._causes.is_direct:
-            return "the proxy takes connections"
+            return "the proxy accepts connections"
         host, port = self._causes.place
-        return f"{host} takes connections at port {port}"
+        return f"{host} accepts connections at port {port}"
 
     def _encryption(self) -> str:
         if not self._causes.is_tls:
@@ -176,7 +176,7 @@ class _Steps:
         if self._first_error is not None:
             raise self._first_error
         if self._fails:
-            # Once, not three times: each may take half a minute.
+            # Try once, not three times: each attempt may take half a minute.
             page = self._transport.request(pages.root_request(), self._call())
             self._backend.api.raise_for_status(page)
             if pages.is_empty(page.whole()):
@@ -197,9 +197,9 @@ class _Steps:
     def _version(self) -> str:
         found = self._backend.detector.detect_exactly(self._call())
         dialect = found.dialect
-        said = dialect.name
+        name = dialect.name
         if found.version and dialect.name != f"chat-ui v{found.version.replace('to ', 'to v')}":
-            said += f", {found.version}"
+            name += f", {found.version}"
         if self._config.server_version:
             seen = self._server_at(self._transport.base_url)
             answers = seen.versions
@@ -209,9 +209,9 @@ class _Steps:
                 is_other = seen.version != dialect.span
             if is_other:
                 raise Failed(
-                    f"This is {answers}, not {said}", LEAVE_OUT_VERSION, kind="ConfigurationError"
+                    f"This is {answers}, not {name}", LEAVE_OUT_VERSION, kind="ConfigurationError"
                 )
-        return said
+        return name
 
     def _cookie(self) -> str:
         """Post the settings, which sets the session's cookie, and read them with the cookie."""
@@ -280,7 +280,7 @@ class _Steps:
 
     def _answer(self) -> str:
         assert self.conversation is not None
-        # Other versions would warn that they do not pass it to the model.
+        # Other versions ignore it, and the client would warn about that.
         samples = self._backend.set_up().samples
         options: Options = {"max_new_tokens": _ENOUGH} if samples else {}
         with self.conversation.stream(_PROMPT, **options) as reply:
@@ -299,7 +299,7 @@ class _Steps:
         assert self.conversation is not None
         self._temporary = None
         self.conversation.delete()
-        return "the conversation is gone"
+        return "deleted"
 
     def leave(self) -> None:
         """Delete the conversation of a caller who stopped iterating, as soon as possible."""

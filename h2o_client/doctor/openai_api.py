@@ -1,6 +1,6 @@
-"""Whether an address is that of an OpenAI-compatible API (Ollama, vLLM, llama.cpp, OpenAI itself).
+"""Recognize an OpenAI-compatible API (Ollama, vLLM, llama.cpp, OpenAI itself) at an address.
 
-Such servers answer at /v1/models. A chat-ui asks such a server; it is not one itself.
+Such servers answer at /v1/models. A chat-ui uses such a server, but is not one itself.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ _MOST_NAMED = 3
 
 
 def models_request(path: str) -> Request:
-    """The request for the list of models, with a base URL that has this ``path``."""
+    """The request for the list of models, relative to a base URL with this ``path``."""
     return get("/models" if path.rstrip("/").endswith("/v1") else "/v1/models")
 
 
 def api_address(base_url: str) -> str:
-    """The API's own base URL, for a base URL with or without the /v1 at its end."""
+    """The API's base URL, from one with or without /v1."""
     before, found, _ = base_url.partition("/v1")
     return f"{before}/v1" if found else f"{base_url}/v1"
 
 
 def is_call(path: str) -> bool:
-    """Whether a path is that of one call of the API, as /v1/chat/completions."""
+    """Whether a path is that of one endpoint of the API, such as /v1/chat/completions."""
     return "/v1/" in path
 
 
 def described(status: int, body: bytes) -> str | None:
-    """What the API at an address offers, from its answer to `models_request`; None for no API."""
+    """Describe the API by its response to `models_request`; None if it is not such an API."""
     try:
         document = json.read(body)
     except json.InvalidJson:

@@ -406,7 +406,7 @@ def _fitting(cookies: list[Cookie], host: str, domain: str, source: str) -> list
         day = datetime.fromtimestamp(last.expires or 0, timezone.utc).date()
         raise ConfigurationError(
             f"The cookie {last.name} for {host} in {source} expired on {day}",
-            hint="Log in with a browser again, and take the cookie from there.",
+            hint="Log in with a browser again, and copy its cookie.",
             argument="cookies",
         )
     if not fitting:

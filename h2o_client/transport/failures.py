@@ -211,14 +211,14 @@ _TLS_HINTS = (
     (
         "CERTIFICATE_REQUIRED",
         Hint(
-            "The server wants a client certificate. {Pass an SSLContext as verify=} that has "
+            "The server requires a client certificate. {Pass an SSLContext as verify=} that has "
             "loaded it (load_cert_chain)."
         ),
     ),
     (
         "HANDSHAKE_FAILURE",
         Hint(
-            "The server may want a client certificate, or an old version of TLS. {Pass an "
+            "The server may require a client certificate, or an old version of TLS. {Pass an "
             "SSLContext as verify=} that has it."
         ),
     ),

@@ -1,4 +1,4 @@
-"""From an HTTP error response to its exception. Measured on chat-ui v0.3 to HEAD."""
+"""Turn an HTTP error response into an exception. Measured on chat-ui v0.3 to HEAD."""
 
 from __future__ import annotations
 
@@ -38,28 +38,28 @@ _HINTS = {
 }
 _GATEWAY_HINTS = {
     401: Hint(
-        "The login is the gateway's, not the chat-ui's. Pass "
-        "{base_url:https://name:password@host}, or what else the gateway asks for in {headers}."
+        "The gateway, not the chat-ui, requires a login. Pass "
+        "{base_url:https://name:password@host}, or the headers that it needs in {headers}."
     ),
-    404: Hint("No chat-ui is at this path. Check {base_url}, which may need a path at its end."),
+    404: Hint("There is no chat-ui at this path. Check {base_url}, which may need a path."),
 }
 _GATEWAY_HINT = Hint(
-    "The chat-ui itself did not refuse. Check {base_url}, or ask the gateway's operator. What the "
-    "gateway wants from a client goes in {headers} and {cookies}."
+    "The chat-ui itself did not refuse. Check {base_url}, or ask the gateway's operator. Pass "
+    "headers and cookies for the gateway in {headers} and {cookies}."
 )
 _NO_ROUTE_HINT = Hint(
-    "The server does not know this route. Check {base_url}, which may need a path at its end, and "
+    "The server does not have this route. Check {base_url}, which may need a path, and "
     "{server_version} if you passed it."
 )
 _TERMS = re.compile("accept", re.IGNORECASE)
 _TITLE = re.compile(r"<(?:title|h1)[^>]{0,200}>([^<]*)", re.IGNORECASE)
-# What SvelteKit's pages hold, and its error page without a layout.
+# Text in SvelteKit's pages, and in its error page without a layout.
 _CHAT_UI_PAGE = re.compile(r"_app/immutable|sveltekit|--divider: #ccc")
 _GATEWAY_STATUSES = (502, 504, 511, *range(520, 531))  # the last are Cloudflare's
-# What chat-ui says was not found: anything else is a route that is not there.
+# Things that chat-ui's own 404 messages name. Other messages mean that the route does not exist.
 _FOUND_NOTHING = re.compile("conversation|message|assistant|model|elicitation", re.IGNORECASE)
 _REFERER_REFUSALS = (b"Invalid referer", b"Cross-site", b"form requests need to have a")
-_MALFORMED = (400, 500)  # how servers answer for the id of a conversation that none can have
+_MALFORMED = (400, 500)  # statuses for a malformed conversation id
 _ID_IN_URL = re.compile(r"/conversations?/([^/?]+)")
 _LONGEST_BODY = 500
 _YEAR = 366 * 86400.0
@@ -76,11 +76,12 @@ def refusal(
     passes_model_on: bool = False,
     now: datetime | None = None,
 ) -> StatusError:
-    """The error for an answer.
+    """The error for a response.
 
-    ``headers`` have lower-case names. With ``passes_model_on`` the route hands the model server's
-    answers through (messages on v0.3 to v0.6): one with a Set-Cookie that is not chat-ui's own
-    ``{"message"}`` is the model server's. A page that is not SvelteKit's is a gateway's.
+    ``headers`` have lower-case names. ``passes_model_on``: the route passes on the responses of the
+    model server (messages on v0.3 to v0.6). A response with Set-Cookie but without chat-ui's own
+    ``{"message"}`` then comes from the model server. A page that SvelteKit did not make comes from
+    a gateway.
     """
     document = _document(body)
     text = body.decode("utf-8", "replace")
@@ -111,7 +112,7 @@ def refusal(
 
 
 def login_wall(status: int, location: str, *, url: str = "") -> AuthenticationError:
-    """The error for a redirect that is no success: to a login page, whatever its path or host."""
+    """The error for a redirect to a login page, with any path and host."""
     place = location.partition("?")[0][:_LONGEST_REASON]
     return AuthenticationError(
         status, f"a redirect to {place or 'another page'}, probably a login", url=url
@@ -119,9 +120,9 @@ def login_wall(status: int, location: str, *, url: str = "") -> AuthenticationEr
 
 
 def wait_of(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Seconds that an answer's Retry-After asks to wait; None if it asks for none.
+    """Seconds to wait by a response's Retry-After; None without one.
 
-    A date counts from the server's own, for the clock of this machine may be wrong.
+    A date is compared with the server's Date, because the clock of this machine may be wrong.
     """
     try:
         sent = parsedate_to_datetime(headers.get("date", ""))
@@ -133,9 +134,9 @@ def wait_of(headers: Mapping[str, str], now: datetime | None = None) -> float | 
 
 
 def retry_after(value: str, now: datetime | None = None) -> float | None:
-    """Seconds from a Retry-After header, which holds seconds or a date; None for anything else.
+    """Parse a Retry-After header with seconds or a date; None if it is invalid.
 
-    At most a year: who waits for that can wait for no more.
+    Returns seconds, at most a year, because longer waits overflow.
     """
     value = value.strip()
     if value.isascii() and value.isdigit():
@@ -151,19 +152,19 @@ def retry_after(value: str, now: datetime | None = None) -> float | None:
 
 
 def is_referer_refusal(status: int, body: bytes) -> bool:
-    """Whether a form was refused for its Referer (v0.3 to v0.7) or Origin (later)."""
+    """Whether a form was refused because of its Referer (v0.3 to v0.7) or Origin (later)."""
     return status == 403 and any(words in body for words in _REFERER_REFUSALS)
 
 
 def _is_of_gateway(status: int, headers: Mapping[str, str], text: str) -> bool:
-    """Whether chat-ui answers nothing of the kind itself."""
+    """Whether the response comes from a gateway: chat-ui never sends such a response."""
     if is_page(headers, text) or "html" in headers.get("content-type", ""):
         return _CHAT_UI_PAGE.search(text) is None
     return status in _GATEWAY_STATUSES or "www-authenticate" in headers
 
 
 def is_page(headers: Mapping[str, str], text: str) -> bool:
-    """Whether an answer is an HTML page, whatever it says it is. An empty one is none."""
+    """Whether a response is an HTML page, also without its content type. False if it is empty."""
     text = text.lstrip()
     return bool(text) and ("html" in headers.get("content-type", "") or text[0] == "<")
 
@@ -184,7 +185,7 @@ def _class_of(status: int, headers: Mapping[str, str], text: str, origin: str) -
     if is_referer_refusal(status, text.encode("utf-8", "replace")):
         return OriginError
     if status == 405 and ("allow" in headers or not _TERMS.search(text)):
-        return StatusError  # SvelteKit's: no such method on this route
+        return StatusError  # from SvelteKit: the route does not support the method
     if origin == "model" and status in (401, 403, 404, 405, 410):
         return StatusError
     if origin == "gateway" and status in (403, 405, 409, 410):
@@ -195,7 +196,7 @@ def _class_of(status: int, headers: Mapping[str, str], text: str, origin: str) -
 
 
 def _hint(status: int, origin: str, said: str) -> str | None:
-    """What to do, where the class of the error does not say it."""
+    """What to do; None for the default hint of the error's class."""
     if status == 404 and origin == "server" and not _FOUND_NOTHING.search(said):
         return _NO_ROUTE_HINT
     if status in _HINTS:

@@ -179,7 +179,7 @@ def test_a_broken_answer_is_status_5(capsys: pytest.CaptureFixture[str]) -> None
         assert run(["doctor", "--url", server.url]) == 5
     out = capsys.readouterr().out
     assert "failed  answer       The model failed while it was answering" in out
-    assert "ok      deletion     the conversation is gone" in out
+    assert "ok      deletion     deleted" in out
 
 
 FORGED = "no\nok      deletion     gone\r\n\u2028ok\x85fine"

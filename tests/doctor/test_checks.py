@@ -165,7 +165,7 @@ def test_https_to_a_port_that_speaks_http() -> None:
         assert failed == Check(
             "TLS",
             "failed",
-            "What answers there speaks plain http",
+            "The server speaks plain http, not https",
             f"Use {server.url}.",
             "TransportError",
         )
@@ -186,7 +186,7 @@ class SilentWithoutAnEnd(LocalService):
 def test_https_to_a_server_of_http_that_waits_for_more() -> None:
     with SilentWithoutAnEnd() as server:
         failed = failure(checked(f"https://127.0.0.1:{server.port}", timeout=0.5))
-    assert (failed.name, failed.detail) == ("TLS", "What answers there speaks plain http")
+    assert (failed.name, failed.detail) == ("TLS", "The server speaks plain http, not https")
     assert failed.hint == f"Use http://127.0.0.1:{server.port}."
 
 
@@ -194,7 +194,7 @@ def test_http_to_a_port_that_speaks_tls() -> None:
     with ScriptedServer(refuses(404, {}), tls=certificates().server, patience=3) as server:
         failed = failure(checked(server.url.replace("https:", "http:")))
         assert failed.name == "server"
-        assert failed.hint == f"It speaks TLS: use {server.url}."
+        assert failed.hint == f"The port speaks TLS. Use {server.url}."
 
 
 class BothServer(LocalService):
@@ -214,7 +214,7 @@ def test_http_to_a_port_that_says_that_it_speaks_tls() -> None:
         failed = failure(checked(f"http://127.0.0.1:{server.port}"))
     assert failed.name == "server"
     assert "plain HTTP request" in failed.detail
-    assert failed.hint == f"It speaks TLS: use https://127.0.0.1:{server.port}."
+    assert failed.hint == f"The port speaks TLS. Use https://127.0.0.1:{server.port}."
 
 
 def test_a_certificate_that_is_not_trusted() -> None:
@@ -318,7 +318,7 @@ def test_a_cookie_that_a_server_with_a_login_does_not_take_is_told() -> None:
         failed = failure(checked(server.url, cookies="hf-chat=expired"))
         assert failed.name == "login"
         assert "does not accept the cookie hf-chat" in failed.detail
-        assert failed.hint.startswith("The cookie has expired, or is another server")
+        assert failed.hint.startswith("The cookie has expired, or belongs to another server")
 
 
 def test_a_refusal_without_a_reason_is_told_as_one() -> None:
@@ -432,7 +432,7 @@ def test_the_model_server_behind_is_down(version: str) -> None:
         assert failed.name == "answer"
         assert "The model failed" in failed.detail
         assert "the model server behind it" in failed.hint
-        assert found[-1] == Check("deletion", "ok", "the conversation is gone")
+        assert found[-1] == Check("deletion", "ok", "deleted")
         assert server.conversations == {}
 
 
@@ -609,7 +609,7 @@ def test_a_wrong_base_path(base: str, asked: str, found: str) -> None:
             "server",
             "failed",
             f"No chat-ui answers at {root}{asked}",
-            f"One answers at {root}{found}: use that address.",
+            f"Use {root}{found}, where a chat-ui answers.",
             "ConfigurationError",
         )
 
@@ -619,7 +619,7 @@ def test_a_version_that_is_said_and_not_found() -> None:
         failed = failure(checked(server.url, server_version="0.4"))
         assert failed.name == "version"
         assert failed.detail.startswith("This is chat-ui ")
-        assert failed.hint == "Leave out server_version=: the version is then detected."
+        assert failed.hint == "Leave out server_version= to have the version detected."
         assert failed.kind == "ConfigurationError"
 
 

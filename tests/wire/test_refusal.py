@@ -304,8 +304,8 @@ def test_the_servers_own_answer_is_not_the_models(
 @pytest.mark.parametrize(
     ("status", "hint"),
     [
-        (401, "Your session is fine: the operator of the server has to look at its model."),
-        (422, "change it, or ask"),
+        (401, "Your session works. The operator of the server has to check its model."),
+        (422, "Change it, or ask"),
         (429, "Wait before you send"),
         (503, "Try again later"),
     ],
