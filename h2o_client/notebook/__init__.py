@@ -1,6 +1,7 @@
-"""The package in IPython and Jupyter: answers that grow in place, and ``%load_ext h2o_client``.
+"""IPython and Jupyter: answers that grow in place, and ``%load_ext h2o_client``.
 
-Loaded when something is displayed or the extension is, and not before: the extra ``notebook``.
+It is imported only when something is displayed or the extension is loaded. Needs the extra
+``notebook``.
 """
 
 from h2o_client.notebook.display import of_answer, of_conversation

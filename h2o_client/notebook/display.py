@@ -1,6 +1,6 @@
-"""What a notebook shows of answers and conversations: as HTML, and as plain text beside it.
+"""Display answers and conversations in a notebook, as HTML and as plain text.
 
-Only what the objects know already is shown; nothing is asked.
+This sends no requests: it shows only what the objects already know.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from h2o_client.wire.events import Source
 
 Bundle = dict[str, str]
-"""A display's forms, by their MIME types; the front end takes the richest it knows."""
+"""The forms of a display by their MIME types. The front end uses the richest one it supports."""
 
 _REASONS = {
-    "length": "cut off at the length allowed",
+    "length": "cut off at the maximum length",
     "stopped": "stopped",
     "error": "broken off by an error",
     "incomplete": "broken off",
@@ -33,14 +33,14 @@ _SMALL = "opacity:.7;font-size:85%;margin-top:.3em"
 
 
 def of_answer(answer: Answer) -> Bundle:
-    """The answer's text; below it, small, how it came about and the pages it stands on."""
+    """The answer's text, and below it in small type its title, model, end and sources."""
     reason = _REASONS.get(answer.finish_reason, "")
-    says = [answer.title or "", answer.model, reason]
-    return _bundle(answer.text, says, reason, answer.sources)
+    captions = [answer.title or "", answer.model, reason]
+    return _bundle(answer.text, captions, reason, answer.sources)
 
 
 def of_reply(reply: Reply | AsyncReply, *, note: str = "") -> Bundle:
-    """What has come of an answer. The ``note`` says more about its state."""
+    """The text of a reply so far. The ``note`` says more about its state."""
     if reply.answer is not None:
         return of_answer(reply.answer)
     reason = _REASONS.get(reply.finish_reason or "", "")
@@ -50,23 +50,25 @@ def of_reply(reply: Reply | AsyncReply, *, note: str = "") -> Bundle:
 
 
 def of_conversation(conversation: Conversation | AsyncConversation) -> Bundle:
-    """The conversation's title, its id, and how to get at what was said in it."""
+    """The conversation's title and id, and how to read its messages."""
     from h2o_client.conversation import Conversation
 
     wrapped = conversation if isinstance(conversation, Conversation) else conversation.wrapped
     state = f"at {wrapped._backend.transport.base_url}"
     if conversation.id is None:
-        state += " · nothing has been said yet"
+        state += " · no messages yet"
     else:
-        state += f" · {conversation.id} · messages() gives what was said"
+        state += f" · {conversation.id} · messages() returns the messages"
     title = shown(conversation.title or "") or "Conversation"
     html = f'<strong>{escape(title)}</strong><div style="{_SMALL}">{escape(shown(state))}</div>'
     return {"text/html": guarded(html), "text/plain": shown(repr(conversation))}
 
 
-def _bundle(text: str, says: Sequence[str], note: str, sources: Sequence[Source] = ()) -> Bundle:
+def _bundle(
+    text: str, captions: Sequence[str], note: str, sources: Sequence[Source] = ()
+) -> Bundle:
     html = to_html(text) if text else ""
-    caption = " · ".join(shown(each) for each in says if each)
+    caption = " · ".join(shown(each) for each in captions if each)
     if caption:
         html += guarded(f'<div style="{_SMALL}">{escape(caption)}</div>')
     if sources:

@@ -1,7 +1,7 @@
-r"""Formulas in Markdown: between ``$``, ``$$``, ``\(`` and ``\)``, ``\[`` and ``\]``.
+r"""Find formulas in Markdown: between ``$``, ``$$``, ``\(`` and ``\)``, ``\[`` and ``\]``.
 
-They are marked for the front end's typesetter, but for those with a command that is not known to
-draw signs only: such a formula is shown as text.
+Formulas are marked for the front end's typesetter. A formula with a command that is not in the
+allowlist is shown as text.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from markdown_it.rules_inline import StateInline
     from markdown_it.token import Token
 
-# Longer formulas are shown as text. This also bounds the search for the end of each.
+# Longer formulas are shown as text. This also bounds the search for their end.
 _LONGEST = 4000  # characters
 _MOST_LINES = 60
 _DISPLAYED = (("$$", "$$"), ("\\[", "\\]"))
@@ -27,7 +27,7 @@ _DELIMITERS = (*_DISPLAYED, ("\\(", "\\)"), ("$", "$"))
 
 
 def find_formulas(parser: MarkdownIt) -> None:
-    """Has the ``parser`` find formulas and show them."""
+    """Let the ``parser`` find formulas and render them."""
     parser.block.ruler.before(
         "fence", "formula", _block, {"alt": ["paragraph", "reference", "blockquote", "list"]}
     )
@@ -54,12 +54,12 @@ def _is_formula(text: str, begin: int, end: int, opens: str) -> bool:
     content = text[begin:end]
     if opens != "$":
         return bool(content.strip())
-    # As pandoc has it, so that prices are none.
+    # Pandoc's rules, so that prices are not formulas.
     return content.strip() == content != "" and not text[end + 1 : end + 2].isdigit()
 
 
 def _block(state: StateBlock, first: int, last: int, silent: bool) -> bool:
-    """A formula over several lines, which may begin like those of lists."""
+    """A formula of several lines. It comes before lists, because its lines may look like one."""
     start = state.bMarks[first] + state.tShift[first]
     for opens, closes in _DISPLAYED:
         if state.src.startswith(opens, start) and not state.is_code_block(first):
@@ -68,8 +68,8 @@ def _block(state: StateBlock, first: int, last: int, silent: bool) -> bool:
                 return False
             if not silent:
                 token = state.push("formula", "", 0)
-                said = _said(state, first, end)
-                token.content, token.markup = said[len(opens) : -len(closes)], opens
+                text = _text_of(state, first, end)
+                token.content, token.markup = text[len(opens) : -len(closes)], opens
                 token.block = True
                 state.line = end + 1
             return True
@@ -79,15 +79,15 @@ def _block(state: StateBlock, first: int, last: int, silent: bool) -> bool:
 def _closing_line(state: StateBlock, lines: range, opens: str, closes: str) -> int | None:
     ends = _lines_with_end(state, closes)
     for end in ends[bisect_left(ends, lines.start) : bisect_left(ends, lines.stop)]:
-        said = _said(state, lines.start, end)[len(opens) :]
-        if said.endswith(closes) and said[: -len(closes)].strip():
+        text = _text_of(state, lines.start, end)[len(opens) :]
+        if text.endswith(closes) and text[: -len(closes)].strip():
             inner = state.sCount[lines.start + 1 : end + 1]
             return end if all(each >= state.blkIndent for each in inner) else None
     return None
 
 
 def _lines_with_end(state: StateBlock, closes: str) -> list[int]:
-    # Found once: looking for them at each line takes minutes with long texts that close nothing.
+    # Searched once. A search at each line would take minutes for long texts without an end.
     found: dict[str, list[int]] = state.env.setdefault("formula ends", {})
     if closes not in found:
         lines = state.src.split("\n")
@@ -95,7 +95,7 @@ def _lines_with_end(state: StateBlock, closes: str) -> list[int]:
     return found[closes]
 
 
-def _said(state: StateBlock, first: int, last: int) -> str:
+def _text_of(state: StateBlock, first: int, last: int) -> str:
     return state.getLines(first, last + 1, state.blkIndent, False).strip()
 
 

@@ -1,6 +1,6 @@
-"""Blocks of code as HTML, on a background and in the colours of the notebook's theme.
+"""Render code blocks as HTML, with the colours of the notebook's theme.
 
-JupyterLab's own variables are used where they exist; the other colours suit light and dark pages.
+It uses JupyterLab's CSS variables if they exist. The fallback colours suit light and dark pages.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ _BLOCK = (
     "white-space:pre-wrap;margin:.6em 0;padding:.6em .8em;border-radius:4px;"
     "background:var(--jp-layout-color2,rgba(128,128,128,.15))"
 )
-_LONGEST = 20_000  # characters of a block that gets colours
-# Lexers of others may take very long for a text that somebody has made for that.
+_LONGEST = 20_000  # characters; longer blocks have no colours
+# Only languages whose lexers take little time for any text, also a malicious one.
 _NAMES = """
     bash c console cpp csharp css diff dockerfile go html ini java javascript js json julia kotlin
     lua make makefile php powershell py python r rb rs ruby rust scala sh shell sql swift toml ts
@@ -20,7 +20,7 @@ _NAMES = """
 """
 _LANGUAGES = frozenset(_NAMES.split())
 
-# By the beginnings of pygments' short names of tokens; the first that fits counts.
+# Beginnings of pygments' short token names; the first match counts.
 _COLORS = (
     ("c", "comment", "#7a8a8a"),
     ("s", "string", "#c0504d"),
@@ -37,7 +37,7 @@ _COLORS = (
 
 
 def code_block(code: str, language: str) -> str:
-    """The ``code`` as HTML, with colours if its language is known."""
+    """Render ``code`` as HTML, with colours if its language is supported."""
     is_colored = language.lower() in _LANGUAGES and len(code) <= _LONGEST
     inner = _colored(code, language) if is_colored else escape(code)
     return f'<pre style="{_BLOCK}"><code style="background:none">{inner}</code></pre>\n'
@@ -52,9 +52,7 @@ def _colored(code: str, language: str) -> str:
     lexer = get_lexer_by_name(language, stripnl=False, ensurenl=False)
     found = list(lexer.get_tokens(code))
     if "".join(text for _, text in found) != code:
-        return escape(
-            code
-        )  # a lexer may drop what it takes for blank; nothing of an answer is lost
+        return escape(code)  # the lexer has dropped some text
     return "".join(_piece(text, _color_of(STANDARD_TYPES.get(kind, ""))) for kind, text in found)
 
 

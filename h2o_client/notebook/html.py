@@ -1,8 +1,8 @@
-"""A server's Markdown, as HTML that is harmless wherever a notebook is shown.
+"""Render a server's Markdown as sanitized HTML.
 
-Front ends disagree on what is code in a Markdown text and not all of them sanitize it, so none of
-them is given any: this is rendered once, here. No tag of the text's own survives, links lead to
-http, https and mailto only, and nothing is loaded: an image is a link to it.
+Front ends parse Markdown differently, and not all of them sanitize it. So it is rendered here. HTML
+tags in the text are escaped, links are allowed for http, https and mailto only, and nothing is
+loaded: an image becomes a link.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
     from markdown_it.utils import EnvType, OptionsDict
 
-_LONGEST = 200_000  # characters; what is longer is shown as it is
+_LONGEST = 200_000  # characters; longer texts are shown as plain text
 _CELL = "padding:.3em .8em"
 _ALLOWED = re.compile(r"(?:https?://|mailto:)", re.IGNORECASE)
 
 
 def to_html(text: str) -> str:
-    """The Markdown ``text`` as HTML; as plain text without markdown-it-py (extra "notebook")."""
+    """Render Markdown as HTML, or as plain text without markdown-it-py (extra "notebook")."""
     text = shown(text)
     return guarded(_rendered(text) if len(text) <= _LONGEST else preformatted(text))
 
 
 def guarded(html: str) -> str:
-    """The ``html``, out of bounds for typesetters but for the formulas marked in it.
+    """Wrap ``html`` so that typesetters process only the formulas marked in it.
 
-    They have links and styles of their own: only what was looked at is theirs.
+    TeX can contain links and styles, so only checked formulas are typeset.
     """
     return f'<div class="tex2jax_ignore mathjax_ignore" dir="auto">{html}</div>'
 
 
 def preformatted(text: str) -> str:
-    """The text as it is, line by line."""
+    """The text as plain text."""
     return f'<pre style="white-space:pre-wrap">{escape(text)}</pre>'
 
 
 def link_to(url: str, text: str) -> str:
-    """A link, if it may be one; else both as text."""
+    """A link if the URL is allowed; else the text and the URL as plain text."""
     url, text = shown(url), shown(text) or shown(url)
     if not _ALLOWED.match(url):
         return escape(text if text == url else f"{text} ({url})")
@@ -60,11 +60,11 @@ def link_to(url: str, text: str) -> str:
 def _rendered(text: str) -> str:
     parser = _parser()
     try:
-        # References to characters may have brought in what must not be shown.
+        # Character references in the text may stand for control characters.
         return preformatted(text) if parser is None else shown(parser.render(text))
     except Exception as exc:
-        # A text that its parser cannot take is still an answer, and to be read.
-        log.info("an answer is shown as it is, for its Markdown cannot be read: %r", exc)
+        # An error in the parser must not hide the answer.
+        log.info("cannot render Markdown, showing an answer as plain text: %r", exc)
         return preformatted(text)
 
 
@@ -130,6 +130,6 @@ def _image(
     renderer: RendererHTML, tokens: Sequence[Token], place: int, options: OptionsDict, env: Any
 ) -> str:
     token = tokens[place]
-    says = renderer.renderInlineAsText(token.children, options, env)
+    description = renderer.renderInlineAsText(token.children, options, env)
     url = str(token.attrs["src"])
-    return link_to(url, f"image: {says or url}")
+    return link_to(url, f"image: {description or url}")

@@ -1,7 +1,7 @@
-"""An answer that grows in place while it comes, where the front end can; else tokens, printed.
+"""Show an answer that grows in place, or print its tokens if the front end cannot update.
 
-A thread reads, and the thread that runs the cell draws: an interrupt of the kernel then never hits
-the reading, and the last words of an answer that pauses are drawn too.
+A background thread reads the answer, and the cell's thread draws it. So an interrupt of the kernel
+never hits the reading, and text is drawn even while the answer pauses.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from IPython.display import DisplayHandle, display
 
 from h2o_client.errors import H2oError
 from h2o_client.notebook import display as rich_display
-from h2o_client.notebook.plain_text import in_a_sentence, shown
+from h2o_client.notebook.plain_text import as_one_line, shown
 
 if TYPE_CHECKING:
     from h2o_client.aio.reply import AsyncReply
     from h2o_client.answer.reply import Reply
 
-_PACE = 0.1  # seconds from one drawing to the next,
-_SHARE = 9  # times as long as it takes at least,
-_MOST_SENT = 300_000  # and not more than these characters a second: servers drop what exceeds 1 MB
-_LAST_WORDS = 2.0  # seconds that an answer is given to end after a stop; it takes 1.5 at most
+_PACE = 0.1  # least number of seconds between two drawings
+_SHARE = 9  # the pause is at least so many times as long as the drawing
+_MOST_SENT = 300_000  # characters a second; Jupyter servers drop more than 1 MB
+_LAST_WORDS = 2.0  # seconds to wait for the end after a stop, which takes 1.5 at most
 
-# Jupyter's console and the Qt console take no updates. A kernel is not told who shows what it
-# sends, but they name the file that it connects by after their process, and servers after a UUID.
+# The Jupyter console and the Qt console do not support updates. A kernel does not know its front
+# end, but the consoles name its connection file by their process number, servers by a UUID.
 _OF_A_CONSOLE = re.compile(r"\bkernel-\d+\.json$")
-STOPPED = "The answer was stopped. What came before is kept."
-_NO_UPDATES = "The answer is being shown here. Where it is not, print(_.text) shows it."
+STOPPED = "The answer was stopped. Its text so far is kept."
+_NO_UPDATES = "The answer appears here. If your front end does not show it, use print(_.text)."
 _HINT = (
-    "{reply!r}: the prompt is sent when the reply is read.\n"
-    "    async for token in reply: ...    # as it comes\n"
+    "{reply!r}: reading the reply sends the prompt.\n"
+    "    async for token in reply: ...    # token by token\n"
     "    answer = await reply.read()      # the whole answer"
 )
 
 
 def show(reply: Reply) -> None:
-    """Displays a reply, as the last expression of a cell, until it has ended."""
+    """Display a reply, as the last expression of a cell, until it has ended."""
     if reply.finish_reason is not None:
         display(rich_display.of_reply(reply), raw=True)
         return
@@ -52,16 +52,17 @@ def show(reply: Reply) -> None:
         follow(reply)
     except KeyboardInterrupt as interrupt:
         _leave_displayhook()
-        raise in_a_sentence(interrupt) from None
+        raise as_one_line(interrupt) from None
     except H2oError as error:
         _leave_displayhook()
-        _fail_the_cell(in_a_sentence(error))
+        _fail_the_cell(as_one_line(error))
 
 
 def follow(reply: Reply) -> None:
-    """Shows an answer as it comes, and returns at its end. Raises what breaks it off.
+    """Show an answer as it arrives, and return at its end. Raises the errors of the reply.
 
-    An interrupt stops it: what had come stays, and KeyboardInterrupt goes on, with no traceback.
+    An interrupt stops the answer: its text stays, and KeyboardInterrupt is raised, which IPython
+    shows without a traceback.
     """
     if _can_update():
         _draw(reply)
@@ -70,10 +71,10 @@ def follow(reply: Reply) -> None:
 
 
 def show_async(reply: AsyncReply) -> None:
-    """Displays a reply that only a coroutine can read: a task of the running loop does.
+    """Display an async reply: a task in the running event loop reads it.
 
-    One that is being read already is shown as far as it has come; without a notebook's event loop
-    a hint on how to read it is.
+    If it is already being read, show its text so far. Without a notebook's event loop, show how to
+    read it.
     """
     if reply.model or not _can_update() or (loop := _running_loop()) is None:
         bundle = (
@@ -92,7 +93,7 @@ _tasks: set[asyncio.Task[None]] = set()
 
 
 class Drawing:
-    """One display, drawn again and again. ``pause``: how long to wait until the next time."""
+    """A display that is redrawn. ``pause``: seconds to wait before the next time."""
 
     def __init__(self) -> None:
         self.pause: float = _PACE
@@ -103,7 +104,7 @@ class Drawing:
         self._handle = handle
 
     def draw(self, reply: Reply | AsyncReply, note: str = "") -> None:
-        """Shows what has come, if that is more than before."""
+        """Show the text so far, if it has changed."""
         begun = time.monotonic()
         bundle = rich_display.of_reply(reply, note=note)
         if bundle == self._drawn:
@@ -116,7 +117,7 @@ class Drawing:
 
 
 class _Reading:
-    """A thread that reads a reply to its end; ``over`` is set then."""
+    """A thread that reads a reply to its end, and then sets ``over``."""
 
     def __init__(self, reply: Reply) -> None:
         self.over = threading.Event()
@@ -134,9 +135,9 @@ class _Reading:
             self.over.set()
 
     def stop(self) -> None:
-        """Ends the answer as `Reply.stop` does; nothing of it is left on the server then.
+        """Stop the answer as `Reply.stop` does, and close the reply.
 
-        Interrupts that come meanwhile leave out the wait for its last words.
+        A further interrupt skips the wait for the end of the answer.
         """
         with interrupts_noted() as again:
             try:
@@ -163,7 +164,7 @@ def _draw(reply: Reply) -> None:
         with interrupts_noted():
             reading.stop()
             drawing.draw(reply)
-        raise in_a_sentence(KeyboardInterrupt(STOPPED)) from None
+        raise as_one_line(KeyboardInterrupt(STOPPED)) from None
     except BaseException:
         reply.close()
         raise
@@ -181,7 +182,7 @@ def _print(reply: Reply) -> None:
     except KeyboardInterrupt:
         with interrupts_noted():
             reply.close()
-        raise in_a_sentence(KeyboardInterrupt(STOPPED)) from None
+        raise as_one_line(KeyboardInterrupt(STOPPED)) from None
     finally:
         if not last.endswith("\n"):
             print(flush=True)
@@ -207,7 +208,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def _can_update() -> bool:
-    """Whether there is a kernel, and so a front end that draws over what it has shown."""
+    """Whether there is a kernel whose front end can update a display."""
     shell = get_ipython()
     if shell is None or not hasattr(shell, "kernel"):
         return False
@@ -216,8 +217,8 @@ def _can_update() -> bool:
 
 
 def _leave_displayhook() -> None:
-    # ipykernel takes a display that it does not see the end of for one that goes on, and errors of
-    # later cells for the display's.
+    # Otherwise ipykernel would assume that the display has not ended, and assign the errors of
+    # later cells to it.
     hook = getattr(get_ipython(), "displayhook", None)
     if hook is not None and getattr(hook, "msg", None) is not None:
         with interrupts_noted():  # it waits for the outputs to be sent
@@ -225,8 +226,8 @@ def _leave_displayhook() -> None:
 
 
 def _fail_the_cell(error: H2oError) -> None:
-    # Of an error that a display raises, IPython shows the traceback, and the object's repr as well;
-    # and then it takes the cell for a good one, and the next would run.
+    # If a display raised an error, IPython would show the object's repr, too, and treat the cell as
+    # successful, so that the next cell would run.
     shell = get_ipython()
     if shell is None:
         raise error
@@ -238,10 +239,10 @@ def _fail_the_cell(error: H2oError) -> None:
 
 @contextmanager
 def interrupts_noted() -> Iterator[threading.Event]:
-    """Meanwhile an interrupt sets the event, and raises nothing: what is begun comes to its end."""
+    """Within the block, an interrupt sets the event instead of raising KeyboardInterrupt."""
     again = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield again  # no interrupt comes here
+        yield again  # interrupts occur only in the main thread
         return
     former = signal.signal(signal.SIGINT, lambda *_: again.set())
     try:

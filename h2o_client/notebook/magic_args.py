@@ -1,4 +1,4 @@
-"""What is said behind ``%h2o``: options, and then the prompt as it stands."""
+"""Parse the line after ``%h2o``: options, then the prompt."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _HELP = (
 
 
 @dataclass(frozen=True)
-class Order:
-    """One ``%h2o`` or ``%%h2o``. None: nothing was said about it."""
+class MagicCall:
+    """The options and the prompt of one ``%h2o`` or ``%%h2o``. None: the option was not given."""
 
     prompt: str | None
     url: str | None = None
@@ -36,24 +36,24 @@ class Order:
     options: Options = field(default_factory=lambda: Options())
 
     @classmethod
-    def of(cls, line: str, cell: str | None) -> Order:
-        """What ``line`` and, of ``%%h2o``, ``cell`` say. Raises `ConfigurationError`."""
+    def parse(cls, line: str, cell: str | None) -> MagicCall:
+        """Parse ``line`` and, for ``%%h2o``, ``cell``. Raises `ConfigurationError`."""
         found, begin = _read(line)
-        behind = line[begin:].strip()
+        prompt = line[begin:].strip()
         if cell is not None:
-            behind = "\n".join(each for each in (behind, cell.strip("\n")) if each)
-        said = {name: value for name, value in found if name in _TAKING}
-        into = said.get("into")
+            prompt = "\n".join(each for each in (prompt, cell.strip("\n")) if each)
+        values = {name: value for name, value in found if name in _TAKING}
+        into = values.get("into")
         if into is not None and (not into.isidentifier() or iskeyword(into)):
             raise ConfigurationError(
-                f"Invalid variable name --into {into}", hint="Use a name that Python takes."
+                f"Invalid variable name --into {into}", hint="Use a valid Python name."
             )
         names = {name for name, _ in found}
         return cls(
-            prompt=behind if behind or cell is not None else None,
-            url=said.get("url"),
-            model=said.get("model"),
-            system=said.get("system"),
+            prompt=prompt if prompt or cell is not None else None,
+            url=values.get("url"),
+            model=values.get("model"),
+            system=values.get("system"),
             into=into,
             keep="keep" in names,
             new="new" in names,
@@ -62,7 +62,7 @@ class Order:
 
 
 def _read(line: str) -> tuple[list[tuple[str, str]], int]:
-    """The options, and where the prompt begins."""
+    """Return the options, and the place where the prompt begins."""
     words = list(_WORDS.finditer(line))
     try:
         found, rest = getopt.getopt(
@@ -76,10 +76,10 @@ def _read(line: str) -> tuple[list[tuple[str, str]], int]:
     return [(name.lstrip("-"), value) for name, value in found], begin
 
 
-def _parameters(given: list[str]) -> Options:
+def _parameters(pairs: list[str]) -> Options:
     named: dict[str, object] = {}
     others: dict[str, object] = {}
-    for pair in given:
+    for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
             raise ConfigurationError(
@@ -96,7 +96,7 @@ def _parameters(given: list[str]) -> Options:
 
 
 def _value(text: str) -> object:
-    """A number, true, false, a list: what JSON knows; else the text itself."""
+    """Parse a value as JSON, such as a number or a list; else return the text."""
     try:
         return json.loads(text)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Rules of the Markdown parser that differ from the standard's: a text is shown whole, and soon.
+"""Changed rules of the Markdown parser, so that it drops no text and takes little time.
 
-Definitions of links are shown, and so are the cells that a row has too many. A text that nests too
-deeply or takes too many steps raises `Unfit`.
+Link definitions are shown, and so are surplus cells of a table's row. A text that is nested too
+deeply, or takes too many steps, raises `Unfit`.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _BAR = re.compile(r"(?<!\\)\|")
 
 
 class Unfit(Exception):
-    """The text is one that cannot be rendered whole, or not soon."""
+    """The text cannot be rendered completely, or only slowly."""
 
 
 def set_limits(parser: MarkdownIt) -> None:
-    """Has the ``parser``, which goes as deep as `DEEPEST`, raise `Unfit`."""
+    """Let the ``parser`` raise `Unfit`. Its ``maxNesting`` must be `DEEPEST`."""
     parser.core.ruler.after("block", "depth", _check_depth)
     skip = parser.inline.skipToken
 
     def counted(state: StateInline) -> None:
-        # Brackets that make no links are looked at again and again, in quadratic time.
+        # Brackets without links are parsed repeatedly, in quadratic time.
         spend(state.env, 1)
         skip(state)
 
@@ -45,27 +45,27 @@ def set_limits(parser: MarkdownIt) -> None:
 
 
 def spend(env: MutableMapping[str, Any], steps: int) -> None:
-    """Counts ``steps`` that may be many. Raises `Unfit` when they are too many."""
+    """Count ``steps``. Raises `Unfit` if there are too many."""
     env["steps"] = env.get("steps", 0) + steps
     if env["steps"] > _MOST_STEPS:
         raise Unfit("it takes too long")
 
 
 def _check_depth(state: StateCore) -> None:
-    # The parser drops what is nested deeper than it goes.
+    # The parser drops text that is nested more deeply.
     if any(token.level >= DEEPEST - 1 for token in state.tokens):
         raise Unfit("it is nested too deeply")
 
 
 def keep_leftovers(parser: MarkdownIt) -> None:
-    """Has the ``parser`` show all of a text."""
+    """Let the ``parser`` show text that it would drop."""
     parser.block.ruler.at("reference", _reference)
     parser.block.ruler.at("table", _table, {"alt": ["paragraph", "reference"]})
     parser.add_render_rule("definition", _definition)
 
 
 def _reference(state: StateBlock, first: int, last: int, silent: bool) -> bool:
-    """A definition, which whoever uses no such link would not see: "[Ada]: Hello" is one."""
+    """Show a link definition as text, because normal text such as "[Ada]: Hello" can be one."""
     if not reference(state, first, last, silent):
         return False
     token = state.push("definition", "", 0)
@@ -74,14 +74,14 @@ def _reference(state: StateBlock, first: int, last: int, silent: bool) -> bool:
 
 
 def _table(state: StateBlock, first: int, last: int, silent: bool) -> bool:
-    """A table, unless a row has more cells than the head: they would be dropped."""
+    """Parse a table, unless a row has more cells than the header: they would be dropped."""
     before = len(state.tokens)
     if not table(state, first, last, silent):
         return False
     rows = [token for token in state.tokens[before:] if token.type == "tr_open"]
     if silent or all(_cells(state, row) <= _cells(state, rows[0]) for row in rows):
         return True
-    # The next table may begin in this one: these lines will be read again.
+    # The next table may begin in this one, so these lines are parsed again.
     spend(state.env, _STEPS_A_ROW * len(rows))
     del state.tokens[before:]
     state.line = first

@@ -1,4 +1,4 @@
-"""Errors in a cell, without the frames of the package: the line that called it, and what it says.
+"""Show errors in a cell without the frames of this package: only the calling line and the message.
 
 ``%xmode Verbose`` shows all frames.
 """
@@ -18,8 +18,8 @@ _PACKAGE = __name__.partition(".")[0]
 
 
 def of_error(error: H2oError) -> list[str]:
-    """The lines that IPython shows of an error."""
-    # A shell that does not run would be loaded for this.
+    """The lines that IPython shows for an error."""
+    # Do not import IPython if it is not running.
     interactive = sys.modules.get("IPython.core.interactiveshell")
     if interactive is None or not interactive.InteractiveShell.initialized():
         return traceback.format_exception(error)
@@ -27,14 +27,14 @@ def of_error(error: H2oError) -> list[str]:
     if formatter.mode == "Verbose":
         shown, frames = error, error.__traceback__
     else:
-        # The copy has no cause, whose frames would be shown too.
+        # A copy, because the frames of the error's cause would be shown, too.
         shown, frames = copy(error), _outside(error.__traceback__)
     lines: list[str] = formatter.structured_traceback(type(error), shown, frames)
     return lines
 
 
 def _outside(frames: TracebackType | None) -> TracebackType | None:
-    """The frames up to the first one of the package."""
+    """The frames before the first one of the package."""
     if frames is None or _is_ours(frames):
         return None
     inner = _outside(frames.tb_next)

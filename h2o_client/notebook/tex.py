@@ -1,7 +1,7 @@
-"""The TeX commands of a formula that a notebook typesets: those that only draw signs.
+"""An allowlist of TeX commands that only draw symbols.
 
-An allowlist: a formula with any other command, which might make a link, load something or define
-commands, is shown as text.
+A formula with any other command is shown as text, because that command might make a link, load
+something or define commands.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ ENVIRONMENTS = frozenset(_ENVIRONMENTS.split())
 
 
 def is_allowed(formula: str) -> bool:
-    """Whether the formula has only commands and environments that draw signs."""
+    """Whether the formula has only allowed commands and environments."""
     return COMMANDS.issuperset(_NAMES.findall(formula)) and ENVIRONMENTS.issuperset(
         name.strip() for name in _ENVIRONMENT.findall(formula)
     )

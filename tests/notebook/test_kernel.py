@@ -135,7 +135,7 @@ def test_an_interrupt_stops_it_and_leaves_nothing(
     assert ran.shown[0]["text/plain"].startswith("on and on and")
     assert ran.shown[0]["text/plain"].endswith("\n\n[stopped]")
     assert "stopped</div>" in ran.shown[0]["text/html"]
-    assert ran.error == ["KeyboardInterrupt: The answer was stopped. What came before is kept."]
+    assert ran.error == ["KeyboardInterrupt: The answer was stopped. Its text so far is kept."]
     assert endless.stopped.wait(PATIENCE)
     assert stops(h2o_server) == 1
     assert kernel.run("1 / 0").status == "error"

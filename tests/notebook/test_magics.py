@@ -30,9 +30,9 @@ from h2o_client.errors import Hint, spelled
 from h2o_client.notebook import live, of_answer, unload_ipython_extension
 from h2o_client.notebook.display import of_reply
 from h2o_client.notebook.live import interrupts_noted
-from h2o_client.notebook.magic_args import Order
+from h2o_client.notebook.magic_args import MagicCall
 from h2o_client.notebook.magics import PromptLine
-from h2o_client.notebook.plain_text import in_a_sentence, in_options
+from h2o_client.notebook.plain_text import as_one_line, in_options
 from h2o_client.plugins.pytest import H2oServer
 from h2o_client.server import ScriptedAnswer
 from h2o_client.wire.events import Final, Token
@@ -439,18 +439,18 @@ def test_an_answer_is_shown_with_what_it_stands_on(shell: Shell) -> None:
     assert answer._repr_mimebundle_(include=None, exclude=None) == bundle
     html = bundle["text/html"]
     assert "<em>Yes</em>" in html
-    assert "A &lt;title&gt; · m&lt;1&gt; · cut off at the length allowed" in html
+    assert "A &lt;title&gt; · m&lt;1&gt; · cut off at the maximum length" in html
     assert 'href="https://a.example/"' in html
     assert ">T&lt;</a>" in html
     assert "<li>javascript:alert(1)</li>" in html
-    assert bundle["text/plain"] == "*Yes*\n\n[cut off at the length allowed]"
+    assert bundle["text/plain"] == "*Yes*\n\n[cut off at the maximum length]"
 
 
 def test_a_conversation_is_shown_without_asking(
     shell: Shell, client: H2oSession, h2o_server: H2oServer
 ) -> None:
     with client.conversation() as chat:
-        assert "nothing has been said yet" in chat._repr_mimebundle_()["text/html"]
+        assert "no messages yet" in chat._repr_mimebundle_()["text/html"]
         chat.chat("Hello")
         chat.title = "<b>T</b>"
         asked = len(h2o_server.requests)
@@ -466,7 +466,7 @@ def test_an_async_conversation_is_shown_too(h2o_server: H2oServer) -> None:
     async def main() -> None:
         async with AsyncH2oSession(h2o_server.url) as client:
             chat = client.conversation()
-            assert "nothing has been said yet" in chat._repr_mimebundle_()["text/html"]
+            assert "no messages yet" in chat._repr_mimebundle_()["text/html"]
             await chat.chat("Hello")
             bundle = chat._repr_mimebundle_(include=None, exclude=None)
             assert f"at {h2o_server.url} · {chat.id}" in bundle["text/html"]
@@ -766,17 +766,17 @@ def test_loading_it_twice_is_loading_it_anew(magic: Shell) -> None:
 
 
 def test_a_prompt_stands_as_it_was_typed() -> None:
-    order = Order.of("""--model "a b" --new  What's "this"  --keep?""", None)
-    assert (order.prompt, order.model, order.new, order.keep) == (
+    call = MagicCall.parse("""--model "a b" --new  What's "this"  --keep?""", None)
+    assert (call.prompt, call.model, call.new, call.keep) == (
         """What's "this"  --keep?""",
         "a b",
         True,
         False,
     )
-    assert Order.of("", None).prompt is None
-    assert Order.of("", "").prompt == ""
+    assert MagicCall.parse("", None).prompt is None
+    assert MagicCall.parse("", "").prompt == ""
 
 
-def test_an_error_told_in_a_sentence_is_still_pickled() -> None:
-    error = in_a_sentence(h2o_client.RateLimitError(429, "http://a.example"))
+def test_an_error_told_as_one_line_is_still_pickled() -> None:
+    error = as_one_line(h2o_client.RateLimitError(429, "http://a.example"))
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
