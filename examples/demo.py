@@ -1,6 +1,6 @@
-"""A chat-ui server with a small real model, and a client that sends it a prompt.
+"""Start a chat-ui server with a small model, and send it a prompt.
 
-Run it with ``make demo``. Nothing leaves the machine.
+Run it with ``make demo``. Nothing is sent to other machines.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ Try next, with the same model:
     {command} --local
         starts a chat in this terminal.
     {command} serve
-        starts the server for programs of your own.
+        starts the server for your own programs.
 
-README.rst has more. With a server that runs elsewhere, --url takes the place of --local.
+See README.rst for more. For another server, use --url instead of --local.
 """
 
 
