@@ -60,7 +60,7 @@ _HOMES = {
 if not TYPE_CHECKING:  # a type checker would then accept any name
 
     def __getattr__(name: str) -> object:
-        # Late, so that importing this package needs neither starlette nor uvicorn nor xllamacpp.
+        # Imported late: importing this package needs no starlette, uvicorn or xllamacpp.
         if name in _HOMES:
             return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

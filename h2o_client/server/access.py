@@ -1,4 +1,4 @@
-"""The access log: one record a request, with no cookie, no query and no prompt in it."""
+"""The access log: one record for each request, without cookies, queries and prompts."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from h2o_client.server.records import now
 
 
 class Access(msgspec.Struct, frozen=True):
-    """A request that was answered: its ``status`` is None where no answer went out (a stop before
-    the first token, a client that had gone), ``ms`` until the end of the answer, ``bytes`` of its
-    body."""
+    """A completed request.
+
+    ``status`` is None if no response was sent (a stop before the first token, or a client that has
+    disconnected). ``ms`` is the time until the end of the response, ``bytes`` the size of its body.
+    """
 
     time: str
     method: str
@@ -27,7 +29,7 @@ class Access(msgspec.Struct, frozen=True):
 
 
 class AccessLog:
-    """ASGI middleware that gives ``on_access`` a record of each request when it is over."""
+    """ASGI middleware that calls ``on_access`` with a record at the end of each request."""
 
     def __init__(self, app: ASGIApp, *, on_access: Callable[[Access], None]) -> None:
         self._app = app
@@ -41,7 +43,7 @@ class AccessLog:
         held: list[Message] = []
 
         async def send_counted(message: Message) -> None:
-            # The head waits for the first of the body: where that is empty, it is all there is.
+            # Delay the headers until the first piece of the body, which may be the only one.
             held.append(message)
             if message["type"] == "http.response.start":
                 return
@@ -57,7 +59,7 @@ class AccessLog:
 
 
 class _Record:
-    """One request's record, handed over once."""
+    """Collects the record of one request, and passes it on once."""
 
     def __init__(self, scope: Scope, on_access: Callable[[Access], None]) -> None:
         self._came = now()
@@ -72,25 +74,25 @@ class _Record:
             self._status = message.get("status", self._status)
             self._size += len(message.get("body", b""))
         if not messages[-1].get("more_body", False):
-            # Before the client can know of the end: what it asked for is recorded when it does.
+            # Before the client sees the end, so that it can rely on the record.
             self.close()
 
     def close(self) -> None:
-        hand_over, self._on_access = self._on_access, None
-        if hand_over is None:
+        on_access, self._on_access = self._on_access, None
+        if on_access is None:
             return
         took = round((time.perf_counter() - self._begun) * 1000, 1)
         came = self._came
         written = came.strftime("%Y-%m-%dT%H:%M:%S.") + f"{came.microsecond // 1000:03d}Z"
-        # The path alone: a web search has its prompt in the query.
+        # Without the query, which contains the prompt of a web search.
         method, path = self._scope["method"], self._scope["path"]
-        hand_over(Access(written, method, path, self._status, took, self._size))
+        on_access(Access(written, method, path, self._status, took, self._size))
 
 
 def write_to(stream: TextIO) -> Callable[[Access], None]:
-    """Writes each record as a line of JSON, in printable ASCII: a path steers no terminal.
+    """Return a function that writes a record as a line of JSON in printable ASCII.
 
-    A reader that has gone stops no request.
+    Errors while writing are ignored, so that they do not break requests.
     """
 
     def write(access: Access) -> None:

@@ -1,4 +1,4 @@
-"""A client's connection, in ASGI's words: the head and the body of an answer, and its end."""
+"""ASGI messages: the headers, the body and the end of a response."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from collections.abc import Mapping
 from starlette.types import Message, Receive, Scope
 
 DROP = "h2o_client.drop"
-"""The ASGI extension that drops the connection: a callable under this name in the scope."""
+"""The name of an ASGI extension: a function in the scope that drops the connection."""
 
 
 def head(status: int, content_type: str, headers: Mapping[str, str] | None = None) -> Message:
-    """The head of an answer whose body comes bit by bit."""
+    """The headers of a response whose body is streamed."""
     named = {"content-type": content_type, "cache-control": "no-cache", **(headers or {})}
     encoded = [(name.encode(), value.encode()) for name, value in named.items()]
     return {"type": "http.response.start", "status": status, "headers": encoded}
 
 
 def body(data: bytes, *, more: bool) -> Message:
-    """A piece of the body; the last one says that there is no ``more``."""
+    """A piece of the body. ``more`` is False for the last one."""
     return {"type": "http.response.body", "body": data, "more_body": more}
 
 
 async def until_gone(receive: Receive) -> None:
-    """Returns when the client has left."""
+    """Return when the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 async def drop(scope: Scope, receive: Receive) -> None:
-    """Breaks the connection off, in the middle of the answer."""
+    """Drop the connection in the middle of the response."""
     break_off = scope.get("extensions", {}).get(DROP)
     if break_off is None:
         raise ConnectionAbortedError("The answer was broken off")

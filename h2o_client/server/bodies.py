@@ -1,4 +1,4 @@
-"""A JSON body comes in, a typed value goes out. Each dialect has shapes of its own."""
+"""Parse JSON bodies into typed values. Each dialect has its own types."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _Body = TypeVar("_Body")
 
 
 async def read_json(request: Request, shape: type[_Body], *, unfit: str | None = None) -> _Body:
-    """The request's body. Raises `Refusal` where it is none of that shape.
+    """Read the request's body. Raises `Refusal` if it does not have that type.
 
-    For JSON of another shape it has status 400 where ``unfit`` says why.
+    If ``unfit`` is given, valid JSON of another type is refused with status 400 and this text.
     """
-    # A body without Content-Type is dropped on the way, as by chat-ui's own server.
+    # Like chat-ui's own server, ignore a body without Content-Type.
     body = await request.body() if "content-type" in request.headers else b""
     try:
         return json.read_as(body, shape)

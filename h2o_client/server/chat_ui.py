@@ -1,4 +1,4 @@
-"""Which chat-ui the server is: a version comes in, the dialect that it speaks goes out."""
+"""The versions of chat-ui that the server can be, and their dialects."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Literal
 from h2o_client.errors import ConfigurationError
 
 LATEST = "latest"
-"""The chat-ui of today, which has no version yet."""
+"""The current chat-ui, which has no version number yet."""
 
 DEFAULT = LATEST
-"""The version that is served where none is named."""
+"""The version to serve by default."""
 
 OLDEST = "0.4"
-"""The chat-ui of 2023, which hands sampling parameters to the model, as no later one does."""
+"""The chat-ui of 2023, the last one that passes sampling parameters to the model."""
 
 Dialect = Literal["v0_3", "v0_9_6", "latest"]
-"""Each is named after its first version, as its folder is."""
+"""Dialects, named after their first versions, like their folders."""
 
 
 def dialect_of(chat_ui: str, *, terms: bool = False) -> Dialect:
-    """The dialect of "0.3" to "0.6", "0.9.6" to "0.10.0" or "latest"; the later two lack ``terms``.
+    """The dialect of "0.3" to "0.6", "0.9.6" to "0.10.0" or "latest".
 
-    Raises `ConfigurationError` for any other version.
+    Raises `ConfigurationError` for any other version, and for ``terms`` with one of the later two.
     """
     found = re.fullmatch(r"(\d{1,3})\.(\d{1,3})(?:\.(\d{1,3}))?", chat_ui)
     version = tuple(int(each or 0) for each in found.groups()) if found else ()

@@ -1,7 +1,7 @@
-"""What an engine is: the turns of a conversation come in, tokens go out.
+"""The interface of engines, which generate answers from the turns of a conversation.
 
-An engine knows nothing of HTTP or sessions; any callable of the shape of `Engine` is one.
-`LlamaEngine` runs a model, `UpstreamEngine` asks a server, `ScriptedEngine` says what it is told.
+An engine does not deal with HTTP or sessions; any callable with the signature of `Engine` is one.
+`LlamaEngine` runs a model, `UpstreamEngine` calls a server, `ScriptedEngine` has fixed answers.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from h2o_client.wire.events import Final, Token
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """One message of the conversation so far; the last one is the user's new question.
+    """One message of a conversation. The last one is the user's new prompt.
 
-    The first one can be what the system is told to be; up to chat-ui v0.6 there is no such thing.
+    The first one may be a system message, but not on chat-ui up to v0.6.
     """
 
     role: Literal["system", "user", "assistant"]
@@ -26,19 +26,19 @@ class Turn(msgspec.Struct, frozen=True):
 
 
 class Engine(Protocol):
-    """What generates: a callable, called in a thread of its own for each answer.
+    """A callable that generates an answer. It is called in a separate thread for each answer.
 
-    It yields the answer's tokens and, where the model itself came to an end, a last `Final` with
-    the finish reason "stop" or "length"; without one the answer counts as incomplete.
-    ``parameters`` are text-generation-inference's (temperature, max_new_tokens, ...). When
-    ``stopped()`` turns true nobody wants the rest: the engine may end at once, and it is closed
-    at its next token in any case.
+    It yields the answer's tokens and, if the model has ended normally, a last `Final` with the
+    finish reason "stop" or "length". Without it the answer counts as incomplete. ``parameters`` are
+    those of text-generation-inference (temperature, max_new_tokens, ...). When ``stopped()``
+    returns True, the rest is not needed: the engine may end at once, and is closed at its next
+    token anyway.
 
-    A failure is raised as `EngineFailure` (or `GenerationError`): before the first token it is the
-    answer's HTTP status, later an event in the stream. A connection that broke on the way is
-    raised as `AnswerCut`. Three things an engine may have besides: ``slots``, how many answers it
-    writes at once; ``prompt(turns, parameters)``, the text its model is given; and
-    ``title(message)``, a conversation's title by other means than asking it for one.
+    It raises `EngineFailure` (or `GenerationError`) for a failure: before the first token that sets
+    the HTTP status, later it is an event in the stream. It raises `AnswerCut` for a broken
+    connection. An engine may have three optional attributes: ``slots``, the number of concurrent
+    answers; ``prompt(turns, parameters)``, the text that its model gets; and ``title(message)``,
+    the title of a conversation, if the model should not generate one.
     """
 
     def __call__(
@@ -51,7 +51,7 @@ class Engine(Protocol):
 
 
 class EngineFailure(GenerationError):
-    """The model said no: ``status`` and ``retry_after`` (seconds) are its HTTP answer's."""
+    """The model failed or refused. ``status`` and ``retry_after`` (seconds) set the response."""
 
     def __init__(
         self,
@@ -66,14 +66,14 @@ class EngineFailure(GenerationError):
 
 
 class AnswerCut(Exception):
-    """The connection to the model broke: the answer ends as it stands, without its last chunk.
+    """The connection to the model broke. The response ends without its last chunk.
 
-    Before the first token it is an HTTP 500, as where chat-ui cannot reach its model server.
+    Before the first token it is a status 500, as when chat-ui cannot reach its model server.
     """
 
 
 def prompt_of(engine: Engine, turns: Sequence[Turn], parameters: Mapping[str, object]) -> str:
-    """The text the model is given for ``turns``; h2oGPT's form where the engine has none."""
+    """The text that the model gets for ``turns``, by default in the format of h2oGPT."""
     own = getattr(engine, "prompt", None)
     if own is not None:
         return str(own(turns, parameters))

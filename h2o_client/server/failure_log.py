@@ -1,4 +1,4 @@
-"""The server's log: what clients and model servers sent is made printable before it is logged."""
+"""The server's log. Text from clients and model servers is made printable first."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ _LONGEST_LINE = 1000
 def log_failure(what: str, error: BaseException) -> None:
     """Log that ``what`` failed, with the traceback.
 
-    Every line of the traceback is indented, so that no line of an error's words can be taken for
-    a line of the log.
+    Every line of the traceback is indented, so that no line of a message looks like a log line.
     """
     lines = "".join(traceback.format_exception(error)).splitlines()
-    told = "".join(f"\n    {printable(line, most=_LONGEST_LINE)}" for line in lines)
-    logger.error("%s failed%s", printable(what, most=_LONGEST_LINE), told)
+    indented = "".join(f"\n    {printable(line, most=_LONGEST_LINE)}" for line in lines)
+    logger.error("%s failed%s", printable(what, most=_LONGEST_LINE), indented)

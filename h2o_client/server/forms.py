@@ -1,4 +1,4 @@
-"""A form comes in, its fields and files go out: both encodings that browsers and clients send."""
+"""Parse forms in both encodings that browsers and clients send."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ class Upload(msgspec.Struct, frozen=True):
 
 
 class Form(msgspec.Struct, frozen=True):
-    """What a form says; of a field that occurs twice, the first."""
+    """The fields and files of a form. If a field occurs twice, the first one counts."""
 
     fields: dict[str, str]
     files: tuple[Upload, ...]
 
 
 def media_type(content_type: str) -> str:
-    """The media type alone: no parameters, lower case."""
+    """The media type in lower case, without parameters."""
     return content_type.partition(";")[0].strip().lower()
 
 
 async def read_form(request: Request) -> Form:
-    """The request's form. Raises ValueError if it is none."""
+    """Read the request's form. Raises ValueError if it is not a form."""
     if media_type(request.headers.get("content-type", "")) not in (URLENCODED, MULTIPART):
         raise ValueError("neither of the two form encodings")
     if re.search(r'charset=(?!"?utf-8)', request.headers["content-type"], re.IGNORECASE):
-        # Browsers send none. Python has decoders that take minutes, as punycode's, and some that
-        # make half surrogate pairs.
-        raise ValueError("a form is UTF-8")
+        # Browsers send no charset. Some of Python's decoders take minutes, such as punycode, and
+        # some produce lone surrogates.
+        raise ValueError("a form must be UTF-8")
     fields: dict[str, str] = {}
     files: list[Upload] = []
     try:
@@ -53,7 +53,7 @@ async def read_form(request: Request) -> Form:
                 else:
                     fields.setdefault(name, value)
     except HTTPException as exc:
-        if exc.status_code == 400:  # starlette's word for a form that is broken
+        if exc.status_code == 400:  # how starlette reports an invalid form
             raise ValueError(exc.detail) from exc
         raise
     return Form(fields, tuple(files))

@@ -1,6 +1,6 @@
-"""Running answers: an `Engine`, blocking in a thread, becomes events that a coroutine awaits.
+"""Run engines in threads, and pass their tokens to coroutines as events.
 
-Generations are begun, stopped and read on the event loop; only the engine runs elsewhere.
+Generations are started, stopped and read in the event loop. Only the engine runs in a thread.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from h2o_client.wire.events import Failure, Final, Token
 
 
 class Refused(Failure, frozen=True):
-    """The engine failed; ``retry_after`` (seconds) goes out with its status."""
+    """The engine failed. ``retry_after`` (seconds) is sent with its status."""
 
     retry_after: float | None = None
 
@@ -34,11 +34,11 @@ GenerationEvent = Token | Final | Refused | Cut | None
 
 
 class Overloaded(Exception):
-    """As many generations run and wait as may."""
+    """The limit of running and waiting generations is reached."""
 
 
 class Generations:
-    """All that ``engine`` does: ``limit`` generations at once, ``waiting`` more wait their turn."""
+    """The generations of an ``engine``: at most ``limit`` run, and ``waiting`` more wait."""
 
     def __init__(self, engine: Engine, *, limit: int, waiting: int) -> None:
         self._engine = engine
@@ -50,11 +50,11 @@ class Generations:
     def begin(
         self, name: str, turns: Sequence[Turn], parameters: Mapping[str, object]
     ) -> Iterator[Generation]:
-        """Generate inside the block; what is unfinished at its end is stopped.
+        """Generate inside the block. At the end of the block, an unfinished generation is stopped.
 
-        `stop` finds it by its ``name``. Raises `Overloaded` when too many wait already.
+        `stop` finds it by its ``name``. Raises `Overloaded` if too many are waiting already.
         """
-        # Not those whose engine has ended: their last bytes are only on their way.
+        # Without those whose engine has ended, which only send their last bytes.
         unfinished = [each for all_of in self._running.values() for each in all_of if not each.over]
         if len(unfinished) >= self._most:
             raise Overloaded
@@ -71,7 +71,7 @@ class Generations:
                 del self._running[name]
 
     async def stop(self, name: str) -> None:
-        """Stop what runs under that name, if anything does, and wait until it has ended."""
+        """Stop the generations with that name, and wait until they have ended."""
         for generation in list(self._running.get(name, ())):
             generation.stopped.set()
             await generation.ended.wait()
@@ -85,11 +85,11 @@ class Generations:
 
 
 class Generation:
-    """One answer in the making.
+    """One answer that is being generated.
 
-    ``stopped`` is set when nobody wants the rest, ``ended`` when its part is kept, too; ``over``
-    is true once the engine has done its work.
-    ``prompt`` is the model's where ``return_full_text`` asks for it, known before the end.
+    ``stopped`` is set when the rest is not needed, and ``ended`` when the text was also stored.
+    ``over`` is True once the engine has ended. ``prompt`` is the model's prompt if
+    ``return_full_text`` requests it; it is set before the last event.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Generation:
         self._loop = asyncio.get_running_loop()
 
     async def next(self) -> GenerationEvent:
-        """The next event; None at the end."""
+        """Return the next event; None at the end."""
         event = await self._events.get()
         self._room.release()
         return event
@@ -134,7 +134,7 @@ class Generation:
         events = self._engine(self._turns, self._parameters, self.stopped.is_set)
         try:
             for event in events:
-                # An engine quicker than its reader waits: what is made is not piled up.
+                # An engine that is faster than its reader waits, so that memory is bounded.
                 while not self._room.acquire(timeout=0.1):
                     if self.stopped.is_set():
                         return
@@ -151,7 +151,7 @@ class Generation:
                     self._put(Final(finish_reason="length"))
                     return
         finally:
-            # An engine that is a generator frees what it holds here, in its own thread.
+            # An engine that is a generator frees its resources here, in its own thread.
             getattr(events, "close", _nothing)()
 
     def _put(self, event: GenerationEvent) -> None:
@@ -159,13 +159,13 @@ class Generation:
 
 
 _AHEAD = 1024
-_LONGEST_ANSWER = 1_000_000  # characters; there it ends as where the model's own limit ends it
+_LONGEST_ANSWER = 1_000_000  # characters; then it ends as with the model's own limit
 _LONGEST_REFUSAL = 4000
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 def _encodable(token: Token, *, most: int) -> Token:
-    # Half a surrogate pair has no UTF-8, and so no place in an answer.
+    # A lone surrogate cannot be encoded as UTF-8.
     text = token.text[:most]
     if not text.isascii():
         text = _HALF_PAIR.sub("\ufffd", text)

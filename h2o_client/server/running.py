@@ -1,4 +1,4 @@
-"""`run()`: the server as a program, until Ctrl-C or SIGTERM. Every command line calls this."""
+"""`run()`: run the server until Ctrl-C or SIGTERM. Both commands call this."""
 
 from __future__ import annotations
 
@@ -33,20 +33,19 @@ def run(
     rate_limit: int | None = None,
     quiet: bool = False,
 ) -> int:
-    """Serve until Ctrl-C or SIGTERM; the exit status: 0 after a clean end, 1 if it cannot start.
+    """Serve until Ctrl-C or SIGTERM. Return the exit status: 0, or 1 if it cannot start.
 
-    It blocks, and belongs into the main thread. At most one of ``model_file`` (a GGUF),
+    It blocks, and must be called in the main thread. At most one of ``model_file`` (a GGUF file),
     ``upstream`` (the URL of an OpenAI-compatible server) and ``answers`` (a file for
-    `ScriptedEngine`) says what answers; without one it is the bundled model. ``model`` is its
-    name, for an upstream the upstream's. ``rate_limit`` bounds a session's messages a minute, as
-    chat-ui's RATE_LIMIT does. What is said goes to stderr: a line with the address,
-    a warning where others on the network can use the server, and an access log of one JSON object
-    a request, which ``quiet`` leaves out. The other
-    arguments are `serve()`'s.
+    `ScriptedEngine`) selects what answers; the default is the bundled model. ``model`` is its name,
+    and for an upstream the model to use. ``rate_limit`` limits a session's messages a minute, like
+    RATE_LIMIT of chat-ui. It writes to stderr: a line with the address, a warning if others on the
+    network can use the server, and an access log with a JSON object for each request, unless
+    ``quiet`` is True. The other arguments are those of `serve()`.
     """
     try:
         dialect_of(chat_ui, terms=terms)
-        # Before the model is loaded: Ctrl-C in the meantime is a clean end, too.
+        # Before the model is loaded, so that Ctrl-C while loading is a normal end, too.
         with until_signalled() as ended, ExitStack() as stack:
             engine, name, parameters = _engine(stack, model_file, upstream, answers, model)
             from h2o_client.server.hook import is_loopback
@@ -78,7 +77,7 @@ def run(
                 )
             if not is_loopback(str(urlsplit(server.url).hostname)):
                 print(_OPEN, file=sys.stderr, flush=True)
-            # In slices: on Windows a wait without end does not see Ctrl-C.
+            # With a timeout, because on Windows Ctrl-C does not interrupt an endless wait.
             while not ended.wait(0.5):
                 pass
     except ImportError as exc:
@@ -101,14 +100,14 @@ def _engine(
     answers: str | Path | None,
     model: str | None,
 ) -> tuple[Engine, str | None, Mapping[str, object] | None]:
-    # What answers, its name, and its parameters where they are not the bundled model's.
+    # The engine, its name, and its parameters if they are not those of the bundled model.
     if sum(each is not None for each in (model_file, upstream, answers)) > 1:
         raise ConfigurationError("Only one of a model file, an upstream and answers can be used")
     if upstream is not None:
         from h2o_client.server.upstream import UpstreamEngine
 
-        asked = UpstreamEngine(upstream, model=model)
-        return asked, asked.model, {}
+        engine = UpstreamEngine(upstream, model=model)
+        return engine, engine.model, {}
     if answers is not None:
         from h2o_client.server.scripted import ScriptedEngine
 
@@ -120,7 +119,7 @@ def _engine(
 
 @contextmanager
 def until_signalled() -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM sets, in the place of what they do otherwise."""
+    """Within the block, Ctrl-C and SIGTERM only set this event."""
     ended = threading.Event()
     numbers = (signal.SIGINT, signal.SIGTERM)
     former = [signal.signal(number, lambda *_: ended.set()) for number in numbers]
@@ -137,6 +136,6 @@ _OPEN = (
 )
 
 
-def _failed(said: str) -> int:
-    print(f"Error: {said}", file=sys.stderr)
+def _failed(message: str) -> int:
+    print(f"Error: {message}", file=sys.stderr)
     return 1

@@ -1,4 +1,4 @@
-"""Sampling parameters as text-generation-inference understands and refuses them. Pure."""
+"""Check sampling parameters like text-generation-inference. No I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from h2o_client.wire import json
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):
-    """The parameters that were given, checked; None where nothing was said."""
+    """The checked parameters; None for those that were not given."""
 
     temperature: float | None = None
     top_p: float | None = None
@@ -28,9 +28,9 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def greedy(self) -> bool:
-        """Whether the likeliest token is taken each time.
+        """Whether the most likely token is always chosen.
 
-        ``do_sample`` decides. Unsaid, any parameter of sampling asks for it.
+        ``do_sample`` decides. If it is not given, any sampling parameter turns sampling on.
         """
         if self.do_sample is not None:
             return not self.do_sample
@@ -38,9 +38,9 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_sampling(parameters: Mapping[str, object]) -> Sampling:
-    """The parameters, without those that mean nothing here; null is as good as absent.
+    """Check the parameters. Unknown names and null values are ignored.
 
-    Raises `EngineFailure` with status 422 where text-generation-inference refuses.
+    Raises `EngineFailure` with status 422 for values that text-generation-inference refuses.
     """
     given: dict[str, object] = {}
     for name, read in _READERS.items():
@@ -51,7 +51,7 @@ def read_sampling(parameters: Mapping[str, object]) -> Sampling:
 
 
 def refused(said: str) -> EngineFailure:
-    """The refusal of a request that makes no sense, in text-generation-inference's words."""
+    """The refusal of an invalid request, in the format of text-generation-inference."""
     return EngineFailure(f"Input validation error: {said}", error_type="validation", status=422)
 
 

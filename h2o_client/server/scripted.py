@@ -1,7 +1,7 @@
-"""Answers that are known beforehand, for people who test their own code.
+"""Scripted answers, to test your own code.
 
-`ScriptedEngine` says a list of answers or a file of them, with delays and failures; `as_engine`
-makes an engine of whatever `serve()` is given: a text, a list, a function.
+`ScriptedEngine` returns answers from a list or a file, with delays and failures. `as_engine` makes
+an engine from the argument of `serve()`: a text, a list or a function.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from h2o_client.wire import json
 from h2o_client.wire.events import Final, Token
 
 SCRIPTED = "scripted"
-"""What a model is called that only says what it was told to."""
+"""The name of a model with scripted answers."""
 
 
 class ScriptedAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One answer, and all that can be wrong with it.
+    """One scripted answer, which may fail.
 
-    ``text`` comes word by word, ``tokens`` as they are. ``prompt``: only for that question.
-    ``delay``: seconds before the first token, ``pause``: between tokens. With ``error`` (or a
-    ``status``) it fails: as HTTP ``status`` (500 unless said) with ``error_type`` and
-    ``retry_after`` where there is no text, otherwise as an event after the text. ``cut`` breaks
-    the connection off after the text. A ``finish_reason`` of "length" marks a cut by length; None
-    ends the stream without saying so.
+    ``text`` is sent word by word, ``tokens`` unchanged. ``prompt``: use this answer only for that
+    prompt. ``delay``: seconds before the first token, ``pause``: seconds between tokens. With
+    ``error`` or ``status`` it fails: without text, as a response with ``status`` (by default 500),
+    ``error_type`` and ``retry_after``; after a text, as an event. ``cut`` breaks the connection
+    after the text. ``finish_reason`` "length" marks an answer that reached the maximum length; None
+    ends the stream without its terminal event.
     """
 
     text: str = ""
@@ -50,16 +50,15 @@ class ScriptedAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 Script = str | ScriptedAnswer | Iterable[str | ScriptedAnswer]
-"""What is said: an answer, or several, taken in turn."""
+"""One answer, or several that are used in turn."""
 
 
 class ScriptedEngine:
-    """Says the answers in turn; the last one is said again for ever.
+    """Returns the answers in turn, and the last one repeatedly.
 
-    Answers with a ``prompt`` are kept for that question (surrounding blanks do not count), and
-    taken in turn among themselves; a question that no answer is left for fails with status 500
-    and the error type "unscripted". Titles are the first words of the message: asking for one
-    takes no answer.
+    Answers with a ``prompt`` are used only for that prompt (ignoring surrounding whitespace), in
+    turn among themselves. A prompt without an answer fails with status 500 and the error type
+    "unscripted". A conversation's title is the first words of its message, and uses no answer.
     """
 
     def __init__(self, answers: Script) -> None:
@@ -75,18 +74,18 @@ class ScriptedEngine:
 
     @classmethod
     def from_file(cls, path: str | Path) -> ScriptedEngine:
-        """The answers of a JSON file: a list, or an object with a key a prompt; or of a JSONL.
+        """Read answers from a JSON file (a list, or an object with prompts as keys) or JSONL file.
 
-        Each is a string or an object with `ScriptedAnswer`'s names, as in
+        Each answer is a string or an object with the fields of `ScriptedAnswer`, as in
         ``["Hello", {"status": 503, "error": "Loading", "retry_after": 2}]``. Raises
-        `ConfigurationError` with the place for anything else.
+        `ConfigurationError`, with the place of the error.
         """
         return cls(_read_file(Path(path)))
 
     def __call__(
         self, turns: Sequence[Turn], parameters: Mapping[str, object], stopped: Callable[[], bool]
     ) -> Iterator[Token | Final]:
-        """The answer whose turn it is."""
+        """Yield the next answer for the prompt."""
         return _say(self._take(turns[-1].content.strip()), stopped)
 
     def title(self, message: str) -> str:
@@ -100,16 +99,17 @@ class ScriptedEngine:
             self._said[key] = said + 1
         if not answers:
             raise EngineFailure(
-                f"There is no scripted answer for {prompt!r}", error_type="unscripted", status=500
+                f"No scripted answer for {prompt!r}", error_type="unscripted", status=500
             )
         return answers[min(said, len(answers) - 1)]
 
 
 class FunctionEngine:
-    """Answers with a function of the prompt, or of the prompt and all turns.
+    """Answers by calling a function with the prompt, or with the prompt and all turns.
 
-    It returns a text or gives its pieces; an exception fails the answer: `EngineFailure` with
-    its status, `AnswerCut` by breaking it off, any other with status 424 and a line in the log.
+    The function returns a text or yields its pieces. If it raises, the answer fails:
+    `EngineFailure` sets the status, `AnswerCut` breaks the connection, and any other exception is
+    status 424 with a line in the log.
     """
 
     def __init__(self, function: Callable[..., Any], *, turns: bool) -> None:
@@ -119,7 +119,7 @@ class FunctionEngine:
     def __call__(
         self, turns: Sequence[Turn], parameters: Mapping[str, object], stopped: Callable[[], bool]
     ) -> Iterator[Token | Final]:
-        """What the function says, as tokens."""
+        """Yield the function's text as tokens."""
         prompt = turns[-1].content
         answer = self._function(prompt, list(turns)) if self._turns else self._function(prompt)
         for text in words(answer) if isinstance(answer, str) else answer:
@@ -128,14 +128,14 @@ class FunctionEngine:
 
 
 Answers = Engine | Callable[..., str | Iterable[str]] | Script
-"""What `as_engine` and `serve()` take: an engine, a function, a text, a list of answers."""
+"""The argument of `as_engine` and `serve()`: an engine, a function, a text, a list of answers."""
 
 
 def as_engine(answers: Answers) -> Engine:
-    """The engine that gives ``answers``.
+    """Return an engine with these ``answers``.
 
-    A function of one argument gets the prompt, of two the prompt and the turns, of three it is an
-    `Engine` itself. Raises `ConfigurationError` for another.
+    A function with one argument gets the prompt, with two the prompt and the turns. A function with
+    three arguments is an `Engine`. Raises `ConfigurationError` for anything else.
     """
     if isinstance(answers, ScriptedAnswer) or not callable(answers):
         return ScriptedEngine(answers)
@@ -152,7 +152,7 @@ def as_engine(answers: Answers) -> Engine:
 
 
 def words(text: str) -> list[str]:
-    """The text in pieces of a word each, with its blanks; joined they are the text."""
+    """Split the text into pieces of one word with its whitespace."""
     return re.findall(r"\s*\S+\s*$|\s*\S+|\s+", text)
 
 
@@ -175,7 +175,7 @@ def _say(answer: ScriptedAnswer, stopped: Callable[[], bool]) -> Iterator[Token 
             _wait(answer.pause, stopped)
         yield Token(text)
     if answer.cut:
-        raise AnswerCut("The script says so")
+        raise AnswerCut("Cut by the script")
     if answer.error is not None or answer.status is not None:
         raise EngineFailure(
             answer.error or _phrase(answer.status),
@@ -188,7 +188,7 @@ def _say(answer: ScriptedAnswer, stopped: Callable[[], bool]) -> Iterator[Token 
 
 
 def _wait(seconds: float, stopped: Callable[[], bool]) -> None:
-    # In slices, so that who stops or leaves does not wait.
+    # In short waits, to notice a stop soon.
     waiter = threading.Event()
     while seconds > 0 and not stopped():
         waiter.wait(min(seconds, 0.05))

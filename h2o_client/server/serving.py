@@ -1,4 +1,4 @@
-"""`serve()`: the server running in a thread of this process, on a socket of its own."""
+"""`serve()`: run the server in a thread of this process."""
 
 from __future__ import annotations
 
@@ -47,23 +47,23 @@ def serve(
     quiet: bool = True,
     on_access: Callable[[Access], None] | None = None,
 ) -> Server:
-    """A chat-ui that listens when this returns; close it, or use it as a context manager.
+    """Start a chat-ui, which listens when this returns. Close it, or use it as a context manager.
 
-    ``chat_ui`` is its version: "latest", today's, where an answer whose connection broke can be
-    taken up again, "0.9.6" to "0.10.0", that of 2025 and 2026, or "0.3" to "0.6", that of 2023. A
-    client has to speak with each in its own way; this package's does.
+    ``chat_ui`` is its version: "latest", the current one, which can resume answers after a broken
+    connection; "0.9.6" to "0.10.0", that of 2025 and 2026; or "0.3" to "0.6", that of 2023. They
+    have different protocols, which this package's client supports.
 
-    ``answers`` is what `as_engine` takes: ``serve("Hello")``, ``serve(["one", "two"])``,
+    ``answers`` is the argument of `as_engine`: ``serve("Hello")``, ``serve(["one", "two"])``,
     ``serve(lambda prompt: prompt.upper())``, ``serve(ScriptedEngine.from_file(path))``,
-    ``serve(LlamaEngine("any.gguf"))``; an engine given stays the caller's. Without it the bundled
-    model is loaded, and freed at the end. ``model`` is the model's name: else that of the engine,
-    or "scripted".
+    ``serve(LlamaEngine("any.gguf"))``. Closing the server does not close an engine that you pass.
+    Without ``answers``, the bundled model is loaded, and freed at the end. ``model`` is the model's
+    name, by default that of the engine, or "scripted".
 
-    Port 0 takes a free one: ``url`` of what is returned says which. On a loopback ``host`` a
-    request for another name is refused, but for those in ``allowed_hosts`` ("*": any) and that of
-    ``origin``. With ``quiet=False`` each request is a line of JSON on stderr. The rest is
-    `create_app`'s. Raises `ConfigurationError` without a model or for a version it cannot be,
-    OSError when the port is taken.
+    Port 0 chooses a free port, which is in the ``url`` of the returned server. On a loopback
+    ``host``, requests with another host name are refused, except those in ``allowed_hosts`` ("*":
+    any) and that of ``origin``. With ``quiet=False``, each request is logged as a line of JSON on
+    stderr. The other arguments are those of `create_app`. Raises `ConfigurationError` if the model
+    is missing or the version is unknown, and OSError if the port is in use.
     """
     dialect_of(chat_ui, terms=terms)  # before a model is loaded
     if not quiet and on_access is None:
@@ -120,14 +120,14 @@ class Server:
         self.close()
 
     def close(self) -> None:
-        """Stop what runs, close every connection and wait until all is gone."""
+        """Stop all answers, close all connections, and wait for their end."""
         self._running.should_exit = True
         self._thread.join()
         self._owned.close()
 
 
 class _Uvicorn(uvicorn.Server):
-    """uvicorn without a log, that says when it listens and ends without waiting for clients."""
+    """uvicorn without a log. ``ready`` is set when it listens. It does not wait for clients."""
 
     def __init__(self, app: Starlette) -> None:
         config = uvicorn.Config(
@@ -153,14 +153,14 @@ class _Uvicorn(uvicorn.Server):
             self.ready.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # Not gracefully: a client in mid-stream, or one that never reads, would hold up the end.
+        # Not gracefully, because a client that is streaming, or never reads, would delay the end.
         for connection in list(self.server_state.connections):
             connection.transport.abort()
         await super().shutdown(sockets)
 
 
 def _hosts(host: str, origin: str | None, allowed: Sequence[str]) -> frozenset[str] | None:
-    # Elsewhere than on loopback the names are the network's; None allows any.
+    # On other addresses than loopback, the host names are unknown. None allows any.
     if "*" in allowed or not (allowed or is_loopback(host)):
         return None
     own = urlsplit(origin or "").hostname
@@ -172,8 +172,8 @@ def listen(host: str, port: int) -> socket.socket:
         raise ConfigurationError(f"Invalid port {port}", hint="Pass 0 to 65535.", argument="port")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family)
-    # Inherited by what it accepts. asyncio sets it only on sockets that know their protocol, and
-    # without it a body waits up to 40 ms behind its head.
+    # Accepted sockets inherit this. asyncio sets it only on sockets that know their protocol.
+    # Without it, a body is delayed by up to 40 ms after its headers.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 

@@ -1,7 +1,6 @@
-"""Conversations, settings and shared pages of all sessions, in memory and bounded. Pure: no HTTP,
-no clock but for dates.
+"""Store the conversations, settings and shared pages of all sessions in bounded memory. No I/O.
 
-What belongs to another session is not found, exactly like what does not exist.
+Data of another session is not found, as if it did not exist.
 """
 
 from __future__ import annotations
@@ -24,13 +23,16 @@ from h2o_client.server.records import (
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much is kept: conversations of one session and of all, the messages of one conversation,
-    shared pages, sessions' settings, and bytes of text altogether, with titles, files, their names
-    and settings; a text that is not ASCII counts four bytes a character.
-    ``messages_per_minute`` is a session's; None is no limit. Up to chat-ui v0.6 one more than
-    that is answered, as its RATE_LIMIT counts them. Of the newest chat-ui: ``logs``, the bytes of
-    the logs of runs that have ended, of which the eldest expire; and ``log_seconds``, for which a
-    log is read before its reader has to ask again."""
+    """How much data is stored.
+
+    The limits are: ``conversations`` of a session, and of all sessions; ``messages`` of a
+    conversation; ``shared`` pages; ``settings`` of sessions; and bytes of ``text`` in total,
+    including titles, files, their names and settings. Text that is not ASCII counts as four bytes
+    for each character. ``messages_per_minute`` is for each session; None is no limit. chat-ui up to
+    v0.6 accepts one more than that, as its RATE_LIMIT does. For the latest chat-ui, ``logs`` are
+    the bytes of the logs of ended runs, of which the oldest expire, and ``log_seconds`` is how long
+    a log can be read before the client has to send another request.
+    """
 
     conversations: int = 500
     conversations_in_all: int = 10_000
@@ -44,14 +46,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Full(Exception):
-    """A limit is reached; ``str()`` says which, and what helps."""
+    """A limit is reached. ``str()`` says which one, and what to do."""
 
 
 class Store:
-    """Keeps everything within ``limits``; safe to use from several threads.
+    """Stores everything within ``limits``. Several threads may use it.
 
-    Where all are too many, conversations that nobody has touched for a day make room. ``forgotten``
-    is called with the id of each conversation that is deleted.
+    If there are too many conversations, those unused for a day are deleted. ``forgotten`` is called
+    with the id of each deleted conversation.
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -67,26 +69,26 @@ class Store:
 
     @property
     def limits(self) -> Limits:
-        """How much is kept."""
+        """How much data is stored."""
         return self._limits
 
     def settings(self, session: str) -> Settings:
-        """The session's settings; the defaults before any were saved."""
+        """The session's settings, or the defaults."""
         with self._lock:
             return self._settings.get(session, Settings())
 
     def save_settings(
         self, session: str, *, share: bool, active_model: str, accepted: bool, document: bytes = b""
     ) -> None:
-        """Replace the settings, but terms once accepted stay accepted.
+        """Replace the settings, except that accepted terms stay accepted.
 
-        May raise `Full` for a ``document``, which can be large.
+        May raise `Full` because of a large ``document``.
         """
         with self._lock:
             if document:
                 self.expect_room()
             known = session in self._settings
-            # Put last again: of too many, those saved longest ago are forgotten.
+            # Move it to the end: if there are too many, the oldest are deleted.
             before = self._settings.pop(session, Settings())
             self._settings[session] = Settings(
                 share=share,
@@ -105,7 +107,7 @@ class Store:
         """The session's conversations, the latest first."""
         with self._lock:
             own = [each for each in self._conversations.values() if each.session == session]
-        own.reverse()  # of equal dates, the one made last comes first
+        own.reverse()  # with equal dates, the one created last comes first
         return sorted(own, key=lambda each: each.updated_at, reverse=True)
 
     def create(
@@ -118,7 +120,7 @@ class Store:
         messages: Sequence[Message] = (),
         searches: Sequence[str] = (),
     ) -> Conversation:
-        """A new conversation; without a title, one that counts them. May raise `Full`."""
+        """Create a conversation, by default titled "Untitled" and a number. May raise `Full`."""
         with self._lock:
             count = len(self.conversations(session))
             if count >= self._limits.conversations:
@@ -147,20 +149,22 @@ class Store:
         return found if found is not None and found.session == session else None
 
     def exists(self, conversation_id: str) -> bool:
-        """Whether any session has it; only page data tells that apart."""
+        """Whether any session has this conversation. Only page data reveals that."""
         with self._lock:
             return conversation_id in self._conversations
 
     def expect_room(self) -> None:
-        """Raise `Full` if no more text can be kept."""
+        """Raise `Full` if no more text can be stored."""
         if self._text >= self._limits.text:
             raise Full(_NO_ROOM)
 
     def expect_message(self, conversation: Conversation, *, spare: int = 0) -> None:
-        """Take note of a message that comes. Raise `Full` if there is no room, or it is early:
-        the ``spare`` ones over the limit are let through."""
+        """Count a message. Raise `Full` if there is no room, or the rate limit is exceeded.
+
+        ``spare`` messages more than the limit are accepted.
+        """
         self.expect_room()
-        # A tree of them is shown with every message's ancestors, which are quadratic.
+        # A tree is shown with the ancestors of every message, which takes quadratic space.
         if len(conversation.messages) >= self._limits.messages:
             raise Full(_TOO_LONG)
         if self._limits.messages_per_minute is None:
@@ -178,11 +182,11 @@ class Store:
     def save_messages(
         self, session: str, conversation_id: str, messages: Sequence[Message]
     ) -> None:
-        """Replace the messages. A conversation deleted meanwhile does not come back."""
+        """Replace the messages, unless the conversation was deleted in the meantime."""
         self._change(session, conversation_id, messages=tuple(messages), updated_at=now())
 
     def add_messages(self, session: str, conversation_id: str, added: Sequence[Message]) -> None:
-        """Put the messages behind those that are there by now."""
+        """Append the messages to those that are stored by now."""
         with self._lock:
             found = self.conversation(session, conversation_id)
             if found is not None:
@@ -247,12 +251,12 @@ class Store:
         return made
 
     def shared(self, shared_id: str) -> Shared | None:
-        """What was shared under that id, or None."""
+        """The shared page with that id, or None."""
         with self._lock:
             return self._shared.get(shared_id)
 
     def delete(self, session: str, conversation_id: str) -> bool:
-        """Delete it; False where it is not found."""
+        """Delete a conversation. Return False if it does not exist."""
         with self._lock:
             found = self.conversation(session, conversation_id)
             if found is None:
@@ -261,7 +265,7 @@ class Store:
             return True
 
     def delete_all(self, session: str) -> int:
-        """Delete all conversations of the session; how many there were."""
+        """Delete all conversations of the session, and return their number."""
         with self._lock:
             own = self.conversations(session)
             for each in own:
@@ -293,10 +297,10 @@ class Store:
 
 
 _TOO_MANY = "You have reached the maximum number of conversations. Delete some to continue."
-_TOO_LONG = "This conversation has as many messages as it can. Start another one."
+_TOO_LONG = "This conversation has the maximum number of messages. Start another one."
 _TOO_OFTEN = "You are sending too many messages. Try again later."
 _MINUTE = timedelta(minutes=1)
-_NO_ROOM = "This server keeps as much as it can. Delete some conversations, or try again later."
+_NO_ROOM = "This server has no more room. Delete some conversations, or try again later."
 _MOST_SEARCHES = 100
 
 

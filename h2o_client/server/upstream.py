@@ -1,4 +1,4 @@
-"""`UpstreamEngine`: any OpenAI-compatible server as the model, by the standard library alone."""
+"""`UpstreamEngine`: use any OpenAI-compatible server as the model. Only the standard library."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from h2o_client.wire.events import Final, Token
 from h2o_client.wire.lines import LineSplitter
 
 KEYS = ("H2O_UPSTREAM_KEY", "OPENAI_API_KEY")
-"""The environment variables the key is looked for in; the first that is set counts."""
+"""The environment variables for the key. The first one that is set counts."""
 
-_CONNECT = 10.0  # seconds; a stop is not seen meanwhile
+_CONNECT = 10.0  # seconds, during which a stop is not noticed
 _LISTED = 30.0  # seconds for the list of models, which Ctrl-C cannot interrupt
 _LONGEST_LINE = 1024 * 1024  # bytes; a line is one token
 _LONGEST_DOCUMENT = 8 * 1024 * 1024  # bytes: a whole answer, or a list of models
@@ -38,12 +38,12 @@ _LONGEST_REFUSAL = 65536
 class UpstreamEngine:
     """Answers with ``POST {url}/chat/completions``, streamed.
 
-    ``url`` is the API's base ("http://host:8000/v1"; without a path, /v1 is added). ``model`` is
-    the upstream's name for it, by default the first it lists. The key comes from the environment
-    variable H2O_UPSTREAM_KEY or OPENAI_API_KEY, if there is one. Of the sampling parameters the
-    API has max_new_tokens, temperature (0 where do_sample is false), top_p, stop and seed; it has
-    no word for the others. Its errors are passed on with status, error type and Retry-After. What
-    it sends is bounded: 1 MiB a line of a stream, 8 MiB a document.
+    ``url`` is the API's base URL ("http://host:8000/v1"; without a path, /v1 is added). ``model``
+    is the model's name there, by default the first in its list. The key comes from the environment
+    variable H2O_UPSTREAM_KEY or OPENAI_API_KEY, if one is set. The API supports the sampling
+    parameters max_new_tokens, temperature (0 if do_sample is False), top_p, stop and seed; others
+    are ignored. Errors are passed on with their status, error type and Retry-After. Responses are
+    limited to 1 MiB for a line of a stream, and 8 MiB for a document.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class UpstreamEngine:
         key: str | None = None,
         timeout: float = 300.0,
     ) -> None:
-        """``timeout`` is in seconds, between two tokens. Raises `ConfigurationError`."""
+        """``timeout``: seconds between two tokens. Raises `ConfigurationError`."""
         parts = _split(url)
         self._secure = parts.scheme == "https"
         self._host, self._port = str(parts.hostname), parts.port
@@ -67,7 +67,7 @@ class UpstreamEngine:
     def __call__(
         self, turns: Sequence[Turn], parameters: Mapping[str, object], stopped: Callable[[], bool]
     ) -> Iterator[Token | Final]:
-        """Tokens as the upstream sends them."""
+        """Yield tokens as the upstream sends them."""
         document = {
             **openai_parameters(read_sampling(parameters)),
             "model": self.model,
@@ -93,7 +93,7 @@ class UpstreamEngine:
         except (AnswerCut, EngineFailure, ValueError, LookupError) as exc:
             raise ConfigurationError(
                 f"{self._host} does not list its models",
-                hint=Hint("Name one with {model}."),
+                hint=Hint("Pass one as {model}."),
                 argument="model",
             ) from exc
 
@@ -145,7 +145,7 @@ class UpstreamEngine:
 
 
 def openai_parameters(sampling: Sampling) -> dict[str, object]:
-    """What OpenAI's API calls the parameters; those it has no word for are left out."""
+    """The parameters with the names of OpenAI's API, without those that it does not support."""
     named = {
         "max_tokens": sampling.max_new_tokens,
         "temperature": 0 if sampling.do_sample is False else sampling.temperature,
@@ -159,11 +159,11 @@ def openai_parameters(sampling: Sampling) -> dict[str, object]:
 def _watch(
     connection: http.client.HTTPConnection, stopped: Callable[[], bool], done: threading.Event
 ) -> None:
-    # A reader that waits for the next token is only woken by shutting its socket down.
+    # Only shutting the socket down wakes a reader that waits for the next token.
     sock: socket.socket = connection.sock
     while not done.wait(0.05):
         if stopped():
-            with suppress(OSError):  # it has gone already
+            with suppress(OSError):  # it may be closed already
                 sock.shutdown(socket.SHUT_RDWR)
             return
 
@@ -187,7 +187,7 @@ def _read_stream(
 
 
 class _Deadline:
-    """When a model server has been silent for too long: comments and empty chunks do not count."""
+    """The time by which the next token must arrive. Comments and empty chunks do not count."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -195,12 +195,12 @@ class _Deadline:
         self.extend()
 
     def extend(self) -> None:
-        """Count from now."""
+        """Restart the timeout."""
         self._due = time.monotonic() + self._seconds
 
     @property
     def passed(self) -> bool:
-        """Whether it has been."""
+        """Whether the timeout has expired."""
         return time.monotonic() > self._due
 
 
@@ -213,7 +213,7 @@ class _Models(msgspec.Struct):
 
 
 class _Chunk(msgspec.Struct):
-    """What one document says. ``alive``: a token, perhaps of reasoning, or the end."""
+    """The events of one document. ``alive``: it has a token, also of reasoning, or the end."""
 
     events: list[Token | Final]
     alive: bool
@@ -246,7 +246,7 @@ def _read_chunk(data: bytes, *, part: str = "delta") -> _Chunk:
                 found.events.append(Final(finish_reason="length" if reason == "length" else "stop"))
     except (ValueError, TypeError, AttributeError) as exc:
         raise EngineFailure(
-            "The model server sent something that is no completion", error_type="generation"
+            "The model server sent an invalid completion", error_type="generation"
         ) from exc
     return found
 
@@ -259,8 +259,8 @@ def _too_long() -> EngineFailure:
 
 
 def _split(url: str) -> SplitResult:
-    # Not shown: a name and a password can stand in it.
-    unfit = ConfigurationError(
+    # The URL is not shown: it may contain a password.
+    invalid = ConfigurationError(
         "Invalid address of an OpenAI-compatible server",
         hint="An address looks like http://127.0.0.1:8000/v1. Put a key into H2O_UPSTREAM_KEY.",
         argument="upstream",
@@ -269,16 +269,16 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
         known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
-        raise unfit from None
+        raise invalid from None
     if not known or parts.query or parts.username or parts.password or not url.isprintable():
-        raise unfit
+        raise invalid
     return parts
 
 
 def _checked_key(key: str | None) -> str:
     found = (os.environ.get(name) for name in KEYS)
     key = (key if key is not None else next(filter(None, found), "")).strip()
-    # http.client would refuse it, with all of it in the error.
+    # http.client would refuse it with the key in its error.
     if not (key.isascii() and key.isprintable()):
         raise ConfigurationError(
             "The key in H2O_UPSTREAM_KEY has characters that cannot be sent",
@@ -294,7 +294,7 @@ def _refusal(response: http.client.HTTPResponse) -> EngineFailure:
     except json.InvalidJson:
         document = {"error": body.decode("utf-8", "replace").strip() or response.reason}
     wait = response.headers.get("retry-after", "")
-    # What is no error of HTTP's (a redirect, a 204) is no answer either: a bad gateway.
+    # A status below 400 (a redirect, a 204) is not an answer either: treat it as a bad gateway.
     status = response.status if response.status >= 400 else 502
     return _failure(document, status, float(wait) if re.fullmatch(r"\d{1,9}", wait) else None)
 

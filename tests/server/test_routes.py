@@ -470,7 +470,7 @@ def test_more_text_than_is_kept_is_refused() -> None:
             visitor.send("POST", f"/conversation/{made}/share"),
         ):
             assert answer.status_code == 429
-            assert "keeps as much as it can" in answer.json()["message"]
+            assert "has no more room" in answer.json()["message"]
 
 
 def test_a_session_sends_so_many_messages_a_minute_and_one_more_as_in_chat_ui() -> None:

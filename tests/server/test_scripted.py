@@ -71,7 +71,7 @@ def test_answers_with_a_prompt_are_for_that_question_alone() -> None:
 
 
 def test_a_question_no_answer_is_for_fails_by_name() -> None:
-    with pytest.raises(EngineFailure, match="no scripted answer for 'Hi'") as caught:
+    with pytest.raises(EngineFailure, match="No scripted answer for 'Hi'") as caught:
         said(ScriptedEngine(ScriptedAnswer("4", prompt="2+2?")))
     assert (caught.value.status, caught.value.error_type) == (500, "unscripted")
 

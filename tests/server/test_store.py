@@ -215,7 +215,7 @@ def test_a_conversation_has_so_many_messages_and_no_more() -> None:
     store.save_messages("ada", made.id, asked_and_answered())
     found = store.conversation("ada", made.id)
     assert found is not None
-    with pytest.raises(Full, match="as many messages as it can"):
+    with pytest.raises(Full, match="the maximum number of messages"):
         store.expect_message(found)
 
 

@@ -151,13 +151,13 @@ def test_without_a_name_the_first_model_is_asked_for() -> None:
 def test_a_server_that_does_not_list_its_models_needs_a_name(script: Script) -> None:
     with (
         ScriptedServer(script) as upstream,
-        pytest.raises(ConfigurationError, match="Name one with model="),
+        pytest.raises(ConfigurationError, match="Pass one as model="),
     ):
         UpstreamEngine(upstream.url)
 
 
 def test_a_server_that_is_not_there_needs_a_name_too() -> None:
-    with refusing_port() as port, pytest.raises(ConfigurationError, match="Name one with model="):
+    with refusing_port() as port, pytest.raises(ConfigurationError, match="Pass one as model="):
         UpstreamEngine(f"http://127.0.0.1:{port}")
 
 
@@ -312,7 +312,7 @@ def test_a_line_or_a_document_without_end_fails_the_answer(
 def test_a_list_of_models_without_end_is_none() -> None:
     with (
         ScriptedServer(floods({"Content-Type": "application/json"}, b" " * 65536)) as upstream,
-        pytest.raises(ConfigurationError, match="Name one with model="),
+        pytest.raises(ConfigurationError, match="Pass one as model="),
     ):
         UpstreamEngine(upstream.url)
 
@@ -323,7 +323,7 @@ def test_a_list_of_models_that_does_not_come_is_waited_for_in_vain(
     monkeypatch.setattr("h2o_client.server.upstream._LISTED", 0.2)
     with (
         ScriptedServer(floods({"Content-Type": "application/json"}, b" ")) as upstream,
-        pytest.raises(ConfigurationError, match="Name one with model="),
+        pytest.raises(ConfigurationError, match="Pass one as model="),
     ):
         UpstreamEngine(upstream.url)
 
@@ -381,7 +381,7 @@ def test_deeply_nested_json_fails_the_answer(data: bytes) -> None:
     assert fail(refuses(500, data)).status == 500
     with (
         ScriptedServer(refuses(200, data)) as upstream,
-        pytest.raises(ConfigurationError, match="Name one with model="),
+        pytest.raises(ConfigurationError, match="Pass one as model="),
     ):
         UpstreamEngine(upstream.url)
 

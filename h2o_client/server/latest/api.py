@@ -1,4 +1,4 @@
-"""The routes under ``/api``, where they say more than those of v0.10.0."""
+"""The routes under ``/api`` with more fields than v0.10.0."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from h2o_client.wire.pagedata import UNDEFINED
 
 
 class LatestPreferences(Preferences):
-    """A session's settings, which know of artifacts."""
+    """A session's settings, which include artifacts."""
 
     artifacts_overrides: dict[str, bool] = msgspec.field(default_factory=dict)
 
 
 class Api(api.Api):
-    """As v0.10.0's, with what came later."""
+    """The routes of v0.10.0, with later additions."""
 
     preferences: ClassVar[type[Preferences]] = LatestPreferences
 

@@ -1,4 +1,4 @@
-"""The shapes of the bodies that only the newest chat-ui takes."""
+"""The types of the bodies that only the latest chat-ui accepts."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from h2o_client.wire import json
 
 
 class Question(bodies.Question):
-    """A message, which names its run; or what a message that was put off goes on with."""
+    """A message with the id of its run, or the continuation of a message after an elicitation."""
 
     generation_id: Uuid | UnsetType = msgspec.field(name="generationId", default=UNSET)
     resumes: Uuid | UnsetType = msgspec.field(name="resumeElicitationId", default=UNSET)
 
 
 class Stop(msgspec.Struct, rename="camel"):
-    """Which run is to be stopped, and how much of it its reader has seen, in UTF-16 units."""
+    """The run to stop, and how much of its text the client has received, in UTF-16 units."""
 
     generation_id: str | UnsetType = UNSET
     seen: float | UnsetType = msgspec.field(name="seenContentLength", default=UNSET)
 
 
 class Elicited(msgspec.Struct, rename="camel"):
-    """What a user answers to what a tool has asked."""
+    """A user's answer to an elicitation."""
 
     elicitation_id: Uuid
     action: Literal["accept", "decline", "cancel"]
@@ -37,7 +37,7 @@ class Elicited(msgspec.Struct, rename="camel"):
 
 
 async def read_stop(request: Request) -> Stop:
-    """The body of a stop, which may say nothing, or something else."""
+    """Read the body of a stop, which may be empty or invalid."""
     try:
         return json.read_as(await request.body(), Stop)
     except json.InvalidJson:
@@ -45,7 +45,7 @@ async def read_stop(request: Request) -> Stop:
 
 
 async def expect_elicited(request: Request) -> None:
-    """Raises `Refusal` where the body is no answer to what was asked."""
+    """Raise `Refusal` if the body is not an answer to an elicitation."""
     try:
         json.read_as(await request.body(), Elicited)
     except json.InvalidJson:

@@ -1,4 +1,4 @@
-"""Server-sent events for a client who comes to listen to what goes on, as an ASGI response."""
+"""An ASGI response with server-sent events."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ Frames = AsyncGenerator[bytes, None]
 
 
 class EventStream:
-    """Sends ``frames`` until they end, their client leaves, or ``seconds`` are over.
+    """Sends ``frames`` until they end, the client disconnects, or ``seconds`` have passed.
 
-    Then the body ends as if that were all: whoever wants more asks again. None is made before the
-    one before it has been sent, so that a client that does not read takes no memory.
+    After that time the body ends normally, and the client has to send another request for more. A
+    frame is made only after the previous one was sent, so that a client that does not read uses no
+    memory.
     """
 
     def __init__(self, frames: Frames, *, seconds: float) -> None:
@@ -55,6 +56,6 @@ class EventStream:
         await send(asgi_messages.body(b"", more=False))
 
 
-_AT_ONCE = 4  # frames between two looks at whether the client is there; asyncio warns at the fifth
-_TIME = 1  # the place of the time's end among what comes first
+_AT_ONCE = 4  # frames between two checks of the connection; asyncio warns at the fifth
+_TIME = 1  # the index of the timeout in `Overtaken.by`
 _HEADERS = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}

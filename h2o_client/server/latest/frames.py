@@ -1,4 +1,4 @@
-"""What the two event streams say: the log of a run, and what runs in a session's conversations."""
+"""The events of the two event streams: the log of a run, and the session's running answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _IDLE = 2
 
 
 async def of_log(log: Log, after: int) -> Frames:
-    """The updates behind the number ``after`` as they come, heartbeats in silence, the end."""
+    """Yield the updates after the number ``after`` as they arrive, heartbeats, and the end."""
     number = after + 1
     while True:
         while (document := log.document(number)) is not None:
@@ -34,14 +34,14 @@ async def of_log(log: Log, after: int) -> Frames:
 
 
 async def of_no_log(status: str) -> Frames:
-    """The end alone."""
+    """Yield only the end."""
     yield write_end(status)
 
 
 async def of_all(store: Store, logs: Logs, session: str) -> Frames:
-    """What runs in the session's conversations, and what has ended since, again and again.
+    """Yield at intervals the running answers of the session, and those that have ended since.
 
-    It ends once nothing has run for two times in a row.
+    It ends when there was no running answer two times in a row.
     """
     before: list[tuple[str, Log]] = []
     idle = 0
@@ -65,7 +65,7 @@ async def of_all(store: Store, logs: Logs, session: str) -> Frames:
 
 
 def _told(store: Store, session: str, runs: Sequence[tuple[str, Log]]) -> list[Mapping[str, str]]:
-    # Without those whose conversations have been deleted.
+    # Without deleted conversations.
     found = [(store.conversation(session, each), log.status) for each, log in runs]
     return [
         {
@@ -79,5 +79,5 @@ def _told(store: Store, session: str, runs: Sequence[tuple[str, Log]]) -> list[M
 
 
 def _json(event: str, document: Mapping[str, object]) -> bytes:
-    # chat-ui has a blank there, which readers pass over.
+    # chat-ui sends a space here, which clients ignore.
     return write_event(b" " + msgspec.json.encode(document), event=event)

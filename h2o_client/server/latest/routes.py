@@ -1,4 +1,4 @@
-"""The routes outside ``/api``, and the one inside that streams: what v0.10.0 has, and runs."""
+"""The routes outside ``/api``, and the streaming one inside: those of v0.10.0, and for runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from h2o_client.wire import superjson
 
 
 class Routes(v0_9_6.Routes):
-    """Every route of the newest chat-ui that a client can use."""
+    """The routes of the latest chat-ui that a client can use."""
 
     api: ClassVar[type[v0_9_6_api.Api]] = Api
     question: ClassVar[type[bodies.Question]] = Question
@@ -91,7 +91,7 @@ class Routes(v0_9_6.Routes):
             self._store, request, malformed=Refusal(404, "Conversation not found")
         )
         await expect_elicited(request)
-        # There are no tools here, and so nothing that one of them has asked.
+        # There are no tools here, and so no elicitations.
         raise Refusal(404, "Unknown elicitation.")
 
     # Messages
@@ -117,7 +117,7 @@ class Routes(v0_9_6.Routes):
     def _begin(self, conversation: Conversation, branch: tree.Branch, title: str) -> Run:
         run = super()._begin(conversation, branch, title)
         assert isinstance(run.account, Log)
-        # An id used twice: the run has no log, and the one before keeps its own.
+        # If the id was used before, this run has no log, and the earlier run keeps its log.
         if not any(_is_of(each, run.account.generation_id) for each in conversation.messages):
             self._logs.add(conversation.id, run.account)
         self._stops.meet(run)
@@ -129,18 +129,18 @@ class Routes(v0_9_6.Routes):
 
 
 def _is_of(message: Message, generation_id: str) -> bool:
-    # Of that run, or where no id is given of any.
+    # Whether it is a message of that run, or of any run without an id.
     own = message.generation_id
     return own is not None and generation_id in ("", own)
 
 
 def _after(request: Request) -> int:
-    # As JavaScript's parseInt: what begins with no number is 0.
+    # As parseInt of JavaScript: without a number at the beginning it is 0.
     said = request.headers.get("last-event-id", _query(request, "fromSeq"))
     found = re.match(r"\s*\+?(\d{1,15})", said, re.ASCII)
     return int(found[1]) if found else 0
 
 
 def _query(request: Request, name: str) -> str:
-    # Of several, the first.
+    # The first one, if there are several.
     return next(iter(request.query_params.getlist(name)), "")

@@ -1,4 +1,4 @@
-"""The logs of runs: what a client is told goes in, numbered updates for any reader come out."""
+"""The logs of runs: numbered updates, which any client can read."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from h2o_client.server.v0_9_6.account import Account, units
 from h2o_client.wire import updates
 from h2o_client.wire.events import Failure, Final, Status
 
-_JOINED = 0.2  # seconds of tokens that make one update,
-_MUCH = 64 * 1024  # unless they have so many characters before that
+_JOINED = 0.2  # seconds; tokens within them are one update,
+_MUCH = 64 * 1024  # or fewer tokens with so many characters
 
 
 class Log(Account):
-    """The updates of a run, from 1 on. ``status`` is how it ended, None while it runs.
+    """The updates of a run, numbered from 1. ``status`` is its end, None while it is running.
 
     ``closed`` is called at the end.
     """
@@ -58,11 +58,11 @@ class Log(Account):
         self._notify()
 
     def document(self, number: int) -> bytes | None:
-        """The update of that number, as JSON; None where there is none yet."""
+        """The update with that number in JSON; None if it does not exist yet."""
         return self._documents[number - 1] if 0 < number <= len(self._documents) else None
 
     async def more(self, seconds: float) -> bool:
-        """Wait for another update, or for the end; False if none has come in that time."""
+        """Wait for another update or the end. Return False if neither comes in that time."""
         try:
             await asyncio.wait_for(self._grown.wait(), seconds)
         except asyncio.TimeoutError:
@@ -76,7 +76,7 @@ class Log(Account):
             text = "".join(self._said)
             self._said.clear()
             self._length = 0
-            # Not padded, as on the way to the run's own client.
+            # Without the padding in the response to the run's own client.
             document = msgspec.json.encode({"type": "stream", "token": text})
             self._write(Streamed(units(text)), document)
 
@@ -92,7 +92,7 @@ class Log(Account):
 
 
 class Logs:
-    """Keeps the logs of what runs, and ``most`` bytes of those that have ended: the eldest go."""
+    """Stores the logs of running answers, and ``most`` bytes of the latest ended ones."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -101,19 +101,19 @@ class Logs:
         self._size = 0
 
     def add(self, conversation_id: str, log: Log) -> None:
-        """Keep the log of a run that has begun in the conversation."""
+        """Add the log of a new run in the conversation."""
         self._logs.setdefault(conversation_id, {})[log.generation_id] = log
         log.closed = partial(self._close, conversation_id, log)
 
     def find(self, conversation_id: str, generation_id: str) -> Log | None:
-        """The log of a run, or of the conversation's last where no id is given; or None."""
+        """The log of a run, or without an id that of the conversation's last run; or None."""
         logs = self._logs.get(conversation_id, {})
         if generation_id:
             return logs.get(generation_id)
         return next(reversed(logs.values()), None)
 
     def running(self) -> list[tuple[str, Log]]:
-        """Those of the runs that have not ended, each behind its conversation's id."""
+        """The ids of conversations with running answers, and their logs."""
         return [
             (conversation_id, log)
             for conversation_id, logs in self._logs.items()
@@ -122,14 +122,14 @@ class Logs:
         ]
 
     def forget(self, conversation_id: str) -> None:
-        """The conversation has been deleted."""
+        """Remove the logs of a deleted conversation."""
         for log in self._logs.pop(conversation_id, {}).values():
             if self._ended.pop(log, None) is not None:
                 self._size -= log.size
 
     def _close(self, conversation_id: str, log: Log) -> None:
         if self._logs.get(conversation_id, {}).get(log.generation_id) is not log:
-            return  # forgotten meanwhile
+            return  # removed in the meantime
         self._ended[log] = conversation_id
         self._size += log.size
         while self._size > self._most:

@@ -1,4 +1,4 @@
-"""Stopping runs: those that go on, and by a mark the one that begins next."""
+"""Stop running answers, or the next one if none is running."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ _SEEN_AFTER = 0.3
 
 
 class Stops:
-    """Stops runs. A stop that finds none leaves a mark in its conversation for five seconds: what
-    begins there meanwhile is stopped 0.3 s later, which uses the mark up."""
+    """Stops runs.
+
+    A stop without a running answer marks the conversation for five seconds. A run that starts in
+    this time is stopped after 0.3 s, and removes the mark.
+    """
 
     def __init__(self) -> None:
         self._marks: dict[str, float] = {}
 
     async def stop(self, conversation_id: str, runs: Sequence[Run], asked: Stop) -> None:
-        """Stop those of the conversation's ``runs`` that go on, and wait until they are kept."""
+        """Stop the conversation's running ``runs``, and wait until they are stored."""
         going = [run for run in runs if run.going]
         if not going:
             self._mark(conversation_id)
@@ -31,13 +34,13 @@ class Stops:
             await run.stop(partial(_seen, run, asked))
 
     def meet(self, run: Run) -> None:
-        """A run has begun."""
+        """Note that a run has started."""
         if run.name in self._marks and self._marks[run.name] > _now():
             loop = asyncio.get_running_loop()
             loop.call_later(_SEEN_AFTER, self._see, run)
 
     def forget(self, conversation_id: str) -> None:
-        """The conversation has been deleted."""
+        """Remove the mark of a deleted conversation."""
         self._marks.pop(conversation_id, None)
 
     def _mark(self, conversation_id: str) -> None:
@@ -51,11 +54,11 @@ class Stops:
 
 
 def _seen(run: Run, asked: Stop, text: str) -> str:
-    # What the reader saw of it; of another run it means nothing.
+    # Cut the text to what the client has received, if the stop is for this run.
     if asked.generation_id != run.account.generation_id or asked.seen is UNSET:
         return text
     units = text.encode("utf-16-le", "surrogatepass")[: 2 * max(0, int(asked.seen))]
-    # "ignore" drops the half of a pair at its end.
+    # "ignore" drops half of a surrogate pair at the end.
     return units.decode("utf-16-le", "ignore")
 
 

@@ -1,8 +1,8 @@
-"""The answer to a message, as an ASGI response: a generation's events come in, SSE goes out.
+"""The answer to a message as an ASGI response with server-sent events.
 
-It ends in one of three ways: the generation comes to its end, its model's connection breaks, or
-somebody stops it, and then the part that was made is kept. A client that goes away ends nothing
-but an answer that has not begun: as in real ones, the whole is made and kept.
+It ends when the generation ends, when the connection to the model breaks, or when it is stopped.
+The text of a stopped answer is stored. If the client disconnects, an answer without a token ends,
+but any other answer is completed and stored, as by a real chat-ui.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Begin = Callable[[], AbstractContextManager[Generation]]
 
 
 class Answer:
-    """Streams what ``begin`` generates; ``save`` gets the text when it is worth keeping.
+    """Streams a generation, which ``begin`` starts. ``save`` is called with the text to store.
 
-    ``crashed`` answers instead where the model cannot be reached.
+    ``crashed`` is the response if the model cannot be reached.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Answer:
                 await self._finish(generation)
             except _StoppedError:
                 self._save(self._text)
-                # A chat-ui's stopped stream ends without generated_text and without its last chunk.
+                # Like chat-ui, end a stopped stream without generated_text and a last chunk.
                 await asgi_messages.drop(scope, receive)
             except _CutError:
                 if self._begun:
@@ -66,7 +66,7 @@ class Answer:
             return
         if isinstance(event, Cut):
             raise _CutError
-        # Only now, as a chat-ui of that time does it: no token, no headers.
+        # Like chat-ui of that time, send the headers only with the first token.
         self._begun = True
         await send(asgi_messages.head(200, "text/event-stream"))
         while event is not None:
@@ -75,7 +75,7 @@ class Answer:
         await send(asgi_messages.body(b"", more=False))
 
     async def _finish(self, generation: Generation) -> None:
-        # As in real ones, the model goes on with what it has begun, and the whole is stored.
+        # Like a real chat-ui, complete the answer and store it.
         if not self._texts:
             return
         with suppress(Overtaken):
@@ -108,7 +108,7 @@ class Answer:
             if not event.special:
                 self._texts.append(event.text)
             return tgi.write_token(event)
-        # Kept before the client can know of the end, so that it reads back what it was told.
+        # Store the text before the client sees the end, so that it can read the same text.
         self._save(self._text)
         mark, reason = _ENDS.get(event.finish_reason, _ENDS["stop"])
         whole = generation.prompt + self._text
@@ -116,9 +116,10 @@ class Answer:
 
 
 class Title:
-    """Answers with a title for the conversation: JSON, once ``begin`` has generated it.
+    """Responds with a generated title in JSON.
 
-    ``save`` gets the text and gives the document to answer; ``crashed`` answers where it fails.
+    ``save`` is called with the text, and returns the document. ``crashed`` is the response to a
+    failure.
     """
 
     def __init__(self, begin: Begin, *, save: Callable[[str], object], crashed: ASGIApp) -> None:
@@ -140,11 +141,11 @@ class Title:
 
 
 class _GoneError(Exception):
-    """The client went away."""
+    """The client has disconnected."""
 
 
 class _StoppedError(Exception):
-    """Somebody stopped the generation."""
+    """The generation was stopped."""
 
 
 class _CutError(Exception):
@@ -157,7 +158,7 @@ _Result = TypeVar("_Result")
 async def _unless_left(
     work: Coroutine[Any, Any, _Result], generation: Generation, receive: Receive
 ) -> _Result:
-    # The work's result, unless somebody leaves or stops first.
+    # Return the result of the work, unless the client disconnects or the generation is stopped.
     try:
         return await unless(work, asgi_messages.until_gone(receive), generation.stopped.wait())
     except Overtaken as exc:

@@ -1,4 +1,4 @@
-"""The shapes of the JSON bodies that the routes take."""
+"""The types of the JSON bodies of requests."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Renaming(msgspec.Struct):
 
 
 class Vote(msgspec.Struct):
-    """What a user thinks of an answer."""
+    """A user's vote for an answer."""
 
     score: Literal[-1, 0, 1]
 
 
 class Options(msgspec.Struct):
-    """The options of a question. Absent is fine, null is not."""
+    """The options of a prompt. They may be missing, but not null."""
 
     id: Uuid | msgspec.UnsetType = msgspec.UNSET
     response_id: Uuid | msgspec.UnsetType = msgspec.UNSET
@@ -38,7 +38,7 @@ class Options(msgspec.Struct):
 
 
 class Question(msgspec.Struct):
-    """A message of the user's."""
+    """A message of the user."""
 
     inputs: str
     options: Options

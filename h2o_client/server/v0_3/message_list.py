@@ -1,4 +1,4 @@
-"""The list of a conversation's messages, and how a question and an answer change it. Pure."""
+"""Add prompts and answers to the list of a conversation's messages. No I/O."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from h2o_client.server.records import Message, now
 def with_question(
     messages: Sequence[Message], *, id: str, content: str, retry: bool
 ) -> tuple[Message, ...]:
-    """The messages with the user's question after them.
+    """The messages with the user's prompt at the end.
 
-    A ``retry`` of a message that is there takes the place of that message, whoever wrote it, and
-    of all that came after (measured on chat-ui v0.4).
+    A ``retry`` of an existing message, from the user or the model, replaces that message and all
+    later ones (measured on chat-ui v0.4).
     """
     moment = now()
     kept = tuple(messages)
@@ -32,7 +32,7 @@ def with_question(
 def with_answer(
     messages: Sequence[Message], *, id: str, content: str, web_search_id: str = ""
 ) -> tuple[Message, ...]:
-    """The messages with the model's answer after them."""
+    """The messages with the model's answer at the end."""
     moment = now()
     answer = Message(
         id=id,

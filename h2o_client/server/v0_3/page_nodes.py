@@ -1,4 +1,4 @@
-"""The page data of chat-ui v0.4: what stands in the nodes of ``__data.json``."""
+"""The page data of chat-ui v0.4: the nodes of ``__data.json``."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def layout(
 
 
 def conversation_page(conversation: Conversation | Shared) -> Data:
-    """Node 1 of a conversation's page, or of a shared one's."""
+    """Node 1 of the page of a conversation or a shared conversation."""
     used = {each.web_search_id for each in conversation.messages}
     return Data(
         {
@@ -45,9 +45,9 @@ def conversation_page(conversation: Conversation | Shared) -> Data:
 
 
 def search_steps(search_id: str) -> list[list[Entry]]:
-    """What a web search says, each step with those before it: that there is none here.
+    """The documents of a web search, each with all steps so far. The search always fails.
 
-    It is what a chat-ui v0.4 without a key says, with the reason in words.
+    A chat-ui v0.4 without a key sends the same steps, with another reason.
     """
     steps: list[Entry] = [*_NO_SEARCH, {"type": "result", "id": search_id}]
     return [steps[:count] for count in range(1, len(steps) + 1)]

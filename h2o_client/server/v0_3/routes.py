@@ -1,4 +1,4 @@
-"""The routes: a request comes in, an ASGI response goes out."""
+"""The routes of chat-ui v0.4."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from h2o_client.wire.pagedata import Data, Failed, Node, Skipped
 _SUMMARIZE = "Please summarize the following message as a single sentence of less than 5 words:\n"
 _LONGEST_TITLE = 100
 _MARK_LASTS = 30.0  # seconds
-_SEARCH_LASTS = 300.0  # seconds, so that a forgotten client is not kept for ever
+_SEARCH_LASTS = 300.0  # seconds, so that the connection of an idle client ends
 
 
 class Routes:
@@ -53,11 +53,11 @@ class Routes:
         self._engine = engine
         self._model = model
         self._parameters = dict(parameters)
-        # Until when a stop has no effect, by conversation.
+        # For each conversation, the time until which another stop has no effect.
         self._marks: dict[str, float] = {}
 
     def table(self) -> list[BaseRoute]:
-        """Which path is whose."""
+        """All routes."""
         conversation, message = "/conversation/{id}", "/conversation/{id}/message/{message}"
         return [
             Route("/", self.home),
@@ -79,7 +79,7 @@ class Routes:
         ]
 
     async def close(self) -> None:
-        """Nothing runs on its own here."""
+        """Do nothing: no answer runs in the background here."""
 
     # Pages
 
@@ -113,7 +113,7 @@ class Routes:
             raise HTTPException(404)
         return _shown(shared)
 
-    # What is posted
+    # Forms and bodies
 
     async def settings(self, request: Request) -> Response:
         try:
@@ -177,7 +177,7 @@ class Routes:
         return Response()
 
     async def stop(self, request: Request) -> Response:
-        """Stops what runs. As in chat-ui, another stop within 30 s has no effect."""
+        """Stop the answer. As in chat-ui, another stop within 30 s has no effect."""
         conversation_id = self._conversation(request).id
         moment = time.monotonic()
         self._marks = {name: ends for name, ends in self._marks.items() if ends > moment}
@@ -205,7 +205,7 @@ class Routes:
             return JSONResponse(save(own(first)))
         begin = partial(
             self._generations.begin,
-            f"{conversation.id}/summarize",  # what is said to stop is the answer
+            f"{conversation.id}/summarize",  # another name, because a stop is for the answer
             [Turn("user", _SUMMARIZE + first)],
             {**self._parameters, **_OF_TITLES},
         )
@@ -220,7 +220,7 @@ class Routes:
         async def documents() -> AsyncIterator[bytes]:
             for each in steps:
                 yield msgspec.json.encode({"messages": each})
-            # A chat-ui leaves the body open: the client goes when it has read the result.
+            # chat-ui does not end the body: clients disconnect after the result.
             await asyncio.sleep(_SEARCH_LASTS)
 
         return StreamingResponse(documents(), media_type="application/json")
@@ -242,7 +242,7 @@ class Routes:
         return await self._preview(request, shared)
 
     def _opened(self, request: Request) -> Response:
-        # A browser opens the page; anybody else is told what this path is for.
+        # A browser gets the page, other clients the allowed methods.
         if request.method != "GET" or not replies.wants_html(request, unsaid="application/json"):
             raise HTTPException(405, headers={"Allow": "POST, PATCH, DELETE"})
         return _shown(self._conversation(request))
@@ -270,7 +270,7 @@ class Routes:
         answer_id = options.response_id or str(uuid.uuid4())
 
         def save(text: str) -> None:
-            # What was not streamed is not kept, as in chat-ui.
+            # As in chat-ui, an answer that is not streamed is not stored.
             if asked.stream:
                 saved = with_answer(
                     messages, id=answer_id, content=text.rstrip(), web_search_id=search
@@ -291,7 +291,7 @@ class Routes:
         if request.path_params["message"] not in ids:
             raise Refusal(404, "Message not found")
         turns = _turns(conversation.messages[: ids.index(request.path_params["message"]) + 1])
-        # In a thread: an engine may have to ask its model.
+        # In a thread, because an engine may have to call its model.
         prompt = await asyncio.to_thread(prompt_of, self._engine, turns, self._parameters)
         document = {
             "note": _PREVIEW,
@@ -341,7 +341,7 @@ _PREVIEW = (
 def _page_data(request: Request, nodes: Sequence[Node]) -> Response:
     wanted = request.query_params.get("x-sveltekit-invalidated")
     if wanted is not None:
-        # Kit 1.15: one flag a node, between underscores; an empty one means no.
+        # SvelteKit 1.15: one flag for each node, separated by underscores; an empty one is false.
         flags = [bool(flag) for flag in wanted.split("_")] + [False] * len(nodes)
         nodes = [node if flag else Skipped() for node, flag in zip(nodes, flags, strict=False)]
     return replies.page_data(nodes)

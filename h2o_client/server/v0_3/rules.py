@@ -1,4 +1,4 @@
-"""The Referer that a form must have, and the rest of what the hook does in its own way."""
+"""The check of a form's Referer, and other rules of this dialect for the hook."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from h2o_client.server.replies import ALL_METHODS
 
 
 def refused_form(headers: Headers, own_origin: str) -> Response | None:
-    """A form is taken from the server's own origin alone, scheme and port included."""
+    """Accept forms only from the server's own origin, including scheme and port."""
     referer = headers.get("referer")
     if not referer:
         return refused(403, "Non-JSON form requests need to have a referer", headers)
@@ -28,7 +28,7 @@ def refused_form(headers: Headers, own_origin: str) -> Response | None:
 
 
 def crash() -> Mapping[str, str]:
-    """The document of an error that has no words."""
+    """The document of an error without a message."""
     return {"message": "Internal Error"}
 
 

@@ -1,4 +1,4 @@
-"""What only chat-ui v0.9.6 to v0.10.0 (2025 and 2026) says."""
+"""The routes and rules of chat-ui v0.9.6 to v0.10.0 (2025 and 2026)."""
 
 from h2o_client.server.v0_9_6.routes import Routes
 from h2o_client.server.v0_9_6.rules import RULES

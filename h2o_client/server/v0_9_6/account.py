@@ -1,4 +1,4 @@
-"""How an answer comes about: what is said and told of it goes in, updates to keep come out."""
+"""Collect the updates of an answer, to be stored with it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from h2o_client.server.records import Streamed, Update
 
 
 class Account:
-    """The updates of one answer; what is said in one go counts as one of them.
+    """The updates of one answer. Consecutive pieces of text are one update.
 
-    ``generation_id`` is that of its run, where runs have one.
+    ``generation_id`` is the id of its run, "" if runs have none.
     """
 
     def __init__(self, generation_id: str = "") -> None:
@@ -16,7 +16,7 @@ class Account:
         self._updates: list[Update] = []
 
     def say(self, text: str) -> None:
-        """A piece of the answer has been said."""
+        """Add a piece of the answer's text."""
         length = units(text)
         last = self._updates[-1] if self._updates else None
         if isinstance(last, Streamed):
@@ -25,17 +25,17 @@ class Account:
             self._updates.append(Streamed(length))
 
     def tell(self, update: Update) -> None:
-        """Something else has been told."""
+        """Add another update."""
         self._updates.append(update)
 
     def so_far(self) -> tuple[Update, ...]:
-        """All updates until now."""
+        """All updates so far."""
         return tuple(self._updates)
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """End the updates."""
 
 
 def units(text: str) -> int:
-    """The length of a text where characters are UTF-16 units, as in JavaScript."""
+    """The length of a text in UTF-16 units, as in JavaScript."""
     return len(text.encode("utf-16-le", "surrogatepass")) // 2

@@ -1,4 +1,4 @@
-"""The answer to a message, as an ASGI response: JSON lines, as long as their client listens."""
+"""The answer to a message as an ASGI response with JSON lines, while the client is connected."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from h2o_client.server.v0_9_6.outbox import Outbox
 
 
 class Answer:
-    """Sends what comes into ``outbox``, which goes on without a client that has left."""
+    """Sends the data in ``outbox``. The answer continues if the client disconnects."""
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox

@@ -1,4 +1,4 @@
-"""The routes under ``/api``: plain JSON, and superjson under ``/api/v2``."""
+"""The routes under ``/api``, in JSON, and under ``/api/v2``, in superjson."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PAGE = 30
 
 
 class Api:
-    """What the pages of a chat-ui v0.10.0 show, and a client reads."""
+    """The routes of chat-ui v0.10.0 with the data of its pages."""
 
     preferences: ClassVar[type[Preferences]] = Preferences
 
@@ -35,7 +35,7 @@ class Api:
         self._parameters = dict(parameters)
 
     def table(self) -> list[BaseRoute]:
-        """Which path is whose."""
+        """All routes."""
         changing = ["GET", "PATCH", "DELETE"]
         return [
             Route("/api/models", self.models),
@@ -142,11 +142,11 @@ class Api:
         return _super({"success": True})
 
     def tree(self, found: Conversation | Shared) -> response_documents.Document:
-        """The document of a conversation."""
+        """Respond with the document of a conversation."""
         return response_documents.conversation_tree(found)
 
     async def change(self, request: Request, *, v2: bool = False) -> None:
-        """Give the conversation of the path another title. Raises `Refusal`."""
+        """Rename the conversation in the path. Raises `Refusal`."""
         asked = await read_json(request, Change)
         title = asked.title if v2 or not isinstance(asked.title, str) else asked.title.strip()
         named = isinstance(title, str) and 1 <= len(title) <= stored_conversations.LONGEST_TITLE

@@ -1,4 +1,4 @@
-"""The shapes of the bodies that the routes take. What they do not know, they ignore."""
+"""The types of the bodies of requests. Unknown fields are ignored."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Import(msgspec.Struct, rename="camel"):
 
 
 class Change(msgspec.Struct):
-    """A new title, another model, both or nothing; of whatever type."""
+    """A new title, another model, both or nothing, of any type."""
 
     title: object | UnsetType = UNSET
     model: object | UnsetType = UNSET
 
 
 class Question(msgspec.Struct):
-    """A message of the user's, after the one called ``id``; or about it, with ``is_retry``."""
+    """A message after the message ``id``; with ``is_retry``, a retry or edit of that message."""
 
     id: Uuid | UnsetType = UNSET
     inputs: Annotated[str, msgspec.Meta(min_length=1)] | UnsetType = UNSET
@@ -45,7 +45,7 @@ class Question(msgspec.Struct):
 
     @property
     def text(self) -> str:
-        """What is asked; nothing where nothing is said."""
+        """The text of the prompt; "" if there is none."""
         return "" if isinstance(self.inputs, UnsetType) else self.inputs.replace("\r\n", "\n")
 
 
@@ -53,7 +53,7 @@ _Question = TypeVar("_Question", bound=Question)
 
 
 def read_question(form: Form, shape: type[_Question]) -> _Question:
-    """The question in a message's form. Raises `Refusal` where there is none."""
+    """Read the prompt from a form. Raises `Refusal` if it is invalid."""
     if not form.fields.get("data"):
         raise Refusal(400, "Invalid request")
     try:

@@ -1,4 +1,4 @@
-"""Files that come with a message: from the form to what is kept, told the model, given back."""
+"""Files of messages: read them from forms, pass them to the model, return them to clients."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from h2o_client.server.replies import Refusal
 
 
 def read_files(uploads: Sequence[Upload], messages: Sequence[Message]) -> tuple[File, ...]:
-    """The files, sent as base64 or by the hash of one that a message has already.
+    """Read files that are sent in base64, or as the hash of a file in an earlier message.
 
-    Raises `Refusal` for what is sent in another way.
+    Raises `Refusal` for any other format.
     """
     sent = [each for each in uploads if each.field == "files" and each.content]
     return tuple(_file(each, messages) for each in sent)
 
 
 def find(messages: Sequence[Message], sha: str) -> File | None:
-    """The file of that hash, or None."""
+    """The file with that hash, or None."""
     own = (file for each in messages for file in each.files)
     return next((file for file in own if file.sha == sha), None)
 
 
 def told(message: Message) -> str:
-    """What the model is told: the texts among the files, and the message below them."""
+    """The text for the model: the text files of the message, and then the message."""
     texts = [
         f'<document name="{file.name}" type="{file.mime}">\n{_text(file)}\n</document>\n\n'
         for file in message.files
@@ -40,7 +40,7 @@ def told(message: Message) -> str:
 
 
 def download(file: File) -> Response:
-    """The file as it came, which no browser is to show as a page of this server."""
+    """Return the file unchanged. Browsers must not show it as a page of this server."""
     known = re.fullmatch(r"[\w.+-]+/[\w.+-]+", file.mime, re.ASCII)
     headers = {
         "content-type": file.mime if known else "application/octet-stream",
@@ -62,8 +62,8 @@ def _file(upload: Upload, messages: Sequence[Message]) -> File:
             return found
     if kind != "base64":
         raise Refusal()
-    # As JavaScript reads it: what is no base64 is passed over, and nothing need fill the end. A
-    # single character at the end has no whole byte in it.
+    # Like JavaScript, ignore other characters and missing padding. A single character at the end
+    # does not make a byte.
     digits = re.sub(rb"[^A-Za-z0-9+/]", b"", upload.content)
     content = base64.b64decode(digits[: len(digits) - (len(digits) % 4 == 1)] + b"==")
     return File(hashlib.sha256(content).hexdigest(), name, upload.mime, content)

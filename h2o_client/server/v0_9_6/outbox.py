@@ -1,4 +1,4 @@
-"""What an answer's client is still to be told."""
+"""The data of an answer that its client has not received yet."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ _PATIENCE = 10.0
 
 
 class Outbox:
-    """Bytes for one client: ``left`` is set when it has gone, ``neglected`` before that if it stays
-    and does not read."""
+    """Bytes for one client.
+
+    ``left`` is set when the client has disconnected, ``neglected`` if it does not read.
+    """
 
     def __init__(self) -> None:
         self.neglected: asyncio.Event = asyncio.Event()
@@ -23,11 +25,11 @@ class Outbox:
 
     @property
     def empty(self) -> bool:
-        """Whether everything has been taken."""
+        """Whether all data was taken."""
         return not self._pieces
 
     def put(self, data: bytes) -> None:
-        """Tell the client, if it is still there."""
+        """Add data, if the client is still connected."""
         if not self.left.is_set():
             self._pieces.append(data)
             self._size += len(data)
@@ -35,7 +37,7 @@ class Outbox:
             self._told.set()
 
     async def room(self) -> None:
-        """Wait while much is unread, for so long as one may hope that it will be."""
+        """Wait if the client has much unread data. If it does not read in time, give it up."""
         if self._size > _MUCH:
             try:
                 await asyncio.wait_for(self._taken.wait(), _PATIENCE)
@@ -44,7 +46,7 @@ class Outbox:
                 self.leave()
 
     async def take(self) -> bytes:
-        """What has come since the last time, once there is something; empty at the end."""
+        """Wait for data and return it; empty at the end."""
         await self._told.wait()
         data = b"".join(self._pieces)
         self._forget()
@@ -53,12 +55,12 @@ class Outbox:
         return data
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """End the data."""
         self._closed = True
         self._told.set()
 
     def leave(self) -> None:
-        """The client has gone: what it was told and will be told is thrown away."""
+        """Note that the client has disconnected, and discard all data."""
         self.left.set()
         self._forget()
 

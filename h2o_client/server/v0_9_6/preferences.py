@@ -1,4 +1,4 @@
-"""A session's settings, as chat-ui v0.10.0 takes, keeps and shows them."""
+"""A session's settings in the format of chat-ui v0.10.0."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from h2o_client.wire.pagedata import UNDEFINED
 
 
 class Preferences(msgspec.Struct, rename="camel", kw_only=True):
-    """The document that is posted: what it leaves out goes back to its default."""
+    """The posted document. Missing fields are reset to their defaults."""
 
     share_conversations_with_model_authors: bool = True
     welcome_modal_seen: bool | UnsetType = UNSET
@@ -33,7 +33,7 @@ class Preferences(msgspec.Struct, rename="camel", kw_only=True):
 
 
 def shown(settings: Settings, shape: type[Preferences], *, model: str) -> dict[str, object]:
-    """The document that is shown; another model than the server's own counts for nothing."""
+    """The document in responses. Its model is always the server's."""
     kept = json.read_as(settings.document or b"{}", shape)
     document: dict[str, object] = msgspec.to_builtins(kept)
     return {

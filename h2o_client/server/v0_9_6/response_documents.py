@@ -1,4 +1,4 @@
-"""The documents that chat-ui v0.10.0 answers with, as plain values; dates are datetimes."""
+"""The documents in responses of chat-ui v0.10.0, as plain values. Dates are datetimes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def entry(conversation: Conversation) -> Document:
 
 
 def conversation(found: Conversation) -> Document:
-    """A conversation as ``/api`` has it."""
+    """A conversation in ``/api``."""
     return {
         "id": found.id,
         "title": found.title,
@@ -35,7 +35,7 @@ def conversation(found: Conversation) -> Document:
 
 
 def conversation_tree(found: Conversation | Shared) -> Document:
-    """A conversation as ``/api/v2`` has it, where its messages say what they hang on."""
+    """A conversation in ``/api/v2``, where messages have ancestors and children."""
     places = _places(found.messages)
     return {
         "messages": [
@@ -54,7 +54,7 @@ def conversation_tree(found: Conversation | Shared) -> Document:
 
 
 def model(name: str) -> Document:
-    """The model as ``/api`` has it."""
+    """The model in ``/api``."""
     return {
         "id": name,
         "name": name,
@@ -71,7 +71,7 @@ def model(name: str) -> Document:
 
 
 def model_in_full(name: str, parameters: Mapping[str, object]) -> Document:
-    """The model as ``/api/v2`` has it."""
+    """The model in ``/api/v2``."""
     unknown = ("websiteUrl", "modelUrl", "datasetName", "datasetUrl", "logoUrl", "providers")
     return {
         **model(name),
@@ -111,7 +111,7 @@ def _message(message: Message) -> Document:
 
 
 def _places(messages: Sequence[Message]) -> dict[str, dict[str, list[str]]]:
-    # In one pass, as a message always stands behind the one it hangs on.
+    # One pass is enough, because a message always comes after its parent.
     places: dict[str, dict[str, list[str]]] = {}
     for each in messages:
         above = places.get(each.parent or "")
@@ -123,13 +123,13 @@ def _places(messages: Sequence[Message]) -> dict[str, dict[str, list[str]]]:
 
 
 def _run(message: Message) -> Document:
-    # Only the newest chat-ui has any, and tells of them nowhere else.
+    # Only the latest chat-ui has these fields, and only here.
     run = {"generationId": message.generation_id, "materializedSeq": message.materialized_seq}
     return {name: value for name, value in run.items() if value is not None}
 
 
 def _update(update: Update) -> object:
     if isinstance(update, Streamed):
-        # The text stands in the message's content.
+        # The text is in the message's content.
         return {"type": "stream", "token": "", "len": update.length}
     return json.read(updates.write(update))

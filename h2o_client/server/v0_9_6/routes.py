@@ -32,7 +32,7 @@ from h2o_client.wire.pagedata import Skipped
 
 
 class Routes:
-    """Every route of a chat-ui v0.10.0 that a client can use."""
+    """The routes of chat-ui v0.10.0 that a client can use."""
 
     api: ClassVar[type[Api]] = Api
     question: ClassVar[type[Question]] = Question
@@ -56,7 +56,7 @@ class Routes:
         self._api = self.api(store, model=model, parameters=parameters)
 
     def table(self) -> list[BaseRoute]:
-        """Which path is whose."""
+        """All routes."""
         conversation = "/conversation/{id}"
         return [
             *self._api.table(),
@@ -77,7 +77,7 @@ class Routes:
         ]
 
     async def close(self) -> None:
-        """Wait for the answers that have been stopped."""
+        """Wait for the end of all stopped answers."""
         await self._runs.close()
 
     # Pages
@@ -140,7 +140,7 @@ class Routes:
         return files.download(file)
 
     def _opened(self, request: Request) -> Response:
-        # A browser opens the page; anybody else is told what this path is for.
+        # A browser gets the page, other clients the allowed methods.
         is_shared = len(request.path_params["id"]) == stored_conversations.SHARE_ID_LENGTH
         wants_page = (is_shared and replies.opens_page(request)) or replies.wants_html(
             request, unsaid="application/json"
@@ -157,7 +157,7 @@ class Routes:
         return stored_conversations.own(self._store, request)
 
     def _also_created(self, made: Conversation) -> Mapping[str, object]:
-        """What else a creation answers."""
+        """More fields in the response to a creation."""
         return {}
 
     # Messages
@@ -170,23 +170,23 @@ class Routes:
         except ValueError:
             raise Refusal() from None
         asked = read_question(form, self.question)
-        # Read again: what has been said meanwhile is part of it.
+        # Read it again, because messages may have been added in the meantime.
         conversation = stored_conversations.own(self._store, request)
         branch = self._branch(conversation, asked, form)
         title = self._title(conversation, branch)
         run = self._begin(conversation, branch, title)
-        # In time: nothing of the answer is told before this coroutine waits for something.
+        # In time, because no part of the answer is sent before this coroutine waits.
         self._store.add_messages(conversation.session, conversation.id, branch.added)
         if title:
             self._store.rename(conversation.session, conversation.id, title)
         return Answer(run.outbox)
 
     def _branch(self, conversation: Conversation, asked: Question, form: Form) -> tree.Branch:
-        """What the question adds to the conversation. Raises `Refusal`."""
+        """The messages that the prompt adds to the conversation. Raises `Refusal`."""
         return _branch(conversation.messages, asked, form)
 
     def _begin(self, conversation: Conversation, branch: tree.Branch, title: str) -> Run:
-        """Begin the answer. May raise `Overloaded`."""
+        """Start the answer. May raise `Overloaded`."""
         return self._runs.begin(
             conversation.id,
             _turns(branch.history),
@@ -197,11 +197,11 @@ class Routes:
         )
 
     def _account(self, answer: Message) -> Account:
-        """Where it is noted how the answer comes about."""
+        """Where the updates of the answer are collected."""
         return Account()
 
     def _title(self, conversation: Conversation, branch: tree.Branch) -> str:
-        # The first message's title, or none.
+        # A title only for the first message.
         if conversation.title != stored_conversations.NEW:
             return ""
         messages = (*conversation.messages, *branch.added)
@@ -215,7 +215,7 @@ _INVALID = "Invalid request"
 
 
 class _Keeper:
-    """Keeps an answer that has ended, or what there is of it."""
+    """Stores an answer that has ended, or its text so far."""
 
     def __init__(self, store: Store, conversation: Conversation, answer: Message) -> None:
         self._store = store
@@ -235,7 +235,7 @@ class _Keeper:
 
 
 def _no_data(request: Request, *, nodes: int) -> Response:
-    # Its pages have no data any more: what they show comes from /api. One flag a node.
+    # Its pages have no data, which is under /api. One flag for each node.
     wanted = request.query_params.get("x-sveltekit-invalidated", "1" * nodes)
     flags = wanted[:nodes].ljust(nodes, "0")
     return replies.page_data([None if flag == "1" else Skipped() for flag in flags])

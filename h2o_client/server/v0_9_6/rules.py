@@ -1,4 +1,4 @@
-"""The Origin that a form must have, and the rest of what the hook does in its own way."""
+"""The check of a form's Origin, and other rules of this dialect for the hook."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from h2o_client.server.hook import Rules, refused
 
 
 def refused_form(headers: Headers, own_origin: str) -> Response | None:
-    """A form is taken from the server's own host and port, whatever the scheme."""
+    """Accept forms only from the server's own host and port, with any scheme."""
     origin = headers.get("origin")
     if not origin:
         return refused(403, "Non-JSON form requests need to have an origin", headers)
@@ -28,14 +28,14 @@ def refused_form(headers: Headers, own_origin: str) -> Response | None:
 
 
 def crash() -> Mapping[str, str]:
-    """The document of an error that has no words: an id that a log would have."""
+    """The document of an error without a message: an id for the log."""
     return {"message": "An error occurred", "errorId": str(uuid.uuid4())}
 
 
 RULES = Rules(
     refused_form=refused_form,
     crash=crash,
-    # Elsewhere a new session is made for each request that brings none.
+    # Other requests without a cookie get a new session each time, but no cookie.
     cookie_methods=("POST",),
     cookie_lasts=timedelta(weeks=2),
 )
@@ -44,7 +44,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def _host_of(url: str) -> tuple[str, int | None]:
-    # JavaScript's URL.host: without a port that goes without saying.
+    # As URL.host of JavaScript: without the default port.
     parts = urlsplit(url)
     if not parts.scheme or not parts.hostname:
         raise ValueError(f"{url!r} has no host")

@@ -1,4 +1,4 @@
-"""Answers in the making: each goes on to its end and is kept, whether its client stays or not."""
+"""Running answers. Each continues to its end and is stored, also if its client disconnects."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from h2o_client.wire import updates
 from h2o_client.wire.events import Failure, Final, Status, Title, Token
 
 Keep = Callable[[str, Sequence[Update], bool | None], None]
-"""Gets an answer's text, how it came about, and whether that was interrupted; None where the answer
-has no final one, or none yet."""
+"""Stores an answer: its text, its updates, and whether it was interrupted (None without a final
+update)."""
 
 
 class Runs:
-    """All that runs; `close` when the server ends.
+    """All running answers. Call `close` when the server ends.
 
-    What has come of an answer is kept every ``kept_every`` seconds, and when its client leaves;
-    without, only at its end.
+    An answer is stored every ``kept_every`` seconds and when its client disconnects; if None, only
+    at its end.
     """
 
     def __init__(self, generations: Generations, *, kept_every: float | None = None) -> None:
@@ -44,7 +44,7 @@ class Runs:
         keep: Keep,
         account: Account,
     ) -> Run:
-        """Begin an answer to ``turns``; what its client is to be told comes into its outbox.
+        """Start an answer to ``turns``. The data for its client is put into its outbox.
 
         `Generations.stop` and `of` find it by its ``name``. May raise `Overloaded`.
         """
@@ -59,17 +59,17 @@ class Runs:
         return run
 
     def of(self, name: str) -> list[Run]:
-        """What runs under that name."""
+        """The running answers with that name."""
         return [run for run in self._running.values() if run.name == name]
 
     async def close(self) -> None:
-        """Wait for what has been stopped."""
+        """Wait for the end of all stopped answers."""
         if self._running:
             await asyncio.wait(self._running)
 
 
 class Run:
-    """One answer: a generation's events come in, updates go out, the text is kept."""
+    """One answer: turns the events of a generation into updates, and stores the text."""
 
     def __init__(
         self,
@@ -97,17 +97,17 @@ class Run:
         return not self._generation.stopped.is_set()
 
     def abort(self) -> None:
-        """End it here."""
+        """Stop the answer."""
         self._generation.stopped.set()
 
     async def stop(self, cut: Callable[[str], str]) -> None:
-        """End it here, and wait until it is kept: what ``cut`` leaves of its text."""
+        """Stop the answer, and wait until it is stored with the text that ``cut`` returns."""
         self._cut = cut
         self.abort()
         await self._generation.ended.wait()
 
     async def go(self) -> None:
-        """Until the answer has ended, in whichever way."""
+        """Run until the answer has ended in any way."""
         meanwhile = [asyncio.ensure_future(each) for each in self._meanwhile()]
         try:
             self._tell(Status("started"))
@@ -133,7 +133,7 @@ class Run:
         except Exception as exc:
             log_failure("An answer", exc)
             return Failure("An error occurred")
-        # An engine that is stopped may end before this is noticed, in silence or with an error.
+        # A stopped engine may end before the stop is noticed here, normally or with an error.
         if not isinstance(end, Final) and self._generation.stopped.is_set():
             return Final(self._cut(self._text), interrupted=True)
         if not self._text.strip() and not isinstance(end, Failure):
@@ -157,7 +157,7 @@ class Run:
         return None
 
     def _refused(self, refused: Refused) -> Failure:
-        # In mid-answer a model server has no status any more; before, it is part of the words.
+        # After the first token a failure has no status; before it, the message contains the status.
         if self._texts or refused.status is None:
             return Failure(refused.message)
         return Failure(f"{refused.status} {refused.message}", status=refused.status)
@@ -168,7 +168,7 @@ class Run:
         last = () if end is None else (end,)
         for each in (*last, *closing):
             self.account.tell(each)
-        # Kept before the client can know of the end, so that it reads back what it was told.
+        # Store the text before the client sees the end, so that it can read the same text.
         interrupted = end.interrupted if isinstance(end, Final) else None
         self._keep(text, self.account.so_far(), interrupted)
         padding = updates.ANSWER_PADDING if isinstance(end, Final) else b""

@@ -1,4 +1,4 @@
-"""Finding, making and copying conversations, for the routes inside ``/api`` and outside."""
+"""Find, create and copy conversations, for all routes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from h2o_client.server.v0_9_6 import tree
 from h2o_client.server.v0_9_6.bodies import Creation
 
 NEW = "New Chat"
-"""The title of a conversation in which nothing has been said yet."""
+"""The title of a conversation without messages."""
 
 LONGEST_TITLE = 100
 SHARE_ID_LENGTH = 7
 
 
 def own(store: Store, request: Request, *, malformed: Refusal | None = None) -> Conversation:
-    """The session's conversation of the path. Raises `Refusal`."""
+    """The session's conversation in the path. Raises `Refusal`."""
     try:
         conversation_id = parse_id(request.path_params["id"])
     except ValueError:
@@ -33,7 +33,7 @@ def own(store: Store, request: Request, *, malformed: Refusal | None = None) -> 
 
 
 def shared(store: Store, shared_id: str) -> Shared:
-    """What was shared under that id. Raises `Refusal`."""
+    """The shared conversation with that id. Raises `Refusal`."""
     found = store.shared(shared_id)
     if found is None:
         raise Refusal(404, "Conversation not found")
@@ -41,7 +41,7 @@ def shared(store: Store, shared_id: str) -> Shared:
 
 
 def created(store: Store, session: str, asked: Creation) -> Conversation:
-    """A new conversation, empty but for its system message. May raise `Full`."""
+    """Create a conversation with only a system message. May raise `Full`."""
     preprompt = "" if asked.preprompt is UNSET else str(asked.preprompt)
     return store.create(
         session,
@@ -53,7 +53,7 @@ def created(store: Store, session: str, asked: Creation) -> Conversation:
 
 
 def copied(store: Store, session: str, shared_id: str) -> Conversation:
-    """The session's own copy of a shared conversation. Raises `Refusal`; may raise `Full`."""
+    """Copy a shared conversation for the session. Raises `Refusal`, and may raise `Full`."""
     found = shared(store, shared_id)
     return store.create(
         session,
@@ -65,5 +65,5 @@ def copied(store: Store, session: str, shared_id: str) -> Conversation:
 
 
 def clean(title: str) -> str:
-    """The title as it is kept: without a reasoning model's marks."""
+    """The title as it is stored, without the marks of a reasoning model."""
     return re.sub("</?think>", "", title, flags=re.IGNORECASE).strip()

@@ -1,4 +1,4 @@
-"""The tree of a conversation's messages, and what a question adds to it. Pure."""
+"""Add prompts and answers to the tree of a conversation's messages. No I/O."""
 
 from __future__ import annotations
 
@@ -10,45 +10,48 @@ from h2o_client.server.records import File, Message, now
 
 
 class Branch(NamedTuple):
-    """What a question comes to: messages to keep, of which the last is the answer, still empty,
-    and the ``history`` that it answers, from the root down."""
+    """The new messages of a prompt, and the history of its answer.
+
+    The last one of ``added`` is the answer, still empty. ``history`` are the messages from the root
+    to the prompt.
+    """
 
     added: tuple[Message, ...]
     history: tuple[Message, ...]
 
 
 def root(preprompt: str) -> Message:
-    """What a new conversation begins with."""
+    """The first message of a new conversation."""
     return _new("system", preprompt, parent=None)
 
 
 def find(messages: Sequence[Message], message_id: str) -> Message | None:
-    """The message of that id, or None."""
+    """The message with that id, or None."""
     return next((each for each in messages if each.id == message_id), None)
 
 
 def asked_next(
     messages: Sequence[Message], parent: Message, content: str, files: Sequence[File]
 ) -> Branch:
-    """A question after ``parent``."""
+    """A prompt after ``parent``."""
     return _asked(messages, parent.id, content, files)
 
 
 def asked_instead(
     messages: Sequence[Message], question: Message, content: str, files: Sequence[File]
 ) -> Branch:
-    """Another question in the place of ``question``, which stays, too."""
+    """An edit: another prompt beside ``question``."""
     return _asked(messages, question.parent, content, files)
 
 
 def answered_again(messages: Sequence[Message], answer: Message) -> Branch:
-    """Another answer beside ``answer``."""
+    """A retry: another answer beside ``answer``."""
     history = path(messages, answer)[:-1]
     return Branch((_new("assistant", "", parent=answer.parent),), history)
 
 
 def path(messages: Sequence[Message], message: Message) -> tuple[Message, ...]:
-    """The messages from the root down to ``message``."""
+    """The messages from the root to ``message``."""
     known = {each.id: each for each in messages}
     found = [message]
     while (above := known.get(found[-1].parent or "")) is not None:
