@@ -1,7 +1,7 @@
-"""Places in long work on a document where whoever waits for it can end it.
+"""Checkpoints in long work on a document, at which the caller can end it.
 
-Pure: what is checked, a clock for example, is the caller's. Without a caller that checks, the work
-goes on to its end.
+Pure: the caller decides what is checked, a clock for example. If no caller checks anything, the
+work runs to its end.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _check: ContextVar[Callable[[], object] | None] = ContextVar("h2o_client.checkpo
 
 @contextmanager
 def checked_by(check: Callable[[], object]) -> Iterator[None]:
-    """Call ``check`` at every checkpoint inside; what it raises ends the work."""
+    """Call ``check`` at every checkpoint inside. An exception that it raises ends the work."""
     token = _check.set(check)
     try:
         yield
@@ -29,14 +29,14 @@ def checked_by(check: Callable[[], object]) -> Iterator[None]:
 
 
 def checkpoint() -> None:
-    """Raise what the caller's check raises."""
+    """Call the caller's check, which may raise."""
     check = _check.get()
     if check is not None:
         check()
 
 
 def checked(items: Iterable[T]) -> Iterator[T]:
-    """The same items, with a checkpoint now and then."""
+    """The same items, with a checkpoint at the first and then at every 1024th."""
     for number, item in enumerate(items):
         if not number % _EVERY:
             checkpoint()

@@ -1,7 +1,7 @@
-"""A compressed body in, what it holds out, as it comes.
+"""Decompresses a body while it arrives.
 
-Nothing compressed is asked for. Some gateways compress all the same, and a chat-ui of 2023 passes
-on "gzip" over plain text: the first bytes tell which it is.
+The client does not request compression. Some gateways compress all the same, and a chat-ui of 2023
+passes on the header "gzip" with a body of plain text. So the first bytes of the body decide.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 import zlib
 
 _GZIP = b"\x1f\x8b"
-_MOST = 1 << 20  # bytes at once, however much a few of the body stand for
+_MOST = 1 << 20  # bytes returned at once: a few bytes of the body may stand for gigabytes
 
 
 class CompressionError(ValueError):
-    """The body is not what its first bytes say."""
+    """The body began as a compressed one, and then cannot be decompressed."""
 
 
 class Decompressor:
-    """Undoes gzip and deflate; what is not compressed is passed as it is."""
+    """Decompresses gzip and deflate, and returns an uncompressed body unchanged."""
 
     def __init__(self) -> None:
         self._first = b""
@@ -26,18 +26,18 @@ class Decompressor:
 
     @property
     def is_pending(self) -> bool:
-        """Whether `feed` with nothing gives more."""
+        """Whether `feed` of no bytes would return more."""
         return self._inflate is not None and bool(self._inflate.unconsumed_tail)
 
     def feed(self, data: bytes) -> bytes:
-        """What ``data`` adds, and what was left of the bytes before. Raises `CompressionError`."""
+        """Decompress ``data``, after what earlier calls left over. Raises `CompressionError`."""
         if self._is_plain:
             return data
         if self._inflate is None:
             self._first += data
             if len(self._first) < len(_GZIP):
                 return b""
-            data = self._begun()
+            data = self._detect()
             if self._inflate is None:
                 return data
         else:
@@ -48,11 +48,11 @@ class Decompressor:
             raise CompressionError(str(exc)) from exc
 
     def end(self) -> bytes:
-        """What is left of a body that was too short to tell."""
+        """The bytes of a body that was too short to detect its compression."""
         rest, self._first = self._first, b""
         return rest
 
-    def _begun(self) -> bytes:
+    def _detect(self) -> bytes:
         first, self._first = self._first, b""
         is_zlib = first[0] == 0x78 and int.from_bytes(first[:2], "big") % 31 == 0
         if first.startswith(_GZIP) or is_zlib:
@@ -63,6 +63,6 @@ class Decompressor:
 
 
 def decompressor(content_encoding: str) -> Decompressor | None:
-    """For a body with that Content-Encoding; None where it says nothing of gzip or deflate."""
+    """For a body with that Content-Encoding; None unless it names gzip or deflate."""
     named = {each.strip().lower() for each in content_encoding.split(",")}
     return Decompressor() if named & {"gzip", "x-gzip", "deflate"} else None

@@ -203,7 +203,7 @@ class _ServerSentEvents(Format):
         if self._data:
             data = self._taken()
             if not self._read_data(data, events):
-                events.append(self.malformed(data, "no JSON document"))
+                events.append(self.malformed(data, "not a JSON document"))
 
     def read_rest(self, rest: bytes, events: list[Event]) -> None:
         self.read_line(rest, events)
@@ -243,7 +243,7 @@ class _JsonLines(Format):
             event = updates.read(line)
         except json.InvalidJson:
             if line.strip(_BLANK):
-                events.append(self.malformed(line.strip(_BLANK), "no JSON document"))
+                events.append(self.malformed(line.strip(_BLANK), "not a JSON document"))
             return
         if isinstance(event, Notice):
             self._give_unknown(event, events)

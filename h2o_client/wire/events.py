@@ -1,4 +1,4 @@
-"""What a stream says, one frozen struct an event. The readers of every format give these."""
+"""The events of a stream, each a frozen struct. The readers of all formats return these."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Literal
 import msgspec
 
 FinishReason = Literal["stop", "length", "stopped"]
-"""How an answer ended; "stopped" by a stop."""
+"""How an answer ended; "stopped" means that somebody stopped it."""
 
 ReplyEnd = FinishReason | Literal["error", "incomplete"]
 """How a reply ended, with an answer or without."""
 
 
 class Token(msgspec.Struct, frozen=True, gc=False):
-    """A piece of the answer. Special tokens (end marks and the like) are no part of the text."""
+    """A piece of the answer. Special tokens, such as end marks, do not belong to the text."""
 
     text: str = ""
     special: bool = False
@@ -23,16 +23,16 @@ class Token(msgspec.Struct, frozen=True, gc=False):
 
 
 class Source(msgspec.Struct, frozen=True):
-    """A page a web search found."""
+    """A page that a web search found."""
 
     title: str
     link: str
 
 
 class Final(msgspec.Struct, frozen=True):
-    """The terminal event. ``text`` is the whole answer where the format's word on it counts.
+    """The last event of an answer. ``text`` is the whole answer, or None if it cannot be relied on.
 
-    ``interrupted`` is None where servers do not tell whether a stop ended the answer.
+    ``interrupted`` is None if the server does not tell whether the answer was stopped.
     """
 
     text: str | None = None
@@ -42,7 +42,7 @@ class Final(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """The model server failed in mid-stream; ``status`` is the HTTP status where it is known."""
+    """The model server failed during the stream; ``status`` is the HTTP status if it is known."""
 
     message: str
     error_type: str | None = None
@@ -63,7 +63,7 @@ class Status(msgspec.Struct, frozen=True):
 
 
 class WebSearch(msgspec.Struct, frozen=True):
-    """A step of a web search; ``sources`` come with its last one."""
+    """A step of a web search; the last step has the ``sources``."""
 
     kind: str
     message: str = ""
@@ -71,7 +71,7 @@ class WebSearch(msgspec.Struct, frozen=True):
 
 
 class Tool(msgspec.Struct, frozen=True):
-    """A step of a tool the model uses; ``raw`` is the update as it came."""
+    """A step of a tool that the model uses; ``raw`` is the unchanged update."""
 
     kind: str
     name: str
@@ -79,13 +79,13 @@ class Tool(msgspec.Struct, frozen=True):
 
 
 class Reasoning(msgspec.Struct, frozen=True):
-    """A piece of what the model thinks before it answers (v0.9.5 and later, where it is apart)."""
+    """A piece of the model's reasoning before its answer (v0.9.5 and later send it separately)."""
 
     text: str
 
 
 class File(msgspec.Struct, frozen=True):
-    """A file the model or a tool made; the server keeps it under ``sha``."""
+    """A file that the model or a tool made; the server stores it under ``sha``."""
 
     name: str
     sha: str = ""
@@ -93,7 +93,7 @@ class File(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True):
-    """What answered: the route a router chose, its model, and the model's provider (v0.10)."""
+    """Who answered: the route that a router chose, its model, and the model's provider (v0.10)."""
 
     route: str = ""
     model: str = ""
@@ -103,8 +103,8 @@ class Route(msgspec.Struct, frozen=True):
 class Elicitation(msgspec.Struct, frozen=True):
     """A tool asks the user something (the newest servers): see `Reply.answer_elicitation`.
 
-    ``state`` is "request", or "resolved" once it has been answered. ``mode`` is "form", whose
-    ``fields`` say what is asked, or "url", to be visited.
+    ``state`` is "request", and "resolved" after it has been answered. ``mode`` is "form", with the
+    questions in ``fields``, or "url", for a page that the user is to visit.
     """
 
     id: str
@@ -117,13 +117,13 @@ class Elicitation(msgspec.Struct, frozen=True):
 
 
 class Notice(msgspec.Struct, frozen=True):
-    """Something this client has no name for, kept as it came."""
+    """An update of a type that this client does not know, unchanged."""
 
     raw: object
 
 
 class Malformed(msgspec.Struct, frozen=True):
-    """A whole line that does not decode. ``line`` counts from 1."""
+    """A complete line that cannot be decoded. ``line`` counts from 1."""
 
     line: int
     excerpt: str

@@ -1,8 +1,8 @@
-"""JSON documents come in, values go out; every refusal is an `InvalidJson`.
+"""Reads JSON documents; whatever is wrong with one raises `InvalidJson`.
 
-The only module that handles msgspec's exceptions, which differ between its versions: bytes that
-are not UTF-8 raise UnicodeDecodeError up to 0.22 and DecodeError from 0.23, and DecodeError is a
-ValueError from 0.21.
+No other module handles msgspec's exceptions, which differ between its versions: bytes that are not
+UTF-8 raise UnicodeDecodeError up to 0.22 and DecodeError from 0.23, and DecodeError is a ValueError
+from 0.21.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class InvalidJson(ValueError):
 
 
 class UnexpectedShape(InvalidJson):
-    """JSON, but of another shape than expected."""
+    """It is JSON, but not of the expected shape."""
 
 
 class Shape(Generic[_Value]):
@@ -63,8 +63,8 @@ class Shape(Generic[_Value]):
 def read(document: bytes | str) -> object:
     """The value of one document, of any shape. Raises `InvalidJson`.
 
-    Accepts what servers were seen to send beyond the standard: half a surrogate pair as an escape
-    (chat-ui v0.8.4), NaN, a byte order mark.
+    Some servers send what the standard does not allow, and it is accepted: half a surrogate pair as
+    an escape (chat-ui v0.8.4), NaN, a byte order mark.
     """
     try:
         text = document if isinstance(document, str) else document.decode("utf-8-sig")
@@ -75,7 +75,7 @@ def read(document: bytes | str) -> object:
 
 
 def read_as(document: bytes, type: type[_Value]) -> _Value:
-    """The value of one document, of that type. Raises `InvalidJson`, `UnexpectedShape`."""
+    """The value of one document, of that type. Raises `InvalidJson` or `UnexpectedShape`."""
     try:
         if not document.isascii():
             _check_utf_8(document)
@@ -85,7 +85,7 @@ def read_as(document: bytes, type: type[_Value]) -> _Value:
 
 
 def convert(value: object, type: type[_Value]) -> _Value:
-    """The value as that type, a text as a datetime, for example. Raises `UnexpectedShape`."""
+    """The value converted to that type, from text to datetime, say. Raises `UnexpectedShape`."""
     try:
         return msgspec.convert(value, type)
     except _REFUSALS as exc:
@@ -98,8 +98,8 @@ def _refusal(exc: BaseException) -> InvalidJson:
 
 
 def _check_utf_8(document: bytes) -> None:
-    # msgspec does not look into what it skips. In pieces, so that a document of megabytes is not
-    # in memory twice.
+    # msgspec does not check the parts that it skips. It is done in pieces, so that a document of
+    # megabytes is not in memory twice.
     decoder = _UTF_8()
     for start in range(0, len(document), _PIECE):
         decoder.decode(document[start : start + _PIECE])

@@ -1,28 +1,28 @@
-r"""Lines out of bytes as they arrive, split on newline bytes and nothing else.
+r"""Splits bytes into lines while they arrive, at newline bytes only.
 
-Feed bytes in any cut; complete lines come back at once, without their ends. Characters that
-`str.splitlines` would split on (U+2028, U+0085, ...) stay inside their line.
+The bytes may be fed in pieces of any size. Complete lines are returned at once, without their
+ends. Other characters at which `str.splitlines` splits (U+2028, U+0085, ...) do not end a line.
 """
 
 from __future__ import annotations
 
 
 class LineSplitter:
-    r"""Splits on ``\n``; with ``carriage_returns`` also on ``\r\n`` and ``\r``, as SSE does."""
+    r"""Splits at ``\n``, with ``carriage_returns`` also at ``\r\n`` and ``\r``, as in SSE."""
 
     def __init__(self, *, carriage_returns: bool = False) -> None:
         self._carriage_returns = carriage_returns
-        # It grows in place, so that reading a long line in small pieces stays linear.
+        # It grows in place, so that the time for a long line in small pieces stays linear.
         self._begun = bytearray()
         self._after_return = False
 
     @property
     def pending(self) -> int:
-        """The size in bytes of the line that has begun and not ended."""
+        """The size in bytes of the unfinished line."""
         return len(self._begun)
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines that ``data`` completes."""
+        """Add ``data``, and return the lines that it completes."""
         if self._carriage_returns and (self._after_return or b"\r" in data):
             data = self._normalized(data)
         lines = data.split(b"\n")
@@ -34,17 +34,17 @@ class LineSplitter:
         return lines
 
     def rest(self) -> bytes:
-        """What was fed after the last newline; it is given once."""
+        """Remove and return what was fed after the last newline."""
         rest = bytes(self._begun)
         self._begun.clear()
         return rest
 
     def clear(self) -> None:
-        """Forgets the line that has begun."""
+        """Forget the unfinished line."""
         self._begun.clear()
 
     def _normalized(self, data: bytes) -> bytes:
-        # A line that ended in \r was given at once: a \n that follows belongs to it.
+        # A line that ended in \r has been returned already. A \n right after it belongs to it.
         if self._after_return and data.startswith(b"\n"):
             data = data[1:]
             self._after_return = False

@@ -1,8 +1,8 @@
-"""What the log of an answer holds beyond what was given of it already.
+"""Finds what the log of an answer has beyond what the caller has already received.
 
-Pure: the events of the log go in, from its first on, and those that were not given come out. The
-log repeats the updates of the stream in their order, with tokens that came soon after each other
-joined, and without the padding that tokens of the stream may have.
+Pure: the events of the log go in, beginning with the first, and the new ones come out. The log
+repeats the updates of the stream in their order. It joins tokens that came soon after each other,
+and leaves out the padding that tokens of the stream may have.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ _STATUSES = ("started", "keepAlive", "finished", "error")
 
 
 class Overlap:
-    """Takes away from a log what was given: ``text``, and so many events of each of the ``kinds``.
+    """Removes from a log what was received: ``text``, and a number of events of each kind.
 
-    Where the log says something else than was given, what it has beyond that length is new.
+    If the text of the log differs from the received one, only what exceeds its length is new.
     """
 
     def __init__(self, text: str, kinds: Mapping[str, int] | None = None) -> None:
         self._text = text
-        self._at = 0  # so far the log repeats it
+        self._at = 0  # characters of the text that the log has repeated so far
         self._kinds = Counter(kinds or {})
 
     def rest(self, events: Sequence[Event]) -> list[Event]:
-        """Those of the log's next ``events``, or parts of them, that are new."""
+        """The new ones of the log's next ``events``, or the new parts of them."""
         found: list[Event] = []
         for event in events:
             if type(event) is Token:
@@ -42,36 +42,36 @@ class Overlap:
         return found
 
     def rest_of(self, text: str) -> str:
-        """The part of the log's next ``text`` that is new."""
+        """The new part of the log's next ``text``."""
         missing = len(self._text) - self._at
         if self._text.startswith(text[:missing], self._at):
             self._at += min(len(text), missing)
             return text[missing:]
-        return self._told_apart(text)
+        return self._compare(text)
 
-    def _told_apart(self, text: str) -> str:
+    def _compare(self, text: str) -> str:
         for place, character in enumerate(text):
             missing = len(self._text) - self._at
             if not missing:
                 return text[place:]
             if character == self._text[self._at]:
                 self._at += 1
-            elif character != PADDING:  # a token that ends with it was given without
+            elif character != PADDING:  # the stream's reader removed it from the end of a token
                 self._at += min(len(text) - place, missing)
                 return text[place + missing :]
         return ""
 
 
 def counted(events: Iterable[Event]) -> Counter[str]:
-    """How many there are of each kind that is no text and stands in a log."""
+    """The number of events of each kind that a log has, apart from text."""
     kinds = Counter(kind_of(event) for event in events if type(event) is not Token)
     del kinds["Status keepAlive"]
     return kinds
 
 
 def kind_of(event: Event) -> str:
-    """What an event is, by which a log's are matched with those that were given."""
+    """The kind of an event, which matches the events of a log with those already received."""
     name = type(event).__name__
     if isinstance(event, Status) and event.status in _STATUSES:
         return f"{name} {event.status}"
-    return name  # one for all unknown statuses: a server could make up another each time
+    return name  # the same for all unknown statuses, since a server could make up endless new ones

@@ -1,9 +1,9 @@
-"""SvelteKit's page data (``__data.json``): devalue-flattened values, read and written.
+"""Reads and writes SvelteKit's page data (``__data.json``), whose values devalue has flattened.
 
-A document holds one node a layout level. In a node's ``data``, index 0 is the root, integers
-inside lists and dicts are references to other indices, negative ones stand for values JSON
-lacks, and dates are ``["Date", iso]``. What v0.9 sends later (``{"type": "chunk"}`` lines) fills
-the promises of the first line.
+A document has one node for each level of the layout. A node's ``data`` is a list. Its first entry
+is the root. Integers inside lists and dicts are indices of other entries; negative ones stand for
+values that JSON lacks. Dates are ``["Date", iso]``. v0.9 sends more lines after the first,
+``{"type": "chunk"}``, with the values of the promises in the first line.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ UNDEFINED = msgspec.UNSET
 
 
 class Data(msgspec.Struct, frozen=True):
-    """A node with a value made of dicts, lists, strings, numbers, bools, None and datetimes."""
+    """A node's value, which consists of dicts, lists, strings, numbers, bools, None, datetimes."""
 
     value: object
 
 
 class Skipped(msgspec.Struct, frozen=True):
-    """A node the request said it does not want."""
+    """A node that the request asked the server to leave out."""
 
 
 class Failed(msgspec.Struct, frozen=True):
@@ -41,14 +41,14 @@ class Failed(msgspec.Struct, frozen=True):
 
 
 class Redirected(msgspec.Struct, frozen=True):
-    """The whole page is elsewhere: a login, usually."""
+    """The server redirects to another page, usually to a login."""
 
     location: str
     status: int = 302
 
 
 class EndlessError(ValueError):
-    """A document that contains itself, or whose references stand for far more than was received."""
+    """A document that contains itself, or that is far larger with every reference written out."""
 
 
 Node = Data | Skipped | Failed | None
@@ -70,19 +70,19 @@ _CHECK_EVERY = 256  # lists and dicts
 
 
 def read(document: bytes) -> list[Node] | Redirected:
-    """A document's nodes, or where it sends its reader. Raises ValueError for anything else.
+    """The nodes of a document, or its redirect. Raises ValueError for anything else.
 
-    With every reference written out, a document may have as many values as it has bytes, or
-    65,536; and twice its size in text, or 16 MiB.
+    With every reference written out, a document may have one value for each of its bytes, and at
+    least 65,536, and text of twice its size, and at least 16 MiB.
     """
     first, *others = [line for line in checked(BytesIO(document)) if line.strip()] or [b""]
     head = read_json(first)
     if not isinstance(head, dict):
-        raise ValueError("no page data")
+        raise ValueError("not page data")
     if head.get("type") == "redirect":
         return Redirected(_said(head.get("location")), _status(head.get("status"), 302))
     if head.get("type") != "data" or not isinstance(head.get("nodes"), list):
-        raise ValueError("no page data")
+        raise ValueError("not page data")
     try:
         chunks = _Chunks(len(document))
         for line in checked(others):
@@ -93,13 +93,13 @@ def read(document: bytes) -> list[Node] | Redirected:
 
 
 def write(nodes: Sequence[Node]) -> bytes:
-    """The whole document of ``nodes``."""
+    """The document of ``nodes``."""
     written = [_write_node(node) for node in nodes]
     return json.dumps({"type": "data", "nodes": written}, separators=(",", ":")).encode()
 
 
 def unflatten(values: object, *, size: int = 0) -> object:
-    """The value of a devalue list that came in a document of ``size`` bytes. Raises as `read`."""
+    """The value of a devalue list from a document of ``size`` bytes. Raises ValueError."""
     try:
         chunks = _Chunks(size)
         return chunks.written_out(chunks.value(values))
@@ -108,9 +108,9 @@ def unflatten(values: object, *, size: int = 0) -> object:
 
 
 def flatten(value: object) -> list[object] | int:
-    """The devalue list of ``value``; equal strings and numbers stand in it once.
+    """The devalue list of ``value``, in which equal strings and numbers occur once.
 
-    What JSON lacks (undefined, NaN, ...) has no list: it is the number that stands for it.
+    For a value that JSON lacks (undefined, NaN, ...), it is the number that stands for it.
     """
     values: list[object] = []
     places: dict[tuple[type, object], int] = {}
@@ -144,15 +144,15 @@ def flatten(value: object) -> list[object] | int:
 
 
 def write_date(moment: datetime) -> str:
-    """The moment as JavaScript's ``toISOString`` has it."""
+    """The moment in the format of JavaScript's ``toISOString``."""
     utc = moment.astimezone(timezone.utc)
     return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class _Value:
-    """A value that was read, and what it would be with every reference in it written out.
+    """A value that was read, and its size with every reference in it written out.
 
-    ``count`` is the number of values then, ``length`` the number of characters.
+    ``count`` is the number of its values, ``length`` the number of its characters.
     """
 
     __slots__ = ("count", "length", "value")
@@ -167,23 +167,23 @@ _UNREAD = _Value(None)
 
 
 class _Chunks:
-    """The devalue lists of one document: each of those that came later is read once."""
+    """The devalue lists of one document. Each list of a later line is read only once."""
 
     def __init__(self, size: int) -> None:
         self._most_values = max(_FEWEST_VALUES, size)
         self._most_characters = max(_FEWEST_CHARACTERS, 2 * size)
-        # By the text of their id: numbers can be chosen so that their hashes collide.
+        # The keys are texts, because a server could choose numbers whose hashes collide.
         self._lists: dict[str, object] = {}
         self._read: dict[str, _Value | None] = {}  # None while it is being read
         self._seen = 0
 
     def add(self, line: object) -> None:
-        """A line that came after the first."""
+        """Add a line after the first."""
         if isinstance(line, dict) and line.get("type") == "chunk":
             self._lists[_key(line.get("id"))] = line.get("data")
 
     def promised(self, number: object) -> _Value:
-        """What has come for a promise; None as a value if nothing has."""
+        """The value of a promise; a `_Value` of None if none was received."""
         key = _key(number)
         if key not in self._read:
             values = self._lists.get(key)
@@ -200,14 +200,14 @@ class _Chunks:
         return _Reader(values, self).at(0)
 
     def written_out(self, read: _Value) -> object:
-        """The value, which the document's nodes hold; counted for them all."""
+        """A node's value, counted towards the limits that hold for all nodes together."""
         self._most_values -= read.count
         self._most_characters -= read.length
         self.check(_Value(None, 0))
         return read.value
 
     def check(self, read: _Value) -> None:
-        """Raises ValueError for a value that would be too large."""
+        """Raise `EndlessError` if a value is too large."""
         if read.count > self._most_values or read.length > self._most_characters:
             raise EndlessError("page data whose references stand for too much")
         self._seen += 1
@@ -228,7 +228,7 @@ def _unless_cycle(read: _Value | None) -> _Value:
 
 
 class _Reader:
-    """Follows the references of one list; each list and dict in it is read once."""
+    """Follows the references of one list. Each list and dict in it is read only once."""
 
     def __init__(self, values: list[object], chunks: _Chunks) -> None:
         self._values = values
@@ -237,7 +237,7 @@ class _Reader:
 
     def at(self, index: object) -> _Value:
         if type(index) is not int:
-            raise TypeError("a reference that is no number")
+            raise TypeError("a reference that is not a number")
         if index < 0:
             return _Value(_SPECIAL[index])
         value = self._values[index]
@@ -278,7 +278,7 @@ class _Reader:
             value = self._values[place]
             if type(value) is str:
                 whole.length += len(value)
-            if not isinstance(value, dict | list):  # nearly every value there is
+            if not isinstance(value, dict | list):  # true for nearly all values
                 whole.count += 1
                 return value
         part = self.at(place)
@@ -297,12 +297,12 @@ class _Reader:
         if tag == "Map":
             places = iter(parts)
             return self._dict((self._name(name), item) for name, item in zip(places, places))  # noqa: B905
-        return _Value([tag, *parts])  # a type that JSON lacks and nobody here needs
+        return _Value([tag, *parts])  # a type that JSON lacks, and that this client does not need
 
     def _name(self, place: object) -> str:
         name = self.at(place).value
         if isinstance(name, dict | list):
-            raise TypeError("a name that is no text")
+            raise TypeError("a name that is not a text")
         return str(name)
 
 
@@ -342,7 +342,7 @@ def _date(iso: str) -> datetime | None:
     try:
         return datetime.fromisoformat(iso.replace("Z", "+00:00"))
     except ValueError:
-        return None  # JavaScript's Invalid Date is written as ["Date", ""]
+        return None  # ["Date", ""] is JavaScript's Invalid Date
 
 
 _TAGS: dict[str, Callable[[str], object]] = {"Date": _date, "BigInt": int, "RegExp": str}

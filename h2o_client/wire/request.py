@@ -1,4 +1,4 @@
-"""One request as a value: a dialect makes it, a transport sends it."""
+"""A request as a value, which a dialect makes and a transport sends."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import msgspec
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """``path`` is relative to the base URL; ``safe`` means that twice does no more than once.
+    """``path`` is relative to the base URL. ``safe`` requests may be sent twice without harm.
 
-    ``budget`` names the timeout within which the answer has to begin.
+    ``budget`` is the name of the timeout within which the response has to begin.
     """
 
     method: str
@@ -24,11 +24,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     budget: str = "idle"
 
     def __str__(self) -> str:
-        # Without the query: that of a web search is the prompt.
+        # Without the query, which contains the prompt in a web search.
         return f"{self.method} {self.path.partition('?')[0]}"
 
     def __repr__(self) -> str:
-        # Error trackers show what the frames of a traceback hold.
+        # Error trackers show the local variables of a traceback's frames.
         return f"<Request {self}>"
 
 
@@ -45,7 +45,7 @@ def post_json(
     budget: str = "idle",
     safe: bool = False,
 ) -> Request:
-    """A JSON body in UTF-8."""
+    """A POST request with a JSON body in UTF-8."""
     return Request(
         method="POST",
         path=path,
@@ -58,7 +58,7 @@ def post_json(
 
 
 def post_form(path: str, fields: Sequence[tuple[str, str]], *, safe: bool = False) -> Request:
-    """An urlencoded form, which chat-ui checks the Referer of."""
+    """A POST request with an urlencoded form; chat-ui checks its Referer."""
     return Request(
         method="POST",
         path=path,
@@ -72,12 +72,12 @@ def _json(document: Mapping[str, object]) -> bytes:
     try:
         return msgspec.json.encode(document)
     except UnicodeEncodeError:
-        # Half a surrogate pair, which a server may have given; JSON has it as an escape only.
+        # Half a surrogate pair, which a server may have sent. JSON allows it only as an escape.
         return json.dumps(document, separators=(",", ":"), default=str).encode()
 
 
 class Part(msgspec.Struct, frozen=True):
-    """One part of a multipart form; with a ``filename`` it is a file."""
+    """A part of a multipart form. A part with a ``filename`` is a file."""
 
     name: str
     content: bytes
@@ -89,8 +89,8 @@ class Part(msgspec.Struct, frozen=True):
 
 
 def post_multipart(path: str, parts: Sequence[Part], *, accept: str, budget: str) -> Request:
-    """A multipart/form-data body (RFC 7578), which chat-ui checks the Origin of."""
-    # What no part of the body can have been made to hold.
+    """A POST request with a multipart/form-data body (RFC 7578); chat-ui checks its Origin."""
+    # Random, so that nobody can put the boundary into a part of the body.
     from secrets import token_hex
 
     boundary = token_hex(16)
@@ -106,7 +106,7 @@ def post_multipart(path: str, parts: Sequence[Part], *, accept: str, budget: str
 
 
 def patch_json(path: str, document: Mapping[str, object]) -> Request:
-    """A change that is the same however often it is made."""
+    """A PATCH request with a JSON body. Sending it again changes nothing more."""
     return Request(
         method="PATCH",
         path=path,
@@ -117,12 +117,12 @@ def patch_json(path: str, document: Mapping[str, object]) -> Request:
 
 
 def post(path: str, *, budget: str = "idle") -> Request:
-    """A POST that says all in its path."""
+    """A POST request without a body."""
     return Request(method="POST", path=path, budget=budget)
 
 
 def delete(path: str) -> Request:
-    """Deleting twice is as good as once."""
+    """A DELETE request. Sending it again changes nothing more."""
     return Request(method="DELETE", path=path, safe=True)
 
 
@@ -136,5 +136,5 @@ def _written(part: Part, boundary: str) -> bytes:
 
 
 def _escaped(filename: str) -> str:
-    # As browsers do (WHATWG HTML, "Multipart form data").
+    # As browsers escape it (WHATWG HTML, "Multipart form data").
     return filename.replace("\r", "%0D").replace("\n", "%0A").replace('"', "%22")

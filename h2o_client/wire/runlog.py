@@ -1,8 +1,9 @@
-r"""The log of a run, as the newest servers give it to who comes back for an answer.
+r"""The log of a run, which the newest servers send to a client that comes back for an answer.
 
-Server-sent events of one update each, numbered from 1, with comments or heartbeats in silence, and
-an ``end`` that tells how the run ended. Measured on the chat-ui of August 2026. A body that ends
-without an ``end`` is to be asked for again, behind the last number.
+It consists of server-sent events, each with one update, numbered from 1. While there are none, the
+server sends comments or heartbeats. An event ``end`` tells how the run ended. If a body ends
+without it, the log has to be requested again from the last number on. Measured on the chat-ui of
+August 2026.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ _LONGEST_NAME = 32
 
 
 class RunLog(Format):
-    """Bytes in, the events out that were not given before: what `Overlap` leaves.
+    """Reads bytes, and returns the events that were not received before, by `Overlap`.
 
-    As `Decoder`, whose place it takes; `again` before the bytes of another body. ``last`` is the
-    number of the last update that was read, ``end`` what the log's end says: "completed",
-    "interrupted", "error", "gone"; None before it.
+    It is used in place of a `Decoder`. Call `again` before the bytes of another body. ``last`` is
+    the number of the last update that was read. ``end_status`` is the status in the log's end,
+    "completed", "interrupted", "error" or "gone", and None before that.
     """
 
     def __init__(self, overlap: Overlap) -> None:
@@ -39,7 +40,7 @@ class RunLog(Format):
         self._document = bytearray()
 
     def again(self) -> None:
-        """Another body begins; a line that was cut is given anew."""
+        """Begin another body, which repeats a line that was cut off."""
         self._splitter.clear()
         self._over = False
         self._forget_event()
@@ -50,7 +51,7 @@ class RunLog(Format):
         return events
 
     def end(self, *, whole: bool = True) -> list[Event]:
-        """The body has ended. An event that its blank line did not end will come again."""
+        """The body has ended. An event without its blank line will be sent again."""
         return []
 
     def read_line(self, line: bytes, events: list[Event]) -> None:
@@ -70,7 +71,7 @@ class RunLog(Format):
         self._forget_event()
         if name == "end":
             self.end_status = _status(document)
-        # What is repeated though it was not asked for is passed over.
+        # Updates that the server repeats without being asked to are left out.
         elif name == "update" and document and not 0 < number <= self.last:
             self.last = max(self.last, number)
             self._read_update(document, events)
@@ -79,7 +80,7 @@ class RunLog(Format):
         try:
             event = updates.read_logged(document)
         except json.InvalidJson:
-            events.append(self.malformed(document, "no JSON document"))
+            events.append(self.malformed(document, "not a JSON document"))
         else:
             self.give(event, events)
 
@@ -89,9 +90,9 @@ class RunLog(Format):
 
 
 def read_running(line: bytes) -> list[tuple[str, str]] | None:
-    """The conversations in which a run is under way, with their titles; None if it tells none.
+    """The ids and titles of the conversations with a run in progress; None if the line has no list.
 
-    ``line`` is one of the live list, which the server tells at once and again every two seconds.
+    ``line`` is from the live list, which the server sends at once and then every two seconds.
     """
     name, value = field(line)
     found = json.read(value) if name == b"data" else None
@@ -106,7 +107,7 @@ def read_running(line: bytes) -> list[tuple[str, str]] | None:
 
 
 def write_update(number: int, update: bytes) -> bytes:
-    """One update of a log, as the server of August 2026 writes it."""
+    """An update in a log, as the server of August 2026 writes it."""
     return b"id: %d\nevent: update\ndata: %s\n\n" % (number, update)
 
 

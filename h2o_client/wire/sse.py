@@ -1,14 +1,14 @@
-"""Server-sent events: lines to the data of events, and back.
+"""Reads and writes the lines of server-sent events.
 
-The streams read here put one whole JSON document into each ``data`` line, so a reader need not
-wait for the blank line behind it: the token in it can be handed over at once.
+The streams read here have a whole JSON document in each ``data`` line. So a reader can return the
+token in it at once, without waiting for the blank line that ends the event.
 """
 
 from __future__ import annotations
 
 
 def field(line: bytes) -> tuple[bytes, bytes]:
-    """A line's field name and value; a comment's name is empty. (WHATWG HTML, section 9.2.6)"""
+    """The name and the value of a line's field; a comment has the name "" (WHATWG HTML, 9.2.6)."""
     name, _, value = line.partition(b":")
     return name, value.removeprefix(b" ")
 
@@ -22,5 +22,5 @@ def write_event(data: bytes, *, event: str = "", id: str = "") -> bytes:
 
 
 def write_comment(text: str = "") -> bytes:
-    """A comment, which readers pass over: it keeps proxies from closing a silent stream."""
+    """A comment. Readers ignore it, and it keeps proxies from closing a silent stream."""
     return b":" + text.encode() + b"\n\n"

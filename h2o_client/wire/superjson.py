@@ -1,7 +1,7 @@
-"""superjson, in which ``/api/v2`` of chat-ui v0.9.6 and later answers: a plain value, and beside
-it the places whose types JSON lacks. Values come in and go out; what they mean is left to others.
+"""Reads and writes superjson, the format of ``/api/v2`` in chat-ui v0.9.6 and later.
 
-Objects that stand in several places are written out in each, so equalities need no reading.
+A document has a plain JSON value, and a list of the places in it whose types JSON lacks. An object
+that occurs in several places is written out in each, so the list of equal places is not needed.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from h2o_client.wire.pagedata import UNDEFINED, write_date
 
 
 def read(document: bytes | str) -> object:
-    """The value of ``{"json": ..., "meta": ...}``: dates as aware datetimes, undefined left out.
+    """The value of ``{"json": ..., "meta": ...}``. Raises ValueError for other documents.
 
-    In a list, and as the whole value, undefined is None. Types without a meaning here (ObjectId,
-    Set, ...) stay what JSON has them as. Raises ValueError for anything else.
+    Dates become aware datetimes. An undefined entry of an object is left out; in a list, and as the
+    whole value, undefined is None. Other types (ObjectId, Set, ...) keep their plain JSON value.
     """
     try:
         whole = read_json(document)
         if not isinstance(whole, dict) or "json" not in whole:
-            raise ValueError("no superjson")
+            raise ValueError("not superjson")
         meta = whole.get("meta") or {}
         root = [whole["json"]]
         _change(root, "0", meta.get("values"), escaped=bool(meta.get("v")))
@@ -38,8 +38,10 @@ def read(document: bytes | str) -> object:
 
 
 def write(value: object) -> bytes:
-    """The document of a value made of dicts, lists, texts, numbers, bools, None, datetimes and
-    `UNDEFINED`, as v0.10.0 writes it."""
+    """The document of a value, as v0.10.0 writes it.
+
+    The value consists of dicts, lists, texts, numbers, bools, None, datetimes and `UNDEFINED`.
+    """
     types: dict[str, list[str]] = {}
 
     def plain(item: object, place: str) -> object:
@@ -57,15 +59,16 @@ def write(value: object) -> bytes:
 
     document: dict[str, object] = {"json": plain(value, "")}
     if types:
-        inside = isinstance(value, dict | list | tuple)  # the whole value itself has no path
+        inside = isinstance(value, dict | list | tuple)  # otherwise there is no path to the value
         document["meta"] = {"values": types if inside else types[""]}
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _change(holder: Any, step: str, tree: Any, *, escaped: bool) -> None:
-    """Give the value at ``step`` of ``holder`` the types of a tree.
+    """Convert the value ``holder[step]``, and those inside it, to the types in ``tree``.
 
-    A tree is [type], [type, what is below], or what is below alone; the lowest are changed first.
+    A tree is [type], [type, children], or the children alone, a dict from path to tree. The
+    innermost values are converted first.
     """
     key = _key(holder, step)
     below = (tree[1] if len(tree) > 1 else {}) if isinstance(tree, list) else tree or {}
@@ -98,13 +101,13 @@ _READERS: Mapping[str, Callable[[Any], object]] = {
 }
 
 
-_DEEPEST = 2000  # names in one path; no JSON document nests as deep
+_DEEPEST = 2000  # names in one path; no JSON document is nested so deeply
 
 
 def _parts(path: str, *, escaped: bool) -> list[str]:
     """The names in a path.
 
-    Dots in a name are escaped; backslashes only by superjson 2.2.3 and later ("v": 1).
+    Dots in a name are escaped. Backslashes are escaped only by superjson 2.2.3 and later ("v": 1).
     """
     pieces = path.split(".", _DEEPEST)
     if "\\" not in path:

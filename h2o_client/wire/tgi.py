@@ -1,8 +1,8 @@
-"""The events of text-generation-inference, as a chat-ui of 2023 passes them through.
+"""The events of text-generation-inference, which a chat-ui of 2023 passes on unchanged.
 
-One JSON document an event: ``{"token": {...}, "generated_text": null, "details": null}``; the
-last one's ``generated_text`` is a string, whose words do not count (it may be empty or repeat the
-prompt). Measured on chat-ui v0.3 to v0.6.
+Each event is a JSON document: ``{"token": {...}, "generated_text": null, "details": null}``. In
+the last event ``generated_text`` is a string. Its text is not used, because it may be empty or
+repeat the prompt. Measured on chat-ui v0.3 to v0.6.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class _Details(msgspec.Struct):
 
 class _Generation(msgspec.Struct, gc=False):
     token: Token | None = None
-    # Raw: the terminal event repeats the whole answer, and nobody needs it decoded.
+    # Raw, because the last event repeats the whole answer, and nobody needs it decoded.
     generated_text: msgspec.Raw = _NULL
     details: _Details | None = None
     error: str | None = None
@@ -33,7 +33,7 @@ class _Generation(msgspec.Struct, gc=False):
 
 
 class _TokenEvent(msgspec.Struct, gc=False):
-    """An event that is a token and nothing else: anything else does not decode."""
+    """An event with only a token. Decoding any other event fails."""
 
     token: Token
     generated_text: None = None
@@ -41,7 +41,7 @@ class _TokenEvent(msgspec.Struct, gc=False):
 
 
 END = "<|endoftext|>"
-"""The mark that ends an answer; some model servers do not say that it is special."""
+"""The mark that ends an answer; some model servers do not mark it as a special token."""
 
 _GENERATION = json.Shape[_Generation](_Generation)
 _TOKEN_EVENT = json.Shape[_TokenEvent](_TokenEvent)
@@ -49,7 +49,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def read(data: bytes) -> tuple[Event, ...]:
-    """The events in one event's data. Raises `InvalidJson`."""
+    """The events in the data of one server-sent event. Raises `InvalidJson`."""
     try:
         generation = _GENERATION.read(data)
     except json.InvalidJson:
@@ -66,7 +66,7 @@ def read(data: bytes) -> tuple[Event, ...]:
 
 
 def read_tokens(documents: list[bytes]) -> list[Token] | None:
-    """The tokens of several events' data, read in one go; None if any of them is something else."""
+    """The tokens of several events' data, decoded together; None if one of them is not a token."""
     try:
         events = _TOKEN_EVENT.read_lines(documents)
     except json.InvalidJson:
@@ -87,19 +87,19 @@ def read_whole(document: object) -> tuple[Event, ...]:
 def write_token(
     token: Token, *, generated_text: str | None = None, finish_reason: str | None = None
 ) -> bytes:
-    """One event; with ``generated_text`` it is the last."""
+    """The event of a token; with ``generated_text`` it is the last event."""
     details = {"finish_reason": finish_reason} if finish_reason else None
     generation = {"token": token, "generated_text": generated_text, "details": details}
     return write_event(_encode(generation))
 
 
 def write_failure(failure: Failure) -> bytes:
-    """The event a failing model server sends instead of a token."""
+    """The event that a failing model server sends instead of a token."""
     return write_event(_encode({"error": failure.message, "error_type": failure.error_type}))
 
 
 def failure(error: object, error_type: object) -> Failure:
-    """The event for an error as model servers write it: a text, or an object with a message."""
+    """The event for an error of a model server, which is a text or an object with a message."""
     if isinstance(error, dict):
         error_type = error.get("type", error_type)
         error = error.get("message") or error
@@ -107,7 +107,7 @@ def failure(error: object, error_type: object) -> Failure:
 
 
 def _read_leniently(data: bytes) -> tuple[Event, ...]:
-    # json takes what msgspec refuses: lone surrogates, NaN, a field of another type.
+    # json accepts what msgspec does not: lone surrogates, NaN, a field of another type.
     return _from_plain(json.read(data))
 
 
@@ -130,7 +130,7 @@ def _from_plain(document: object) -> tuple[Event, ...]:
 
 
 def _marked(token: Token) -> Token:
-    """The token, special if it is the mark of the end."""
+    """The token, marked as special if it is the end mark."""
     return replace(token, special=True) if token.text == END else token
 
 

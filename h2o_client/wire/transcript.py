@@ -1,16 +1,17 @@
-"""What has come of an answer so far, and what it amounts to when it ends.
+"""Collects the events of an answer, and decides what the answer is when it ends.
 
-Pure: events go in. An end without a final answer or an error leaves the answer incomplete. A final
-answer loses to an error; one without a text of its own ends the answer, whatever follows.
+Pure: only events go in. If the stream ends without a final answer or an error, the answer is
+incomplete. An error counts more than a final answer. After a final answer without a text, whatever
+follows is ignored.
 
-Which text is the answer: what the server stores, and shows to whoever opens the conversation.
+The text of the answer is what the server stores, and shows when the conversation is opened:
 
-- v0.3 to v0.6: the joined tokens; their last event has no text whose word counts.
-- v0.7 and later: the final answer's text. It differs from the joined tokens where a server trims
-  (v0.8.4 and later), or repeats tokens after it has asked its model again (v0.9.6 and later). On
-  v0.7 it is the prompt where the model has said nothing.
-- With tools (v0.9.6 and later): the joined tokens, for the final answer has only what follows the
-  last tool. `answer_text` is the server's rule, with what its own browser forgives.
+- v0.3 to v0.6: the joined tokens. The text in the last event is unreliable.
+- v0.7 and later: the text of the final answer. It differs from the joined tokens if a server trims
+  it (v0.8.4 and later), or repeats tokens after it has called its model again (v0.9.6 and later).
+  On v0.7 it is the prompt if the model generated nothing.
+- With tools (v0.9.6 and later): the joined tokens, because the final answer has only what follows
+  the last tool. `answer_text` applies the server's rule, and what its page in the browser accepts.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ from h2o_client.wire.events import (
     WebSearch,
 )
 
-_LARGEST_FILES = 16 << 20  # characters of all names, with what it takes to keep each
+_LARGEST_FILES = 16 << 20  # characters of all names, plus _TO_KEEP_ONE for each
 _TO_KEEP_ONE = 64
 _EXCERPT = 80
 
 
 class Transcript:
-    """The text, as far as it has come, and the events that decide how the answer ends."""
+    """The text received so far, and the events that decide how the answer ends."""
 
     def __init__(self) -> None:
         self.text_bytes: int = 0
@@ -47,22 +48,22 @@ class Transcript:
         self.failure: Failure | None = None
         self.malformed: Malformed | None = None
         self.title: str | None = None
-        self.has_updates: bool = False  # chat-ui's own, and not the model server's events
-        self.finished: bool = False  # so the newest servers say, last of all
+        self.has_updates: bool = False  # the updates of chat-ui, not the events of a model server
+        self.finished: bool = False  # the last status of the newest servers
         self.sources: tuple[Source, ...] = ()
         self._files: list[str] = []
         self._files_size = 0
         self.has_tools: bool = False
-        # The text of the final answer if the model has generated nothing; None if it is "".
+        # The text of the final answer if the model has generated nothing; None if that is "".
         self.empty_answer_text: str | None = None
-        # What a tool has asked the user and nobody has answered yet: a stream may end waiting.
+        # A tool's question that nobody has answered yet. A stream may end while it is open.
         self.elicitation: Elicitation | None = None
-        # All tokens, whatever the final answer says. See `_append` for how it grows.
+        # All tokens, whatever the final answer is. See `_append` for how it grows.
         self.joined: str = ""
 
     @property
     def text(self) -> str:
-        """The answer, or what has come of it."""
+        """The answer, or the part of it received so far."""
         final = self.final
         if final is None or final.text is None or self.failure is not None:
             return self.joined
@@ -74,16 +75,16 @@ class Transcript:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The names of the files that have come with the answer."""
+        """The names of the files received with the answer."""
         return tuple(self._files)
 
     @property
     def ended(self) -> bool:
-        """Whether the event that ends every answer has come: more may follow, but no text."""
+        """Whether the answer has its last event. Other events may follow, but no text."""
         return self.final is not None or self.failure is not None
 
     def is_stopped_unsaid(self, events: Sequence[Event]) -> bool:
-        """Whether with ``events`` an answer that says nothing, and has done nothing, is stopped."""
+        """Whether ``events`` stop an answer that has no text and has used no tool."""
         if self.characters or self.has_tools or self.elicitation is not None:
             return False
         if any(_says_or_does(event) for event in events):
@@ -91,7 +92,7 @@ class Transcript:
         return any(_is_empty_stop(event) for event in events)
 
     def add(self, events: Sequence[Event]) -> list[Event]:
-        """Takes note of ``events``, in their order, and gives those that are no tokens."""
+        """Add ``events``, in their order, and return those that are not tokens."""
         text = "".join(
             [event.text for event in events if type(event) is Token and not event.special]
         )
@@ -107,8 +108,8 @@ class Transcript:
         return others
 
     def _append(self, text: str) -> None:
-        # CPython extends a str in place if a local variable holds the only reference to it, so
-        # reading the text after each token copies nothing. One that the caller has kept is copied.
+        # CPython extends a str in place if a local variable has the only reference to it. So
+        # reading the text after each token copies nothing, unless the caller has kept the last one.
         joined, self.joined = self.joined, ""
         try:
             joined += text
@@ -163,9 +164,10 @@ def _says_or_does(event: Event) -> bool:
 
 
 def answer_text(joined: str, final: str) -> str:
-    """The answer of a model that has used tools: all it said, of which ``final`` is the last part.
+    """The answer of a model that has used tools: all tokens, of which ``final`` is the last part.
 
-    Where it is not, as the server stores it: a paragraph of its own, unless it repeats the whole.
+    If ``final`` is not their end, it follows them as a paragraph of its own, or replaces them if it
+    repeats them all. The server stores the same.
     """
     if not joined or joined.rstrip().endswith(final.strip()):
         return joined or final

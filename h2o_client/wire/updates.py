@@ -1,7 +1,7 @@
-"""The updates of chat-ui v0.7 and later: one JSON document a line, told apart by its ``type``.
+"""The updates of chat-ui v0.7 and later: a JSON document in each line, with a ``type``.
 
-Measured on v0.7, v0.8.4, v0.9.1, v0.9.4, v0.9.6, v0.10.0 and the chat-ui of August 2026. Types
-without a name here become a `Notice`: they must not fail.
+Measured on v0.7, v0.8.4, v0.9.1, v0.9.4, v0.9.6, v0.10.0 and the chat-ui of August 2026. An update
+of an unknown type does not fail: it becomes a `Notice`.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from h2o_client.wire.events import (
 from h2o_client.wire.tgi import failure
 
 PADDING = "\0"
-"""Tokens are padded with it to 16 characters from v0.9.0 on, against traffic analysis."""
+"""v0.9.0 and later pad tokens to 16 characters with it, against traffic analysis."""
 
 ANSWER_PADDING = b" " * 4096
-"""Follows the line of a final answer; no newline ends it, and later updates stand behind it."""
+"""Follows the line of a final answer. No newline ends it, so a later update is in the same line."""
 
 
 class _Stream(msgspec.Struct, tag="stream", gc=False):
@@ -73,7 +73,7 @@ def read(line: bytes) -> Event:
 
 
 def read_logged(document: bytes) -> Event:
-    """The event in one update of a run's log, where tokens are not padded. Raises as `read`."""
+    """The event in an update of a run's log, whose tokens are not padded. Raises `InvalidJson`."""
     event = read(document)
     if type(event) is Token and b"\\u0000" in document:
         update = json.read(document)
@@ -83,7 +83,7 @@ def read_logged(document: bytes) -> Event:
 
 
 def read_several(lines: list[bytes]) -> list[Event] | None:
-    """The events in several lines, read in one go; None if any of them needs another look."""
+    """The events in several lines, decoded together; None if one of them needs `read`."""
     try:
         updates = _SHAPE.read_lines(lines)
     except json.InvalidJson:
@@ -140,7 +140,7 @@ def _status(status: str, message: str, code: int | None) -> Event:
 
 
 def _from_plain(update: object) -> Event:
-    # Unknown types, and what msgspec refuses in known ones: lone surrogates of v0.8.4, NaN.
+    # Unknown types, and what msgspec does not accept in known ones: v0.8.4's lone surrogates, NaN.
     if not isinstance(update, dict):
         return Notice(update)
     kind = update.get("type")
@@ -170,7 +170,7 @@ def _from_plain(update: object) -> Event:
 
 
 def sources(found: object) -> tuple[Source, ...]:
-    """The pages in a list of them, as web searches give and conversations store it."""
+    """The pages in a list, which web searches return and conversations store."""
     return tuple(
         Source(str(source.get("title") or ""), str(source.get("link") or source.get("uri") or ""))
         for source in checked(found if isinstance(found, list) else ())
@@ -206,18 +206,18 @@ def _route(update: dict[str, object]) -> Route:
 
 def _elicitation(update: dict[str, object]) -> Event:
     request = update.get("request")
-    asked = request if isinstance(request, dict) else {}
-    found = asked.get("elicitationId") or update.get("elicitationId")
+    details = request if isinstance(request, dict) else {}
+    found = details.get("elicitationId") or update.get("elicitationId")
     if not isinstance(found, str):
         return Notice(update)
-    fields = asked.get("fields")
+    fields = details.get("fields")
     return Elicitation(
         id=found,
         state="request" if update.get("subtype") == "request" else "resolved",
-        message=str(asked.get("message") or ""),
-        mode=str(asked.get("mode") or ""),
-        url=str(asked.get("url") or ""),
-        server=str(asked.get("server") or ""),
+        message=str(details.get("message") or ""),
+        mode=str(details.get("mode") or ""),
+        url=str(details.get("url") or ""),
+        server=str(details.get("server") or ""),
         fields=tuple(each for each in fields if isinstance(each, dict))
         if isinstance(fields, list)
         else (),

@@ -34,7 +34,7 @@ STARTED = b'{"type":"status","status":"started"}\n'
 X = b'{"type":"stream","token":"x\\u0000"}\n'
 FINAL = b'{"type":"finalAnswer","text":"x"}\n'
 NOT_STREAMED = (Token("x"), Final())
-NO_DOCUMENT = "no JSON document"
+NO_DOCUMENT = "not a JSON document"
 NEITHER = "neither server-sent events nor JSON lines"
 
 

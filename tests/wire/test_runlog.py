@@ -51,7 +51,7 @@ CASES: dict[str, tuple[bytes, list[Event], int, str | None]] = {
     ),
     "no JSON": (
         write_update(1, b"{") + B,
-        [Malformed(0, "{", "no JSON document")],
+        [Malformed(0, "{", "not a JSON document")],
         1,
         None,
     ),

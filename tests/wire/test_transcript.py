@@ -117,7 +117,7 @@ def test_the_last_sources_that_are_any_count() -> None:
 
 
 def test_a_malformed_line_is_kept() -> None:
-    line = Malformed(3, "oops", "no JSON document")
+    line = Malformed(3, "oops", "not a JSON document")
     assert transcript_of(Token("a"), line).malformed == line
 
 
