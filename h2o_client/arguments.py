@@ -1,8 +1,8 @@
-"""Values as callers give them, checked and made plain: what `json` takes is taken.
+"""Checks callers' arguments, and converts them to Python's own types. Accepts what `json` does.
 
-A text may be of a subclass of str (numpy's, Jinja's Markup, an Enum's), a number of numpy's, a
-mapping of any class. What goes on from here is of Python's own types, which every encoder takes and
-which is shown as it is sent.
+A text may be of a subclass of str (numpy's, Jinja's Markup, an Enum's), a number may be numpy's,
+and a mapping may be of any class. After the conversion every encoder accepts the values, and they
+are shown as they are sent.
 """
 
 from __future__ import annotations

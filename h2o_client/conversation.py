@@ -288,7 +288,7 @@ class Conversation:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<Conversation {self.id or 'not begun'}>"
+        return f"<Conversation {self.id or 'not started'}>"
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         return import_module("h2o_client.notebook").of_conversation(self)  # type: ignore[no-any-return]
@@ -369,7 +369,7 @@ class Conversation:
         backend, call, is_made = self._backend, stream.call, self.id is not None
         prepare = partial(prompt.prepare, self._model, call, is_made=is_made)
         backend.detector.repeat_if_upgraded(prepare, call)
-        uses_prepared = once and on_send is None  # whoever keeps a record of it sees it created
+        uses_prepared = once and on_send is None  # a caller with on_send records the creation
         prepared = self._take_prepared(prompt) if uses_prepared else None
         try:
             self._send_in(prompt, stream, prepared, prepare, once=once, on_send=on_send)

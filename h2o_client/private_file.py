@@ -27,7 +27,7 @@ class Unsafe(OSError):
 def write_private(path: str | os.PathLike[str], data: bytes) -> None:
     """Replace the file with one that has ``data`` and mode 0600. Raises OSError.
 
-    A pipe, /dev/stdout or the like is written to as it is, unless it belongs to another user.
+    A pipe, /dev/stdout or the like is not replaced but written to, if it belongs to this user.
     """
     target = Path(path)
     if _OPEN_FILE.fullmatch(os.path.normpath(target)):
@@ -41,7 +41,7 @@ def write_private(path: str | os.PathLike[str], data: bytes) -> None:
         file.close()
         return
     if not _is_own(special):
-        raise Unsafe(errno.EPERM, f"{target} is another user's")
+        raise Unsafe(errno.EPERM, f"{target} belongs to another user")
     with open(target, "ab") as file:
         file.write(data)
 

@@ -144,7 +144,7 @@ class Clock:
         return self._lasting is not None
 
     def expect(self, seconds: float | None) -> None:
-        """Require a byte within so many seconds, and again after each byte; None ends it."""
+        """Require a byte in so many seconds, and after it the next one. None ends this."""
         self._silence = seconds
         self.heard()
 

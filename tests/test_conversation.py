@@ -386,7 +386,7 @@ def test_an_answer_broken_off_in_a_kept_conversation_is_stopped_and_not_deleted(
 def test_a_conversation_shows_its_id_and_cannot_be_pickled(open_session: Open) -> None:
     client = open_session("http://localhost:3000")
     assert repr(client.conversation(ID)) == f"<Conversation {ID}>"
-    assert repr(client.conversation()) == "<Conversation not begun>"
+    assert repr(client.conversation()) == "<Conversation not started>"
     with pytest.raises(TypeError, match="cannot pickle"):
         pickle.dumps(client.conversation(ID))
 

@@ -34,7 +34,7 @@ class AsyncBatch:
 
     @property
     def progress(self) -> Progress | None:
-        """How many prompts are answered, and what is waited for; None before it has begun."""
+        """How many prompts are answered, and what the batch waits for; None before its start."""
         return None if self._batch is None else self._batch.progress
 
     def __aiter__(self) -> AsyncIterator[Result]:
@@ -52,12 +52,12 @@ class AsyncBatch:
                 return row.result()
 
     def stop(self, seconds: float = 2.0) -> None:
-        """Have it send nothing more and end within so many seconds. Returns at once."""
+        """Send nothing more, and end the batch within so many seconds. Returns at once."""
         if self._batch is not None:
             self._batch.stop(seconds)
 
     async def aclose(self) -> None:
-        """Stop it, if it has not ended, and wait until it has. Idempotent."""
+        """Stop the batch if it is running, and wait for its end. Idempotent."""
         self._is_begun = self._is_closed = True
         if self._batch is not None:
             await finished(self._batch.close)
@@ -74,7 +74,9 @@ class AsyncBatch:
 
     async def _begun(self) -> Batch:
         if self._is_begun:
-            raise ConfigurationError("This batch has begun or is closed: iterate it in one task.")
+            raise ConfigurationError(
+                "This batch has already been started or closed: iterate it in one task."
+            )
         self._is_begun = True
         self._batch = await in_thread(self._begin)
         if self._is_closed:  # by another task, in the meantime

@@ -22,7 +22,7 @@ from h2o_client.transport.call import Waker
 T = TypeVar("T")
 
 _BEGUN_WITHIN = 0.1  # seconds that the start of a thread holds up the next one
-_QUICK = 0.25  # seconds that a cancelled caller waits for what is cleaned up behind it
+_QUICK = 0.25  # seconds that a cancelled caller waits for the cleanup
 
 
 class Turn:
@@ -36,9 +36,9 @@ class Turn:
 class Pace:
     """Starts many pieces of work in threads, a few at a time.
 
-    A hundred threads that start at once block the event loop for a third of a second. A thread that
-    has not begun says that those before it still compete for the interpreter. More would slow all
-    of them down: while ``most`` have not begun, the next one waits.
+    A hundred threads that start at once block the event loop for a third of a second. If a thread
+    has not begun, those before it still compete for the interpreter. More threads would slow down
+    all of them, so the next one waits while ``most`` have not begun.
     """
 
     def __init__(self, most: int, look_every: float) -> None:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class Unfinished(Protocol):
-    """An answer under way, which the end of the session ends too."""
+    """An unfinished answer, which the end of the session ends, too."""
 
     def end(self, *, until: float | None = None) -> None: ...
 
@@ -80,14 +80,14 @@ class Backend:
         self._guard = Guard()  # guards the two that follow
         self._unfinished: set[Unfinished] = set()
         self._warned_about: set[str] = set()
-        # For sessions that nobody closes: when the last user of this is gone, or at exit.
+        # For sessions that nobody closes: it runs when the last reference is gone, or at exit.
         weakref.finalize(self, _finalize, self.reader, self.prepared, self.creations, self.cleanup)
         _living.add(self)
 
     def set_up(self, call: Call | None = None, *, exactly: bool = False) -> Dialect:
         """Detect the server and post the settings, each once. Return the dialect.
 
-        ``exactly``: with the version told where the answers so far did not, unless it is refused.
+        With ``exactly``, send more requests if they are needed to detect the version.
         """
         call = call or Call(self.timeouts)
         try:
@@ -105,24 +105,24 @@ class Backend:
         return self.models.choose(self.set_up(call), wanted, call)
 
     def read_settings(self, call: Call | None = None) -> Settings:
-        """The settings as the server has them now."""
+        """The current settings on the server."""
         return self.settings.read(self.set_up(call), call)
 
     def change_settings(self, change: Callable[[Settings], Settings]) -> None:
-        """Post the whole document, as ``change`` makes it of the stored one."""
+        """Read the whole document, change it with ``change``, and post it."""
         call = Call(self.timeouts)
         self.settings.change(self.set_up(call), change, call)
 
     def conversation(self, conversation_id: str, call: Call | None = None) -> Stored:
-        """A conversation as it is stored."""
+        """Read a stored conversation."""
         call = call or Call(self.timeouts)
         best, *others = self.set_up(call).conversation(conversation_id)
         before = self.detector.known
         try:
             stored = self.api.fetch(best, call)
         except (ServerError, ProtocolError) as exc:
-            # v0.9.6 and later take the messages of v0.9.2, and misunderstand what they lack: only
-            # the page, which they do not have, tells that the server was upgraded.
+            # v0.9.6 and later accept messages in the form of v0.9.2, and misunderstand what is
+            # missing in them. Only the missing page shows that the server was upgraded.
             if isinstance(exc, ProtocolError) and self.detector.is_upgraded_since(before, call):
                 raise
             for endpoint in others:
@@ -138,7 +138,7 @@ class Backend:
         return stored
 
     def leaf(self, conversation_id: str, call: Call) -> str | None:
-        """The message that the first one in a new conversation follows; None if there is none."""
+        """The id of the message before the first prompt of a new conversation, if there is one."""
         messages = self.conversation(conversation_id, call).messages
         return messages[-1].id if messages else None
 
@@ -167,14 +167,14 @@ class Backend:
             self._unfinished.discard(answer)
 
     def is_first_warning(self, about: str) -> bool:
-        """Whether the session has not warned about this yet. The next time it has."""
+        """Whether the session has not warned about this before. Remembers it."""
         with self._guard:
             is_first = about not in self._warned_about
             self._warned_about.add(about)
         return is_first
 
     def close(self) -> None:
-        """End what is under way, delete temporary conversations, close connections. Never raises.
+        """End the answers, delete temporary conversations, close connections. Never raises.
 
         It takes no longer than a cleanup may.
         """
@@ -193,8 +193,8 @@ class Backend:
         self.transport.close()
 
     def forget(self) -> None:
-        """This is a forked child: what is under way and what is to be deleted is the parent's."""
-        # Another thread of the parent may have held any lock: the child has new ones.
+        """Forget, in a forked child, the answers and conversations that belong to the parent."""
+        # Another thread of the parent may have held any of the locks, so the child has new ones.
         self._guard = Guard()
         for answer in self._unfinished:
             answer.forget()
@@ -223,7 +223,7 @@ def _finalize(
     cleanup.finalize()
 
 
-# For forked children. Adding to it is atomic, and it is read only where there is one thread.
+# For forked children. Adding to it is atomic, and it is only read where there is one thread.
 _living: weakref.WeakSet[Backend] = weakref.WeakSet()
 
 

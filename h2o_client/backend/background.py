@@ -1,8 +1,8 @@
 """Run work to completion in threads, even if its caller is interrupted (Ctrl-C, a cancelled task).
 
-A ``pending`` set has an entry for each piece of work that is under way. Such sets, and the two of
-this module, are changed by several threads without a lock: adding and discarding one entry is
-atomic, and a finalizer, which the garbage collector may run anywhere, must not wait for a lock.
+A ``pending`` set has an entry for each unfinished piece of work. Several threads change such sets,
+and the two collections of this module, without a lock: adding and discarding one entry is atomic,
+and a finalizer, which the garbage collector may run anywhere, must not wait for a lock.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ T = TypeVar("T")
 
 _pending: set[object] = set()
 _postponed: list[tuple[object, Callable[[], object]]] = []
-_at_exit = False  # the program is ending: no other work follows that could run what is postponed
+_at_exit = False  # the program is ending, so no later work could run what is postponed
 _POLL_EVERY = 0.01  # seconds
 INTERRUPTED_WITHIN = 1.0
-"""Seconds after which a thread that waits looks for signals.
+"""Seconds after which a waiting thread looks for signals.
 
-Python waits without noticing a signal that came in the moment before.
+While Python waits, it does not notice a signal that came in the moment before.
 """
 _STARTED_WITHIN = 1.0  # seconds
 
@@ -114,7 +114,7 @@ def run_detached(work: Callable[[], object]) -> None:
 
 
 def run_postponed(seconds: float = 6.0) -> None:
-    """Run what could not be given a thread; start none of it after so many seconds."""
+    """Run the work for which no thread could be started. Start none of it after ``seconds``."""
     end = monotonic() + seconds
     while _postponed and monotonic() < end:
         with suppress(IndexError):  # another thread runs it, too
@@ -175,7 +175,7 @@ class _Task(Generic[T]):
             self._pending.discard(self)
 
     def _run_if_not_started(self, token: object) -> None:
-        # The interrupt may have come before the thread was started: then it never is.
+        # If the interrupt came before the thread was started, it will never start.
         try:
             if not self._started.wait(_STARTED_WITHIN):
                 self._pending.discard(self)
@@ -185,8 +185,8 @@ class _Task(Generic[T]):
 
 
 def _hand_over(token: object, work: Callable[[], object]) -> None:
-    # To a real thread: `threading` never forgets a thread that it did not start once it has seen
-    # it. daemon= is passed because Thread would otherwise look at the current one, and see it.
+    # `threading` never forgets a thread that it has seen but did not start itself. So a thread of
+    # its own runs the work. daemon= is passed because Thread would otherwise look at this thread.
     try:
         threading.Thread(
             target=_run_quietly, args=(token, work), name="h2o_client-detached", daemon=False
@@ -199,7 +199,7 @@ def _run_quietly(token: object, work: Callable[[], object]) -> None:
     try:
         work()
     except Exception:
-        pass  # there is nobody to raise it to
+        pass  # no caller is left to raise it to
     finally:
         _pending.discard(token)
 

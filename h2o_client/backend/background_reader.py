@@ -1,9 +1,9 @@
 """Responses that a background thread reads, so that a caller can leave one without closing it.
 
-chat-ui v0.3 to v0.6 stores an answer when its stream has ended, as the list of messages that the
-prompt followed, and the answer: what was stored meanwhile is overwritten. Closing the connection
-does not end the generation there, and a stop may be ignored. Only the end of the response shows
-that the server is done, so the rest of a response that its caller leaves is read here.
+When a stream has ended, chat-ui v0.3 to v0.6 stores the messages before the prompt, the prompt, and
+the answer, and overwrites what was stored since the prompt. Closing the connection does not end the
+generation there, and a stop may be ignored. Only the end of the response shows that the server is
+done, so this module reads the rest of a response that its caller has left.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ GATEWAY_FAILED = (502, 504, 520, 524)
 """Statuses of a gateway, behind which the server may be generating the answer."""
 
 Send = Callable[[Call], "Response"]
-"""Sends a request and returns the response as soon as its headers have come."""
+"""Sends a request and returns the response as soon as its headers have arrived."""
 
 
 class Ending(Enum):
@@ -101,7 +101,7 @@ class BackgroundResponse:
 
     @property
     def has_all(self) -> bool:
-        """False: the thread may be at work on it still."""
+        """False, because the thread may still be reading."""
         return False
 
     def read(self) -> bytes:
@@ -116,7 +116,7 @@ class BackgroundResponse:
         return data
 
     def ready(self) -> bytes:
-        """Return the bytes that have come, without waiting; ``b""`` if there are none."""
+        """Return the bytes that have arrived, without waiting; ``b""`` if there are none."""
         return self._buffer.take()
 
     def drain(self, seconds: float) -> bytes:
@@ -139,14 +139,14 @@ class BackgroundResponse:
         return False
 
     def note_stop(self) -> None:
-        """The server was asked to stop: if it closes the connection now, that is a proper end."""
+        """Note that the server was asked to stop. It may now properly close the connection."""
         self._is_stopped = True
 
     def leave(self, seconds: float, *, on_title: Callable[[str], None] | None = None) -> None:
         """Read the rest in the background, for at most ``seconds``, and drop it.
 
-        With ``on_title``, only the title is waited for, and passed to it. A request of which
-        nothing was sent is not sent any more.
+        With ``on_title``, wait only for the title, and pass it on. A request of which nothing was
+        sent yet is not sent.
         """
         if self.call.wake_unless_sent():
             return

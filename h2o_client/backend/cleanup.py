@@ -1,9 +1,9 @@
 """Temporary conversations: each has one owner, and all are deleted here.
 
-A conversation is temporary from the moment the server has made it. Its owner is who calls `delete`
-or `keep`: first the creation, then the `Conversation`, and the answer where it is made for one
-alone. What no owner has deleted, the end of the session deletes. After an answer that has ended
-properly nobody waits for the deletion: a worker does it.
+A conversation is temporary as soon as the server has created it. Its owner calls `delete` or
+`keep`. This is first the creation, then the `Conversation`, or the answer if the conversation is
+made for a single answer. If no owner has deleted it, the end of the session does. After an answer
+that has ended properly, a worker deletes the conversation, and nobody waits for it.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from h2o_client.transport.transport import Transport
 
 CLEAN_UP = 5.0
-"""Seconds that cleaning up may take, altogether."""
+"""Seconds that all of the cleanup may take."""
 
-_LEAST = 0.001  # seconds, where the time is over already
-_STOP = 2.0  # of them, at most, for a server that does not answer to a stop
-_MOST_BEHIND = 4  # conversations that wait for the worker; who has more deletes them itself
+_LEAST = 0.001  # seconds, if the time is over already
+_STOP = 2.0  # seconds of the cleanup, at most, for a server that does not answer to a stop
+_MOST_BEHIND = 4  # conversations that may wait for the worker; the caller deletes any others
 
 
 class TemporaryConversation:
@@ -95,7 +95,7 @@ class Cleanup:
         self._transport = transport
         self._temporary: dict[str, TemporaryConversation] = {}
         self._worker = Worker()
-        self._call_behind: Call | None = None  # the worker's, under way
+        self._call_behind: Call | None = None  # the worker's current call
 
     def add(self, conversation_id: str) -> TemporaryConversation:
         """Make a conversation temporary, if it is not. The caller is its owner from here on."""
@@ -103,7 +103,7 @@ class Cleanup:
         return self._temporary.setdefault(conversation_id, fresh)
 
     def find(self, conversation_id: str) -> TemporaryConversation | None:
-        """The temporary conversation with that id; None if it is deleted, or none."""
+        """The temporary conversation with that id; None if there is none, or it is deleted."""
         return self._temporary.get(conversation_id)
 
     def release(self, conversation_id: str) -> None:
@@ -154,7 +154,7 @@ class Cleanup:
         try:
             failed = self._delete(conversation_id, call)
             if failed is not None:
-                log.info("conversation %s could not be deleted yet: %s", conversation_id, failed)
+                log.info("could not delete conversation %s: %s", conversation_id, failed)
         finally:
             self._call_behind = None
             self._note_deleted(conversation_id)
@@ -208,7 +208,7 @@ class Cleanup:
         except (H2oError, Woken) as exc:
             return exc
         except Exception as exc:
-            # A signal handler's, which only the main thread meets, is not a failure to clean up.
+            # An exception in the main thread may come from a signal handler, and not from here.
             if threading.current_thread() is threading.main_thread():
                 raise
             return exc
@@ -216,6 +216,6 @@ class Cleanup:
 
 
 def clean_up_call(*, until: float | None = None) -> Call:
-    """One that takes no longer than cleaning up may, or goes on ``until`` then (monotonic)."""
+    """A call that ends in the time of a cleanup, or at the time ``until`` (monotonic)."""
     seconds = CLEAN_UP if until is None else max(_LEAST, until - monotonic())
     return Call(Timeouts(connect=seconds, first_token=seconds, idle=seconds, total=seconds))

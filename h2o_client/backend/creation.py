@@ -1,7 +1,7 @@
-"""Create conversations. One whose caller is gone when it is created is deleted.
+"""Create conversations. If the caller is gone by then, the new conversation is deleted.
 
-Its id is in the response alone. So the request is completed in a thread of its own when its caller
-is interrupted, cancelled, or out of time, and the session waits for that when it is closed.
+Its id is only in the response. So if the caller is interrupted, cancelled, or out of time, a thread
+of its own completes the request. Closing the session waits for that thread.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Create = Callable[[Call], Created]
 
 
 class Creations:
-    """The creations of one session that are under way. Threads may share it."""
+    """The unfinished creations of one session. Threads may share it."""
 
     def __init__(
         self, api: ApiClient, detector: Detector, models: OfferedModels, cleanup: Cleanup
@@ -95,11 +95,11 @@ class Creations:
 
     @property
     def are_under_way(self) -> bool:
-        """Whether there are any."""
+        """Whether there are unfinished creations."""
         return bool(self._under_way)
 
     def close(self, seconds: float = CLEAN_UP) -> None:
-        """Wait until none is under way, for ``seconds``; then interrupt them."""
+        """Wait for unfinished creations, at most ``seconds``; then interrupt them."""
         end = monotonic() + seconds
         for creation in list(self._under_way):
             if not creation.has_started():

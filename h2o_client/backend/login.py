@@ -1,4 +1,4 @@
-"""Who is logged in, and whether the server requires a login."""
+"""The user who is logged in, and whether the server requires a login."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Login:
         self._detector = detector
 
     def user(self, call: Call | None = None) -> User | None:
-        """Who is logged in; None for a session without a login."""
+        """The user who is logged in; None for a session without a login."""
         return self._api.fetch(self._detector.detect(call).dialect.user(), call)
 
     def check(self, call: Call | None = None) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class OfferedModels:
-    """The models of one server. The detector remembers them: there is no state here.
+    """The models of one server. It has no state of its own: the detector remembers the models.
 
     ``preferred`` is the session's model, None if it was given none.
     """
@@ -27,7 +27,7 @@ class OfferedModels:
         self._preferred = preferred
 
     def full_list(self, call: Call | None = None) -> tuple[Model, ...]:
-        """The models with all that is known of them, the server's first choice first.
+        """The models with all that is known about them, the server's first choice first.
 
         Needs no settings and no login.
         """
@@ -44,13 +44,13 @@ class OfferedModels:
         """The model to use: ``wanted``, else the session's, H2O's, or the server's first."""
         named = wanted or self._preferred
         if named and not dialect.samples:
-            return Model(id=named, name=named)  # the list would tell nothing that is needed
+            return Model(id=named, name=named)  # nothing in the list of models is needed
         name = named or self.default(call)
         offered = {model.id: model for model in self._short_list(call)}
         return offered.get(name) or Model(id=name, name=name)
 
     def default(self, call: Call) -> str:
-        """The id of the model of a session that was told none. Raises `ConfigurationError`."""
+        """The id of the model for sessions without a choice. Raises `ConfigurationError`."""
         if self._preferred:
             return self._preferred
         if self._api.transport.base_url == DEFAULT_URL:

@@ -25,7 +25,7 @@ def run_in_standing_thread(work: Callable[[], object]) -> None:
 
 
 class _StandingThread(threading.Thread):
-    """It is in the list while it is idle, and belongs to whoever takes it out."""
+    """A thread that is in the list of idle threads, or belongs to the caller that took it out."""
 
     def __init__(self, work: Callable[[], object]) -> None:
         super().__init__(name=NAME, daemon=True)
@@ -34,7 +34,7 @@ class _StandingThread(threading.Thread):
         self._given.acquire()
 
     def give(self, work: Callable[[], object]) -> None:
-        """For whoever has taken it out of the list."""
+        """Run ``work``. Only the caller that took the thread out of the list may call this."""
         self._work = work
         self._given.release()
 

@@ -39,9 +39,9 @@ class StoredSettings:
         self._detector = detector
         self._login = login
         self._models = models
-        # For which of the detector's ``upgrades`` they were posted; None: they never were. Written
-        # in `Detector.hold` only, whose lock is thus held until they are posted. Read without it
-        # after `Detector.settled`: an upgrade that is found meanwhile has come later.
+        # The number of the detector's ``upgrades`` when they were posted; None if they never were.
+        # Written only in `Detector.hold`, so its lock is held until they are posted. Read without
+        # the lock after `Detector.settled`: an upgrade that is found since then is a later one.
         self._posted_for: int | None = None
 
     def post_once(self, call: Call) -> Dialect:
@@ -70,7 +70,7 @@ class StoredSettings:
         return self._api.fetch(endpoint, call)
 
     def change(self, dialect: Dialect, change: Callable[[Settings], Settings], call: Call) -> None:
-        """Post the whole document, as ``change`` makes it of the stored one."""
+        """Read the whole document, change it with ``change``, and post it."""
         if dialect.has_pages:
             stored = self._of_page(self._api.fetch(pages.layout(), call))
         else:
@@ -105,7 +105,7 @@ class StoredSettings:
         return self._api.transport.cookies.given or self._posted_for is not None
 
     def _wanted(self, dialect: Dialect, stored: Settings | None, call: Call) -> Settings | None:
-        """What to post, if anything: it replaces the whole document."""
+        """The document to post in place of the stored one, or None."""
         config = self._config
         if not self._belong_to_others():
             # A new session's default is to share: None leaves it so.
@@ -120,7 +120,7 @@ class StoredSettings:
                 web_search=config.web_search,
                 custom_prompts=stored.custom_prompts,
             )
-        # A session that somebody uses in a browser too: everything else stays as it was.
+        # Somebody also uses the session in a browser, so everything else stays unchanged.
         assert stored is not None
         accepted = stored.accepted or config.accept_terms
         shares = stored.shares_data if config.share_data is None else config.share_data

@@ -18,9 +18,10 @@ _MOST_REMEMBERED = 1000
 class UnstoredAnswer(msgspec.Struct, frozen=True):
     """An answer that the server may not have stored yet.
 
-    ``answer_id`` is None where the server chooses it: the last one is meant, not ``former``.
-    ``left``: the model may be at work on it still. ``response`` is read in the background, where
-    only its end tells that the server is done. ``seconds``: how long to wait for it.
+    ``answer_id`` is None if the server chooses it; then the answer is the last message, unless that
+    is still ``former``. ``left`` means that the model may still be generating it. ``response`` is
+    read in the background if only its end shows that the server is done. ``seconds`` is the time to
+    wait for the answer.
     """
 
     answer_id: str | None
@@ -37,7 +38,7 @@ class UnstoredAnswers:
     def __init__(self) -> None:
         self._guard = Guard()  # guards both dicts
         self._answers: dict[str, UnstoredAnswer] = {}
-        # Until when a stop that came late may end the next answer in a conversation.
+        # The time until which a late stop may end the next answer in a conversation.
         self._late_stops: dict[str, float] = {}
 
     def put(self, conversation_id: str, answer: UnstoredAnswer) -> None:
@@ -48,7 +49,7 @@ class UnstoredAnswers:
                 del self._answers[next(iter(self._answers))]
 
     def get(self, conversation_id: str) -> UnstoredAnswer | None:
-        """What is to be waited for: an answer, or the time in which a late stop has an effect."""
+        """What to wait for: an answer, or the time in which a late stop has an effect."""
         with self._guard:
             answer = self._answers.get(conversation_id)
             marked_until = self._late_stops.get(conversation_id, 0.0)

@@ -15,9 +15,9 @@ _IDLE_FOR = 10.0  # seconds after which the thread ends, to be started again whe
 class Worker:
     """Runs pieces of work one after the other, in a thread that is started with the first one.
 
-    The thread is a daemon: whoever ends the program waits for what is `put` here. Threads may
-    share it. A signal handler may call it too: it takes no lock that an interrupted thread holds
-    for longer than a moment.
+    The thread is a daemon, so the end of the program has to wait for the work itself. Threads may
+    share a worker. A signal handler may call it, too: it takes no lock that an interrupted thread
+    holds for longer than a moment.
     """
 
     def __init__(self) -> None:

@@ -133,7 +133,7 @@ def by_models(body: bytes) -> Found | None:
 def by_page(first_answer: bytes, status: int, content_type: str, body: bytes) -> Found:
     """Detect by the root page, where ``first_answer`` (of that ``status``) was not enough.
 
-    Raises as `pages.node`: ValueError for what is no page of a chat-ui.
+    Raises the same as `pages.node`, and ValueError if it is not a page of a chat-ui.
     """
     node = pages.node(body, 0)
     layout = read_layout(node, size=len(body))

@@ -91,9 +91,9 @@ class Dialect:
     keeps_failed: bool
     """Whether the text received before an answer failed is stored."""
     drops_empty: bool
-    """Whether of an answer without text nothing is stored, and its end repeats the prompt."""
+    """Whether an answer without text is not stored, and its end repeats the prompt."""
     stores_at_end: bool
-    """Whether an answer is stored when its stream ends, in place of what was stored meanwhile."""
+    """Whether an answer is stored when its stream ends, over what was stored since the prompt."""
     loses_late_titles: bool
     """Whether a title that comes after its answer is lost if the reader has left."""
     late_stops_abort: bool
@@ -109,13 +109,13 @@ class Dialect:
     models: Callable[[], Endpoint[tuple[Model, ...]]]
     """The models on offer."""
     settings: Callable[[], Endpoint[Settings]]
-    """The session's settings as they are stored."""
+    """The session's stored settings."""
     change_settings: Callable[[Settings], Request]
-    """The whole settings document: what it leaves out is reset to its default."""
+    """Post the whole settings document. The server resets what is missing to its default."""
     check_settings: Callable[[Settings, Settings], None]
-    """Raises `UnsupportedError` for a change, from and to, that it would drop in silence."""
+    """Raise `UnsupportedError` if the server would silently ignore the change (from, to)."""
     user: Callable[[], Endpoint[User | None]]
-    """Who is logged in."""
+    """The user who is logged in."""
     needs_login: Callable[[], Endpoint[bool]]
     """Whether a session without a login cannot chat."""
     conversations: Callable[[int], Endpoint[Entries]]
@@ -125,7 +125,7 @@ class Dialect:
     create: Callable[[str, str | None], Endpoint[Created]]
     """A new conversation, for a model and a system prompt."""
     message: Callable[[str, Prompt], Request]
-    """One prompt, in a conversation."""
+    """Send a prompt in a conversation."""
     stored: tuple[Callable[[str, IsFinished], Endpoint[Stored]], ...]
     """The ways to read a conversation, the best first."""
     search: Callable[[str, str], Search] | None

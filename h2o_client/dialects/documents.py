@@ -59,7 +59,7 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 class User(msgspec.Struct, frozen=True):
-    """Who is logged in; ``raw`` is all that the server says of them."""
+    """The user who is logged in; ``raw`` is all that the server says about them."""
 
     id: str
     name: str

@@ -13,14 +13,14 @@ _NO_CONVERSATION = "000000000000000000000000"
 
 
 def run_log_request(conversation_id: str, run_id: str, *, after: int, budget: str) -> Request:
-    """The log of a run as server-sent events, behind update number ``after``: see `wire.runlog`.
+    """The log of a run as server-sent events, after update number ``after``. See `wire.runlog`.
 
     Its response begins within ``budget``.
     """
     path = f"{conversation_path(conversation_id)}/stream?generationId={quote(run_id, safe='')}"
     # As fromSeq, because some proxies drop the header Last-Event-ID.
     request = get(f"{path}&fromSeq={after}", budget=budget)
-    # Its reader retries by itself.
+    # The reader of the log retries by itself.
     return msgspec.structs.replace(request, safe=False)
 
 
@@ -30,5 +30,5 @@ def running_request() -> Request:
 
 
 def resume_probe() -> Request:
-    """A request that only servers with runs answer in JSON: there is nothing to resume."""
+    """A request that only servers with runs answer in JSON; it resumes nothing."""
     return get(conversation_path(_NO_CONVERSATION) + "/stream")

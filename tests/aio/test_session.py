@@ -97,7 +97,7 @@ async def test_a_conversation_of_several_turns() -> None:
         async with AsyncH2oSession(server.url) as client:
             async with client.conversation() as chat:
                 assert (chat.id, chat.title) == (None, None)
-                assert repr(chat) == "<AsyncConversation not begun>"
+                assert repr(chat) == "<AsyncConversation not started>"
                 assert (await chat.chat("Hi")).text == "Hello there"
                 assert chat.id == ID
                 assert [token async for token in chat.retry()] == ["Hello", " there"]
