@@ -153,7 +153,7 @@ def test_conversations_nobody_touched_for_a_day_make_room(monkeypatch: pytest.Mo
     store.create("bob", model="m")
     store.create("bob", model="m")
     assert store.conversation("ada", old.id) is None
-    with pytest.raises(Full, match="as much as it can"):
+    with pytest.raises(Full, match="no more room"):
         store.create("bob", model="m")
 
 

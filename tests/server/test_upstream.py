@@ -240,7 +240,7 @@ def test_an_error_in_mid_stream_fails_the_answer() -> None:
 
 @pytest.mark.parametrize("data", [b"nonsense", b"[1]", b'{"choices": [7]}', b'"text"', b"3"])
 def test_what_is_no_completion_fails_the_answer(data: bytes) -> None:
-    assert "no completion" in fail(streams(b"data: " + data + b"\n\n")).said
+    assert "invalid completion" in fail(streams(b"data: " + data + b"\n\n")).said
 
 
 def test_a_connection_that_breaks_cuts_the_answer() -> None:
@@ -377,7 +377,7 @@ def test_reasoning_is_a_sign_of_life() -> None:
 
 @pytest.mark.parametrize("data", [NESTED, b'{"choices":' + NESTED, b'{"error":' + NESTED])
 def test_deeply_nested_json_fails_the_answer(data: bytes) -> None:
-    assert "no completion" in fail(streams(b"data: " + data + b"\n\n")).said
+    assert "invalid completion" in fail(streams(b"data: " + data + b"\n\n")).said
     assert fail(refuses(500, data)).status == 500
     with (
         ScriptedServer(refuses(200, data)) as upstream,
