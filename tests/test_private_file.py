@@ -200,7 +200,7 @@ def test_the_command_refuses_a_folder_that_others_can_write_to_and_says_so_once(
     own.mkdir()
     own.chmod(folder_mode)
     for _ in range(2):
-        with pytest.raises(Unsafe, match="Others can write"):
+        with pytest.raises(Unsafe, match="Other users can write"):
             app_folder()
     err = capsys.readouterr().err
     assert err == (

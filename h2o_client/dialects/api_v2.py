@@ -23,16 +23,16 @@ from h2o_client.wire.request import get
 
 _USER = "/api/v2/user"
 _CONVERSATIONS = "/api/v2/conversations"
-_SINCE_JULY_2026 = b'"deployedSpaces"'  # a name in every conversation, undefined most often
+_SINCE_JULY_2026 = b'"deployedSpaces"'  # in every conversation, though mostly undefined
 
 
 def settings() -> Endpoint[Settings]:
-    """The settings as they are stored."""
+    """The stored settings."""
     return Endpoint(get(_USER + "/settings"), lambda body: read_settings(_document(body)))
 
 
 def user() -> Endpoint[User | None]:
-    """Who is logged in."""
+    """The user who is logged in."""
     return Endpoint(get(_USER), lambda body: read_user(superjson.read(body)))
 
 
@@ -49,11 +49,11 @@ def conversations(page: int) -> Endpoint[Entries]:
 
 
 def conversation(conversation_id: str, is_finished: IsFinished) -> Endpoint[Stored]:
-    """A conversation with its tree; v0.9.6 answers 500 for one that it does not find."""
+    """A conversation with its tree. For an unknown conversation, v0.9.6 answers 500."""
 
     def read(body: bytes) -> Stored:
         stored = read_stored(_document(body), is_finished)
-        # In the text of a message the quotes are escaped.
+        # A message cannot contain it, because quotes in its text are escaped.
         is_latest = bool(stored.runs) or _SINCE_JULY_2026 in body
         return msgspec.structs.replace(stored, is_latest=is_latest)
 

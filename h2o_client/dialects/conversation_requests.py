@@ -1,4 +1,4 @@
-"""Requests about one conversation that look alike in every dialect that has them."""
+"""Requests about one conversation that are the same in every dialect that has them."""
 
 from __future__ import annotations
 

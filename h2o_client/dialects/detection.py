@@ -31,9 +31,9 @@ DIALECTS = (V0_3, V0_7, V0_8, V0_9_2, V0_9_6, LATEST)
 
 
 class _Span(msgspec.Struct, frozen=True):
-    """Some versions of an era, from ``first`` on, where they differ from its others.
+    """Versions of an era, from ``first`` on, that differ from its others.
 
-    ``sign`` is a name in the root page that the versions before lack, "" for the first ones.
+    ``sign`` is a name in the root page that earlier versions lack, "" for the first versions.
     """
 
     first: Version
@@ -55,9 +55,9 @@ _STREAMED_PAGE = "text/sveltekit-data"
 class Found(msgspec.Struct, frozen=True):
     """The detected dialect, and what else the responses showed.
 
-    ``version`` is the version or the range as numbers, ``why`` the sign in words. ``is_certain``:
-    whether versions that differ are distinguished, as v0.8.4 from v0.9.1, v0.9.4 from v0.9.5, and
-    v0.9.6 from the servers since July 2026.
+    ``version`` is the version or range of versions as numbers. ``why`` describes how it was
+    detected. ``is_certain`` is False if it may still be one of two that differ: v0.8.4 or v0.9.1,
+    v0.9.4 or v0.9.5, v0.9.6 or a server since July 2026.
     """
 
     dialect: Dialect
@@ -110,7 +110,7 @@ def first_request() -> Request:
 
 
 def is_enough(body: bytes) -> bool:
-    """Whether the first response need not be read further: v0.3 sends a page of 362 kB here."""
+    """Whether this part of the first response is enough: v0.3 sends a page of 362 kB here."""
     return bool(body.lstrip()) and not body.lstrip().startswith(b"[")
 
 
@@ -175,22 +175,22 @@ def by_answer(dialect: Dialect, content_type: str) -> Dialect:
     """Return the dialect with the version that the Content-Type of an answer shows."""
     if not dialect.is_of_era(V0_9_2):
         return dialect
-    # v0.9.5 calls its lines what they are.
+    # v0.9.5 sends the right Content-Type for its lines.
     return _with_api_of(dialect, V0_9_5 if "jsonl" in content_type else V0_9_2_ALONE)
 
 
 def shows_runs(status: int, content_type: str) -> bool:
-    """Whether `run_requests.resume_probe` was answered as servers with runs answer it."""
+    """Whether the response to `run_requests.resume_probe` is that of a server with runs."""
     return status == 404 and "json" in content_type
 
 
 def may_have_runs(dialect: Dialect) -> bool:
-    """Whether it takes more responses to distinguish a server with runs from one without."""
+    """Whether more responses are needed to find out if the server has runs."""
     return dialect.first >= V0_9_6.first
 
 
 def by_runs(found: Found, *, has_runs: bool) -> Found:
-    """Add whether the server has runs. Returns ``found`` itself if that is nothing new."""
+    """Add whether the server has runs. Return ``found`` itself if that was known."""
     is_known = found.is_certain and found.dialect.keeps_runs == has_runs
     if is_known or not may_have_runs(found.dialect):
         return found
@@ -204,9 +204,9 @@ def by_runs(found: Found, *, has_runs: bool) -> Found:
 
 
 def upgraded(found: Found) -> Found:
-    """Add that a conversation was written by a server since July 2026.
+    """Add that a server since July 2026 has written a conversation.
 
-    Returns ``found`` itself if that is nothing new.
+    Return ``found`` itself if that was known.
     """
     if found.dialect.keeps_runs or not may_have_runs(found.dialect):
         return found
@@ -217,7 +217,7 @@ def upgraded(found: Found) -> Found:
 
 
 def is_same(found: Found, before: Found) -> bool:
-    """Whether the dialect is the same. One that may be either of two is the one it was before."""
+    """Whether the dialect is the same. An uncertain one of two counts as the one before."""
     one, other = found.dialect, before.dialect
     if not found.is_certain and may_have_runs(one) and may_have_runs(other):
         return True
@@ -236,13 +236,13 @@ def _spans(dialect: Dialect) -> list[_Span]:
 
 
 def _with_api_of(before: Dialect, dialect: Dialect) -> Dialect:
-    """``dialect``, with ``/api`` switched off if it was; ``before`` itself if it is the same."""
+    """``dialect``, without ``/api`` if ``before`` has none; ``before`` if it is the same."""
     found = dialect if before.api else _without_api(dialect)
     return before if found == before else found
 
 
 def _without_api(dialect: Dialect) -> Dialect:
-    """A server whose ``/api`` is switched off: its pages hold all that is read."""
+    """The dialect of a server with ``/api`` switched off, which is read by its pages only."""
     return replace(
         dialect,
         api=False,
@@ -255,7 +255,8 @@ def _without_api(dialect: Dialect) -> Dialect:
 def _by_entries(entries: list[Mapping[str, object]]) -> tuple[Dialect, str, bool]:
     signs = {name for each in entries for name in each}
     if "supportsArtifacts" in signs:
-        # Since June 2026, a month before runs: what is safe with runs is safe without.
+        # Servers have it since June 2026, and runs since July. The dialect with runs is safe for
+        # both.
         return LATEST, "with supportsArtifacts", False
     if "supportsTools" in signs:
         return V0_9_6, "with supportsTools", True

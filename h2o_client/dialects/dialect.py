@@ -1,9 +1,9 @@
-"""What one era of chat-ui is called, how it behaves, and what its requests look like.
+"""The name of one era of chat-ui, how it behaves, and its requests.
 
-Each era is one value, in a file named after its first version: every field is said there, so the
-file shows the whole era. Forms of a request that differ between eras are functions, in files named
-by their subject; what an era lacks raises `UnsupportedError`. No input or output happens here:
-others send the requests and pass the responses back.
+Each era is one value, in a file named after its first version. The file sets every field, so it
+shows the whole era. Requests that differ between eras are functions, in files named after their
+subject. What an era does not support raises `UnsupportedError`. There is no input or output here:
+other modules send the requests and pass the responses back.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Files(Enum):
     NONE = "none"
     IMAGES = "images"
     UNKNOWN = "unknown"
-    """Two versions refuse each other's form of a file, and which of them it is is not known."""
+    """The version is not known, and two versions refuse each other's format of files."""
     ANY = "any"
 
 
@@ -49,22 +49,22 @@ class Dialect:
     """One era of chat-ui."""
 
     name: str
-    """The versions of the era, in words."""
+    """The versions of the era, as text."""
     first: Version
     last: Version
-    """Of fewer numbers than a version's, it stands for all that begin with them."""
+    """With fewer numbers than a version, it stands for all versions that begin with them."""
     versions_differ: bool
     """Whether versions of the era differ in ways that detection may not see at first."""
     span: str = ""
-    """The versions of the era that it may be, where they differ and that much is known."""
+    """The possible versions, if they are narrowed down to a part of the era."""
     api: bool = True
-    """Whether ``/api`` is switched on, where there is one."""
+    """Whether ``/api`` is switched on, if the era has one."""
 
     # What it can do
     samples: bool
     """Whether sampling parameters of a request reach the model."""
     has_preprompt: bool
-    """Whether creation takes a system prompt; else it goes into the prompt's text."""
+    """Whether a conversation can be created with a system prompt; else it goes into the prompt."""
     files: Files
     searches: bool
     """Whether a message can come with a web search."""
@@ -81,13 +81,13 @@ class Dialect:
 
     # How it behaves
     has_pages: bool
-    """Whether its pages hold what it stores (page data)."""
+    """Whether its pages contain what it stores (page data)."""
     chooses_ids: bool
-    """Whether the client chooses the ids of its messages; else it reads which one to follow."""
+    """Whether the client chooses the ids of messages; else it reads them from the conversation."""
     passes_model_on: bool
-    """Whether a message's refusal can be the model server's own."""
+    """Whether the server passes on the model server's refusal of a message."""
     answers_in_lines: bool
-    """Whether answers are chat-ui's own updates, as lines; else the model server's events."""
+    """Whether answers are lines with updates of chat-ui; else events of the model server."""
     keeps_failed: bool
     """Whether the text received before an answer failed is stored."""
     drops_empty: bool
@@ -103,11 +103,11 @@ class Dialect:
     longest_silence: float | None
     """Seconds without a byte after which a connection is dead; None if models may be silent."""
     is_finished: IsFinished
-    """Whether a stored answer says that nothing more will come."""
+    """Whether a stored answer is complete."""
 
-    # Its requests, where eras have different ones
+    # The requests that differ between eras
     models: Callable[[], Endpoint[tuple[Model, ...]]]
-    """The models on offer."""
+    """The available models."""
     settings: Callable[[], Endpoint[Settings]]
     """The session's stored settings."""
     change_settings: Callable[[Settings], Request]
@@ -140,7 +140,7 @@ class Dialect:
         return None if self.search is None else self.search(conversation_id, prompt)
 
     def check(self, *, files: Sequence[Upload] = (), web_search: bool = False) -> None:
-        """Raise `UnsupportedError` for what a message cannot have here."""
+        """Raise `UnsupportedError` if a message of this era cannot have these."""
         if files and self.files is Files.NONE:
             raise self.cannot("take files")
         if files and self.files is Files.UNKNOWN:
@@ -154,7 +154,7 @@ class Dialect:
             raise self.cannot("search the web", "Its operator can give it tools (MCP) instead.")
 
     def check_continue(self) -> None:
-        """Raise `UnsupportedError` where an answer cannot be continued."""
+        """Raise `UnsupportedError` if an answer cannot be continued."""
         if not self.continues:
             raise self.cannot("continue answers")
 

@@ -1,4 +1,4 @@
-"""What servers hold (models, settings, users, conversations), in one shape for all dialects."""
+"""Models, settings, users and conversations, in one form for all dialects."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _NAMED_SETTINGS = (
 
 
 IsFinished = Callable[[Mapping[str, object]], bool]
-"""Whether a stored answer says that nothing more will come."""
+"""Whether a stored answer is complete."""
 
 
 class Model(msgspec.Struct, frozen=True):
-    """A model the server offers, with the sampling parameters its operator set (v0.3 to v0.9)."""
+    """A model that the server offers, with the operator's sampling parameters (v0.3 to v0.9)."""
 
     id: str
     name: str
@@ -47,7 +47,7 @@ class Model(msgspec.Struct, frozen=True):
 class Settings(msgspec.Struct, frozen=True):
     """A session's settings as the server stores them.
 
-    ``others`` holds what has no name here, as the server has it: it is sent back unchanged.
+    ``others`` has the settings without a field here. They are sent back unchanged.
     """
 
     accepted: bool = False
@@ -68,7 +68,7 @@ class User(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A conversation in a list of them."""
+    """A conversation in a list."""
 
     id: str
     title: str
@@ -77,25 +77,25 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Entries(msgspec.Struct, frozen=True):
-    """One page of the list. ``more``: whether another follows; None if unknown."""
+    """A page of the list. ``more`` tells whether another page follows; None if unknown."""
 
     entries: tuple[Entry, ...]
     more: bool | None
 
 
 class Created(msgspec.Struct, frozen=True):
-    """A new conversation. ``leaf`` is the message that the first one follows, if known."""
+    """A new conversation. ``leaf`` is the id of the message before the first prompt, if known."""
 
     id: str
     leaf: str | None = None
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """A conversation as the server has it.
+    """A stored conversation.
 
-    ``unfinished`` and ``interrupted`` hold ids of answers, ``runs`` the answer of each run, and
-    ``ends`` how answers have ended, if known: with a final answer or with an error.
-    ``is_latest``: whether it has what only the servers since July 2026 write.
+    ``unfinished`` and ``interrupted`` are ids of answers. ``runs`` maps each run to its answer,
+    ``ends`` maps answers to how they ended, if known: with a final answer or with an error.
+    ``is_latest`` means that only a server since July 2026 can have written it.
     """
 
     title: str
@@ -109,7 +109,7 @@ class Stored(msgspec.Struct, frozen=True):
 
     @property
     def leaf(self) -> str:
-        """The id of the message that the next one follows. Raises ValueError if there is none."""
+        """The id of the last message, which the next one follows. Raises ValueError without one."""
         if not self.messages or not self.messages[-1].id:
             raise ValueError("a conversation without a message")
         return self.messages[-1].id
@@ -125,10 +125,10 @@ class Stored(msgspec.Struct, frozen=True):
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """What every page of the server holds, up to v0.9.5: node 0 of its page data.
+    """Node 0 of the page data, which every page has, up to v0.9.5.
 
-    ``needs_login``: whether this session can do nothing before it has one. ``names`` are those of
-    the node's fields, which differ between versions. ``size`` is that of the page, in bytes.
+    ``needs_login`` means that this session can do nothing without a login. ``names`` are the names
+    of the node's fields, which differ between versions. ``size`` is the page's size in bytes.
     """
 
     settings: Settings
@@ -141,12 +141,12 @@ class Layout(msgspec.Struct, frozen=True):
 
 
 def is_id(value: str) -> bool:
-    """Whether a conversation can be called that: nothing else of a server's enters a URL."""
+    """Whether this can be the id of a conversation. No other text of a server is put into a URL."""
     return _CONVERSATION_ID.fullmatch(value) is not None
 
 
 def read_layout(node: Mapping[str, object], *, size: int = 0) -> Layout:
-    """Node 0 of the page data, which came in a page of ``size`` bytes."""
+    """Read node 0 of the page data, from a page of ``size`` bytes."""
     return Layout(
         settings=read_settings(mapping(node.get("settings"))),
         models=read_models(node.get("models")),
@@ -159,18 +159,18 @@ def read_layout(node: Mapping[str, object], *, size: int = 0) -> Layout:
 
 
 def _needs_login(node: Mapping[str, object]) -> bool:
-    """Guests may have some messages free: ``messagesBeforeLogin``, later ``guestMode``."""
+    """Whether a login is needed at once. Guests may have some free messages before it."""
     if read_user(node.get("user")) is not None:
         return False
     if node.get("requiresLogin") is True:  # v0.3 to v0.6
         return not given(node.get("messagesBeforeLogin"))
-    # v0.7 requires it only of those who have used up what was free.
+    # v0.7 sets loginRequired only after the free messages are used up.
     enabled = node.get("loginEnabled") is True and node.get("guestMode") is not True
     return enabled or node.get("loginRequired") is True
 
 
 def read_models(models: object) -> tuple[Model, ...]:
-    """Those on offer: an unlisted one starts no conversation."""
+    """The available models. An unlisted model cannot start a conversation."""
     read = [_model(each) for each in checked(mappings(models)) if each.get("unlisted") is not True]
     return tuple(model for model in read if model.id)
 
@@ -200,9 +200,9 @@ def read_settings(document: Mapping[str, object]) -> Settings:
 
 
 def is_other_setting(name: str) -> bool:
-    """Whether a setting of that name is among the others.
+    """Whether a setting of that name belongs to ``others``.
 
-    Times are not: they are the server's to set, and it takes none of them back.
+    Times do not: only the server sets them, and does not accept them back.
     """
     return name not in _NAMED_SETTINGS and not name.endswith("At")
 
@@ -237,7 +237,7 @@ def read_entries(entries: object) -> tuple[Entry, ...]:
 
 
 def read_stored(document: Mapping[str, object], is_finished: IsFinished) -> Stored:
-    """A conversation's document. Raises ValueError if it holds no list of messages."""
+    """Read a conversation's document. Raises ValueError if it has no list of messages."""
     found = document.get("messages")
     if not isinstance(found, list):
         raise ValueError("a conversation without messages")
@@ -256,17 +256,17 @@ def read_stored(document: Mapping[str, object], is_finished: IsFinished) -> Stor
 
 
 def always_finished(message: Mapping[str, object]) -> bool:
-    """v0.3 to v0.7: an answer is stored whole, after its stream."""
+    """v0.3 to v0.7 store only complete answers, at the end of the stream."""
     return True
 
 
 def has_content(message: Mapping[str, object]) -> bool:
-    """v0.8 to v0.10.0: the content is stored at once, at the end of the response."""
+    """v0.8 to v0.10.0 store the whole content at the end of the response."""
     return bool(message.get("content")) or has_ended(message)
 
 
 def has_ended(message: Mapping[str, object]) -> bool:
-    """Since July 2026: content is stored every three seconds, so only the updates show the end."""
+    """Servers since July 2026 store content every three seconds. Only the updates show the end."""
     if message.get("interrupted") is True:
         return True
     return any(
@@ -277,7 +277,7 @@ def has_ended(message: Mapping[str, object]) -> bool:
 
 
 def _last_updates(message: Mapping[str, object]) -> list[Mapping[str, object]]:
-    """Those of the run that is the answer's last: one that waits for the user ends, too."""
+    """The updates of the answer's last run. A run also ends when it waits for the user."""
     updates = mappings(message.get("updates"))
     begins = [
         place
@@ -289,13 +289,13 @@ def _last_updates(message: Mapping[str, object]) -> list[Mapping[str, object]]:
 
 
 def _end_of(message: Mapping[str, object]) -> Final | Failure | None:
-    """An error wins over a final answer."""
+    """How the answer ended. An error takes precedence over a final answer."""
     end: Final | Failure | None = None
     for update in _last_updates(message):
         if update.get("type") == "finalAnswer":
-            # With tools, the final answer is only the last part of what is stored.
-            said = text(message.get("content")) or text(update.get("text"))
-            end = Final(said, interrupted=message.get("interrupted") is True)
+            # With tools, the final answer is only the last part of the stored content.
+            answer = text(message.get("content")) or text(update.get("text"))
+            end = Final(answer, interrupted=message.get("interrupted") is True)
         elif update.get("type") == "status" and update.get("status") == "error":
             code = update.get("statusCode")
             why = text(update.get("message")) or "no reason given"

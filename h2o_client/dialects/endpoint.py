@@ -14,22 +14,22 @@ U = TypeVar("U")
 
 
 class Endpoint(msgspec.Struct, Generic[T], frozen=True):
-    """A request, and how the body of a successful response is read.
+    """A request, and a function that reads the body of a successful response.
 
-    ``read`` raises ValueError for a body it does not understand, `Refused` and `Moved` for what a
-    page says inside an HTTP 200.
+    ``read`` raises ValueError for a body that it does not understand. It raises `Refused` or
+    `Moved` if a page reports this in a response with status 200.
     """
 
     request: Request
     read: Callable[[bytes], T]
 
     def then(self, take: Callable[[T], U]) -> Endpoint[U]:
-        """The same request, for a part of what it returns."""
+        """The same request, whose result ``take`` converts."""
         return Endpoint(self.request, lambda body: take(self.read(body)))
 
 
 class Refused(Exception):
-    """A page that failed, inside an HTTP 200."""
+    """A response with status 200 says that the page failed."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -38,7 +38,7 @@ class Refused(Exception):
 
 
 class Moved(Exception):
-    """A page that is elsewhere, inside an HTTP 200: usually a login."""
+    """A response with status 200 redirects to another page, usually to a login."""
 
     def __init__(self, status: int, location: str) -> None:
         super().__init__(location)

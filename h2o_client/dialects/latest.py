@@ -1,8 +1,7 @@
-"""chat-ui since July 2026: as v0.9.6, with runs that outlive their connection.
+"""chat-ui since July 2026: like v0.9.6, with answers ("runs") that outlive their connection.
 
-The source has no version for it yet. Two things are dangerous for a client of v0.9.6: a stop that
-comes late ends the next answer, and an unfinished answer has content. Measured on the build of
-2026-08.
+It has no version number yet. Two things are dangerous for a client of v0.9.6: a late stop ends the
+next answer, and an unfinished answer has content. Measured on the build of 2026-08.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ LATEST = Dialect(
     has_preprompt=True,
     files=Files.ANY,
     searches=False,
-    continues=False,  # the server would send the model an empty message of the user
+    continues=False,  # the server would send the model an empty user message
     stops=True,
     summarizes=False,
     votes=False,
@@ -40,8 +39,8 @@ LATEST = Dialect(
     stores_at_end=False,
     loses_late_titles=False,
     late_stops_abort=True,
-    # Here a connection taken for dead too early costs one request for the log, which is never
-    # silent either. Busy servers were seen to pause for over 2 s.
+    # If a live connection is mistaken for a dead one, it costs a request for the log, which is
+    # never silent either. Busy servers were seen to pause for over 2 s.
     head_within=30.0,
     longest_silence=5.0,
     is_finished=documents.has_ended,

@@ -1,4 +1,4 @@
-"""Sending one prompt, as each dialect has it."""
+"""The requests that send a prompt, for each dialect."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT_SAMPLING: Mapping[str, object] = {
     "repetition_penalty": 1.2,
     "return_full_text": False,
 }
-"""The ancestor's sampling parameters, where neither the caller nor the server has any."""
+"""Used if neither the caller nor the server sets parameters. gpt4free used the same values."""
 
 
 class Upload(msgspec.Struct, frozen=True):
@@ -32,19 +32,20 @@ class Upload(msgspec.Struct, frozen=True):
 
     @property
     def is_image(self) -> bool:
-        """Whether its type or its first bytes say so."""
+        """Whether its type or its first bytes are those of an image."""
         begin = self.content[:12]
         is_webp = begin.startswith(b"RIFF") and begin.endswith(b"WEBP")
         return self.mime.startswith("image/") or is_webp or begin.startswith(_IMAGES)
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of one message, for whichever dialect.
+    """The content of one message, for all dialects.
 
-    ``id``: on v0.3 to v0.7 the id of the user's message, chosen by the client; later the message
-    that this one follows, or is about. ``text`` None: the server has it (a retry, a continuation).
-    ``answer_id`` is the answer's on v0.3 to v0.7, ``run_id`` the run's on the newest servers; both
-    are UUIDs. ``resumes`` is the elicitation that has been answered.
+    On v0.3 to v0.7 ``id`` is the id of the user's message, chosen by the client; on later versions
+    it is the id of the message that this one follows, retries or continues. ``text`` is None if the
+    server has it, for a retry or a continuation. ``answer_id`` is the id of the answer on v0.3 to
+    v0.7, ``run_id`` that of the run on the newest servers; both are UUIDs. ``resumes`` is the
+    elicitation that has been answered.
     """
 
     id: str
@@ -61,9 +62,9 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def with_parameters(conversation_id: str, prompt: Prompt) -> Request:
-    """v0.3 to v0.6: what the model server takes, sampling parameters and all.
+    """v0.3 to v0.6: the model server's format, with sampling parameters.
 
-    ``web_search_id`` must be there: some versions refuse a request without it, or with null.
+    ``web_search_id`` is required: some versions refuse a request without it, or with null.
     """
     document = {
         "inputs": prompt.text,
@@ -81,7 +82,7 @@ def with_parameters(conversation_id: str, prompt: Prompt) -> Request:
 
 
 def with_answer_id(conversation_id: str, prompt: Prompt) -> Request:
-    """v0.7: both ids are the client's; files as base64 (its limits: 2 MB, 224 x 224)."""
+    """v0.7: the client chooses both ids. Files are base64 (limits: 2 MB, 224 x 224)."""
     document: dict[str, object] = {
         "inputs": prompt.text,
         "id": prompt.id,
@@ -95,7 +96,7 @@ def with_answer_id(conversation_id: str, prompt: Prompt) -> Request:
 
 
 def in_tree(conversation_id: str, prompt: Prompt) -> Request:
-    """v0.8 to v0.8.4: the message names the one it follows; files as base64."""
+    """v0.8 to v0.8.4: the message has the id of the one that it follows. Files are base64."""
     document = _document(prompt)
     if prompt.files:
         document["files"] = [_base64(each) for each in prompt.files]
@@ -103,7 +104,7 @@ def in_tree(conversation_id: str, prompt: Prompt) -> Request:
 
 
 def in_tree_with_named_files(conversation_id: str, prompt: Prompt) -> Request:
-    """v0.9.0 and v0.9.1: files are objects with a name and a type (their limit: 10 MB)."""
+    """v0.9.0 and v0.9.1: files are objects with a name and a type (limit: 10 MB)."""
     document = _document(prompt)
     if prompt.files:
         document["files"] = [
@@ -119,7 +120,7 @@ def multipart(conversation_id: str, prompt: Prompt) -> Request:
 
 
 def multipart_with_run(conversation_id: str, prompt: Prompt) -> Request:
-    """v0.9.6 and later: the same, with the run's id, which older ones of these servers ignore."""
+    """v0.9.6 and later: the same with the run's id, which servers before July 2026 ignore."""
     document = _document(prompt)
     if prompt.resumes:
         document["resumeElicitationId"] = prompt.resumes

@@ -1,4 +1,4 @@
-"""Creating a conversation, as each dialect has it."""
+"""The requests that create a conversation, for each dialect."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PATH = "/conversation"
 
 
 def without_preprompt(model: str, preprompt: str | None) -> Endpoint[Created]:
-    """v0.3 to v0.6, where a system prompt goes into the prompt's text."""
+    """v0.3 to v0.6. A system prompt has to be put into the prompt's text."""
     return Endpoint(post_json(_PATH, {"model": model}), _read_id)
 
 
@@ -22,7 +22,7 @@ def with_preprompt(model: str, preprompt: str | None) -> Endpoint[Created]:
 
 
 def with_leaf(model: str, preprompt: str | None) -> Endpoint[Created]:
-    """v0.9.6 and later; the newest servers return the new conversation, so its leaf is known."""
+    """v0.9.6 and later. The newest servers return the new conversation with its first message."""
     return Endpoint(_request(model, preprompt), _read_id_and_leaf)
 
 

@@ -1,4 +1,4 @@
-"""Reading by pages: SvelteKit's page data, in which chat-ui up to v0.9.5 has what it stores."""
+"""Reading by pages, whose data has what chat-ui up to v0.9.5 stores (SvelteKit's page data)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = "/__data.json"
 
 
 def root_request() -> Request:
-    """The root page, whose node 0 every page has."""
+    """The root page. Every page has its node 0."""
     return get(ROOT)
 
 
@@ -34,17 +34,17 @@ def layout() -> Endpoint[Layout]:
 
 
 def models() -> Endpoint[tuple[Model, ...]]:
-    """The models on offer."""
+    """The available models."""
     return layout().then(lambda found: found.models)
 
 
 def settings() -> Endpoint[Settings]:
-    """The settings as they are stored."""
+    """The stored settings."""
     return layout().then(lambda found: found.settings)
 
 
 def user() -> Endpoint[User | None]:
-    """Who is logged in."""
+    """The user who is logged in."""
     return layout().then(lambda found: found.user)
 
 
@@ -54,7 +54,7 @@ def needs_login() -> Endpoint[bool]:
 
 
 def conversations(page: int) -> Endpoint[Entries]:
-    """The whole list of conversations: there is one page of it."""
+    """The list of conversations, which has a single page."""
     return layout().then(lambda found: Entries(found.entries, more=False))
 
 
@@ -69,18 +69,18 @@ def conversation(conversation_id: str, is_finished: IsFinished) -> Endpoint[Stor
 
 
 def _conversation(conversation_id: str, is_finished: IsFinished, nodes: str) -> Endpoint[Stored]:
-    """``nodes`` says that node 1 alone is wanted, as that version spells it."""
+    """``nodes`` requests only node 1, in the notation of the version."""
     request = get(f"{conversation_path(conversation_id)}{ROOT}?x-sveltekit-invalidated={nodes}")
     return Endpoint(request, lambda body: read_stored(node(body, 1), is_finished))
 
 
 def delete_all() -> Request:
-    """Delete all conversations of the session or user: a form, whose origin is checked."""
+    """Delete all conversations of the session or user by a form, whose origin is checked."""
     return post_form("/conversations?/delete", [], safe=True)
 
 
 def is_empty(body: bytes) -> bool:
-    """Whether it is a page of v0.9.6 or later, whose pages hold nothing."""
+    """Whether it is a page of v0.9.6 or later, whose pages have no data."""
     try:
         nodes = pagedata.read(body)
     except (ValueError, RecursionError):

@@ -21,7 +21,7 @@ MODELS = "/api/models"
 
 
 def models() -> Endpoint[tuple[Model, ...]]:
-    """The models on offer."""
+    """The available models."""
     return Endpoint(get(MODELS), lambda body: read_models(_array(body)))
 
 

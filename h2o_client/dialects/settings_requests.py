@@ -1,4 +1,7 @@
-"""Changing the settings: a POST replaces the whole document, and what it leaves out is reset."""
+"""The requests that change the settings. Each replaces the whole document.
+
+The server resets missing settings to their defaults.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ _PATH = "/settings"
 
 
 def form(settings: Settings) -> Request:
-    """v0.3 to v0.6: a form, in which two fields count as true whatever their value ("false" too).
+    """v0.3 to v0.6: a form. Two of its fields count as true with any value, even "false".
 
-    They are left out to say no.
+    They are left out if they are false.
     """
     fields = [("activeModel", settings.active_model)]
     if settings.accepted:
@@ -29,9 +32,9 @@ def form(settings: Settings) -> Request:
 
 
 def check_form(before: Settings, after: Settings) -> None:
-    """Raise `UnsupportedError` for a change that v0.3 to v0.6 would drop in silence.
+    """Raise `UnsupportedError` for a change that v0.3 to v0.6 would silently ignore.
 
-    Custom prompts came with v0.5; other names are unknown to all of them.
+    Custom prompts exist since v0.5. None of these versions knows other settings.
     """
     if after.custom_prompts is not None and before.custom_prompts is None:
         raise UnsupportedError("keep custom prompts", "chat-ui v0.3 to v0.4")
@@ -45,16 +48,16 @@ def document(settings: Settings) -> Request:
 
 
 def document_of_v0_9_6(settings: Settings) -> Request:
-    """v0.9.6 and later: JSON, in which accepting the terms has another name."""
+    """v0.9.6 and later: JSON, with another name for accepting the terms."""
     return _post(settings, "welcomeModalSeen")
 
 
 def check_nothing(before: Settings, after: Settings) -> None:
-    """A document takes every change."""
+    """Accept every change, as JSON documents do."""
 
 
 def _post(settings: Settings, accepted: str) -> Request:
-    # Sharing is always said: left out, it would be on.
+    # Always with the setting for sharing. Without it, sharing would be on.
     posted: dict[str, object] = {
         **settings.others,
         "shareConversationsWithModelAuthors": settings.shares_data,

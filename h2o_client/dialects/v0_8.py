@@ -1,7 +1,7 @@
-"""chat-ui v0.8 to v0.9.1 (2024): a tree of messages, and ``/api`` to list and read with.
+"""chat-ui v0.8 to v0.9.1 (2024): a tree of messages, and ``/api`` for lists and reading.
 
-A message names the one it follows. ``/api`` can be switched off (EXPOSE_API). Measured on v0.8.4
-and v0.9.1, which differ in the form of a file.
+A message has the id of the one that it follows. ``/api`` can be switched off (EXPOSE_API). Measured
+on v0.8.4 and v0.9.1, which differ in the format of files.
 """
 
 from __future__ import annotations
@@ -54,11 +54,11 @@ V0_8 = Dialect(
     delete_all=pages.delete_all,
     create=new_conversation.with_preprompt,
     message=message_requests.in_tree,
-    # The page has the tree. /api, for servers whose page has changed, leaves the branches out.
+    # The page has the tree. /api has no branches, and is used if the page has changed.
     stored=(pages.conversation, plain_api.conversation),
     search=None,
 )
-"""One of the two that follow, while it is not known which."""
+"""Used until it is known which of the following two it is."""
 
 V0_8_ALONE = replace(V0_8, span="0.8 to 0.8.4", files=Files.IMAGES)
 

@@ -1,6 +1,6 @@
-"""chat-ui v0.9.2 to v0.9.5 (late 2024 to 2025): messages as multipart forms, which carry files.
+"""chat-ui v0.9.2 to v0.9.5 (late 2024 to 2025): messages are multipart forms with files.
 
-Measured on v0.9.4 and v0.9.5, which heeds a stop and deletes as v0.9.6 does.
+Measured on v0.9.4 and v0.9.5. Only v0.9.5 obeys a stop, and deletes as v0.9.6 does.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ V0_9_2 = Dialect(
     stored=(pages.conversation, plain_api.conversation),
     search=None,
 )
-"""One of the two that follow, while it is not known which."""
+"""Used until it is known which of the following two it is."""
 
 V0_9_2_ALONE = replace(V0_9_2, span="0.9.2 to 0.9.4")
 

@@ -1,6 +1,6 @@
 """chat-ui v0.9.6 to v0.10.0 (2025 and 2026): ``/api/v2`` in superjson, tools by MCP.
 
-Web search, votes and continuing are gone. Measured on v0.9.6 and v0.10.0.
+It no longer has web search, votes and continuing. Measured on v0.9.6 and v0.10.0.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ V0_9_6 = Dialect(
     has_preprompt=True,
     files=Files.ANY,
     searches=False,
-    continues=False,  # the server would send the model an empty message of the user
+    continues=False,  # the server would send the model an empty user message
     stops=True,
     summarizes=False,
     votes=False,
@@ -39,8 +39,8 @@ V0_9_6 = Dialect(
     loses_late_titles=False,
     late_stops_abort=False,
     head_within=None,
-    # keepAlives come ten a second, 380 bytes in all; a proxy that passes 8 KiB at a time on makes
-    # gaps of 22 s of them.
+    # Ten keepAlives a second are 380 bytes, so behind a proxy that collects 8 KiB there are gaps of
+    # 22 s.
     longest_silence=30.0,
     is_finished=documents.has_content,
     models=plain_api.models,

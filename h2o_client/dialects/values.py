@@ -1,4 +1,4 @@
-"""Values of documents that may hold anything: each comes out as the type that is wanted."""
+"""Read values of documents that may contain anything, each as the expected type."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def given(value: object) -> object:
 
 
 def moment(value: object) -> datetime | None:
-    """A time as page data or JSON has it."""
+    """A time from page data or JSON."""
     if isinstance(value, str):
         try:
             return datetime.fromisoformat(value.replace("Z", "+00:00"))

@@ -1,4 +1,4 @@
-"""The web search of v0.3 to v0.6: a request of its own, before the message."""
+"""The web search of v0.3 to v0.6, which is a separate request before the message."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST_TRIES = 2000
 class WebSearched(msgspec.Struct, frozen=True):
     """The result of a search: the id for the message, the pages, the steps.
 
-    ``failure`` says why it found nothing, "" if it did not fail.
+    ``failure`` is the reason if the search failed, else "".
     """
 
     id: str
@@ -35,9 +35,9 @@ class WebSearched(msgspec.Struct, frozen=True):
 
 
 class Search(msgspec.Struct, frozen=True):
-    """A search to make before its message. ``read`` takes its body piece by piece.
+    """A search to send before the message. ``read`` takes its body piece by piece.
 
-    It returns None until the result is there: the body itself never ends.
+    It returns None until it has the result. The body itself never ends.
     """
 
     request: Request
@@ -51,9 +51,9 @@ def search(conversation_id: str, prompt: str) -> Search:
 
 
 class WebSearchReader:
-    """The documents of a web search, one after another, each longer than the one before.
+    """Reads the documents of a web search, each of which repeats and extends the one before.
 
-    The one with the result is the last, and the body does not end after it.
+    The last document has the result. The body does not end after it.
     """
 
     def __init__(self) -> None:
@@ -62,21 +62,21 @@ class WebSearchReader:
         self._tries = 0
 
     def feed(self, data: bytes) -> WebSearched | None:
-        """The result, once it is there. Raises ValueError for anything but a web search."""
+        """Add ``data``, and return the result if it is there. Raises ValueError for other data."""
         self._rest = (self._rest + self._decoder.decode(data)).lstrip()
         if (self._rest and not self._rest.startswith("{")) or len(self._rest) > _LONGEST_DOCUMENT:
-            raise ValueError("no documents of a web search")
+            raise ValueError("not documents of a web search")
         found = None
         if b"}" in data:
             while self._rest and found is None:
                 document = self._document()
                 if document is None:
-                    break  # the rest of it has yet to come
+                    break  # its rest has not arrived yet
                 found = _searched_in(mappings(mapping(document).get("messages")))
         return found
 
     def _document(self) -> object:
-        """The next document, if the whole of it is there."""
+        """The next document, if it has arrived completely."""
         checkpoint()
         try:
             document, end = _DOCUMENT.raw_decode(self._rest)
@@ -92,7 +92,7 @@ class WebSearchReader:
 
 
 def _searched_in(messages: Sequence[Mapping[str, object]]) -> WebSearched | None:
-    """The result in the messages of a document, whatever their wording; None before it is there."""
+    """The result in the messages of a document, or None."""
     ids = [text(each.get("id")) for each in messages if each.get("type") == "result"]
     if not ids or not ids[-1]:
         return None
@@ -113,8 +113,8 @@ def _step(message: Mapping[str, object]) -> WebSearch:
 
 
 def _words(message: Mapping[str, object]) -> list[str]:
-    """What a step says, and about what."""
-    # Some versions quote them as JSON.
+    """The text of a step and its arguments."""
+    # Some versions quote the arguments as JSON.
     arguments = [
         each[1:-1] if each.startswith('"') and each.endswith('"') else each
         for each in texts(message.get("args"))

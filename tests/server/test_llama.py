@@ -392,7 +392,7 @@ def test_a_missing_llama_cpp_says_what_to_install(
 def test_a_model_file_that_is_not_there_or_no_model_is_a_configuration_error(
     tmp_path: Path,
 ) -> None:
-    with pytest.raises(ConfigurationError, match="no model file"):
+    with pytest.raises(ConfigurationError, match="does not exist"):
         LlamaEngine(tmp_path / "missing.gguf")
     pytest.importorskip("xllamacpp")
     broken = tmp_path / "broken.gguf"
