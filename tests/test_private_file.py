@@ -204,8 +204,8 @@ def test_the_command_refuses_a_folder_that_others_can_write_to_and_says_so_once(
             app_folder()
     err = capsys.readouterr().err
     assert err == (
-        f"Others can write to the folder {own}. Run: chmod 700 {own}; until then nothing is kept "
-        "there.\n"
+        f"Other users can write to the folder {own}. Run: chmod 700 {own}; until then nothing is "
+        "saved there.\n"
     )
 
 

@@ -52,7 +52,7 @@ def _retry(chat: Chat, rest: str) -> None:
 
 
 def _edit(chat: Chat, rest: str) -> None:
-    """[TEXT]: edit the last message."""
+    """[TEXT]: Edit the last message."""
     if chat.prompt is None:
         say("There is no message yet.")
         return
@@ -67,7 +67,7 @@ def _edit(chat: Chat, rest: str) -> None:
 
 
 def _system(chat: Chat, rest: str) -> None:
-    """[TEXT]: start a new conversation with this system prompt; without a text, show it."""
+    """[TEXT]: Start a new conversation with this system prompt; without a text, show it."""
     if not rest:
         say(chat.system or "There is no system prompt.")
         return
@@ -76,7 +76,7 @@ def _system(chat: Chat, rest: str) -> None:
 
 
 def _model(chat: Chat, rest: str) -> None:
-    """[NAME]: start a new conversation with this model; without a name, list the models."""
+    """[NAME]: Start a new conversation with this model; without a name, list the models."""
     names = [model.id for model in chat.client.models()]
     if not rest:
         for name in names:
@@ -95,7 +95,7 @@ def _begin(chat: Chat, rest: str) -> None:
 
 
 def _open(chat: Chat, rest: str) -> None:
-    """[ID]: continue another conversation; without an ID, list the conversations."""
+    """[ID]: Continue another conversation; without an ID, list the conversations."""
     if rest.isdecimal() and 1 <= int(rest) <= len(chat.listed):
         rest = chat.listed[int(rest) - 1]
     if rest:
@@ -113,7 +113,7 @@ def _open(chat: Chat, rest: str) -> None:
 
 
 def _attach(chat: Chat, rest: str) -> None:
-    """[FILE]: send a file with the next message; without a name, list them; "off" removes them."""
+    """[FILE]: Send a file with the next message; without a name, list them; "off" removes them."""
     if rest == "off":
         chat.attached.clear()
     elif rest:
@@ -129,7 +129,7 @@ def _attach(chat: Chat, rest: str) -> None:
 
 
 def _set(chat: Chat, rest: str) -> None:
-    """[NAME=VALUE]: set a sampling parameter; NAME= unsets it; without a name, list them."""
+    """[NAME=VALUE]: Set a sampling parameter; NAME= unsets it; without a name, list them."""
     from h2o_client.cli.shared_options import sampling_options
 
     name, equals, value = rest.partition("=")
@@ -147,7 +147,7 @@ def _set(chat: Chat, rest: str) -> None:
 
 
 def _title(chat: Chat, rest: str) -> None:
-    """[TEXT]: rename the conversation; without a text, show its title."""
+    """[TEXT]: Rename the conversation; without a text, show its title."""
     if rest:
         chat.conversation.rename(rest)
         return
@@ -162,7 +162,7 @@ def _share(chat: Chat, rest: str) -> None:
 
 
 def _save(chat: Chat, rest: str) -> None:
-    """[FILE]: save the conversation as Markdown, or as JSON if the name ends with .json."""
+    """[FILE]: Save the conversation as Markdown, or as JSON if the name ends with .json."""
     if chat.conversation.id is None:
         say("Nothing to save: this conversation has no messages yet.")
         return

@@ -216,7 +216,7 @@ def test_a_message_that_waits_for_a_stopped_answer_says_so(chat: Open) -> None:
         terminal.type("C-c")
         terminal.until("(Stopped. /retry requests another answer.)", PROMPT)
         terminal.type("Go on", "Enter")
-        terminal.until("(Waiting until the server has ended the earlier answer.")
+        terminal.until("(Waiting for the server to end the earlier answer.")
         assert len(server.prompts) == 1
         server.released.set()
         terminal.until("The next", PROMPT)
@@ -241,7 +241,7 @@ def test_what_is_stopped_again_and_again_is_edited_where_it_is(chat: Open) -> No
         terminal.type("C-c")  # ignored, for the mark of the first one lives
         terminal.until("/retry", "(Stopped. /retry requests another answer.)", PROMPT)
         terminal.type("/edit Uno", "Enter")
-        terminal.until("/edit", "(Waiting until the server has ended the earlier answer.")
+        terminal.until("/edit", "(Waiting for the server to end the earlier answer.")
         server.released.set()
         terminal.until("The end", PROMPT)
         server.wait_for(lambda server: server.stored)
@@ -384,7 +384,9 @@ def test_lines_break_at_words_and_an_error_stands_apart(chat: Open) -> None:
         terminal = chat(server.url)
         terminal.resize(50, 40)
         terminal.type("/help", "Enter")
-        terminal.until("/resume", "\n" + " " * 19 + "that was cut short;", "Ctrl-D leaves.", PROMPT)
+        terminal.until(
+            "/resume", "\n" + " " * 19 + "broke off. This conversation", "Ctrl-D leaves.", PROMPT
+        )
         terminal.type("One", "Enter")
         shown = terminal.until("Error: The server answered 429", "\n\n>")
     said = shown[shown.index("Error:") :].split("\n\n")[0].splitlines()
