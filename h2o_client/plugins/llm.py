@@ -372,7 +372,8 @@ def register_commands(cli: click.Group) -> None:
         help="Only conversations older than DAYS.",
     )
     @click.option("--key", help="The cookie of conversations that were created with --key.")
-    def clean(older_than: float | None, key: str | None) -> None:
+    @click.option("--url", help="Only conversations on this server.")
+    def clean(older_than: float | None, key: str | None, url: str | None) -> None:
         """Delete the conversations that llm keeps on the servers
 
         llm can still continue them from its log. It then creates new conversations.
@@ -381,7 +382,13 @@ def register_commands(cli: click.Group) -> None:
 
         records = Records(llm.user_dir())
         before = None if older_than is None else time.time() - older_than * 86400
-        kept = records.conversations(before=before)
+        kept = [each for each in records.conversations(before=before) if url in (None, each.url)]
+        urls = sorted({each.url for each in kept if each.has_own_key})
+        if key and len(urls) > 1:
+            raise click.ClickException(
+                "Conversations on several servers were created with --key. Pass --url to choose "
+                f"the one that the key belongs to: {', '.join(urls)}."
+            )
         deleted = missing = 0
         for each in kept:
             if each.has_own_key and not key:

@@ -225,6 +225,20 @@ def test_clean_does_not_count_what_the_server_does_not_find(newest: FakeChatUi) 
     assert "Deleted 0 of 0" in run("chat-ui", "clean").stderr
 
 
+def test_clean_sends_a_given_key_to_one_server_only(newest: FakeChatUi) -> None:
+    mine = newest.browser()
+    with FakeChatUi("head", answer=echoed) as other:
+        run("-m", "chat-ui", "one", "-o", "url", newest.url, "--key", mine)
+        run("-m", "chat-ui", "one", "-o", "url", other.url, "--key", other.browser())
+        before = len(other.requests)
+        said = run("chat-ui", "clean", "--key", mine, status=1).stderr
+        assert newest.url in said
+        assert other.url in said
+        run("chat-ui", "clean", "--key", mine, "--url", newest.url)
+        assert len(other.requests) == before
+    assert not newest.conversations
+
+
 def test_its_files_are_the_users_alone(newest: FakeChatUi, home: Path) -> None:
     run("-m", "chat-ui", "one", "-o", "url", newest.url)
     files = list(home.glob("chat-ui*"))
