@@ -151,7 +151,8 @@ def batch(
     defaults = Defaults.of(model, system, sampling_options(parameters))
     name = journal or _journal_beside(output)
     if dry_run:
-        _say_counts(_checked(prompts, name, defaults, format, column), name)
+        counts = _checked(prompts, name, defaults, format, column)
+        _say_counts(counts, name, retry_failed=retry_failed)
         return 0
     with ExitStack() as stack:
         opened = Journal(name)
@@ -331,11 +332,12 @@ def _checked(
         opened.close()
 
 
-def _say_counts(counts: Counts, journal: str | None) -> None:
+def _say_counts(counts: Counts, journal: str | None, *, retry_failed: bool) -> None:
     summary = f"{counts.total} prompts."
     if counts.answered or counts.failed:
         summary += f" In {journal}, {counts.answered} are answered and {counts.failed} have failed."
-    click.echo(f"{summary} {counts.waiting} would be sent.")
+    sent = counts.waiting + (counts.failed if retry_failed else 0)
+    click.echo(f"{summary} {sent} would be sent.")
 
 
 @contextmanager

@@ -89,6 +89,9 @@ def test_failures_are_lines_too_and_can_be_sent_again(
     assert failed["text"] is None
     assert failed["error"]["type"] == "GenerationError"  # type: ignore[index]
     server._says = lambda asked: Says.words("Now")
+    capsys.readouterr()
+    assert run([*words, "--retry-failed", "--dry-run"]) == 0
+    assert "1 have failed. 1 would be sent." in capsys.readouterr().out
     assert run([*words, "--retry-failed"]) == 0
     assert {each["text"] for each in lines(out)} == {"To good", "Now"}
 
