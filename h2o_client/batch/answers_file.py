@@ -6,6 +6,7 @@ and so are the lines of prompts that have changed or will be sent again.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ class AnswersFile:
         self._journal = journal
         self._marks = Marks(journal)
         self._kept = 0
+        self._path: Path | None = None  # of a regular file
         if path == "-":
             self._descriptor = os.dup(1)
             return
@@ -50,6 +52,7 @@ class AnswersFile:
             self._clear(target)
         flags = os.O_CREAT | os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
         self._descriptor = os.open(target, flags, 0o600)
+        self._path = target
 
     def write(self, row: Row) -> None:
         """Append the line of a result, unless the file has it."""
@@ -58,6 +61,13 @@ class AnswersFile:
         rest = memoryview(row.line())
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]
+
+    def check_place(self) -> None:
+        """Raise OSError if the file was removed or replaced since it was opened."""
+        if self._path is None:
+            return
+        if not os.path.samestat(os.stat(self._path), os.fstat(self._descriptor)):
+            raise OSError(errno.ESTALE, "the file was replaced while the batch ran")
 
     def close(self) -> None:
         """Write everything to the disk, and close the file. Raises OSError."""

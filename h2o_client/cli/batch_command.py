@@ -44,6 +44,8 @@ from h2o_client.log import log
 from h2o_client.timeouts import monotonic
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from h2o_client.batch.batch import Batch
 
 _STOP_WITHIN = 1.5  # seconds, so that the command ends within two
@@ -175,16 +177,25 @@ def batch(
             sender=choose_sender(None, dask, defaults, give_up_after),
             give_up_after=give_up_after,
         )
-        return _Writing(running, answers, output, quiet=quiet).status()
+        return _Writing(running, answers, output, opened.path, quiet=quiet).status()
 
 
 class _Writing:
     """Writes the answers as they arrive, shows the progress, and stops at a signal."""
 
-    def __init__(self, running: Batch, answers: AnswersFile, output: str, *, quiet: bool) -> None:
+    def __init__(
+        self,
+        running: Batch,
+        answers: AnswersFile,
+        output: str,
+        journal: Path | None,
+        *,
+        quiet: bool,
+    ) -> None:
         self._running = running
         self._answers = answers
         self._output = output
+        self._journal = journal
         self._is_quiet = quiet
         self._began = monotonic()
         self._signal = 0  # the exit status for the received signal; 0 without one
@@ -210,7 +221,10 @@ class _Writing:
                 self._failure = exc
                 return
             if row is None:
-                if self._running.is_over or self._is_late():
+                if self._running.is_over:
+                    self._check_place()
+                    return
+                if self._is_late():
                     return
                 continue
             if row.outcome.has_failed:
@@ -220,6 +234,12 @@ class _Writing:
             except OSError as exc:
                 self._failure = exc
                 return
+
+    def _check_place(self) -> None:
+        try:
+            self._answers.check_place()
+        except OSError as exc:
+            self._failure = exc
 
     def _is_late(self) -> bool:
         return bool(self._signal) and monotonic() > self._ends_at
@@ -264,10 +284,12 @@ class _Writing:
         if isinstance(failure, BrokenPipeError):
             return NOBODY_READS
         if isinstance(failure, OSError):
-            say(
-                f"Error: Cannot write the answers to {self._output}: "
-                f"{failure.strerror or failure}. The journal has them."
-            )
+            told = f"Error: Cannot write the answers to {self._output}: "
+            told += f"{failure.strerror or failure}."
+            if self._journal is not None:
+                is_there = self._journal.exists()
+                told += " The journal has them." if is_there else " The journal was removed, too."
+            say(told)
         elif failure is not None:
             say_error(failure)
         if waiting or failure is not None:

@@ -172,6 +172,26 @@ def test_a_full_disk_is_told_and_loses_nothing(
     assert len(server.prompts) == 3
 
 
+@pytest.mark.skipif(os.name != "posix", reason="open files can be removed on POSIX")
+def test_an_answers_file_that_was_removed_is_told_and_written_again(
+    server: FakeChatUi, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+
+    def removing(asked: Prompt) -> Says:
+        out.unlink(missing_ok=True)
+        return answer(asked)
+
+    server._says = removing
+    words = ["batch", str(prompts), "-o", str(out), "--url", server.url, "--quiet"]
+    assert run(words) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "out: No such file or directory. The journal has them." in said
+    assert run(words) == 0
+    assert len(lines(out)) == 3
+    assert len(server.prompts) == 3
+
+
 def test_a_journal_that_is_none_is_told(
     server: FakeChatUi, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
