@@ -82,6 +82,8 @@ async def test_a_joke_comes_through_a_proxy_that_sees_all_of_it(real_model: str)
         ]
         assert "".join(tokens).strip()
         asked = [(request.method, request.path) for request in proxy.log]
+        hosts = {request.headers["Host"] for request in proxy.log}
+    assert hosts == {real_model.removeprefix("http://")}
     assert ("POST", f"{real_model}/settings") in asked
     assert asked[-1][0] == "DELETE"
 

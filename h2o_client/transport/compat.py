@@ -482,7 +482,8 @@ class _PacedConnection:
 
     def putheader(self: Any, header: Any, *values: Any) -> None:
         # urllib3 and http.client check each of them again, which takes longer than all the rest.
-        line = f"{header}: {values[0]}" if len(values) == 1 else ""
+        is_text = len(values) == 1 and isinstance(values[0], str)
+        line = f"{header}: {values[0]}" if is_text else ""
         if _PLAIN_HEADER.fullmatch(line) is None:
             super().putheader(header, *values)  # type: ignore[misc]
         else:
