@@ -18,6 +18,7 @@ def main() -> None:
         from h2o_client.cli import run
 
         status = run()
+        _forget_interrupt()
         # Cleanup still takes a few seconds at most. Ctrl-C must not interrupt it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     except ModuleNotFoundError as exc:
@@ -25,8 +26,19 @@ def main() -> None:
             raise
         sys.exit(f"The command needs the extra 'cli'. {install_hint('cli')}")
     except KeyboardInterrupt:
+        _forget_interrupt()
         sys.exit(_INTERRUPTED)
     sys.exit(status)
+
+
+def _forget_interrupt() -> None:
+    """Have Python exit with the status of the command, also after a KeyboardInterrupt.
+
+    Where one was raised in code that ``exec`` compiled from text, as while a dataclass was made,
+    Python kills itself with SIGINT at its exit, although it was caught. The next ``exec`` resets
+    that.
+    """
+    exec("")
 
 
 def _open_what_is_closed() -> None:
