@@ -388,7 +388,7 @@ def test_a_batch_that_is_closed_before_it_begins_does_not_begin() -> None:
         async with AsyncH2oSession("http://127.0.0.1:1") as session:
             batch = session.batch(["a"])
             await batch.aclose()
-            with pytest.raises(ConfigurationError, match="is closed"):
+            with pytest.raises(ConfigurationError, match="started or closed"):
                 await batch.__anext__()
 
     anyio.run(closing)

@@ -37,7 +37,7 @@ def test_it_serves_until_sigterm_and_deletes_what_it_made() -> None:
     [
         (("--host", "0.0.0.0"), "Without keys"),
         (("--keys", "/nowhere/keys.toml"), "Cannot read the keys"),
-        (("--keys", "k", "--cookie", "a=1"), "one or the other"),
+        (("--keys", "k", "--cookie", "a=1"), "Only one of --cookie and --keys"),
     ],
 )
 def test_what_cannot_work_is_a_bad_call(
