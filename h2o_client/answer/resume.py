@@ -65,6 +65,7 @@ class Resumption:
         self.is_over: bool = False
         self.run = run
         self.started_at: int = 0  # characters of text before this run
+        self._continues_run = False  # an earlier run, whose end may be the one that is stored
         self._connection = connection
         self._state = state
         self._timing = timing
@@ -97,6 +98,7 @@ class Resumption:
     def start_run(self) -> None:
         """Note that another run continues the answer."""
         self.started_at = self._state.transcript.characters
+        self._continues_run = True
         self.is_over = False
         self._tries = self._sent_again = 0
         self._forget_log()
@@ -225,10 +227,13 @@ class Resumption:
         pause = 0.05
         while True:
             stored = self._fetch_stored()
-            if stored is None or stored.ended or monotonic() + pause > end:
+            if stored is None or self._is_complete(stored) or monotonic() + pause > end:
                 return stored
             self._connection.pause(pause)
             pause = min(2 * pause, _LONGEST_POLL)
+
+    def _is_complete(self, stored: StoredAnswer) -> bool:
+        return stored.ended and (stored.end is not None or not self._continues_run)
 
     def _send_again(self) -> list[Event]:
         if self.run.again is None or self._sent_again == self._most:

@@ -70,8 +70,9 @@ def test_a_tool_that_asked_the_user_leaves_what_was_said_before() -> None:
         assert reply.read().text == reply.text == TEXT
 
 
-def test_the_part_of_an_answer_that_is_read_from_the_store_comes_once() -> None:
-    # Of the answer as it is stored, what was said before the user was asked has been given.
+@pytest.mark.parametrize("late", [0.0, 0.3])
+def test_the_part_of_an_answer_that_is_read_from_the_store_comes_once(late: float) -> None:
+    # Until the server has stored the second run, it shows that the first one has ended. Of the answer as it is stored, what was said before the user was asked has been given.
     asks = Says(("Let me ", "look. "), asks=True)
     says = [asks, Says((), tool=("It ", "is 5."))]
     with FakeChatUi("head", answer=says) as server:
@@ -81,7 +82,7 @@ def test_the_part_of_an_answer_that_is_read_from_the_store_comes_once() -> None:
         ):
             reply = client.stream("Hello")
             assert "".join(reply) == "Let me look. "
-            server.logs_expire = True
+            server.logs_expire, server.late = True, late
             reply.answer_elicitation("accept", {"confirm": "DELETE"})
             assert "".join(reply) == "It is 5."
             assert reply.read().text == TEXT
