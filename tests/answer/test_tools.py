@@ -72,7 +72,8 @@ def test_a_tool_that_asked_the_user_leaves_what_was_said_before() -> None:
 
 @pytest.mark.parametrize("late", [0.0, 0.3])
 def test_the_part_of_an_answer_that_is_read_from_the_store_comes_once(late: float) -> None:
-    # Until the server has stored the second run, it shows that the first one has ended. Of the answer as it is stored, what was said before the user was asked has been given.
+    # Until the server has stored the second run, it shows that the first one has ended. Of the
+    # stored answer, what was said before the user was asked has been given.
     asks = Says(("Let me ", "look. "), asks=True)
     says = [asks, Says((), tool=("It ", "is 5."))]
     with FakeChatUi("head", answer=says) as server:
