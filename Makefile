@@ -1,7 +1,7 @@
 # Each target makes its own virtual environment from nothing, with the versions in constraints.txt.
 #
 # make demo: a small real model answers, on this machine alone.
-# make test: every check. make soak: the long ones, in full.
+# make test: every check. make soak: the long ones, in full. make coverage: which lines they reach.
 # make matrix: the tests with every Python that is found, and with the oldest dependencies.
 # make newest: the tests with the newest dependencies.
 # make update: resolve constraints.txt anew.
@@ -21,7 +21,7 @@ EDITABLE = --config-settings editable_mode=compat --editable
 # The programs in tests/typed, as a user's; then whether every type of the package is known.
 PYRIGHT = PATH="$(CURDIR)/.venv-test/bin:$$PATH" .venv-test/bin/pyright
 
-.PHONY: demo test soak matrix newest update gateway-check gateway-update docs bench clean
+.PHONY: demo test coverage soak matrix newest update gateway-check gateway-update docs bench clean
 
 demo: .venv-demo/installed
 	@echo "==> Starting a chat-ui server on this machine, and sending it a prompt."
@@ -33,6 +33,10 @@ test: .venv-test/installed
 	.venv-test/bin/mypy
 	$(PYRIGHT)
 	@found=$$($(PYRIGHT) --verifytypes h2o_client --ignoreexternal) || { echo "$$found"; exit 1; }
+	.venv-test/bin/python -m pytest --numprocesses 4 --dist worksteal
+
+# Counting lines takes half as much time again as the tests.
+coverage: .venv-test/installed
 	.venv-test/bin/python -m pytest --numprocesses 4 --dist worksteal --cov --cov-report term
 
 soak: .venv-test/installed
