@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import anyio
@@ -19,7 +20,7 @@ from h2o_client.gateway.chat_request import ChatRequest
 from h2o_client.gateway.openai_error import ApiError
 
 
-class CompletionResponse:
+class CompletionResponse(ABC):
     """The response with one completion. ``headers`` are additional headers."""
 
     def __init__(self, request: ChatRequest) -> None:
@@ -28,25 +29,25 @@ class CompletionResponse:
         self.created: int = int(time.time())
         self.model: str = request.model
 
+    @abstractmethod
     def put_text(self, piece: str) -> None:
         """Add a piece of the answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def put_reasoning(self, piece: str) -> None:
         """Add a piece of the model's reasoning."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self, text: str, finish_reason: str) -> None:
         """End the response: the answer is complete, and ``text`` is all of it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fail(self, error: ApiError) -> None:
         """End the response: the answer failed."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def send_to(self, send: Send) -> None:
         """Send the response. Returns when all of it was sent."""
-        raise NotImplementedError
 
 
 class StreamedCompletion(CompletionResponse):
