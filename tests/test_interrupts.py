@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -41,6 +42,7 @@ class Interrupter:
 
     def run(self, work: Callable[[], object]) -> None:
         before = sys.gettrace()
+        gc.disable()  # Python ignores what is raised in a finalizer, and has lost its trace then
         sys.settrace(self._trace)
         try:
             work()
@@ -48,6 +50,7 @@ class Interrupter:
             pass
         finally:
             sys.settrace(before)
+            gc.enable()
 
 
 def broken_off(client: H2oSession) -> None:
