@@ -55,7 +55,7 @@ class Pace:
                 turn = Turn(now)
                 self._last.append(turn)
                 return turn
-            # One look after the other, whoever waits: thousands may.
+            # The polls of all waiting tasks are spaced out: there may be thousands of tasks.
             self._next_look = max(now, self._next_look) + self._look_every
             await anyio.sleep(self._next_look - now)
 
