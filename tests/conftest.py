@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -81,20 +82,27 @@ def reads_back_soon(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def leaks_nothing() -> Iterator[None]:
     """Threads and file descriptors are back to what they were."""
-    threads, descriptors = _threads(), _descriptors()
+    threads, descriptors = len(_threads()), _descriptors()
     yield
     end = time.monotonic() + PATIENCE
     waiter = threading.Event()
-    while (_threads() > threads or _descriptors() > descriptors) and time.monotonic() < end:
+    while (len(_threads()) > threads or _descriptors() > descriptors) and time.monotonic() < end:
         waiter.wait(0.01)
-    assert _threads() <= threads
+    left = _threads()
+    assert len(left) <= threads, left
     assert _descriptors() <= descriptors
 
 
-def _threads() -> int:
+def _threads() -> list[threading.Thread]:
     # trio keeps its idle threads for ten seconds, and asyncio's runs of a test show ours as well.
     idle = ("Trio thread", "h2o_client-standing")
-    return sum(not each.name.startswith(idle) for each in threading.enumerate())
+    # Up to Python 3.12, a thread that `threading` has not started stays listed when it has ended.
+    running = sys._current_frames()
+    return [
+        each
+        for each in threading.enumerate()
+        if each.ident in running and not each.name.startswith(idle)
+    ]
 
 
 def _descriptors() -> int:
