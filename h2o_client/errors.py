@@ -221,6 +221,9 @@ class UnsupportedError(H2oError):
 
 
 Stage = Literal["lookup", "connect", "proxy", "TLS", "exchange"]
+TimeoutName = Literal["connect", "first_token", "idle", "total", "silence"]
+Origin = Literal["server", "model", "gateway"]
+LimitName = Literal["rate", "conversations", "messages", "login"]
 
 
 class TransportError(H2oError):
@@ -256,7 +259,7 @@ class TransportTimeout(TransportError, TimeoutError):
     If none comes for several seconds, the connection is dead or the server hangs.
     """
 
-    def __init__(self, which: str, seconds: float, *, url: str = "") -> None:
+    def __init__(self, which: TimeoutName, seconds: float, *, url: str = "") -> None:
         hint = (
             "This server normally sends data ten times a second, so the connection is dead or the "
             "server hangs."
@@ -269,11 +272,11 @@ class TransportTimeout(TransportError, TimeoutError):
             url=url,
             stage="connect" if which == "connect" else "exchange",
         )
-        self.which = which
+        self.which: TimeoutName = which
         self.seconds = seconds
 
 
-_TIMEOUTS = {
+_TIMEOUTS: dict[TimeoutName, str] = {
     "connect": "No connection",
     "first_token": "No first token",
     "idle": "Nothing more came from the server",
@@ -305,7 +308,7 @@ class StatusError(H2oError):
         request_id: str | None = None,
         retry_after: float | None = None,
         error_type: str | None = None,
-        origin: str = "server",
+        origin: Origin = "server",
         hint: str | None = None,
     ) -> None:
         self.said: str = printable(said)
@@ -322,14 +325,14 @@ class StatusError(H2oError):
         self.request_id: str | None = None if request_id is None else printable(request_id)
         self.retry_after = retry_after
         self.error_type: str | None = None if error_type is None else printable(error_type)
-        self.origin = origin
+        self.origin: Origin = origin
 
     def _next_step(self) -> str:
         """What to do, which may depend on ``said``."""
         return self._hint
 
 
-_WHO = {
+_WHO: dict[Origin, str] = {
     "server": "The server",
     "model": "The model server behind the chat-ui",
     "gateway": "A gateway in front of the chat-ui",
@@ -397,7 +400,7 @@ class RateLimitError(StatusError):
     _hint = "Wait before you send the next prompt. Earlier attempts can prolong the ban."
 
     @property
-    def limit(self) -> str:
+    def limit(self) -> LimitName:
         """The exceeded limit, recognized by chat-ui's message; by default "rate"."""
         return next((limit for words, limit, _ in _LIMITS if words in self.said), "rate")
 
@@ -405,7 +408,7 @@ class RateLimitError(StatusError):
         return next((hint for words, _, hint in _LIMITS if words in self.said), self._hint)
 
 
-_LIMITS = (
+_LIMITS: tuple[tuple[str, LimitName, str], ...] = (
     (
         "maximum number of conversations",
         "conversations",

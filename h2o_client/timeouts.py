@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import msgspec
 
-from h2o_client.errors import ConfigurationError, Hint
+from h2o_client.errors import ConfigurationError, Hint, TimeoutName
 
 
 def monotonic() -> float:
@@ -79,7 +79,7 @@ def _is_time(seconds: object) -> bool:
 class Expired(TimeoutError):
     """A timeout of a `Clock` expired: ``which`` it was, and its ``seconds``."""
 
-    def __init__(self, which: str, seconds: float) -> None:
+    def __init__(self, which: TimeoutName, seconds: float) -> None:
         super().__init__(which, seconds)
         self.which = which
         self.seconds = seconds
@@ -92,17 +92,17 @@ class Clock:
     """
 
     def __init__(self, total: float | None = None) -> None:
-        self.which: str = "connect"
+        self.which: TimeoutName = "connect"
         self._seconds: float | None = None
         self._used = 0.0
-        self._lasting: tuple[str, float] | None = None
+        self._lasting: tuple[TimeoutName, float] | None = None
         self._lasting_used = 0.0
         self._silence: float | None = None
         self._since: float | None = monotonic()
         self._heard_at = self._since
         self._total = total
         self._end = None if total is None else monotonic() + total
-        self._binding = ("connect", 0.0)
+        self._binding: tuple[TimeoutName, float] = ("connect", 0.0)
 
     @property
     def spent(self) -> float:
@@ -114,7 +114,7 @@ class Clock:
         """Seconds of waiting since the last byte came."""
         return monotonic() - self._heard_at
 
-    def allow(self, which: str, seconds: float | None, *, spent: float = 0.0) -> None:
+    def allow(self, which: TimeoutName, seconds: float | None, *, spent: float = 0.0) -> None:
         """Start a new budget of ``seconds`` for ``which``, of which some may be ``spent``."""
         self.which = which
         self._seconds = seconds
@@ -132,7 +132,7 @@ class Clock:
         if self.which == "idle":
             self.renew()
 
-    def bind(self, which: str, seconds: float | None, *, spent: float = 0.0) -> None:
+    def bind(self, which: TimeoutName, seconds: float | None, *, spent: float = 0.0) -> None:
         """Start a budget that runs in parallel to those of `allow`; None ends it."""
         self._count(monotonic())
         self._lasting = None if seconds is None else (which, seconds)
@@ -197,7 +197,7 @@ class Clock:
             self._lasting_used += now - self._since
             self._since = now
 
-    def _bounded(self, left: float | None, budget: tuple[str, float], used: float) -> float:
+    def _bounded(self, left: float | None, budget: tuple[TimeoutName, float], used: float) -> float:
         bound = budget[1] - used
         if left is not None and left <= bound:
             return left

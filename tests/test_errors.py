@@ -26,6 +26,7 @@ from h2o_client.errors import (
     ServerError,
     StatusError,
     TermsNotAcceptedError,
+    TimeoutName,
     TransportError,
     TransportTimeout,
     UnsupportedError,
@@ -231,7 +232,7 @@ def test_a_model_servers_error_says_whose_it_is(error: StatusError, hint: str) -
 
 
 @pytest.mark.parametrize("which", ["connect", "first_token", "idle", "total"])
-def test_a_timeout_names_the_time_to_allow_more_of(which: str) -> None:
+def test_a_timeout_names_the_time_to_allow_more_of(which: TimeoutName) -> None:
     assert (
         f"within 0.25 s. If the server is slow, allow more with timeout=Timeouts({which}=...)."
         in str(TransportTimeout(which, 0.25))

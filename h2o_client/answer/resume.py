@@ -18,6 +18,7 @@ from h2o_client.errors import (
     IncompleteAnswerError,
     ProtocolError,
     StatusError,
+    TimeoutName,
     TransportError,
     TransportTimeout,
 )
@@ -188,7 +189,7 @@ class Resumption:
             given = self._state.transcript.joined[self.started_at :]
             self._log = RunLog(Overlap(given, self._kinds))
         self._log.again()
-        budget = "first_token" if self._timing.awaits_first else "idle"
+        budget: TimeoutName = "first_token" if self._timing.awaits_first else "idle"
         request = self.run.log(after=self._log.last, budget=budget)
         self._connection.read_log(request, self._log, continues=self._continues)
         self._opened_at = monotonic()

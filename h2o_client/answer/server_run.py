@@ -14,7 +14,7 @@ from h2o_client.backend.cleanup import clean_up_call
 from h2o_client.dialects.dialect import Dialect
 from h2o_client.dialects.documents import is_id
 from h2o_client.dialects.message_requests import Prompt
-from h2o_client.errors import ConfigurationError, NotFoundError, ProtocolError
+from h2o_client.errors import ConfigurationError, NotFoundError, ProtocolError, TimeoutName
 from h2o_client.transport.call import Call
 from h2o_client.wire import json
 from h2o_client.wire.events import Failure, Final
@@ -127,7 +127,7 @@ class Run:
         self.dialect: Dialect = dialect
         self._conversation_id = conversation_id
 
-    def log(self, *, after: int, budget: str) -> Request:
+    def log(self, *, after: int, budget: TimeoutName) -> Request:
         """The request that reads the run's log after its update number ``after``."""
         return self.dialect.run_log(self._conversation_id, self.id, after=after, budget=budget)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -244,7 +244,7 @@ class AnswerState:
         """What is allowed now."""
         return RULES[self.state]
 
-    def timeout(self, *, awaits_first: bool) -> str | None:
+    def timeout(self, *, awaits_first: bool) -> Literal["first_token", "idle"] | None:
         """Which of the `Timeouts` applies to the silence of the answer; None for none."""
         if not self.rules.counts_silence:
             return None

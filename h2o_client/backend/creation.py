@@ -14,7 +14,7 @@ from h2o_client.backend.background import INTERRUPTED_WITHIN, run_detached
 from h2o_client.backend.cleanup import CLEAN_UP, Cleanup
 from h2o_client.backend.standing_threads import run_in_standing_thread
 from h2o_client.dialects.documents import Created
-from h2o_client.errors import ModelUnavailableError, StatusError
+from h2o_client.errors import ModelUnavailableError, StatusError, TimeoutName
 from h2o_client.log import log
 from h2o_client.timeouts import Expired, Timeouts, monotonic
 from h2o_client.transport.call import Call
@@ -227,7 +227,7 @@ class _OwnCall(Call):
         super().__init__(limits)
         self._caller = caller
 
-    def connecting(self, budget: str) -> float | None:
+    def connecting(self, budget: TimeoutName) -> float | None:
         self._allow("connect", self._caller.timeouts.connect)
         return super().connecting(budget)
 
@@ -239,6 +239,6 @@ class _OwnCall(Call):
         self._allow("connect", None)
         super().pause(seconds)
 
-    def _allow(self, which: str, seconds: float | None) -> None:
+    def _allow(self, which: TimeoutName, seconds: float | None) -> None:
         self._caller.clock.allow(which, seconds)
         self._caller.ring()

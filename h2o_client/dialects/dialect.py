@@ -14,7 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from h2o_client.dialects import conversation_requests, run_requests
-from h2o_client.errors import Hint, UnsupportedError
+from h2o_client.errors import Hint, TimeoutName, UnsupportedError
 
 if TYPE_CHECKING:
     from h2o_client.dialects.documents import (
@@ -195,7 +195,9 @@ class Dialect:
             conversation_id, elicitation_id, action, content
         )
 
-    def run_log(self, conversation_id: str, run_id: str, *, after: int, budget: str) -> Request:
+    def run_log(
+        self, conversation_id: str, run_id: str, *, after: int, budget: TimeoutName
+    ) -> Request:
         """The log of a run, behind update number ``after``; its response begins in ``budget``."""
         if not self.keeps_runs:
             raise self.cannot("resume answers")

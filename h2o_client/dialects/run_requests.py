@@ -7,12 +7,15 @@ from urllib.parse import quote
 import msgspec
 
 from h2o_client.dialects.conversation_requests import conversation_path
+from h2o_client.errors import TimeoutName
 from h2o_client.wire.request import Request, get
 
 _NO_CONVERSATION = "000000000000000000000000"
 
 
-def run_log_request(conversation_id: str, run_id: str, *, after: int, budget: str) -> Request:
+def run_log_request(
+    conversation_id: str, run_id: str, *, after: int, budget: TimeoutName
+) -> Request:
     """The log of a run as server-sent events, after update number ``after``. See `wire.runlog`.
 
     Its response begins within ``budget``.

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from h2o_client.errors import TimeoutName
 from h2o_client.timeouts import Clock, Timeouts
 from h2o_client.transport.compat import Breaker, has_pending, may_be_read_past_buffers
 from h2o_client.transport.locks import Guard, Slots
@@ -73,7 +74,7 @@ class Call:
         self.clock: Clock = clock or Clock(timeouts.total)
         self.sent: bool = False
         # The timeout for waiting for other calls.
-        self.waits_within: str = "idle"
+        self.waits_within: TimeoutName = "idle"
         # Seconds within which the response has to begin, in addition to `budget`; None: no limit.
         self.at_most: float | None = None
         # Seconds from the request to the headers, and between two bytes of the body, if the server
@@ -83,7 +84,7 @@ class Call:
         # Whether a read waits for bytes. If it does not, `starved` says that there were none.
         self.patient = True
         self.starved: bool = False
-        self.budget: str = "idle"  # the timeout within which the response has to begin
+        self.budget: TimeoutName = "idle"  # the timeout within which the response has to begin
         self._slots: Slots | None = None  # used by the calling thread alone
         # Guards the four that follow, and the step of `sent` from False to True: either the call is
         # woken before a byte leaves, or `wake_unless_sent` sees that one has. Without the lock:
@@ -162,7 +163,7 @@ class Call:
             with self._lock:
                 self._alarms.remove(alarm)
 
-    def connecting(self, budget: str) -> float | None:
+    def connecting(self, budget: TimeoutName) -> float | None:
         """Start a request; ``budget`` is its response's timeout. Return the connect timeout."""
         self.check()
         self.budget = budget

@@ -16,7 +16,13 @@ import requests
 import urllib3
 from requests.utils import select_proxy
 
-from h2o_client.errors import ConfigurationError, H2oError, TransportError, TransportTimeout
+from h2o_client.errors import (
+    ConfigurationError,
+    H2oError,
+    TimeoutName,
+    TransportError,
+    TransportTimeout,
+)
 from h2o_client.log import log
 from h2o_client.timeouts import Expired, monotonic
 from h2o_client.transport.address import (
@@ -298,7 +304,7 @@ class Transport:
         return "" if proxy is None else proxy.rpartition("@")[2].rpartition("://")[2].rstrip("/")
 
     def _send(
-        self, prepared: requests.PreparedRequest, call: Call, budget: str
+        self, prepared: requests.PreparedRequest, call: Call, budget: TimeoutName
     ) -> urllib3.BaseHTTPResponse:
         url = prepared.url or ""
         session = self._open_session()

@@ -15,6 +15,7 @@ from h2o_client.errors import (
     Hint,
     ModelUnavailableError,
     NotFoundError,
+    Origin,
     OriginError,
     RateLimitError,
     ServerError,
@@ -88,7 +89,7 @@ def refusal(
     by_model = (
         passes_model_on and "set-cookie" in headers and "message" not in document and status != 413
     )
-    origin = "model" if by_model else "server"
+    origin: Origin = "model" if by_model else "server"
     if origin == "server" and _is_of_gateway(status, headers, text):
         origin = "gateway"
     said = _said(document, text, headers)

@@ -8,6 +8,8 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from h2o_client.errors import TimeoutName
+
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """``path`` is relative to the base URL. ``safe`` requests may be sent twice without harm.
@@ -21,7 +23,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     content_type: str = ""
     accept: str = "application/json"
     safe: bool = False
-    budget: str = "idle"
+    budget: TimeoutName = "idle"
 
     def __str__(self) -> str:
         # Without the query, which contains the prompt in a web search.
@@ -32,7 +34,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         return f"<Request {self}>"
 
 
-def get(path: str, *, budget: str = "idle") -> Request:
+def get(path: str, *, budget: TimeoutName = "idle") -> Request:
     """A request that changes nothing."""
     return Request(method="GET", path=path, safe=True, budget=budget)
 
@@ -42,7 +44,7 @@ def post_json(
     document: Mapping[str, object],
     *,
     accept: str = "application/json",
-    budget: str = "idle",
+    budget: TimeoutName = "idle",
     safe: bool = False,
 ) -> Request:
     """A POST request with a JSON body in UTF-8."""
@@ -88,7 +90,9 @@ class Part(msgspec.Struct, frozen=True):
         return f"<Part {self.name}>"
 
 
-def post_multipart(path: str, parts: Sequence[Part], *, accept: str, budget: str) -> Request:
+def post_multipart(
+    path: str, parts: Sequence[Part], *, accept: str, budget: TimeoutName
+) -> Request:
     """A POST request with a multipart/form-data body (RFC 7578); chat-ui checks its Origin."""
     # Random, so that nobody can put the boundary into a part of the body.
     from secrets import token_hex
@@ -116,7 +120,7 @@ def patch_json(path: str, document: Mapping[str, object]) -> Request:
     )
 
 
-def post(path: str, *, budget: str = "idle") -> Request:
+def post(path: str, *, budget: TimeoutName = "idle") -> Request:
     """A POST request without a body."""
     return Request(method="POST", path=path, budget=budget)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from typing_extensions import assert_type
 
 from h2o_client import (
@@ -33,13 +35,13 @@ def asks(client: H2oSession) -> str:
     except (AuthenticationError, NotFoundError, TermsNotAcceptedError) as error:
         assert_type(error.url, str)
     except (ModelUnavailableError, ServerError) as error:
-        assert_type(error.origin, str)
+        assert_type(error.origin, Literal["server", "model", "gateway"])
         assert_type(error.error_type, str | None)
     except StatusError as error:
         assert_type(error.body, str)
         assert_type(error.request_id, str | None)
     except TransportTimeout as error:
-        assert_type(error.which, str)
+        assert_type(error.which, Literal["connect", "first_token", "idle", "total", "silence"])
         assert_type(error.seconds, float)
         timed_out: TimeoutError = error
         raise RuntimeError from timed_out
