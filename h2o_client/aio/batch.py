@@ -31,6 +31,7 @@ class AsyncBatch:
         self._batch: Batch | None = None
         self._is_begun = False
         self._is_closed = False
+        self._stop_within: float | None = None  # of a `stop` before the start
 
     @property
     def progress(self) -> Progress | None:
@@ -53,6 +54,7 @@ class AsyncBatch:
 
     def stop(self, seconds: float = 2.0) -> None:
         """Send nothing more, and end the batch within so many seconds. Returns at once."""
+        self._stop_within = seconds
         if self._batch is not None:
             self._batch.stop(seconds)
 
@@ -79,6 +81,8 @@ class AsyncBatch:
             )
         self._is_begun = True
         self._batch = await in_thread(self._begin)
+        if self._stop_within is not None:
+            self._batch.stop(self._stop_within)
         if self._is_closed:  # by another task, in the meantime
             await finished(self._batch.close)
         return self._batch

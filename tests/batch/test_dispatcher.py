@@ -141,6 +141,16 @@ async def test_closing_a_batch_while_it_begins_ends_it() -> None:
         assert not server.conversations
 
 
+@pytest.mark.anyio
+async def test_a_batch_can_be_stopped_before_it_begins() -> None:
+    with FakeChatUi("0.4", answer=lambda _: Says(holds=True)) as server:
+        async with AsyncH2oSession(server.url) as session:
+            batch = session.batch(["a", "b"])
+            batch.stop(0.1)
+            assert [each async for each in batch] == []
+        assert not server.conversations
+
+
 def test_results_come_in_order_if_that_is_wanted() -> None:
     def slow_at_first(asked: Asked) -> Says:
         if asked.last == "p0":
