@@ -350,15 +350,17 @@ def expect_text(argument: str) -> None:
         ) from None
 
 
-def sampling_options(parameters: Iterable[str], files: tuple[str, ...] = ()) -> Options:
-    """The library's options for ``-p`` and ``--file``."""
+def sampling_options(
+    parameters: Iterable[str], files: tuple[str, ...] = (), *, option: str = "-p"
+) -> Options:
+    """The library's options for ``-p`` and ``--file``. Errors name ``option``."""
     named: dict[str, object] = {}
     others: dict[str, object] = {}
     for pair in parameters:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise click.UsageError(f"Invalid parameter -p {pair}. Use -p NAME=VALUE.")
-        _check_spelling(name)
+            raise click.UsageError(f"Invalid parameter {option} {pair}. Use {option} NAME=VALUE.")
+        _check_spelling(name, option)
         (named if name in opts.SAMPLING else others)[name] = _value(value)
     if others:
         named["parameters"] = others
@@ -396,10 +398,12 @@ def note_kept(
         )
 
 
-def _check_spelling(name: str) -> None:
+def _check_spelling(name: str, option: str) -> None:
     """Refuse a misspelt parameter. Other unknown names are passed to the server."""
     if name not in opts.SAMPLING and (meant := opts.suggested(name)):
-        raise click.UsageError(f"Unexpected parameter -p {name}=. Did you mean -p {meant}=?")
+        raise click.UsageError(
+            f"Unexpected parameter {option} {name}=. Did you mean {option} {meant}=?"
+        )
 
 
 def _value(text: str) -> object:

@@ -138,7 +138,7 @@ def _set(chat: Chat, rest: str) -> None:
         parameters = {**chat.parameters, name: f"{name}={value.strip()}" if equals else rest}
         if equals and not value.strip():
             del parameters[name]
-        chat.options = sampling_options(parameters.values())
+        chat.options = sampling_options(parameters.values(), option="/set")
         chat.parameters = parameters
     for each in chat.parameters.values():
         put_line(each)

@@ -288,7 +288,7 @@ def test_set_changes_the_sampling_parameters(talk: Talk) -> None:
         sent = [each.json()["parameters"] for each in server.requests if b"inputs" in each.body]
     assert [(each["temperature"], each["top_k"]) for each in sent] == [(0.25, 5), (0.3, 5)]
     assert talked.out.splitlines()[:2] == ["temperature=0.25", "top_k=5"]
-    assert "Unexpected parameter -p temprature=. Did you mean -p temperature=?" in talked.err
+    assert "Unexpected parameter /set temprature=. Did you mean /set temperature=?" in talked.err
     assert talked.status == 2
 
 
