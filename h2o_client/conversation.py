@@ -51,15 +51,15 @@ caller then has to delete the conversation of a one-shot. If it raises, nothing 
 class Conversation:
     """A conversation of several turns, whose history the server keeps.
 
-    Create it with `H2oSession.conversation`. The server creates it with the first message, and it
-    is deleted when it is closed (``with``), unless it was opened by its id or with ``keep=True``.
-    Send one message at a time. ``id`` is None until the server has created the conversation,
-    ``title`` until the title is known. ``updated_at`` is the time of the last change, if a list of
-    conversations contained it.
+    `H2oSession.conversation` returns it. It is created on the server with the first message. When
+    it is closed (``with``), it is deleted there, unless it was opened by its id or with
+    ``keep=True``. Send one message at a time. ``id`` is None until the conversation is created,
+    ``title`` is None until the title is known. ``updated_at`` is the time of the last change; None
+    unless `H2oSession.conversations` returned this object.
 
-    On v0.3 to v0.6 an abandoned answer (stopped, closed, timed out) is read to its end in the
-    background, because the server overwrites the messages sent before that. The next message waits
-    for it, up to 30 seconds; then `ConversationBusyError` is raised and nothing is sent. If
+    On v0.3 to v0.6, an abandoned answer (stopped, closed or timed out) overwrites later messages
+    when it ends. The client therefore reads it to its end in the background, and the next message
+    waits for this end. After 30 seconds, `ConversationBusyError` is raised and nothing is sent. If
     ``on_wait`` is set, it is called when a message has waited for one second.
     """
 

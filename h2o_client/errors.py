@@ -1,4 +1,4 @@
-"""All errors of this package. Every error that it raises on purpose is an `H2oError`.
+"""All errors of this package.
 
 ::
 
@@ -128,15 +128,16 @@ def _filled(template: str, texts: dict[str, str], spelling: Spelling) -> str:
 
 
 class H2oError(Exception):
-    """The root of all errors of this package.
+    """The base class of all errors of this package.
 
     ``message`` says what happened, with the value. ``hint`` says what to do, or is None.
     ``argument`` is the name of the argument that caused the error, or None. ``partial`` is the text
-    of the answer received before the error (``""`` outside a stream), ``conversation_id`` its
-    conversation, or None. ``resendable`` is True if the prompt certainly did not reach the server,
-    so that it can be sent again; False if it may have reached the server; None if no prompt was
-    sent. ``stored`` are the messages of the conversation as stored on the server, if the connection
-    broke during the answer and they could be read; the last one is the answer so far.
+    of the answer received before the error (``""`` outside a stream). ``conversation_id`` is the id
+    of the conversation, or None. ``resendable`` is True if the prompt certainly did not reach the
+    server, so that you can send it again; False if it may have reached the server; None if no
+    prompt was sent. ``stored`` is not empty if the connection broke during the answer and the
+    client could then read the stored messages of the conversation; the last one is the answer so
+    far.
     """
 
     def __init__(
@@ -212,7 +213,10 @@ class ConversationBusyError(H2oError):
 
 
 class UnsupportedError(H2oError):
-    """The server does not support ``feature``. ``versions`` is such as "chat-ui v0.3 to v0.6"."""
+    """The server does not support ``feature``.
+
+    ``versions`` is the range of versions of the server, such as "chat-ui v0.3 to v0.6".
+    """
 
     def __init__(self, feature: str, versions: str, *, hint: str | None = None) -> None:
         super().__init__(f"{versions} cannot {feature}", hint=hint)
@@ -229,8 +233,9 @@ LimitName = Literal["rate", "conversations", "messages", "login"]
 class TransportError(H2oError):
     """The network failed. ``url`` is the address of the request.
 
-    ``stage`` is how far it got: "lookup" of the host's name, "connect", "proxy", "TLS", or
-    "exchange" of bytes. ``permanent``: a retry cannot help, as with an untrusted certificate.
+    ``stage`` is the stage that failed: "lookup" (DNS), "connect", "proxy", "TLS", or "exchange"
+    (request and response). If ``permanent`` is True, a retry cannot help, as with an untrusted
+    certificate.
     """
 
     def __init__(
@@ -255,8 +260,8 @@ class TransportError(H2oError):
 class TransportTimeout(TransportError, TimeoutError):
     """A timeout expired: ``which`` is "connect", "first_token", "idle", "total" or "silence".
 
-    "silence" is not one of `Timeouts`. Servers since v0.9.6 send a sign of life ten times a second.
-    If none comes for several seconds, the connection is dead or the server hangs.
+    You cannot set "silence" in `Timeouts`: servers since v0.9.6 send data ten times a second, so if
+    nothing arrives for several seconds, the connection is dead or the server hangs.
     """
 
     def __init__(self, which: TimeoutName, seconds: float, *, url: str = "") -> None:
@@ -286,12 +291,12 @@ _TIMEOUTS: dict[TimeoutName, str] = {
 
 
 class StatusError(H2oError):
-    """The server refused with an HTTP status.
+    """The server refused the request with an error status.
 
-    It has the fields ``status``, ``said`` (the server's message), ``url``, ``body`` (shortened
-    text), ``request_id``, ``retry_after`` in seconds, and ``error_type`` from a model server.
-    ``origin`` is "server" for chat-ui itself, "model" if a chat-ui of 2023 passed on the response
-    of its model server, or "gateway" for a proxy in front of the chat-ui.
+    The fields are ``status``, ``said`` (the server's message), ``url``, ``body`` (shortened text),
+    ``request_id``, ``retry_after`` in seconds, and ``error_type`` from a model server. ``origin``
+    says where the status is from: "server" (chat-ui itself), "model" (chat-ui of 2023 passes on
+    the responses of its model server), or "gateway" (a proxy in front of the chat-ui).
     """
 
     _hint: ClassVar[str] = (
@@ -342,7 +347,7 @@ _MODEL_HINT = "Your session works. The operator of the server has to check its m
 
 
 class AuthenticationError(StatusError):
-    """401, 403 or a login wall."""
+    """Status 401 or 403, or a redirect to a login page."""
 
     _hint = Hint(
         "To chat behind a login, pass the session cookie of a logged-in browser: "
@@ -352,7 +357,7 @@ class AuthenticationError(StatusError):
 
 
 class OriginError(StatusError):
-    """403 for the Referer or Origin: the server is configured with another address."""
+    """Status 403 for the Referer or Origin: the server is configured with another address."""
 
     _hint = Hint(
         "The server's ORIGIN setting is not the address that you use, or a proxy removes the "
@@ -361,7 +366,7 @@ class OriginError(StatusError):
 
 
 class NotFoundError(StatusError):
-    """404: the conversation does not exist, or belongs to another session."""
+    """Status 404: the conversation does not exist, or belongs to another session."""
 
     _hint = (
         "The conversation was deleted, or it belongs to another session: the session cookie may "
@@ -370,13 +375,13 @@ class NotFoundError(StatusError):
 
 
 class TermsNotAcceptedError(StatusError):
-    """405: this session has not accepted the server's terms."""
+    """Status 405: this session has not accepted the server's terms."""
 
     _hint = Hint("Accept the terms: {accept_terms:True}.")
 
 
 class ElicitationClosedError(StatusError):
-    """409: a tool's question to the user was answered before, or has expired."""
+    """Status 409: a tool's question to the user was answered before, or has expired."""
 
     _hint = (
         "The question can no longer be answered. Read the rest of the reply, or send the prompt "
@@ -385,16 +390,17 @@ class ElicitationClosedError(StatusError):
 
 
 class ModelUnavailableError(StatusError):
-    """410 or an unknown model: the conversation's model is not served."""
+    """Status 410, or an unknown model: the server does not offer the conversation's model."""
 
     _hint = Hint("Choose one of the models that {models()} lists.")
 
 
 class RateLimitError(StatusError):
-    """429. Without ``retry_after``, wait a minute: refused attempts can prolong the ban.
+    """Status 429: a limit is exceeded.
 
-    ``limit`` is the exceeded limit: "rate", for which waiting helps, "conversations", "messages"
-    (in one conversation), or "login" (messages without a login).
+    ``limit`` is the exceeded limit: "rate", "conversations", "messages" (in one conversation), or
+    "login" (messages without a login). Waiting helps only for "rate". If ``retry_after`` is None,
+    wait a minute: refused attempts can prolong the ban.
     """
 
     _hint = "Wait before you send the next prompt. Earlier attempts can prolong the ban."
@@ -431,7 +437,7 @@ _LIMITS: tuple[tuple[str, LimitName, str], ...] = (
 
 
 class ServerError(StatusError):
-    """5xx: the server failed."""
+    """Status 5xx: the server failed."""
 
     _hint = "Try again later, or ask the operator."
 
@@ -442,7 +448,7 @@ class ServerError(StatusError):
 class GenerationError(H2oError):
     """The model failed after the answer had started.
 
-    ``said`` is the model server's message, ``error_type`` and ``status`` are from it, too.
+    ``said``, ``error_type`` and ``status`` are the model server's message, error type and status.
     """
 
     def __init__(
@@ -470,7 +476,7 @@ _UNREACHABLE = ("connection error", "fetch failed", "econnrefused", "enotfound")
 
 
 class IncompleteAnswerError(H2oError):
-    """The stream ended without its terminal event, however cleanly. The text is in ``partial``."""
+    """The stream ended without its terminal event. ``partial`` holds the text received so far."""
 
     def __init__(
         self, message: str = "The answer ended before it was complete", *, hint: str | None = None

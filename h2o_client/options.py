@@ -16,15 +16,15 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 class Options(TypedDict, total=False):
-    """The options of one prompt. None, or no value, means the default of the session or the server.
+    """The options of one prompt. By default, or with None, the session or the server decides.
 
     The first ten are sampling parameters as defined by text-generation-inference; ``parameters``
-    holds any others. Only chat-ui v0.3 to v0.6 passes them to the model; on later versions a
-    warning says that they have no effect, once per session for each name. ``prompt_format`` joins
-    several messages to one prompt. ``timeout`` is `Timeouts`, or seconds for all of them except the
-    total. ``files`` are paths, or the bytes of a file (v0.7 and later). With ``web_search`` the
-    server searches the web first (up to v0.9.5). Raises `UnsupportedError` for an option that the
-    server does not support.
+    holds any others. Only chat-ui v0.3 to v0.6 passes them to the model; later versions ignore
+    them, and you get a warning once per session for each name. ``prompt_format`` is a function that
+    joins several messages to one prompt. ``timeout`` is `Timeouts`, or seconds for all timeouts
+    except ``total``. ``files`` are paths, or the bytes of a file (v0.7 and later). With
+    ``web_search`` the server searches the web first (up to v0.9.5). If the server does not support
+    ``files`` or ``web_search``, an `UnsupportedError` is raised.
     """
 
     temperature: float | None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class AsyncResult(AsyncIterator[str]):
     """The tokens of an answer, for ``async for``. You may ``await`` it first.
 
-    If the iteration ends early, `aclose` or the garbage collector does the cleanup.
+    If you leave the iteration early, call `aclose`; otherwise the garbage collector cleans up.
     """
 
     def __init__(self, reply: AsyncReply) -> None:

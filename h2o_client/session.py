@@ -51,12 +51,12 @@ _MOST_CONVERSATIONS = 100_000
 
 
 class Server(msgspec.Struct, frozen=True, kw_only=True):
-    """Which chat-ui a server is.
+    """The detected version of a server.
 
-    ``versions`` are those that have the same protocol ("chat-ui v0.9.6 to v0.10.0"). ``version`` is
-    more exact if the server showed more, else "". ``found_by`` says how it was detected.
-    ``features`` holds "sampling" if sampling parameters reach the model, and "branches" if the
-    messages of a conversation form a tree.
+    ``versions`` is the range of versions with the same protocol ("chat-ui v0.9.6 to v0.10.0").
+    ``version`` is narrower, if the server shows more, else "". ``found_by`` says how the version was
+    detected. ``features`` contains "sampling" if sampling parameters reach the model, and
+    "branches" if the messages of a conversation form a tree.
     """
 
     base_url: str
@@ -69,40 +69,41 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
 class H2oSession:
     """A client of the chat-ui server at ``base_url``. Use it in a ``with``; threads may share it.
 
-    Nothing is sent until it is needed. The first request accepts the server's terms, unless
-    ``accept_terms`` is False, and turns off the sharing of conversations with the authors of the
-    models: see ``share_data``. ``H2O_CLIENT_URL``, ``H2O_CLIENT_MODEL`` and ``H2O_CLIENT_COOKIE``
-    are used for arguments that are not given. A ``name=value`` in ``H2O_CLIENT_COOKIE`` is sent to
-    the host and port of ``H2O_CLIENT_URL`` only.
+    Creating a session sends nothing. Before its first prompt or list, a session accepts the
+    server's terms, unless ``accept_terms`` is False, and turns off the sharing of conversations
+    with the authors of the models (see ``share_data``). The defaults of ``base_url``, ``model`` and
+    ``cookies`` are in the environment: ``H2O_CLIENT_URL``, ``H2O_CLIENT_MODEL`` and
+    ``H2O_CLIENT_COOKIE``. A ``name=value`` in ``H2O_CLIENT_COOKIE`` is sent only to the host and
+    port of ``H2O_CLIENT_URL``.
 
     base_url: the server's address, with a path if it has one.
     model: the model's name. The default is H2O's model on H2O's host, else the server's first one.
     server_version: the version of chat-ui, such as "0.9.4", or "latest". By default it is detected.
-    proxy: an http, https or socks URL. By default the usual environment variables apply, except
-        for loopback addresses, which then use no proxy. ``""`` uses no proxy.
-    cookies: the cookies of a logged-in browser: ``"name=value"``, a mapping, a jar, or a Netscape
-        cookie file. The settings that the user made in the browser are kept, except terms and
-        sharing. ``{}`` means none, not even that of ``H2O_CLIENT_COOKIE``.
-    share_data: whether conversations are shared with the authors of the models, set for the
-        session, or for the user whose cookie it has. None keeps the user's setting (in a session
-        without a user: on, which is the servers' default).
-    headers: sent with every request, for example for a proxy that requires credentials.
-    timeout: `Timeouts`, or seconds for all but the total.
-    max_retries: how often to retry a request that failed before the server received it, and how
-        many attempts to resume a broken answer may fail in a row (newest servers).
-    insecure_cookies: True allows sending the session's cookies over the network unencrypted.
-        Otherwise that raises an error, except for a loopback address without a remote proxy.
+    proxy: an http, https or socks URL; ``""`` means no proxy. By default the usual environment
+        variables apply, but not to requests to loopback addresses.
+    cookies: the cookies of a logged-in browser: ``"name=value"``, a mapping, a jar, or the path of
+        a Netscape cookie file. The user's settings in the browser are kept, except terms and
+        sharing. ``{}`` means no cookies, even if ``H2O_CLIENT_COOKIE`` is set.
+    share_data: whether to share conversations with the authors of the models. This is a setting of
+        the session, or of the logged-in user. None does not change it; without a login it is then
+        on, the default of chat-ui.
+    headers: sent with every request, for example for a gateway that requires credentials.
+    timeout: `Timeouts`, or seconds for all timeouts except ``total``.
+    max_retries: how often to retry a request that failed before the server received it. On servers
+        since July 2026 also how many attempts in a row to resume an answer may fail.
+    insecure_cookies: True allows sending the session's cookies unencrypted. By default this raises
+        an error, except for a loopback address without a remote proxy.
     verify: False, the path of a CA certificate (PEM file or folder) to trust, or an
         `ssl.SSLContext`.
     max_connections: the largest number of concurrent answers; None for no limit.
-    prepare: how many conversations to create ahead. After a prompt of `stream` or `chat` that is
-        not kept, the conversation of the next one is created in the background, for the same model
-        and system prompt; if that comes within five minutes, it waits for one round trip less.
+    prepare: how many conversations to create ahead, in the background, after each prompt of
+        `stream` or `chat` without ``keep``. The next prompt with the same model and system prompt,
+        within five minutes, uses such a conversation and saves one round trip.
     web_search: whether the server searches the web before each answer (up to v0.9.5).
 
     A pickled session contains its arguments, cookies and credentials (keep the pickle secret), but
-    no connections and no answers. A forked child opens its own connections, and does not affect the
-    answers of its parent.
+    no connections and no answers. After a fork, the child process opens its own connections, and
+    does not affect the answers of its parent.
 
     Raises `ConfigurationError` for invalid arguments.
     """
@@ -176,19 +177,19 @@ class H2oSession:
     ) -> Reply:
         """Send one prompt and return the streamed answer. Iterate over it for the tokens.
 
-        messages: a text, or a list of messages (dicts with "role" and "content", or `Message`).
-            Several are joined to one prompt of ``User: ...`` and ``Assistant: ...`` lines.
+        messages: a string, or a list of messages (dicts with "role" and "content", or `Message`).
+            Several messages become one prompt, with lines ``User: ...`` and ``Assistant: ...``.
         system: the system prompt.
         keep: whether to keep the conversation on the server.
         options: see `Options`: temperature, top_p, top_k, repetition_penalty, max_new_tokens,
             truncate, do_sample, return_full_text, stop, seed, parameters, files, web_search,
             prompt_format, timeout.
 
-        Returns when the response headers have arrived, which the oldest servers send with the first
-        token. Raises `ConfigurationError` before anything is sent, `StatusError` for an error
-        status, `TransportError` and `TransportTimeout` for network failures. The iteration raises
-        these too, and `GenerationError`, `IncompleteAnswerError`, `ProtocolError`, with
-        ``.partial``.
+        Returns when the response headers have arrived; chat-ui v0.3 to v0.6 sends them with the
+        first token. Raises `ConfigurationError` for invalid arguments, before anything is sent,
+        `StatusError` for an error status, and `TransportError` or `TransportTimeout` for a network
+        failure. The iteration can raise these errors too, and `GenerationError`,
+        `IncompleteAnswerError` and `ProtocolError`; their ``partial`` is the text received so far.
         """
         conversation = Conversation(self._backend, model=model, keep=keep)
         turn = conversation._turn(messages, options, system=system)
@@ -205,7 +206,7 @@ class H2oSession:
         keep: bool = False,
         **options: Unpack[Options],
     ) -> Answer:
-        """Send one prompt and return the whole answer. Arguments and errors as of `stream`."""
+        """Send one prompt and return the whole answer. See `stream` for arguments and errors."""
         conversation = Conversation(self._backend, model=model, keep=keep)
         turn = conversation._turn(messages, options, system=system)
         del messages, system  # error trackers show what the frames of a traceback hold
@@ -229,9 +230,9 @@ class H2oSession:
         system: str | None = None,
         **options: Unpack[Options],
     ) -> Batch:
-        """Send thousands of prompts, each once; iterate for the results as they come.
+        """Send many prompts, each once. Iterate over the batch for the results.
 
-        Arguments and errors as `h2o_client.batch.run`, which takes several sessions.
+        `h2o_client.batch.run` describes the arguments and errors, and takes several sessions.
         """
         return import_module("h2o_client.batch.start").run(  # type: ignore[no-any-return]
             self,
@@ -259,7 +260,7 @@ class H2oSession:
     ) -> Conversation:
         """Return a new conversation of several turns, or the one with ``id``. Sends nothing.
 
-        A new one is deleted when it is closed, unless ``keep=True``.
+        When a new conversation is closed, it is deleted on the server, unless ``keep=True``.
         """
         return Conversation(self._backend, id=id, system=system, model=model, keep=keep)
 
@@ -271,17 +272,18 @@ class H2oSession:
         delete: bool = False,
         timeout: Timeouts | float | None = None,
     ) -> Reply:
-        """Resume an answer of another process, or one whose reply was interrupted.
+        """Resume an answer that another process, or an earlier reply, has not read to its end.
 
-        token: its `Reply.resume_token`. This session needs the cookie of the session that sent the
-            prompt: see `save_cookies`.
-        position: how many characters to skip; the default is in the token. 0 skips nothing.
+        token: the `Reply.resume_token` of the answer. This session needs the cookie of the session
+            that sent the prompt: see `save_cookies`.
+        position: how many characters of the text to skip. By default it is the position in the
+            token; 0 skips nothing.
         delete: whether to delete the conversation afterwards. If False, it is deleted only if
             `stream` or `chat` of this session object created it without ``keep``.
 
         The reply's ``text`` and ``answer`` contain the whole text. Raises `ConfigurationError` for
-        a token of another server, `UnsupportedError` for servers before July 2026, which cannot
-        resume, `NotFoundError` if the conversation does not exist or belongs to another session.
+        a token of another server, `UnsupportedError` for servers before July 2026, and
+        `NotFoundError` if the conversation does not exist or belongs to another session.
         """
         opening = self._prepare_resuming(self._token(token, position), timeout, delete=delete)
         return Reply(opening.send())
@@ -311,10 +313,10 @@ class H2oSession:
     def conversations(self) -> Iterator[Conversation]:
         """Iterate over the conversations of this session, or of the logged-in user, latest first.
 
-        Each has an ``id`` and a ``title``. Pages are requested as needed, the first one with the
-        first item; you may delete conversations while iterating. Raises `AuthenticationError` if
-        the server requires a login and nobody is logged in, `ProtocolError` for a list of more than
-        100,000.
+        Each has an ``id`` and a ``title``. The iteration requests the pages of the list as needed;
+        you may delete conversations while iterating. Raises `AuthenticationError` if the server
+        requires a login and nobody is logged in, and `ProtocolError` for more than 100,000
+        conversations.
         """
         for entry in self._entries():
             yield Conversation(
@@ -343,7 +345,7 @@ class H2oSession:
     ) -> Settings:
         """Change the given settings only, and return all settings.
 
-        model: the active model, which the server's pages select.
+        model: the active model, which the server's web pages preselect.
         share_data: whether conversations are shared with the authors of the models.
         custom_prompts: system prompts by the name of their model (v0.5 and later).
         others: other settings, by the server's own names (v0.7 and later).
@@ -395,9 +397,9 @@ class H2oSession:
         """Diagnose the connection to the server, step by step. Failures of the server never raise.
 
         The steps are the address, the network, TLS, the server, its version, the session's cookie,
-        terms, login and models, and a test conversation that is created, answered and deleted. Each
-        `Check` is yielded as soon as its step is done. A failed one contains the likely cause and
-        what to do.
+        terms, login and models, and the creation, answer and deletion of a test conversation.
+        Yields a `Check` at the end of each step. A failed one contains the likely cause and what to
+        do.
         """
         from h2o_client.doctor.checks import checks
 
@@ -503,10 +505,10 @@ def stream(
     verify: bool | str | os.PathLike[str] | ssl.SSLContext = True,
     **options: Unpack[Options],
 ) -> Reply:
-    """Send one prompt to the server at ``base_url`` or H2O_CLIENT_URL and return the answer.
+    """Send one prompt to the server at ``base_url`` or H2O_CLIENT_URL; return the streamed answer.
 
-    Arguments and errors are those of `H2oSession` and its ``stream``. The session is closed when
-    the reply has ended.
+    `H2oSession` and its ``stream`` describe the arguments and errors. The session is closed at the
+    end of the reply.
     """
     session = H2oSession(
         base_url,
@@ -547,7 +549,7 @@ def chat(
     verify: bool | str | os.PathLike[str] | ssl.SSLContext = True,
     **options: Unpack[Options],
 ) -> Answer:
-    """Send one prompt and return the whole answer. Arguments and errors as of `stream`."""
+    """Send one prompt and return the whole answer. See `stream` for arguments and errors."""
     with H2oSession(
         base_url,
         model=model,

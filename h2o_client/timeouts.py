@@ -31,11 +31,11 @@ else:
 class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
     """Timeouts in seconds; None means no limit.
 
-    ``connect``: the time to open the connection (for each address tried; looking up the name has no
-    timeout). ``first_token``: from the prompt to the first token. ``idle``: between two signs of
-    progress, which are text, reasoning, and updates of tools, web searches, files, routes and
-    elicitations; heartbeats are not. ``total``: the whole answer. The time that the caller spends
-    between two tokens counts for ``total`` only.
+    ``connect``: the time to open the connection to each IP address; the DNS lookup has no timeout.
+    ``first_token``: the time from the prompt to the first token. ``idle``: the time between two
+    signs of progress: text, reasoning, and updates of tools, web searches, files, routes and
+    elicitations, but not heartbeats. ``total``: the time for the whole answer. The time that the
+    caller spends between two tokens counts towards ``total`` only.
     """
 
     connect: float | None = 10.0

@@ -81,7 +81,7 @@ class AsyncH2oSession:
         keep: bool = False,
         **options: Unpack[Options],
     ) -> AsyncReply:
-        """Return the answer to one prompt. Arguments and errors as of `H2oSession.stream`.
+        """Return the answer to one prompt. See `H2oSession.stream` for arguments and errors.
 
         The arguments are checked now; the prompt is sent when the reply is first iterated, entered
         (``async with``) or read.
@@ -107,10 +107,10 @@ class AsyncH2oSession:
         system: str | None = None,
         **options: Unpack[Options],
     ) -> AsyncBatch:
-        """Send thousands of prompts, each once; ``async for`` the results as they come.
+        """Send many prompts, each once. Use ``async for`` to get the results.
 
-        Arguments and errors as `h2o_client.batch.run`; the prompts are read, and what is wrong with
-        them is raised, when the batch is first iterated or entered.
+        `h2o_client.batch.run` describes the arguments and errors. The prompts are read and checked
+        when the batch is first iterated or entered.
         """
         run = import_module("h2o_client.batch.start").run
         work = partial(
@@ -159,7 +159,7 @@ class AsyncH2oSession:
         keep: bool = False,
         **options: Unpack[Options],
     ) -> Answer:
-        """Send one prompt and return the whole answer. Arguments and errors as of `stream`."""
+        """Send one prompt and return the whole answer. See `stream` for arguments and errors."""
         reply = self.stream(messages, model=model, system=system, keep=keep, **options)
         del messages, system  # error trackers show what the frames of a traceback hold
         async with reply:
@@ -207,7 +207,7 @@ class AsyncH2oSession:
         return await called(self.wrapped.models)
 
     def conversations(self) -> AsyncIterator[AsyncConversation]:
-        """The conversations of this session or user, latest first: `H2oSession.conversations`."""
+        """Iterate over the conversations, latest first: see `H2oSession.conversations`."""
         return _Items(self.wrapped.conversations(), AsyncConversation)
 
     async def delete_conversations(self) -> None:

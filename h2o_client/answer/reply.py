@@ -17,8 +17,8 @@ class Reply:
     """A streamed answer. Iterate over it for the text, or over `events` for everything.
 
     You can leave the iteration early. When the reply is closed (``with``) or garbage-collected, the
-    model is stopped, and a conversation that was created for this answer is deleted. Only one
-    thread may iterate; others may call `stop` and `close` and read the attributes.
+    library stops the model, and deletes the conversation if it was created for this answer. Only
+    one thread may iterate; others may call `stop` and `close`, and read the attributes.
     """
 
     def __init__(self, steps: AnswerSteps) -> None:
@@ -64,20 +64,20 @@ class Reply:
 
     @property
     def elicitation(self) -> Elicitation | None:
-        """A tool's question to the user that has not been answered yet (the newest servers)."""
+        """A tool's question that the user has not answered yet (servers since July 2026)."""
         return self._stream.transcript.elicitation
 
     @property
     def resumed(self) -> int:
-        """How often the answer was resumed after its connection broke (the newest servers)."""
+        """How often the answer was resumed after a broken connection (servers since July 2026)."""
         return self._stream.times_resumed
 
     @property
     def resume_token(self) -> str | None:
-        """A short text with which another process can resume the answer: see `H2oSession.resume`.
+        """A short string with which another process can resume the answer: see `H2oSession.resume`.
 
-        It names the server, the conversation and the answer, and how much of the text has been
-        read. It contains no secret. None on servers before July 2026, which cannot resume.
+        It contains the server's address, the ids of the conversation and the answer, and how much
+        of the text has been read. It contains no secret. None on servers before July 2026.
         """
         return self._steps.resume_token()
 

@@ -50,8 +50,9 @@ _ACTIONS = ("accept", "decline", "cancel")
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """A whole answer. ``finish_reason`` is "stop", "length" (if known), or "stopped".
 
-    ``seconds`` from sending the prompt to the end of the answer, and ``time_to_first_token`` to
-    its first token: None for answers that were read back from a server later.
+    ``seconds`` is the time from sending the prompt to the end of the answer, and
+    ``time_to_first_token`` the time to its first token. Both are None for answers that a batch
+    read back from the server.
     """
 
     text: str
@@ -66,7 +67,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     time_to_first_token: float | None = None
 
     def to_dict(self) -> dict[str, object]:
-        """Return the fields as values for JSON, for a log for example."""
+        """Return the fields as JSON values, for example for a log."""
         return {
             **msgspec.structs.asdict(self),
             "sources": [msgspec.structs.asdict(source) for source in self.sources],

@@ -29,11 +29,11 @@ MakeEngine = Callable[[Callable[[], None]], Engine]
 class Batch(Iterator[Result]):
     """An iterator over the results of a batch, as they arrive or in the order of the prompts.
 
-    The results of earlier runs come first. Use it in a ``with`` block if the iteration may end
-    early. Unfinished answers are then left to servers since July 2026, for the next run with the
-    same journal; on older servers they are stopped and deleted. If nothing more can be sent (no
-    login works any more, or the server was down for too long), the iteration returns all results
-    and then raises the error.
+    The results of earlier runs come first. If you may leave the iteration early, use the batch in a
+    ``with`` block. Servers since July 2026 then continue unfinished answers, for the next run with
+    the same journal; on older servers, unfinished answers are stopped and deleted. If nothing more
+    can be sent (no login works any more, or the server was down for too long), the iteration
+    returns all results and then raises the error.
     """
 
     def __init__(self, journal: Journal, make_engine: MakeEngine, *, ordered: bool) -> None:
@@ -66,7 +66,7 @@ class Batch(Iterator[Result]):
     def stop(self, seconds: float = _STOP_WITHIN) -> None:
         """Send no more prompts, and end within ``seconds``. Returns at once.
 
-        The iteration still returns the results that there are.
+        The iteration then returns the remaining results and ends.
         """
         self._run.stop(seconds)
 

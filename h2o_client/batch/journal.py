@@ -75,11 +75,11 @@ class State(IntEnum):
 
 
 class JournalError(H2oError):
-    """The journal cannot be written, as on a full disk. It keeps what was written before."""
+    """The journal cannot be written, as on a full disk. Earlier records are not lost."""
 
 
 class InvalidPrompts(ConfigurationError):
-    """Some prompts are invalid, so that none was sent. ``lines`` are the first of them."""
+    """Some prompts are invalid, so no prompt was sent. ``lines`` holds the first invalid ones."""
 
     def __init__(self, lines: Sequence[InvalidLine], count: int) -> None:
         told = " ".join(f"Line {each.line}: {each.reason}" for each in lines)

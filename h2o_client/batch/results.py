@@ -31,11 +31,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """The ``answer`` to a prompt, or the ``error``.
 
     id: the prompt's id, or the number of its line, from 1.
-    index: its position among the prompts, from 0.
-    attempts: how often it was sent. Attempts that a rate limit refused are not counted.
+    index: the position of the prompt, from 0.
+    attempts: how often the prompt was sent. Attempts that a rate limit refused are not counted.
     server: the base URL of the server that answered.
     seconds: how long the last attempt took.
-    extra: the prompt's other keys.
+    extra: the other keys of the prompt.
     """
 
     id: PromptId

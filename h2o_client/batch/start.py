@@ -46,27 +46,28 @@ def run(
     system: str | None = None,
     **options: Unpack[Options],
 ) -> Batch:
-    """Send each of ``prompts`` once, with the accounts of ``sessions``; iterate for the results.
+    """Send each of ``prompts`` once, with the accounts of ``sessions``. Iterate for the results.
 
-    prompts: texts, lists of messages, or mappings with ``prompt`` or ``messages`` and optionally
+    prompts: strings, lists of messages, or mappings with ``prompt`` or ``messages`` and optionally
         ``id``, ``system``, ``model``, ``files`` and ``options``. Other keys are copied to ``extra``
-        of the result. All prompts are read and checked before any is sent.
+        of the result. All prompts are read and checked before the first is sent.
     concurrency: the largest number of concurrent prompts for each session.
-    per_minute: the largest number of prompts in any minute for each session. By default it is
-        learned from the server's refusals.
+    per_minute: the largest number of prompts in any minute for each session. By default the batch
+        learns it from the server's refusals.
     journal: a file that records the state of each prompt. After a crash, the same call with the
-        same file continues where the first one stopped. The file holds prompts and answers in
-        plain text.
+        same file continues the batch. The file contains prompts and answers in plain text.
     ordered: return the results in the order of the prompts.
-    executor: its workers send the prompts, each with a copy of the session. It is not closed.
+    executor: an executor whose workers send the prompts, each with a copy of the session. The
+        batch does not close it.
     dask: the address of a Dask scheduler, "local" for workers on this machine, or a Client; its
         workers send the prompts. Needs the extra ``batch``.
     give_up_after: seconds to wait for a server that is down or refuses everything, and for a
-        Dask worker while there is none.
-    retry_failed: send prompts again that failed in an earlier run.
-    model: for prompts without a model, by default the session's.
+        Dask worker if there is none.
+    retry_failed: whether to send prompts again that failed in an earlier run.
+    model: the model for prompts without one; by default that of the session.
     system: the system prompt for prompts without one.
-    options: see `Options`; for prompts without their own. ``timeout`` is a number of seconds.
+    options: the options for prompts without their own: see `Options`. ``timeout`` is a number of
+        seconds.
 
     Raises `InvalidPrompts` with the invalid prompts, and `ConfigurationError` if the journal cannot
     be used. The sessions are not closed.

@@ -59,7 +59,7 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 class User(msgspec.Struct, frozen=True):
-    """The user who is logged in; ``raw`` is all that the server says about them."""
+    """The user who is logged in. ``raw`` contains all fields that the server returned."""
 
     id: str
     name: str

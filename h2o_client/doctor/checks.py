@@ -48,8 +48,8 @@ class Check(msgspec.Struct, frozen=True):
     """The result of one step of `H2oSession.check`. ``status`` is "ok", "failed" or "skipped".
 
     ``name`` is "address", "network", "TLS", "server", "version", "cookie", "terms", "login",
-    "models", "conversation", "answer" or "deletion". ``detail`` is the finding, ``hint`` says what
-    to do about a failure, and ``kind`` is the class of the error that another call would raise.
+    "models", "conversation", "answer" or "deletion". ``detail`` says what was found. After a
+    failure, ``hint`` says what to do, and ``kind`` is the class of the error that calls raise.
     """
 
     name: str

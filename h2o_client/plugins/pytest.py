@@ -10,10 +10,10 @@
 It behaves like the current chat-ui. To use another version, or several of them::
 
     @pytest.mark.h2o_server(chat_ui="0.4")
-    def test_my_bot_knows_the_chat_ui_of_2023(h2o_server): ...
+    def test_my_bot_supports_chat_ui_of_2023(h2o_server): ...
 
     @pytest.mark.parametrize("h2o_server", ["0.4", "0.10", "latest"], indirect=True)
-    def test_my_bot_knows_them_all(h2o_server): ...
+    def test_my_bot_supports_several_versions(h2o_server): ...
 
 The marker takes the same arguments as `h2o_client.server.serve`. No model is loaded. The fixture
 needs the extra ``local``.
@@ -60,11 +60,10 @@ class Asked:
 
 
 class H2oServer:
-    """A running chat-ui at ``url`` with scripted answers, at first "Hello from h2o_server.".
+    """A running chat-ui at ``url`` with scripted answers, by default "Hello from h2o_server.".
 
-    It records the prompts in ``prompts`` (texts) and ``asked`` (with the earlier turns and the
-    sampling parameters), and every answered HTTP request in ``requests`` (method, path, status,
-    ...).
+    ``prompts`` holds the texts of the received prompts, ``asked`` also their earlier messages and
+    sampling parameters, and ``requests`` every answered HTTP request (method, path, status, ...).
     """
 
     def __init__(self, **options: Any) -> None:
@@ -90,9 +89,9 @@ class H2oServer:
     @overload
     def answers(self, *answers: str | ScriptedAnswer) -> None: ...
     def answers(self, *answers: Any) -> None:
-        """Answer with these in turn from now on, then with the last one repeatedly.
+        """Set the next answers, used in turn; the last one is repeated.
 
-        Each is a text or a `ScriptedAnswer`. You can pass a single function of the prompt instead.
+        Each is a string or a `ScriptedAnswer`. Instead, you can pass one function of the prompt.
         """
         only = answers[0] if len(answers) == 1 else answers
         engine = self._as_engine(only)
@@ -109,11 +108,11 @@ class H2oServer:
         after: str = "",
         times: int | None = None,
     ) -> None:
-        """Fail from now on: with the HTTP ``status``, or in the stream ``after`` a text.
+        """Let the next answers fail, with the HTTP ``status``, or ``after`` a text in the stream.
 
-        times: how many answers fail; then the former answers continue. The default is all.
+        times: how many answers fail, before the previous answers are used again. By default all.
 
-        Since chat-ui 0.10 the status is sent inside the stream too, without ``error_type`` and
+        Since chat-ui 0.10 a status is also sent in the stream, without ``error_type`` and
         ``retry_after``.
         """
         from h2o_client.server.scripted import ScriptedAnswer
@@ -124,9 +123,10 @@ class H2oServer:
         self._say(failure, times)
 
     def cuts(self, after: str = "", *, times: int | None = None) -> None:
-        """Break the connection ``after`` a text from now on; without one, respond with status 500.
+        """Let the next answers break the connection ``after`` a text.
 
-        Since chat-ui 0.10 the server reports the failure in the stream instead.
+        Without a text, the response has status 500. Since chat-ui 0.10 the server reports the
+        failure in the stream instead.
         """
         from h2o_client.server.scripted import ScriptedAnswer
 

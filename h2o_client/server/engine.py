@@ -28,17 +28,18 @@ class Turn(msgspec.Struct, frozen=True):
 class Engine(Protocol):
     """A callable that generates an answer. It is called in a separate thread for each answer.
 
-    It yields the answer's tokens and, if the model has ended normally, a last `Final` with the
-    finish reason "stop" or "length". Without it the answer counts as incomplete. ``parameters`` are
-    those of text-generation-inference (temperature, max_new_tokens, ...). When ``stopped()``
-    returns True, the rest is not needed: the engine may end at once, and is closed at its next
-    token anyway.
+    It yields the answer's tokens. If the model ends normally, the last item is a `Final` with the
+    finish reason "stop" or "length"; without it, the answer is incomplete. ``parameters`` are those
+    of text-generation-inference (temperature, max_new_tokens, ...). When ``stopped()`` returns
+    True, the rest of the answer is not needed: the engine may return at once; otherwise it is
+    closed at its next token.
 
-    It raises `EngineFailure` (or `GenerationError`) for a failure: before the first token that sets
-    the HTTP status, later it is an event in the stream. It raises `AnswerCut` for a broken
-    connection. An engine may have three optional attributes: ``slots``, the number of concurrent
-    answers; ``prompt(turns, parameters)``, the text that its model gets; and ``title(message)``,
-    the title of a conversation, if the model should not generate one.
+    If the model fails, the engine raises `EngineFailure` (or `GenerationError`). Before the first
+    token, this sets the HTTP status; later, it becomes an event in the stream. For a broken
+    connection, the engine raises `AnswerCut`. An engine may have three optional attributes:
+    ``slots``, the number of concurrent answers; ``prompt(turns, parameters)``, which returns the
+    text that its model gets; and ``title(message)``, which returns the title of a conversation, if
+    the model should not generate it.
     """
 
     def __call__(
@@ -51,7 +52,7 @@ class Engine(Protocol):
 
 
 class EngineFailure(GenerationError):
-    """The model failed or refused. ``status`` and ``retry_after`` (seconds) set the response."""
+    """The model failed or refused. The response gets ``status`` and ``retry_after`` (seconds)."""
 
     def __init__(
         self,
@@ -68,7 +69,7 @@ class EngineFailure(GenerationError):
 class AnswerCut(Exception):
     """The connection to the model broke. The response ends without its last chunk.
 
-    Before the first token it is a status 500, as when chat-ui cannot reach its model server.
+    Before the first token, the response has status 500, as when chat-ui cannot reach its model.
     """
 
 

@@ -29,9 +29,9 @@ BUNDLED_MODEL = "HuggingFaceTB/SmolLM2-135M-Instruct"
 class LlamaEngine:
     """Runs a GGUF model with llama.cpp in this process: the bundled one, or ``model_file``.
 
-    The sampling parameters work as in text-generation-inference: ``truncate`` cuts the prompt from
-    the left to that many tokens, ``repetition_penalty`` considers all of the prompt and the answer,
-    and ``do_sample`` False always chooses the most likely token. Raises `ConfigurationError` if
+    The sampling parameters work as in text-generation-inference: ``truncate`` keeps only the last
+    so many tokens of the prompt, ``repetition_penalty`` considers the whole prompt and answer, and
+    ``do_sample=False`` always chooses the most likely token. Raises `ConfigurationError` if
     xllamacpp or the model is missing. Close it, or use it as a context manager, to free the model's
     memory.
     """

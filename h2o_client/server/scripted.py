@@ -28,12 +28,12 @@ SCRIPTED = "scripted"
 class ScriptedAnswer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One scripted answer, which may fail.
 
-    ``text`` is sent word by word, ``tokens`` unchanged. ``prompt``: use this answer only for that
-    prompt. ``delay``: seconds before the first token, ``pause``: seconds between tokens. With
-    ``error`` or ``status`` it fails: without text, as a response with ``status`` (by default 500),
-    ``error_type`` and ``retry_after``; after a text, as an event. ``cut`` breaks the connection
-    after the text. ``finish_reason`` "length" marks an answer that reached the maximum length; None
-    ends the stream without its terminal event.
+    ``text`` is sent word by word, ``tokens`` are sent unchanged. With ``prompt``, the answer is
+    used only for this prompt. ``delay`` is the time before the first token, ``pause`` the time
+    between tokens, both in seconds. With ``error`` or ``status`` the answer fails: without text, as
+    a response with ``status`` (by default 500), ``error_type`` and ``retry_after``; after a text,
+    as an event. ``cut`` breaks the connection after the text. ``finish_reason`` "length" marks an
+    answer that reached the maximum length; None ends the stream without its terminal event.
     """
 
     text: str = ""
@@ -56,9 +56,9 @@ Script = str | ScriptedAnswer | Iterable[str | ScriptedAnswer]
 class ScriptedEngine:
     """Returns the answers in turn, and the last one repeatedly.
 
-    Answers with a ``prompt`` are used only for that prompt (ignoring surrounding whitespace), in
-    turn among themselves. A prompt without an answer fails with status 500 and the error type
-    "unscripted". A conversation's title is the first words of its message, and uses no answer.
+    Answers with a ``prompt`` are used, in turn, only for this prompt (ignoring surrounding
+    whitespace). A prompt without an answer fails with status 500 and the error type "unscripted".
+    The title of a conversation is the first words of its first message, not an answer.
     """
 
     def __init__(self, answers: Script) -> None:

@@ -23,15 +23,16 @@ from h2o_client.server.records import (
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much data is stored.
+    """The limits of the server.
 
-    The limits are: ``conversations`` of a session, and of all sessions; ``messages`` of a
-    conversation; ``shared`` pages; ``settings`` of sessions; and bytes of ``text`` in total,
-    including titles, files, their names and settings. Text that is not ASCII counts as four bytes
-    for each character. ``messages_per_minute`` is for each session; None is no limit. chat-ui up to
-    v0.6 accepts one more than that, as its RATE_LIMIT does. For the latest chat-ui, ``logs`` are
-    the bytes of the logs of ended runs, of which the oldest expire, and ``log_seconds`` is how long
-    a log can be read before the client has to send another request.
+    ``conversations`` is for each session, ``conversations_in_all`` for all sessions, ``messages``
+    for each conversation. ``shared`` is the number of shared pages, ``settings`` the number of
+    sessions with settings, and ``text`` the total size in bytes, including titles, files, their
+    names and settings. (Text that is not ASCII counts as four bytes for each character.)
+    ``messages_per_minute`` is for each session; None is no limit. Up to v0.6, chat-ui accepts one
+    more message, as with its RATE_LIMIT. The latest chat-ui has two more limits: ``logs`` is the
+    total size in bytes of the logs of ended runs, of which the oldest expire; after
+    ``log_seconds``, the response with a log ends, and the client has to send another request.
     """
 
     conversations: int = 500
@@ -69,7 +70,7 @@ class Store:
 
     @property
     def limits(self) -> Limits:
-        """How much data is stored."""
+        """The limits of the server."""
         return self._limits
 
     def settings(self, session: str) -> Settings:

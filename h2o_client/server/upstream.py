@@ -36,14 +36,14 @@ _LONGEST_REFUSAL = 65536
 
 
 class UpstreamEngine:
-    """Answers with ``POST {url}/chat/completions``, streamed.
+    """Streams answers of an OpenAI-compatible server, with ``POST {url}/chat/completions``.
 
     ``url`` is the API's base URL ("http://host:8000/v1"; without a path, /v1 is added). ``model``
-    is the model's name there, by default the first in its list. The key comes from the environment
-    variable H2O_UPSTREAM_KEY or OPENAI_API_KEY, if one is set. The API supports the sampling
-    parameters max_new_tokens, temperature (0 if do_sample is False), top_p, stop and seed; others
-    are ignored. Errors are passed on with their status, error type and Retry-After. Responses are
-    limited to 1 MiB for a line of a stream, and 8 MiB for a document.
+    is the name of the model, by default the first in the server's list. ``key`` is by default the
+    environment variable H2O_UPSTREAM_KEY or OPENAI_API_KEY, if it is set. The sampling parameters
+    max_new_tokens, temperature (0 if do_sample is False), top_p, stop and seed are passed on;
+    others are ignored. Errors are passed on with their status, error type and Retry-After.
+    Responses are limited to 1 MiB for a line of a stream, and 8 MiB for a document.
     """
 
     def __init__(

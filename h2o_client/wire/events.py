@@ -71,7 +71,7 @@ class WebSearch(msgspec.Struct, frozen=True):
 
 
 class Tool(msgspec.Struct, frozen=True):
-    """A step of a tool that the model uses; ``raw`` is the unchanged update."""
+    """A step of a tool that the model uses. ``raw`` is the server's update, unchanged."""
 
     kind: str
     name: str
@@ -93,7 +93,7 @@ class File(msgspec.Struct, frozen=True):
 
 
 class Route(msgspec.Struct, frozen=True):
-    """Who answered: the route that a router chose, its model, and the model's provider (v0.10)."""
+    """The route that the server's router chose, its model, and the model's provider (v0.10)."""
 
     route: str = ""
     model: str = ""
@@ -101,7 +101,7 @@ class Route(msgspec.Struct, frozen=True):
 
 
 class Elicitation(msgspec.Struct, frozen=True):
-    """A tool asks the user something (the newest servers): see `Reply.answer_elicitation`.
+    """A tool's question to the user (servers since July 2026): see `Reply.answer_elicitation`.
 
     ``state`` is "request", and "resolved" after it has been answered. ``mode`` is "form", with the
     questions in ``fields``, or "url", for a page that the user is to visit.
