@@ -54,7 +54,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True):
     """The detected version of a server.
 
     ``versions`` is the range of versions with the same protocol ("chat-ui v0.9.6 to v0.10.0").
-    ``version`` is narrower, if the server shows more, else "". ``found_by`` says how the version was
+    ``version`` is narrower, or "" if no more is known. ``found_by`` says how the version was
     detected. ``features`` contains "sampling" if sampling parameters reach the model, and
     "branches" if the messages of a conversation form a tree.
     """
