@@ -1,4 +1,4 @@
-"""Parse the messages of a caller, and join them to one prompt."""
+"""Parse the messages of a caller, and join them into one prompt."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ Messages = str | Iterable[Message | Mapping[str, object]]
 """A str is one user message; a mapping has "role" and "content" as in OpenAI's API."""
 
 PromptFormat = Callable[[Sequence[Message]], str]
-"""A function that joins several messages to one prompt."""
+"""A function that joins several messages into one prompt."""
 
 
 def parse_messages(messages: Messages, *, system: str | None = None) -> list[Message]:
-    """Check the messages and return them as a list, with ``system`` as the first one.
+    """Check the messages and return them as a list. ``system`` becomes the first message.
 
-    Raises `ConfigurationError` for an unknown role, for content that is not text, and if the
-    user's last message is missing or blank.
+    Raises `ConfigurationError` for an unknown role, for content that is not text, and if there is
+    no user message or the last one is blank.
     """
     parsed = _parsed(messages)
     if system is not None:
         parsed.insert(0, Message("system", text(system, "The system prompt", "system")))
-    asked = [message for message in parsed if message.role == "user"]
-    if not asked or not asked[-1].content.strip():
+    prompts = [message for message in parsed if message.role == "user"]
+    if not prompts or not prompts[-1].content.strip():
         raise ConfigurationError(
-            "The last user message is blank" if asked else "There is no user message",
+            "The last user message is blank" if prompts else "There is no user message",
             hint="Pass text for the model to answer.",
             argument="messages",
         )
@@ -56,7 +56,7 @@ def parse_messages(messages: Messages, *, system: str | None = None) -> list[Mes
 
 
 def join_messages(messages: Sequence[Message]) -> str:
-    """Join the messages to one prompt. A single user message is returned unchanged.
+    """Join the messages into one prompt. A single user message is returned unchanged.
 
     The format is gpt4free's: lines such as ``User: ...``, and a final line ``Assistant:`` after
     which the model continues.
@@ -68,9 +68,9 @@ def join_messages(messages: Sequence[Message]) -> str:
 
 
 def without_blank_system(messages: Sequence[Message]) -> list[Message]:
-    """The messages without system messages that say nothing.
+    """Return the messages without blank system messages.
 
-    Servers since v0.8 store one in front where no system prompt was given.
+    Servers since v0.8 store a blank system message first if no system prompt was given.
     """
     blank = {each.id for each in messages if each.role == "system" and not each.content.strip()}
     return [
@@ -90,7 +90,7 @@ def as_prompt(messages: Sequence[Message], prompt_format: PromptFormat | None) -
             hint="Pass a function that takes the messages and returns the prompt.",
             argument="prompt_format",
         )
-    prompt = text(prompt_format(messages), "The prompt of prompt_format", "prompt_format")
+    prompt = text(prompt_format(messages), "The result of prompt_format", "prompt_format")
     if not prompt.strip():
         raise ConfigurationError("prompt_format returned a blank prompt", argument="prompt_format")
     return prompt
@@ -150,13 +150,13 @@ def _content(content: object) -> object:
 
 def _part(part: object) -> str:
     if isinstance(part, Mapping) and part.get("type") == "text":
-        said = part.get("text")
-        if isinstance(said, str):
-            return _text(said)
+        content = part.get("text")
+        if isinstance(content, str):
+            return _text(content)
     kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
     raise ConfigurationError(
         f"A message has a content part of type {kind!r}",
-        hint="Only text parts can be sent here. Pass files in files=.",
+        hint="Only text parts are supported. Pass files in files=.",
         argument="messages",
     )
 

@@ -1,4 +1,4 @@
-"""`H2oSession`, a blocking client of one server; `stream` and `chat` make one for a single call."""
+"""`H2oSession`, a blocking client of one server. `stream` and `chat` create one for each call."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class H2oSession:
 
     @classmethod
     def _of(cls, config: SessionConfig) -> Self:
-        """A session with that configuration."""
+        """Create a session with the configuration ``config``."""
         session = cls.__new__(cls)
         session._open(config)
         return session
@@ -462,7 +462,7 @@ class H2oSession:
 
     def _entries(self) -> Iterator[Entry]:
         seen: set[str] = set()
-        # Neither what is about to be deleted is listed, nor what is prepared.
+        # Conversations that are being deleted, or were created in advance, are not listed.
         behind = self._backend.cleanup.behind
         fresh = True
         while fresh:
@@ -476,7 +476,7 @@ class H2oSession:
                 new = [entry for entry in found.entries if entry.id not in seen]
                 if not new:
                     break
-                # Deleting meanwhile shifts the pages: read them once more if there are several.
+                # Deleting conversations shifts the pages: if there are several, read them again.
                 fresh = fresh or page > 0 or found.more is not False
                 seen.update(entry.id for entry in new)
                 if len(seen) > _MOST_CONVERSATIONS:

@@ -1,5 +1,5 @@
-"""The async face, for asyncio and trio: the blocking objects, their waiting done elsewhere.
+"""The async API, for asyncio and trio. Its classes wrap the blocking ones.
 
-The only folder that knows anyio. Nothing in it knows the protocol, and nothing that belongs to one
-event loop is kept between calls.
+Only this folder imports anyio. It has no logic of the protocol, and a session keeps no object of an
+event loop, so several loops can use it one after another.
 """

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from h2o_client import options as opts
-from h2o_client.aio.offload import called, finished, in_thread, is_cancelled
+from h2o_client.aio.offload import call_in_thread, in_thread, is_cancelled, run_to_completion
 from h2o_client.aio.reply import AsyncReply
 from h2o_client.answer.prompt import Turn
 from h2o_client.answer.steps import Answer
@@ -36,7 +36,7 @@ class AsyncConversation:
 
     @property
     def title(self) -> str | None:
-        """Its title; None if it is not known."""
+        """The conversation's title; None if it is not known."""
         return self.wrapped.title
 
     @property
@@ -55,7 +55,7 @@ class AsyncConversation:
 
     async def create(self) -> str:
         """Create the conversation on the server now: see `Conversation.create`."""
-        return await called(self.wrapped.create)
+        return await call_in_thread(self.wrapped.create)
 
     @takes_options
     def stream(self, messages: Messages, **options: Unpack[Options]) -> AsyncReply:
@@ -87,7 +87,7 @@ class AsyncConversation:
 
     async def messages(self) -> list[Message]:
         """Return the stored messages, oldest first: see `Conversation.messages`."""
-        return await called(self.wrapped.messages)
+        return await call_in_thread(self.wrapped.messages)
 
     async def stop(self) -> None:
         """Stop the current answer, if there is one."""
@@ -95,27 +95,27 @@ class AsyncConversation:
 
     async def rename(self, title: str) -> None:
         """Set the conversation's title, of 1 to 100 characters."""
-        await called(partial(self.wrapped.rename, title))
+        await call_in_thread(partial(self.wrapped.rename, title))
 
     async def summarize(self) -> str:
         """Have the model generate a title, and return it (v0.3 to v0.6)."""
-        return await called(self.wrapped.summarize)
+        return await call_in_thread(self.wrapped.summarize)
 
     async def share(self) -> str:
-        """Create a public page of the conversation in its current state, and return its URL."""
-        return await called(self.wrapped.share)
+        """Create a public page of the conversation as it is now, and return its URL."""
+        return await call_in_thread(self.wrapped.share)
 
     async def vote(self, score: int, message_id: str | None = None) -> None:
         """Vote on the last answer, or on another one: see `Conversation.vote`."""
-        await called(partial(self.wrapped.vote, score, message_id))
+        await call_in_thread(partial(self.wrapped.vote, score, message_id))
 
     async def delete(self) -> None:
         """Delete the conversation on the server, and close this object. Raises `H2oError`."""
-        await called(self.wrapped.delete)
+        await call_in_thread(self.wrapped.delete)
 
     async def aclose(self) -> None:
         """Stop an unfinished answer, and delete the conversation if temporary. Never raises."""
-        await finished(self.wrapped.close)
+        await run_to_completion(self.wrapped.close)
 
     async def __aenter__(self) -> Self:
         return self
@@ -123,7 +123,7 @@ class AsyncConversation:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, _: TracebackType | None
     ) -> None:
-        await finished(self.wrapped.close, quickly=is_cancelled(exc))
+        await run_to_completion(self.wrapped.close, quickly=is_cancelled(exc))
 
     def __repr__(self) -> str:
         return f"<Async{repr(self.wrapped)[1:]}"

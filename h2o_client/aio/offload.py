@@ -21,57 +21,57 @@ from h2o_client.transport.call import Waker
 
 T = TypeVar("T")
 
-_BEGUN_WITHIN = 0.1  # seconds that the start of a thread holds up the next one
+_STARTED_WITHIN = 0.1  # seconds that the slow start of one thread delays the next one
 _QUICK = 0.25  # seconds that a cancelled caller waits for the cleanup
 
 
-class Turn:
-    """The turn of one piece of work: its thread sets ``has_begun``."""
+class ThreadStart:
+    """The start of one piece of work. Its thread sets ``has_begun``."""
 
-    def __init__(self, taken_at: float, *, has_begun: bool = False) -> None:
+    def __init__(self, at: float, *, has_begun: bool = False) -> None:
         self.has_begun: bool = has_begun
-        self.taken_at: float = taken_at
+        self.at: float = at
 
 
 class Pace:
-    """Starts many pieces of work in threads, a few at a time.
+    """Limits how many threads start at the same time, to ``most``.
 
-    A hundred threads that start at once block the event loop for a third of a second. If a thread
-    has not begun, those before it still compete for the interpreter. More threads would slow down
-    all of them, so the next one waits while ``most`` have not begun.
+    A hundred threads that start at once block the event loop for a third of a second. A thread that
+    has not begun still competes with earlier threads for the interpreter, and more threads would
+    slow down all of them. So the next one waits while ``most`` have not begun.
     """
 
-    def __init__(self, most: int, look_every: float) -> None:
-        self._look_every = look_every
-        self._next_look = 0.0
-        self._last = deque((Turn(0.0, has_begun=True) for _ in range(most)), maxlen=most)
+    def __init__(self, most: int, poll_every: float) -> None:
+        self._poll_every = poll_every
+        self._next_poll = 0.0
+        self._last = deque((ThreadStart(0.0, has_begun=True) for _ in range(most)), maxlen=most)
 
-    async def turn(self) -> Turn:
-        """Wait for the turn. Returns at once if no other work waits to begin."""
+    async def wait(self) -> ThreadStart:
+        """Wait until a thread may start. Returns at once if fewer than ``most`` are starting."""
         while True:
             now = monotonic()
-            before = self._last[0]
-            if before.has_begun or now - before.taken_at > _BEGUN_WITHIN:
-                turn = Turn(now)
-                self._last.append(turn)
-                return turn
+            oldest = self._last[0]
+            if oldest.has_begun or now - oldest.at > _STARTED_WITHIN:
+                start = ThreadStart(now)
+                self._last.append(start)
+                return start
             # The polls of all waiting tasks are spaced out: there may be thousands of tasks.
-            self._next_look = max(now, self._next_look) + self._look_every
-            await anyio.sleep(self._next_look - now)
+            self._next_poll = max(now, self._next_poll) + self._poll_every
+            await anyio.sleep(self._next_poll - now)
 
 
 async def in_thread(work: Callable[[], T]) -> T:
     """Run ``work`` in a thread and return its result. Calls do not wait for each other."""
 
-    def left_alone() -> T:
+    def uninterrupted() -> T:
         with uninterruptible():
             return work()
 
     if _runs_asyncio():
-        return await _in_thread_of_its_own(left_alone)
+        return await _in_standing_thread(uninterrupted)
     # A limiter for each call: no call waits for another, and anyio's own limiter is not used.
     limiter = anyio.CapacityLimiter(1)
-    return await anyio.to_thread.run_sync(left_alone, abandon_on_cancel=True, limiter=limiter)
+    return await anyio.to_thread.run_sync(uninterrupted, abandon_on_cancel=True, limiter=limiter)
 
 
 def _runs_asyncio() -> bool:
@@ -82,18 +82,18 @@ def _runs_asyncio() -> bool:
         return False
 
 
-async def _in_thread_of_its_own(work: Callable[[], T]) -> T:
-    """Run ``work`` with asyncio's own means, because anyio's threads could outlive the program.
+async def _in_standing_thread(work: Callable[[], T]) -> T:
+    """Run ``work`` without anyio's threads, which can keep the program from exiting.
 
-    anyio's threads wait for the end of the outermost task. They do not notice it after `sys.exit`
-    in a signal handler, or with nest_asyncio, which runs one loop in another.
+    anyio's threads end with the outermost task. They do not notice its end after `sys.exit` in a
+    signal handler, or with nest_asyncio, which runs one loop in another.
     """
     await anyio.lowlevel.checkpoint_if_cancelled()
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[T] = loop.create_future()
     context = copy_context()
 
-    def tell(result: T | None, exc: BaseException | None) -> None:
+    def set_outcome(result: T | None, exc: BaseException | None) -> None:
         if outcome.cancelled():
             return
         if exc is None:
@@ -108,14 +108,14 @@ async def _in_thread_of_its_own(work: Callable[[], T]) -> T:
         except BaseException as exc:
             failed = exc
         with suppress(RuntimeError):  # the loop may have been closed
-            loop.call_soon_threadsafe(tell, result, failed)
+            loop.call_soon_threadsafe(set_outcome, result, failed)
 
     run_in_standing_thread(run)
     return await outcome
 
 
-async def called(work: Callable[[], T]) -> T:
-    """Run ``work`` in a thread. If the caller is cancelled, its requests are ended."""
+async def call_in_thread(work: Callable[[], T]) -> T:
+    """Run ``work`` in a thread. If the caller is cancelled, the requests of ``work`` are ended."""
     waker = Waker()
 
     def watched() -> T:
@@ -129,10 +129,11 @@ async def called(work: Callable[[], T]) -> T:
         raise
 
 
-async def finished(work: Callable[[], object], *, quickly: bool = False) -> None:
+async def run_to_completion(work: Callable[[], object], *, quickly: bool = False) -> None:
     """Run ``work`` to completion, shielded from cancellation. ``work`` needs its own timeout.
 
-    A cancelled caller waits for a short time only; the work still runs to completion.
+    If the caller is cancelled, or with ``quickly``, this returns after a short time; ``work`` still
+    runs to completion.
     """
     quickly = quickly or anyio.current_effective_deadline() == -math.inf
     with anyio.move_on_after(_QUICK if quickly else None, shield=True):

@@ -19,9 +19,9 @@ _NO_DESCRIPTORS = (getattr(asyncio, "ProactorEventLoop", ()),) if sys.platform =
 class Readiness:
     """Waits for the socket of one answer, in asyncio or trio.
 
-    In asyncio the socket stays registered between waits, with one timer for all of them: this costs
-    half as much per token as anyio's way. A thread that closes the socket first waits until it is
-    no longer registered, because another socket could get the same descriptor.
+    In asyncio the socket stays registered between waits, with one timer for all of them. This costs
+    half as much per token as anyio's `wait_readable`. A thread that closes the socket first waits
+    until it is no longer registered, because another socket could get the same descriptor.
     """
 
     def __init__(self) -> None:
@@ -36,9 +36,9 @@ class Readiness:
         self._deadline = math.inf
 
     async def wait(self, steps: AnswerSteps) -> bool | None:
-        """Wait for bytes, and return `AnswerSteps.advance_ready`; None if a timeout expires.
+        """Wait for bytes, and return the result of `AnswerSteps.advance_ready`; None at a timeout.
 
-        Raises `TimeoutError` if it had expired before.
+        Raises `TimeoutError` if the timeout expired before the call.
         """
         reader = steps.reader
         watched = None if reader is None else reader.watch(self._is_alive)
@@ -47,7 +47,7 @@ class Readiness:
         descriptor, seconds = watched
         loop = self._asyncio_loop()
         if loop is None:
-            return await _waited_in_anyio(steps, reader, descriptor, seconds)
+            return await _wait_in_anyio(steps, reader, descriptor, seconds)
         if self._descriptor != descriptor or self._loop is not loop:
             self.close()
             self._loop, self._reader, self._descriptor = loop, reader, descriptor
@@ -60,7 +60,7 @@ class Readiness:
             self._waiter = self._steps = None
 
     def close(self) -> None:
-        """Unregister the socket. Call this in the loop, if it still runs."""
+        """Unregister the socket. Call this in the event loop, if the loop is still running."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -96,9 +96,9 @@ class Readiness:
             self._timer.cancel()
             self._timer = None
         if self._timer is None and seconds is not None:
-            self._timer = loop.call_at(self._deadline, self._ring)
+            self._timer = loop.call_at(self._deadline, self._on_timer)
 
-    def _ring(self) -> None:
+    def _on_timer(self) -> None:
         assert self._loop is not None
         self._timer = None
         if self._waiter is None or self._waiter.done() or self._deadline == math.inf:
@@ -106,7 +106,7 @@ class Readiness:
         if self._loop.time() >= self._deadline:
             self._waiter.set_result(None)
         else:
-            self._timer = self._loop.call_at(self._deadline, self._ring)
+            self._timer = self._loop.call_at(self._deadline, self._on_timer)
 
     def _is_alive(self) -> bool:
         return self._loop is None or not self._loop.is_closed()
@@ -119,13 +119,13 @@ class Readiness:
             return None
         if loop is self._loop:
             return loop
-        # trio can be a guest in a loop, and Windows' own loop knows no descriptors.
+        # trio can be a guest in an asyncio loop. Windows' default loop cannot watch descriptors.
         if asyncio.current_task() is None or isinstance(loop, _NO_DESCRIPTORS):
             return None
         return loop
 
 
-async def _waited_in_anyio(
+async def _wait_in_anyio(
     steps: AnswerSteps, reader: AnswerReader, descriptor: int, seconds: float | None
 ) -> bool | None:
     try:

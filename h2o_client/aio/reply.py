@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import anyio.lowlevel
 
-from h2o_client.aio.offload import Pace, Turn, called, finished, in_thread, is_cancelled
+from h2o_client.aio.offload import (
+    Pace,
+    ThreadStart,
+    call_in_thread,
+    in_thread,
+    is_cancelled,
+    run_to_completion,
+)
 from h2o_client.aio.readiness import Readiness
 from h2o_client.errors import ConfigurationError, H2oError
 from h2o_client.log import kept_back, warn, without_frames
@@ -64,7 +71,7 @@ class AsyncReply:
     def finish_reason(
         self,
     ) -> Literal["stop", "length", "stopped", "error", "incomplete"] | None:
-        """How it ended: see `Reply`. None until then."""
+        """How the answer ended: see `Reply.finish_reason`. None until then."""
         return None if self._steps is None else self._steps.finish_reason
 
     @property
@@ -111,11 +118,11 @@ class AsyncReply:
         return self
 
     async def __anext__(self) -> str:
-        steps = self._steps or await self._started()
+        steps = self._steps or await self._start()
         while True:
             for text in steps.texts:
                 return text
-            if not await self._advanced(steps):
+            if not await self._advance(steps):
                 raise StopAsyncIteration
 
     def events(self) -> AsyncIterator[Event | Answer]:
@@ -127,9 +134,9 @@ class AsyncReply:
 
     async def read(self) -> Answer:
         """Wait for the whole answer and return it. If it fails, the error has ``.partial``."""
-        steps = self._steps or await self._started()
+        steps = self._steps or await self._start()
         steps.take_all()
-        while await self._advanced(steps):
+        while await self._advance(steps):
             steps.take_all()
         return steps.outcome()
 
@@ -141,8 +148,8 @@ class AsyncReply:
         elicitation_id: str | None = None,
     ) -> None:
         """Answer a tool's question to the user: see `Reply.answer_elicitation`."""
-        steps = self._steps or await self._started()
-        await called(partial(steps.answer_elicitation, action, content, elicitation_id))
+        steps = self._steps or await self._start()
+        await call_in_thread(partial(steps.answer_elicitation, action, content, elicitation_id))
 
     async def stop(self) -> None:
         """Stop the answer; the iteration then ends soon, without an error: see `Reply.stop`."""
@@ -152,16 +159,16 @@ class AsyncReply:
 
     async def aclose(self) -> None:
         """Close the connection, stop the model, delete the conversation if temporary."""
-        await finished(self._holder.end)
+        await run_to_completion(self._holder.end)
 
     async def leave(self) -> None:
         """Close the connection without stopping the model: see `Reply.leave`."""
         self._holder.leave()
-        await finished(self._holder.end)
+        await run_to_completion(self._holder.end)
 
     async def __aenter__(self) -> Self:
         if self._steps is None:
-            await self._started()
+            await self._start()
         return self
 
     async def __aexit__(
@@ -169,9 +176,9 @@ class AsyncReply:
     ) -> None:
         if self._holder.has_ended():
             self._holder.end()  # nothing is left to do
-        # A cancelled task has waited for this end already.
+        # A cancelled task has already waited for this cleanup.
         elif not (is_cancelled(exc) and self._holder.is_ending()):
-            await finished(self._holder.end, quickly=is_cancelled(exc))
+            await run_to_completion(self._holder.end, quickly=is_cancelled(exc))
 
     def __await__(self) -> Generator[Any, None, Self]:
         """Send the prompt: ``await client.stream(...)`` returns the reply itself."""
@@ -186,24 +193,24 @@ class AsyncReply:
     def __reduce__(self) -> str:
         raise TypeError("cannot pickle an AsyncReply: it holds a connection")
 
-    async def _started(self) -> AnswerSteps:
+    async def _start(self) -> AnswerSteps:
         self._holder.take()
-        turn = await _openings.turn()
+        start = await _openings.wait()
         warnings: list[str] = []
         try:
-            steps = await in_thread(partial(self._open, turn, warnings))
+            steps = await in_thread(partial(self._open, start, warnings))
             for message in warnings:
                 warn(message)
         except H2oError as exc:
             raise without_frames(exc)  # noqa: B904 - it is the same error
         except BaseException:
-            await finished(self._holder.end, quickly=True)
+            await run_to_completion(self._holder.end, quickly=True)
             raise
         self._steps = steps
         return steps
 
-    def _open(self, turn: Turn, warnings: list[str]) -> AnswerSteps:
-        turn.has_begun = True
+    def _open(self, start: ThreadStart, warnings: list[str]) -> AnswerSteps:
+        start.has_begun = True
         with kept_back() as kept:
             opening = self._prepare()
             self._holder.hold(opening.stream)
@@ -211,8 +218,8 @@ class AsyncReply:
         warnings += kept
         return steps
 
-    async def _advanced(self, steps: AnswerSteps) -> bool:
-        """Get the next batch of events. Return False at the end. Raises the answer's error."""
+    async def _advance(self, steps: AnswerSteps) -> bool:
+        """Wait for the next batch of events. Return False at the end. Raises the answer's error."""
         waited = False
         try:
             while (ready := steps.advance_ready()) is None:
@@ -233,35 +240,38 @@ class AsyncReply:
             return await in_thread(steps.advance)  # raises the error that names the timeout
         except H2oError as exc:
             self._readiness.close()
-            await self._failed(steps, exc)
+            await self._fail(steps, exc)
             raise
         except BaseException as exc:
             self._readiness.close()
-            await finished(partial(steps.fail, exc), quickly=True)
+            await run_to_completion(partial(steps.fail, exc), quickly=True)
             raise
         return True
 
-    async def _failed(self, steps: AnswerSteps, exc: H2oError) -> None:
-        """End the answer, which reads back what is stored. A cancelled caller does not wait."""
+    async def _fail(self, steps: AnswerSteps, exc: H2oError) -> None:
+        """End the answer after ``exc``, and read back the stored messages.
+
+        A cancelled caller does not wait for that.
+        """
         try:
             await in_thread(partial(steps.fail, exc))
         except BaseException:
-            await finished(steps.stream.end, quickly=True)
+            await run_to_completion(steps.stream.end, quickly=True)
             raise
 
 
 class _Holder:
-    """The stream of a reply, once it exists. It can be ended at any moment, even before."""
+    """Holds the stream of a reply, once it exists. `end` may be called at any time, even before."""
 
     def __init__(self) -> None:
         self.stream: AnswerStream | None = None
         self._is_taken = False
         self._has_ended = False
-        # Guards the three above: either `end` sees the stream, or `hold` sees that it has ended.
+        # Guards the three above: either `end` sees the stream, or `hold` sees `_has_ended`.
         self._lock = Guard()
 
     def take(self) -> None:
-        """Note that the prompt is about to be sent. Raises `ConfigurationError` the second time."""
+        """Note that a task sends the prompt. Raises `ConfigurationError` the second time."""
         with self._lock:
             if self._is_taken:
                 raise ConfigurationError("The reply is closed, or another task reads it")
@@ -276,7 +286,7 @@ class _Holder:
             stream.end()
 
     def leave(self) -> None:
-        """Keep the model running and the conversation when this ends."""
+        """Do not stop the model or delete the conversation when the reply ends."""
         if self.stream is not None and self.stream.conversation_id:
             self.stream.leave()
 
@@ -285,11 +295,11 @@ class _Holder:
         return self.stream is not None and self.stream.is_ending()
 
     def has_ended(self) -> bool:
-        """Whether it has been cleaned up."""
+        """Whether the cleanup is done."""
         return self.stream is not None and self.stream.has_ended
 
     def end(self) -> None:
-        """End the stream now, or as soon as it exists. Takes a bounded time."""
+        """End the stream now, or as soon as it exists. Takes at most five seconds."""
         with self._lock:
             self._is_taken = self._has_ended = True
             stream = self.stream
@@ -302,18 +312,18 @@ class _Events:
 
     def __init__(self, reply: AsyncReply) -> None:
         self._reply = reply
-        self._over = False
+        self._is_over = False
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Event | Answer:
-        if self._over:
+        if self._is_over:
             raise StopAsyncIteration
-        steps = self._reply._steps or await self._reply._started()
+        steps = self._reply._steps or await self._reply._start()
         while (event := steps.next_event()) is None:
-            if not await self._reply._advanced(steps):
-                self._over = True
+            if not await self._reply._advance(steps):
+                self._is_over = True
                 if steps.answer is None:
                     raise StopAsyncIteration
                 return steps.answer

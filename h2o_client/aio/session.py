@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from h2o_client.aio.batch import AsyncBatch
 from h2o_client.aio.conversation import AsyncConversation
-from h2o_client.aio.offload import called, finished, is_cancelled
+from h2o_client.aio.offload import call_in_thread, is_cancelled, run_to_completion
 from h2o_client.aio.reply import AsyncReply
 from h2o_client.answer.found_answer import FoundAnswer
 from h2o_client.answer.server_run import Running
@@ -196,15 +196,15 @@ class AsyncH2oSession:
 
     async def running(self) -> list[Running]:
         """List the answers that are being generated: see `H2oSession.running`."""
-        return await called(self.wrapped.running)
+        return await call_in_thread(self.wrapped.running)
 
     async def save_cookies(self, path: str | os.PathLike[str]) -> None:
         """Write the session's cookies to a file: see `H2oSession.save_cookies`."""
-        await called(partial(self.wrapped.save_cookies, path))
+        await call_in_thread(partial(self.wrapped.save_cookies, path))
 
     async def models(self) -> list[Model]:
         """List the server's models, its default first."""
-        return await called(self.wrapped.models)
+        return await call_in_thread(self.wrapped.models)
 
     def conversations(self) -> AsyncIterator[AsyncConversation]:
         """Iterate over the conversations, latest first: see `H2oSession.conversations`."""
@@ -212,11 +212,11 @@ class AsyncH2oSession:
 
     async def delete_conversations(self) -> None:
         """Delete all conversations of this session, or of the user whose cookie it has."""
-        await called(self.wrapped.delete_conversations)
+        await call_in_thread(self.wrapped.delete_conversations)
 
     async def settings(self) -> Settings:
         """The session's settings as the server has stored them."""
-        return await called(self.wrapped.settings)
+        return await call_in_thread(self.wrapped.settings)
 
     async def update_settings(
         self,
@@ -240,36 +240,36 @@ class AsyncH2oSession:
             warnings.extend(kept)
             return after
 
-        after = await called(update)
+        after = await call_in_thread(update)
         for message in warnings:
             warn(message)
         return after
 
     async def user(self) -> User | None:
         """Return the user who is logged in, or None. Does not accept terms."""
-        return await called(self.wrapped.user)
+        return await call_in_thread(self.wrapped.user)
 
     async def server(self) -> Server:
         """Return the server's version, and how it was detected. Does not accept terms."""
-        return await called(self.wrapped.server)
+        return await call_in_thread(self.wrapped.server)
 
     def check(self) -> AsyncIterator[Check]:
         """Diagnose the connection to the server, step by step: see `H2oSession.check`."""
         return _Items(self.wrapped.check(), lambda check: check)
 
     async def _find_answer(self, conversation_id: str) -> FoundAnswer:
-        return await called(partial(self.wrapped._find_answer, conversation_id))
+        return await call_in_thread(partial(self.wrapped._find_answer, conversation_id))
 
     @classmethod
     def _wrapping(cls, session: H2oSession) -> AsyncH2oSession:
-        """The async face of an existing session."""
-        face = cls.__new__(cls)
-        face.wrapped = session
-        return face
+        """Wrap an existing session."""
+        made = cls.__new__(cls)
+        made.wrapped = session
+        return made
 
     async def aclose(self) -> None:
         """Stop unfinished answers, delete temporary conversations, close connections."""
-        await finished(self.wrapped.close)
+        await run_to_completion(self.wrapped.close)
 
     async def __aenter__(self) -> Self:
         return self
@@ -277,25 +277,25 @@ class AsyncH2oSession:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, _: TracebackType | None
     ) -> None:
-        await finished(self.wrapped.close, quickly=is_cancelled(exc))
+        await run_to_completion(self.wrapped.close, quickly=is_cancelled(exc))
 
     def __repr__(self) -> str:
         return f"<AsyncH2oSession {self.base_url}>"
 
 
 class _Items(Generic[T, U]):
-    """The items of a blocking iterator. A thread requests each of them."""
+    """An async iterator over the items of a blocking one, each of which a thread fetches."""
 
-    def __init__(self, found: Iterator[T], made: Callable[[T], U]) -> None:
-        self._found = found
-        self._made = made
+    def __init__(self, items: Iterator[T], convert: Callable[[T], U]) -> None:
+        self._items = items
+        self._convert = convert
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> U:
         # A StopIteration cannot be raised from the thread.
-        found = await called(lambda: next(self._found, None))
-        if found is None:
+        item = await call_in_thread(lambda: next(self._items, None))
+        if item is None:
             raise StopAsyncIteration
-        return self._made(found)
+        return self._convert(item)

@@ -34,7 +34,7 @@ NOT_FROM_A_SHELL = (
     " X characters of the answer are in",
     " The stored messages are in",
     "prompt_format",
-    "Only text parts can be sent here.",
+    "Only text parts are supported.",
     "Read it to its end, stop it or close it",
     "An id has letters",
     "Answer it with answer_elicitation()",
