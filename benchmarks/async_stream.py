@@ -1,8 +1,8 @@
-"""The async face beside aiohttp and httpx: CPU a token, and how late tokens are handed over.
+"""Compare the async interface with aiohttp and httpx: CPU per token, and the delay of tokens.
 
-``python benchmarks/async_stream.py`` runs each of them in a process of its own, in turn, against
-one server in another process, and prints medians and ratios to aiohttp reading lines with
-json.loads. What is measured is the CPU time of the whole client process while the answers come.
+``python benchmarks/async_stream.py`` runs each of them in a separate process, in turn, with one
+server in another process. It prints medians, and ratios to aiohttp with json.loads for each line.
+The CPU time is that of the whole client process during the answers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 Reader = Callable[[str, str], Awaitable[list[str]]]
-"""A server's address and a prompt in; the answer's tokens out."""
+"""Gets a server's address and a prompt, and returns the tokens of the answer."""
 
 FLOODS = ((1, 20_000), (20, 5_000))
 TRICKLE = (100, 50, 250)  # streams, tokens a second, tokens a stream
@@ -82,10 +82,10 @@ CLIENTS = {"h2o-chat": ours, "aiohttp": aiohttp_, "httpx": httpx_}
 
 
 def measure(client: str, url: str, prompt: str, streams: int) -> dict[str, float]:
-    """One run in this process: microseconds of CPU a token, and milliseconds of delay."""
+    """Measure one run in this process: CPU microseconds per token, and milliseconds of delay."""
 
     async def run() -> dict[str, float]:
-        # A first answer of one token: imports and connections are not what is measured.
+        # The first answer, of one token, is not measured: it imports modules and connects.
         await CLIENTS[client](url, "flood 1", 1)
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         began = time.process_time()
@@ -123,15 +123,15 @@ def medians(
 
 
 def compared(url: str, prompt: str, streams: int, clients: list[str], rounds: int) -> None:
-    """Prints a line for each client."""
+    """Print a line for each client."""
     found = medians(url, prompt, streams, clients, rounds=rounds)
     print(f"{prompt}, {streams} at once")
     for client, figures in found.items():
         ratio = figures["cpu"] / found["aiohttp"]["cpu"]
-        line = f"  {client:9} {figures['cpu']:7.2f} us CPU a token, {ratio:5.2f} of aiohttp"
+        line = f"  {client:9} {figures['cpu']:7.2f} us CPU per token, ratio to aiohttp {ratio:5.2f}"
         if "median" in figures:
-            line += f"; {figures['median']:.1f} ms late at the median"
-            line += f", {figures['p99']:.1f} ms at the 99th percentile"
+            line += f"; median delay {figures['median']:.1f} ms"
+            line += f", 99th percentile {figures['p99']:.1f} ms"
         print(line, flush=True)
 
 

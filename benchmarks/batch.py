@@ -1,9 +1,9 @@
-"""Batches beside their bars: the rate beside plain async code, memory, and a rate limit.
+"""Measure batches: the rate compared with plain async code, memory, and use of a rate limit.
 
-``python benchmarks/batch.py rate`` compares 2,000 prompts with `AsyncH2oSession.chat` under a
-semaphore, in turn, each in a process of its own. ``memory`` sends 100,000 prompts and prints the
-most memory that the process had. ``limited`` has a server of 300 messages a minute with 5 % of
-faults, and prints how much of the allowed rate was used and how many attempts were refused.
+``python benchmarks/batch.py rate`` compares a batch of 2,000 prompts with `AsyncH2oSession.chat`
+under a semaphore, in turn, each in a separate process. ``memory`` sends 100,000 prompts and prints
+the peak memory of the process. ``limited`` uses a server that allows 300 messages a minute and
+fails on 5 % of them, and prints how much of this rate was used and how many attempts were refused.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PER_MINUTE, FAULTS, MINUTES = 300, 0.05, 6
 
 
 def plain(url: str, count: int, concurrency: int) -> float:
-    """Seconds, with a gather and a semaphore."""
+    """Return the seconds with gather and a semaphore."""
     from h2o_client import AsyncH2oSession
 
     async def one(client: AsyncH2oSession, room: asyncio.Semaphore) -> None:
@@ -51,7 +51,7 @@ def plain(url: str, count: int, concurrency: int) -> float:
 
 
 def batch(url: str, count: int, concurrency: int) -> float:
-    """Seconds, with a batch and a journal on disk."""
+    """Return the seconds with a batch and a journal on disk."""
     from h2o_client import H2oSession
 
     with tempfile.TemporaryDirectory() as folder, H2oSession(url) as client:
@@ -69,7 +69,7 @@ WAYS: dict[str, Callable[[str, int, int], float]] = {"plain": plain, "batch": ba
 
 
 def one(way: str, url: str, count: int, concurrency: int) -> dict[str, float]:
-    """One run in this process."""
+    """Measure one run in this process."""
     seconds = WAYS[way](url, count, concurrency)
     used = resource.getrusage(resource.RUSAGE_SELF)
     cpu = used.ru_utime + used.ru_stime
@@ -77,7 +77,7 @@ def one(way: str, url: str, count: int, concurrency: int) -> dict[str, float]:
 
 
 def measured(way: str, url: str, count: int, concurrency: int) -> dict[str, float]:
-    """One run in a process of its own."""
+    """Measure one run in a separate process."""
     command = [sys.executable, __file__, "--one", way, url, str(count), str(concurrency)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout)
@@ -85,7 +85,7 @@ def measured(way: str, url: str, count: int, concurrency: int) -> dict[str, floa
 
 
 def rates(url: str, concurrency: int, *, rounds: int = ROUNDS) -> dict[str, float]:
-    """The median rate of each way, in prompts a second."""
+    """Return the median rate of each way, in prompts per second."""
     runs: dict[str, list[float]] = {way: [] for way in WAYS}
     for _ in range(rounds):
         for way in WAYS:
@@ -94,7 +94,7 @@ def rates(url: str, concurrency: int, *, rounds: int = ROUNDS) -> dict[str, floa
 
 
 def limited(per_minute: int | None) -> dict[str, float]:
-    """What a server with a limit took and refused, of what it would have taken at most."""
+    """Measure how much of a server's rate limit is used, and how many messages it refuses."""
     from h2o_client import H2oSession
     from h2o_client.server import Access, EngineFailure, Limits, Turn, serve
     from h2o_client.wire.events import Final, Token
@@ -154,9 +154,9 @@ def main() -> None:
     elif options.what == "limited":
         for per_minute in (PER_MINUTE, None):
             found = limited(per_minute)
-            told = "told" if per_minute else "not told"
+            how = "passed" if per_minute else "learned"
             print(
-                f"{PER_MINUTE} a minute, {told}: {100 * found['used']:.1f} % used, "
+                f"limit of {PER_MINUTE} a minute, {how}: {100 * found['used']:.1f} % used, "
                 f"{100 * found['refused']:.2f} % refused",
                 flush=True,
             )
@@ -170,7 +170,8 @@ def main() -> None:
                 found = rates(url, concurrency)
                 ratio = found["batch"] / found["plain"]
                 print(
-                    f"{concurrency} at once: {found['batch']:.0f} a second, {ratio:.2f} of plain",
+                    f"{concurrency} at once: {found['batch']:.0f} a second, "
+                    f"ratio to plain {ratio:.2f}",
                     flush=True,
                 )
 

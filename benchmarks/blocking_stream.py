@@ -1,4 +1,7 @@
-"""CPU a token of the blocking stream, beside a raw socket with msgspec (the floor) and others."""
+"""Compare the CPU per token of the blocking stream with other clients.
+
+The lower bound is a raw socket with msgspec.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ import msgspec
 from prerendered import ID, MODEL, prerendered
 
 Client = Callable[[str, str], tuple[int, float]]
-"""An address and a prompt in; how many tokens came, and the seconds of CPU they took."""
+"""Gets an address and a prompt, and returns the number of tokens and the CPU seconds."""
 
 TOKENS = 20_000
 ROUNDS = 7
@@ -55,7 +58,7 @@ def ours(url: str, prompt: str) -> tuple[int, float]:
 
 
 def floor(url: str, prompt: str) -> tuple[int, float]:
-    """As little as can be done: recv, find the lines, decode each with msgspec."""
+    """The lower bound: recv, find the lines, decode each with msgspec."""
     parts = urlsplit(url)
     decode = msgspec.json.Decoder(_Event).decode
     body = json.dumps({"inputs": prompt})
@@ -126,7 +129,7 @@ def huggingface(url: str, prompt: str) -> tuple[int, float]:
 def medians(
     url: str, prompt: str, clients: dict[str, Client], *, rounds: int = ROUNDS
 ) -> dict[str, float]:
-    """Microseconds of CPU a token, for each; they run in turn, in this process."""
+    """Return the CPU microseconds per token of each client; they run in turn, in this process."""
     runs: dict[str, list[float]] = {name: [] for name in clients}
     for turn in range(rounds + 1):
         for name, client in clients.items():
@@ -138,7 +141,7 @@ def medians(
 
 
 CASES: dict[str, tuple[str, dict[str, Client]]] = {
-    "one chunk a token": (
+    "one chunk per token": (
         f"flood {TOKENS} chunks",
         {
             "h2o-chat": ours,
@@ -161,7 +164,7 @@ def main() -> None:
             print(name)
             for client, cpu in found.items():
                 ratio = found["h2o-chat"] / cpu
-                print(f"  {client:17} {cpu:7.2f} us CPU a token; h2o-chat is {ratio:.2f} of it")
+                print(f"  {client:17} {cpu:7.2f} us CPU per token; ratio of h2o-chat {ratio:.2f}")
 
 
 if __name__ == "__main__":

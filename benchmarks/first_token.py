@@ -1,6 +1,7 @@
-"""Seconds from the question to the first token, at a round trip of 50 ms (added by the server).
+"""Measure the time to the first token, with a round-trip time of 50 ms (added by the server).
 
-The rival is gpt4free's flow: settings, creation and message, each on a new connection.
+The comparison is with gpt4free's requests: settings, creation and message, each on a new
+connection.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ ROUNDS = 7
 
 
 def warm(url: str) -> float:
-    """A session that has answered before."""
+    """A session that has sent a prompt before."""
     from h2o_client import H2oSession
 
     with H2oSession(url) as client:
@@ -25,7 +26,7 @@ def warm(url: str) -> float:
 
 
 def cold(url: str) -> float:
-    """A new session that is told the server's version."""
+    """A new session with the argument ``server_version``."""
     from h2o_client import H2oSession
 
     began = time.perf_counter()
@@ -45,7 +46,7 @@ def _first(client: object, began: float | None = None) -> float:
 
 
 def gpt4free(url: str) -> float:
-    """What its provider does, with requests; a new connection costs a round trip more."""
+    """The requests of gpt4free's provider; each new connection adds a round trip."""
     import requests
 
     began = time.perf_counter()
@@ -74,12 +75,12 @@ def gpt4free(url: str) -> float:
 
 
 def _connected() -> None:
-    # The server delays answers only: the handshake of a connection is a round trip as well.
+    # The server delays responses only, but opening a connection is a round trip too.
     time.sleep(ROUND_TRIP)
 
 
 def medians() -> dict[str, float]:
-    """Seconds, for each way; they run in turn."""
+    """Return the median seconds of each way; they run in turn."""
     ways = {"warm session": warm, "cold session": cold, "gpt4free": gpt4free}
     runs: dict[str, list[float]] = {name: [] for name in ways}
     with prerendered(delay=ROUND_TRIP) as url:
@@ -94,7 +95,8 @@ def medians() -> dict[str, float]:
 def main() -> None:
     found = medians()
     for name, seconds in found.items():
-        print(f"{name:13} {1000 * seconds:6.1f} ms, {seconds / found['gpt4free']:.2f} of gpt4free")
+        ratio = seconds / found["gpt4free"]
+        print(f"{name:13} {1000 * seconds:6.1f} ms, ratio to gpt4free {ratio:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""What the gateway costs over the client alone: CPU a token, and time to the first token.
+"""Measure the additional cost of the gateway, compared with the client alone.
 
-Where tokens flood, many are one write. Where they come one by one, each is a write of its own, and
-its system call is most of the cost.
+The figures are CPU per token, and time to the first token. At full speed, the gateway sends many
+tokens with one write. Tokens that arrive one by one need a write each; its system call is most of
+the cost.
 
-``python benchmarks/gateway_cost.py`` runs the client and the gateway each in a process of its own,
-against one server in another process. What reads the gateway's answers is this process, which is
-not measured. Needs the extra ``gateway``.
+``python benchmarks/gateway_cost.py`` runs the client and the gateway each in a separate process,
+with one server in another process. This process reads the gateway's answers and is not measured.
+Needs the extra ``gateway``.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ FIRST_TOKENS = 100
 
 
 class Measured:
-    """A process that says how much CPU time it has used when it is asked."""
+    """A process that reports its CPU time on request."""
 
     def __init__(self, url: str, kind: str) -> None:
         self._process = subprocess.Popen(
@@ -41,7 +42,7 @@ class Measured:
         self.url: str = self._line()
 
     def ask(self, *words: object) -> float:
-        """A figure: CPU seconds so far, or seconds to a first token."""
+        """Return a figure: CPU seconds so far, or seconds to a first token."""
         assert self._process.stdin is not None
         print(*words, file=self._process.stdin, flush=True)
         return float(self._line())
@@ -64,7 +65,7 @@ def measured(url: str, kind: str) -> Iterator[Measured]:
 
 
 def be_gateway(url: str) -> None:
-    """Serve, and answer each line with the CPU seconds that this process has used."""
+    """Serve, and answer each line on stdin with the CPU seconds of this process."""
     from h2o_client.gateway import gateway
 
     with gateway(url) as running:
@@ -74,8 +75,10 @@ def be_gateway(url: str) -> None:
 
 
 def be_client(url: str) -> None:
-    """Answer each line: "cpu" with CPU seconds, "first" with seconds to a first token, or stream
-    so many answers at once to a prompt and answer with the CPU seconds of that."""
+    """Answer each line on stdin: "first" with the seconds to a first token.
+
+    For a number and a prompt, stream so many answers at once, and answer with the CPU seconds.
+    """
     asyncio.run(_be_client(url))
 
 
@@ -104,14 +107,14 @@ async def _be_client(url: str) -> None:
 
 
 class Reader:
-    """A client of the gateway that does next to nothing with what it gets."""
+    """A client of the gateway that does not parse the responses."""
 
     def __init__(self, url: str) -> None:
         self._host, _, port = url.removeprefix("http://").partition(":")
         self._port = int(port)
 
     async def stream(self, prompt: str) -> float:
-        """Read one answer to its end. Returns the seconds until its first text."""
+        """Read one answer to its end. Return the seconds until its first text."""
         reader, writer = await asyncio.open_connection(self._host, self._port, limit=1 << 24)
         body = json.dumps(
             {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": prompt}]}
@@ -143,7 +146,7 @@ def tokens_in(prompt: str) -> int:
 
 
 def cpu(url: str, cases: Sequence[tuple[int, str]]) -> dict[str, dict[str, float]]:
-    """Microseconds of CPU a token of the client, and of the gateway over it."""
+    """Return the CPU microseconds per token of the client, and the gateway's additional ones."""
     found: dict[str, dict[str, float]] = {}
     with measured(url, "client") as client, measured(url, "gateway") as running:
         reader = Reader(running.url)
@@ -165,9 +168,9 @@ def cpu(url: str, cases: Sequence[tuple[int, str]]) -> dict[str, dict[str, float
 
 
 def first_tokens(url: str) -> dict[str, float]:
-    """Milliseconds to the first token, of the client and of the gateway over it.
+    """Return the client's milliseconds to the first token, and the gateway's additional ones.
 
-    Of the fastest quarter, the slowest: what other programs do is in all others.
+    The figures are first quartiles: other programs on the machine delay the slower runs.
     """
     with measured(url, "client") as client, measured(url, "gateway") as running:
         reader = Reader(running.url)
@@ -190,7 +193,7 @@ def main() -> None:
         return
     with prerendered() as url:
         for what, figures in cpu(url, (*FLOODS, TRICKLE)).items():
-            print(f"{what}: client {figures['client']:.2f} us of CPU a token, ", end="")
+            print(f"{what}: client {figures['client']:.2f} us CPU per token, ", end="")
             print(f"gateway {figures['over']:.2f} us more", flush=True)
         first = first_tokens(url)
         print(f"first token: client {first['client']:.2f} ms, ", end="")

@@ -1,8 +1,8 @@
-"""How soon a model is stopped when a reader of the gateway leaves, and what is left then.
+"""Measure how soon the model is stopped after a client of the gateway disconnects.
 
-``python benchmarks/gateway_leaving.py`` has readers leave 100 times: in a stream, while they wait
-for a whole answer, and before the first token, before the bundled chat-ui of each version. Needs
-the extra ``gateway``.
+In ``python benchmarks/gateway_leaving.py``, clients disconnect 100 times: in a stream, while they
+wait for a whole answer, and before the first token. It runs with each version of the bundled
+chat-ui, and also counts the conversations that are left. Needs the extra ``gateway``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _COOKIE = "hf-chat=leaving"
 
 
 class Endless:
-    """A model that says a token every 5 ms until it is stopped; silent where it is told so."""
+    """A model with a token every 5 ms until it is stopped; a prompt can make it silent."""
 
     def __init__(self) -> None:
         self.asked = threading.Event()
@@ -52,7 +52,7 @@ class Endless:
 
 
 def leave(url: str, model: Endless, way: str) -> float:
-    """Seconds from the reader's leaving until the model is stopped."""
+    """Return the seconds from the client's disconnect until the model is stopped."""
     model.asked.clear()
     model.over.clear()
     prompt = "silent" if way == "before the first token" else "Hello"
@@ -83,7 +83,7 @@ def leave(url: str, model: Endless, way: str) -> float:
 
 
 def left_over(url: str) -> int:
-    """The conversations that are there when what is being deleted has gone."""
+    """Return the number of conversations that are left after the cleanup."""
     end = time.monotonic() + 10
     with H2oSession(url, cookies=_COOKIE) as client:
         while (count := sum(1 for _ in client.conversations())) and time.monotonic() < end:
@@ -101,8 +101,8 @@ def main() -> None:
             for way in WAYS:
                 took = sorted(leave(running.url, model, way) for _ in range(TIMES))
                 print(
-                    f"chat-ui {version}, {way}: stopped after {statistics.median(took):.3f} s at "
-                    f"the median, {took[-1]:.3f} s at most (at most 0.5); "
+                    f"chat-ui {version}, {way}: stopped after {statistics.median(took):.3f} s "
+                    f"(median), {took[-1]:.3f} s (maximum; limit 0.5 s); "
                     f"{left_over(server.url)} conversations left",
                     flush=True,
                 )

@@ -1,4 +1,4 @@
-"""How the cost grows with the work: tokens, streams at once, and the length of a line."""
+"""How the cost grows with the number of tokens, of concurrent streams, and of bytes in a line."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ STREAMS = (1, 10, 100, 1_000)
 LINES = (1 << 10, 1 << 14, 1 << 18, 1 << 20, 1 << 22, 1 << 24)
 
 Points = list[tuple[int, float]]
-"""The amount of work, and the seconds of CPU it took."""
+"""Pairs of the amount of work and the CPU seconds."""
 
 
 def by_tokens(url: str) -> Points:
-    """One stream of so many tokens."""
+    """Measure one stream of so many tokens."""
     from h2o_client import H2oSession
 
     found = []
@@ -32,7 +32,7 @@ def by_tokens(url: str) -> Points:
 
 
 def by_streams(url: str) -> Points:
-    """So many streams of a hundred tokens at once, in asyncio."""
+    """Measure so many concurrent streams of a hundred tokens, in asyncio."""
     from h2o_client import AsyncH2oSession
 
     async def run(count: int) -> float:
@@ -47,7 +47,7 @@ def by_streams(url: str) -> Points:
 
 
 def by_line(url: str) -> Points:
-    """One token of so many bytes."""
+    """Measure one token of so many bytes."""
     from h2o_client import H2oSession
 
     found = []
@@ -55,21 +55,21 @@ def by_line(url: str) -> Points:
         client.chat("flood 1000")
         for size in LINES:
             began = time.process_time()
-            # A line may be of 16 MiB: what stands around the text counts as well.
+            # A line may have 16 MiB, including the JSON around the text.
             assert len(client.chat(f"line {size - 200}").text) == size - 200
             found.append((size, time.process_time() - began))
     return found
 
 
 def steepness(points: Points) -> float:
-    """How many times the cost of a unit grows from the last step but one to the last."""
+    """The cost of a unit at the largest size, divided by its cost at the previous size."""
     (before, cost_before), (after, cost_after) = points[-2:]
     return (cost_after / after) / (cost_before / before)
 
 
 MEASURES = {
     "tokens of a stream": by_tokens,
-    "streams at once": by_streams,
+    "concurrent streams": by_streams,
     "bytes of a line": by_line,
 }
 
@@ -81,7 +81,7 @@ def main() -> None:
             print(name)
             for amount, seconds in points:
                 print(f"  {amount:12,} {seconds:9.4f} s, {1e6 * seconds / amount:9.3f} us each")
-            print(f"  the last unit costs {steepness(points):.2f} of the one before")
+            print(f"  cost growth: {steepness(points):.2f}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Seconds of importing h2o_client beside `import requests`, in fresh interpreters, in turn.
+"""Compare the time of importing h2o_client with `import requests`, in new interpreters, in turn.
 
-`import h2o_client` loads next to nothing; what it holds is loaded when it is named, so that the
-import of `H2oSession` is the one to look at. Bytecode is written, as an installation does.
+`import h2o_client` loads almost nothing: each name is loaded on first use. So the import of
+`H2oSession` is the important figure. Bytecode files are used, as after an installation.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STATEMENTS = {
 
 
 def medians() -> dict[str, float]:
-    """Seconds of a process that imports each."""
+    """Return the median seconds of a process for each statement."""
     runs: dict[str, list[float]] = {name: [] for name in STATEMENTS}
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": folder, "PYTHONDONTWRITEBYTECODE": ""}
@@ -33,19 +33,19 @@ def medians() -> dict[str, float]:
                 began = time.perf_counter()
                 command = [sys.executable, "-c", STATEMENTS[name]]
                 subprocess.run(command, check=True, env=environment)
-                if turn:  # the first writes the bytecode
+                if turn:  # the first turn writes the bytecode
                     seconds.append(time.perf_counter() - began)
     return {name: statistics.median(seconds) for name, seconds in runs.items()}
 
 
 def ratios() -> dict[str, float]:
-    """Of each to requests."""
+    """Return the ratio of each to requests."""
     found = medians()
     return {name: seconds / found["requests"] for name, seconds in found.items()}
 
 
 def loaded() -> list[str]:
-    """The extras that the import loads: none, as it should be."""
+    """Return the packages of extras that the import loads; there should be none."""
     code = (
         f"import sys; from h2o_client import H2oSession; print(*{set(EXTRAS)} & set(sys.modules))"
     )
@@ -57,7 +57,7 @@ def main() -> None:
     for name, seconds in medians().items():
         print(f"{STATEMENTS[name]:35} {1000 * seconds:6.1f} ms")
     for name, ratio in ratios().items():
-        print(f"{name:10} {ratio:.2f} of requests")
+        print(f"{name:10} ratio to requests {ratio:.2f}")
     print(f"extras loaded: {', '.join(loaded()) or 'none'}")
 
 

@@ -1,4 +1,4 @@
-"""Milliseconds from a token's bytes to the caller, in a trickle, beside a raw socket."""
+"""Compare the delay from a token's bytes to the caller with that of a raw socket."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def ours(url: str) -> list[float]:
 
 
 def raw_socket(url: str) -> list[float]:
-    """The least that can be: recv, and the time."""
+    """The lower bound: recv, and the time."""
     parts = urlsplit(url)
     body = json.dumps({"inputs": PROMPT})
     late = []
@@ -41,7 +41,7 @@ def raw_socket(url: str) -> list[float]:
 
 
 def medians() -> dict[str, float]:
-    """The median delay of each, in milliseconds."""
+    """Return the median delay of each, in milliseconds."""
     ways: dict[str, Callable[[str], list[float]]] = {"h2o-chat": ours, "raw socket": raw_socket}
     found: dict[str, list[float]] = {name: [] for name in ways}
     with prerendered() as url:
@@ -54,8 +54,8 @@ def medians() -> dict[str, float]:
 def main() -> None:
     found = medians()
     for name, late in found.items():
-        print(f"{name:10} {late:.3f} ms late at the median")
-    print(f"h2o-chat is {found['h2o-chat'] - found['raw socket']:.3f} ms later")
+        print(f"{name:10} median delay {late:.3f} ms")
+    print(f"additional delay of h2o-chat {found['h2o-chat'] - found['raw socket']:.3f} ms")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Thousands of async streams at once: memory a stream, how late tokens are, the time to open them.
+"""Measure thousands of async streams: memory per stream, delay of tokens, time to open them.
 
-One token in two seconds each, on the newest chat-ui. Each run has a process of its own. The limit
-of open files must allow it (``ulimit -n``).
+Each stream gets one token every two seconds, from the newest chat-ui. Each run has a separate
+process. The limit of open files must be high enough (``ulimit -n``).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ async def _measured(url: str, streams: int) -> None:
         await asyncio.sleep(2 / RATE)
         gc.collect()
         memory = resident() - before
-        await asyncio.sleep(1 / RATE)  # the tokens that came during the collection are late
+        await asyncio.sleep(1 / RATE)  # the collection delays the tokens that arrive during it
         listening = True
         await asyncio.sleep(_LISTENED_FOR)
         listening = False
@@ -78,7 +78,7 @@ async def _measured(url: str, streams: int) -> None:
 
 
 def figures(url: str, streams: int) -> dict[str, float]:
-    """Kilobytes a stream, seconds to open them all, milliseconds late at the median and at p99."""
+    """Return kilobytes per stream, seconds to open all, and milliseconds of delay (median, p99)."""
     _allow_files()
     command = [sys.executable, __file__, url, str(streams)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -87,7 +87,7 @@ def figures(url: str, streams: int) -> dict[str, float]:
 
 
 def _allow_files() -> None:
-    """Raise the limit of open files as far as it goes, for the processes that are started too."""
+    """Raise the limit of open files to its maximum, also for child processes."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
@@ -101,9 +101,9 @@ def main() -> None:
         with prerendered() as url:
             found = figures(url, streams)
         print(
-            f"{streams:5} streams: {found['kilobytes']:.1f} KB each, open after "
-            f"{found['open']:.1f} s, {found['median']:.1f} ms late at the median, "
-            f"{found['p99']:.1f} ms at the 99th percentile",
+            f"{streams:5} streams: {found['kilobytes']:.1f} KB per stream, "
+            f"{found['open']:.1f} s to open all, median delay {found['median']:.1f} ms, "
+            f"99th percentile {found['p99']:.1f} ms",
             flush=True,
         )
 

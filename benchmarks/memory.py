@@ -1,7 +1,7 @@
-"""Megabytes that a stream of a million tokens takes at its last token, beyond one str of its text.
+"""Measure the memory of a stream of a million tokens at its last token, without its text.
 
-Measured in a process of its own, before the terminal event is seen: `reply.text` could be asked for
-at any token, so its text is somewhere; what is beside it is what counts.
+`reply.text` is available at any time, so the text itself is always in memory and is not counted.
+The stream runs in a separate process, and is measured before its terminal event.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ TOKENS = 1_000_000
 
 
 def resident() -> int:
-    """Bytes of this process in memory, now."""
+    """Return the resident memory of this process, in bytes."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * 4096
 
 
 def measured(url: str, tokens: int) -> dict[str, float]:
-    """In this process."""
+    """Measure in this process."""
     from h2o_client import H2oSession
 
     with H2oSession(url) as client:
@@ -35,11 +35,11 @@ def measured(url: str, tokens: int) -> dict[str, float]:
                 characters += len(token)
                 if count == tokens:
                     return {"megabytes": (resident() - before - characters) / 1e6}
-    raise AssertionError("fewer tokens than were asked for")
+    raise AssertionError("fewer tokens than requested")
 
 
 def beyond_the_text(url: str, tokens: int = TOKENS) -> float:
-    """In a fresh process."""
+    """Measure in a new process; return megabytes."""
     command = [sys.executable, __file__, url, str(tokens)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(json.loads(done.stdout)["megabytes"])
@@ -51,7 +51,7 @@ def main() -> None:
         return
     with prerendered() as url:
         megabytes = beyond_the_text(url)
-    print(f"{megabytes:.1f} MB beyond the text of {TOKENS:,} tokens")
+    print(f"{megabytes:.1f} MB for {TOKENS:,} tokens, without the text")
 
 
 if __name__ == "__main__":

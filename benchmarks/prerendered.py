@@ -1,12 +1,12 @@
-"""A chat-ui that costs next to nothing: what it sends is made before anybody asks.
+"""A fake chat-ui with prepared answers, which needs almost no processor time.
 
-It runs in a process of its own, so that its work is in no client's figures. The prompt says what is
-wanted, in words: ``flood 20000 chunks`` sends so many tokens as fast as they are taken, one HTTP
-chunk each (``blocks``: in 16 KiB chunks, ``close``: in a body without chunks, ``lines``: as JSON
-lines of chat-ui v0.9 and later, padded, a keepAlive behind every tenth); ``trickle 50 200`` sends
-200 tokens, 50 a second, each with the time of its sending; ``line 1000000`` sends one token of so
-many bytes. A message that comes as a form, as on the newest chat-ui, is answered in JSON lines.
-With a ``delay`` every answer comes that many seconds late: a round trip.
+It runs in a separate process, so that its work is not measured. The prompt selects the answer.
+``flood 20000 chunks`` sends 20000 tokens at full speed, one HTTP chunk each. Instead of ``chunks``:
+``blocks`` sends 16 KiB chunks, ``close`` a body without chunks, and ``lines`` the padded JSON lines
+of chat-ui v0.9 and later, with a keepAlive after every tenth. ``trickle 50 200`` sends 200 tokens,
+50 per second; each contains the time at which it is sent. ``line 1000000`` sends one token of so
+many bytes. A message in a form, as the newest chat-ui requires, is answered with JSON lines. Each
+response is delayed by ``delay`` seconds, like a round trip.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ _PIECES = {
 
 
 class _Trickle:
-    """An answer of which one token is sent every so many seconds."""
+    """An answer with one token every so many seconds."""
 
     def __init__(
         self, sock: socket.socket, every: float, count: int, write: Callable[[Token], bytes]
@@ -114,7 +114,7 @@ class _Trickle:
     def send(self) -> bool:
         """Send the token that is due. Return whether another one follows."""
         try:
-            # CLOCK_MONOTONIC is one clock for all processes of a machine.
+            # All processes of a machine share CLOCK_MONOTONIC.
             self._socket.sendall(chunk(self._write(Token(f"{time.monotonic():.6f} "))))
         except OSError:
             self._left = 1
@@ -126,7 +126,7 @@ class _Trickle:
 
 
 class _Tricklers(threading.Thread):
-    """Sends all tokens that are due one by one: thousands of threads would disturb the client."""
+    """Sends all trickled tokens in one thread: thousands of threads would disturb the client."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -248,7 +248,7 @@ def _run(ready: multiprocessing.connection.Connection, delay: float) -> None:
 
 @contextmanager
 def prerendered(*, delay: float = 0.0) -> Iterator[str]:
-    """The server's address, for as long as it is needed."""
+    """Run the server, and yield its address."""
     here, there = multiprocessing.Pipe()
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=_run, args=(there, delay), daemon=True)

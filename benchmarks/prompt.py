@@ -1,9 +1,8 @@
-"""What a whole short prompt costs: a conversation made, 20 tokens read, the conversation deleted.
+"""Measure a short prompt: create a conversation, read 20 tokens, delete the conversation.
 
-Beside requests, http.client and aiohttp, with which the same three requests are made by hand. CPU
-is that of the whole client process, wall the time of all prompts divided by their number. Each
-client runs in a process of its own, in turn, and reads the tokens of the oldest or of the newest
-chat-ui.
+The comparison is with the same three requests, sent with requests, http.client or aiohttp. "CPU" is
+the time of the whole client process; "wall" is the time of all prompts divided by their number.
+Each client runs in a separate process, in turn, with the oldest and the newest chat-ui.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ ROUNDS = 5
 
 
 def _message(version: str) -> tuple[bytes, dict[str, str]]:
-    """The body and the headers of a message, as the version has it."""
+    """Return the body and the headers of a message in the format of the version."""
     prompt = f"flood {TOKENS}"
     if version == "0.4":
         return json.dumps({"inputs": prompt}).encode(), {"Content-Type": "application/json"}
@@ -128,10 +127,10 @@ ASYNC: dict[str, Callable[[str, str, int, int], Awaitable[None]]] = {
 
 
 def measure(client: str, url: str, version: str, at_once: int) -> dict[str, float]:
-    """One run in this process: milliseconds a prompt. ``at_once`` 0 is the blocking face."""
+    """Measure one run in this process: milliseconds per prompt. ``at_once`` 0 means blocking."""
 
     async def run() -> dict[str, float]:
-        # Imports are not what is measured, nor the first connection.
+        # Imports and the first connection are not measured.
         await ASYNC[client](url, version, at_once, at_once)
         began, used = time.perf_counter(), time.process_time()
         await ASYNC[client](url, version, max(PROMPTS, 3 * at_once), at_once)
@@ -188,7 +187,7 @@ def main() -> None:
                     ratio = found["h2o-chat"]["cpu"] / figures["cpu"]
                     print(
                         f"  {client:12} {figures['cpu']:6.2f} ms CPU, {figures['wall']:6.2f} ms "
-                        f"wall a prompt; h2o-chat takes {ratio:.2f} of its CPU",
+                        f"wall per prompt; CPU ratio of h2o-chat {ratio:.2f}",
                         flush=True,
                     )
 

@@ -1,7 +1,8 @@
-"""How many round trips a prompt waits for, at 50 ms each (added by the server, to every answer).
+"""Count the round trips of a prompt until its first token, and until the end of `chat`.
 
-To the first token, and to the end of `chat`. The session has answered before. Later turns are those
-of the newest chat-ui: up to v0.6 the message has to wait until the answer before it is stored.
+The server delays each response by 50 ms, one round trip. The session has sent a prompt before.
+Later turns are measured only on the newest chat-ui: up to v0.6, a message has to wait until the
+previous answer is stored.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def one_shot(client: H2oSession) -> tuple[float, float]:
 
 
 def prepared(client: H2oSession) -> tuple[float, float]:
-    """With a conversation made ahead, as `one_shot` otherwise."""
+    """Like `one_shot`, with a conversation that was created ahead."""
     time.sleep(_PREPARED_WITHIN)
     began = time.perf_counter()
     with client.stream(PROMPT) as reply:
@@ -68,13 +69,13 @@ WAYS: dict[str, Callable[[H2oSession], tuple[float, float]]] = {
 
 
 AT_MOST = {"one-shot": (2.1, 2.1), "later turn": (1.2, 2.2), "prepared one-shot": (1.2, 1.2)}
-"""Round trips to the first token, and to the end of `chat`."""
+"""Round trips until the first token, and until the end of `chat`."""
 
 
 def fewest(version: str) -> dict[str, tuple[float, float]]:
-    """Round trips to the first token, and to the end of `chat`, for each way.
+    """Return the round trips until the first token, and until the end of `chat`, for each way.
 
-    The fewest of several runs: what a busy machine adds is no round trip.
+    The result is the minimum of several runs, because a busy machine adds delays.
     """
     from h2o_client import H2oSession
 
@@ -99,8 +100,8 @@ def main() -> None:
     for version in ("0.4", "latest"):
         for name, (first, end) in fewest(version).items():
             print(
-                f"chat-ui {version:6} {name:17} {first:5.2f} round trips to the first token, "
-                f"{end:5.2f} to the end of chat()"
+                f"chat-ui {version:6} {name:17} {first:5.2f} round trips until first token, "
+                f"{end:5.2f} until end of chat()"
             )
 
 

@@ -1,7 +1,7 @@
 """`make bench`: every benchmark, one table of ratios, and one picture.
 
-The ratios are to rivals in the same run, on this machine; ``results.json`` and ``results.png``
-beside this file hold them, and are not kept in the repository.
+The ratios compare this library with others in the same run, on this machine. They are written to
+``results.json`` and ``results.png`` in this folder, which are not in the repository.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PACKAGES = ("h2o-chat", "requests", "msgspec", "aiohttp", "httpx", "httpx-sse", 
 
 
 class Row(NamedTuple):
-    """A figure beside the most that it may be."""
+    """A result and its limit."""
 
     what: str
     rival: str
@@ -42,14 +42,14 @@ class Row(NamedTuple):
 
 
 def blocking(url: str) -> list[Row]:
-    """CPU a token of the blocking stream."""
+    """CPU per token of the blocking stream."""
     most = {
         "socket + msgspec": 3.0,
         "requests": 0.45,
         "httpx-sse": 0.20,
         "huggingface_hub": 0.06,
     }
-    stricter = {("one chunk a token", "requests"): 0.40, ("JSON lines", "requests"): 0.40}
+    stricter = {("one chunk per token", "requests"): 0.40, ("JSON lines", "requests"): 0.40}
     rows = []
     for case, (wanted, clients) in blocking_stream.CASES.items():
         found = blocking_stream.medians(url, wanted, clients)
@@ -57,44 +57,45 @@ def blocking(url: str) -> list[Row]:
             if rival != "h2o-chat":
                 ratio = found["h2o-chat"] / found[rival]
                 limit = stricter.get((case, rival), most[rival])
-                rows.append(Row(f"CPU a token, {case}", rival, ratio, limit))
+                rows.append(Row(f"CPU per token, {case}", rival, ratio, limit))
     return rows
 
 
 def asynchronous(url: str) -> list[Row]:
-    """CPU a token of the async stream, and how late its tokens are."""
+    """CPU per token of the async stream, and the delay of its tokens."""
     rows = []
     for streams, tokens in async_stream.FLOODS:
         found = async_stream.medians(url, f"flood {tokens}", streams, ["h2o-chat", "aiohttp"])
         ratio = found["h2o-chat"]["cpu"] / found["aiohttp"]["cpu"]
-        rows.append(Row(f"CPU a token, async, {streams} flooding", "aiohttp", ratio, 0.8))
+        what = f"async, {streams} stream{'s' * (streams > 1)} at full speed"
+        rows.append(Row(f"CPU per token, {what}", "aiohttp", ratio, 0.8))
     streams, rate, tokens = async_stream.TRICKLE
     wanted = f"trickle {rate} {tokens}"
     found = async_stream.medians(url, wanted, streams, ["h2o-chat", "aiohttp"])
     ratio = found["h2o-chat"]["cpu"] / found["aiohttp"]["cpu"]
-    what = f"async, {streams} of {rate} tokens a second"
+    what = f"async, {streams} streams, {rate} tokens/s"
     ours = found["h2o-chat"]
     return [
         *rows,
-        Row(f"CPU a token, {what}", "aiohttp", ratio, 2.0),
-        Row(f"late at the median, {what}", "", ours["median"], 20, "ms"),
-        Row(f"late at the 99th percentile, {what}", "", ours["p99"], 100, "ms"),
+        Row(f"CPU per token, {what}", "aiohttp", ratio, 2.0),
+        Row(f"median delay, {what}", "", ours["median"], 20, "ms"),
+        Row(f"99th percentile delay, {what}", "", ours["p99"], 100, "ms"),
     ]
 
 
 def gateway(url: str) -> list[Row]:
-    """What the gateway costs over the client alone."""
+    """The additional cost of the gateway, compared with the client alone."""
     floods = gateway_cost.cpu(url, gateway_cost.FLOODS)
     rows = [
-        Row(f"CPU a token, gateway, {what}", "the client", figures["over"], 10, "us")
+        Row(f"additional CPU per token, gateway, {what}", "the client", figures["over"], 10, "us")
         for what, figures in floods.items()
     ]
     over = gateway_cost.first_tokens(url)["over"]
-    return [*rows, Row("time to first token, gateway", "the client", over, 3, "ms")]
+    return [*rows, Row("additional time to first token, gateway", "the client", over, 3, "ms")]
 
 
 def others(url: str) -> list[Row]:
-    """First tokens, delays, imports, memory."""
+    """Times to the first token, delays, imports and memory."""
     first = first_token.medians()
     late = lateness.medians()
     importing = imports.ratios()
@@ -104,15 +105,27 @@ def others(url: str) -> list[Row]:
     ]
     return [
         *rows,
-        Row("later than", "a raw socket", late["h2o-chat"] - late["raw socket"], 1, "ms"),
-        Row("import h2o_client", "import requests", importing["h2o_client"], 1.35),
-        Row("import H2oSession", "import requests", importing["H2oSession"], 1.35),
-        Row("a million tokens, beyond the text", "", memory.beyond_the_text(url), 10, "MB"),
+        Row(
+            "additional delay of a token",
+            "raw socket",
+            late["h2o-chat"] - late["raw socket"],
+            1,
+            "ms",
+        ),
+        Row("time of import h2o_client", "import requests", importing["h2o_client"], 1.35),
+        Row("time of import H2oSession", "import requests", importing["H2oSession"], 1.35),
+        Row(
+            "memory for a million tokens, without the text",
+            "",
+            memory.beyond_the_text(url),
+            10,
+            "MB",
+        ),
     ]
 
 
 def prompts(url: str) -> list[Row]:
-    """CPU of a whole prompt, what it waits for, and thousands of them at once."""
+    """CPU and round trips of a short prompt, and the cost of thousands of streams."""
     rows = []
     for era in prompt.VERSIONS:
         for at_once in (0, 32):
@@ -120,21 +133,21 @@ def prompts(url: str) -> list[Row]:
             found = prompt.medians(url, era, at_once, rounds=3)
             face = f"async, {at_once} at once" if at_once else "blocking"
             ratio = found["h2o-chat"]["cpu"] / found[rival]["cpu"]
-            rows.append(Row(f"CPU a prompt, {era}, {face}", rival, ratio, most))
+            rows.append(Row(f"CPU per prompt, {era}, {face}", rival, ratio, most))
     for way, (first, end) in round_trips.fewest("latest").items():
         to_first, to_end = round_trips.AT_MOST[way]
-        rows.append(Row(f"round trips to the first token, {way}", "", first, to_first))
-        rows.append(Row(f"round trips to the end of chat(), {way}", "", end, to_end))
+        rows.append(Row(f"round trips until first token, {way}", "", first, to_first))
+        rows.append(Row(f"round trips until end of chat(), {way}", "", end, to_end))
     for streams in many_streams.STREAMS:
         figures = many_streams.figures(url, streams)
         what = f"{streams:,} async streams"
-        rows.append(Row(f"memory a stream, {what}", "", figures["kilobytes"], 20, "KB"))
-        rows.append(Row(f"late at the 99th percentile, {what}", "", figures["p99"], 50, "ms"))
+        rows.append(Row(f"memory per stream, {what}", "", figures["kilobytes"], 20, "KB"))
+        rows.append(Row(f"99th percentile delay, {what}", "", figures["p99"], 50, "ms"))
     return rows
 
 
 def drawn(rows: list[Row], curves: dict[str, growth.Points]) -> None:
-    """The picture: the ratios, and the costs as the work grows."""
+    """Draw the ratios, and the cost of growing work."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -146,10 +159,10 @@ def drawn(rows: list[Row], curves: dict[str, growth.Points]) -> None:
     places[0].barh(names, [row.figure / row.most for row in ratios])
     places[0].axvline(1.0, color="black")
     places[0].invert_yaxis()
-    places[0].set_title("of the most it may be")
+    places[0].set_title("result / limit")
     for place, (name, points) in zip(places[1:], curves.items(), strict=True):
         place.loglog([amount for amount, _ in points], [cost for _, cost in points], marker="o")
-        place.set_title(f"seconds of CPU by {name}")
+        place.set_title(f"CPU seconds for {name}")
     figure.tight_layout()
     figure.savefig(HERE / "results.png", dpi=100)
 
@@ -159,7 +172,7 @@ def main() -> int:
         rows = blocking(url) + asynchronous(url) + prompts(url) + gateway(url) + others(url)
         curves = {name: measure(url) for name, measure in growth.MEASURES.items()}
     rows += [
-        Row(f"the last unit of {name}", "the one before", growth.steepness(points), 2.0)
+        Row(f"cost growth, {name}", "previous size", growth.steepness(points), 2.0)
         for name, points in curves.items()
     ]
     versions = {name: version(name) for name in PACKAGES}
@@ -178,12 +191,12 @@ def main() -> int:
     )
     drawn(rows, curves)
     print(f"Python {platform.python_version()}, {', '.join(map(' '.join, versions.items()))}\n")
-    print(f"{'what':52} {'beside':17} {'figure':>9} {'at most':>9}")
+    print(f"{'measurement':59} {'compared with':17} {'result':>9} {'limit':>9}")
     for row in rows:
         figure = f"{row.figure:.2f}{' ' + row.unit if row.unit else ''}"
-        print(f"{row.what:52} {row.rival:17} {figure:>9} {row.most:>9.2f}")
+        print(f"{row.what:59} {row.rival:17} {figure:>9} {row.most:>9.2f}")
     missed = [row.what for row in rows if row.figure > row.most]
-    print(f"\n{len(missed)} of {len(rows)} over: {', '.join(missed) or 'none'}")
+    print(f"\n{len(missed)} of {len(rows)} above the limit: {', '.join(missed) or 'none'}")
     return 0
 
 
