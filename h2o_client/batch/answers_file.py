@@ -99,8 +99,20 @@ class AnswersFile:
         """Yield each complete line, and whether to keep it."""
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
-                return  # the last line is incomplete after a kill
+                # The last line is incomplete after a kill. Lines before it prove whose file it is.
+                if number == 1 and not self._has_begun(line):
+                    raise _unknown_line(target, number)
+                return
             yield line, self._keeps(line, number, target)
+
+    def _has_begun(self, piece: bytes) -> bool:
+        """Whether the line of any result begins with ``piece``."""
+        after = 0
+        while rows := self._journal.results(after, ordered=False):
+            if any(row.line().startswith(piece) for row in rows):
+                return True
+            after = rows[-1].number
+        return False
 
     def _keeps(self, line: bytes, number: int, target: Path) -> bool:
         prompt_id = id_of_line(line)
@@ -112,11 +124,7 @@ class AnswersFile:
             if any(_is_of(line, row) for row in (*earlier, *filter(None, [current]))):
                 return False  # the prompt, or its index, has changed
             if current is None:
-                raise ConfigurationError(
-                    f"{target}, line {number}: the journal does not have this answer",
-                    hint=Hint("Use another file for {output}, or remove this one."),
-                    argument="output",
-                )
+                raise _unknown_line(target, number)
         if self._ordered and current.index != self._kept:
             return False
         if self._drops_failed and current.outcome.has_failed:
@@ -125,6 +133,14 @@ class AnswersFile:
             return False
         self._kept += 1
         return True
+
+
+def _unknown_line(target: Path, number: int) -> ConfigurationError:
+    return ConfigurationError(
+        f"{target}, line {number}: the journal does not have this answer",
+        hint=Hint("Use another file for {output}, or remove this one."),
+        argument="output",
+    )
 
 
 def _is_of(line: bytes, earlier: Row) -> bool:

@@ -357,7 +357,15 @@ def test_lines_of_failed_prompts_go_when_they_are_sent_again(
     assert written(path) == [(2, "B")]
 
 
-@pytest.mark.parametrize("line", [b"My notes.\n", b'{"id": 77, "index": 0, "text": "?"}\n'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"My notes.\n",
+        b'{"id": 77, "index": 0, "text": "?"}\n',
+        b"Notes without a line end",
+        b'{"id":1,"prompt":"a"}',
+    ],
+)
 def test_a_file_with_other_lines_is_left_as_it_is(
     journal: Journal, tmp_path: Path, line: bytes
 ) -> None:
