@@ -463,7 +463,7 @@ class H2oSession:
     def _entries(self) -> Iterator[Entry]:
         seen: set[str] = set()
         # Conversations that are being deleted, or were created in advance, are not listed.
-        behind = self._backend.cleanup.behind
+        behind = self._backend.cleanup.in_background
         fresh = True
         while fresh:
             fresh = False

@@ -1,6 +1,6 @@
-"""The connection of one answer: one request after another, one response at a time.
+"""Send the requests of one answer: the message, and later the requests for the log of its run.
 
-It sends the message and opens the log of a run. `AnswerReader` reads the responses.
+`AnswerReader` reads the responses, one at a time.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from h2o_client.wire.request import Request
     from h2o_client.wire.runlog import RunLog
 
-_LOG_WITHIN = 5.0  # seconds until a log starts: the server has nothing to wait for
+_LOG_WITHIN = 5.0  # seconds until the response with a log starts: no model has to answer first
 _TAKEN_WITHIN = 0.3  # seconds that a stop request waits for the message, so as not to overtake it
-_READ_ON_WITHIN = 600.0  # seconds to read an abandoned answer in the background
+_READ_REST_WITHIN = 600.0  # seconds to read the rest of an abandoned answer in the background
 _TITLED_WITHIN = 10.0  # seconds to wait for a title that is slower than its answer
 
 
@@ -121,12 +121,15 @@ class AnswerConnection:
         self._timing.start_log(spent)
 
     def pause(self, seconds: float) -> None:
-        """Wait. Raises `TransportTimeout` if the time is over, `Woken` if the call was ended."""
+        """Wait for ``seconds``.
+
+        Raises `TransportTimeout` if a timeout expires, `Woken` if the call was ended.
+        """
         with self._backend.transport.translating(self.call):
             self.call.pause(seconds)
 
     def wait_until_answered(self) -> None:
-        """Wait shortly for the response headers: a stop request must not overtake the message."""
+        """Wait briefly for the response headers: a stop request must not overtake the message."""
         self._is_answered.wait(max(0.0, self._posted_at + _TAKEN_WITHIN - monotonic()))
 
     def note_stop(self) -> None:
@@ -135,21 +138,21 @@ class AnswerConnection:
             self.background.note_stop()
 
     def leave(self) -> None:
-        """Close the connection, or read its rest in the background. Idempotent."""
+        """Close the connection, or read the rest of the response in the background. Idempotent."""
         if self.background is None:
             if self.response is not None:
                 self.response.close()
             return
         way = self._state.leave_by()
         if way is Leave.READ_UNTIL_STORED:
-            self.background.leave(_READ_ON_WITHIN)
+            self.background.leave(_READ_REST_WITHIN)
         elif way is Leave.READ_UNTIL_TITLED:
             self.background.leave(_TITLED_WITHIN, on_title=self._note_title)
         else:
             self.background.close()
 
     def _open(self, request: Request, dialect: Dialect) -> None:
-        """Send a request. There is no response if it was stopped before that came."""
+        """Send a request and set ``response``; None if the answer is stopped before it arrives."""
         self.response = None
         self.call.longest_silence = dialect.longest_silence
         send = partial(self._backend.api.open, request, passes_model_on=dialect.passes_model_on)
@@ -174,7 +177,7 @@ class AnswerConnection:
         return self.background
 
     def _leave_if_over(self) -> None:
-        if self._state.is_over:  # the thread that ended it found nothing to close
+        if self._state.is_over:  # the thread that ended the answer found no response to close
             self.leave()
 
     def _note_title(self, title: str) -> None:

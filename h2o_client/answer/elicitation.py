@@ -47,14 +47,14 @@ class Elicitations:
         *,
         has_finished: bool,
     ) -> None:
-        """Send the user's answer. ``has_finished``: the stream has ended meanwhile.
+        """Send the user's answer. ``has_finished``: the stream of the answer has ended.
 
         Raises as `ApiClient.fetch`, and `ConfigurationError` if no elicitation is open.
         """
         waiting = self._transcript.elicitation
         meant = elicitation_id or (waiting.id if waiting is not None else None)
         if meant is None:
-            raise ConfigurationError("No tool waits for an answer of the user")
+            raise ConfigurationError("No tool has an open question to the user")
         request = self._dialect.answer_elicitation(self._conversation_id, meant, action, content)
         try:
             if self._api.fetch(request, Call(self._timeouts)):
@@ -63,7 +63,7 @@ class Elicitations:
             self._may_be_answered.add(meant)
             raise
         except ElicitationClosedError:
-            # Closed by an earlier attempt of ours whose response was lost, or else in another tab.
+            # It was closed by an earlier attempt whose response was lost, or by another client.
             if meant not in self._may_be_answered:
                 self._close(meant)
                 raise

@@ -1,7 +1,7 @@
-"""End one answer: stop the model, close the connection, delete what is temporary. All this once.
+"""End one answer, once: stop the model, close the connection, delete a temporary conversation.
 
-This is the only caller of the session's `Cleanup` for an answer. Any thread may end an answer, even
-in a signal handler or the garbage collector.
+For an answer, nothing else calls the session's `Cleanup`. Any thread may end an answer, even in a
+signal handler or in the garbage collector.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
     from h2o_client.backend.cleanup import Cleanup, TemporaryConversation
     from h2o_client.transport.call import Call
 
-_LAST_WORDS = 1.5  # seconds to wait for text that arrives after a stop request
+_LATE_TEXT_WITHIN = 1.5  # seconds to wait for text that arrives after a stop request
 _STOP_WITHIN = 2.5  # seconds to wait for a stop request that another thread has sent
 
 
 class AnswerEnding:
     """Stops and ends one answer. Owns the conversation if it was created for that answer only.
 
-    The conversation is deleted before the end returns, or, after a complete answer, soon
-    afterwards. ``on_end`` is called when the connection is closed, ``on_ended`` after the threads
-    that waited for this have been released.
+    `end` deletes such a conversation before it returns, or, after a complete answer, in the
+    background. ``on_end`` is called when the connection is closed, ``on_ended`` after the threads
+    that wait for the cleanup have been released.
     """
 
     def __init__(
@@ -52,16 +52,16 @@ class AnswerEnding:
         self._cleanup = cleanup
         self._on_end = on_end
         self._on_ended = on_ended
-        # Guards the answer's stage, the temporary conversation, the reader, and the decision which
-        # thread stops and cleans up. It is never held during a wait. The stage is read without the
-        # lock: an outdated value costs one more read.
+        # Guards the answer's stage, the temporary conversation, the reader, and the choice of the
+        # thread that stops and cleans up. It is never held during a wait. The stage is read without
+        # the lock: an outdated value costs one more read.
         self._lock = Guard()
         self._temporary: TemporaryConversation | None = None
         self._reader: AnswerReader | None = None
         self._stop_sent: threading.Event | None = None  # set when the stop request is done
-        self._last_words: threading.Timer | None = None
+        self._late_text_timer: threading.Timer | None = None
         self._cleaner = 0  # the id of the thread that cleans up
-        self._has_tidied = False  # True as soon as a thread has started `_tidy`
+        self._has_requested = False  # True as soon as a thread has started `_stop_and_delete`
         self._cleaned = Flag()
 
     # What is ended here
@@ -83,7 +83,7 @@ class AnswerEnding:
             raise Woken
 
     def start(self, reader: AnswerReader) -> None:
-        """Set the reader, which connects next. Raises `Woken` if the answer was ended meanwhile."""
+        """Set the reader before it connects. Raises `Woken` if the answer was ended meanwhile."""
         with self._lock:
             if self._state.is_over:
                 raise Woken
@@ -111,29 +111,29 @@ class AnswerEnding:
             way = self._state.stop_by(has_sent=self._has_sent)
             if way is StopBy.NOTHING:
                 return
-            if way is StopBy.HANGING_UP:
+            if way is StopBy.DISCONNECT:
                 self._call.wake()
                 return
             self._stop_sent = threading.Event()
-            self._last_words = threading.Timer(_LAST_WORDS, self._end_last_words)
-            self._last_words.daemon = True
+            self._late_text_timer = threading.Timer(_LATE_TEXT_WITHIN, self._end_late_text)
+            self._late_text_timer.daemon = True
         try:
-            self._last_words.start()
-        except RuntimeError:  # no thread can be started, so no timer would end the reading
+            self._late_text_timer.start()
+        except RuntimeError:  # no thread can be started: without the timer, reading might not end
             self._call.wake()
         run_in_background(self._send_stop, pending=self._cleanup.pending)
 
     def stop_now(self) -> bool:
-        """Stop a running model, if the server can. Return when the server has responded."""
+        """Stop a running model and wait for the response. Return whether a request was sent."""
         if not self._must_stop():
             return False
         self._stop_sent = threading.Event()
         self._send_stop()
         return True
 
-    def _end_last_words(self) -> None:
+    def _end_late_text(self) -> None:
         self._call.wake()
-        # The caller may never read again: the cleanup does not wait for that.
+        # The cleanup does not wait for the next read: the caller may never read again.
         self.end_later()
 
     def _must_stop(self) -> bool:
@@ -142,11 +142,11 @@ class AnswerEnding:
     def _send_stop(self) -> None:
         assert self._stop_sent is not None
         try:
-            self._tell_server()
+            self._request_stop()
         finally:
             self._stop_sent.set()
 
-    def _tell_server(self, until: float | None = None) -> None:
+    def _request_stop(self, until: float | None = None) -> None:
         if self._reader is not None:
             self._reader.connection.wait_until_answered()
             self._reader.connection.note_stop()
@@ -165,10 +165,10 @@ class AnswerEnding:
         return self._cleaned.is_set()
 
     def ends_at_once(self) -> bool:
-        """Whether `end` would wait for nothing: the answer came whole, the rest is done behind."""
+        """Whether `end` returns at once: the answer is complete, and no request is waited for."""
         if not self._has_answer or self._stop_sent is not None or self._must_stop():
             return False
-        return self._temporary is None or self._cleanup.has_room_behind()
+        return self._temporary is None or self._cleanup.can_delete_in_background()
 
     def is_ending(self) -> bool:
         """Whether the cleanup has started or is scheduled."""
@@ -181,17 +181,18 @@ class AnswerEnding:
     def end(self, *, wait: bool = True, until: float | None = None) -> None:
         """Close the connection, stop the model, delete the temporary conversation. Idempotent.
 
-        Takes until ``until``, or at most five seconds. If another thread does it, wait for that.
+        Returns before ``until``, or within five seconds. If another thread is doing this, wait for
+        that thread.
         """
         until = monotonic() + CLEAN_UP if until is None else until
         try:
-            if self._hang_up():
+            if self._claim_cleanup():
                 self._clean_up(until)
             elif wait:
                 self._cleaned.wait(max(0.0, until - monotonic()))
         except BaseException:
             if self._cleaner == threading.get_ident() and not self.has_ended:
-                # An interrupt came between two steps: another thread does the remaining ones.
+                # An interrupt came between two steps: another thread runs the remaining steps.
                 self._cleanup.pending.add(self)
                 run_detached(partial(self._clean_up_again, until))
             raise
@@ -207,7 +208,7 @@ class AnswerEnding:
         self._state.stage = Stage.ENDED
         self._cleaned.set()
 
-    def _hang_up(self) -> bool:
+    def _claim_cleanup(self) -> bool:
         """Make this thread the one that cleans up. Return False if another one is."""
         with self._lock:
             if self._state.is_over:
@@ -216,33 +217,33 @@ class AnswerEnding:
                 self._reader.look_ahead()
             self._cleaner = threading.get_ident()
             self._state.stage = Stage.ENDING
-            if self._last_words is not None:
-                self._last_words.cancel()
+            if self._late_text_timer is not None:
+                self._late_text_timer.cancel()
         return True
 
     def _clean_up(self, until: float) -> None:
         if self._reader is None:
             self._call.wake()
         else:
-            self._reader.let_go()
+            self._reader.close()
         try:
-            if self._needs_tidying():
-                run_shielded(partial(self._tidy, until), pending=self._cleanup.pending)
+            if self._needs_requests():
+                run_shielded(partial(self._stop_and_delete, until), pending=self._cleanup.pending)
         finally:
-            self._call.give_slot_back()  # an interrupted close has not given it back
+            self._call.release_slot()  # an interrupted close has not released it
             self._on_end()
             self._state.stage = Stage.ENDED
             self._cleaned.set()
             self._cleanup.pending.discard(self)
             self._on_ended()
 
-    def _needs_tidying(self) -> bool:
-        """Whether something is left to do that takes requests, and cannot be done behind."""
+    def _needs_requests(self) -> bool:
+        """Whether the cleanup has to wait for requests. A background deletion is started here."""
         if self._stop_sent is not None or self._must_stop():
             return True
         if self._temporary is None:
             return False
-        return not (self._has_answer and self._temporary.delete_behind())
+        return not (self._has_answer and self._temporary.delete_in_background())
 
     @property
     def _has_answer(self) -> bool:
@@ -252,13 +253,13 @@ class AnswerEnding:
         self._cleaner = threading.get_ident()
         self._clean_up(until)
 
-    def _tidy(self, until: float) -> None:
+    def _stop_and_delete(self, until: float) -> None:
         with self._lock:
-            if self._has_tidied:
+            if self._has_requested:
                 return
-            self._has_tidied = True
+            self._has_requested = True
         if self._must_stop():
-            self._tell_server(until)
+            self._request_stop(until)
         elif self._stop_sent is not None:
             self._stop_sent.wait(max(0.0, min(_STOP_WITHIN, until - monotonic())))
         if self._temporary is not None:

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 class FoundAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What the server has stored of a prompt and its answer.
 
-    ``is_taken``: the prompt is stored. ``is_certain``: if the prompt is not stored, the model is
-    not working on it either. Servers up to v0.7 store a prompt only with its answer, so that this
-    is False there. ``text`` is the whole answer, None if it is not stored. ``failure`` says why the
-    model failed. ``resume_token`` is for `H2oSession.resume` (servers since July 2026).
+    ``is_taken``: the prompt is stored. ``is_certain``: a prompt that is not stored is not being
+    answered either; False for servers up to v0.7, which store a prompt together with its answer.
+    ``text`` is the whole answer, None if it is not stored. ``failure`` says why the model failed.
+    ``resume_token`` is for `H2oSession.resume` (servers since July 2026).
     """
 
     is_taken: bool

@@ -1,6 +1,6 @@
-"""The hook for instrumentation: a plugin follows each reply from its opening to its end.
+"""The hook for instrumentation. A plugin is told when each reply starts, receives events, and ends.
 
-Unless a plugin has called `observe_with`, the hook costs nothing.
+Without a plugin, no events are collected.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Observation(Protocol):
     """
 
     def send(self, model: str, prompt: str | None) -> None:
-        """The prompt is about to be sent. It is None if its text is not known."""
+        """The prompt is about to be sent. ``prompt`` is None if its text is not known."""
 
     def receive(self, events: Iterable[Event]) -> None:
         """These events are about to be returned to the caller."""
@@ -35,11 +35,11 @@ _observe: Observe | None = None
 
 
 def observe_with(observe: Observe | None) -> None:
-    """Call ``observe`` with the base URL whenever a reply is opened; None turns that off."""
+    """Call ``observe`` with the base URL whenever a reply is opened. None turns that off."""
     global _observe
     _observe = observe
 
 
 def new_observation(base_url: str) -> Observation | None:
-    """An observation for a reply that is being opened; None without instrumentation."""
+    """Return an observation for a reply that is being opened; None without instrumentation."""
     return None if _observe is None else _observe(base_url)

@@ -1,4 +1,4 @@
-"""`Opening`: a prompt before it is sent, so that its answer can be ended before that."""
+"""`Opening`: a prompt that has not been sent yet, and its answer, which can already be ended."""
 
 from __future__ import annotations
 

@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from h2o_client.backend.backend import Backend
 
 _LONGEST_REASON = 200  # characters
-_SEEN_FOR = 300.0  # seconds for which what was read of a conversation counts as current
+_SEEN_FOR = 300.0  # seconds for which the end of a conversation, once read, counts as current
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """What the caller wants: a new prompt, a retry, an edited prompt or a continuation.
+    """One turn of the caller: a new prompt, a retry, an edited prompt or a continuation.
 
-    ``text`` is the prompt with the system messages in it, ``text_after_preprompt`` the prompt for a
-    server that takes the system messages as ``preprompt``, and ``later_text`` the prompt for a
-    conversation that has messages already.
+    ``text`` contains the system messages. ``text_after_preprompt`` is the text for a server that
+    takes the system messages separately, as ``preprompt``. ``later_text`` is the text for a
+    conversation that already has messages.
     """
 
     kind: str
@@ -61,7 +61,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     ) -> Turn:
         """A new prompt. System messages become the preprompt.
 
-        ``system`` is the conversation's system prompt, which its first message carries.
+        ``system`` is the conversation's system prompt, which is sent with its first message.
         """
         parsed = parse_messages(messages, system=system)
         text = later_text = as_prompt(parsed, prompt_format)
@@ -152,11 +152,11 @@ class SeenTree(msgspec.Struct, frozen=True):
 
 
 class PromptRequest:
-    """Makes the request for one prompt: `prepare`, then `request`.
+    """Makes the request for one prompt. Call `prepare`, then `request`.
 
-    Both are called again if the server has changed. ``last`` is the previous prompt. ``is_lost``:
-    the server certainly has not received it. ``seen`` is the end of the conversation, if it was
-    read after the previous answer.
+    Both are called again if the server was upgraded meanwhile. ``last`` is the previous prompt.
+    ``is_lost``: the server certainly has not received the previous prompt. ``seen`` is the end of
+    the conversation, if it was read after the previous answer.
     """
 
     def __init__(
@@ -203,7 +203,7 @@ class PromptRequest:
         if self._turn.kind == "continue":
             dialect.check_continue()
         if not dialect.samples:
-            self._warn_of_sampling(dialect)
+            self._warn_about_sampling(dialect)
         self.model = self._backend.choose_model(model, call)
         self.preprompt = self._turn.preprompt if dialect.has_preprompt and not is_made else None
         self._system_in_prompt = not dialect.has_preprompt
@@ -213,7 +213,7 @@ class PromptRequest:
 
     @property
     def wanted(self) -> Wanted | None:
-        """What a new conversation for this prompt is created with; None before `prepare`."""
+        """The properties of a new conversation for this prompt; None before `prepare`."""
         if self.dialect is None:
             return None
         return Wanted(self.dialect, self.model.id, self.preprompt)
@@ -221,9 +221,9 @@ class PromptRequest:
     def sending(
         self, dialect: Dialect, conversation_id: str, leaf: str | None, call: Call
     ) -> Sending:
-        """What an answer needs to start. ``leaf`` is the message that this one follows, if known.
+        """Return what an answer needs to start. The prompt follows the message ``leaf``, if known.
 
-        Sends requests of its own: to find an unknown ``leaf``, and for a web search.
+        Sends requests to find an unknown ``leaf``, and for a web search.
         """
         request = self.request(dialect, conversation_id, leaf, call)
         assert self.dialect is not None
@@ -285,8 +285,8 @@ class PromptRequest:
         stored = self._storage.wait_until_stored(conversation_id, call, before_message=True)
         message_id, again = turn.message_id, None
         if last is not None and last.matches(message_id):
-            # The server stores neither a failed answer nor its new prompt: the last prompt in the
-            # store would be an earlier one.
+            # The server stores neither a failed answer nor its prompt. In the store, the last
+            # prompt would be an earlier one.
             if stored.message(last.id) is None:
                 text = self._text() if turn.kind == "edit" else last.text
                 return Prompt(id=fresh_id(), text=text)
@@ -336,16 +336,15 @@ class PromptRequest:
         return Prompt(id=answer.id or "", retry=True)
 
     def _seen_before(self, dialect: Dialect, conversation_id: str) -> SeenTree | None:
-        """The end of the conversation, if a new message can follow it without another request.
+        """Return the end of the conversation, if a message can follow it without another request.
 
-        Only the first call returns it: the server may have refused the message that followed it.
+        Only the first call returns it: the server may have refused the message sent after that.
         """
         seen, self._seen = self._seen, None
         if seen is None or not seen.is_fresh or self._turn.kind != "new":
             return None
-        # On v0.9.6 to v0.10.0 only reading the conversation shows that the server was upgraded and
-        # keeps runs. And an upgraded server would silently drop files and web searches that it does
-        # not support.
+        # On v0.9.6 to v0.10.0 only reading the conversation shows that the server was upgraded to a
+        # version that keeps runs. An upgraded server would silently drop files and web searches.
         is_plain = not self._files and not self._web_search
         if not dialect.keeps_runs and not (dialect.has_pages and is_plain):
             return None
@@ -377,7 +376,7 @@ class PromptRequest:
         own = "" if self.run is None else stored.runs.get(self.run.id, "")
         return own or (None if last is None else last.id)
 
-    def _warn_of_sampling(self, dialect: Dialect) -> None:
+    def _warn_about_sampling(self, dialect: Dialect) -> None:
         given = opts.sampling_given(self._options)
         new = [name for name in given if self._backend.is_first_warning(f"sampling: {name}")]
         if new:
@@ -385,7 +384,7 @@ class PromptRequest:
 
 
 def _prompt_in(stored: Stored, message_id: str | None) -> Message:
-    """The prompt with the id ``message_id``, or the prompt that this message answers."""
+    """Return the prompt with the id ``message_id``, or the prompt of the answer with that id."""
     messages = list(stored.messages)
     if message_id is not None:
         places = [place for place, each in enumerate(messages) if each.id == message_id]
@@ -397,7 +396,7 @@ def _prompt_in(stored: Stored, message_id: str | None) -> Message:
     prompts = [each for each in messages if each.role == "user"]
     if not prompts and messages:
         raise ConfigurationError(
-            "The message follows no prompt: only a prompt can be edited, or its answer retried",
+            f"The message {message_id!r} is neither a prompt nor an answer to one",
             hint="messages() lists the ids.",
             argument="message_id",
         )

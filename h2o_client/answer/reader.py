@@ -52,15 +52,15 @@ _RELEASED_WITHIN = 1.0  # seconds that closing waits for an event loop that watc
 
 
 class Sending(msgspec.Struct, frozen=True, kw_only=True):
-    """The facts that are decided before the first byte of an answer is sent.
+    """The facts that are known before a message is sent.
 
-    ``request`` is its message. It is None if another process has sent the message; then the log of
-    ``run`` is read from its start, and the first ``position`` characters are skipped. ``is_over``
-    says that this answer has ended. ``run`` is None if the server keeps no log. ``answer_id`` is
-    the id of the answer, if the client chooses it; ``former_answer`` that of the previous answer,
-    if it was read. ``steps`` and ``sources`` are those of an earlier web search.
-    ``empty_answer_text`` is the text of the final answer if the model has generated nothing; None
-    if that text is empty.
+    ``request`` sends the message. It is None if another process has sent the message; then the log
+    of ``run`` is read from its start, the first ``position`` characters are skipped, and
+    ``is_over`` says whether the answer has ended. ``run`` is None if the server keeps no log.
+    ``answer_id`` is the id of the answer, if the client chooses it; ``former_answer`` that of the
+    previous answer, if it was read. ``steps`` and ``sources`` come from a web search before the
+    message. ``empty_answer_text`` is the text that the server returns if the model has generated
+    nothing; None if that text is empty.
     """
 
     conversation_id: str
@@ -76,7 +76,7 @@ class Sending(msgspec.Struct, frozen=True, kw_only=True):
     is_over: bool = False
 
     def __repr__(self) -> str:
-        return "<Sending>"  # a prompt is in it
+        return "<Sending>"  # the request contains the prompt
 
 
 class AnswerReader:
@@ -104,13 +104,13 @@ class AnswerReader:
         self._elicitations = elicitations
         self._watch = Watch()
         # Guards the response, its decoder, the transcript, `read_ahead`, and everything below. A
-        # thread holds it while it reads. `let_go` wakes this thread before it closes the response;
-        # if the thread still holds the lock, it closes the response itself.
+        # thread holds it while it reads. `close` wakes the reading thread before it closes the
+        # response; if that thread still holds the lock, that thread closes the response.
         self._lock = ReaderLock()
         self._to_skip = sending.position  # characters that the caller already has
-        self._broken: H2oError | None = None  # left by `receive_ready` for the next `receive`
+        self._broken: H2oError | None = None  # set by `receive_ready`, for the next `receive`
         self._drained: Response | BackgroundResponse | None = None
-        self._has_drained_socket = False  # the last read has left nothing there
+        self._has_drained_socket = False  # whether the last read has emptied the socket
 
     # For the thread that iterates
 
@@ -201,7 +201,7 @@ class AnswerReader:
             self._timing.heard_at = monotonic()
             events = self._note(self.connection.decoder.feed(data))
             if events:
-                # The next bytes will wake the waiting thread: do not look for them now.
+                # If the socket is empty, the next call waits instead of reading again.
                 self._has_drained_socket = response.open and response.is_drained()
                 return events
             self._call.clock.left()
@@ -211,11 +211,11 @@ class AnswerReader:
         return None if response.open else []
 
     def watch(self, is_alive: Callable[[], bool]) -> tuple[int, float | None] | None:
-        """Return what to wait for before the next `receive_ready`: a descriptor and a timeout.
+        """Return what to wait for before the next `receive_ready`: a descriptor, and seconds.
 
-        None means that only `receive` can wait. A watcher calls `unwatch` when it stops; until
-        then the descriptor stays open while the watcher ``is_alive``. Raises `TimeoutError` if a
-        timeout has expired.
+        None means that only `receive` can wait. A watcher calls `unwatch` when it stops. Until
+        then the descriptor stays open, as long as ``is_alive`` returns True. Raises `TimeoutError`
+        if a timeout has expired.
         """
         left = self._call.clock.left()
         response = self.connection.response
@@ -233,7 +233,7 @@ class AnswerReader:
         self._call.clock.hold()
 
     def drain(self) -> list[Event]:
-        """Read the rest after the last event, if it comes at once, to reuse the connection."""
+        """Read the rest of the body after the final event, briefly, to reuse the connection."""
         with self._lock:
             if self.read_ahead:
                 return self._take_read_ahead()
@@ -289,7 +289,7 @@ class AnswerReader:
         response = self.connection.response
         if response is None or self._transcript.ended or self._watch.is_watched:
             return
-        if not self._state.is_at_work(has_sent=False) or not self._lock.take_if_free():
+        if not self._state.is_at_work(has_sent=False) or not self._lock.acquire_if_free():
             return  # another thread is reading, and has seen all bytes
         try:
             seen = 0
@@ -304,24 +304,24 @@ class AnswerReader:
         except (H2oError, Woken):
             pass  # the next read, if any, raises it again
         finally:
-            self._lock.give_back()
+            self._lock.release()
 
-    def let_go(self) -> None:
+    def close(self) -> None:
         """Close the connection, even while another thread reads it. Idempotent."""
         if not self.connection.has_finished:
             self._call.wake()
-        # An event loop must not watch a descriptor that another connection then gets.
+        # Otherwise an event loop could watch a descriptor that another connection has got.
         self._watch.close(_RELEASED_WITHIN)
-        is_free = self._lock.take_if_free()
+        is_free = self._lock.acquire_if_free()
         try:
-            # The reading thread closes it when it wakes. It may be the main thread, which wakes
-            # only after its signal handler, which waits for this, has returned.
+            # If another thread is reading, it closes the connection when it wakes. The reading
+            # thread may be the main thread, interrupted by a signal handler that called this.
             if is_free or self._lock.is_own or self.connection.background is not None:
                 with suppress(RuntimeError):  # a signal handler interrupted this thread's own read
                     self.connection.leave()
         finally:
             if is_free:
-                self._lock.give_back()
+                self._lock.release()
 
     def outcome(self, *, stopped_at: float | None) -> Outcome:
         """The facts about the answer that are needed to wait until it is stored."""
@@ -348,7 +348,7 @@ class AnswerReader:
     # One reader at a time
 
     def _leave_if_over(self) -> None:
-        if self._state.is_over:  # the thread that ended it could not close it during a read
+        if self._state.is_over:  # the thread that ended the answer could not close it during a read
             self.connection.leave()
 
     def _take_read_ahead(self) -> list[Event]:
@@ -425,8 +425,8 @@ class AnswerReader:
         if state.second_try is SecondTry.DUE:
             finished = self.connection.has_finished or self._transcript.finished
             if not (finished or resumption.is_over):
-                return None  # its log tells when it has ended
-            log.info("an answer ended as stopped, and not by us: it is requested once more")
+                return None  # the log shows when the answer has ended
+            log.info("an answer was stopped, but not by this client: retrying it once")
             request = resumption.run.retry()
             state.second_try = SecondTry.USED
             return request
@@ -437,7 +437,7 @@ class AnswerReader:
         return request
 
     def _note(self, events: list[Event]) -> list[Event]:
-        """Record the events; return those that the caller does not have."""
+        """Record the events, and return those that the caller has not received yet."""
         if not events:
             return events
         transcript = self._transcript

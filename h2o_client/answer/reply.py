@@ -44,7 +44,7 @@ class Reply:
     def finish_reason(
         self,
     ) -> Literal["stop", "length", "stopped", "error", "incomplete"] | None:
-        """How it ended: see `Answer`; "error" or "incomplete" after an error. None until then."""
+        """How the answer ended: see `Answer`; "error" or "incomplete" if it failed. None before."""
         return self._steps.finish_reason
 
     @property
@@ -156,7 +156,7 @@ class Reply:
         self.close()
 
     def _has_event(self) -> bool:
-        """Whether `events` has another event in this batch, so that taking it does not wait."""
+        """Whether `events` can yield another event without waiting."""
         return self._steps.has_event()
 
     def __enter__(self) -> Self:

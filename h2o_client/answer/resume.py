@@ -1,8 +1,9 @@
 """Resume an answer whose connection broke, from the log that the server keeps of it.
 
-For chat-ui since July 2026: read the log from its first update, without the text that was already
-returned. After another break, read it after the last update. If the log has expired, use the stored
-answer. Send the message again only if the conversation shows that it never arrived.
+For chat-ui since July 2026. After the first break, read the log from its first update, and skip the
+text that was already returned. After later breaks, continue after the last update. If the log has
+expired, use the stored answer. Send the message again only if the conversation shows that it never
+arrived.
 """
 
 from __future__ import annotations
@@ -36,21 +37,21 @@ if TYPE_CHECKING:
 
 _FIRST_PAUSE = 2.0  # seconds before the second attempt; each pause is 3 times the previous one
 _LONGEST_PAUSE = 30.0
-_LIVED = 10.0  # seconds after which a plain end of the body is normal: the server ends it at 300
+_LIVED = 10.0  # seconds after which a log may end without a final event: servers end it after 300
 _GONE_PAUSES = (0.5, 1.0)  # seconds before repeating the request for an unknown run
-_STORED_WITHIN = 10.0
-_STORE_ANSWERS_WITHIN = 5.0
-_LONGEST_POLL = 0.5
+_STORED_WITHIN = 10.0  # seconds to wait until the answer is stored
+_READ_STORE_WITHIN = 5.0  # seconds for one request for the stored answer
+_LONGEST_POLL = 0.5  # seconds
 
 _ALIVE = 0.5  # seconds within which a live connection delivers at least a keepAlive
-_MAY_STAND_STILL = ("silence", "idle")  # timeouts of connections that may be dead
+_MAY_BE_DEAD = ("silence", "idle")  # the timeouts that expire if the connection is dead
 
 
 class Resumption:
-    """Resumes the answer to one message. ``count`` says how often.
+    """Resumes the answer to one message. ``count`` is how often it was resumed.
 
     ``is_over``: the answer has ended, and the received text is complete. ``most`` is the largest
-    number of failed attempts in a row. Only the thread that reads calls this.
+    number of failed attempts in a row. Only the reading thread calls these methods.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Resumption:
         self.is_over: bool = False
         self.run = run
         self.started_at: int = 0  # characters of text before this run
-        self._continues_run = False  # an earlier run, whose end may be the one that is stored
+        self._continues_run = False  # whether there was an earlier run: its end may be stored
         self._connection = connection
         self._state = state
         self._timing = timing
@@ -74,18 +75,18 @@ class Resumption:
         self._log: RunLog | None = None
         self._next = self._read_log
         self._tries = 0
-        self._reached = (0, 0)  # the last update and the text when the count of attempts was reset
+        self._reached = (0, 0)  # last update and characters when `_tries` was reset
         self._opened_at = monotonic()
-        self._continues = False  # the last body ended as the server ends it after five minutes
-        self._breaks = 0  # breaks since the last successful read
-        self._times_gone = 0
-        self._sent_again = 0
-        self._may_arrive_late = False  # whether the message may: its connection was not refused
-        self._kinds: Counter[str] = Counter()
+        self._continues = False  # whether the server ended the last log after its time limit
+        self._breaks = 0  # since the last successful read
+        self._times_gone = 0  # how often the server did not know the run
+        self._sent_again = 0  # how often the message was sent again
+        self._may_arrive_late = False  # whether the server may still receive the first message
+        self._kinds: Counter[str] = Counter()  # returned events without text
 
     @property
     def retries(self) -> bool:
-        """Whether any attempt is repeated."""
+        """Whether failed attempts are retried."""
         return self._most > 0
 
     def read_from_start(self) -> None:
@@ -105,7 +106,7 @@ class Resumption:
         self._forget_log()
 
     def can_resume(self, broken: H2oError | None) -> bool:
-        """Whether the answer may be resumed after ``broken``, or after a body that just ended."""
+        """Whether the answer may be resumed after ``broken``; None for a body without an error."""
         if self.is_over or not self._state.may_resume():
             return False
         if broken is None and self._log is not None and self._log.end_status is not None:
@@ -114,10 +115,10 @@ class Resumption:
         return self._most > 0 and (broken is None or is_a_break(broken, silent_for))
 
     def resume_after(self, broken: H2oError | None) -> list[Event]:
-        """Open the next response. Return events if they are the end of the answer.
+        """Open the next response. Return the rest of the answer if it is read from the store.
 
-        If there is nothing to open, raises ``broken``, or an `IncompleteAnswerError` for a body
-        that just ended.
+        If the answer cannot be resumed, raises ``broken``, or `IncompleteAnswerError` if that is
+        None.
         """
         lived = monotonic() - self._opened_at > _LIVED
         self._continues = False
@@ -131,12 +132,12 @@ class Resumption:
             self._next = self._read_log
             self._breaks += 1
             self._count_try(broken or IncompleteAnswerError())
-        events = self._tried(broken or IncompleteAnswerError())
+        events = self._try(broken or IncompleteAnswerError())
         if self._breaks:
             self.count, self._breaks = self.count + 1, 0
         return events
 
-    def _tried(self, broken: H2oError) -> list[Event]:
+    def _try(self, broken: H2oError) -> list[Event]:
         while True:
             is_last = self._next == self._give_up
             try:
@@ -155,21 +156,21 @@ class Resumption:
             if error.status == 429 or error.status >= 500:
                 return True
             raise broken from error
-        if isinstance(error, TransportTimeout) and error.which in _MAY_STAND_STILL:
+        if isinstance(error, TransportTimeout) and error.which in _MAY_BE_DEAD:
             return True
         return isinstance(error, TransportError | ProtocolError) and is_a_break(error)
 
     def _count_try(self, why: H2oError) -> None:
-        """Wait before the next attempt. After too many failures, use the stored answer."""
+        """Count an attempt, and wait before it. After too many failures, use the stored answer."""
         reached = (self._log.last if self._log else 0, self._state.transcript.characters)
         if reached != self._reached:
             self._tries, self._reached = 0, reached
-        # Wait for a server that hangs as long as for a silent model.
-        hangs = isinstance(why, TransportTimeout) and why.which in _MAY_STAND_STILL
+        # A server that hangs gets as much time as a silent model.
+        hangs = isinstance(why, TransportTimeout) and why.which in _MAY_BE_DEAD
         if self._tries > self._most and not (hangs and self._timing.is_within_idle()):
             self._next = self._give_up
             return
-        log.info("an answer is resumed (%s)", type(why).__name__)
+        log.info("resuming an answer (%s)", type(why).__name__)
         if self._tries:
             longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 3 ** (self._tries - 1))
             self._connection.pause(longest * random.uniform(0.75, 1.0))
@@ -202,7 +203,7 @@ class Resumption:
         self.is_over = True
         if stored is None:
             return []
-        # The stored answer is the whole one; this run may have generated its last part only.
+        # The whole answer is stored, even if this run has generated only its last part.
         rest = Overlap(self._state.transcript.joined).rest_of(stored.text)
         events: list[Event] = [Token(rest)] if rest else []
         return [*events, stored.end] if stored.end is not None else events
@@ -216,14 +217,14 @@ class Resumption:
 
     def _fetch_stored(self) -> StoredAnswer | None:
         call = self._connection.call
-        call.at_most = _STORE_ANSWERS_WITHIN
+        call.at_most = _READ_STORE_WITHIN
         try:
             return self.run.stored(call)
         finally:
             call.at_most = None
 
     def _wait_until_stored(self) -> StoredAnswer | None:
-        """Return the stored answer, once it is complete or the time is over."""
+        """Poll until the stored answer is complete or the time is over, and return it."""
         end = monotonic() + _STORED_WITHIN
         pause = 0.05
         while True:
@@ -252,7 +253,7 @@ class Resumption:
         assert dialect is not None
         self._next = self._send_again
         self._sent_again += 1
-        log.info("sending a message again that never reached the server")
+        log.info("resending a message that never reached the server")
         request = self.run.again()
         self._forget_log()
         self._connection.send(request, dialect)
@@ -267,7 +268,7 @@ class Resumption:
 
 
 def is_a_break(error: H2oError, silent_for: float = 0.0) -> bool:
-    """Whether ``error`` may have broken only the connection, and not the answer.
+    """Whether ``error`` may affect only the connection, and not the answer.
 
     ``silent_for``: seconds of reading without a byte.
     """

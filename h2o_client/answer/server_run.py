@@ -29,10 +29,10 @@ _MOST_RUNNING = 1000
 
 
 class ResumeToken(msgspec.Struct, frozen=True, array_like=True):
-    """Names a run, and how many characters of its text the caller has received.
+    """Identifies a run, and says how many characters of its text the caller has received.
 
-    A token gives no rights and holds no secret: using it takes the session's cookie, and nothing is
-    deleted because of what a token says. ``str()`` makes the text that users pass around.
+    A token grants no access and contains no secret: the session's cookie is needed to use it, and
+    no token causes a deletion. ``str()`` returns the text that users store.
     """
 
     base_url: str
@@ -72,7 +72,7 @@ class Running(msgspec.Struct, frozen=True):
 
 
 class StoredAnswer(msgspec.Struct, frozen=True):
-    """What the server has stored of a run. ``ended`` without an ``end``: it broke off."""
+    """What the server has stored of a run. If it has ``ended`` without an ``end``, it broke off."""
 
     message_id: str
     text: str
@@ -109,7 +109,7 @@ def running(backend: Backend) -> list[Running]:
 class Run:
     """The run of one message. Its ``id`` changes if the message is sent again.
 
-    ``again`` makes the request that sends it again; None if another process sent the message.
+    ``again`` makes the request that sends the message again; None if another process sent it.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Run:
 
         Raises as `ApiClient.fetch`.
         """
-        # Only the first of the dialect's endpoints lists runs: the others prove nothing.
+        # Only the first endpoint of the dialect lists runs.
         endpoint = self.dialect.conversation(self._conversation_id)[0]
         stored = self._backend.api.fetch(endpoint, call)
         message = stored.message(stored.runs.get(self.id, ""))

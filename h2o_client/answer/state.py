@@ -76,7 +76,7 @@ RULES = {
 
 
 class Stage(Enum):
-    """How far the client has ended the answer."""
+    """How far the client has got with ending the answer."""
 
     OPEN = "open"
     STOPPING = "stopping"
@@ -97,7 +97,7 @@ class Work(Enum):
     NOT_SENT = "not sent"
     SENDING = "sending"  # the call knows whether a byte was sent; if so, the model may be running
     RUNNING = "running"  # the server has the prompt, and the model may be running
-    READ = "read"  # the response has ended or was an error: the model has stopped, unless resumed
+    READ = "read"  # the response has ended or was an error, so the model has stopped
     OVER = "over"  # the answer had ended before this process started to read it
 
 
@@ -125,8 +125,8 @@ class StopBy(Enum):
     """What `stop` has to do."""
 
     NOTHING = "nothing"  # the stream has ended: the caller gets the received events
-    HANGING_UP = "hanging up"
-    REQUEST = "request"  # send a stop request; the caller gets what still arrives
+    DISCONNECT = "disconnect"  # close the connection
+    REQUEST = "request"  # send a stop request; the caller gets the text that still arrives
 
 
 class Leave(Enum):
@@ -141,9 +141,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """The facts about an answer that has ended or failed after its prompt was prepared.
 
     ``answer_id`` is the id of the answer, if the client chooses it; ``former_answer`` that of the
-    previous answer, if it was read. ``response`` is still being read in the background, if it is
-    not None. ``has_finished``: the response ended normally. ``stopped_at``: the time of the stop
-    request.
+    previous answer, if it was read. ``response`` is the response that is still being read in the
+    background, or None. ``has_finished``: the response ended normally. ``stopped_at``: the time of
+    the stop request, on the monotonic clock.
     """
 
     conversation_id: str
@@ -188,7 +188,7 @@ class AnswerState:
         self.work = Work.OVER if is_over else Work.RUNNING
 
     def open(self, dialect: Dialect) -> None:
-        """Note that a successful response has started. It may show the dialect more exactly."""
+        """Note that a successful response has started. ``dialect``: as the response shows it."""
         self.dialect = dialect
         if self.work is not Work.OVER:
             self.work = Work.RUNNING
@@ -213,7 +213,7 @@ class AnswerState:
             self.work = Work.RUNNING
 
     def leave_running(self) -> None:
-        """Do not stop the model when this ends: another reader needs the answer."""
+        """Note that the model must not be stopped at the end: another reader needs the answer."""
         self._is_left_running = True
 
     def break_off(self) -> None:
@@ -245,7 +245,7 @@ class AnswerState:
         return RULES[self.state]
 
     def timeout(self, *, awaits_first: bool) -> Literal["first_token", "idle"] | None:
-        """Which of the `Timeouts` applies to the silence of the answer; None for none."""
+        """Which of the `Timeouts` applies while no text arrives; None if none applies."""
         if not self.rules.counts_silence:
             return None
         return "first_token" if awaits_first else "idle"
@@ -293,7 +293,7 @@ class AnswerState:
         stops = self.dialect is not None and self.dialect.stops
         has_ended = self.transcript.finished or is_due
         if not stops or has_ended or not self.is_sent(has_sent=has_sent):
-            return StopBy.HANGING_UP
+            return StopBy.DISCONNECT
         return StopBy.REQUEST
 
     def needs_stop(self, *, has_sent: bool) -> bool:
@@ -307,7 +307,7 @@ class AnswerState:
 
     @property
     def may_outlive_reader(self) -> bool:
-        """Whether the response may have to be read further in the background."""
+        """Whether the rest of the response may have to be read in the background."""
         if self.dialect is None or self.is_one_shot:
             return False
         loses_title = self.dialect.loses_late_titles and self._is_first
@@ -325,7 +325,7 @@ class AnswerState:
         """Whether ``events`` end an empty answer that was stopped, but not by this client."""
         if self.stage is not Stage.OPEN or self.second_try is SecondTry.USED:
             return False
-        return self.transcript.is_stopped_unsaid(events)
+        return self.transcript.is_stopped_empty(events)
 
     def may_be_stored_after(self, error: BaseException, *, has_sent: bool) -> bool:
         """Whether the server may have stored more of the answer than arrived before ``error``."""

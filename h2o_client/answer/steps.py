@@ -1,4 +1,4 @@
-"""`AnswerSteps`: one answer, read step by step; and `Answer`, the whole answer.
+"""`AnswerSteps` reads an answer step by step; `Answer` is the whole answer.
 
 `Reply` and `AsyncReply` wait in different ways. Both take events with `next_event`, or texts from
 ``texts``, and call `advance` to get more.
@@ -82,12 +82,12 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AnswerSteps:
-    """An answer on its way to its reader, and how it ended.
+    """Reads an answer in batches of events, and notes how it ended.
 
-    ``texts`` are the texts in the batch of events that was received last; what is taken from them
-    is taken from the events too. One thread takes; the others may read the attributes.
-    ``reader`` tells what to wait for before the next `advance_ready`; None if nothing was sent.
-    ``fetch_id`` reads the id of the answer from the server, where the server chooses it.
+    ``texts`` iterates over the texts of the current batch; a text that is taken there does not come
+    as an event again. Only one thread may take events; others may read the attributes. ``reader``
+    says what to wait for before the next `advance_ready`; it is None if nothing was sent.
+    ``fetch_id`` reads the id of the answer from the server, if the server chooses it.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class AnswerSteps:
         return True
 
     def advance_ready(self) -> bool | None:
-        """Like `advance`, without waiting. None: no bytes yet. False: call `advance` instead."""
+        """Like `advance`, without waiting. None: nothing has arrived. False: call `advance`."""
         transcript = self.stream.transcript
         reader = self.reader
         if self._has_ended or reader is None:
@@ -192,7 +192,7 @@ class AnswerSteps:
         content = None if content is None else document(content, "content", "content")
         elicitation_id = optional_text(elicitation_id, "The elicitation id", "elicitation_id")
         if self.reader is None:
-            raise ConfigurationError("No tool waits for an answer of the user")
+            raise ConfigurationError("No tool has an open question to the user")
         self.reader.answer_elicitation(action, content, elicitation_id)
 
     def outcome(self) -> Answer:
@@ -203,7 +203,7 @@ class AnswerSteps:
             raise self._interrupted()
         if self.answer is None:
             raise ConfigurationError(
-                "The answer waits for the user: a tool has a question in .elicitation",
+                "A tool has an open question to the user, in .elicitation",
                 hint="Answer it with answer_elicitation(). The text so far is in .text.",
             )
         return self.answer
@@ -222,7 +222,7 @@ class AnswerSteps:
             if isinstance(exc, H2oError) and self._error is None:
                 self.stream.describe(exc)
                 self.stream.read_back_after(exc)
-                # A copy, for the traceback of this one would keep the reply alive.
+                # A copy, because the traceback of `exc` would keep the reply alive.
                 self._error = copy(exc)
         finally:
             self.stream.end(wait=False)
@@ -236,7 +236,7 @@ class AnswerSteps:
             self.finish_reason = "stopped"
 
     def resume_token(self) -> str | None:
-        """The token with which another process can read the rest after the text taken here."""
+        """The token for resuming the answer after the text that the caller has taken."""
         resumption = self.stream.resumption
         if resumption is None or not self.stream.conversation_id:
             return None
@@ -309,17 +309,17 @@ class AnswerSteps:
 
     def _find_id(self) -> None:
         if self.stream.state.is_foreign:
-            self.message_id = None  # the server did not take ours
+            self.message_id = None  # the server did not use the client's id
         if self._fetch_id is not None:
             try:
                 self.message_id = self._fetch_id()
             except H2oError as exc:
-                log.info("cannot tell the id of an answer: %s", exc)
+                log.info("cannot read the id of an answer: %s", exc)
 
 
 def _was_interrupted(final: Final, *, was_stopped: bool) -> bool:
     if final.interrupted is None:
-        # v0.7 does not report it, and sends the text so far as the answer's text.
+        # v0.7 does not report interruptions, and sends the text so far as the whole answer.
         return was_stopped and final.text is not None
     return final.interrupted
 
@@ -338,7 +338,7 @@ def _raise_for_end(transcript: Transcript) -> None:
         raise IncompleteAnswerError
     if transcript.final.interrupted and not transcript.text:
         raise IncompleteAnswerError(
-            "The answer was stopped before its first token, and not by this reply"
+            "The answer was stopped before its first token, but not by this reply"
         )
 
 

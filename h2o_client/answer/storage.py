@@ -1,9 +1,10 @@
-"""Wait until the server has stored the messages that the next one continues.
+"""Wait until the server has stored the previous answer before the next message is sent.
 
-v0.3 to v0.6 store an answer after its stream has ended, and overwrite what was stored since its
-prompt: a message sent before that is lost. v0.7 loses the answer if the next message arrives before
-the answer is stored. Later versions store the content at the end of the response. On the newest
-servers a stop request that found nothing to stop ends the next answer, for five seconds.
+v0.3 to v0.6 store an answer after its stream has ended, and overwrite everything that was stored
+after its prompt, so a message sent earlier is lost. v0.7 loses the answer if the next message
+arrives before the answer is stored. Later versions store the answer at the end of the response. On
+the newest servers, a stop request that found nothing to stop leaves a mark for five seconds; an
+answer that starts in this time is stopped.
 """
 
 from __future__ import annotations
@@ -26,14 +27,15 @@ if TYPE_CHECKING:
     from h2o_client.dialects.documents import Stored
     from h2o_client.transport.call import Call
 
-_STORED_WITHIN = 10.0  # seconds after the normal end of an answer
-_STOPPED_WITHIN = 3.0
-_READ_BACK_WITHIN = 0.7  # seconds: the caller waits for the error
-_MARK_LASTS = 5.3
+# All in seconds.
+_STORED_WITHIN = 10.0  # after the normal end of an answer
+_STOPPED_WITHIN = 3.0  # after an answer was stopped or broke off
+_READ_BACK_WITHIN = 0.7  # after an error, which the caller is waiting for
+_MARK_LASTS = 5.3  # the mark of a late stop request
 _FIRST_POLL = 0.05
 _LONGEST_POLL = 0.5
-_PATIENCE = 30.0  # seconds that a message waits until an earlier answer has ended and is stored
-_TOLD_AFTER = 1.0
+_PATIENCE = 30.0  # that a message waits until an earlier answer has ended and is stored
+_NOTIFIED_AFTER = 1.0  # when `on_wait` is called
 # Seconds after its end during which an answer may still be stored.
 _STORED_AFTER = {
     Ending.COMPLETE: 60.0,
@@ -53,10 +55,10 @@ class AnswerStorage:
     def __init__(self, backend: Backend, on_wait: Callable[[], None]) -> None:
         self._backend = backend
         self._on_wait = on_wait
-        self.has_messages: bool = False  # whether the server has stored some, as far as known
+        self.has_messages: bool = False  # whether the server is known to have stored messages
 
     def note(self, outcome: Outcome) -> None:
-        """Note that an answer has ended, however it did."""
+        """Note that an answer has ended or failed."""
         self.has_messages = self.has_messages or outcome.has_final
         unstored, response = self._left_by(outcome), outcome.response
         if response is not None and response.awaits_title:
@@ -93,7 +95,7 @@ class AnswerStorage:
         return UnstoredAnswer(None, 0.0, marked_until) if marked_until else None
 
     def forget(self, conversation_id: str) -> None:
-        """Wait for nothing more: the conversation is about to be deleted."""
+        """Stop waiting for answers: the conversation is about to be deleted."""
         unstored = self._backend.unstored.remove(conversation_id)
         if unstored is not None and unstored.response is not None:
             unstored.response.close()
@@ -106,7 +108,7 @@ class AnswerStorage:
     def wait_until_stored(
         self, conversation_id: str, call: Call, *, before_message: bool = False
     ) -> Stored:
-        """Return the conversation, once the last messages are stored or the time is over.
+        """Poll until the last messages are stored or the time is over; return the conversation.
 
         ``before_message``: stop an answer that is still being generated, and raise
         `ConversationBusyError` if the server would overwrite the next message.
@@ -130,7 +132,7 @@ class AnswerStorage:
         if not is_stored:
             log.warning("the server has not stored the last answer in %s yet", conversation_id)
         if is_stored or before_message or not unstored.left:
-            # Not before: after an interrupted wait, the next call has to wait again.
+            # Not removed earlier: after an interrupted wait, the next call has to wait again.
             self._backend.unstored.remove(conversation_id)
         return stored
 
@@ -145,7 +147,7 @@ class AnswerStorage:
         """Return the conversation, once ``response`` has ended and its answer is stored."""
         patience = _PATIENCE if before_message else _STOPPED_WITHIN
         end = monotonic() + patience
-        if not response.wait_until_ended(call, min(patience, _TOLD_AFTER)):
+        if not response.wait_until_ended(call, min(patience, _NOTIFIED_AFTER)):
             log.warning("waiting for the end of an abandoned answer in %s", conversation_id)
             if before_message:
                 self._on_wait()
@@ -191,9 +193,9 @@ class AnswerStorage:
         return unstored
 
     def read_back(self, outcome: Outcome, call: Call) -> tuple[Stored, bool | None]:
-        """Return the conversation after a break, and whether the answer is stored in it.
+        """Return the conversation after a failed answer, and whether that answer is stored.
 
-        Returns None if there is nothing to wait for. Raises as `Backend.conversation`.
+        The second value is None if there is nothing to wait for. Raises as `Backend.conversation`.
         """
         unstored = self._left_by(outcome)
         if unstored is None:

@@ -1,4 +1,4 @@
-"""One prompt and its answer, from the preparation to the cleanup.
+"""One answer, from the preparation of its prompt to the cleanup.
 
 It is separate from the reply, so that it can be ended after the reply was garbage-collected.
 """
@@ -33,12 +33,12 @@ _READ_BACK_WITHIN = 2.0  # seconds
 
 
 class AnswerStream:
-    """One answer at the server: `own` a conversation, `start`, read by ``reader``, `end`.
+    """One answer. Call `own` with its conversation, then `start`; read with ``reader``; then `end`.
 
-    It is there before the prompt is prepared, so that the preparation can be ended too: ``call``
-    makes all requests of it. ``is_first``: the prompt is the conversation's first. ``on_end`` is
-    called with the state when the answer has ended, ``on_title`` with a title that comes later,
-    ``afterwards`` when all is cleaned up.
+    The object exists before the prompt is prepared, so that `end` can also end the preparation,
+    whose requests use ``call``. ``is_first``: the prompt is the first one of the conversation.
+    ``on_end`` is called with the state when the answer has ended, ``on_title`` with a title that
+    arrives later, ``afterwards`` after the cleanup.
     """
 
     def __init__(
@@ -86,23 +86,23 @@ class AnswerStream:
 
     @property
     def resumption(self) -> Resumption | None:
-        """The run by which it is resumed; None if the server keeps no log."""
+        """Resumes the answer; None if the server keeps no log of it."""
         return None if self.reader is None else self.reader.resumption
 
     @property
     def times_resumed(self) -> int:
-        """How often it was resumed after its connection had broken."""
+        """How often the answer was resumed after its connection broke."""
         return 0 if self.resumption is None else self.resumption.count
 
     def own(self, conversation_id: str, temporary: TemporaryConversation | None = None) -> None:
-        """The answer is given in that conversation, which is deleted with it if ``temporary``.
+        """Set the answer's conversation, which is deleted with the answer if ``temporary``.
 
         Raises `Woken` if the answer was ended meanwhile.
         """
         self._ending.own(conversation_id, temporary)
 
     def start(self, sending: Sending) -> None:
-        """Send the prompt; return when the response headers have arrived, or it was stopped.
+        """Send the prompt. Return when the response headers have arrived or the answer was stopped.
 
         Raises as `AnswerConnection.send`, and `Woken` if the answer was ended meanwhile.
         """
@@ -133,27 +133,31 @@ class AnswerStream:
         self.reader.start()
 
     def hand_over(self) -> None:
-        """The conversation is the caller's to delete, who looks into it after a break.
+        """Leave the conversation to the caller, who deletes or keeps it.
 
-        Then the model is left at work, and what is stored is not read back here.
+        If the answer then fails, the model is not stopped. A caller that records its conversations
+        (`Owner.CALLER`) also reads the stored answer itself.
         """
         self._ending.hand_over()
 
     def leave(self) -> None:
-        """Keep the model running, and the conversation on the server."""
+        """Do not stop the model or delete the conversation when the answer ends."""
         self.state.leave_running()
         self.hand_over()
 
     def stop(self) -> None:
-        """Tell the server, once, to stop; what still comes is handed over for a short time."""
+        """Send one stop request. Text that arrives shortly afterwards is still returned."""
         self._ending.stop()
 
     def end(self, *, wait: bool = True, until: float | None = None) -> None:
-        """Give the connection up, stop what runs, delete what is temporary: see `AnswerEnding`."""
+        """Close the connection, stop the model, delete a temporary conversation. Idempotent.
+
+        See `AnswerEnding.end`.
+        """
         self._ending.end(wait=wait, until=until)
 
     def end_later(self) -> None:
-        """As `end`, for a reply that nobody holds any more; a finalizer may call it."""
+        """Like `end`, in another thread. A finalizer may call it."""
         self._ending.end_later()
 
     @property
@@ -162,23 +166,23 @@ class AnswerStream:
         return self._ending.has_ended
 
     def ends_at_once(self) -> bool:
-        """Whether `end` would wait for nothing."""
+        """Whether `end` returns at once."""
         return self._afterwards is None and self._ending.ends_at_once()
 
     def is_ending(self) -> bool:
-        """Whether somebody is cleaning up, or will."""
+        """Whether the cleanup has started or is scheduled."""
         return self._ending.is_ending()
 
     def wait_until_ended(self) -> None:
-        """Wait, for a bounded time, while somebody else is cleaning up."""
+        """Wait, for at most five seconds, while another thread cleans up."""
         self._ending.wait_until_ended()
 
     def forget(self) -> None:
-        """This is a forked child, and the answer is its parent's."""
+        """Forget the answer in a forked child: it belongs to the parent."""
         self._ending.forget()
 
     def describe(self, error: BaseException) -> None:
-        """Set the fields of an error to the facts about the answer that it ends."""
+        """Set the fields of ``error`` that describe the answer."""
         if isinstance(error, H2oError):
             error.partial = self.transcript.text
             error.conversation_id = self.conversation_id or None
@@ -187,11 +191,11 @@ class AnswerStream:
                 error.resendable = self.state.is_resendable_after(error, has_sent=has_sent)
 
     def read_back_after(self, error: BaseException) -> None:
-        """Put on an error what the server has stored of the answer that broke off.
+        """Set ``error.stored`` to the stored messages, if the answer may be among them.
 
-        This sends requests, for two seconds at most; none after a timeout, whose caller has no time
-        left, and none if the caller looks into the conversation. What the model still writes is
-        stopped, to be stored, but where the conversation stays.
+        Sends requests, for at most two seconds, but not after a timeout (the caller has no time
+        left) and not if the caller reads the conversation itself. If the conversation is not kept,
+        this stops the model, so that the server stores the text so far.
         """
         if isinstance(error, H2oError) and self.state.may_be_stored_after(
             error, has_sent=self._has_sent
@@ -202,7 +206,7 @@ class AnswerStream:
 
     def _read_back(self) -> tuple[Message, ...]:
         assert self.reader is not None
-        # Some servers store what there is when their reader hangs up.
+        # Some servers store the text so far when the client closes the connection.
         self.reader.connection.leave()
         self.call.at_most = _READ_BACK_WITHIN
         self.call.clock = self.call.clock.within(_READ_BACK_WITHIN)
@@ -223,18 +227,18 @@ class AnswerStream:
         return self.reader is not None and self.reader.connection.has_sent
 
     def _note_end(self) -> None:
-        is_sent = self.state.dialect is not None  # or at least about to be
+        is_sent = self.state.dialect is not None  # or was about to be sent
         if self.reader is not None and is_sent and not self.state.is_foreign:
             self._storage.note(self.reader.outcome(stopped_at=self._ending.stopped_at))
         self._on_end(self.state)
 
     def observe_end(self, reason: str, error: BaseException | None = None) -> None:
-        """Tell who observes the reply, if anybody does, how it has ended."""
+        """Tell the observation, if there is one, how the reply ended."""
         if self.observation is not None:
             self.observation.finish(self, reason, error)
 
     def _note_ended(self) -> None:
-        self.observe_end("stopped")  # unless it was told before: nobody held the reply any more
+        self.observe_end("stopped")  # for a garbage-collected reply; ignored after an earlier call
         self._backend.remove(self)
         afterwards, self._afterwards = self._afterwards, None
         if afterwards is not None:

@@ -10,16 +10,16 @@ if TYPE_CHECKING:
     from h2o_client.answer.state import AnswerState
     from h2o_client.transport.call import Call
 
-# One server process writes the answer, another one the log. If the first is killed, the server
-# takes up to two minutes to notice, and then ends the log.
+# One server process writes the answer, another one the log. If the first process is killed, the
+# server takes up to two minutes to notice this and end the log.
 _NOTICED_WITHIN = 130.0  # seconds
 
 
 class AnswerTiming:
-    """The times of one answer, over all its connections.
+    """The times of one answer, over all its connections, in seconds on the monotonic clock.
 
     ``awaits_first``: the answer to the current message has no text yet. Only the thread that sends
-    and reads writes here.
+    and reads sets the attributes.
     """
 
     def __init__(self, call: Call, timeouts: Timeouts, state: AnswerState) -> None:
@@ -43,29 +43,29 @@ class AnswerTiming:
         return monotonic() - self.sent_at
 
     def start(self) -> None:
-        """The prompt is about to be sent."""
+        """Note that the prompt is about to be sent."""
         self.sent_at = self.heard_at = monotonic()
 
     def start_message(self) -> None:
-        """A message is about to be sent; one answer may take several."""
+        """Note that a message is about to be sent. One answer may need several messages."""
         self.awaits_first = True
         self._idle = self._timeouts.idle
 
     def start_log(self, spent: float) -> None:
-        """A run's log is about to be read; ``spent`` seconds of its timeout have passed."""
+        """Note that a log is about to be read. ``spent`` seconds of the timeout have passed."""
         idle = self._timeouts.idle
         self._idle = max(idle, _NOTICED_WITHIN) if idle is not None and idle >= 60 else idle
         self._allow(spent)
 
     def bind_first_token(self) -> None:
-        """The connection broke: bound all attempts together by the first token's timeout."""
+        """After a break, let the first token's timeout apply to all attempts together."""
         clock = self._call.clock
         if self.awaits_first and self._state.rules.counts_silence and not clock.is_bound:
             spent = clock.spent if clock.which == "first_token" else 0.0
             clock.bind("first_token", self._timeouts.first_token, spent=spent)
 
     def note_text(self) -> None:
-        """Text has come."""
+        """Note that text has arrived."""
         if self.awaits_first:
             self.awaits_first = False
             self.first_token_at = self.first_token_at or monotonic()
@@ -75,18 +75,18 @@ class AnswerTiming:
             self._call.clock.renew()
 
     def note_life(self) -> None:
-        """A sign of life other than text has come."""
+        """Note that a sign of life other than text has arrived."""
         if not self.awaits_first:
             self._call.clock.renew()
 
     def note_elicitation(self) -> None:
-        """A tool has asked the user a question, or has received the answer."""
+        """Note that a tool has asked the user a question, or has received the answer."""
         if not self._state.rules.counts_silence:
             self._call.clock.bind("first_token", None)
         self._allow()
 
     def is_within_idle(self) -> bool:
-        """Whether the silence, over all connections, is still within the timeout."""
+        """Whether the time without bytes, over all connections, is still within the timeout."""
         idle = self._timeouts.first_token if self.awaits_first else self._timeouts.idle
         return idle is None or monotonic() - self.heard_at < idle
 

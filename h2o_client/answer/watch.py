@@ -8,10 +8,10 @@ from h2o_client.transport.locks import Flag, Guard
 
 
 class Watch:
-    """Tells whether a file descriptor is watched, and delays closing until it is not.
+    """Says whether a file descriptor is watched, and delays closing it until it is not.
 
     If it were closed earlier, another connection could get the same number, and the watcher would
-    take its data for this connection's.
+    mistake the data of that connection for data of this one.
     """
 
     def __init__(self) -> None:
@@ -45,13 +45,13 @@ class Watch:
             return self._descriptor
 
     def stop(self) -> None:
-        """The descriptor is not watched any more."""
+        """Note that the descriptor is no longer watched."""
         self.is_watched = False
         if self._is_closed:
             self._stopped.set()
 
     def close(self, seconds: float) -> None:
-        """Allow no new watching, and wait at most ``seconds`` until the current one stops."""
+        """Prevent new watching, and wait at most ``seconds`` until the current watching stops."""
         with self._lock:
             self._is_closed = True
         if self.is_watched and self._is_alive():

@@ -24,12 +24,12 @@ T = TypeVar("T")
 
 _pending: set[object] = set()
 _postponed: list[tuple[object, Callable[[], object]]] = []
-_at_exit = False  # the program is ending, so no later work could run what is postponed
+_at_exit = False  # whether the program is ending: then nothing later runs the postponed work
 _POLL_EVERY = 0.01  # seconds
 INTERRUPTED_WITHIN = 1.0
-"""Seconds after which a waiting thread looks for signals.
+"""Seconds after which a waiting thread checks for signals.
 
-While Python waits, it does not notice a signal that came in the moment before.
+Python does not notice a signal that arrives just before it starts to wait.
 """
 _STARTED_WITHIN = 1.0  # seconds
 
@@ -43,10 +43,10 @@ _this_thread = _Thread()
 
 @contextmanager
 def uninterruptible() -> Iterator[None]:
-    """Tell `run_shielded` that no interrupt reaches this thread, and that nobody must wait for it.
+    """Tell `run_shielded` that no interrupt reaches this thread.
 
-    Work that has to be completed then needs no thread of its own, which costs more than a request.
-    A program that ends waits for it for a short time, as for that of `run_detached`.
+    Work that must be completed then needs no thread of its own, which costs more than a request. At
+    the end of the program, this work is waited for like that of `run_detached`.
     """
     token = object()
     _pending.add(token)
@@ -62,7 +62,7 @@ def run_shielded(work: Callable[[], T], *, pending: set[object] | None = None) -
     """Run ``work`` in a thread of its own and return its result.
 
     If the caller is interrupted meanwhile, the work still runs to completion. The thread is not a
-    daemon: a program does not end in the middle of it.
+    daemon, so the program does not end before the work.
     """
     pending = set() if pending is None else pending
     if _this_thread.uninterruptible:
@@ -88,17 +88,17 @@ def _run_here(work: Callable[[], T], pending: set[object]) -> T:
 
 
 def run_in_background(work: Callable[[], object], *, pending: set[object]) -> None:
-    """As `run_shielded`, without waiting for the result."""
+    """Like `run_shielded`, without waiting for the result."""
     if not _Task(work, pending).start():
         run_postponed()
         work()
 
 
 def run_detached(work: Callable[[], object]) -> None:
-    """Run ``work`` soon, in another thread. A program that ends waits for it for a short time.
+    """Run ``work`` soon, in another thread. The end of the program waits for it, for six seconds.
 
     Takes no lock, so that a finalizer may call it: `threading.Thread` would take one. If no more
-    threads can be started, the next `run_shielded` or the end of the program runs it.
+    threads can be started, the next `run_shielded` or the end of the program runs the work.
     """
     token = object()
     _pending.add(token)
@@ -117,12 +117,12 @@ def run_postponed(seconds: float = 6.0) -> None:
     """Run the work for which no thread could be started. Start none of it after ``seconds``."""
     end = monotonic() + seconds
     while _postponed and monotonic() < end:
-        with suppress(IndexError):  # another thread runs it, too
+        with suppress(IndexError):  # another thread has taken the last one
             _run_quietly(*_postponed.pop(0))
 
 
 def wait_until_empty(pending: Collection[object], seconds: float = 6.0) -> None:
-    """Wait until others have emptied ``pending``, at most ``seconds`` (a cleanup takes 5)."""
+    """Wait until other threads have emptied ``pending``, for at most ``seconds``."""
     end = monotonic() + seconds
     never = threading.Event()
     while pending and monotonic() < end:
@@ -140,7 +140,7 @@ class _Task(Generic[T]):
 
     def start(self) -> bool:
         """Start the thread. Return False if there are no more threads, as at interpreter exit."""
-        if sys.is_finalizing():  # up to Python 3.11, starting a thread would then wait for ever
+        if sys.is_finalizing():  # up to Python 3.11, starting a thread would then block forever
             return False
         self._pending.add(self)
         try:
@@ -159,7 +159,7 @@ class _Task(Generic[T]):
         return self._outcome.result()
 
     def abandon(self) -> None:
-        """The caller has stopped waiting, or has got the work's own error."""
+        """Note that the caller has stopped waiting, or has received the work's own error."""
         if not self._outcome.done():
             token = object()
             self._pending.add(token)
@@ -185,8 +185,8 @@ class _Task(Generic[T]):
 
 
 def _hand_over(token: object, work: Callable[[], object]) -> None:
-    # `threading` never forgets a thread that it has seen but did not start itself. So a thread of
-    # its own runs the work. daemon= is passed because Thread would otherwise look at this thread.
+    # `threading` keeps an object for each thread that uses it but was not started by it. Therefore
+    # a thread of `threading` runs the work. Without daemon=, Thread would look at this thread.
     try:
         threading.Thread(
             target=_run_quietly, args=(token, work), name="h2o_client-detached", daemon=False
@@ -199,7 +199,7 @@ def _run_quietly(token: object, work: Callable[[], object]) -> None:
     try:
         work()
     except Exception:
-        pass  # no caller is left to raise it to
+        pass  # no caller is waiting for the error
     finally:
         _pending.discard(token)
 

@@ -150,7 +150,7 @@ class BackgroundResponse:
         """
         if self.call.wake_unless_sent():
             return
-        self.call.give_slot_back()
+        self.call.release_slot()
         self._buffer.close()
         self._buffer.take()
         with self._guard:

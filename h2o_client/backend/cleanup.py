@@ -1,9 +1,9 @@
 """Temporary conversations: each has one owner, and all are deleted here.
 
 A conversation is temporary as soon as the server has created it. Its owner calls `delete` or
-`keep`. This is first the creation, then the `Conversation`, or the answer if the conversation is
-made for a single answer. If no owner has deleted it, the end of the session does. After an answer
-that has ended properly, a worker deletes the conversation, and nobody waits for it.
+`keep`. The first owner is the creation, the second one the `Conversation`, or the answer if the
+conversation is created for a single answer. The end of the session deletes the conversations that
+no owner has deleted. After a complete answer, a worker deletes the conversation in the background.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from h2o_client.transport.transport import Transport
 
 CLEAN_UP = 5.0
-"""Seconds that all of the cleanup may take."""
+"""Seconds that the whole cleanup may take."""
 
-_LEAST = 0.001  # seconds, if the time is over already
-_STOP = 2.0  # seconds of the cleanup, at most, for a server that does not answer to a stop
-_MOST_BEHIND = 4  # conversations that may wait for the worker; the caller deletes any others
+_LEAST = 0.001  # seconds, if the time is already over
+_STOP_WITHIN = 2.0  # seconds of the cleanup for a stop request without a response
+_MOST_IN_BACKGROUND = 4  # conversations that may wait for the worker; callers delete any others
 
 
 class TemporaryConversation:
@@ -42,11 +42,11 @@ class TemporaryConversation:
         self._cleanup = cleanup
 
     def bind_to_answer(self) -> None:
-        """Note that it is made for one answer: resuming that answer deletes it, too."""
+        """Note that it was created for one answer. Then resuming that answer also deletes it."""
         self.is_one_shot = True
 
     def keep(self) -> None:
-        """Leave it on the server."""
+        """Keep it on the server."""
         self._cleanup.release(self.id)
 
     def delete(self, *, until: float | None = None) -> None:
@@ -56,16 +56,16 @@ class TemporaryConversation:
         """
         self._cleanup.delete(self.id, until=until)
 
-    def delete_behind(self) -> bool:
-        """As `delete`, without waiting. False, and nothing is done, if too many are pending."""
-        return self._cleanup.delete_behind(self.id)
+    def delete_in_background(self) -> bool:
+        """Like `delete`, without waiting. Return False, without effect, if too many are pending."""
+        return self._cleanup.delete_in_background(self.id)
 
     def delete_shielded(self) -> None:
-        """As `delete`; an interrupt of the caller does not end it."""
+        """Like `delete`, but shielded from interrupts of the caller."""
         run_shielded(self.delete, pending=self._cleanup.pending)
 
     def delete_detached(self) -> None:
-        """As `delete`, in another thread, if it is not deleted: a finalizer may call it."""
+        """Like `delete`, in another thread. A finalizer may call it."""
         if self._cleanup.find(self.id) is None:
             return
         token = object()
@@ -83,44 +83,44 @@ class TemporaryConversation:
 class Cleanup:
     """Stops answers and deletes conversations, in bounded time. Never raises.
 
-    Threads may share it. ``pending`` has an entry for each cleanup that is under way, ``behind``
-    the conversations that the worker is to delete or is deleting. Those sets and the temporary
+    Threads may share it. ``pending`` has an entry for each cleanup in progress, ``in_background``
+    the ids of the conversations that the worker has to delete. These sets and the temporary
     conversations are changed without a lock: adding and removing one entry is atomic, and a
     finalizer, which the garbage collector may run anywhere, must not wait for a lock.
     """
 
     def __init__(self, transport: Transport) -> None:
         self.pending: set[object] = set()
-        self.behind: set[str] = set()
+        self.in_background: set[str] = set()
         self._transport = transport
         self._temporary: dict[str, TemporaryConversation] = {}
         self._worker = Worker()
-        self._call_behind: Call | None = None  # the worker's current call
+        self._worker_call: Call | None = None  # the worker's current call
 
     def add(self, conversation_id: str) -> TemporaryConversation:
-        """Make a conversation temporary, if it is not. The caller is its owner from here on."""
+        """Make a conversation temporary, if it is not yet. The caller becomes its owner."""
         fresh = TemporaryConversation(self, conversation_id)
         return self._temporary.setdefault(conversation_id, fresh)
 
     def find(self, conversation_id: str) -> TemporaryConversation | None:
-        """The temporary conversation with that id; None if there is none, or it is deleted."""
+        """Return the temporary conversation with that id; None if there is none."""
         return self._temporary.get(conversation_id)
 
     def release(self, conversation_id: str) -> None:
-        """It is not temporary any more: deleted, or meant to stay."""
+        """Note that the conversation is deleted, or no longer temporary."""
         self._temporary.pop(conversation_id, None)
 
     def forget(self) -> None:
-        """Nothing is temporary: this is a forked child, and the parent cleans up."""
+        """Forget all conversations in a forked child: the parent deletes them."""
         self._temporary.clear()
         self.pending.clear()
-        self.behind.clear()
-        self._worker = Worker()  # its thread is the parent's
-        self._call_behind = None  # waking it would shut down the parent's connection
+        self.in_background.clear()
+        self._worker = Worker()  # the thread of the old worker runs in the parent
+        self._worker_call = None  # waking it would shut down the parent's connection
 
     def stop(self, conversation_id: str, *, until: float | None = None) -> None:
-        """Stop the answer that is being given in a conversation, in two seconds at most."""
-        soon = monotonic() + _STOP
+        """Stop the answer that is being generated in a conversation. Takes at most two seconds."""
+        soon = monotonic() + _STOP_WITHIN
         call = clean_up_call(until=soon if until is None else min(soon, until))
         failed = self._failed(stop_request(conversation_id), call)
         if failed is not None:
@@ -132,47 +132,47 @@ class Cleanup:
         if failed is not None:
             log.info("could not delete conversation %s yet: %s", conversation_id, failed)
 
-    def delete_behind(self, conversation_id: str) -> bool:
-        """Delete a temporary conversation soon: see `TemporaryConversation.delete_behind`."""
-        if conversation_id in self.behind:
+    def delete_in_background(self, conversation_id: str) -> bool:
+        """Delete a conversation soon: see `TemporaryConversation.delete_in_background`."""
+        if conversation_id in self.in_background:
             return True
-        if not self.has_room_behind():
+        if not self.can_delete_in_background():
             return False
-        self.behind.add(conversation_id)
+        self.in_background.add(conversation_id)
         self.pending.add(conversation_id)
         if self._worker.put(partial(self._delete_in_worker, conversation_id)):
             return True
-        self._note_deleted(conversation_id)
+        self._note_done(conversation_id)
         return False
 
-    def has_room_behind(self) -> bool:
-        """Whether the worker takes one more conversation."""
-        return len(self.behind) < _MOST_BEHIND
+    def can_delete_in_background(self) -> bool:
+        """Whether the worker accepts one more conversation."""
+        return len(self.in_background) < _MOST_IN_BACKGROUND
 
     def _delete_in_worker(self, conversation_id: str) -> None:
-        call = self._call_behind = clean_up_call()
+        call = self._worker_call = clean_up_call()
         try:
             failed = self._delete(conversation_id, call)
             if failed is not None:
                 log.info("could not delete conversation %s: %s", conversation_id, failed)
         finally:
-            self._call_behind = None
-            self._note_deleted(conversation_id)
+            self._worker_call = None
+            self._note_done(conversation_id)
 
-    def _note_deleted(self, conversation_id: str) -> None:
-        """Nothing of it is pending, whether it is deleted or not."""
-        self.behind.discard(conversation_id)
+    def _note_done(self, conversation_id: str) -> None:
+        """Note that the worker is done with a conversation, even if the deletion failed."""
+        self.in_background.discard(conversation_id)
         self.pending.discard(conversation_id)
 
     def delete_all(self, *, until: float | None = None) -> None:
-        """Delete what is left, as at the end of a session, by ``until``. The worker ends."""
+        """Delete all temporary conversations, by ``until``, and end the worker."""
         until = monotonic() + CLEAN_UP if until is None else until
         call = clean_up_call(until=until)
         self._worker.stop()
         wait_until_empty(self.pending, until - monotonic())
         self._worker.drop()
-        if (call_behind := self._call_behind) is not None:
-            call_behind.wake()  # its time is over with that of the rest
+        if (worker_call := self._worker_call) is not None:
+            worker_call.wake()  # the time of all cleanup is over
         for conversation_id in list(self._temporary):
             failed = self._delete(conversation_id, call)
             if failed is not None:
@@ -181,7 +181,7 @@ class Cleanup:
                 )
 
     def finalize(self) -> None:
-        """Delete what is left in another thread, then close the connections."""
+        """Delete all temporary conversations in another thread, then close the connections."""
         if self._temporary:
             run_detached(self._finalize)
         else:
@@ -208,7 +208,7 @@ class Cleanup:
         except (H2oError, Woken) as exc:
             return exc
         except Exception as exc:
-            # An exception in the main thread may come from a signal handler, and not from here.
+            # In the main thread, the exception may come from a signal handler.
             if threading.current_thread() is threading.main_thread():
                 raise
             return exc
@@ -216,6 +216,6 @@ class Cleanup:
 
 
 def clean_up_call(*, until: float | None = None) -> Call:
-    """A call that ends in the time of a cleanup, or at the time ``until`` (monotonic)."""
+    """Create a call that ends within `CLEAN_UP` seconds, or at the monotonic time ``until``."""
     seconds = CLEAN_UP if until is None else max(_LEAST, until - monotonic())
     return Call(Timeouts(connect=seconds, first_token=seconds, idle=seconds, total=seconds))

@@ -98,7 +98,7 @@ class PreparedConversations:
                     starts = False
         for each in useless:
             # If there is no room for it, the end of the session deletes it.
-            self._cleanup.delete_behind(each.created.id)
+            self._cleanup.delete_in_background(each.created.id)
         if not starts:
             return
         self._cleanup.pending.add(call)

@@ -1,1 +1,4 @@
-"""HTTP: requests in, bytes out, errors ours. The only folder that knows requests and urllib3."""
+"""Send HTTP requests and return the bytes of the responses; network failures raise `H2oError`.
+
+Only this folder imports requests and urllib3.
+"""

@@ -29,9 +29,9 @@ _PROXY_SCHEMES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 
 
 def parse_base_url(base_url: str) -> tuple[str, str | None]:
-    """Return the base URL without a trailing slash, and the Authorization header made of it.
+    """Return the base URL without a trailing slash, and the Authorization header for its user.
 
-    Raises `ConfigurationError` if the URL is invalid, or that of a page of the chat.
+    Raises `ConfigurationError` if the URL is invalid, or is the URL of a page of the chat.
     """
     base_url = str.__str__(base_url) if isinstance(base_url, str) else base_url
     parts = _split(base_url)
@@ -67,7 +67,7 @@ def parse_base_url(base_url: str) -> tuple[str, str | None]:
         credentials = "Basic " + b64encode(pair.encode()).decode()
     base_url = f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
     if not base_url.isascii() or " " in parts.path:
-        # Encoded as browsers do in Origin and Referer, and servers in their own addresses.
+        # Encode it as browsers do in Origin and Referer, and servers in their own addresses.
         base_url = (Request("GET", base_url).prepare().url or base_url).rstrip("/")
     return base_url, credentials
 
@@ -92,9 +92,9 @@ def parse_proxy(proxy: str | None) -> dict[str, str]:
 
 
 def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
-    """Return the headers if they can be sent. Errors do not show the values, which may be secret.
+    """Return the headers. Raises `ConfigurationError` if one of them cannot be sent.
 
-    Raises `ConfigurationError` otherwise.
+    The error does not show the value, which may be secret.
     """
     if headers is not None and not isinstance(headers, Mapping):
         raise ConfigurationError(
@@ -118,7 +118,7 @@ def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
 def check_verify(
     verify: bool | str | os.PathLike[str] | ssl.SSLContext,
 ) -> bool | str | ssl.SSLContext:
-    """Return ``verify``, a path as a str, if it can be used; else raise `ConfigurationError`."""
+    """Return ``verify``, with a path as a str. Raises `ConfigurationError` if it cannot be used."""
     if isinstance(verify, os.PathLike):
         verify = os.fspath(verify)
     if not isinstance(verify, bool | str | ssl.SSLContext):
@@ -204,7 +204,7 @@ def _split(url: object) -> SplitResult | None:
 
 
 def _with_scheme(url: object) -> str | None:
-    """The address that is probably meant by one without its scheme; else None."""
+    """Add the likely scheme to an address without one; None if ``url`` is no such address."""
     url = url.strip() if isinstance(url, str) else ""
     bare = _BARE.fullmatch(url)
     if bare is None:

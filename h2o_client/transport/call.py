@@ -1,4 +1,4 @@
-"""One request under way, which another thread may end at any time."""
+"""A request in progress, which another thread may end at any time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from h2o_client.transport.locks import Guard, Slots
 
 
 class Woken(Exception):
-    """The call was ended from outside, by `Call.wake`."""
+    """The call was ended by another thread, with `Call.wake`."""
 
 
 class Waker:
@@ -46,7 +46,7 @@ class Waker:
             call.wake()
 
     def wake(self) -> None:
-        """Wake all registered calls, and those to come."""
+        """Wake all calls that are registered, now or later."""
         with self._lock:
             self._woken = True
             calls = list(self._calls)
@@ -73,7 +73,7 @@ class Call:
         self.timeouts = timeouts
         self.clock: Clock = clock or Clock(timeouts.total)
         self.sent: bool = False
-        # The timeout for waiting for other calls.
+        # The name of the timeout for waiting for other calls.
         self.waits_within: TimeoutName = "idle"
         # Seconds within which the response has to begin, in addition to `budget`; None: no limit.
         self.at_most: float | None = None
@@ -81,15 +81,15 @@ class Call:
         # is never silent for longer; None if that is unknown.
         self.head_within: float | None = None
         self.longest_silence: float | None = None
-        # Whether a read waits for bytes. If it does not, `starved` says that there were none.
+        # Whether a read waits for bytes. If it does not, `starved` is set if none have arrived.
         self.patient = True
         self.starved: bool = False
-        self.budget: TimeoutName = "idle"  # the timeout within which the response has to begin
+        self.budget: TimeoutName = "idle"  # the timeout for the start of the response
         self._slots: Slots | None = None  # used by the calling thread alone
-        # Guards the four that follow, and the step of `sent` from False to True: either the call is
-        # woken before a byte leaves, or `wake_unless_sent` sees that one has. Without the lock:
-        # `check` and `is_connected` read one reference, which at worst is a moment old; `receive`
-        # and `has_pending` are called by the thread that alone replaces the socket.
+        # Guards the next four attributes, and the change of `sent` to True: either the call is
+        # woken before a byte is sent, or `wake_unless_sent` sees that one was. Four methods do not
+        # take it: `check` and `is_connected` read one reference, which may be slightly outdated;
+        # `receive` and `has_pending` run in the only thread that replaces the socket.
         self._lock = Guard()
         self._woken = False  # never becomes False again
         self._alarms: list[threading.Event] = []
@@ -108,13 +108,13 @@ class Call:
                 self._breaker.off()
 
     def ring(self) -> None:
-        """Set the alarms: something has come, or the time to wait has changed."""
+        """Wake the threads that wait in `alarm`, without ending the call."""
         with self._lock:
             for alarm in self._alarms:
                 alarm.set()
 
     def wake_unless_sent(self) -> bool:
-        """Wake the call unless a byte of the request may have left. Return whether it was woken."""
+        """Wake the call if no byte of the request was sent. Return whether it was woken."""
         with self._lock:
             if self.sent:
                 return False
@@ -123,7 +123,7 @@ class Call:
         return True
 
     def sends(self) -> None:
-        """A byte of the request is about to leave. Raises `Woken` if the call was ended."""
+        """Note that a byte is about to be sent. Raises `Woken` if the call was ended."""
         with self._lock:
             self.check()
             self.sent = True
@@ -139,8 +139,8 @@ class Call:
         self.clock.left()
 
     def pause(self, seconds: float) -> None:
-        """Wait. Raises `Woken` as soon as the call is ended, `Expired` if a timeout has expired."""
-        self.sent = False  # there was a response to what was sent
+        """Wait for ``seconds``. Raises `Woken` if the call is ended, `Expired` after a timeout."""
+        self.sent = False  # the previous request has been answered
         self.clock.expect(None)
         self.clock.allow("connect", None)
         left = self.clock.left()
@@ -151,7 +151,7 @@ class Call:
 
     @contextmanager
     def alarm(self) -> Iterator[threading.Event]:
-        """An event that `wake` and `ring` set, for waits that are not for the network."""
+        """Yield an event that `wake` and `ring` set, for waits other than reading the network."""
         alarm = threading.Event()
         with self._lock:
             self._alarms.append(alarm)
@@ -164,7 +164,10 @@ class Call:
                 self._alarms.remove(alarm)
 
     def connecting(self, budget: TimeoutName) -> float | None:
-        """Start a request; ``budget`` is its response's timeout. Return the connect timeout."""
+        """Start a request and return the seconds left to connect.
+
+        ``budget`` is the name of the response's timeout.
+        """
         self.check()
         self.budget = budget
         self.clock.expect(None)
@@ -172,7 +175,7 @@ class Call:
         return self.clock.left()
 
     def connected(self, sock: Any) -> None:
-        """The request is sent over ``sock``, which `wake` can shut down from here on."""
+        """Note that the request uses ``sock``, which `wake` may shut down from now on."""
         self.attach(Breaker(sock), sock)
         self.await_response()
 
@@ -190,11 +193,11 @@ class Call:
         return self._breaker is not None
 
     def request_sent(self) -> None:
-        """The whole request was sent: expect the headers in time."""
+        """Note that the whole request was sent. Bounds the time until the headers."""
         self.clock.expect(self.head_within)
 
     def headers_received(self) -> None:
-        """The headers have come: expect bytes in time."""
+        """Note that the headers have arrived. Bounds the time between the bytes of the body."""
         self.clock.expect(self.longest_silence)
 
     def attach(self, breaker: Breaker, sock: Any = None) -> None:
@@ -233,14 +236,14 @@ class Call:
         return data
 
     def has_pending(self) -> bool:
-        """Whether bytes may have come that a selector would not report."""
+        """Whether bytes may have arrived that a selector would not report."""
         return has_pending(self._socket)
 
     def holds(self, slots: Slots) -> None:
-        """The call takes one of ``slots``, which `let_go` gives back."""
+        """Note that the call takes one of ``slots``. `release` frees it."""
         self._slots = slots
 
-    def let_go_of_socket(self) -> None:
+    def detach(self) -> None:
         """Detach the connection: a late `wake` must not hit its next user."""
         with self._lock:
             self._socket = None
@@ -248,14 +251,14 @@ class Call:
         if breaker is not None:
             breaker.close()
 
-    def let_go(self) -> None:
-        """Detach the connection, and give the slot back."""
-        self.let_go_of_socket()
-        self.give_slot_back()
+    def release(self) -> None:
+        """Detach the connection, and free the slot."""
+        self.detach()
+        self.release_slot()
 
-    def give_slot_back(self) -> None:
-        """Stop counting as one of the session's answers. Idempotent."""
+    def release_slot(self) -> None:
+        """Free the slot, so that another answer can start. Idempotent."""
         slots = self._slots
         if slots is not None:
-            slots.give_back(self)
-            self._slots = None  # and not before: an interrupt in between would lose it
+            slots.release(self)
+            self._slots = None  # not earlier: an interrupt before the release would lose the slot

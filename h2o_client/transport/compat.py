@@ -18,9 +18,9 @@ thread nor bound the whole wait for a response. Each of these names has a test i
 - PySocks: none; ``socksocket`` is public.
 
 A connection attaches its socket to the current `Call`, so that other threads can wake the call, and
-reads within the timeouts of the call. Classes that another library has put in place of urllib3's
-(VCR's cassettes, mocks) are used as they are. requests adds nothing of its own: it follows no
-redirects, and uses neither .netrc nor its cookie jar.
+reads within the timeouts of the call. Classes with which another library has replaced urllib3's
+(VCR's cassettes, mocks) are used unchanged. Redirects, .netrc and the cookie jar of requests are
+not used.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
     from h2o_client.transport.call import Call
 
-_BUFFER = 1 << 11  # for heads: bodies are read past it. There may be thousands
+_BUFFER = 1 << 11  # for headers only; small, because there may be thousands of connections
 _LONGEST_IDLE = 4.0  # seconds; servers close idle connections after 5
 _MOST_IDLE = 1000
 _MOST_INTERIM = 100
@@ -73,7 +73,7 @@ _LONGEST_LINE = 1 << 16
 _PLAIN_HEADER = re.compile(r"[A-Za-z0-9-]+: (?!@)[ -~]*")
 _PLAIN_HEAD = re.compile(r"(?:[!-9;-~]+:[\t -~\xa0-\xff]*\r?\n)*\r?\n")
 _HEADER = re.compile(r"([!-9;-~]+):[ \t]*([\t -~\xa0-\xff]*)")
-# The methods and modules of urllib3's own connections, by which replacements are recognized.
+# A connection is urllib3's own if these methods are defined in these modules.
 _OWN_METHODS = (
     *("connect", "request", "putheader", "send", "getresponse", "close"),
     *("_new_conn", "_tunnel"),
@@ -108,11 +108,11 @@ def send(
 ) -> urllib3.BaseHTTPResponse:
     """Send a prepared request, and return urllib3's response.
 
-    If there is no proxy, and no other library has replaced a part of requests, the request goes
-    straight to urllib3's pool: the overhead of requests is larger than the cost of the request.
-    Otherwise the adapter sends it, without the session's handling of redirects and cookies. A
-    replaced ``Session.send`` (requests-mock) is called as it is. ``settings`` are the adapter's
-    arguments; as long as they do not change, they are the same object.
+    If there is no proxy, and no other library has replaced a part of requests, urllib3's pool is
+    used directly: requests costs more time than the request. Otherwise the adapter sends the
+    request, without the session's handling of redirects and cookies. If ``Session.send`` was
+    replaced (requests-mock), it is called. ``settings`` are the adapter's arguments; the caller
+    passes the same object until they change.
     """
     url = request.url or ""
     is_requests_own = (
@@ -122,13 +122,13 @@ def send(
     )
     if is_requests_own:
         adapter = session.get_adapter(url)
-        pool = adapter.straight(request, settings) if isinstance(adapter, _Adapter) else None
+        pool = adapter.direct_pool(request, settings) if isinstance(adapter, _Adapter) else None
         if pool is not None:
             raw: urllib3.BaseHTTPResponse = pool.urlopen(
                 request.method or "",
                 request.path_url,
                 body=request.body,
-                headers=_plain(request.headers),  # urllib3 goes through them often
+                headers=_plain(request.headers),  # a plain dict, because urllib3 reads it often
                 redirect=False,
                 assert_same_host=False,
                 preload_content=False,
@@ -156,7 +156,7 @@ _adapter_send = HTTPAdapter.send
 
 
 class Addresses:
-    """Makes the URLs of requests to one server, normalized as requests does it.
+    """Makes the URLs of requests to one server. They are normalized in the way of requests.
 
     The base URL is normalized once. A path of plain characters needs no normalization.
     """
@@ -197,7 +197,7 @@ def prepare(
 
 
 def environment(names: tuple[str, ...]) -> tuple[object, ...]:
-    """The variables ``names`` as Python keeps them, to compare them with those of later."""
+    """The values of the environment variables ``names``, for comparisons with later values."""
     kept = getattr(os.environ, "_data", None)  # `os.environ` itself encodes and decodes each
     if type(kept) is not dict:
         return tuple(map(os.environ.get, names))
@@ -209,13 +209,13 @@ def _kept_names(names: tuple[str, ...]) -> tuple[object, ...]:
     return tuple(map(os.environ.encodekey, names))
 
 
-class _UnderWay(threading.local):
+class _Current(threading.local):
     """The call that this thread is sending; urllib3 cannot pass it to a connection."""
 
     call: Call | None = None
 
 
-under_way: _UnderWay = _UnderWay()
+current: _Current = _Current()
 
 
 class Breaker:
@@ -287,11 +287,11 @@ def set_cookies(raw: urllib3.BaseHTTPResponse) -> list[str]:
     return list(get("set-cookie") or ())
 
 
-class Below:
-    """Reads the bytes of a response from the connection, below urllib3.
+class RawBody:
+    """The bytes of a response, read from the connection instead of through urllib3.
 
-    urllib3 returns a body one chunk at a time. Here the bytes keep their framing, and the caller
-    removes it. If there is no connection below, as in mocks, urllib3 reads and removes the framing.
+    urllib3 returns a body one chunk at a time. These bytes keep their framing, which the caller
+    removes. If there is no connection, as in mocks, urllib3 reads and removes the framing.
     """
 
     def __init__(self, raw: urllib3.BaseHTTPResponse) -> None:
@@ -368,7 +368,7 @@ class _PacedResponse(http.client.HTTPResponse):
         self._read_head()
 
     def _read_head(self: Any) -> None:
-        """As http.client's ``begin``, whose parser, that of mails, costs more than all the rest."""
+        """Like http.client's ``begin``, but without its parser for mails, which is slow."""
         version, status, reason = self._read_status()
         self.code = self.status = status
         self.reason = reason.strip()
@@ -380,9 +380,9 @@ class _PacedResponse(http.client.HTTPResponse):
             raise http.client.UnknownProtocol(version)
         lines = http.client._read_headers(self.fp)  # type: ignore[attr-defined]
         if not lines[-1].endswith(b"\n"):
-            # http.client takes it for whole: with half a cookie, and no word on the body's length.
+            # http.client would accept incomplete headers: half a cookie, or no Content-Length.
             self.close()
-            raise http.client.RemoteDisconnected("the head of the answer is cut")
+            raise http.client.RemoteDisconnected("the response headers are incomplete")
         self.headers = self.msg = _parsed(lines)
         if self.debuglevel > 0:
             for name, value in self.headers.items():
@@ -403,18 +403,18 @@ class _PacedResponse(http.client.HTTPResponse):
             self.will_close = True
 
     def _read_status(self) -> Any:
-        # http.client passes over 100 only: other interim answers come before the real one too.
+        # http.client skips only status 100; servers may send others (1xx) before the response.
         for _ in range(_MOST_INTERIM):
             version, status, reason = super()._read_status()  # type: ignore[misc]
             if not 100 <= status < 200 or status == 101:
                 return version, status, reason
             while self.fp.readline(_LONGEST_LINE).strip():
                 pass
-        raise http.client.HTTPException("too many interim answers")
+        raise http.client.HTTPException("too many interim responses")
 
 
 def _parsed(lines: list[bytes]) -> http.client.HTTPMessage:
-    """The headers in the lines of a head. Those that are not plain, email's parser reads."""
+    """Parse header lines. Only lines that are not plain need the slow parser for mails."""
     head = b"".join(lines).decode("iso-8859-1")
     if _PLAIN_HEAD.fullmatch(head) is None:
         return email.parser.Parser(_class=http.client.HTTPMessage).parsestr(head)
@@ -428,7 +428,7 @@ class _PacedConnection:
     """A mixin for urllib3's connections that attaches the socket to the current call."""
 
     response_class = _PacedResponse
-    _held: list[bytes] | None = None  # what `request` has not sent yet
+    _held: list[bytes] | None = None  # data that `request` has not sent yet
 
     def connect(self: Any) -> None:
         call = _call()
@@ -493,7 +493,7 @@ class _PacedConnection:
         if self._held is None:
             self._send(data)
         elif isinstance(data, bytes) and len(data) <= _LONGEST_HELD:
-            self._held.append(data)  # the head, and a short body, are one system call
+            self._held.append(data)  # sends the headers and a short body in one system call
         else:
             self._send_held()
             self._send(data)
@@ -561,7 +561,7 @@ def _first_connected(
 ) -> Any:
     """Connect to the first address of ``host`` that accepts, and return the socket.
 
-    Works as urllib3's create_connection, but attaches the socket to the current call first.
+    Works like urllib3's create_connection, but attaches the socket to the current call first.
     """
     failed: OSError = OSError("the name has no address")
     family = urllib3_connection.allowed_gai_family()
@@ -604,12 +604,12 @@ _create_connection = urllib3_connection.create_connection
 
 
 def _call() -> Call:
-    assert under_way.call is not None, "a connection is used without a call"
-    return under_way.call
+    assert current.call is not None, "a connection is used without a call"
+    return current.call
 
 
 class _FreshPool:
-    """A mixin for urllib3's pools that does not reuse connections that were idle for long."""
+    """A mixin for urllib3's pools. It does not reuse connections that were idle for too long."""
 
     @property
     def ConnectionCls(self) -> type:  # noqa: N802 - urllib3's name
@@ -677,21 +677,20 @@ class _ContextAdapter(HTTPAdapter):
 
 
 class _Adapter(_ContextAdapter):
-    """The same, with our connections in its pools, with and without a proxy."""
+    """A `_ContextAdapter` whose pools use the connections of this module."""
 
-    # The pool for requests without a proxy, and the settings it was made for. Always replaced as a
-    # whole.
-    _straight: tuple[Mapping[str, Any], Any] | None = None
+    # The settings of requests without a proxy, and their pool. Always replaced as a whole.
+    _direct: tuple[Mapping[str, Any], Any] | None = None
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         _use_fresh_pools(self.poolmanager)
 
-    def straight(
+    def direct_pool(
         self, request: requests.PreparedRequest, settings: Mapping[str, Any]
     ) -> HTTPConnectionPool | None:
         """The pool for requests with these ``settings``; None if they go through a proxy."""
-        known = self._straight
+        known = self._direct
         if known is not None and known[0] is settings:
             return known[1]  # type: ignore[no-any-return]
         url, verify = request.url or "", settings["verify"]
@@ -701,7 +700,7 @@ class _Adapter(_ContextAdapter):
             request, verify, proxies=settings["proxies"], cert=settings["cert"]
         )
         self.cert_verify(pool, url, verify, settings["cert"])
-        self._straight = settings, pool
+        self._direct = settings, pool
         return pool  # type: ignore[no-any-return]
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
@@ -712,7 +711,7 @@ class _Adapter(_ContextAdapter):
         return manager
 
     def close(self) -> None:
-        self._straight = None
+        self._direct = None
         # urllib3 leaves its pools to the garbage collector.
         for manager in (self.poolmanager, *self.proxy_manager.values()):
             for key in manager.pools.keys():  # noqa: SIM118 - it has no __iter__

@@ -1,8 +1,8 @@
-"""The session's cookies: where they come from, and which requests carry them.
+"""The session's cookies: where they come from, and which requests they are sent with.
 
-chat-ui's session cookie is Secure by default, and a chat-ui on localhost sends it over plain http.
-Browsers send such a cookie back to a loopback host; Python's jars do not. Over http to any other
-host, a Secure cookie or one that the caller passed is sent only if the caller allows it.
+chat-ui's session cookie is Secure by default, even if the server uses plain http on localhost.
+Browsers return such a cookie to a loopback host; Python's jars do not, this one does. Over http to
+any other host, a Secure cookie, or a cookie from the caller, is sent only if the caller allows it.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class SessionJar:
         ``path`` is the path of the request. Raises `ConfigurationError` as `check`.
         """
         found = tuple(lines)
-        # Read without the lock: it is one reference, and another thread's value is as good.
+        # Read without the lock: it is one reference, and an outdated value costs some time only.
         if found == self._taken:
             return
         for line in found:
@@ -182,7 +182,7 @@ class SessionJar:
         return _written(saved)
 
     def restore_written(self, data: bytes) -> None:
-        """Replace all cookies by those that the server set in an earlier session (`written`)."""
+        """Replace all cookies by those of an earlier session, as returned by `written`."""
         self.restore(_read(data), given=False)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -238,7 +238,7 @@ _AGE = re.compile(r";\s*max-age\b", re.IGNORECASE)
 
 
 def _has_room_for(cookie: Cookie, kept: list[Cookie]) -> bool:
-    """Whether a cookie is stored, within the minimum limits of RFC 6265."""
+    """Whether a cookie may be stored, within the minimum limits of RFC 6265."""
     if len(cookie.name) + len(cookie.value or "") > _LONGEST_COOKIE:
         return False
     place = (cookie.domain, cookie.path, cookie.name)

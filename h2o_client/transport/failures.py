@@ -36,13 +36,13 @@ NETWORK_FAILURES = (
     urllib3.exceptions.HTTPError,
     requests.exceptions.RequestException,
 )
-"""What is translated. Other exceptions belong to the caller, mostly to a signal handler."""
+"""The exceptions that are translated. Others, mostly from signal handlers, pass unchanged."""
 
 
 def raise_from_handler(exc: BaseException) -> None:
-    """Raise the exception of a signal handler that ``exc`` is or wraps, as it was raised.
+    """Raise the exception of a signal handler, if ``exc`` is one or wraps one.
 
-    Handlers often raise TimeoutError, as the network does. The traceback tells them apart.
+    Handlers often raise TimeoutError, as the network does. The tracebacks differ.
     """
     handlers = {_code_of(signal.getsignal(number)) for number in signal.valid_signals()} - {None}
     raised = [cause for cause in _causes(exc, with_context=False) if _came_through(cause, handlers)]
@@ -91,7 +91,7 @@ _HEADERS_REFUSED = (requests.exceptions.InvalidHeader, urllib3.exceptions.Invali
 
 
 def root_of(exc: BaseException) -> BaseException:
-    """The innermost exception in ``exc``: a traceback need not show more."""
+    """The innermost OSError in ``exc``, or ``exc`` itself: enough for a traceback."""
     return [exc, *(cause for cause in _causes(exc) if isinstance(cause, OSError))][-1]
 
 
@@ -182,7 +182,7 @@ def _certificate_refused(cause: BaseException, host: str) -> H2oError:
     if code in _NOT_VALID_NOW:
         hint = "The operator has to renew the certificate, or the clock of this machine is wrong."
     elif code in _FOR_ANOTHER_NAME:
-        hint = "Use the name in the certificate, or ask the operator for one with this name."
+        hint = "Use a name that is in the certificate, or have the operator add this name to it."
     return TransportError(
         f"The certificate of {host} is not trusted: {reason}",
         hint=hint,
@@ -202,7 +202,7 @@ def _tls_failed(cause: BaseException, host: str) -> H2oError:
     reason = (tls.reason if tls is not None else None) or ""
     shown = reason.lower().replace("_", " ").strip()
     hint = next((hint for words, hint in _TLS_HINTS if words in reason), "Is it https?")
-    said = shown or "the server ended it"
+    said = shown or "the server closed the connection"
     return TransportError(f"TLS with {host} failed: {said}", hint=hint, stage="TLS")
 
 

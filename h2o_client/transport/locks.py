@@ -1,7 +1,7 @@
-"""Locks that an interrupt cannot leave locked for good.
+"""Locks that an interrupt cannot leave locked forever.
 
-Ctrl-C raises KeyboardInterrupt between any two steps of the main thread, also between the end of a
-``with`` block and the release of its lock.
+Ctrl-C can raise KeyboardInterrupt between any two steps of the main thread, even between the end of
+a ``with`` block and the release of its lock.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ _POLL_EVERY = 0.05  # seconds
 
 
 class Guard:
-    """A lock that is held for moments only, never while anything is waited for.
+    """A lock that threads hold briefly, and never while they wait for anything.
 
-    After a second it is taken without waiting any longer: an interrupt has left it locked.
+    Entering it takes at most a second. If it is still locked then, an interrupt has left it so, and
+    the block runs without it.
     """
 
     __slots__ = ("_lock",)
@@ -39,14 +40,14 @@ class Guard:
         try:  # noqa: SIM105 - `suppress` costs more than the lock
             self._lock.release()
         except RuntimeError:
-            pass  # another thread took it after a second too, and was faster
+            pass  # another thread also entered after a second, and has already released it
 
 
 class Flag:
     """An event that is set once, with a tenth of the memory of `threading.Event`.
 
-    Its waiting threads are let through one by one. If one of them is interrupted at that moment,
-    the others wait in vain: so each of them says for how long.
+    Waiting threads are released one after another. If one of them is interrupted at that moment,
+    the others are not released. Therefore `wait` needs a timeout.
     """
 
     __slots__ = ("_is_set", "_lock")
@@ -61,31 +62,32 @@ class Flag:
         return self._is_set
 
     def set(self) -> None:
-        """Set it, and let all threads through that wait. Idempotent."""
+        """Set it, and release all waiting threads. Idempotent."""
         self._is_set = True
-        self._let_through()
+        self._release()
 
     def wait(self, seconds: float) -> bool:
         """Wait until it is set, for at most ``seconds``. Return whether it is."""
         if not self._is_set and self._lock.acquire(timeout=max(0.0, seconds)):
-            self._let_through()
+            self._release()
         return self._is_set
 
-    def _let_through(self) -> None:
+    def _release(self) -> None:
         with suppress(RuntimeError):  # it is free already
             self._lock.release()
 
 
 class ReaderLock:
-    """The lock of one reader, which others take only if it is free.
+    """The lock of the reading thread. Other threads take it only if it is free.
 
-    A thread that finds itself the owner was interrupted while it held the lock, and keeps it.
+    If a thread already owns the lock when it enters, an interrupt kept it from releasing the lock;
+    it then keeps it.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # Written by the thread that holds the lock. Others compare it with their own identifier,
-        # which it can be only if they wrote it themselves: no lock is needed for that.
+        # Set by the thread that holds the lock. A thread compares it only with its own identifier,
+        # which no other thread sets, so no lock is needed.
         self._owner = 0
 
     def __enter__(self) -> None:
@@ -94,9 +96,9 @@ class ReaderLock:
         self._owner = threading.get_ident()
 
     def __exit__(self, *exc_info: object) -> None:
-        self.give_back()
+        self.release()
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Release the lock."""
         self._owner = 0
         with suppress(RuntimeError):
@@ -107,8 +109,8 @@ class ReaderLock:
         """Whether this thread holds it."""
         return self._owner == threading.get_ident()
 
-    def take_if_free(self) -> bool:
-        """Take it without waiting. Return False if any thread, this one included, holds it."""
+    def acquire_if_free(self) -> bool:
+        """Acquire it without waiting. Return False if any thread, this one included, holds it."""
         if not self._lock.acquire(blocking=False):
             return False
         self._owner = threading.get_ident()
@@ -116,15 +118,15 @@ class ReaderLock:
 
 
 class CallLock:
-    """A lock held by one call for as long as its requests take; others wait within their timeouts.
+    """A lock that a call holds while it sends requests. Other calls wait within their timeouts.
 
-    If an interrupt keeps a call from releasing it, the lock is free again once the call has been
-    garbage-collected, and at once for the thread that was interrupted.
+    If an interrupt keeps a call from releasing it, the lock becomes free when the call is
+    garbage-collected; the interrupted thread can acquire it again at once.
     """
 
     def __init__(self) -> None:
-        # Guards `_holder` and `_thread`. `_is_held_by` reads `_holder` without it: a call finds
-        # itself there only if it put itself there, and no other call can then replace it.
+        # Guards `_holder` and `_thread`. `_is_held_by` reads `_holder` without it: only the call
+        # itself can set it to that call, and no other call can then replace it.
         self._guard = Guard()
         self._holder: weakref.ref[Call] | None = None
         self._thread = 0
@@ -145,7 +147,7 @@ class CallLock:
         try:
             return work()
         finally:
-            self._give_back(call)
+            self._release(call)
 
     def hold_if_free(self, call: Call, work: Callable[[], object]) -> None:
         """Run ``work`` while ``call`` holds the lock. Do nothing if another call holds it."""
@@ -155,7 +157,7 @@ class CallLock:
             try:
                 work()
             finally:
-                self._give_back(call)
+                self._release(call)
 
     def is_free_for(self, call: Call) -> bool:
         """Whether ``call`` holds the lock, or nobody does."""
@@ -175,17 +177,17 @@ class CallLock:
                 return True
             return False
 
-    def _give_back(self, call: Call) -> None:
+    def _release(self, call: Call) -> None:
         with self._guard:
             if self._holding_call() is call:
                 self._holder, self._thread = None, 0
 
 
 class Slots:
-    """At most so many answers at once; the others wait, within the time for the first token.
+    """Allows at most ``most`` answers at once. Others wait, within the first token's timeout.
 
-    If an interrupt keeps a call from giving its slot back, the slot is free again once the call
-    has been garbage-collected.
+    If an interrupt keeps a call from releasing its slot, the slot becomes free when the call is
+    garbage-collected.
     """
 
     def __init__(self, most: int) -> None:
@@ -195,7 +197,7 @@ class Slots:
         self._waiting: list[threading.Event] = []
 
     def renewed(self) -> Slots:
-        """As many slots, all free."""
+        """Return the same number of slots, all free."""
         return Slots(self._most)
 
     def take(self, call: Call) -> None:
@@ -216,7 +218,7 @@ class Slots:
             with self._guard, suppress(ValueError):
                 self._waiting.remove(freed)
 
-    def give_back(self, call: Call) -> None:
+    def release(self, call: Call) -> None:
         """Free the slot of ``call``, if it has one."""
         with self._guard:
             self._holders.discard(call)

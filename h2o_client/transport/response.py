@@ -1,6 +1,6 @@
-"""A response whose body is read below urllib3.
+"""A response whose body is read from the connection, without urllib3.
 
-urllib3 returns a body one chunk at a time. Here one read takes the bytes of many chunks, and
+urllib3 returns a body one chunk at a time. Here one read returns the bytes of many chunks, and
 `wire.framing` removes the framing. A line is available as soon as its bytes have arrived.
 """
 
@@ -14,7 +14,7 @@ from h2o_client.errors import H2oError, ProtocolError, TransportError
 from h2o_client.log import log
 from h2o_client.timeouts import Clock
 from h2o_client.transport.call import Call, Woken
-from h2o_client.transport.compat import Below
+from h2o_client.transport.compat import RawBody
 from h2o_client.transport.failures import NETWORK_FAILURES, translated
 from h2o_client.wire.compression import CompressionError, Decompressor, decompressor
 from h2o_client.wire.framing import Chunked, Frame, FramingError, Length, UntilClose
@@ -28,11 +28,11 @@ _LONGEST_REST = 1 << 16
 
 
 class Response:
-    """A response whose headers have come. The caller closes it.
+    """A response whose headers have arrived. The caller closes it.
 
-    ``finished`` says whether the body has ended as its framing promised; it is False after a cut.
-    Repeated headers are joined; their names are in lower case. ``referer`` is the Referer of the
-    request, and ``path`` its path, relative to the base URL.
+    ``finished``: the body is complete, according to its framing. The names of ``headers`` are in
+    lower case, and repeated headers are joined. ``referer`` is the Referer of the request, and
+    ``path`` its path, relative to the base URL.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class Response:
         self._raw = raw
         self._call = call
         self._open = True
-        self._below = Below(raw)
-        self._frame = _frame_of(self._below)
+        self._body = RawBody(raw)
+        self._frame = _frame_of(self._body)
         self._compressed = decompressor(self.headers.get("content-encoding", ""))
         self._broken: bytes | None = None
         self._whole: bytes | None = None
@@ -61,12 +61,12 @@ class Response:
 
     @property
     def open(self) -> bool:
-        """Whether more may come."""
+        """Whether the body may have more bytes."""
         return self._open
 
     @property
     def has_all(self) -> bool:
-        """Whether the last byte of the body is here, so that reading on does not wait."""
+        """Whether the last byte of the body has arrived, so that the next read does not wait."""
         return not self._open or self._frame.done
 
     def read(self, most: int = _READ_AT_ONCE) -> bytes:
@@ -112,8 +112,8 @@ class Response:
             raise ProtocolError("the compression of the response", str(exc)) from None
 
     def ready(self) -> bytes:
-        """As `read`, without waiting: ``b""`` may also mean that no bytes have arrived."""
-        if not self._below.is_open:
+        """Like `read`, without waiting: ``b""`` may also mean that no bytes have arrived."""
+        if not self._body.is_open:
             return b""
         self._call.patient = False
         try:
@@ -123,11 +123,11 @@ class Response:
             self._call.starved = False
 
     def is_drained(self) -> bool:
-        """Whether a selector reports all that is still to be read, judged by the last read."""
+        """Whether the last read emptied the buffers, so that a selector reports later bytes."""
         return self._short and self.can_be_waited_for()
 
     def can_be_waited_for(self) -> bool:
-        """Whether a selector reports all that is still to be read."""
+        """Whether a selector reports all bytes that can be read."""
         ended = self._frame.done or self._broken is not None or self._compressed is not None
         return not ended and not self._call.has_pending()
 
@@ -142,11 +142,11 @@ class Response:
         return self._whole
 
     def iter_lines(self, *, carriage_returns: bool = False) -> Iterator[bytes]:
-        r"""Yield each line, without its end, as soon as its bytes have come, in every framing.
+        r"""Yield each line, without its line end, as soon as its bytes have arrived.
 
-        Lines end with ``\n``, with ``carriage_returns`` also with ``\r\n`` and ``\r``. A last line
-        without an end is yielded too; then a cut raises `TransportError`, as a line of over 16 MiB
-        raises `ProtocolError`.
+        Lines end with ``\n``, with ``carriage_returns`` also with ``\r\n`` and ``\r``. The last
+        line needs no line end. Raises `TransportError` at the end of an incomplete body, and
+        `ProtocolError` for a line of more than 16 MiB.
         """
         splitter = LineSplitter(carriage_returns=carriage_returns)
         while data := self.read():
@@ -174,16 +174,17 @@ class Response:
         return b"".join(pieces)
 
     def close(self) -> None:
-        """Close the connection, unless the body has ended and it was kept. Idempotent."""
+        """Close the connection, unless the body is complete. Idempotent."""
         if self._open:
             self._open = False
             try:
                 self._raw.close()
             except RuntimeError:
-                # A signal handler closes what its own thread reads: the read ends, and closes it.
+                # A signal handler called this during a read of its own thread. The read then ends,
+                # and closes the response.
                 self._open = True
                 raise
-            self._let_go()
+            self._release()
 
     def __enter__(self) -> Response:
         return self
@@ -214,28 +215,28 @@ class Response:
     def _finish(self) -> None:
         self.finished = True
         if self._frame.excess:
-            # The excess bytes would be read as the beginning of the next response.
+            # Otherwise the excess bytes would be read as the beginning of the next response.
             self.close()
         else:
             self._open = False
-            self._below.finish()
-            self._let_go()
+            self._body.finish()
+            self._release()
 
-    def _let_go(self) -> None:
-        self._call.let_go()
+    def _release(self) -> None:
+        self._call.release()
         # The responses of VCR 8 have no connection to release.
         if (release := getattr(self._raw, "release_conn", None)) is not None:
             release()
 
     def _read_connection(self, most: int) -> bytes:
         try:
-            # After a short read the buffers are empty: reading the socket directly is cheaper.
+            # After a short read the buffers are empty, and reading the socket directly is cheaper.
             direct = self._short and not self._call.patient
             data = self._call.receive(most) if direct else None
-            if not self._below.has_framing:
+            if not self._body.has_framing:
                 self._call.clock.left()  # nothing else checks the timeouts
             if data is None:
-                data = self._below.read(most)
+                data = self._body.read(most)
             self._call.check()
             self._short = len(data) < most
             if data:
@@ -248,14 +249,14 @@ class Response:
             self._call.check()
             raise translated(exc, self._call, self.url) from exc
         except (ValueError, AttributeError):
-            # Raised where another thread has closed the response.
+            # Raised if another thread has closed the response.
             self.close()
             self._call.check()
             raise
         return data
 
 
-def _frame_of(below: Below) -> Frame:
-    if below.chunked:
+def _frame_of(body: RawBody) -> Frame:
+    if body.chunked:
         return Chunked()
-    return UntilClose() if below.length is None else Length(below.length)
+    return UntilClose() if body.length is None else Length(body.length)

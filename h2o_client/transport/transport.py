@@ -1,4 +1,4 @@
-"""Requests to one server, and its responses: cookies, Referer, retries."""
+"""Send requests to one server and return its responses. Adds cookies and Referer, and retries."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from h2o_client.transport.call import Call
 from h2o_client.transport.compat import (
     Addresses,
     ResponseBreaker,
+    current,
     environment,
     new_session,
     prepare,
     send,
     set_cookies,
-    under_way,
 )
 from h2o_client.transport.cookies import SessionJar, cookie_of_environment, is_loopback
 from h2o_client.transport.failures import (
@@ -88,27 +88,28 @@ class Transport:
             given.setdefault("Authorization", credentials)
         self._headers = given
         self._proxies = parse_proxy(config.proxy)
-        self._uses_environment = config.proxy is None  # its proxies
+        self._uses_environment = config.proxy is None  # for the proxies
         self.cookies: SessionJar = SessionJar(
             self.base_url, cookies, insecure=config.insecure_cookies, proxy=config.proxy
         )
         self._verify = check_verify(config.verify)
         most = config.max_connections
         self._slots = None if most is None else Slots(most)
-        # The default server does not answer any more: do not retry.
+        # The default server no longer exists: do not retry.
         self.max_retries: int = config.max_retries if config.has_address else 0
         scheme, self._address = self.base_url.split("://")
-        # A zone is this machine's name for a network, and nothing to the server (RFC 6874).
+        # A zone is this machine's name for a network. The server must not see it (RFC 6874).
         self._address, zones = re.subn(r"%[^\]/]*\]", "]", self._address, count=1)
         # http.client leaves the zone out of the Host header since Python 3.11.
         self._host = self._address.partition("/")[0] if zones else ""
         self._tls = scheme == "https"
         self._addresses = Addresses(self.base_url)
         # There is no lock: each of the following is replaced as a whole, and threads that replace
-        # it at the same time write the same. Cookies and the connection pool have their own locks.
+        # it at the same time set the same value. Cookies and the connection pool have their own
+        # locks.
         self._scheme = scheme
         self._closed = False  # never becomes False again
-        # The settings that the environment led to, and what it was then.
+        # The environment variables that were last read, and the settings made from them.
         self._seen: tuple[tuple[object, ...] | None, dict[str, Any]] = (None, {})
         self._pid = os.getpid()
         self._session = new_session(self._verify)
@@ -119,17 +120,17 @@ class Transport:
         return f"{self._scheme}://{self._address}/"
 
     def open(self, request: Request, call: Call) -> Response:
-        """Send ``request`` and return the response, of any status, when its headers have come.
+        """Send ``request`` and return the response, of any status, when its headers have arrived.
 
-        It is retried if it failed before a byte was sent, or was refused with a Retry-After. An
-        idempotent request is retried after every failure of the network. At most
-        ``max_connections`` responses are open at once. Raises `TransportError`, `TransportTimeout`,
-        `ProtocolError`, `ConfigurationError`, and `Woken`.
+        A request is retried if it failed before a byte was sent, or was refused with a Retry-After.
+        An idempotent request is retried after every network failure. At most ``max_connections``
+        responses are open at once. Raises `TransportError`, `TransportTimeout`, `ProtocolError`,
+        `ConfigurationError`, and `Woken`.
         """
         try:
             return self._tried(request, call, take=lambda response: None, limited=True)
         except BaseException:
-            call.let_go()
+            call.release()
             raise
 
     def request(
@@ -140,32 +141,33 @@ class Transport:
         urgent: bool = False,
         enough: Callable[[bytes], bool] | None = None,
     ) -> Response:
-        """As `open`, with the whole body read, or, if it is long, what is ``enough`` of it.
+        """Like `open`, but read the whole body.
 
-        ``urgent``: it is sent even if this is closed.
+        Of a long body, read only the beginning that ``enough`` accepts: see `Response.whole`.
+        ``urgent``: send the request even if the transport is closed.
         """
         try:
             take = partial(Response.whole, enough=enough)
             return self._tried(request, call, urgent=urgent, take=take)
         except BaseException:
-            call.let_go_of_socket()
+            call.detach()
             raise
         finally:
             if self._closed:
                 self._session.close()
 
     def proxies(self) -> dict[str, str]:
-        """The proxies of requests, by their scheme."""
+        """The addresses of the proxies, by the scheme of the requests that use them."""
         found = self._settings(self._open_session(), self.base_url)["proxies"]
         return dict(found)
 
     def close(self) -> None:
-        """Close the idle connections; those in use close with their responses. Idempotent."""
+        """Close the idle connections; others are closed with their responses. Idempotent."""
         self._closed = True
         self._session.close()
 
     def forget(self) -> None:
-        """This is a forked child: the answers that hold slots are its parent's."""
+        """Free all slots in a forked child: the answers that hold them belong to the parent."""
         if self._slots is not None:
             self._slots = self._slots.renewed()
 
@@ -180,7 +182,7 @@ class Transport:
     ) -> Response:
         flipped = False
         for attempt in range(self.max_retries + 2):
-            # A request that has a short time only is not retried.
+            # A request with a short time limit is not retried.
             last = attempt >= self.max_retries or call.at_most is not None
             if limited and self._slots is not None:
                 call.sent = False
@@ -218,7 +220,7 @@ class Transport:
 
     @contextmanager
     def translating(self, call: Call) -> Iterator[None]:
-        """Around waits: a timeout that expires raises `TransportTimeout`."""
+        """Raise `TransportTimeout` if a timeout expires inside the block."""
         try:
             yield
         except Expired as exc:
@@ -287,7 +289,7 @@ class Transport:
                 # A copy, because requests adds the proxies of the environment to it.
                 session.merge_environment_settings(url, dict(self._proxies), True, verify, None)
             )
-            # Those of the environment are for other machines, if for any.
+            # The environment's proxies are not used for loopback addresses.
             is_direct = not self._uses_environment or is_loopback(urlsplit(url).hostname or "")
             if not self._proxies and is_direct:
                 settings["proxies"] = {}
@@ -310,9 +312,9 @@ class Transport:
         session = self._open_session()
         try:
             connect = call.connecting(budget)
-            under_way.call = call
-            call.sent = True  # until our connection tells that no byte was sent
-            # The read timeout is for other libraries' connections: ours use the call's clock.
+            current.call = call
+            call.sent = True  # until the connection reports that no byte was sent
+            # The read timeout is for connections of other libraries. Others use the call's clock.
             timeout = (connect, getattr(call.timeouts, budget))
             settings = self._settings(session, url)
             raw = send(session, prepared, timeout=timeout, settings=settings)
@@ -321,15 +323,15 @@ class Transport:
                 raise
             try:
                 call.check()
-                # Before the socket is detached: which timeout expired depends on it.
+                # Translate before detaching the socket: the name of the timeout depends on it.
                 error = translated(exc, call, url, proxy=self._proxy_of(url))
             finally:
-                call.let_go_of_socket()
+                call.detach()
             without_frames(exc)
-            # The message of the original error may show a secret: a cookie or a password.
+            # The message of the original error may show a secret, such as a cookie or a password.
             raise error from (None if isinstance(error, ConfigurationError) else root_of(exc))
         finally:
-            under_way.call = None
+            current.call = None
         if not call.is_connected:  # another library hides its connection
             call.attach(ResponseBreaker(raw))
             call.await_response()

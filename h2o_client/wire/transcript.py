@@ -83,7 +83,7 @@ class Transcript:
         """Whether the answer has its last event. Other events may follow, but no text."""
         return self.final is not None or self.failure is not None
 
-    def is_stopped_unsaid(self, events: Sequence[Event]) -> bool:
+    def is_stopped_empty(self, events: Sequence[Event]) -> bool:
         """Whether ``events`` stop an answer that has no text and has used no tool."""
         if self.characters or self.has_tools or self.elicitation is not None:
             return False
@@ -149,7 +149,7 @@ class Transcript:
 
 
 def without_stop(events: Sequence[Event]) -> list[Event]:
-    """``events`` without the end of an answer that `Transcript.is_stopped_unsaid` found."""
+    """``events`` without the end of an answer that `Transcript.is_stopped_empty` found."""
     return [event for event in events if not _is_empty_stop(event)]
 
 

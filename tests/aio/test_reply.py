@@ -372,7 +372,7 @@ async def test_a_loop_after_a_cancelled_one_does_not_end_as_if_the_answer_were_w
 async def test_stop_from_another_task_takes_nothing_from_a_reader_that_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("h2o_client.answer.ending._LAST_WORDS", PATIENCE)
+    monkeypatch.setattr("h2o_client.answer.ending._LATE_TEXT_WITHIN", PATIENCE)
     stopped = threading.Event()
 
     def message(exchange: Exchange) -> None:
@@ -397,7 +397,7 @@ async def test_stop_from_another_task_takes_nothing_from_a_reader_that_waits(
 async def test_a_deaf_server_does_not_hold_a_cancelled_reader(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("h2o_client.backend.cleanup._STOP", PATIENCE)
+    monkeypatch.setattr("h2o_client.backend.cleanup._STOP_WITHIN", PATIENCE)
     with ScriptedChatUi(stalls("a"), stop=silent, delete=silent) as server:
         client = AsyncH2oSession(server.url, max_retries=0)
         reply = client.stream("Hi")

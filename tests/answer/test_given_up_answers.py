@@ -143,8 +143,8 @@ async def talking(face: str, server: FakeChatUi, **options: Any) -> AsyncIterato
 
 @pytest.fixture(autouse=True)
 def _soon_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("h2o_client.answer.storage._TOLD_AFTER", 0.05)
-    monkeypatch.setattr("h2o_client.answer.ending._LAST_WORDS", 0.1)
+    monkeypatch.setattr("h2o_client.answer.storage._NOTIFIED_AFTER", 0.05)
+    monkeypatch.setattr("h2o_client.answer.ending._LATE_TEXT_WITHIN", 0.1)
 
 
 def said(server: FakeChatUi) -> list[str]:

@@ -200,6 +200,6 @@ def test_an_answer_that_was_stopped_unsaid(
 ) -> None:
     transcript = Transcript()
     transcript.add(before)
-    assert transcript.is_stopped_unsaid(events) is expected
+    assert transcript.is_stopped_empty(events) is expected
     if expected:
         assert without_stop(events) == events[:-1]

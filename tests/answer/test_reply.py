@@ -424,7 +424,7 @@ def test_nothing_is_stopped_that_has_ended(ask: Ask) -> None:
 @pytest.fixture
 def last_words(monkeypatch: pytest.MonkeyPatch) -> None:
     """What still comes after a stop is waited for, on a busy machine too."""
-    monkeypatch.setattr("h2o_client.answer.ending._LAST_WORDS", PATIENCE)
+    monkeypatch.setattr("h2o_client.answer.ending._LATE_TEXT_WITHIN", PATIENCE)
 
 
 @pytest.mark.usefixtures("last_words")

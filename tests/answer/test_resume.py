@@ -549,7 +549,7 @@ def test_a_log_line_says_that_an_answer_is_taken_up_and_nothing_of_what_was_said
     with talking(Way([Cut(500, "reset")])) as (_, _, client):
         client.chat("Tell nobody")
     said = [each.message for each in caplog.records if each.levelno == logging.INFO]
-    assert any("is resumed" in each for each in said)
+    assert any("resuming an answer" in each for each in said)
     assert not re.search("nobody|w1|🧪", caplog.text)
 
 

@@ -202,12 +202,12 @@ def test_a_response_that_ended_is_at_work_again_once_it_is_resumed() -> None:
 
 # (the model's work, the dialect, what came, how a stop works)
 STOPS = [
-    (Work.NOT_SENT, None, (), StopBy.HANGING_UP),
-    (Work.NOT_SENT, LATEST, (), StopBy.HANGING_UP),
-    (Work.SENDING, LATEST, (), StopBy.HANGING_UP),
+    (Work.NOT_SENT, None, (), StopBy.DISCONNECT),
+    (Work.NOT_SENT, LATEST, (), StopBy.DISCONNECT),
+    (Work.SENDING, LATEST, (), StopBy.DISCONNECT),
     (Work.RUNNING, LATEST, (), StopBy.REQUEST),
     (Work.RUNNING, V0_3, (Token("a"),), StopBy.REQUEST),
-    (Work.RUNNING, LATEST, (Status("finished"),), StopBy.HANGING_UP),
+    (Work.RUNNING, LATEST, (Status("finished"),), StopBy.DISCONNECT),
     (Work.READ, LATEST, (), StopBy.NOTHING),
     (Work.OVER, LATEST, (), StopBy.NOTHING),
 ]
@@ -305,7 +305,7 @@ def test_an_empty_answer_that_others_stopped_is_tried_a_second_time_once() -> No
     assert state.needs_second_try([STOPPED])
     assert not state.needs_second_try([Token("a"), STOPPED])
     state.second_try = SecondTry.DUE
-    assert state.stop_by(has_sent=True) is StopBy.HANGING_UP
+    assert state.stop_by(has_sent=True) is StopBy.DISCONNECT
     assert not state.needs_stop(has_sent=True)
     state.second_try = SecondTry.USED
     assert not state.needs_second_try([STOPPED])

@@ -38,7 +38,7 @@ NOT_FROM_A_SHELL = (
     "Read it to its end, stop it or close it",
     "An id has letters",
     "Answer it with answer_elicitation()",
-    "The answer waits for the user",
+    "A tool has an open question to the user, in .elicitation",
     "cannot pickle an SSLContext",
     "Make another H2oSession.",
     "keep other settings",

@@ -55,10 +55,10 @@ def test_a_guard_lets_one_in_at_a_time() -> None:
 def test_a_reader_whose_lock_was_not_given_back_goes_on() -> None:
     lock = ReaderLock()
     lock.__enter__()
-    assert not lock.take_if_free()
+    assert not lock.acquire_if_free()
     with lock:
-        in_thread(lambda: not lock.take_if_free() or pytest.fail("two read"))
-    assert lock.take_if_free()
+        in_thread(lambda: not lock.acquire_if_free() or pytest.fail("two read"))
+    assert lock.acquire_if_free()
 
 
 def test_one_call_at_a_time() -> None:

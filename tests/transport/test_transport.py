@@ -738,7 +738,7 @@ def test_a_certificate_that_is_not_trusted_is_named_and_not_tried_again(
     to: Callable[..., Transport],
 ) -> None:
     certs = certificates()
-    for context, hint in ((certs.untrusted, "verify="), (certs.other_host, "Use the name")):
+    for context, hint in ((certs.untrusted, "verify="), (certs.other_host, "Use a name")):
         with (
             ScriptedServer(ok, tls=context) as server,
             pytest.raises(TransportError, match=hint) as caught,
