@@ -30,7 +30,7 @@ def write_private(path: str | os.PathLike[str], data: bytes) -> None:
     A pipe, /dev/stdout or the like is not replaced but written to, if it belongs to this user.
     """
     target = Path(path)
-    if _OPEN_FILE.fullmatch(os.path.normpath(target)):
+    if is_open_file(target):
         special: os.stat_result | None = os.stat(target)
     else:
         target = safe_target(target)
@@ -64,6 +64,11 @@ def replacing(target: Path) -> Iterator[IO[bytes]]:
         with suppress(OSError):
             os.unlink(name)
         raise
+
+
+def is_open_file(path: str | os.PathLike[str]) -> bool:
+    """Whether ``path`` names a file that a process has open, such as /dev/stdout or /dev/fd/63."""
+    return bool(_OPEN_FILE.fullmatch(os.path.normpath(path)))
 
 
 def safe_target(path: Path) -> Path:

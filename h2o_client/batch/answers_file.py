@@ -16,7 +16,7 @@ from typing import BinaryIO
 from h2o_client.batch.journal import Journal, Marks, Row
 from h2o_client.batch.results import id_of_line
 from h2o_client.errors import ConfigurationError, Hint
-from h2o_client.private_file import replacing, safe_target
+from h2o_client.private_file import is_open_file, replacing, safe_target
 
 
 class AnswersFile:
@@ -43,6 +43,9 @@ class AnswersFile:
         self._path: Path | None = None  # of a regular file
         if path == "-":
             self._descriptor = os.dup(1)
+            return
+        if is_open_file(path):
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
             return
         target = safe_target(Path(path))
         if target.exists() and not stat.S_ISREG(target.stat().st_mode):

@@ -41,6 +41,7 @@ from h2o_client.cli.shared_options import Connection, account_options, sampling_
 from h2o_client.cli.terminal import say, say_error
 from h2o_client.errors import H2oError
 from h2o_client.log import log
+from h2o_client.private_file import is_open_file
 from h2o_client.timeouts import monotonic
 
 if TYPE_CHECKING:
@@ -313,6 +314,8 @@ class _Writing:
 
 def _journal_beside(output: str) -> str | None:
     """The default path of the journal; None if the output is not a regular file."""
+    if is_open_file(output):
+        return None
     try:
         is_file = output != "-" and stat.S_ISREG(os.stat(output).st_mode)
     except OSError:

@@ -143,6 +143,20 @@ def test_answers_go_to_stdout_without_a_name(server: FakeChatUi, prompts: Path) 
     assert done.stderr == b""
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/fd"), reason="a folder of POSIX systems")
+def test_answers_go_to_an_open_file_such_as_that_of_a_process_substitution(
+    server: FakeChatUi, prompts: Path
+) -> None:
+    reading, writing = os.pipe()
+    try:
+        words = ["batch", str(prompts), "-o", f"/dev/fd/{writing}", "--url", server.url, "--quiet"]
+        assert run(words) == 0
+        assert len(os.read(reading, 1 << 16).splitlines()) == 3
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
 def test_a_reader_that_leaves_ends_it(server: FakeChatUi, prompts: Path) -> None:
     words = " ".join([*COMMAND, str(prompts), "--url", server.url, "--quiet"])
     done = subprocess.run(
