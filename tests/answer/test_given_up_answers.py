@@ -49,7 +49,8 @@ class Blocking:
         def stopped() -> str:
             with getattr(self.chat, ask)(*words) as reply:
                 for _ in reply:
-                    reply.stop()
+                    if reply.text == "Some words":
+                        reply.stop()
                 return str(reply.text)
 
         return await anyio.to_thread.run_sync(stopped)
@@ -93,7 +94,8 @@ class Async(Blocking):
     async def stopped(self, ask: str, *words: Any) -> str:
         async with getattr(self.face, ask)(*words) as reply:
             async for _ in reply:
-                await reply.stop()
+                if reply.text == "Some words":
+                    await reply.stop()
             return str(reply.text)
 
     async def stopped_early(self, server: FakeChatUi, prompt: str) -> str:
