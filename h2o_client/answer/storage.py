@@ -121,6 +121,8 @@ class AnswerStorage:
         unstored = self._backend.unstored.get(conversation_id)
         if unstored is None:
             return self._backend.conversation(conversation_id, call)
+        if not before_message:  # a late stop can only end a message
+            unstored = msgspec.structs.replace(unstored, marked_until=0.0)
         if unstored.left and before_message:
             unstored = self._stopped(conversation_id, unstored, call)
         response = unstored.response
@@ -134,6 +136,9 @@ class AnswerStorage:
         if is_stored or before_message or not unstored.left:
             # Not removed earlier: after an interrupted wait, the next call has to wait again.
             self._backend.unstored.remove(conversation_id)
+        if is_stored and _was_stopped(stored):
+            # The stop request came in time, so its mark is consumed.
+            self._backend.unstored.forget_late_stop(conversation_id)
         return stored
 
     def _stored_after(
@@ -234,4 +239,9 @@ def _is_stored(stored: Stored, unstored: UnstoredAnswer) -> bool:
     if last is None or last.id in stored.unfinished or last.id == (unstored.former or ""):
         return False
     # An interrupted answer has consumed the mark that a late stop request leaves.
-    return last.id in stored.interrupted or monotonic() >= unstored.marked_until
+    return _was_stopped(stored) or monotonic() >= unstored.marked_until
+
+
+def _was_stopped(stored: Stored) -> bool:
+    last = stored.last("assistant")
+    return last is not None and last.id in stored.interrupted

@@ -71,6 +71,11 @@ class UnstoredAnswers:
                 del self._late_stops[each]
             self._late_stops[conversation_id] = until
 
+    def forget_late_stop(self, conversation_id: str) -> None:
+        """No stop will end the next answer in a conversation."""
+        with self._guard:
+            self._late_stops.pop(conversation_id, None)
+
     def forget(self) -> None:
         """Forget all answers: this is a forked child, whose parent waits for them."""
         self._guard = Guard()  # another thread of the parent may have held it

@@ -19,10 +19,13 @@ from h2o_client import (
     AsyncH2oSession,
     H2oSession,
     IncompleteAnswerError,
+    Timeouts,
 )
+from h2o_client.answer import storage
 from h2o_client.server import ScriptedAnswer, serve
 from h2o_client.wire.events import Elicitation, Event, Final, Status, Title, Token, Tool
 from h2o_client.wire.transcript import Transcript, without_stop
+from scripted import Exchange
 from ways import Way
 
 HELLO, YES = Says(("Hello",)), Says(("Yes", " indeed"))
@@ -164,6 +167,44 @@ def test_the_bundled_server_leaves_such_marks(tmp_path: Path) -> None:
         answer = chat.chat("two")
         assert (answer.text, answer.finish_reason) == ("Yes indeed", "stop")
         assert [each.content for each in chat.messages()[-2:]] == ["", "Yes indeed"]
+
+
+@pytest.fixture
+def lasting_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for a mark to pass meets the total timeout."""
+    monkeypatch.setattr(storage, "_MARK_LASTS", 3600.0)
+
+
+@pytest.mark.usefixtures("lasting_marks")
+def test_nothing_waits_for_the_mark_of_a_stop_that_has_ended_its_answer() -> None:
+    # The second message after a stop, and each reading, waited for up to five seconds.
+    answers, options = [Says(("One",), holds=True), HELLO, YES], {"timeout": Timeouts(total=20)}
+    with (
+        talking("head", answer=answers, client=options) as (_, client),
+        client.conversation() as chat,
+    ):
+        with chat.stream("one") as reply:
+            next(reply)
+        assert chat.chat("two").text == "Hello"
+        assert [each.content for each in chat.messages()[-3:]] == ["One", "two", "Hello"]
+        assert chat.chat("three").text == "Yes indeed"
+
+
+@pytest.mark.usefixtures("lasting_marks")
+def test_reading_does_not_wait_for_the_mark_of_a_late_stop() -> None:
+    def before(exchange: Exchange) -> bool:
+        if exchange.request.path.endswith("/stop-generating"):
+            server.released.set()  # the answer ends while the stop request is on its way
+            server.wait_for(lambda fake: server.stored)
+        return False
+
+    with FakeChatUi("head", answer=[Says(("One",), holds=True)], before=before) as server:
+        client = H2oSession(server.url, timeout=Timeouts(total=20))
+        with client, client.conversation() as chat:
+            with chat.stream("one") as reply:
+                next(reply)
+            assert chat.messages()[-1].content == "One"
+        assert len(server.late_stops) == 1
 
 
 def _read(path: Path) -> RequestsCookieJar:

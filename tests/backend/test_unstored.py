@@ -37,6 +37,8 @@ def test_a_late_stop_is_waited_for_without_an_answer_and_only_until_its_time() -
     assert found is not None
     assert (found.answer_id, found.seconds, found.marked_until) == (None, 0.0, until)
     assert answers.get("past") is None
+    answers.forget_late_stop("c")
+    assert answers.get("c") is None
 
 
 def test_a_forked_child_waits_for_no_answer_of_its_parent() -> None:
