@@ -76,7 +76,9 @@ class Response:
         """
         while self._open:
             if self._compressed is not None and self._compressed.is_pending:
-                return self._decompressed(self._compressed, b"")
+                if payload := self._decompressed(self._compressed, b""):
+                    return payload
+                continue
             if self._frame.done:
                 self._finish()
                 return self._rest()

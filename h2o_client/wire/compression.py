@@ -17,17 +17,23 @@ class CompressionError(ValueError):
 
 
 class Decompressor:
-    """Decompresses gzip and deflate, and returns an uncompressed body unchanged."""
+    """Decompresses gzip and deflate, and returns an uncompressed body unchanged.
+
+    A gzip body may have several members. What follows the last one is ignored.
+    """
 
     def __init__(self) -> None:
-        self._first = b""
-        self._inflate: zlib._Decompress | None = None
+        self._first = b""  # what is too short to detect its compression
+        self._inflate: zlib._Decompress | None = None  # None before a body or a member
         self._is_plain = False
+        self._has_member = False  # whether a gzip member has ended
 
     @property
     def is_pending(self) -> bool:
         """Whether `feed` of no bytes would return more."""
-        return self._inflate is not None and bool(self._inflate.unconsumed_tail)
+        if self._inflate is None:
+            return self._has_member and self._first.startswith(_GZIP)
+        return bool(self._inflate.unconsumed_tail)
 
     def feed(self, data: bytes) -> bytes:
         """Decompress ``data``, after what earlier calls left over. Raises `CompressionError`."""
@@ -43,20 +49,25 @@ class Decompressor:
         else:
             data = self._inflate.unconsumed_tail + data
         try:
-            return self._inflate.decompress(data, _MOST)
+            found = self._inflate.decompress(data, _MOST)
         except zlib.error as exc:
             raise CompressionError(str(exc)) from exc
+        if self._inflate.eof:
+            self._first, self._inflate, self._has_member = self._inflate.unused_data, None, True
+        return found
 
     def end(self) -> bytes:
         """The bytes of a body that was too short to detect its compression."""
         rest, self._first = self._first, b""
-        return rest
+        return b"" if self._has_member else rest
 
     def _detect(self) -> bytes:
         first, self._first = self._first, b""
         is_zlib = first[0] == 0x78 and int.from_bytes(first[:2], "big") % 31 == 0
-        if first.startswith(_GZIP) or is_zlib:
+        if first.startswith(_GZIP) or (is_zlib and not self._has_member):
             self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)  # either header
+        elif self._has_member:
+            return b""
         else:
             self._is_plain = True
         return first

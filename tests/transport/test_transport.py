@@ -1030,7 +1030,8 @@ def test_a_traceback_shows_the_cause_and_not_every_wrapping_of_it(
 def test_a_body_that_is_compressed_unasked_is_read_all_the_same(
     to: Callable[..., Transport], framing: Framing
 ) -> None:
-    body = gzip.compress(b'{"models":"' + b"x" * 200_000 + b'"}')
+    text = b'{"models":"' + b"x" * 200_000 + b'"}'
+    body = b"".join(map(gzip.compress, (text[:9], b"", text[9:])))
 
     def compressed(exchange: Exchange) -> None:
         headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}

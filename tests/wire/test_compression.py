@@ -15,6 +15,10 @@ TEXT = b'data:{"token":{"text":"Hello"}}\n\n' * 50
 def compressed(kind: str) -> bytes:
     if kind == "gzip":
         return gzip.compress(TEXT)
+    if kind == "gzip in members":
+        return gzip.compress(TEXT[:100]) + gzip.compress(b"") + gzip.compress(TEXT[100:])
+    if kind == "gzip with padding":
+        return gzip.compress(TEXT) + bytes(5)
     return zlib.compress(TEXT) if kind == "deflate" else TEXT
 
 
@@ -28,7 +32,9 @@ def fed(pieces: list[bytes]) -> bytes:
     return whole + found.end()
 
 
-@pytest.mark.parametrize("kind", ["gzip", "deflate", "a lie"])
+@pytest.mark.parametrize(
+    "kind", ["gzip", "gzip in members", "gzip with padding", "deflate", "a lie"]
+)
 def test_a_body_is_the_same_whole_byte_by_byte_and_cut_anywhere(kind: str) -> None:
     data = compressed(kind)
     assert fed([data]) == TEXT
