@@ -48,7 +48,7 @@ class SessionConfig:
 
     def __post_init__(self) -> None:
         if self.base_url is None:
-            object.__setattr__(self, "base_url", os.environ.get("H2O_CLIENT_URL"))
+            object.__setattr__(self, "base_url", os.environ.get("H2O_CLIENT_URL") or None)
         model = optional_text(self.model, "model=") or os.environ.get("H2O_CLIENT_MODEL")
         object.__setattr__(self, "model", model)
         check_count("max_retries", self.max_retries, 0)
@@ -59,12 +59,12 @@ class SessionConfig:
     @property
     def has_address(self) -> bool:
         """Whether the caller or the environment gave an address; else it is the default one."""
-        return bool(self.base_url)
+        return self.base_url is not None
 
     @property
     def address(self) -> str:
         """The address to use."""
-        return self.base_url or DEFAULT_URL
+        return DEFAULT_URL if self.base_url is None else self.base_url
 
     @property
     def timeouts(self) -> Timeouts:

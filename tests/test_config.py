@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from h2o_client import H2oSession
 from h2o_client.config import DEFAULT_URL, SessionConfig
 from h2o_client.errors import ConfigurationError
 from h2o_client.timeouts import Timeouts
@@ -29,6 +30,13 @@ def test_without_an_address_the_default_one_is_used_and_known_to_be_that() -> No
     assert (config.address, config.has_address) == (DEFAULT_URL, False)
     config = SessionConfig(DEFAULT_URL)
     assert (config.address, config.has_address) == (DEFAULT_URL, True)
+
+
+def test_an_empty_address_is_not_the_default_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigurationError, match="Invalid server address ''"):
+        H2oSession("")
+    monkeypatch.setenv("H2O_CLIENT_URL", "")
+    assert not SessionConfig().has_address
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,6 @@ def _with_scheme(url: object) -> str | None:
 def _shown(url: object) -> str:
     """An address for an error message, without anything that may be secret."""
     if not isinstance(url, str):
-        return f"A {type(url).__name__}"
+        return f"of type {type(url).__name__}"
     bare = url.rpartition("@")[2].partition("?")[0].partition("#")[0]
     return repr(bare.encode("ascii", "replace").decode())
