@@ -6,11 +6,12 @@ import logging
 import os
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import pytest
 
-from h2o_client import H2oSession, StatusError
+from h2o_client import H2oSession, StatusError, TransportError
 from scripted_chatui import COOKIE, ScriptedChatUi, refuses
 
 PROGRAM = """
@@ -57,6 +58,13 @@ def test_an_error_shows_few_frames_of_the_package_unless_all_is_logged() -> None
 
     assert frames("") <= 4
     assert frames("debug") > 8
+
+
+@pytest.mark.parametrize("method", ["models", "server", "settings", "user"])
+def test_so_does_the_error_of_another_request(method: str) -> None:
+    with H2oSession("http://127.0.0.1:1") as client, pytest.raises(TransportError) as caught:
+        getattr(client, method)()
+    assert len(traceback.extract_tb(caught.value.__traceback__)) <= 4
 
 
 def test_no_secret_is_logged_or_in_an_error(

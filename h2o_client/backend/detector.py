@@ -25,7 +25,7 @@ from h2o_client.errors import (
     ServerError,
     StatusError,
 )
-from h2o_client.log import log
+from h2o_client.log import log, without_frames
 from h2o_client.timeouts import Expired
 from h2o_client.transport.call import Call
 from h2o_client.transport.failures import translated
@@ -79,6 +79,8 @@ class Detector:
             return self._lock.hold(call, work)
         except Expired as exc:
             raise translated(exc, call, self._api.transport.base_url) from exc
+        except H2oError as exc:
+            raise without_frames(exc)  # noqa: B904 - it is the same error
 
     def settled(self, call: Call) -> Found | None:
         """What is known, where `detect` would return it; None if it would have to do more.
@@ -197,6 +199,12 @@ class Detector:
         Raises `ConfigurationError` if the server is another one than the caller configured.
         """
         call = call or Call(self._api.timeouts)
+        try:
+            return self._repeated_if_upgraded(work, call)
+        except H2oError as exc:
+            raise without_frames(exc)  # noqa: B904 - it is the same error
+
+    def _repeated_if_upgraded(self, work: Callable[[], T], call: Call) -> T:
         before = self._found
         try:
             return work()
