@@ -1,4 +1,4 @@
-"""A Python client for chat-ui servers, from H2O.ai's gpt-gm.h2o.ai of 2023 to those people run.
+"""A Python client for chat-ui servers, from H2O.ai's gpt-gm.h2o.ai of 2023 to today's servers.
 
 ::
 

@@ -12,14 +12,14 @@ _INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command and exit with its status. Without the extra, say what to install."""
+    """Run the command and exit with its status. Without the extra 'cli', say how to install it."""
     try:
-        _open_what_is_closed()
+        _open_closed_streams()
         from h2o_client.cli import run
 
         status = run()
         _forget_interrupt()
-        # Cleanup still takes a few seconds at most. Ctrl-C must not interrupt it.
+        # The cleanup still takes a few seconds at most. Ctrl-C must not interrupt it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     except ModuleNotFoundError as exc:
         if exc.name != "click":
@@ -32,20 +32,20 @@ def main() -> None:
 
 
 def _forget_interrupt() -> None:
-    """Have Python exit with the status of the command, also after a KeyboardInterrupt.
+    """Make Python exit with the status of the command, even after a KeyboardInterrupt.
 
-    Where one was raised in code that ``exec`` compiled from text, as while a dataclass was made,
-    Python kills itself with SIGINT at its exit, although it was caught. The next ``exec`` resets
-    that.
+    If a KeyboardInterrupt was raised in code run by ``exec``, for example while a dataclass was
+    created, Python ends itself with SIGINT at exit, even if the exception was caught. Another
+    ``exec`` resets this state.
     """
     exec("")
 
 
-def _open_what_is_closed() -> None:
+def _open_closed_streams() -> None:
     """Open /dev/null for stdin, stdout and stderr if they are closed.
 
-    Otherwise the next file or connection would get their number. Writing to a closed stdout still
-    fails, as in a shell; writing to a closed stderr does not.
+    Otherwise the next file or connection would get their descriptor. Writing to a closed stdout
+    still fails, as in a shell; writing to a closed stderr does not.
     """
     for number, flags in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
         try:

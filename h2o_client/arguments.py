@@ -1,8 +1,8 @@
-"""Checks callers' arguments, and converts them to Python's own types. Accepts what `json` does.
+"""Check callers' arguments, and convert them to Python's own types.
 
-A text may be of a subclass of str (numpy's, Jinja's Markup, an Enum's), a number may be numpy's,
-and a mapping may be of any class. After the conversion every encoder accepts the values, and they
-are shown as they are sent.
+A text may be an instance of a subclass of str (numpy's, Jinja's Markup, an Enum's), a number may be
+numpy's, and a mapping may be of any class. After the conversion, every JSON encoder accepts the
+values, and errors show them as they are sent.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from h2o_client.errors import ConfigurationError
 
 
 def text(value: object, what: str, argument: str | None = None) -> str:
-    """``value`` as a str.
+    """Return ``value`` as a str.
 
-    ``what`` names it in the error's sentence, ``argument`` is the error's field. Raises
-    `ConfigurationError` for anything but text, and for half a surrogate pair.
+    Raises `ConfigurationError` if it is not text, or has half a surrogate pair. ``what`` is the
+    subject of the error's message, ``argument`` its field.
     """
     if not isinstance(value, str):
         raise ConfigurationError(
@@ -37,14 +37,14 @@ def text(value: object, what: str, argument: str | None = None) -> str:
 
 
 def optional_text(value: object, what: str, argument: str | None = None) -> str | None:
-    """As `text`; None stays None."""
+    """Like `text`, but return None for None."""
     return None if value is None else text(value, what, argument)
 
 
 def document(value: object, what: str, argument: str | None = None) -> dict[str, object]:
-    """A mapping of names to what JSON can hold, as plain dicts, lists, texts and numbers.
+    """Return a mapping of names to JSON values, as plain dicts, lists, texts and numbers.
 
-    Raises `ConfigurationError` for anything else, NaN and infinity included.
+    Raises `ConfigurationError` for anything else, including NaN and infinity.
     """
     if not isinstance(value, Mapping):
         raise _no_mapping(value, what, argument)
@@ -54,7 +54,7 @@ def document(value: object, what: str, argument: str | None = None) -> dict[str,
 
 
 def texts(value: object, what: str, argument: str | None = None) -> dict[str, str]:
-    """A mapping of names to texts. Raises `ConfigurationError`."""
+    """Return a mapping of names to texts as a dict. Raises `ConfigurationError`."""
     if not isinstance(value, Mapping):
         raise _no_mapping(value, what, argument)
     return {

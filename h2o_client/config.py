@@ -1,4 +1,4 @@
-"""What a session was configured with, as one value that all its parts share."""
+"""The configuration of a session, as one value that all parts of the session share."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ DEFAULT_MODEL = "h2oai/h2ogpt-gm-oasst1-en-2048-falcon-40b-v1"
 
 @dataclass(frozen=True, eq=False, repr=False)  # a repr could show a cookie or a password
 class SessionConfig:
-    """The arguments of `H2oSession`, where they are explained, checked as far as one alone can be.
+    """The arguments of `H2oSession`, which explains them. Only a few are checked here.
 
     ``base_url`` and ``model`` come from the environment if they are None. ``server_samples``:
-    whether the sampling parameters of a server's model count before this package's own.
+    whether the sampling parameters of the server's model override this package's defaults.
     """
 
     base_url: str | None = None
@@ -58,17 +58,17 @@ class SessionConfig:
 
     @property
     def has_address(self) -> bool:
-        """Whether the caller or the environment gave an address; else it is the default one."""
+        """Whether the caller or the environment set an address; otherwise the default is used."""
         return self.base_url is not None
 
     @property
     def address(self) -> str:
-        """The address to use."""
+        """The server's address, or the default one."""
         return DEFAULT_URL if self.base_url is None else self.base_url
 
     @property
     def timeouts(self) -> Timeouts:
-        """The timeouts, also if they were given as a number. Raises `ConfigurationError`."""
+        """The timeouts, even if they were given as a number. Raises `ConfigurationError`."""
         return Timeouts.of(self.timeout)
 
 

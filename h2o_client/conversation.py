@@ -43,8 +43,9 @@ _LONGEST_TITLE = 100
 OnSend = Callable[[str, str | None], None]
 """Called before the message is sent, in the sending thread, which waits until it returns.
 
-The arguments are the conversation's id and the answer's resume token (None before July 2026). The
-caller then has to delete the conversation of a one-shot. If it raises, nothing is sent.
+The arguments are the conversation's id and the answer's resume token (None before July 2026). If
+the conversation was created for this answer only, the caller then has to delete it. If the function
+raises, nothing is sent.
 """
 
 
@@ -100,8 +101,8 @@ class Conversation:
         self._closed = False
         self._stream: AnswerStream | None = None
         self._last: SentPrompt | None = None
-        self._seen: SeenTree | None = None  # behind the last answer
-        self._is_lost = False  # the server certainly has not taken the last prompt
+        self._seen: SeenTree | None = None  # the end of the conversation after the last answer
+        self._is_lost = False  # whether the server certainly has not received the last prompt
         self.on_wait: Callable[[], None] | None = None
         self._storage = AnswerStorage(backend, self._note_wait)
 
@@ -357,7 +358,7 @@ class Conversation:
             raise without_frames(exc)  # noqa: B904 - it is the same error
 
     def _see_answer(self, prompt: PromptRequest, conversation_id: str) -> str | None:
-        """The id of the answer. The next message can follow what is seen with it."""
+        """Read the id of the answer, and remember the end of the conversation."""
         answer_id = prompt.fetch_answer_id(conversation_id)
         self._seen = prompt.seen
         return answer_id
@@ -376,8 +377,8 @@ class Conversation:
         except NotFoundError:
             if prepared is None or stream.state.stage is not Stage.OPEN:
                 raise
-            # Somebody has deleted it, and the server has not taken the prompt.
-            log.info("conversation %s, prepared for a prompt, is gone", prepared.id)
+            # It was deleted elsewhere, so the server has not accepted the prompt.
+            log.info("the conversation %s, created in advance, was deleted", prepared.id)
             backend.cleanup.release(prepared.id)
             self.id = prompt.run = None
             self._send_in(prompt, stream, None, prepare, once=once, on_send=on_send)
@@ -424,7 +425,7 @@ class Conversation:
         return prompt.sending(dialect, self.id, leaf, call)
 
     def _prepare_resuming(self, token: ResumeToken, timeouts: Timeouts, *, delete: bool) -> Opening:
-        """Reserve the conversation for an answer that another process began to read.
+        """Reserve the conversation for an answer that another process has started to read.
 
         ``delete``: delete the conversation afterwards. Sends nothing.
         """
@@ -439,7 +440,7 @@ class Conversation:
                 model, fetch_id = stored.model, partial(_answer_of, run)
                 if stream.observation is not None:
                     stream.observation.send(model, None)
-                self._read_on(token, stream, stored, run, delete)
+                self._open_log(token, stream, stored, run, delete)
             return AnswerSteps(
                 stream, model=model, message_id=None, position=token.position, fetch_id=fetch_id
             )
@@ -447,7 +448,7 @@ class Conversation:
             self._end_after(exc, stream)
             raise without_frames(exc)  # noqa: B904 - it is the same error
 
-    def _read_on(
+    def _open_log(
         self, token: ResumeToken, stream: AnswerStream, stored: Stored, run: Run, delete: bool
     ) -> None:
         temporary = self._backend.cleanup.add(token.conversation_id) if delete else None
@@ -530,7 +531,7 @@ class Conversation:
             stream.end()
 
     def _take_prepared(self, prompt: PromptRequest) -> Created | None:
-        """A conversation that was created ahead, for one that is not created yet."""
+        """Take a conversation that was created in advance, unless this one already exists."""
         if self.id is not None or prompt.wanted is None:
             return None
         return self._backend.prepared.take(prompt.wanted)

@@ -1,7 +1,7 @@
-"""What the package tells a program besides its results: log lines and warnings.
+"""The log lines and warnings of the package.
 
-The logger is ``h2o_client``, silent unless the program, or H2O_CLIENT_LOG, wants it. Warnings name
-the caller's own line, also where the work is done in another thread.
+The logger is ``h2o_client``. It writes nothing unless the program configures logging or
+H2O_CLIENT_LOG is set. Warnings point to the caller's line, even if another thread does the work.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _PACKAGE = os.path.join(os.path.dirname(__file__), "")
 
 
 class _Printable(logging.Filter):
-    """Makes one printable line of each record, which may quote what a server wrote."""
+    """Turns each record into one printable line, because it may quote a server's text."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.msg, record.args = printable(record.getMessage()), ()
@@ -70,7 +70,7 @@ _this_thread = _Thread()
 
 
 def warn(message: str) -> None:
-    """Issue a warning, or, inside `kept_back`, keep its text for another thread to issue."""
+    """Issue a warning. Inside `collected_warnings`, keep its text for another thread instead."""
     if _this_thread.kept is not None:
         _this_thread.kept.append(message)
     else:
@@ -78,7 +78,7 @@ def warn(message: str) -> None:
 
 
 @contextmanager
-def kept_back() -> Iterator[list[str]]:
+def collected_warnings() -> Iterator[list[str]]:
     """Collect this thread's warnings instead of issuing them."""
     kept: list[str] = []
     _this_thread.kept = kept

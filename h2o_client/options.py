@@ -105,11 +105,11 @@ _OTHER_NAMES = {
     "random_seed": "seed",
     "repeat_penalty": "repetition_penalty",
 }
-"""What other clients and servers call the sampling parameters."""
+"""The names of the sampling parameters in other clients and servers."""
 
 
 def suggested(name: str) -> str | None:
-    """The sampling parameter that is probably meant by ``name``, which is none; else None."""
+    """The sampling parameter that an unknown ``name`` probably means, or None."""
     usual = name.lower().replace("-", "_")
     if usual in SAMPLING:
         return usual
@@ -117,12 +117,12 @@ def suggested(name: str) -> str | None:
     return _OTHER_NAMES.get(usual) or (near[0] if near else None)
 
 
-_NEAR = 0.85  # more similar names are taken for misspelt ones
+_NEAR = 0.85  # the least similarity of a misspelt name
 
 
 def _advice(name: str) -> str:
     if name == "stream":
-        return "stream() returns the tokens as they come, chat() the whole answer."
+        return "stream() returns the tokens as they arrive, chat() the whole answer."
     near = get_close_matches(name, Options.__annotations__, n=1, cutoff=_NEAR)
     if meant := suggested(name) or "".join(near):
         return f"Did you mean {meant!r}?"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-# The tab, and every character that some program takes for the end of a line.
+# The tab, and every character that some programs treat as a line end.
 _BLANKS = re.compile("[\t-\r\x1c-\x1e\x85\u2028\u2029]+")
 # Characters that control a terminal or the direction of text, and half surrogate pairs.
 _CONTROLS = re.compile(
@@ -16,15 +16,15 @@ _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 def whole_characters(text: str) -> str:
-    """``text`` with U+FFFD for each half of a surrogate pair: no file and no terminal takes one."""
+    """Replace each half of a surrogate pair by U+FFFD, because files and terminals refuse it."""
     return text if text.isascii() else _HALF_PAIR.sub("\ufffd", text)
 
 
 def printable(text: str, *, most: int | None = None) -> str:
-    """``text`` as one line that any terminal, file or log can take.
+    """Return ``text`` as one line that is safe in any terminal, file or log.
 
-    The end of a line becomes a space; control characters, bidi marks and half surrogate pairs
-    become U+FFFD. Of a text longer than ``most`` characters the end is left out.
+    Line ends become spaces; control characters, bidi marks and half surrogate pairs become U+FFFD.
+    A text of more than ``most`` characters is shortened at its end.
     """
     if most is not None and len(text) > most:
         text = text[: most - 1] + "…"

@@ -1,7 +1,7 @@
 """Atomic writes of files that only their user can read.
 
-All files of this package are written here: to a new file of mode 0600, which then replaces the old
-one. A link is followed only where no other user could have planted it.
+All files of this package are written with this module: to a new file of mode 0600, which then
+replaces the old one. A link is followed only if no other user can have created it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _MOST_LINKS = 40
 
 
 class Unsafe(OSError):
-    """Another user could read or replace what is written; ``strerror`` says how."""
+    """Another user could read or replace the file; ``strerror`` says why."""
 
 
 def write_private(path: str | os.PathLike[str], data: bytes) -> None:
-    """Replace the file with one that has ``data`` and mode 0600. Raises OSError.
+    """Replace the file by one with the content ``data`` and mode 0600. Raises OSError.
 
-    A pipe, /dev/stdout or the like is not replaced but written to, if it belongs to this user.
+    A pipe, /dev/stdout or the like is written to instead, if it belongs to this user.
     """
     target = Path(path)
     if is_open_file(target):
@@ -48,10 +48,9 @@ def write_private(path: str | os.PathLike[str], data: bytes) -> None:
 
 @contextmanager
 def replacing(target: Path) -> Iterator[IO[bytes]]:
-    """A new file of mode 0600 that replaces ``target`` at the end of the block.
+    """Yield a new file of mode 0600 that replaces ``target`` at the end of the block.
 
-    After an exception in the block ``target`` is unchanged. The caller closes the file. Raises
-    OSError.
+    If the block raises, ``target`` is unchanged. The caller closes the file. Raises OSError.
     """
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:100]}.")
     file = open(handle, "wb")  # noqa: SIM115
@@ -72,9 +71,9 @@ def is_open_file(path: str | os.PathLike[str]) -> bool:
 
 
 def safe_target(path: Path) -> Path:
-    """The file that ``path`` names, behind all links. Raises OSError.
+    """Follow all links in ``path`` and return the real path. Raises OSError.
 
-    `Unsafe` for a link that others can plant, at the end of the path or on the way.
+    Raises `Unsafe` if another user could have created one of the links.
     """
     found, links = Path(Path.cwd().anchor), 0
     rest = list(reversed(Path.cwd().joinpath(path).parts[1:]))
@@ -100,7 +99,7 @@ def safe_target(path: Path) -> Path:
 
 
 def is_writable_by_others(folder: Path) -> bool:
-    """Whether another user, the superuser apart, can put files into it."""
+    """Whether another user, except the superuser, can create files in the folder."""
     if os.name != "posix":
         return False
     status = folder.stat()
@@ -113,7 +112,7 @@ def _may_be_planted(link: Path) -> bool:
     folder = link.parent.stat()
     if not _is_own(folder) or folder.st_mode & stat.S_IWOTH:
         return True
-    # Many systems make folders that the group can write to, and a group for each user.
+    # On many systems, each user has a group of their own, which can write to new folders.
     return bool(folder.st_mode & stat.S_IWGRP) and not _is_own(link.lstat())
 
 

@@ -1,4 +1,4 @@
-"""`H2o`: the provider class of gpt4free from which this library grew, with the same interface."""
+"""`H2o`: a provider with the interface of gpt4free, from which this library originates."""
 
 from __future__ import annotations
 

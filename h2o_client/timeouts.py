@@ -14,10 +14,10 @@ from h2o_client.errors import ConfigurationError, Hint, TimeoutName
 
 
 def monotonic() -> float:
-    """Seconds on a clock that no test freezes: connections wait in real time.
+    """Seconds on a clock that tests cannot freeze: connections wait in real time.
 
-    Libraries that freeze clocks replace ``time.monotonic``. A time that was noted meanwhile would
-    be in the far future for the rest of the process.
+    Libraries that freeze clocks replace ``time.monotonic``. A time read from the frozen clock could
+    be far in the future for the rest of the process.
     """
     return _now()
 
@@ -68,7 +68,7 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _is_time(seconds: object) -> bool:
-    # Not sys.maxsize, either: no thread can wait so long.
+    # No thread can wait longer than TIMEOUT_MAX.
     return (
         isinstance(seconds, int | float)
         and not isinstance(seconds, bool)
@@ -86,9 +86,11 @@ class Expired(TimeoutError):
 
 
 class Clock:
-    """Measures the time spent waiting for the server: one budget at a time, within longer ones.
+    """Measures the time spent waiting for the server, and compares it with several budgets.
 
-    The caller's own time does not count: `hold` stops the clock, `go` starts it again.
+    One budget, set by `allow`, is for the current wait. `bind`, `expect` and ``total`` set longer
+    ones, which run in parallel. The caller's own time does not count: `hold` stops the clock, `go`
+    starts it again. ``total`` also counts the caller's time.
     """
 
     def __init__(self, total: float | None = None) -> None:
@@ -111,11 +113,11 @@ class Clock:
 
     @property
     def silent_for(self) -> float:
-        """Seconds of waiting since the last byte came."""
+        """Seconds since the last byte arrived, or since `go`."""
         return monotonic() - self._heard_at
 
     def allow(self, which: TimeoutName, seconds: float | None, *, spent: float = 0.0) -> None:
-        """Start a new budget of ``seconds`` for ``which``, of which some may be ``spent``."""
+        """Start the budget ``which`` of ``seconds``. ``spent`` seconds of it are already used."""
         self.which = which
         self._seconds = seconds
         self.renew()
@@ -128,7 +130,7 @@ class Clock:
         self._used, self._since = 0.0, now
 
     def renew_idle(self) -> None:
-        """Like `renew`, if the budget is ``idle``: in a document each byte is progress."""
+        """Like `renew`, but only if the budget is ``idle``: in a document each byte is progress."""
         if self.which == "idle":
             self.renew()
 
@@ -144,7 +146,7 @@ class Clock:
         return self._lasting is not None
 
     def expect(self, seconds: float | None) -> None:
-        """Require a byte in so many seconds, and after it the next one. None ends this."""
+        """Require a byte within ``seconds``, again after each byte. None ends this."""
         self._silence = seconds
         self.heard()
 
@@ -153,7 +155,7 @@ class Clock:
         self._heard_at = monotonic()
 
     def hold(self) -> None:
-        """Stop the clock: nobody is waiting for the server."""
+        """Stop the clock while no thread waits for the server."""
         self._count(monotonic())
         self._since = None
 
@@ -163,13 +165,13 @@ class Clock:
             self._since = self._heard_at = monotonic()
 
     def within(self, seconds: float) -> Clock:
-        """A clock that expires in so many seconds, or with this one if that is earlier."""
+        """A clock with a total of ``seconds``, or what is left of this clock's total, if less."""
         if self._end is None:
             return Clock(seconds)
         return Clock(max(0.001, min(seconds, self._end - monotonic())))
 
     def left(self) -> float | None:
-        """How many seconds the next wait may take; None for no limit. Raises `Expired`."""
+        """The seconds that the next wait may take; None for no limit. Raises `Expired`."""
         now = monotonic()
         passed = 0.0 if self._since is None else now - self._since
         left = None
@@ -188,7 +190,7 @@ class Clock:
         return left
 
     def expire(self) -> NoReturn:
-        """Raise `Expired` for the budget that `left` returned last."""
+        """Raise `Expired` for the budget that limited the last `left`."""
         raise Expired(*self._binding)
 
     def _count(self, now: float) -> None:

@@ -23,7 +23,7 @@ from h2o_client.aio.offload import (
 )
 from h2o_client.aio.readiness import Readiness
 from h2o_client.errors import ConfigurationError, H2oError
-from h2o_client.log import kept_back, warn, without_frames
+from h2o_client.log import collected_warnings, warn, without_frames
 from h2o_client.timeouts import Expired
 from h2o_client.transport.locks import Guard
 
@@ -211,7 +211,7 @@ class AsyncReply:
 
     def _open(self, start: ThreadStart, warnings: list[str]) -> AnswerSteps:
         start.has_begun = True
-        with kept_back() as kept:
+        with collected_warnings() as kept:
             opening = self._prepare()
             self._holder.hold(opening.stream)
             steps = opening.send()

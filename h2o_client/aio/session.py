@@ -18,7 +18,7 @@ from h2o_client.answer.server_run import Running
 from h2o_client.answer.steps import Answer
 from h2o_client.conversation import Conversation, OnSend
 from h2o_client.dialects.documents import Model, Settings, User
-from h2o_client.log import kept_back, warn
+from h2o_client.log import collected_warnings, warn
 from h2o_client.messages import Messages
 from h2o_client.options import Options, takes_options
 from h2o_client.session import H2oSession, Server
@@ -230,7 +230,7 @@ class AsyncH2oSession:
         warnings: list[str] = []
 
         def update() -> Settings:
-            with kept_back() as kept:
+            with collected_warnings() as kept:
                 after = self.wrapped.update_settings(
                     model=model,
                     share_data=share_data,

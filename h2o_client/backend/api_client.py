@@ -54,7 +54,7 @@ class ApiClient:
 
     @contextmanager
     def decoding(self, call: Call) -> Iterator[None]:
-        """Around long work on a response: it ends when the call times out or is woken."""
+        """End long work on a response when the call times out or is woken."""
         with self.transport.translating(call), checked_by(call.check_timeouts):
             yield
 
@@ -77,7 +77,7 @@ class ApiClient:
             raise ProtocolError(f"the response to {endpoint.request}", excerpt(body)) from exc
 
     def send(self, request: Request, call: Call | None = None, *, feature: str = "") -> None:
-        """Send a request whose response says nothing but success. Raises as `body`.
+        """Send a request whose response has no content on success. Raises as `body`.
 
         With a ``feature``, raises `UnsupportedError` if the server does not know the route.
         """
@@ -170,7 +170,7 @@ class ApiClient:
             )
 
     def _redirected(self, response: Response) -> H2oError:
-        """The error for a redirect: to a login, to another address, or in a circle."""
+        """The error for a redirect: to a login, to another address, or to the same address."""
         status, location = response.status, response.headers.get("location", "")
         place = _joined(response.url, location).partition("?")[0]
         if location and not place.endswith(response.path):
@@ -196,11 +196,11 @@ def _joined(url: str, location: str) -> str:
     try:
         return urljoin(url, location)
     except ValueError:
-        return location  # not an address, as "http://["
+        return location  # an invalid address, such as "http://["
 
 
 def plain(body: bytes) -> dict[str, object]:
-    """A JSON object, or an empty one for anything else."""
+    """Parse a JSON object. Return an empty one for anything else."""
     if body[:1] != b"{":
         return {}
     try:
@@ -211,14 +211,14 @@ def plain(body: bytes) -> dict[str, object]:
 
 
 def excerpt(body: bytes) -> str:
-    """What to show of a response in an error: the title of a page, or the first bytes."""
+    """The part of a response to show in an error: the title of a page, or the first bytes."""
     if body.lstrip()[:1] == b"<" and (title := page_title(body.decode("utf-8", "replace"))):
         return f"<title>{title[:_EXCERPT]}</title>"
     return body[:_EXCERPT].decode("utf-8", "replace")
 
 
 def _check_no_page(request: Request, body: bytes) -> None:
-    # A page with status 200 is not a success: most often it is a proxy's login.
+    # A page with status 200 is not a success. Usually it is the login page of a proxy.
     if body.lstrip()[:1] == b"<":
         raise ProtocolError(f"the response to {request}", excerpt(body))
 
@@ -226,7 +226,7 @@ def _check_no_page(request: Request, body: bytes) -> None:
 def _is_no_route(exc: StatusError) -> bool:
     if exc.origin == "gateway":
         return False
-    # SvelteKit's own words for a route it does not have; chat-ui's name what was not found.
+    # For an unknown route, SvelteKit's own messages; chat-ui's messages name the missing object.
     if exc.status == 405:
         return type(exc) is StatusError
     is_silent = exc.said == "" or exc.body.lstrip()[:1] == "<"

@@ -1,4 +1,4 @@
-"""The server as one session sees it: what its parts share, and how they end."""
+"""The parts of a session that deal with the server, and the order in which they end."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class Unfinished(Protocol):
-    """An unfinished answer, which the end of the session ends, too."""
+    """An unfinished answer. The end of the session also ends it."""
 
     def end(self, *, until: float | None = None) -> None: ...
 
@@ -52,11 +52,11 @@ class Unfinished(Protocol):
 class Backend:
     """One session's server. Threads may share it.
 
-    ``api`` sends and parses, ``detector`` knows the server's dialect, ``login``, ``models`` and
-    ``settings`` are what the server has for the session, ``creations`` are conversations being
-    created, ``prepared`` those created ahead, ``cleanup`` deletes conversations, ``reader`` reads
-    responses that their callers left, and ``unstored`` are answers that the next message has to
-    wait for. Each has its own lock.
+    ``api`` sends requests and parses responses, ``detector`` detects the server's dialect,
+    ``login``, ``models`` and ``settings`` read and change what the server has stored for the
+    session, ``creations`` creates conversations, ``prepared`` holds those that were created in
+    advance, ``cleanup`` deletes conversations, ``reader`` reads responses that their callers left,
+    and ``unstored`` holds answers that the next message has to wait for. Each has its own lock.
     """
 
     def __init__(self, config: SessionConfig, api: ApiClient, detector: Detector) -> None:
@@ -77,10 +77,10 @@ class Backend:
         )
         self.reader: BackgroundReader = BackgroundReader()
         self.unstored: UnstoredAnswers = UnstoredAnswers()
-        self._guard = Guard()  # guards the two that follow
+        self._guard = Guard()  # guards the next two attributes
         self._unfinished: set[Unfinished] = set()
         self._warned_about: set[str] = set()
-        # For sessions that nobody closes: it runs when the last reference is gone, or at exit.
+        # For sessions that are not closed: runs when the last reference is gone, or at exit.
         weakref.finalize(self, _finalize, self.reader, self.prepared, self.creations, self.cleanup)
         _living.add(self)
 
@@ -121,8 +121,8 @@ class Backend:
         try:
             stored = self.api.fetch(best, call)
         except (ServerError, ProtocolError) as exc:
-            # v0.9.6 and later accept messages in the form of v0.9.2, and misunderstand what is
-            # missing in them. Only the missing page shows that the server was upgraded.
+            # v0.9.6 and later accept messages in the format of v0.9.2, but misinterpret missing
+            # fields. Only the missing page shows that the server was upgraded.
             if isinstance(exc, ProtocolError) and self.detector.is_upgraded_since(before, call):
                 raise
             for endpoint in others:
@@ -143,7 +143,7 @@ class Backend:
         return messages[-1].id if messages else None
 
     def delete(self, conversation_id: str) -> None:
-        """Delete a conversation that the caller wants deleted. Raises `H2oError`."""
+        """Delete a conversation at the caller's request. Raises `H2oError`."""
         self.set_up()
         self.api.send(delete_request(conversation_id))
         self.cleanup.release(conversation_id)
@@ -157,7 +157,7 @@ class Backend:
             self.api.send(request)
 
     def add(self, answer: Unfinished) -> None:
-        """Register an answer, to be ended with the session."""
+        """Register an answer that has to end with the session."""
         with self._guard:
             self._unfinished.add(answer)
 
@@ -167,7 +167,7 @@ class Backend:
             self._unfinished.discard(answer)
 
     def is_first_warning(self, about: str) -> bool:
-        """Whether the session has not warned about this before. Remembers it."""
+        """Return True on the first call with ``about``, False on later ones."""
         with self._guard:
             is_first = about not in self._warned_about
             self._warned_about.add(about)
@@ -176,7 +176,7 @@ class Backend:
     def close(self) -> None:
         """End the answers, delete temporary conversations, close connections. Never raises.
 
-        It takes no longer than a cleanup may.
+        Takes about `CLEAN_UP` seconds at most.
         """
         end = monotonic() + CLEAN_UP
         ending: set[object] = set()
@@ -188,7 +188,7 @@ class Backend:
         self.prepared.close()
         self.creations.close(end - monotonic())
         self.cleanup.delete_all(until=end)
-        self.cleanup.forget()  # what could not be deleted now will not be tried again
+        self.cleanup.forget()  # failed deletions are not retried later
         self.reader.close(end - monotonic())
         self.transport.close()
 
@@ -218,12 +218,12 @@ def _finalize(
     prepared.close()
     if reader.is_reading:
         run_detached(reader.close)
-    if creations.are_under_way:
+    if creations.are_in_progress:
         run_detached(creations.close)
     cleanup.finalize()
 
 
-# For forked children. Adding to it is atomic, and it is only read where there is one thread.
+# For forked children. Adding to it is atomic, and a new child, which reads it, has one thread.
 _living: weakref.WeakSet[Backend] = weakref.WeakSet()
 
 

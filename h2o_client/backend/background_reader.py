@@ -1,9 +1,9 @@
 """Responses that a background thread reads, so that a caller can leave one without closing it.
 
 When a stream has ended, chat-ui v0.3 to v0.6 stores the messages before the prompt, the prompt, and
-the answer, and overwrites what was stored since the prompt. Closing the connection does not end the
-generation there, and a stop may be ignored. Only the end of the response shows that the server is
-done, so this module reads the rest of a response that its caller has left.
+the answer, and overwrites everything that was stored after the prompt. Closing the connection does
+not end the generation there, and a stop request may be ignored. Only the end of the response shows
+that the server is done, so this module reads the rest of a response that its caller has left.
 """
 
 from __future__ import annotations
@@ -39,17 +39,18 @@ class Ending(Enum):
     """How a response has ended, which determines what the server stores of the answer."""
 
     COMPLETE = "complete"  # with the terminal event: the answer is stored
-    FAILED = "failed"  # refused, or without the terminal event: nothing is stored
+    FAILED = "failed"  # refused, or ended without the terminal event: nothing is stored
     STOPPED = "stopped"  # cut by the server after a stop: the text so far is stored
     CUT = "cut"  # cut by the server for another reason: nothing is stored
-    LOST = "lost"  # by the network: the server may still be generating
+    LOST = "lost"  # cut by the network: the server may still be generating
 
 
 class BackgroundResponse:
-    """A response that is read in a thread of its own. Its caller reads it as a `Response`.
+    """A response that is read in a thread of its own. Its caller uses it like a `Response`.
 
-    After `leave` the rest is read and dropped. ``call`` is that of the request; ``ended`` is set
-    when nothing more will come, and ``ending`` and ``ended_at`` then say why and when.
+    After `leave`, the thread reads the rest and drops it. ``call`` is the call of the request.
+    ``ended`` is set at the end of the response; ``ending`` and ``ended_at`` then say how and when
+    it ended.
     """
 
     def __init__(
@@ -61,42 +62,43 @@ class BackgroundResponse:
         self.ending: Ending | None = None
         self.ended_at: float = 0.0
         self.headers: dict[str, str] = {}
-        self.finished: bool = False  # the body has ended as its framing promised
+        self.finished: bool = False  # whether the body is complete, according to its framing
         self._caller = caller
         self._on_end = on_end
         self._buffer = _Buffer()
-        # Written by the thread alone, and read by others after `_headed` or `ended` only.
+        # Set by the reading thread only. Other threads read them after `_has_head` or `ended`.
         self._url = ""
         self._failure: BaseException | None = None
         self._events = _Events()
-        # Flags that become True once, each of which one side sets and the other reads.
-        self._headed = False
+        # Each flag becomes True once. One side sets it, the other one reads it.
+        self._has_head = False
         self._is_stopped = False
-        # Guards the rest, which both sides change. `awaits_title` reads one reference without it.
+        # Guards the attributes below, which both sides change. `awaits_title` reads one reference
+        # without it.
         self._guard = Guard()
         self._is_left = False
         self._title: str | None = None
         self._on_title: Callable[[str], None] | None = None
         self._timer: threading.Timer | None = None
-        self._alarms: list[threading.Event] = []  # of those who wait
-        # In a list, from which the thread takes it: it must not keep a session alive.
+        self._alarms: list[threading.Event] = []  # of the waiting threads
+        # The thread removes `send` from the list: a running thread must not keep a session alive.
         threading.Thread(
             target=self._run, args=([send],), name="h2o_client-background-reader", daemon=True
         ).start()
 
-    # What the caller does
+    # For the caller
 
     def wait_for_head(self) -> None:
         """Wait for the headers of the response. Raises what sending the request raises."""
         self._caller.clock.allow("first_token", self._caller.timeouts.first_token)
-        self._wait(self._caller, lambda: self._headed or self.ended.is_set())
-        if not self._headed:
+        self._wait(self._caller, lambda: self._has_head or self.ended.is_set())
+        if not self._has_head:
             assert self._failure is not None
             raise self._failure
 
     @property
     def open(self) -> bool:
-        """Whether more may come."""
+        """Whether more bytes may arrive."""
         return not self.ended.is_set() or self._buffer.has_bytes
 
     @property
@@ -120,7 +122,7 @@ class BackgroundResponse:
         return self._buffer.take()
 
     def drain(self, seconds: float) -> bytes:
-        """Return what comes within ``seconds``. Never raises, and closes nothing."""
+        """Return the bytes that arrive within ``seconds``. Never raises, and closes nothing."""
         self._caller.clock = Clock(seconds)
         data = b""
         try:
@@ -139,14 +141,14 @@ class BackgroundResponse:
         return False
 
     def note_stop(self) -> None:
-        """Note that the server was asked to stop. It may now properly close the connection."""
+        """Note that a stop request was sent. Then a closed connection is not a failure."""
         self._is_stopped = True
 
     def leave(self, seconds: float, *, on_title: Callable[[str], None] | None = None) -> None:
         """Read the rest in the background, for at most ``seconds``, and drop it.
 
-        With ``on_title``, wait only for the title, and pass it on. A request of which nothing was
-        sent yet is not sent.
+        With ``on_title``, read only up to the title, and call ``on_title`` with it. If no byte of
+        the request was sent yet, the request is not sent.
         """
         if self.call.wake_unless_sent():
             return
@@ -163,7 +165,7 @@ class BackgroundResponse:
                 self._timer.daemon = True
                 try:
                     self._timer.start()
-                except RuntimeError:  # no more threads: without one nothing would end it
+                except RuntimeError:  # no more threads: without the timer, nothing would end it
                     self.call.wake()
         if on_title is not None and title is not None:
             on_title(title)
@@ -171,7 +173,7 @@ class BackgroundResponse:
 
     @property
     def awaits_title(self) -> bool:
-        """Whether the rest is read for a title that may still come."""
+        """Whether the rest is read for a title that may still arrive."""
         return self._on_title is not None and not self.ended.is_set()
 
     def close(self) -> None:
@@ -182,7 +184,7 @@ class BackgroundResponse:
         self.call.wake()
 
     def wait_until_ended(self, call: Call, seconds: float) -> bool:
-        """Wait for the end, for at most ``seconds``. Return whether it has come.
+        """Wait until the response has ended, for at most ``seconds``. Return whether it has.
 
         Raises `TransportTimeout` if a timeout of ``call`` expires, `Woken` if it was ended.
         """
@@ -209,13 +211,13 @@ class BackgroundResponse:
                 with self._guard:
                     self._alarms.remove(alarm)
 
-    # What the thread does
+    # For the reading thread
 
     def _run(self, sends: list[Send]) -> None:
         try:
             with sends.pop()(self.call) as response:
                 self._url, self.headers = response.url, response.headers
-                self._headed = True
+                self._has_head = True
                 self._wake_waiting()
                 while data := response.read():
                     if self._note_title(self._events.feed(data)):
@@ -226,7 +228,7 @@ class BackgroundResponse:
                 self.finished = response.finished
         except BaseException as exc:
             self._failure = exc
-        self.ending = self._found_ending()
+        self.ending = self._find_ending()
         self.ended_at = monotonic()
         with self._guard:
             self.ended.set()
@@ -241,7 +243,7 @@ class BackgroundResponse:
                 alarm.set()
 
     def _note_title(self, title: str | None) -> bool:
-        """Note the title if there is one. Return True if it is all that was waited for."""
+        """Note the title, if there is one. Return True if nothing else has to be read."""
         if title is None:
             return False
         with self._guard:
@@ -251,7 +253,7 @@ class BackgroundResponse:
         on_title(title)
         return True
 
-    def _found_ending(self) -> Ending:
+    def _find_ending(self) -> Ending:
         failure = self._failure
         if self._events.has_failed:
             return Ending.FAILED
@@ -265,17 +267,17 @@ class BackgroundResponse:
             return Ending.FAILED if self.finished else cut
         if not self.call.sent:
             return Ending.FAILED
-        # A server that is stopped before the first token hangs up without a head.
-        by_stop = self._is_stopped and not self._headed and not isinstance(failure, Woken)
+        # A server that is stopped before the first token closes the connection without headers.
+        by_stop = self._is_stopped and not self._has_head and not isinstance(failure, Woken)
         return Ending.STOPPED if by_stop else Ending.LOST
 
 
 class _Buffer:
-    """The bytes that the thread has read and the caller has not taken; a limited number of them."""
+    """The bytes that the thread has read and the caller has not taken, at most about 1 MiB."""
 
     def __init__(self) -> None:
-        self._room = threading.Event()  # set when something was taken, or nothing more is wanted
-        # Guards the rest. `has_bytes` reads one reference without it.
+        self._room = threading.Event()  # set when bytes were taken, or this was closed
+        # Guards the attributes below. `has_bytes` reads one reference without it.
         self._guard = Guard()
         self._pieces: list[bytes] = []
         self._size = 0
@@ -283,7 +285,7 @@ class _Buffer:
 
     @property
     def has_bytes(self) -> bool:
-        """Whether there is something to take."""
+        """Whether there are bytes to take."""
         return bool(self._pieces)
 
     def put(self, data: bytes) -> None:
@@ -309,14 +311,14 @@ class _Buffer:
         return data
 
     def close(self) -> None:
-        """Accept no more bytes. What was added before can be taken."""
+        """Accept no more bytes. Bytes that were added earlier can still be taken."""
         with self._guard:
             self._is_closed = True
             self._room.set()
 
 
 class _Events:
-    """What the events of a response say about its end. Used by its thread alone."""
+    """Finds in the events of a response how it ended. Only the reading thread uses it."""
 
     def __init__(self) -> None:
         self.is_final: bool = False
@@ -334,7 +336,7 @@ class _Events:
         return self._note(events)
 
     def end(self) -> str | None:
-        """Note that nothing more comes. Return the last title in what was incomplete."""
+        """Note the end of the body. Return the last title in an incomplete line."""
         return self._note(self._decoder.end())
 
     def _note(self, events: list[Event]) -> str | None:
@@ -353,13 +355,13 @@ class BackgroundReader:
     """The background responses of one session. Threads may share it."""
 
     def __init__(self) -> None:
-        # Without a lock: adding and discarding one entry is atomic, `close` reads a copy, and a
-        # finalizer, which must not wait for a lock, reads `is_reading`.
+        # No lock is needed: adding and discarding one entry is atomic, and `close` reads a copy. A
+        # finalizer, which reads `is_reading`, must not wait for a lock.
         self._responses: set[BackgroundResponse] = set()
 
     @property
     def is_reading(self) -> bool:
-        """Whether there are any."""
+        """Whether there are unfinished responses."""
         return bool(self._responses)
 
     def open(self, send: Send, caller: Call) -> BackgroundResponse:
@@ -371,7 +373,7 @@ class BackgroundReader:
         return response
 
     def close(self, seconds: float = 0.0) -> None:
-        """Close all connections; those that still wait for a title after ``seconds``."""
+        """Close all connections. A response that waits for a title has ``seconds`` more."""
         for response in list(self._responses):
             if not response.awaits_title:
                 response.close()
@@ -382,5 +384,5 @@ class BackgroundReader:
         wait_until_empty(self._responses, _CLOSED_WITHIN)
 
     def forget(self) -> None:
-        """Forget all responses: this is a forked child, whose parent reads them."""
+        """Forget all responses in a forked child: the parent reads them."""
         self._responses = set()

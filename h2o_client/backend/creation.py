@@ -1,7 +1,8 @@
-"""Create conversations. If the caller is gone by then, the new conversation is deleted.
+"""Create conversations. If the caller does not wait for the response, delete the conversation.
 
-Its id is only in the response. So if the caller is interrupted, cancelled, or out of time, a thread
-of its own completes the request. Closing the session waits for that thread.
+Only the response contains the id. Therefore a thread of its own sends the request, and completes it
+even if the caller is interrupted, cancelled, or out of time. Closing the session waits for that
+thread.
 """
 
 from __future__ import annotations
@@ -43,25 +44,24 @@ class Creations:
         self._detector = detector
         self._models = models
         self._cleanup = cleanup
-        # Without a lock: adding and discarding one entry is atomic, `close` reads a copy, and a
-        # finalizer, which must not wait for a lock, reads `are_under_way`.
-        self._under_way: set[_Creation] = set()
+        # No lock is needed: adding and discarding one entry is atomic, and `close` reads a copy. A
+        # finalizer, which reads `are_in_progress`, must not wait for a lock.
+        self._in_progress: set[_Creation] = set()
 
     def create(self, model: str, preprompt: str | None, caller: Call) -> Created:
-        """Create a conversation, for as long as ``caller`` has time.
+        """Create a conversation, within the timeouts of ``caller``.
 
-        Raises `ModelUnavailableError` for a model that is not offered, `Woken` if the caller was
-        woken, `TransportTimeout` if its time is over. A conversation that is created after that is
-        deleted.
+        Raises `ModelUnavailableError` for an unknown model, `Woken` if the caller was woken,
+        `TransportTimeout` if its time is over. If the conversation is created later, it is deleted.
         """
         create = partial(self._send, model, preprompt)
-        creation = _Creation(create, caller, self._cleanup, self._under_way.discard)
+        creation = _Creation(create, caller, self._cleanup, self._in_progress.discard)
         caller.clock.allow("connect", None)  # until a connection is made
         try:
-            self._under_way.add(creation)
+            self._in_progress.add(creation)
             caller.check()  # after adding it: `close` waits for it, or has woken its caller
         except BaseException:
-            self._under_way.discard(creation)
+            self._in_progress.discard(creation)
             raise
         try:
             creation.start()
@@ -94,26 +94,26 @@ class Creations:
         return created
 
     @property
-    def are_under_way(self) -> bool:
+    def are_in_progress(self) -> bool:
         """Whether there are unfinished creations."""
-        return bool(self._under_way)
+        return bool(self._in_progress)
 
     def close(self, seconds: float = CLEAN_UP) -> None:
         """Wait for unfinished creations, at most ``seconds``; then interrupt them."""
         end = monotonic() + seconds
-        for creation in list(self._under_way):
+        for creation in list(self._in_progress):
             if not creation.has_started():
                 continue
-            if not creation.over.wait(max(0.0, end - monotonic())):
+            if not creation.done.wait(max(0.0, end - monotonic())):
                 creation.give_up()
 
     def forget(self) -> None:
-        """Forget all of them: this is a forked child, whose parent completes them."""
-        self._under_way = set()
+        """Forget all creations in a forked child: the parent completes them."""
+        self._in_progress = set()
 
 
 class _Creation:
-    """One conversation being created. ``over`` is set when its thread has nothing left to do."""
+    """One conversation being created. ``done`` is set when its thread has nothing left to do."""
 
     def __init__(
         self,
@@ -122,22 +122,22 @@ class _Creation:
         cleanup: Cleanup,
         on_end: Callable[[_Creation], None],
     ) -> None:
-        self.over = Flag()
+        self.done = Flag()
         self._started = Flag()
         self._call = _OwnCall(caller)
         self._create = create
         self._caller = caller
         self._cleanup = cleanup
         self._on_end = on_end
-        # Guards the flags, of which the first hands over the two above them: its thread writes
-        # those before it sets the flag, others read them afterwards.
+        # Guards the three flags. `_created` and `_failure` need no lock: the thread sets them
+        # before `_is_ready`, and others read them after it.
         self._guard = Guard()
         self._created: Created | None = None
         self._failure: BaseException | None = None
         self._is_ready = self._is_taken = self._is_left = False
 
     def start(self) -> None:
-        # In a daemon, or a program could not end before the server has answered.
+        # The thread is a daemon, so that the program can end before the server has responded.
         try:
             run_in_standing_thread(self._run)
         except RuntimeError:
@@ -162,7 +162,7 @@ class _Creation:
         return self._created
 
     def leave(self) -> None:
-        """The caller is gone, or has got the conversation. Idempotent."""
+        """Note that the caller waits no longer. Idempotent."""
         with self._guard:
             if self._is_taken or self._is_left:
                 return
@@ -174,16 +174,16 @@ class _Creation:
         elif not self.has_started():
             self._end()
         else:
-            # A program that ends waits for it, for a short time.
-            run_detached(partial(self.over.wait, CLEAN_UP))
+            # The end of the program waits for it for a short time.
+            run_detached(partial(self.done.wait, CLEAN_UP))
 
     def give_up(self) -> None:
-        """Interrupt it: the session is closed."""
+        """Interrupt the creation: the session is being closed."""
         self._call.wake()
-        self.over.wait(_WOKEN_WITHIN)
+        self.done.wait(_WOKEN_WITHIN)
 
     def has_started(self) -> bool:
-        """Whether there is a thread to wait for: an interrupt can come before it is started."""
+        """Whether the thread was started: an interrupt can arrive before that."""
         return self._started.wait(_STARTED_WITHIN)
 
     def _run(self) -> None:
@@ -214,12 +214,12 @@ class _Creation:
             self._end()
 
     def _end(self) -> None:
-        self.over.set()
+        self.done.set()
         self._on_end(self)
 
 
 class _OwnCall(Call):
-    """The creation's own call. It is patient, and tells its caller's clock what it waits for."""
+    """The creation's own call, with long timeouts. It sets the timeouts of the caller's clock."""
 
     def __init__(self, caller: Call) -> None:
         connect = caller.timeouts.connect

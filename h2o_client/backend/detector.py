@@ -1,4 +1,4 @@
-"""What the server is: detected once, and again after a sign that it was upgraded."""
+"""Detect the version of the server, once, and again after a sign that it was upgraded."""
 
 from __future__ import annotations
 
@@ -48,17 +48,17 @@ MODEL_WAS_DOWN = (
 class Detector:
     """Detects the server's dialect and version, and remembers them. Threads may share it.
 
-    It needs no login and posts no settings. ``upgrades`` counts how often the server was found to
-    be another one than before.
+    It needs no login and posts no settings. ``upgrades`` counts how often the detected version has
+    changed.
     """
 
     def __init__(self, api: ApiClient, server_version: str | None) -> None:
         self._api = api
         self._configured = None if server_version is None else detection.by_version(server_version)
-        # Guards `_found` and `upgrades`, also during the requests that lead to them, and what else
-        # `hold` is used for. `_write` alone changes `_found`, for callers that hold the lock. Not
-        # guarded: `known` and `settled` read one reference each, and `_is_stale` is a
-        # mark that any thread leaves for the next one that holds the lock.
+        # Guards `_found` and `upgrades`, also during the requests that change them, and the work
+        # that callers pass to `hold`. Only `_write` changes `_found`, and its callers hold the
+        # lock. `known` and `current` read one reference without it. Any thread may set `_is_stale`
+        # without it, for the next thread that holds the lock.
         self._lock = CallLock()
         self._found: Found | None = None
         self._is_stale = False
@@ -66,11 +66,11 @@ class Detector:
 
     @property
     def known(self) -> Found | None:
-        """What is known so far, without a request."""
+        """What was detected so far. Sends no request."""
         return self._found
 
     def forget(self) -> None:
-        """This is a forked child: a thread of its parent may have held the lock."""
+        """Replace the lock in a forked child: a thread of the parent may have held it."""
         self._lock = CallLock()
 
     def hold(self, call: Call, work: Callable[[], T]) -> T:
@@ -82,23 +82,23 @@ class Detector:
         except H2oError as exc:
             raise without_frames(exc)  # noqa: B904 - it is the same error
 
-    def settled(self, call: Call) -> Found | None:
-        """What is known, where `detect` would return it; None if it would have to do more.
+    def current(self, call: Call) -> Found | None:
+        """Return what was detected, if it is up to date; None if `detect` would have to do more.
 
-        No lock is held: who detects the server just after has come later.
+        Does not hold the lock, so another call may detect the server right afterwards.
         """
         found = self._found
         return found if self._lock.is_free_for(call) and not self._is_stale else None
 
     def detect(self, call: Call | None = None) -> Found:
-        """What the server is, as exactly as is needed to talk to it. The first call detects it."""
+        """Return what was detected, exactly enough to send requests. The first call detects it."""
         call = call or Call(self._api.timeouts)
-        return self.settled(call) or self.hold(call, lambda: self._detected(call))
+        return self.current(call) or self.hold(call, lambda: self._detected(call))
 
     def detect_exactly(self, call: Call | None = None) -> Found:
-        """As `detect`, with one more request where versions differ that answered alike so far.
+        """Like `detect`, but send one more request if the responses fit several versions.
 
-        The version stays uncertain where the page that tells it is refused.
+        If the server refuses the page that shows the version, the version stays uncertain.
         """
         call = call or Call(self._api.timeouts)
 
@@ -107,13 +107,13 @@ class Detector:
             # A server of v0.9.6 to v0.10.0 may have become a newer one since it was detected.
             may_be_newer = detection.may_have_runs(found.dialect) and not found.dialect.keeps_runs
             if not found.is_certain or (may_be_newer and self._configured is None):
-                found = self._write(self._told_apart(found, call))
+                found = self._write(self._distinguish(found, call))
             return found
 
         return self.hold(call, detect)
 
     def with_layout(self, found: Found, call: Call) -> Found:
-        """``found`` with its ``layout``, which is requested unless it is known; if it has pages."""
+        """Return ``found`` with its ``layout``, requested if the dialect has pages."""
         if found.layout is not None or not found.dialect.has_pages:
             return found
         exact = detection.by_layout(found, self._api.fetch(pages.layout(), call))
@@ -121,7 +121,7 @@ class Detector:
         return exact
 
     def with_models(self, found: Found, call: Call) -> Found:
-        """``found`` with its ``models``, which are requested unless they are known."""
+        """Return ``found`` with its ``models``, requested if needed."""
         if found.models is not None:
             return found
         models: tuple[Model, ...]
@@ -134,30 +134,30 @@ class Detector:
         return known
 
     def note_answer(self, dialect: Dialect, content_type: str, call: Call) -> Dialect:
-        """Note the type of the response to a message, which tells the version of some dialects."""
-        told = detection.by_answer(dialect, content_type)
-        if told is dialect or self._configured is not None:
+        """Note the type of the response to a message, which shows the version of some dialects."""
+        exact = detection.by_answer(dialect, content_type)
+        if exact is dialect or self._configured is not None:
             return dialect
 
         def note() -> None:
             found = self._found
-            if found is not None and found.dialect.is_of_era(told):
-                exact = msgspec.structs.replace(
-                    found, dialect=told, version=told.span, is_certain=True
+            if found is not None and found.dialect.is_of_era(exact):
+                certain = msgspec.structs.replace(
+                    found, dialect=exact, version=exact.span, is_certain=True
                 )
-                self._write(exact)
+                self._write(certain)
 
         self._lock.hold_if_free(call, note)
-        return told
+        return exact
 
     def note_created(self, found: Found, created: Created, call: Call) -> None:
-        """Note how a conversation was created, which tells newer servers from older ones."""
+        """Note how a conversation was created, which shows whether the server has runs."""
         exact = detection.by_runs(found, has_runs=created.leaf is not None)
         if self._configured is None and exact is not found:
             self._replace(found, exact, call)
 
     def note_latest(self, call: Call) -> None:
-        """Note a conversation as only servers since July 2026 store it."""
+        """Note that a conversation was stored by a server since July 2026."""
 
         def note() -> None:
             found = self._found
@@ -172,21 +172,21 @@ class Detector:
     # When the server has been upgraded
 
     def mark_stale(self) -> None:
-        """Have the next call detect the server again: it answered as another one would."""
-        # Without the lock, which can be held for as long as requests take.
+        """Make the next call detect the server again: a response did not fit the version."""
+        # Without the lock, because another thread may hold it while it sends requests.
         self._is_stale = self._configured is None
 
     @contextmanager
     def watching(self, call: Call | None = None) -> Iterator[None]:
-        """Around requests that change something on the server and are not repeated.
+        """Use this around requests that change something on the server and are not repeated.
 
         After an error that an upgrade may have caused, the next call detects the server again.
-        Raises `ConfigurationError` if the server is another one than the caller configured.
+        Raises `ConfigurationError` if the caller configured another version than the server's.
         """
         try:
             yield
         except (StatusError, ProtocolError) as exc:
-            may_be_another = _may_come_of_an_upgrade(exc)
+            may_be_another = _may_be_an_upgrade(exc)
             if may_be_another:
                 self._check_configured(exc, call or Call(self._api.timeouts))
             if may_be_another or (isinstance(exc, StatusError) and exc.origin == "gateway"):
@@ -194,9 +194,9 @@ class Detector:
             raise
 
     def repeat_if_upgraded(self, work: Callable[[], T], call: Call | None = None) -> T:
-        """Run ``work``, which changes nothing on the server; run it again if that was upgraded.
+        """Run ``work``, which changes nothing on the server. If that was upgraded, run it again.
 
-        Raises `ConfigurationError` if the server is another one than the caller configured.
+        Raises `ConfigurationError` if the caller configured another version than the server's.
         """
         call = call or Call(self._api.timeouts)
         try:
@@ -209,7 +209,7 @@ class Detector:
         try:
             return work()
         except (StatusError, ProtocolError) as exc:
-            if not _may_come_of_an_upgrade(exc):
+            if not _may_be_an_upgrade(exc):
                 raise
             self._check_configured(exc, call)
             if not self.is_upgraded_since(before, call):
@@ -217,7 +217,7 @@ class Detector:
         return work()
 
     def is_upgraded_since(self, before: Found | None, call: Call) -> bool:
-        """Detect the server again, and return whether its dialect is another than ``before``."""
+        """Detect the server again, and return whether its dialect differs from ``before``."""
         if before is None or self._configured is not None:
             return False
         if self._found is before:
@@ -251,9 +251,9 @@ class Detector:
         return found
 
     def _replace(self, before: Found, found: Found, call: Call) -> None:
-        """Replace ``before`` by ``found``, unless it was replaced meanwhile or another call waits.
+        """Replace ``before`` by ``found``, unless it was replaced meanwhile or the lock is held.
 
-        What is not remembered is requested once more later.
+        If it is not replaced, later calls send the same request again.
         """
 
         def replace() -> None:
@@ -268,7 +268,7 @@ class Detector:
             return self._write(self._configured or self._request(call))
         if not self._is_stale:
             return self._found
-        self._is_stale = False  # before the requests: a mark left meanwhile is for the next call
+        self._is_stale = False  # before the requests: if it is set meanwhile, the next call acts
         try:
             return self._write(self._detected_again(self._found, call))
         except BaseException:
@@ -282,7 +282,7 @@ class Detector:
             log.info("cannot detect the server again: %s", exc)
             return before
         if detection.is_same(found, before):
-            # It may be another of its versions.
+            # It may be another version of the same dialect.
             return found if before.dialect.versions_differ else before
         log.warning("the server is now %s", found.dialect.name)
         self.upgrades += 1
@@ -315,7 +315,7 @@ class Detector:
         except ProtocolError as exc:
             if isinstance(exc.__cause__, EndlessError):
                 raise
-            # A server whose list of models failed just now is none the less a chat-ui.
+            # A server that could not list its models is still a chat-ui.
             if first.status >= 500 and pages.is_empty(body):
                 raise ServerError(
                     first.status, NO_MODELS, url=first.url, hint=MODEL_WAS_DOWN
@@ -332,14 +332,14 @@ class Detector:
             argument="base_url",
         )
 
-    def _told_apart(self, found: Found, call: Call) -> Found:
-        """``found`` with versions told apart that differ and answered alike so far."""
+    def _distinguish(self, found: Found, call: Call) -> Found:
+        """Send one more request to find out the version, if the responses fit several versions."""
         dialect = found.dialect
         if dialect.has_pages:
             try:
                 layout = found.layout or self._api.fetch(pages.layout(), call)
             except (StatusError, ProtocolError) as exc:
-                log.info("cannot tell which %s it is: %s", dialect.name, exc)
+                log.info("cannot detect the exact version of %s: %s", dialect.name, exc)
                 return found
             return detection.by_layout(found, layout)
         response = self._api.transport.request(resume_probe(), call)
@@ -347,8 +347,8 @@ class Detector:
         return detection.by_runs(found, has_runs=detection.shows_runs(response.status, kind))
 
 
-def _may_come_of_an_upgrade(exc: BaseException) -> bool:
-    """Whether the server may have answered so because it expects another dialect."""
+def _may_be_an_upgrade(exc: BaseException) -> bool:
+    """Whether the server may have failed because it expects another dialect."""
     if not isinstance(exc, StatusError) or exc.origin != "server":
         return isinstance(exc, ProtocolError)
     return exc.status in (403, 405, 500) or exc.body.lstrip()[:1] == "<"

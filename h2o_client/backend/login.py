@@ -34,7 +34,7 @@ class Login:
             raise self.missing()
 
     def missing(self) -> AuthenticationError:
-        """The error for a session without a login that is required."""
+        """The error for a session that lacks a required login."""
         transport = self._api.transport
         whose = " with this cookie, which may have expired" * transport.cookies.given
         said = f"login required, and nobody is logged in{whose}"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class OfferedModels:
     """The models of one server. It has no state of its own: the detector remembers the models.
 
-    ``preferred`` is the session's model, None if it was given none.
+    ``preferred`` is the session's model; None if the caller passed none.
     """
 
     def __init__(self, api: ApiClient, detector: Detector, preferred: str | None) -> None:
@@ -27,24 +27,24 @@ class OfferedModels:
         self._preferred = preferred
 
     def full_list(self, call: Call | None = None) -> tuple[Model, ...]:
-        """The models with all that is known about them, the server's first choice first.
+        """The models with all their fields, the server's default first.
 
         Needs no settings and no login.
         """
         call = call or Call(self._api.timeouts)
-        # The root page says more than /api/models, which leaves parameters out.
+        # The root page shows the models' parameters. /api/models does not.
         found = self._detector.with_layout(self._detector.detect(call), call)
         return found.layout.models if found.layout is not None else self._short_list(call)
 
     def ids(self, call: Call) -> list[str]:
-        """Their ids."""
+        """The ids of the models."""
         return [model.id for model in self._short_list(call)]
 
     def choose(self, dialect: Dialect, wanted: str | None, call: Call) -> Model:
         """The model to use: ``wanted``, else the session's, H2O's, or the server's first."""
         named = wanted or self._preferred
         if named and not dialect.samples:
-            return Model(id=named, name=named)  # nothing in the list of models is needed
+            return Model(id=named, name=named)  # the parameters in the list are not needed
         name = named or self.default(call)
         offered = {model.id: model for model in self._short_list(call)}
         return offered.get(name) or Model(id=name, name=name)
@@ -63,7 +63,10 @@ class OfferedModels:
         return ids[0]
 
     def for_settings(self, model: str, call: Call) -> str:
-        """``model``, or the first one instead: v0.3 to v0.6 refuse settings with an unknown one."""
+        """Return ``model`` if it is known, else the first one.
+
+        v0.3 to v0.6 refuse settings with an unknown model.
+        """
         ids = self.ids(call)
         return model if model in ids or not ids else ids[0]
 

@@ -1,7 +1,6 @@
-"""Conversations that are created ahead, for `H2oSession(prepare=...)`.
+"""Conversations that are created in advance, for `H2oSession(prepare=...)`.
 
-What is prepared is temporary like every other conversation: it is deleted with the session, also if
-nobody has used it.
+They are temporary: if no prompt uses them, the end of the session deletes them.
 """
 
 from __future__ import annotations
@@ -31,17 +30,17 @@ _GOOD_FOR = 300.0  # seconds
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """What a conversation is created for. ``dialect`` is the server's at that time."""
+    """The properties of a conversation. ``dialect`` is the server's dialect at its creation."""
 
     dialect: Dialect
     model: str
     preprompt: str | None
 
     def __repr__(self) -> str:
-        return "<Wanted>"  # a system prompt is in it
+        return "<Wanted>"  # it contains a system prompt
 
     def is_same(self, other: Wanted) -> bool:
-        """Whether a conversation for one is good for the other."""
+        """Whether a conversation with one's properties fits the other."""
         same = (self.model, self.preprompt) == (other.model, other.preprompt)
         return same and self.dialect.is_of_era(other.dialect)
 
@@ -53,7 +52,7 @@ class _Prepared(msgspec.Struct, frozen=True):
 
 
 class PreparedConversations:
-    """Up to ``most`` conversations, each for one answer to come. Threads may share it."""
+    """Up to ``most`` conversations, each for one later answer. Threads may share it."""
 
     def __init__(
         self, most: int, creations: Creations, cleanup: Cleanup, timeouts: Timeouts
@@ -62,13 +61,13 @@ class PreparedConversations:
         self._creations = creations
         self._cleanup = cleanup
         self._timeouts = timeouts
-        self._guard = Guard()  # guards the three below
+        self._guard = Guard()  # guards the next three attributes
         self._ready: list[_Prepared] = []
-        self._under_way: list[Call] = []
+        self._in_progress: list[Call] = []
         self._is_closed = False
 
     def take(self, wanted: Wanted) -> Created | None:
-        """A conversation that is ready; None if there is none. The caller is its owner."""
+        """Return a conversation that is ready, or None. The caller becomes its owner."""
         if not self._most:
             return None
         with self._guard:
@@ -78,9 +77,10 @@ class PreparedConversations:
         return None if found is None else found.created
 
     def refill(self, wanted: Wanted, leaf_of: Callable[[str, Call], str | None]) -> None:
-        """Create in the background what `take` may need next; delete what it will not.
+        """Create conversations in the background until ``most`` fit ``wanted``. Delete the others.
 
-        ``leaf_of`` reads which message the first one follows, where the creation does not tell it.
+        ``leaf_of`` reads the id of the message that the first prompt follows, if the response to
+        the creation does not contain it.
         """
         if not self._most:
             return
@@ -89,15 +89,15 @@ class PreparedConversations:
             useless = [each for each in self._ready if not _is_good(each, wanted)]
             for each in useless:
                 self._ready.remove(each)
-            starts = len(self._ready) + len(self._under_way) < self._most
+            starts = len(self._ready) + len(self._in_progress) < self._most
             if starts:
-                self._under_way.append(call)
+                self._in_progress.append(call)
                 # After adding it: either `close` wakes the call, or this sees that it was called.
                 if self._is_closed:
-                    self._under_way.remove(call)
+                    self._in_progress.remove(call)
                     starts = False
         for each in useless:
-            # If there is no room for it, the end of the session deletes it.
+            # If too many deletions are pending, the end of the session deletes it.
             self._cleanup.delete_in_background(each.created.id)
         if not starts:
             return
@@ -110,20 +110,23 @@ class PreparedConversations:
                 raise
 
     def ids(self) -> set[str]:
-        """The ids of those that are ready."""
+        """The ids of the conversations that are ready."""
         with self._guard:
             return {each.created.id for each in self._ready}
 
     def close(self) -> None:
-        """Prepare nothing any more. What is ready is left to the cleanup. A finalizer may call."""
+        """Stop creating conversations. A finalizer may call this.
+
+        The cleanup deletes those that are ready.
+        """
         self._is_closed = True
-        for call in list(self._under_way):
+        for call in list(self._in_progress):
             call.wake()
 
     def forget(self) -> None:
-        """This is a forked child: what is prepared is its parent's."""
+        """Forget all conversations in a forked child: they belong to the parent."""
         self._guard = Guard()
-        self._ready, self._under_way = [], []
+        self._ready, self._in_progress = [], []
 
     def _prepare(
         self, wanted: Wanted, leaf_of: Callable[[str, Call], str | None], call: Call
@@ -136,15 +139,15 @@ class PreparedConversations:
                 if not self._is_closed:
                     self._ready.append(_Prepared(wanted, created, monotonic()))
         except Woken:
-            pass  # what is created none the less is deleted
+            pass  # if the conversation is created later, it is deleted
         except H2oError as exc:
-            log.info("no conversation could be prepared: %s", exc)
+            log.info("could not create a conversation in advance: %s", exc)
         finally:
             self._finish(call)
 
     def _finish(self, call: Call) -> None:
         with self._guard, suppress(ValueError):
-            self._under_way.remove(call)
+            self._in_progress.remove(call)
         self._cleanup.pending.discard(call)
 
 

@@ -1,4 +1,4 @@
-"""Threads that wait for a moment for more work: to start one costs as much as a short request."""
+"""Reuse threads for short work, because starting a thread costs as much as a short request."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-_IDLE_FOR = 2.0  # seconds that a thread waits for more
+_IDLE_FOR = 2.0  # seconds that a thread waits for more work
 NAME = "h2o_client-standing"
 
 _idle: list[_StandingThread] = []  # appending and popping are atomic: no lock
 
 
 def run_in_standing_thread(work: Callable[[], object]) -> None:
-    """Run ``work``, which does not raise, in a daemon thread. Raises RuntimeError without one."""
+    """Run ``work``, which must not raise, in a daemon thread.
+
+    Raises RuntimeError if no thread can be started.
+    """
     thread = None
     with suppress(IndexError):
         thread = _idle.pop()
@@ -25,7 +28,7 @@ def run_in_standing_thread(work: Callable[[], object]) -> None:
 
 
 class _StandingThread(threading.Thread):
-    """A thread that is in the list of idle threads, or belongs to the caller that took it out."""
+    """A thread that is in the list of idle threads, or runs the work of one caller."""
 
     def __init__(self, work: Callable[[], object]) -> None:
         super().__init__(name=NAME, daemon=True)
@@ -42,12 +45,12 @@ class _StandingThread(threading.Thread):
         while (work := self._work) is not None:
             self._work = None
             work()
-            del work  # what it holds must not live on here
+            del work  # release the objects that the function refers to
             _idle.append(self)
             if not self._given.acquire(timeout=_IDLE_FOR):
                 try:
                     _idle.remove(self)
-                except ValueError:  # somebody has taken it just now
+                except ValueError:  # a caller has just taken it, and gives it work
                     self._given.acquire()
 
 

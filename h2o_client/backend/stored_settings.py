@@ -39,15 +39,15 @@ class StoredSettings:
         self._detector = detector
         self._login = login
         self._models = models
-        # The number of the detector's ``upgrades`` when they were posted; None if they never were.
-        # Written only in `Detector.hold`, so its lock is held until they are posted. Read without
-        # the lock after `Detector.settled`: an upgrade that is found since then is a later one.
+        # The detector's ``upgrades`` when the settings were posted; None before. It is set inside
+        # `Detector.hold`, whose lock is held until they are posted. It may be read without the lock
+        # after `Detector.current`: an upgrade that is detected afterwards is a later one.
         self._posted_for: int | None = None
 
     def post_once(self, call: Call) -> Dialect:
-        """Detect the server, and post the settings unless that was done. Return the dialect.
+        """Detect the server, and post the settings if that was not done yet. Return the dialect.
 
-        Another call that needs them waits meanwhile, within its timeouts.
+        Other calls that need the settings wait meanwhile, within their timeouts.
         """
 
         def post() -> Dialect:
@@ -57,7 +57,7 @@ class StoredSettings:
                 self._posted_for = self._detector.upgrades
             return found.dialect
 
-        found = self._detector.settled(call)
+        found = self._detector.current(call)
         if found is not None and self._posted_for == self._detector.upgrades:
             return found.dialect
         return self._detector.hold(call, post)
@@ -80,7 +80,7 @@ class StoredSettings:
         self._post(dialect, changed, call)
 
     def _post_initial(self, found: Found, call: Call) -> Found:
-        """Accept the terms and turn sharing off; nothing else changes for a user's own cookie."""
+        """Accept the terms and turn sharing off. With a caller's cookie, change nothing else."""
         dialect = found.dialect
         stored: Settings | None = None
         if self._belong_to_others() or dialect.samples:
@@ -92,7 +92,7 @@ class StoredSettings:
         wanted = self._wanted(dialect, stored, call)
         if wanted is not None:
             self._post(dialect, wanted, call)
-        return self._detector.detect(call)  # which may know the models now
+        return self._detector.detect(call)  # it may have the list of models now
 
     def _of_page(self, layout: Layout) -> Settings:
         """The settings of the root page. Raises `AuthenticationError`, `ProtocolError`."""
@@ -101,14 +101,14 @@ class StoredSettings:
         return _to_send_back(layout)
 
     def _belong_to_others(self) -> bool:
-        """Whether settings exist that must be kept: a browser's, or those posted before."""
+        """Whether there are settings to keep: those of a browser, or those posted earlier."""
         return self._api.transport.cookies.given or self._posted_for is not None
 
     def _wanted(self, dialect: Dialect, stored: Settings | None, call: Call) -> Settings | None:
         """The document to post in place of the stored one, or None."""
         config = self._config
         if not self._belong_to_others():
-            # A new session's default is to share: None leaves it so.
+            # By default, a new session shares. None does not change this.
             shares = config.share_data is not False
             fresh = Settings(accepted=config.accept_terms, shares_data=shares)
             if not dialect.samples:

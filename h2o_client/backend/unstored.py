@@ -1,4 +1,4 @@
-"""What the next message in a conversation has to wait for."""
+"""Answers that the server may not have stored yet. The next message has to wait for them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class UnstoredAnswers:
     def __init__(self) -> None:
         self._guard = Guard()  # guards both dicts
         self._answers: dict[str, UnstoredAnswer] = {}
-        # The time until which a late stop may end the next answer in a conversation.
+        # By conversation: the time until which a late stop may end the next answer.
         self._late_stops: dict[str, float] = {}
 
     def put(self, conversation_id: str, answer: UnstoredAnswer) -> None:
@@ -63,11 +63,11 @@ class UnstoredAnswers:
             return self._answers.pop(conversation_id, None)
 
     def note_late_stop(self, conversation_id: str, until: float) -> None:
-        """A stop that came late may end the next answer in a conversation, ``until`` then."""
+        """Note that a late stop request may end the next answer, up to the time ``until``."""
         now = monotonic()
         with self._guard:
-            passed = [each for each, its_end in self._late_stops.items() if its_end < now]
-            for each in passed:
+            expired = [each for each, end in self._late_stops.items() if end < now]
+            for each in expired:
                 del self._late_stops[each]
             self._late_stops[conversation_id] = until
 
@@ -77,6 +77,6 @@ class UnstoredAnswers:
             self._late_stops.pop(conversation_id, None)
 
     def forget(self) -> None:
-        """Forget all answers: this is a forked child, whose parent waits for them."""
+        """Forget all answers in a forked child: the parent waits for them."""
         self._guard = Guard()  # another thread of the parent may have held it
         self._answers = {}

@@ -1,4 +1,4 @@
-"""One standing thread for work that nobody waits for."""
+"""One background thread for work that no caller waits for."""
 
 from __future__ import annotations
 
@@ -15,26 +15,25 @@ _IDLE_FOR = 10.0  # seconds after which the thread ends, to be started again whe
 class Worker:
     """Runs pieces of work one after the other, in a thread that is started with the first one.
 
-    The thread is a daemon, so the end of the program has to wait for the work itself. Threads may
-    share a worker. A signal handler may call it, too: it takes no lock that an interrupted thread
-    holds for longer than a moment.
+    The thread is a daemon, so the program has to wait for the work before it ends. Threads may
+    share a worker. A signal handler may call it, because every lock is held only briefly.
     """
 
     def __init__(self) -> None:
         self._work: deque[Callable[[], object]] = deque()  # each change of it is atomic
-        # Released when there is work. Not a semaphore or an event, whose own locks are not free in
-        # a signal handler that has interrupted their owner.
+        # Released when there is work. Not a semaphore or an event: a signal handler could have
+        # interrupted the thread that holds their internal lock.
         self._signal = threading.Lock()
         self._signal.acquire()
-        self._guard = Guard()  # guards `_thread`, and the decision that the thread ends
+        self._guard = Guard()  # guards `_thread`, and the decision to end the thread
         self._thread: threading.Thread | None = None
         self._is_stopped = False  # never becomes False again
 
     def put(self, work: Callable[[], object]) -> bool:
-        """Have ``work``, which does not raise, run soon. False if no thread can be started."""
+        """Run ``work``, which must not raise, soon. Return False if no thread can be started."""
         self._work.append(work)
         if self._is_running():
-            self._ring()
+            self._notify()
             return True
         with suppress(ValueError):  # the thread of another caller has taken it
             self._work.remove(work)
@@ -42,16 +41,16 @@ class Worker:
         return True
 
     def drop(self) -> None:
-        """Drop the work that has not begun."""
+        """Drop the work that has not started."""
         self._work.clear()
 
     def stop(self) -> None:
-        """Take no more work, and end the thread when all is done. A finalizer may call it."""
+        """Accept no more work, and end the thread when all is done. A finalizer may call it."""
         self._is_stopped = True
-        self._ring()
+        self._notify()
 
-    def _ring(self) -> None:
-        with suppress(RuntimeError):  # it rings already
+    def _notify(self) -> None:
+        with suppress(RuntimeError):  # it is already released
             self._signal.release()
 
     def _is_running(self) -> bool:
@@ -72,7 +71,7 @@ class Worker:
             if not self._signal.acquire(timeout=_IDLE_FOR) and self._may_end():
                 return
             self._run_all()
-        self._run_all()  # what was put just before
+        self._run_all()  # the work that was put just before the stop
 
     def _run_all(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Reading by ``/api/v2``: superjson, from v0.9.6 on."""
+"""The requests for reading with ``/api/v2``, which returns superjson (v0.9.6 and later)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from h2o_client.wire.request import get
 
 _USER = "/api/v2/user"
 _CONVERSATIONS = "/api/v2/conversations"
-_SINCE_JULY_2026 = b'"deployedSpaces"'  # in every conversation, though mostly undefined
+_SINCE_JULY_2026 = b'"deployedSpaces"'  # in every conversation, usually undefined
 
 
 def settings() -> Endpoint[Settings]:
@@ -53,7 +53,7 @@ def conversation(conversation_id: str, is_finished: IsFinished) -> Endpoint[Stor
 
     def read(body: bytes) -> Stored:
         stored = read_stored(_document(body), is_finished)
-        # A message cannot contain it, because quotes in its text are escaped.
+        # The text of a message cannot contain this, because its quotes are escaped.
         is_latest = bool(stored.runs) or _SINCE_JULY_2026 in body
         return msgspec.structs.replace(stored, is_latest=is_latest)
 

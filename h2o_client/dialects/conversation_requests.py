@@ -1,4 +1,4 @@
-"""Requests about one conversation that are the same in every dialect that has them."""
+"""Requests for one conversation that have the same format in every dialect that supports them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def conversation_path(conversation_id: str) -> str:
 
 
 def delete_request(conversation_id: str) -> Request:
-    """Delete a conversation; a repeat is answered with 404."""
+    """Delete a conversation. Deleting it again returns 404."""
     return delete(conversation_path(conversation_id))
 
 
 def stop_request(conversation_id: str) -> Request:
-    """Stop the answer that is being generated, where that works."""
+    """Stop the answer that is being generated. Some versions ignore this."""
     return post(conversation_path(conversation_id) + "/stop-generating")
 
 
@@ -34,7 +34,7 @@ def rename_request(conversation_id: str, title: str) -> Request:
 
 
 def title_by_model(conversation_id: str) -> Endpoint[str]:
-    """Have the model make a title."""
+    """Have the model generate a title."""
     request = post(conversation_path(conversation_id) + "/summarize", budget="first_token")
     return Endpoint(request, _read_title)
 
@@ -47,12 +47,12 @@ def _read_title(body: bytes) -> str:
 
 
 def share(conversation_id: str) -> Endpoint[str]:
-    """Share a conversation; returns the id of the page that shows it to anybody."""
+    """Share a conversation; returns the id of the public page."""
     return Endpoint(post(conversation_path(conversation_id) + "/share"), read_shared)
 
 
 def read_shared(body: bytes) -> str:
-    """The id in the response to `share`: alone, or at the end of an address of any host."""
+    """The id in the response to `share`: by itself, or at the end of a URL with any host."""
     document = mapping(json.read(body))
     shared = text(document.get("shareId")) or text(document.get("url"))
     found = re.search(r"(?:^|/r/)([A-Za-z0-9_-]{1,64})/?\Z", shared)

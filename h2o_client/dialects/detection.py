@@ -1,7 +1,7 @@
 """Detect the dialect of a server from its responses to two requests that change nothing.
 
 Neither the status nor the Content-Type alone is enough: v0.9.4 answers unknown routes with 200 and
-a page. Bytes come in; others send the requests.
+a page. Other modules send the requests.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ DIALECTS = (V0_3, V0_7, V0_8, V0_9_2, V0_9_6, LATEST)
 
 
 class _Span(msgspec.Struct, frozen=True):
-    """Versions of an era, from ``first`` on, that differ from its others.
+    """The versions of an era from ``first`` on, which differ from the era's earlier versions.
 
-    ``sign`` is a name in the root page that earlier versions lack, "" for the first versions.
+    ``sign`` is a name in the root page that earlier versions lack; "" for the first versions.
     """
 
     first: Version
@@ -53,11 +53,11 @@ _STREAMED_PAGE = "text/sveltekit-data"
 
 
 class Found(msgspec.Struct, frozen=True):
-    """The detected dialect, and what else the responses showed.
+    """The detected dialect, and other facts that the responses showed.
 
     ``version`` is the version or range of versions as numbers. ``why`` describes how it was
-    detected. ``is_certain`` is False if it may still be one of two that differ: v0.8.4 or v0.9.1,
-    v0.9.4 or v0.9.5, v0.9.6 or a server since July 2026.
+    detected. ``is_certain`` is False if two versions with different behavior are possible: v0.8.4
+    and v0.9.1, v0.9.4 and v0.9.5, or v0.9.6 and a server since July 2026.
     """
 
     dialect: Dialect
@@ -69,7 +69,7 @@ class Found(msgspec.Struct, frozen=True):
 
 
 def by_version(version: str) -> Found:
-    """Take the caller's word. Raises `ConfigurationError`, `UnsupportedError`."""
+    """Use the version given by the caller. Raises `ConfigurationError`, `UnsupportedError`."""
     if not isinstance(version, str):
         raise _invalid(version)
     given = version.strip().lower()
@@ -82,12 +82,12 @@ def by_version(version: str) -> Found:
     if given.removeprefix("v") == "0.9":
         raise ConfigurationError(
             f"The server version {version!r} could be three different protocols",
-            hint=Hint('Say which one it is, for example {server_version:"0.9.4"}.'),
+            hint=Hint('Pass the exact version, for example {server_version:"0.9.4"}.'),
             argument="server_version",
         )
     wanted: Version = tuple(int(number or 0) for number in numbers.groups())
     for era in DIALECTS:
-        # A last version of two numbers stands for all its patches.
+        # If `last` has two numbers, it includes all its patch versions.
         if era.first <= wanted and wanted[: len(era.last)] <= era.last:
             spans = [each.dialect for each in _spans(era) if each.first <= wanted]
             return Found(spans[-1] if spans else era, given.removeprefix("v"), why)
@@ -131,9 +131,10 @@ def by_models(body: bytes) -> Found | None:
 
 
 def by_page(first_answer: bytes, status: int, content_type: str, body: bytes) -> Found:
-    """Detect by the root page, where ``first_answer`` (of that ``status``) was not enough.
+    """Detect by the root page, if the first response was not enough.
 
-    Raises the same as `pages.node`, and ValueError if it is not a page of a chat-ui.
+    ``first_answer`` is the body of the first response, ``status`` its status. Raises as
+    `pages.node`, and ValueError for a page that is not chat-ui's.
     """
     node = pages.node(body, 0)
     layout = read_layout(node, size=len(body))
@@ -153,7 +154,7 @@ def by_page(first_answer: bytes, status: int, content_type: str, body: bytes) ->
 
 
 def _by_type(content_type: str, why: str, layout: Layout) -> Found:
-    """Detect by the Content-Type of the root page, where there is no ``/api``."""
+    """Detect by the Content-Type of the root page, if there is no ``/api``."""
     era = V0_9_2 if _STREAMED_PAGE in content_type else V0_8
     found = Found(_without_api(era), versions(era), why, is_certain=False)
     return by_layout(found, layout)
@@ -190,7 +191,7 @@ def may_have_runs(dialect: Dialect) -> bool:
 
 
 def by_runs(found: Found, *, has_runs: bool) -> Found:
-    """Add whether the server has runs. Return ``found`` itself if that was known."""
+    """Add whether the server has runs. Return ``found`` itself if this was already known."""
     is_known = found.is_certain and found.dialect.keeps_runs == has_runs
     if is_known or not may_have_runs(found.dialect):
         return found
@@ -206,11 +207,11 @@ def by_runs(found: Found, *, has_runs: bool) -> Found:
 def upgraded(found: Found) -> Found:
     """Add that a server since July 2026 has written a conversation.
 
-    Return ``found`` itself if that was known.
+    Return ``found`` itself if this was already known.
     """
     if found.dialect.keeps_runs or not may_have_runs(found.dialect):
         return found
-    why = "its conversations are written as since July 2026"
+    why = "its conversations have the format of July 2026"
     return msgspec.structs.replace(
         found, dialect=LATEST, version=versions(LATEST), why=why, is_certain=False
     )
@@ -242,7 +243,7 @@ def _with_api_of(before: Dialect, dialect: Dialect) -> Dialect:
 
 
 def _without_api(dialect: Dialect) -> Dialect:
-    """The dialect of a server with ``/api`` switched off, which is read by its pages only."""
+    """The dialect of a server with ``/api`` switched off: everything is read from its pages."""
     return replace(
         dialect,
         api=False,

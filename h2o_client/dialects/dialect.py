@@ -52,7 +52,7 @@ class Dialect:
     """The versions of the era, as text."""
     first: Version
     last: Version
-    """With fewer numbers than a version, it stands for all versions that begin with them."""
+    """The last version. ``(0, 6)`` includes all versions that begin with 0.6."""
     versions_differ: bool
     """Whether versions of the era differ in ways that detection may not see at first."""
     span: str = ""
@@ -73,15 +73,15 @@ class Dialect:
     stops: bool
     """Whether stop-generating has an effect."""
     summarizes: bool
-    """Whether the model makes a title on request; else it comes with the first answer."""
+    """Whether the model generates a title on request; else the first answer comes with one."""
     votes: bool
     """Whether an answer can be voted on."""
     keeps_runs: bool
-    """Whether an answer continues without its reader, with a log that can be read again."""
+    """Whether an answer continues without its reader, and is logged so that it can be resumed."""
 
     # How it behaves
     has_pages: bool
-    """Whether its pages contain what it stores (page data)."""
+    """Whether the stored data can be read from its pages (page data)."""
     chooses_ids: bool
     """Whether the client chooses the ids of messages; else it reads them from the conversation."""
     passes_model_on: bool
@@ -93,13 +93,13 @@ class Dialect:
     drops_empty: bool
     """Whether an answer without text is not stored, and its end repeats the prompt."""
     stores_at_end: bool
-    """Whether an answer is stored when its stream ends, over what was stored since the prompt."""
+    """Whether an answer is stored at the end of its stream and overwrites later messages."""
     loses_late_titles: bool
-    """Whether a title that comes after its answer is lost if the reader has left."""
+    """Whether a title that follows its answer is lost if the client has disconnected."""
     late_stops_abort: bool
-    """Whether a stop that finds nothing to stop ends the next answer."""
+    """Whether a stop request that finds nothing to stop ends the next answer."""
     head_within: float | None
-    """Seconds within which the head of an answer comes, if the connection is alive."""
+    """Seconds until the response headers of an answer, if the connection is alive."""
     longest_silence: float | None
     """Seconds without a byte after which a connection is dead; None if models may be silent."""
     is_finished: IsFinished
@@ -123,13 +123,13 @@ class Dialect:
     delete_all: Callable[[], Request]
     """Delete all conversations of the session or user."""
     create: Callable[[str, str | None], Endpoint[Created]]
-    """A new conversation, for a model and a system prompt."""
+    """Create a conversation, for a model and a system prompt."""
     message: Callable[[str, Prompt], Request]
     """Send a prompt in a conversation."""
     stored: tuple[Callable[[str, IsFinished], Endpoint[Stored]], ...]
     """The ways to read a conversation, the best first."""
     search: Callable[[str, str], Search] | None
-    """A search to send before the message, where it is not part of the message."""
+    """A web search to send before the message; None if it is part of the message."""
 
     def conversation(self, conversation_id: str) -> tuple[Endpoint[Stored], ...]:
         """A conversation with its messages: the ways to read it, the best first."""
@@ -146,7 +146,7 @@ class Dialect:
         if files and self.files is Files.UNKNOWN:
             raise self.cannot(
                 "take files unless its exact version is known",
-                Hint('Say which one it is: {server_version:"0.8.4"}, or "0.9.1".'),
+                Hint('Pass the exact version: {server_version:"0.8.4"}, or "0.9.1".'),
             )
         if self.files is Files.IMAGES and not all(each.is_image for each in files):
             raise UnsupportedError("take files other than images", self.exact_name)
@@ -163,7 +163,7 @@ class Dialect:
         return conversation_requests.rename_request(conversation_id, title)
 
     def summarize(self, conversation_id: str) -> Endpoint[str]:
-        """Have the model make a title."""
+        """Have the model generate a title."""
         if not self.summarizes:
             raise self.cannot(
                 "summarize conversations",
@@ -172,7 +172,7 @@ class Dialect:
         return conversation_requests.title_by_model(conversation_id)
 
     def share(self, conversation_id: str) -> Endpoint[str]:
-        """Share a conversation; returns the id of the page that shows it to anybody."""
+        """Share a conversation; returns the id of the public page."""
         return conversation_requests.share(conversation_id)
 
     def vote(self, conversation_id: str, message_id: str, score: int) -> Request:
@@ -188,7 +188,7 @@ class Dialect:
         action: str,
         content: Mapping[str, object] | None,
     ) -> Endpoint[bool]:
-        """Send the user's answer to a tool's question; returns whether a message must follow."""
+        """Send the user's answer to a tool's question; returns whether a message has to follow."""
         if not self.keeps_runs:
             raise self.cannot("let tools ask the user")
         return conversation_requests.elicitation_answer(
@@ -198,20 +198,20 @@ class Dialect:
     def run_log(
         self, conversation_id: str, run_id: str, *, after: int, budget: TimeoutName
     ) -> Request:
-        """The log of a run, behind update number ``after``; its response begins in ``budget``."""
+        """The log of a run after update number ``after``. ``budget`` is the response's timeout."""
         if not self.keeps_runs:
             raise self.cannot("resume answers")
         return run_requests.run_log_request(conversation_id, run_id, after=after, budget=budget)
 
     def running(self) -> Request:
-        """The list of running answers, sent again and again."""
+        """The list of running answers, which the server sends repeatedly."""
         if not self.keeps_runs:
             raise self.cannot("list running answers")
         return run_requests.running_request()
 
     @property
     def exact_name(self) -> str:
-        """Its versions in words, as exactly as they are known."""
+        """The era's versions in words, as exactly as they are known."""
         return f"chat-ui v{self.span.replace('to ', 'to v')}" if self.span else self.name
 
     def is_of_era(self, other: Dialect) -> bool:
@@ -219,7 +219,7 @@ class Dialect:
         return self.first == other.first
 
     def cannot(self, feature: str, hint: str | None = None) -> UnsupportedError:
-        """The error for what this era cannot do; ``feature`` begins with a verb."""
+        """The error for an unsupported ``feature``, which begins with a verb."""
         return UnsupportedError(feature, self.name, hint=hint)
 
     def __repr__(self) -> str:

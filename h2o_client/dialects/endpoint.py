@@ -1,4 +1,4 @@
-"""A request together with the reader of its response."""
+"""A request, together with the function that parses its response."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Endpoint(msgspec.Struct, Generic[T], frozen=True):
     read: Callable[[bytes], T]
 
     def then(self, take: Callable[[T], U]) -> Endpoint[U]:
-        """The same request, whose result ``take`` converts."""
+        """The same request. ``take`` converts its result."""
         return Endpoint(self.request, lambda body: take(self.read(body)))
 
 

@@ -1,6 +1,6 @@
 """chat-ui since July 2026: like v0.9.6, with answers ("runs") that outlive their connection.
 
-It has no version number yet. Two things are dangerous for a client of v0.9.6: a late stop ends the
+It has no version number yet. Two differences break a client of v0.9.6: a late stop request ends the
 next answer, and an unfinished answer has content. Measured on the build of 2026-08.
 """
 

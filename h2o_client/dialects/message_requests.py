@@ -42,10 +42,10 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     """The content of one message, for all dialects.
 
     On v0.3 to v0.7 ``id`` is the id of the user's message, chosen by the client; on later versions
-    it is the id of the message that this one follows, retries or continues. ``text`` is None if the
-    server has it, for a retry or a continuation. ``answer_id`` is the id of the answer on v0.3 to
-    v0.7, ``run_id`` that of the run on the newest servers; both are UUIDs. ``resumes`` is the
-    elicitation that has been answered.
+    it is the id of the message that this one follows, retries or continues. ``text`` is None for a
+    retry or a continuation, if the server already has the text. ``answer_id`` is the id of the
+    answer on v0.3 to v0.7, ``run_id`` that of the run on the newest servers; both are UUIDs.
+    ``resumes`` is the id of the elicitation that has been answered.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Reading by pages, whose data has what chat-ui up to v0.9.5 stores (SvelteKit's page data)."""
+"""The requests for reading from pages, in SvelteKit's page data (chat-ui up to v0.9.5)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ROOT = "/__data.json"
 
 
 def root_request() -> Request:
-    """The root page. Every page has its node 0."""
+    """The root page. Its node 0 is part of every page."""
     return get(ROOT)
 
 
@@ -75,7 +75,7 @@ def _conversation(conversation_id: str, is_finished: IsFinished, nodes: str) -> 
 
 
 def delete_all() -> Request:
-    """Delete all conversations of the session or user by a form, whose origin is checked."""
+    """Delete all conversations of the session or user, with a form."""
     return post_form("/conversations?/delete", [], safe=True)
 
 

@@ -1,4 +1,7 @@
-"""Reading by ``/api``: plain JSON, from v0.8 on. EXPOSE_API=false switches it off."""
+"""The requests for reading with ``/api``, which returns plain JSON (v0.8 and later).
+
+EXPOSE_API=false on the server switches it off.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ def models() -> Endpoint[tuple[Model, ...]]:
 
 
 def conversations(page: int) -> Endpoint[Entries]:
-    """A page of the list of conversations, which does not say whether it is the last."""
+    """A page of the list of conversations. It does not say whether another page follows."""
     return Endpoint(
         get(f"/api/conversations?p={page}"),
         lambda body: Entries(read_entries(_array(body)), more=None),

@@ -1,4 +1,4 @@
-"""Requests about answers that outlive their connection, on chat-ui since July 2026."""
+"""Requests for answers that outlive their connection, on chat-ui since July 2026."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def run_log_request(
 ) -> Request:
     """The log of a run as server-sent events, after update number ``after``. See `wire.runlog`.
 
-    Its response begins within ``budget``.
+    ``budget`` is the response's timeout.
     """
     path = f"{conversation_path(conversation_id)}/stream?generationId={quote(run_id, safe='')}"
-    # As fromSeq, because some proxies drop the header Last-Event-ID.
+    # Uses fromSeq, because some proxies drop the header Last-Event-ID.
     request = get(f"{path}&fromSeq={after}", budget=budget)
     # The reader of the log retries by itself.
     return msgspec.structs.replace(request, safe=False)
 
 
 def running_request() -> Request:
-    """The list of running answers, sent again and again."""
+    """The list of running answers, which the server sends repeatedly."""
     return get("/api/v2/generations/live")
 
 
 def resume_probe() -> Request:
-    """A request that only servers with runs answer in JSON; it resumes nothing."""
+    """A request that only servers with runs answer in JSON. It has no effect."""
     return get(conversation_path(_NO_CONVERSATION) + "/stream")

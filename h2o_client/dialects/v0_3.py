@@ -1,6 +1,7 @@
 """chat-ui v0.3 to v0.6 (June to September 2023; H2O's service was a fork of it).
 
-Settings are forms, everything is read by pages, and answers are the model server's own events.
+Settings are posted as forms, everything is read from pages, and answers are the model server's own
+events.
 Measured on v0.3, v0.4, v0.5 and v0.6.
 """
 

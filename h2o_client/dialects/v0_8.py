@@ -1,7 +1,7 @@
 """chat-ui v0.8 to v0.9.1 (2024): a tree of messages, and ``/api`` for lists and reading.
 
-A message has the id of the one that it follows. ``/api`` can be switched off (EXPOSE_API). Measured
-on v0.8.4 and v0.9.1, which differ in the format of files.
+A new message names the id of the message that it follows. ``/api`` can be switched off
+(EXPOSE_API). Measured on v0.8.4 and v0.9.1, which differ in the format of files.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ V0_8 = Dialect(
     stored=(pages.conversation, plain_api.conversation),
     search=None,
 )
-"""Used until it is known which of the following two it is."""
+"""Used until the client knows which of the two versions below the server has."""
 
 V0_8_ALONE = replace(V0_8, span="0.8 to 0.8.4", files=Files.IMAGES)
 

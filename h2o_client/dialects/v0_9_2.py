@@ -1,6 +1,7 @@
 """chat-ui v0.9.2 to v0.9.5 (late 2024 to 2025): messages are multipart forms with files.
 
-Measured on v0.9.4 and v0.9.5. Only v0.9.5 obeys a stop, and deletes as v0.9.6 does.
+Measured on v0.9.4 and v0.9.5. Only v0.9.5 obeys a stop request, and only v0.9.5 deletes all
+conversations in the same way as v0.9.6.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ V0_9_2 = Dialect(
     stored=(pages.conversation, plain_api.conversation),
     search=None,
 )
-"""Used until it is known which of the following two it is."""
+"""Used until the client knows which of the two versions below the server has."""
 
 V0_9_2_ALONE = replace(V0_9_2, span="0.9.2 to 0.9.4")
 

@@ -1,6 +1,6 @@
 """chat-ui v0.9.6 to v0.10.0 (2025 and 2026): ``/api/v2`` in superjson, tools by MCP.
 
-It no longer has web search, votes and continuing. Measured on v0.9.6 and v0.10.0.
+It has no web search, no votes and no continuation of answers. Measured on v0.9.6 and v0.10.0.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ V0_9_6 = Dialect(
     loses_late_titles=False,
     late_stops_abort=False,
     head_within=None,
-    # Ten keepAlives a second are 380 bytes, so behind a proxy that collects 8 KiB there are gaps of
-    # 22 s.
+    # Ten keepAlives a second are 380 bytes. Behind a proxy with a buffer of 8 KiB, no byte arrives
+    # for 22 s at a time.
     longest_silence=30.0,
     is_finished=documents.has_content,
     models=plain_api.models,

@@ -28,7 +28,7 @@ def texts(value: object) -> list[str]:
 
 
 def text(value: object) -> str:
-    """``value`` if it is text, else an empty one; half a surrogate pair in it becomes U+FFFD."""
+    """``value`` if it is text, else "". Half a surrogate pair in it becomes U+FFFD."""
     return whole_characters(value) if isinstance(value, str) else ""
 
 

@@ -35,9 +35,9 @@ class WebSearched(msgspec.Struct, frozen=True):
 
 
 class Search(msgspec.Struct, frozen=True):
-    """A search to send before the message. ``read`` takes its body piece by piece.
+    """A search to send before the message. ``read`` is called with each piece of its body.
 
-    It returns None until it has the result. The body itself never ends.
+    ``read`` returns None until the result has arrived. The body itself never ends.
     """
 
     request: Request
@@ -51,7 +51,7 @@ def search(conversation_id: str, prompt: str) -> Search:
 
 
 class WebSearchReader:
-    """Reads the documents of a web search, each of which repeats and extends the one before.
+    """Reads the documents of a web search. Each document repeats and extends the previous one.
 
     The last document has the result. The body does not end after it.
     """

@@ -1,6 +1,6 @@
 """Explain failures: which step they belong to, what happened, and what to do.
 
-This uses the fields of errors, and tries which protocols the server's port speaks.
+This uses the fields of errors, and probes which protocols the server's port speaks.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ ServerAt = Callable[[str], Detected]
 class Failed(Exception):
     """Raised by a failed step.
 
-    ``step`` is the step that really failed, "" for this one. ``kind`` is the class of the error
-    that another call would raise, "" for the usual one of the step.
+    ``step`` is the step that the failure belongs to, "" for the current one. ``kind`` is the class
+    of the error that other calls would raise, "" for the usual one of the step.
     """
 
     def __init__(
@@ -71,8 +71,8 @@ class Failed(Exception):
 class Causes:
     """Finds the likely causes of errors in the connection to one server.
 
-    The steps note their findings here: the same error has another meaning once a chat-ui has
-    responded.
+    The steps note their findings here, because the same error has another meaning after a chat-ui
+    has responded.
     """
 
     def __init__(self, transport: Transport, verify: object) -> None:
@@ -206,7 +206,7 @@ class Causes:
         names = ", ".join(names_of(host, port, self._verify, _PROBE)) or "another name"
         return Failed(
             f"The certificate is for {names}, not for {host}",
-            "Use the name in the certificate, or ask the operator for one with this name.",
+            "Use a name that is in the certificate, or have the operator add this name to it.",
         )
 
     def _use_https(self) -> str:

@@ -74,7 +74,7 @@ def _outcomes(steps: _Steps) -> Iterator[Check]:
     for place, (name, step) in enumerate(steps.all()):
         outcome: Check | Failed = Check(name, "skipped")
         if failure is None or (name == "deletion" and steps.conversation is not None):
-            outcome = steps.tried(name, step)
+            outcome = steps.run(name, step)
         elif failure.step == name:
             outcome = failure
         if isinstance(outcome, Failed):
@@ -121,8 +121,8 @@ class _Steps:
             ("deletion", self._deletion),
         ]
 
-    def tried(self, name: str, step: Callable[[], str]) -> Check | Failed:
-        """Run a step and return its result, a failure with its likely cause."""
+    def run(self, name: str, step: Callable[[], str]) -> Check | Failed:
+        """Run a step and return its result, or a failure with its likely cause."""
         try:
             return Check(name, "ok", step())
         except _Skipped as exc:
@@ -280,7 +280,7 @@ class _Steps:
 
     def _answer(self) -> str:
         assert self.conversation is not None
-        # Other versions ignore it, and the client would warn about that.
+        # Other versions ignore this option, and the client would warn about it.
         samples = self._backend.set_up().samples
         options: Options = {"max_new_tokens": _ENOUGH} if samples else {}
         with self.conversation.stream(_PROMPT, **options) as reply:
@@ -329,7 +329,7 @@ _KIND_OF = {
 
 
 def _read_some(reply: Reply) -> float:
-    """Read an answer, in bounded time. Return the seconds of silence when the time was over."""
+    """Read part of an answer, in bounded time. Return the seconds of silence at a timeout."""
     silence = 0.0
     last = monotonic()
 

@@ -162,5 +162,5 @@ def test_nothing_is_created_for_a_caller_that_has_ended(monkeypatch: pytest.Monk
         creations = client._backend.creations
         with pytest.raises(Woken):
             creations.create("a model", None, call)
-        assert not creations.are_under_way
+        assert not creations.are_in_progress
         assert server.requests == []

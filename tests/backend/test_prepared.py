@@ -135,6 +135,6 @@ def test_nothing_is_prepared_while_the_session_is_closed() -> None:
 
     with FakeChatUi("head") as server:
         with H2oSession(server.url, prepare=1) as client:
-            client._backend.prepared._under_way = ClosedMeanwhile()
+            client._backend.prepared._in_progress = ClosedMeanwhile()
             client.chat("One")
         assert server.count("POST", "/conversation") == 1
