@@ -340,6 +340,9 @@ def _checked(cookie: Cookie) -> Cookie:
     return cookie
 
 
+_SECONDS = re.compile(r"(-?[0-9]+(\.[0-9]*)?)?")  # since 1970
+
+
 def _cookies_in(path: Path, host: str, domain: str) -> list[Cookie]:
     if not _is_file(path):
         # The path is not shown: it may be a cookie's value without its name.
@@ -381,7 +384,7 @@ def _cookies_of_file(text: str) -> list[Cookie]:
             continue
         # Seven fields separated by tabs, or by spaces if copied from a terminal.
         fields = line.split("\t") if "\t" in line else line.split()
-        if len(fields) not in (6, 7) or not re.fullmatch(r"-?[0-9.]*", fields[4].strip()):
+        if len(fields) not in (6, 7) or not _SECONDS.fullmatch(fields[4].strip()):
             raise ValueError(f"line {number} does not have seven fields separated by tabs")
         domain, _, path, secure, expires, name, *value = map(str.strip, fields)
         made: Cookie = create_cookie(  # type: ignore[no-untyped-call]
@@ -390,7 +393,7 @@ def _cookies_of_file(text: str) -> list[Cookie]:
             domain=domain,
             path=path or "/",
             secure=secure.upper() == "TRUE",
-            expires=int(float(expires or 0)) or None,
+            expires=int(expires.partition(".")[0][:12] or 0) or None,
         )
         found.append(made)
     return found
@@ -403,7 +406,7 @@ def _fitting(cookies: list[Cookie], host: str, domain: str, source: str) -> list
     fitting = [_checked(each) for each in own if not (each.expires and each.is_expired())]
     if own and not fitting:
         last = max(own, key=lambda each: each.expires or 0)
-        day = datetime.fromtimestamp(last.expires or 0, timezone.utc).date()
+        day = datetime.fromtimestamp(max(0, last.expires or 0), timezone.utc).date()
         raise ConfigurationError(
             f"The cookie {last.name} for {host} in {source} expired on {day}",
             hint="Log in with a browser again, and copy its cookie.",

@@ -124,6 +124,7 @@ HEAD = "# Netscape HTTP Cookie File\n"
             f"localhost\tFALSE\t/\tFALSE\t86400\thf-chat\tb\n",
             "The cookie hf-chat for localhost in .* expired on 1970-01-02. Log in",
         ),
+        (f"{HEAD}localhost\tFALSE\t/\tFALSE\t-{'9' * 30}\ta\tb\n", "expired on 1970-01-01"),
     ],
 )
 def test_a_file_that_is_of_no_use_is_refused(tmp_path: Path, content: str, said: str) -> None:
@@ -355,7 +356,7 @@ def test_a_cookie_file_of_any_editor_is_read(tmp_path: Path, encoding: str, end:
         "",
         "# a comment",
         "#HttpOnly_localhost\tFALSE\t/\tTRUE\t0\thf-chat\tabc",
-        "localhost\tFALSE\t/\tFALSE\t4102444800.5\tother\t",
+        f"localhost\tFALSE\t/\tFALSE\t{'9' * 400}.5\tother\t",
     ]
     path = tmp_path / "cookies.txt"
     path.write_bytes(end.join(lines).encode(encoding))
@@ -373,6 +374,7 @@ def test_a_cookie_file_of_any_editor_is_read(tmp_path: Path, encoding: str, end:
         ),
         (b"localhost\tFALSE\t/\tTRUE\tnever\thf-chat\tsecret\n", "line 1 does not"),
         (b'[{"name": "hf-chat", "value": "secret"}]', "it is JSON"),
+        (b"localhost\tFALSE\t/\tTRUE\t1.2.3\thf-chat\tsecret\n", "line 1 does not"),
         (b"hf-chat: secret", "line 1 does not"),
         (b"\xff\x00secret", "it is not text"),
         (b"\x89PNG\r\n\x1a\nsecret", "it is not text"),
