@@ -287,7 +287,10 @@ def _crosses_network(host: str, proxy: str | None) -> bool:
 
 def _cookies_of(given: Cookies, host: str, domain: str, *, secure: bool) -> list[Cookie]:
     if isinstance(given, CookieJar):
-        return _fitting([copy(cookie) for cookie in given], host, domain, "The jar")
+        copies = [copy(cookie) for cookie in given]
+        for each in copies:
+            each.domain = _with_subdomains(each.domain)
+        return _fitting(copies, host, domain, "The jar")
     if isinstance(given, Mapping):
         return [_cookie(name, value, domain, secure) for name, value in given.items()]
     if isinstance(given, str) and "=" in given and not _is_file(given):
@@ -386,7 +389,9 @@ def _cookies_of_file(text: str) -> list[Cookie]:
         fields = line.split("\t") if "\t" in line else line.split()
         if len(fields) not in (6, 7) or not _SECONDS.fullmatch(fields[4].strip()):
             raise ValueError(f"line {number} does not have seven fields separated by tabs")
-        domain, _, path, secure, expires, name, *value = map(str.strip, fields)
+        domain, is_wide, path, secure, expires, name, *value = map(str.strip, fields)
+        if is_wide.upper() == "TRUE":
+            domain = _with_subdomains(domain)
         made: Cookie = create_cookie(  # type: ignore[no-untyped-call]
             name,
             "".join(value),
@@ -401,7 +406,7 @@ def _cookies_of_file(text: str) -> list[Cookie]:
 
 def _fitting(cookies: list[Cookie], host: str, domain: str, source: str) -> list[Cookie]:
     """The cookies for this host. Raises `ConfigurationError` if there are none."""
-    own = [cookie for cookie in cookies if _belongs(cookie.domain.lstrip("."), host, domain)]
+    own = [cookie for cookie in cookies if _belongs(cookie.domain, host, domain)]
     # Browser extensions write 0 for a cookie that expires with the browser's session.
     fitting = [_checked(each) for each in own if not (each.expires and each.is_expired())]
     if own and not fitting:
@@ -415,7 +420,7 @@ def _fitting(cookies: list[Cookie], host: str, domain: str, source: str) -> list
     if not fitting:
         raise ConfigurationError(f"{source} has no cookie for {host}", argument="cookies")
     for cookie in fitting:
-        if cookie.domain in (host, ""):
+        if cookie.domain.removeprefix(".") in (host, domain, ""):
             cookie.domain = domain
         cookie.expires = cookie.expires or None
     return fitting
@@ -436,5 +441,12 @@ def _invalid_cookies() -> ConfigurationError:
     )
 
 
+def _with_subdomains(domain: str) -> str:
+    """The domain of a cookie that is for all hosts in it."""
+    return f".{domain.removeprefix('.')}" if domain else ""
+
+
 def _belongs(cookie_domain: str, host: str, domain: str) -> bool:
-    return cookie_domain in ("", host, domain) or host.endswith(f".{cookie_domain}")
+    if cookie_domain.removeprefix(".") in ("", host, domain):
+        return True
+    return cookie_domain.startswith(".") and host.endswith(cookie_domain)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from requests.cookies import create_cookie
 
 from h2o_client import ConfigurationError, H2oSession
@@ -105,6 +106,30 @@ def test_a_cookie_header_is_a_cookie_given(open_session: Open) -> None:
     with ScriptedChatUi() as server:
         open_session(server.url, headers={"cookie": "hf-chat=mine"}).models()
         assert server.requests[0].headers.get_all("cookie") == ["hf-chat=mine"]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "chat.example.org\tFALSE",
+        "chat.example.org\tTRUE",
+        ".example.org\tTRUE",
+        "example.org\tTRUE",
+        ".example.org\tFALSE",
+    ],
+)
+def test_a_cookie_of_a_file_goes_to_the_hosts_that_it_is_for(tmp_path: Path, place: str) -> None:
+    file = netscape(tmp_path / "c", f"{place}\t/\tTRUE\t{LATER}\thf-chat\tmine")
+    jar = SessionJar("https://chat.example.org", file, insecure=None)
+    request = requests.Request("GET", "https://chat.example.org/x").prepare()
+    assert jar.header(request) == "hf-chat=mine"
+
+
+@pytest.mark.parametrize("place", ["example.org\tFALSE", "t.example.org\tTRUE"])
+def test_a_cookie_of_a_file_goes_to_no_other_host(tmp_path: Path, place: str) -> None:
+    file = netscape(tmp_path / "c", f"{place}\t/\tTRUE\t{LATER}\thf-chat\tmine")
+    with pytest.raises(ConfigurationError, match=r"no cookie for chat\.example\.org"):
+        SessionJar("https://chat.example.org", file, insecure=None)
 
 
 HEAD = "# Netscape HTTP Cookie File\n"
