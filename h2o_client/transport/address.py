@@ -15,13 +15,14 @@ from requests.exceptions import InvalidHeader, RequestException
 from requests.utils import check_header_validity
 
 from h2o_client.errors import ConfigurationError, install_hint
-from h2o_client.transport.cookies import is_loopback
+from h2o_client.transport.cookies import TOKEN, is_loopback
 
 # Pages whose address users copy from the browser.
 _PAGE = re.compile(
     r"/(?:(?:conversation|r|assistant)/[^/]+|(?:settings|models)(?:/.*)?|privacy)/?$"
 )
 _BARE = re.compile(r"([\w.-]+|\[[0-9a-fA-F:]+\])(?::\d+)?(?:/[^?#@]*)?", re.ASCII)
+_FRAMING = ("content-length", "transfer-encoding")
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _HASHED = re.compile(r"[0-9a-f]{8}\.\d+")
@@ -94,7 +95,7 @@ def parse_proxy(proxy: str | None) -> dict[str, str]:
 def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
     """Return the headers. Raises `ConfigurationError` if one of them cannot be sent.
 
-    The error does not show the value, which may be secret.
+    The error does not show a value, which may be secret.
     """
     if headers is not None and not isinstance(headers, Mapping):
         raise ConfigurationError(
@@ -104,14 +105,22 @@ def check_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
     for name, value in (headers or {}).items():
         try:
             check_header_validity((name, value))
-            name.encode("latin-1")
             value.encode("latin-1")
-        except (InvalidHeader, UnicodeEncodeError, AttributeError):
+            is_valid = TOKEN.fullmatch(name) is not None and "\0" not in value
+        except (InvalidHeader, UnicodeEncodeError, AttributeError, TypeError):
+            is_valid = False
+        if not is_valid:
             raise ConfigurationError(
                 f"Cannot send the header {name!r}",
-                hint="Names and values must be text of one line, in Latin-1.",
+                hint="A name has letters, digits and hyphens, a value one line of Latin-1.",
                 argument="headers",
-            ) from None
+            )
+        if name.lower() in _FRAMING:
+            raise ConfigurationError(
+                f"Cannot send the header {name!r}: it describes the body of a single request",
+                hint="Leave it out.",
+                argument="headers",
+            )
     return dict(headers or {})
 
 

@@ -308,7 +308,7 @@ def _cookie(name: str, value: str, domain: str, secure: bool) -> Cookie:
         raise _invalid_cookies()
     name, value = str.__str__(name), str.__str__(value)
     # A quote is valid in a token, but usually a remnant of a shell or an env file.
-    if not _TOKEN.fullmatch(name) or name[0] == "'" or ";" in value:
+    if not TOKEN.fullmatch(name) or name[0] == "'" or ";" in value:
         raise _invalid_pair()
     made: Cookie = create_cookie(  # type: ignore[no-untyped-call]
         name, value, domain=domain, path="/", secure=secure
@@ -316,7 +316,8 @@ def _cookie(name: str, value: str, domain: str, secure: bool) -> Cookie:
     return _checked(made)
 
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""A name of a header or a cookie (RFC 9110)."""
 _ATTRIBUTES = ("path", "domain", "expires", "max-age", "httponly", "secure", "samesite")
 
 

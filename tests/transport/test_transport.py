@@ -888,7 +888,13 @@ def test_a_proxy_that_fails_is_named_without_its_password(
     assert "other" not in str(caught.value)
 
 
-@pytest.mark.parametrize("value", ["s3cret\r\nb", "s3cret\u4e2d", 5])
+@pytest.mark.parametrize("name", ["", "X Key", "X-Key:", "X-K\u00e4", 5, "content-length"])
+def test_a_header_whose_name_cannot_be_sent_is_refused(name: object) -> None:
+    with pytest.raises(ConfigurationError, match=f"Cannot send the header {name!r}"):
+        Transport(SessionConfig("http://host", headers={name: "3"}))  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("value", ["s3cret\r\nb", "s3cret\u4e2d", "s3cret\0", 5])
 def test_a_header_that_cannot_be_sent_is_refused_without_showing_it(value: object) -> None:
     with pytest.raises(ConfigurationError, match="Cannot send the header 'X-Key'") as caught:
         Transport(SessionConfig("http://host", headers={"X-Key": value}))  # type: ignore[dict-item]
