@@ -1,1 +1,1 @@
-"""The protocol with no network in it: bytes to events and back, requests as values."""
+"""The protocol without any I/O: converts bytes to events and back, and describes requests."""

@@ -1,7 +1,7 @@
-"""Checkpoints in long work on a document, at which the caller can end it.
+"""Checkpoints in long work on a document, where the caller's check can end the work.
 
-Pure: the caller decides what is checked, a clock for example. If no caller checks anything, the
-work runs to its end.
+Pure: the caller supplies the check, for example one that reads a clock. Without a check, the work
+runs to completion.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _check: ContextVar[Callable[[], object] | None] = ContextVar("h2o_client.checkpo
 
 @contextmanager
 def checked_by(check: Callable[[], object]) -> Iterator[None]:
-    """Call ``check`` at every checkpoint inside. An exception that it raises ends the work."""
+    """Call ``check`` at every checkpoint inside the block. If it raises, the work ends."""
     token = _check.set(check)
     try:
         yield
@@ -36,7 +36,7 @@ def checkpoint() -> None:
 
 
 def checked(items: Iterable[T]) -> Iterator[T]:
-    """The same items, with a checkpoint at the first and then at every 1024th."""
+    """Yield the same items, with a checkpoint before the first and every 1024th one."""
     for number, item in enumerate(items):
         if not number % _EVERY:
             checkpoint()

@@ -1,7 +1,7 @@
 """Decompresses a body while it arrives.
 
-The client does not request compression. Some gateways compress all the same, and a chat-ui of 2023
-passes on the header "gzip" with a body of plain text. So the first bytes of the body decide.
+The client does not request compression. Some gateways compress anyway, and a chat-ui of 2023 passes
+on the header "gzip" with a body of plain text. So the first bytes of the body decide.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import zlib
 
 _GZIP = b"\x1f\x8b"
-_MOST = 1 << 20  # bytes returned at once: a few bytes of the body may stand for gigabytes
+_MOST = 1 << 20  # bytes returned at once: a few compressed bytes may expand to gigabytes
 
 
 class CompressionError(ValueError):
-    """The body began as a compressed one, and then cannot be decompressed."""
+    """The body starts like a compressed one, but cannot be decompressed."""
 
 
 class Decompressor:
@@ -30,13 +30,13 @@ class Decompressor:
 
     @property
     def is_pending(self) -> bool:
-        """Whether `feed` of no bytes would return more."""
+        """Whether ``feed(b"")`` would return more bytes."""
         if self._inflate is None:
             return self._has_member and self._first.startswith(_GZIP)
         return bool(self._inflate.unconsumed_tail)
 
     def feed(self, data: bytes) -> bytes:
-        """Decompress ``data``, after what earlier calls left over. Raises `CompressionError`."""
+        """Decompress ``data`` and the rest of earlier calls. Raises `CompressionError`."""
         if self._is_plain:
             return data
         if self._inflate is None:
@@ -74,6 +74,6 @@ class Decompressor:
 
 
 def decompressor(content_encoding: str) -> Decompressor | None:
-    """For a body with that Content-Encoding; None unless it names gzip or deflate."""
+    """Return a decompressor for that Content-Encoding; None unless it names gzip or deflate."""
     named = {each.strip().lower() for each in content_encoding.split(",")}
     return Decompressor() if named & {"gzip", "x-gzip", "deflate"} else None

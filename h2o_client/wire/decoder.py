@@ -1,4 +1,4 @@
-r"""Decode the bytes of an answer, of any format, to events.
+r"""Decode the bytes of an answer, in any format, to events.
 
 The first bytes decide the format, not the Content-Type, which several versions set wrongly: ``{``
 starts JSON lines (v0.7 and later), ``data:``, another field or a comment starts server-sent events
@@ -32,8 +32,8 @@ _EXCERPT = 200
 class Decoder:
     """Decodes bytes to events.
 
-    The reader sets ``text_bytes`` to the number of bytes of text received so far. The terminal
-    event repeats the whole answer, so its line may be that long.
+    The reader sets ``text_bytes`` to the number of bytes of text received so far. This limits the
+    length of a line: the terminal event repeats the whole answer in one line.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Decoder:
     def feed(self, data: bytes) -> list[Event]:
         """Return the events that ``data`` completes."""
         if self._format is None:
-            # Drop the bytes before: a silent server may send blank lines for a long time.
+            # Drop blanks in front: a silent server may send blank lines for a long time.
             self._start = (self._start + data).lstrip(_IN_FRONT)
             self._format = _found_format(self._start)
             if self._format is None:
@@ -57,7 +57,7 @@ class Decoder:
     def end(self, *, whole: bool = True) -> list[Event]:
         """Return the events at the end of the body. The last line needs no newline.
 
-        If the body is not the ``whole`` answer, half a character at its end is left out.
+        If the body is not the ``whole`` answer, an incomplete character at its end is dropped.
         """
         if self._format is None:
             return []
@@ -117,7 +117,7 @@ class Format:
         return events
 
     def read_lines(self, lines: list[bytes]) -> list[Event] | None:
-        """Decode many lines at once if they are of the usual kind; else return None."""
+        """Decode many lines at once, if they have the usual format; else return None."""
         return None
 
     def read_line(self, line: bytes, events: list[Event]) -> None:
@@ -130,14 +130,14 @@ class Format:
         """Read the bytes after the last newline: an event, or a part of one."""
 
     def malformed(self, excerpt: bytes, reason: str) -> Malformed:
-        """Append the last event."""
+        """Return the last event, and stop decoding."""
         self._over = True
         shown = excerpt[:_EXCERPT].decode("utf-8", "replace")
         self._splitter.clear()
         return Malformed(self._line, shown, reason)
 
     def give(self, event: Event, events: list[Event]) -> None:
-        """Appends ``event``, with no half of a surrogate pair in it; a title is printable."""
+        """Append ``event`` without halves of surrogate pairs, and with a printable title."""
         if type(event) is Token:
             text = event.text
             if self._half and event.special:
@@ -156,7 +156,7 @@ class Format:
         events.append(event)
 
     def _joined(self, token: Token) -> Token:
-        # v0.8.4 tears pairs between tokens: "\ud83e", then "\uddea".
+        # v0.8.4 splits surrogate pairs between tokens: "\ud83e", then "\uddea".
         text = self._half + token.text
         if not _SURROGATE.search(text):
             return token
@@ -176,8 +176,8 @@ class _ServerSentEvents(Format):
 
     def __init__(self) -> None:
         super().__init__()
-        # The standard allows several data lines in one event: lines that are not a document by
-        # themselves are kept, and read together when the event ends.
+        # The standard allows several data lines in one event. Lines that are not a document by
+        # themselves are kept, and parsed together when the event ends.
         self._data = bytearray()
 
     def read_lines(self, lines: list[bytes]) -> list[Event] | None:
@@ -189,7 +189,7 @@ class _ServerSentEvents(Format):
 
     def read_line(self, line: bytes, events: list[Event]) -> None:
         if line.startswith(b"data:{") and not self._data and self._read_data(line[5:], events):
-            return  # nearly every line there is
+            return  # true for nearly every line
         if not line.startswith(b"data"):
             return
         name, value = field(line)
@@ -210,7 +210,7 @@ class _ServerSentEvents(Format):
         if not rest:
             self.read_blank(events)
         elif self._data:
-            self._read_data(self._taken(), events)  # an incomplete document means a cut
+            self._read_data(self._taken(), events)  # an incomplete document was cut off
 
     def malformed(self, excerpt: bytes, reason: str) -> Malformed:
         self._data.clear()

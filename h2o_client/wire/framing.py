@@ -1,8 +1,8 @@
 """The framing of HTTP/1.1 bodies, in both directions (RFC 9112, sections 6 and 7).
 
-Feed a frame the bytes of a connection, divided in any way. It returns the payload in them at once,
-even in the middle of a chunk. ``done`` says that the body has ended normally; ``excess`` holds the
-bytes after it.
+Pass the bytes of a connection to `Frame.feed`, in pieces of any size. It returns their payload at
+once, even in the middle of a chunk. ``done`` says that the body has ended normally; ``excess``
+holds the bytes after the body.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Protocol
 
-# The same limits for all ways of dividing the bytes.
+# The limits do not depend on how the bytes are divided.
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]{0,16}(?:;[^\r\n]{0,4096})?\r?\n")
 _SIZE_LINE_BEGUN = re.compile(rb"[0-9A-Fa-f]{0,15}[ \t]{0,16}(?:;[^\r\n]{0,4096})?\r?")
 _LONGEST_TRAILER = 65536
@@ -20,7 +20,7 @@ _WORTH_A_TRY = 512  # bytes
 
 
 class FramingError(ValueError):
-    """The framing is invalid at ``excerpt``; ``payload`` is the payload before it in this feed."""
+    """The framing is invalid at ``excerpt``; ``payload`` is the payload in this feed before it."""
 
     def __init__(self, excerpt: bytes, payload: bytes = b"") -> None:
         super().__init__(f"not a chunk: {excerpt!r}")
@@ -47,9 +47,9 @@ class Chunked:
     def __init__(self) -> None:
         self.done: bool = False
         self.excess: bytes = b""
-        self._held = b""  # the start of a size line, a chunk's end or a trailer
+        self._held = b""  # the start of a size line, of a chunk's CRLF or of a trailer
         self._left = 0  # missing bytes of the current chunk
-        self._ending = False  # the chunk's data are complete, its CRLF is missing
+        self._ending = False  # whether only the CRLF of the current chunk is missing
         self._trailers = -1  # bytes of trailer seen after the last chunk
 
     def feed(self, data: bytes) -> bytes:
@@ -93,7 +93,7 @@ class Chunked:
                 self._left = stop - len(data)
                 break
             payload.append(data[start:stop])
-            # The common case, which needs no state: the chunk's CRLF has arrived too.
+            # In the common case, the chunk's CRLF has also arrived, and no state is needed.
             if data[stop : stop + 2] == b"\r\n":
                 place = stop + 2
             else:
@@ -109,8 +109,8 @@ class Chunked:
     def _whole_chunks(self, data: bytes, payload: list[bytes]) -> int:
         """Decode the complete chunks at the start of ``data``; return their length.
 
-        This is for the usual kind only: no CRLF in the payload, no extensions. It stops at a chunk
-        that does not have the announced size.
+        This handles the usual chunks only, which have no CRLF in the payload and no extensions.
+        Returns 0 if a chunk is different.
         """
         parts = data.split(b"\r\n")
         whole = (len(parts) - 1) // 2
@@ -181,7 +181,7 @@ class Length:
 
 
 class UntilClose:
-    """Without both: the body ends with the connection, and a cut looks like the end."""
+    """Without either header: the end of the connection ends the body, even if it was cut off."""
 
     def __init__(self) -> None:
         self.done: bool = False

@@ -1,4 +1,4 @@
-"""Reads JSON documents; whatever is wrong with one raises `InvalidJson`.
+"""Reads JSON documents. Raises `InvalidJson` for every kind of invalid document.
 
 No other module handles msgspec's exceptions, which differ between its versions: bytes that are not
 UTF-8 raise UnicodeDecodeError up to 0.22 and DecodeError from 0.23, and DecodeError is a ValueError
@@ -25,7 +25,7 @@ class InvalidJson(ValueError):
 
 
 class UnexpectedShape(InvalidJson):
-    """It is JSON, but not of the expected shape."""
+    """The document is JSON, but does not have the expected shape."""
 
 
 class Shape(Generic[_Value]):
@@ -37,7 +37,7 @@ class Shape(Generic[_Value]):
     def read(self, document: bytes) -> _Value:
         """The value of one document. Raises `InvalidJson`.
 
-        Half a surrogate pair is refused, even as an escape; the module's own `read` accepts it.
+        Refuses half a surrogate pair, even as an escape. The function `read` accepts it.
         """
         try:
             if not document.isascii():
@@ -47,7 +47,7 @@ class Shape(Generic[_Value]):
             raise _refusal(exc) from exc
 
     def read_lines(self, documents: list[bytes]) -> list[_Value]:
-        """The values of several documents, decoded in one go. Raises `InvalidJson`.
+        """The values of several documents, decoded together. Raises `InvalidJson`.
 
         A blank line has no value, and a line of several documents has several.
         """
@@ -63,8 +63,8 @@ class Shape(Generic[_Value]):
 def read(document: bytes | str) -> object:
     """The value of one document, of any shape. Raises `InvalidJson`.
 
-    Some servers send what the standard does not allow, and it is accepted: half a surrogate pair as
-    an escape (chat-ui v0.8.4), NaN, a byte order mark.
+    Accepts some invalid JSON that servers send: half a surrogate pair as an escape (chat-ui
+    v0.8.4), NaN, a byte order mark.
     """
     try:
         text = document if isinstance(document, str) else document.decode("utf-8-sig")
@@ -85,7 +85,7 @@ def read_as(document: bytes, type: type[_Value]) -> _Value:
 
 
 def convert(value: object, type: type[_Value]) -> _Value:
-    """The value converted to that type, from text to datetime, say. Raises `UnexpectedShape`."""
+    """Convert a value to ``type``, for example a text to a datetime. Raises `UnexpectedShape`."""
     try:
         return msgspec.convert(value, type)
     except _REFUSALS as exc:
@@ -98,8 +98,8 @@ def _refusal(exc: BaseException) -> InvalidJson:
 
 
 def _check_utf_8(document: bytes) -> None:
-    # msgspec does not check the parts that it skips. It is done in pieces, so that a document of
-    # megabytes is not in memory twice.
+    # msgspec does not check the parts that it skips. The document is checked in pieces, so that a
+    # large one is not in memory twice.
     decoder = _UTF_8()
     for start in range(0, len(document), _PIECE):
         decoder.decode(document[start : start + _PIECE])

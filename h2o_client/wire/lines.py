@@ -12,7 +12,7 @@ class LineSplitter:
 
     def __init__(self, *, carriage_returns: bool = False) -> None:
         self._carriage_returns = carriage_returns
-        # It grows in place, so that the time for a long line in small pieces stays linear.
+        # It grows in place, so that the time for a long line in small pieces is linear.
         self._begun = bytearray()
         self._after_return = False
 
@@ -34,7 +34,7 @@ class LineSplitter:
         return lines
 
     def rest(self) -> bytes:
-        """Remove and return what was fed after the last newline."""
+        """Remove and return the bytes after the last newline."""
         rest = bytes(self._begun)
         self._begun.clear()
         return rest
@@ -44,7 +44,7 @@ class LineSplitter:
         self._begun.clear()
 
     def _normalized(self, data: bytes) -> bytes:
-        # A line that ended in \r has been returned already. A \n right after it belongs to it.
+        # A line that ended with \r has already been returned. A \n directly after it belongs to it.
         if self._after_return and data.startswith(b"\n"):
             data = data[1:]
             self._after_return = False

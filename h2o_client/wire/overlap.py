@@ -1,8 +1,8 @@
-"""Finds what the log of an answer has beyond what the caller has already received.
+"""Finds the events in the log of an answer that the caller has not received yet.
 
-Pure: the events of the log go in, beginning with the first, and the new ones come out. The log
-repeats the updates of the stream in their order. It joins tokens that came soon after each other,
-and leaves out the padding that tokens of the stream may have.
+Pure: takes the events of the log, beginning with the first one, and returns the new ones. The log
+repeats the updates of the stream in their order. It joins tokens that followed each other quickly,
+and does not have the padding that tokens of the stream may have.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ _STATUSES = ("started", "keepAlive", "finished", "error")
 
 
 class Overlap:
-    """Removes from a log what was received: ``text``, and a number of events of each kind.
+    """Removes the received ``text``, and the received number of events of each kind, from a log.
 
-    If the text of the log differs from the received one, only what exceeds its length is new.
+    If the text of the log differs from ``text``, only the part beyond the length of ``text`` is
+    new.
     """
 
     def __init__(self, text: str, kinds: Mapping[str, int] | None = None) -> None:
@@ -28,7 +29,7 @@ class Overlap:
         self._kinds = Counter(kinds or {})
 
     def rest(self, events: Sequence[Event]) -> list[Event]:
-        """The new ones of the log's next ``events``, or the new parts of them."""
+        """The new events, or new parts of events, among the log's next ``events``."""
         found: list[Event] = []
         for event in events:
             if type(event) is Token:
@@ -63,15 +64,15 @@ class Overlap:
 
 
 def counted(events: Iterable[Event]) -> Counter[str]:
-    """The number of events of each kind that a log has, apart from text."""
+    """The number of events of each kind in a log, except text."""
     kinds = Counter(kind_of(event) for event in events if type(event) is not Token)
     del kinds["Status keepAlive"]
     return kinds
 
 
 def kind_of(event: Event) -> str:
-    """The kind of an event, which matches the events of a log with those already received."""
+    """The kind of an event. Events of a log and received events are compared by their kind."""
     name = type(event).__name__
     if isinstance(event, Status) and event.status in _STATUSES:
         return f"{name} {event.status}"
-    return name  # the same for all unknown statuses, since a server could make up endless new ones
+    return name  # one kind for all unknown statuses, because a server could invent endless ones

@@ -1,7 +1,7 @@
-"""Reads and writes SvelteKit's page data (``__data.json``), whose values devalue has flattened.
+"""Reads and writes SvelteKit's page data (``__data.json``), in the format of the package devalue.
 
 A document has one node for each level of the layout. A node's ``data`` is a list. Its first entry
-is the root. Integers inside lists and dicts are indices of other entries; negative ones stand for
+is the root. Integers inside lists and dicts are indices of other entries; negative ones represent
 values that JSON lacks. Dates are ``["Date", iso]``. v0.9 sends more lines after the first,
 ``{"type": "chunk"}``, with the values of the promises in the first line.
 """
@@ -34,7 +34,7 @@ class Skipped(msgspec.Struct, frozen=True):
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """A node that failed, inside an HTTP 200."""
+    """A node that failed, in a response with status 200."""
 
     status: int
     message: str
@@ -48,7 +48,7 @@ class Redirected(msgspec.Struct, frozen=True):
 
 
 class EndlessError(ValueError):
-    """A document that contains itself, or that is far larger with every reference written out."""
+    """A document that contains itself, or that is far too large with every reference expanded."""
 
 
 Node = Data | Skipped | Failed | None
@@ -72,8 +72,8 @@ _CHECK_EVERY = 256  # lists and dicts
 def read(document: bytes) -> list[Node] | Redirected:
     """The nodes of a document, or its redirect. Raises ValueError for anything else.
 
-    With every reference written out, a document may have one value for each of its bytes, and at
-    least 65,536, and text of twice its size, and at least 16 MiB.
+    With every reference expanded, a document may have as many values as it has bytes, or 65,536,
+    and as many characters as twice its bytes, or 16 Mi; the larger number counts.
     """
     first, *others = [line for line in checked(BytesIO(document)) if line.strip()] or [b""]
     head = read_json(first)
@@ -102,7 +102,7 @@ def unflatten(values: object, *, size: int = 0) -> object:
     """The value of a devalue list from a document of ``size`` bytes. Raises ValueError."""
     try:
         chunks = _Chunks(size)
-        return chunks.written_out(chunks.value(values))
+        return chunks.expanded(chunks.value(values))
     except (IndexError, KeyError, TypeError, RecursionError) as exc:
         raise ValueError(f"page data that refers to nothing: {exc}") from exc
 
@@ -110,7 +110,7 @@ def unflatten(values: object, *, size: int = 0) -> object:
 def flatten(value: object) -> list[object] | int:
     """The devalue list of ``value``, in which equal strings and numbers occur once.
 
-    For a value that JSON lacks (undefined, NaN, ...), it is the number that stands for it.
+    For a value that JSON lacks (undefined, NaN, ...), return the number that represents it.
     """
     values: list[object] = []
     places: dict[tuple[type, object], int] = {}
@@ -150,7 +150,7 @@ def write_date(moment: datetime) -> str:
 
 
 class _Value:
-    """A value that was read, and its size with every reference in it written out.
+    """A value that was read, and its size with every reference in it expanded.
 
     ``count`` is the number of its values, ``length`` the number of its characters.
     """
@@ -199,8 +199,8 @@ class _Chunks:
             raise TypeError("not a devalue list")
         return _Reader(values, self).at(0)
 
-    def written_out(self, read: _Value) -> object:
-        """A node's value, counted towards the limits that hold for all nodes together."""
+    def expanded(self, read: _Value) -> object:
+        """A node's value. Counts its size towards the limits for all nodes together."""
         self._most_values -= read.count
         self._most_characters -= read.length
         self.check(_Value(None, 0))
@@ -209,7 +209,7 @@ class _Chunks:
     def check(self, read: _Value) -> None:
         """Raise `EndlessError` if a value is too large."""
         if read.count > self._most_values or read.length > self._most_characters:
-            raise EndlessError("page data whose references stand for too much")
+            raise EndlessError("page data that is too large with its references expanded")
         self._seen += 1
         if not self._seen % _CHECK_EVERY:
             checkpoint()
@@ -317,7 +317,7 @@ def _read_node(node: object, chunks: _Chunks) -> Node:
         error = node.get("error")
         said = error.get("message") if isinstance(error, dict) else error
         return Failed(_status(node.get("status"), 500), _said(said))
-    return Data(chunks.written_out(chunks.value(node["data"])))
+    return Data(chunks.expanded(chunks.value(node["data"])))
 
 
 def _said(value: object) -> str:

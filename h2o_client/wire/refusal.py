@@ -77,12 +77,12 @@ def refusal(
     passes_model_on: bool = False,
     now: datetime | None = None,
 ) -> StatusError:
-    """The error for a response.
+    """Return the error for a response.
 
     ``headers`` have lower-case names. ``passes_model_on``: the route passes on the responses of the
-    model server (messages on v0.3 to v0.6). A response with Set-Cookie but without chat-ui's own
-    ``{"message"}`` then comes from the model server. A page that SvelteKit did not make comes from
-    a gateway.
+    model server (messages on v0.3 to v0.6); then a response with Set-Cookie but without chat-ui's
+    own ``{"message"}`` comes from the model server. A page that was not made by SvelteKit comes
+    from a gateway.
     """
     document = _document(body)
     text = body.decode("utf-8", "replace")
@@ -121,7 +121,7 @@ def login_wall(status: int, location: str, *, url: str = "") -> AuthenticationEr
 
 
 def wait_of(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Seconds to wait by a response's Retry-After; None without one.
+    """The seconds in a response's Retry-After header; None without one.
 
     A date is compared with the server's Date, because the clock of this machine may be wrong.
     """
@@ -165,7 +165,7 @@ def _is_of_gateway(status: int, headers: Mapping[str, str], text: str) -> bool:
 
 
 def is_page(headers: Mapping[str, str], text: str) -> bool:
-    """Whether a response is an HTML page, also without its content type. False if it is empty."""
+    """Whether a response is an HTML page, even without the content type. False if it is empty."""
     text = text.lstrip()
     return bool(text) and ("html" in headers.get("content-type", "") or text[0] == "<")
 

@@ -1,4 +1,4 @@
-"""A request as a value, which a dialect makes and a transport sends."""
+"""`Request`: the data of one request. A dialect creates it, the transport sends it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from h2o_client.errors import TimeoutName
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """``path`` is relative to the base URL. ``safe`` requests may be sent twice without harm.
+    """``path`` is relative to the base URL. ``safe``: the request is idempotent.
 
     ``budget`` is the name of the timeout within which the response has to begin.
     """
@@ -94,7 +94,7 @@ def post_multipart(
     path: str, parts: Sequence[Part], *, accept: str, budget: TimeoutName
 ) -> Request:
     """A POST request with a multipart/form-data body (RFC 7578); chat-ui checks its Origin."""
-    # Random, so that nobody can put the boundary into a part of the body.
+    # Random, so that no part of the body can contain the boundary.
     from secrets import token_hex
 
     boundary = token_hex(16)
@@ -110,7 +110,7 @@ def post_multipart(
 
 
 def patch_json(path: str, document: Mapping[str, object]) -> Request:
-    """A PATCH request with a JSON body. Sending it again changes nothing more."""
+    """An idempotent PATCH request with a JSON body."""
     return Request(
         method="PATCH",
         path=path,
@@ -126,7 +126,7 @@ def post(path: str, *, budget: TimeoutName = "idle") -> Request:
 
 
 def delete(path: str) -> Request:
-    """A DELETE request. Sending it again changes nothing more."""
+    """A DELETE request, which is idempotent."""
     return Request(method="DELETE", path=path, safe=True)
 
 

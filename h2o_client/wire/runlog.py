@@ -1,9 +1,8 @@
-r"""The log of a run, which the newest servers send to a client that comes back for an answer.
+r"""The log of a run, which the newest servers send to a client that resumes an answer.
 
-It consists of server-sent events, each with one update, numbered from 1. While there are none, the
-server sends comments or heartbeats. An event ``end`` tells how the run ended. If a body ends
-without it, the log has to be requested again from the last number on. Measured on the chat-ui of
-August 2026.
+It consists of server-sent events, each with one update, numbered from 1. Between them the server
+sends comments or heartbeats. An event ``end`` says how the run ended. If the body ends without it,
+the log has to be requested again from the last number on. Measured on the chat-ui of August 2026.
 """
 
 from __future__ import annotations
@@ -22,11 +21,11 @@ _LONGEST_NAME = 32
 
 
 class RunLog(Format):
-    """Reads bytes, and returns the events that were not received before, by `Overlap`.
+    """Decodes the bytes of a log, and returns the events that `Overlap` finds new.
 
     It is used in place of a `Decoder`. Call `again` before the bytes of another body. ``last`` is
-    the number of the last update that was read. ``end_status`` is the status in the log's end,
-    "completed", "interrupted", "error" or "gone", and None before that.
+    the number of the last update that was read. ``end_status`` is the status in the log's ``end``
+    event, "completed", "interrupted", "error" or "gone"; None before that.
     """
 
     def __init__(self, overlap: Overlap) -> None:
@@ -40,7 +39,7 @@ class RunLog(Format):
         self._document = bytearray()
 
     def again(self) -> None:
-        """Begin another body, which repeats a line that was cut off."""
+        """Start another body. It repeats a line that was cut off."""
         self._splitter.clear()
         self._over = False
         self._forget_event()
@@ -51,7 +50,7 @@ class RunLog(Format):
         return events
 
     def end(self, *, whole: bool = True) -> list[Event]:
-        """The body has ended. An event without its blank line will be sent again."""
+        """Note the end of the body. An incomplete event will be sent again."""
         return []
 
     def read_line(self, line: bytes, events: list[Event]) -> None:
@@ -71,7 +70,7 @@ class RunLog(Format):
         self._forget_event()
         if name == "end":
             self.end_status = _status(document)
-        # Updates that the server repeats without being asked to are left out.
+        # Updates that the server repeats without a request are dropped.
         elif name == "update" and document and not 0 < number <= self.last:
             self.last = max(self.last, number)
             self._read_update(document, events)

@@ -1,14 +1,14 @@
 """Reads and writes the lines of server-sent events.
 
-The streams read here have a whole JSON document in each ``data`` line. So a reader can return the
-token in it at once, without waiting for the blank line that ends the event.
+Each ``data`` line of chat-ui has a whole JSON document. So a reader can return its token at once,
+without waiting for the blank line that ends the event.
 """
 
 from __future__ import annotations
 
 
 def field(line: bytes) -> tuple[bytes, bytes]:
-    """The name and the value of a line's field; a comment has the name "" (WHATWG HTML, 9.2.6)."""
+    """The name and value of the field in a line. A comment has the name "" (WHATWG HTML, 9.2.6)."""
     name, _, value = line.partition(b":")
     return name, value.removeprefix(b" ")
 

@@ -1,7 +1,7 @@
 """Reads and writes superjson, the format of ``/api/v2`` in chat-ui v0.9.6 and later.
 
 A document has a plain JSON value, and a list of the places in it whose types JSON lacks. An object
-that occurs in several places is written out in each, so the list of equal places is not needed.
+that occurs in several places is repeated in each, so the list of equal places is not needed.
 """
 
 from __future__ import annotations

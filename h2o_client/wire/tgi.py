@@ -25,7 +25,7 @@ class _Details(msgspec.Struct):
 
 class _Generation(msgspec.Struct, gc=False):
     token: Token | None = None
-    # Raw, because the last event repeats the whole answer, and nobody needs it decoded.
+    # Raw, because the last event repeats the whole answer, which need not be decoded.
     generated_text: msgspec.Raw = _NULL
     details: _Details | None = None
     error: str | None = None

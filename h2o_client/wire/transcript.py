@@ -1,17 +1,18 @@
-"""Collects the events of an answer, and decides what the answer is when it ends.
+"""Collects the events of an answer, and determines its text and its end.
 
 Pure: only events go in. If the stream ends without a final answer or an error, the answer is
-incomplete. An error counts more than a final answer. After a final answer without a text, whatever
-follows is ignored.
+incomplete. An error takes precedence over a final answer. Events after a final answer without a
+text are ignored.
 
-The text of the answer is what the server stores, and shows when the conversation is opened:
+The text of the answer is the text that the server stores, and shows when the conversation is
+opened:
 
 - v0.3 to v0.6: the joined tokens. The text in the last event is unreliable.
 - v0.7 and later: the text of the final answer. It differs from the joined tokens if a server trims
   it (v0.8.4 and later), or repeats tokens after it has called its model again (v0.9.6 and later).
   On v0.7 it is the prompt if the model generated nothing.
-- With tools (v0.9.6 and later): the joined tokens, because the final answer has only what follows
-  the last tool. `answer_text` applies the server's rule, and what its page in the browser accepts.
+- With tools (v0.9.6 and later): the joined tokens, because the final answer has only the text after
+  the last tool. `answer_text` applies the rule of the server, and that of its page in the browser.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ class Transcript:
         self.failure: Failure | None = None
         self.malformed: Malformed | None = None
         self.title: str | None = None
-        self.has_updates: bool = False  # the updates of chat-ui, not the events of a model server
-        self.finished: bool = False  # the last status of the newest servers
+        self.has_updates: bool = False  # whether it has chat-ui's updates, not a model server's
+        self.finished: bool = False  # whether the last status (newest servers) was "finished"
         self.sources: tuple[Source, ...] = ()
         self._files: list[str] = []
         self._files_size = 0
@@ -58,7 +59,7 @@ class Transcript:
         self.empty_answer_text: str | None = None
         # A tool's question that nobody has answered yet. A stream may end while it is open.
         self.elicitation: Elicitation | None = None
-        # All tokens, whatever the final answer is. See `_append` for how it grows.
+        # The text of all tokens. The final answer does not change it.
         self.joined: str = ""
 
     @property
@@ -109,7 +110,7 @@ class Transcript:
 
     def _append(self, text: str) -> None:
         # CPython extends a str in place if a local variable has the only reference to it. So
-        # reading the text after each token copies nothing, unless the caller has kept the last one.
+        # nothing is copied, unless the caller has kept a reference to the previous text.
         joined, self.joined = self.joined, ""
         try:
             joined += text
@@ -149,7 +150,7 @@ class Transcript:
 
 
 def without_stop(events: Sequence[Event]) -> list[Event]:
-    """``events`` without the end of an answer that `Transcript.is_stopped_empty` found."""
+    """Return ``events`` without the final answer that `Transcript.is_stopped_empty` found."""
     return [event for event in events if not _is_empty_stop(event)]
 
 
@@ -164,10 +165,10 @@ def _says_or_does(event: Event) -> bool:
 
 
 def answer_text(joined: str, final: str) -> str:
-    """The answer of a model that has used tools: all tokens, of which ``final`` is the last part.
+    """The answer of a model that has used tools: the text of all tokens, which ends with ``final``.
 
-    If ``final`` is not their end, it follows them as a paragraph of its own, or replaces them if it
-    repeats them all. The server stores the same.
+    If it does not end with ``final``, that is added as a paragraph, or replaces the text if it
+    starts with the same text. The server stores the same.
     """
     if not joined or joined.rstrip().endswith(final.strip()):
         return joined or final

@@ -31,10 +31,10 @@ from h2o_client.wire.events import (
 from h2o_client.wire.tgi import failure
 
 PADDING = "\0"
-"""v0.9.0 and later pad tokens to 16 characters with it, against traffic analysis."""
+"""v0.9.0 and later pad tokens with it to 16 characters, against traffic analysis."""
 
 ANSWER_PADDING = b" " * 4096
-"""Follows the line of a final answer. No newline ends it, so a later update is in the same line."""
+"""Follows the line of a final answer. It has no newline, so a later update is in the same line."""
 
 
 class _Stream(msgspec.Struct, tag="stream", gc=False):
@@ -140,7 +140,7 @@ def _status(status: str, message: str, code: int | None) -> Event:
 
 
 def _from_plain(update: object) -> Event:
-    # Unknown types, and what msgspec does not accept in known ones: v0.8.4's lone surrogates, NaN.
+    # Unknown types, and known ones that msgspec refuses: v0.8.4's lone surrogates, NaN.
     if not isinstance(update, dict):
         return Notice(update)
     kind = update.get("type")
