@@ -60,9 +60,11 @@ class _PromptCommand(click.Command):
     type=click.Path(exists=True, dir_okay=False),
     help="Send this file with the prompt; may be repeated.",
 )
-@click.option("--markdown", is_flag=True, help="Show the answer as Markdown while it grows.")
-@click.option("--json", "as_json", is_flag=True, help="Write the events, one JSON object a line.")
-@click.option("--raw", is_flag=True, help="Write the answer byte for byte.")
+@click.option("--markdown", is_flag=True, help="Show the answer as formatted Markdown.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Write the events as JSON, one object per line."
+)
+@click.option("--raw", is_flag=True, help="Write the answer unchanged, also to a terminal.")
 def ask(
     connection: Connection,
     prompt: tuple[str, ...],
@@ -75,9 +77,9 @@ def ask(
 ) -> int:
     """Send a prompt to a chat-ui server, and write the answer to stdout as it arrives.
 
-    Text from a pipe is added after the prompt, or in place of a "-" in the prompt. In a shell loop
-    that reads lines, add < /dev/null. Without a prompt, on a terminal, a chat starts. To run a
-    server of your own, see h2o-chat serve --help.
+    Text from a pipe is added after the prompt, or in place of a "-" in the prompt. In a "while
+    read" loop, add < /dev/null to the command. On a terminal, without a prompt, a chat starts. To
+    run your own server, see h2o-chat serve --help.
 
     \b
     Examples:

@@ -68,7 +68,7 @@ SIGTERM.
     "--output",
     metavar="FILE",
     default="-",
-    help="Write the answers to FILE, one JSON object a line [default: stdout].",
+    help="Write the answers to FILE, one JSON object per line [default: stdout].",
 )
 @click.option("-m", "--model", metavar="NAME", help="The model for prompts without one.")
 @click.option("-s", "--system", metavar="TEXT", help="The system prompt.")
@@ -91,13 +91,13 @@ SIGTERM.
     "--per-minute",
     type=click.IntRange(1),
     metavar="N",
-    help="Largest number of prompts a minute for each account [default: learned].",
+    help="Largest number of prompts per minute for each account [default: learned].",
 )
 @click.option("--ordered", is_flag=True, help="Write the answers in the order of the prompts.")
 @click.option(
     "--journal",
     metavar="FILE",
-    help="Where to record the progress, to continue later [default: OUTPUT.journal].",
+    help="The file that records the progress [default: OUTPUT.journal].",
 )
 @click.option(
     "--format", type=click.Choice(FORMATS), help="Format of the prompts [default: detected]."
@@ -110,12 +110,12 @@ SIGTERM.
     default=GIVE_UP_AFTER,
     show_default=True,
     metavar="SECONDS",
-    help="How long to wait for a server that is down.",
+    help="How long to retry if the server is down.",
 )
 @click.option(
     "--dask",
     metavar="ADDRESS|local",
-    help="Let Dask workers send the prompts: a scheduler's address, or workers on this machine.",
+    help="Let Dask workers send the prompts: those of the scheduler at ADDRESS, or local ones.",
 )
 @click.option("--dry-run", is_flag=True, help="Check and count the prompts, and send nothing.")
 @click.option("--quiet", is_flag=True, help="Show no progress and no summary.")
@@ -140,10 +140,10 @@ def batch(
 ) -> int:
     """Send every prompt in a file, and write each answer as a line of JSON.
 
-    PROMPTS has one prompt a line: JSON (a text, or an object with "prompt" or "messages" and
-    optionally "id", "system", "model", "files", "options" and keys of your own), a line of OpenAI's
-    Batch API, or plain text. It may also be a CSV file. "-" reads stdin. Each prompt is answered
-    once: after Ctrl-C, a crash or a reboot, the same command continues where it stopped.
+    PROMPTS is a file with one prompt per line: JSON (a string, or an object with "prompt" or
+    "messages" and optionally "id", "system", "model", "files", "options" and your own keys), a line
+    of OpenAI's Batch API, or plain text. It may also be a CSV file. "-" reads stdin. Each prompt is
+    answered once: after Ctrl-C, a crash or a reboot, run the same command again to continue.
 
     \b
     Examples:

@@ -36,17 +36,19 @@ if TYPE_CHECKING:
     from h2o_client.conversation import Conversation
     from h2o_client.session import H2oSession
 
-_NONE = "There are no conversations. Those of a browser need its --cookie."
+_NONE = "There are no conversations. To use those of a browser, pass its cookie with --cookie."
 _SUFFIXES = {"markdown": "md", "json": "json"}
 _LISTING = "Listing the conversations"
 
 
 @click.group("conversations", invoke_without_command=True, subcommand_metavar="[COMMAND] [ARGS]...")
 @server_options
-@click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object per line.")
 @click.pass_context
 def conversations(context: click.Context, connection: Connection, as_json: bool) -> int:
-    """List or change the conversations of a session. Those of a browser need its --cookie.
+    """List or change the conversations of a session.
+
+    To use the conversations of a browser, pass its cookie with --cookie.
 
     \b
     Examples:
@@ -63,7 +65,7 @@ def conversations(context: click.Context, connection: Connection, as_json: bool)
 
 @conversations.command("list")
 @server_options
-@click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object per line.")
 @click.pass_context
 def _listed(context: click.Context, connection: Connection, as_json: bool) -> int:
     """List the conversations, latest first. This is the default command.
@@ -159,13 +161,13 @@ def _delete(connection: Connection, ids: tuple[str, ...], everything: bool, yes:
     "-o",
     "--output",
     metavar="PATH",
-    help="A file, or a folder for one file each (DIR/ creates it).",
+    help="A file, or a folder with one file per conversation (DIR/ creates the folder).",
 )
 @click.option(
     "--format",
     "form",
     type=click.Choice(list(_SUFFIXES)),
-    help="Markdown, or JSON with one object a line [default: by the file's name].",
+    help="Markdown, or JSON with one object per line [default: by the file's name].",
 )
 def export(
     connection: Connection,
@@ -174,9 +176,10 @@ def export(
     output: str | None,
     form: DocumentFormat | None,
 ) -> int:
-    """Export conversations. Those of a browser need its --cookie.
+    """Export conversations.
 
-    Markdown contains the latest branch of a conversation, JSON everything that the server sends.
+    To export the conversations of a browser, pass its cookie with --cookie. Markdown files contain
+    only the latest branch of a conversation; JSON files contain everything that the server sends.
 
     \b
     Examples:
@@ -253,7 +256,7 @@ def _export(
     found: list[Conversation], form: DocumentFormat, output: str | None, gone: list[str]
 ) -> None:
     if not found:
-        say("There are no conversations. Those of a browser need its --cookie.")
+        say(_NONE)
     texts = _documents(found, form, gone)
     if output is not None and (output.endswith("/") or Path(output).is_dir()):
         make_folder(output)

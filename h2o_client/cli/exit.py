@@ -24,7 +24,7 @@ INTERRUPTED, NOBODY_READS = 130, 141
 
 EPILOG = """\b
 Exit status: 0 success, 1 the answer could not be written, 2 invalid arguments,
-3 the server refused, 4 the network failed, 5 the answer broke off, 129 the
+3 the server refused, 4 the network failed, 5 the answer is incomplete, 129 the
 terminal was closed, 130 Ctrl-C, 141 stdout was closed, 143 SIGTERM.
 """
 

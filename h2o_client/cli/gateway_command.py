@@ -31,21 +31,21 @@ Exit status: 0 Ctrl-C or SIGTERM, 1 it could not start (the port may be in use),
 @click.option(
     "--keys",
     metavar="FILE",
-    help="Keys of users, each with a cookie. Required unless --host is loopback.",
+    help="API keys, each with the cookie of a user. Required unless --host is loopback.",
 )
 @click.option(
     "--allow-host",
     "allowed_hosts",
     multiple=True,
     metavar="NAME",
-    help="Another name by which clients may call the gateway; may be repeated.",
+    help="Accept requests for this host name, too; may be repeated.",
 )
 @click.option(
     "--allow-origin",
     "allowed_origins",
     multiple=True,
     metavar="ORIGIN",
-    help="A site whose pages may use the gateway; may be repeated.",
+    help="Allow web pages of this origin to use the gateway; may be repeated.",
 )
 @click.option("--quiet", is_flag=True, help="Write no access log to stderr.")
 @server_options

@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 @click.command("resume", epilog=EPILOG)
 @server_options
-@click.option("--rest", is_flag=True, help="Print only what was not printed before.")
+@click.option("--rest", is_flag=True, help="Print only the part that was not printed before.")
 def resume(connection: Connection, rest: bool) -> int:
-    """Resume the last answer that broke off, on servers since July 2026.
+    """Resume the last interrupted answer, on servers since July 2026.
 
-    These servers finish an answer even if nobody is connected. This prints the whole answer; of
-    several unfinished answers, the latest. The command has stored its address and its session's
-    cookie, for a week at most, and removes them once the answer has ended. After Ctrl-C the model
-    continues, and the answer can be resumed again.
+    These servers finish an answer even if nobody is connected. This command prints the whole
+    answer. The address of an interrupted answer and the cookies of its session are stored until the
+    answer has ended, but for a week at most. After Ctrl-C the model continues, and you can resume
+    the answer again.
 
     \b
     Examples:
@@ -66,7 +66,7 @@ def resume_last(connection: Connection, *, rest: bool, form: Format = "plain") -
 
 _LOCKED = "Another program is reading the only unfinished answer."
 _NONE = (
-    "An answer can be resumed on servers since July 2026, for a week, until it has ended or was "
+    "An answer can be resumed for a week, on servers since July 2026, unless it has ended or was "
     "stopped."
 )
 

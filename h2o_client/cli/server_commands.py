@@ -39,7 +39,7 @@ Exit status: 0 Ctrl-C or SIGTERM, 1 it could not start (the port may be in use),
 @click.command("models")
 @click.argument("address", metavar="[URL]", required=False)
 @server_options
-@click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object per line.")
 def list_models(connection: Connection, address: str | None, as_json: bool) -> int:
     """List the server's models. The first one is its default.
 
@@ -67,12 +67,12 @@ def list_models(connection: Connection, address: str | None, as_json: bool) -> i
 @click.argument("address", metavar="[URL]", required=False)
 @server_options
 @click.option("-m", "--model", metavar="NAME", help="The model [default: the server's first].")
-@click.option("--json", "as_json", is_flag=True, help="Write one JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object per line.")
 def doctor(connection: Connection, address: str | None, model: str | None, as_json: bool) -> int:
     """Check a server step by step, and explain what fails.
 
-    The last steps create a conversation, send a prompt and delete the conversation. The exit status
-    is 0 if nothing failed, else that of a prompt that fails in the same way.
+    The last steps create a conversation, send a prompt and delete the conversation. If no step
+    fails, the exit status is 0; otherwise it is that of a prompt that fails in the same way.
 
     \b
     Examples:
@@ -113,7 +113,7 @@ def _check_version(context: click.Context, option: click.Parameter, chat_ui: str
 @click.option("--port", default=3000, show_default=True, help="The port; 0 chooses a free one.")
 @click.option("--model-file", metavar="GGUF", help="Run this model instead of the bundled one.")
 @click.option("--upstream", metavar="URL", help="Use the models of an OpenAI-compatible server.")
-@click.option("--answers", metavar="FILE", help="Scripted answers, to test your own code.")
+@click.option("--answers", metavar="FILE", help="Send the scripted answers in FILE.")
 @click.option(
     "--model", metavar="NAME", help="The model's name; with --upstream, the model to use."
 )
@@ -122,7 +122,7 @@ def _check_version(context: click.Context, option: click.Parameter, chat_ui: str
     "allowed_hosts",
     multiple=True,
     metavar="NAME",
-    help="Another name by which clients may call the server; may be repeated.",
+    help="Accept requests for this host name, too; may be repeated.",
 )
 @click.option("--terms", is_flag=True, help="Require sessions to accept terms.")
 @click.option("--quiet", is_flag=True, help="Write no access log to stderr.")

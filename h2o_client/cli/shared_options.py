@@ -112,7 +112,9 @@ _SERVER_OPTIONS = (
     click.option("--url", metavar="URL", help="The server's address [H2O_CLIENT_URL]."),
     click.option("--local", is_flag=True, help="Use a small model on this machine instead."),
     click.option(
-        "--cookie", metavar="NAME=VALUE|FILE", help="A browser's cookie [H2O_CLIENT_COOKIE]."
+        "--cookie",
+        metavar="NAME=VALUE|FILE",
+        help="The session cookie of a browser, or a cookie file [H2O_CLIENT_COOKIE].",
     ),
     click.option(
         "--header",
@@ -121,7 +123,12 @@ _SERVER_OPTIONS = (
         help="Send this header with every request; may be repeated.",
     ),
     click.option("--proxy", metavar="URL", help="An http, https or socks proxy."),
-    click.option("--timeout", type=float, metavar="SECONDS", help="Timeout for every wait."),
+    click.option(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="Timeout for the connection, for the first token, and between tokens.",
+    ),
     click.option(
         "--insecure-cookies", is_flag=True, help="Send cookies over unencrypted connections, too."
     ),
@@ -179,7 +186,8 @@ def account_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "--cookie",
         multiple=True,
         metavar="NAME=VALUE|FILE",
-        help="A browser's cookie [H2O_CLIENT_COOKIE]; may be repeated, one for each account.",
+        help="The session cookie of a browser, or a cookie file [H2O_CLIENT_COOKIE]; may be "
+        "repeated, one for each account.",
     )(command)
     command = _SERVER_OPTIONS[1](command)
     return click.option(

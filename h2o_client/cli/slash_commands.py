@@ -42,7 +42,7 @@ def run_slash_command(chat: Chat, line: str) -> None:
 
 
 def _retry(chat: Chat, rest: str) -> None:
-    """Get another answer to the last message."""
+    """Request another answer to the last message."""
     if chat.prompt is None:
         say("There is no message yet.")
     elif chat.is_taken:
@@ -104,7 +104,7 @@ def _open(chat: Chat, rest: str) -> None:
     found = list(islice(chat.client.conversations(), _MOST_LISTED))
     chat.listed = [each.id or "" for each in found]
     if not found:
-        say("There are no conversations. Those of a browser need its --cookie.")
+        say("There are no conversations. To use those of a browser, pass its cookie with --cookie.")
     for number, each in enumerate(found, 1):
         mark = "*" if each.id == chat.conversation.id else " "
         put_line(f"{mark}{number:3}  {each.id}  {in_a_line(each.title or 'Untitled')}")
@@ -129,7 +129,7 @@ def _attach(chat: Chat, rest: str) -> None:
 
 
 def _set(chat: Chat, rest: str) -> None:
-    """[NAME=VALUE]: Set a sampling parameter; NAME= unsets it; without a name, list them."""
+    """[NAME=VALUE]: Set a sampling parameter; NAME= removes it; without a name, list them."""
     from h2o_client.cli.shared_options import sampling_options
 
     name, equals, value = rest.partition("=")
@@ -195,7 +195,7 @@ def _may_write(chat: Chat, path: str) -> bool:
 
 
 def _resume(chat: Chat, rest: str) -> None:
-    """Resume the last answer that broke off. This conversation does not change."""
+    """Resume the last interrupted answer. This conversation does not change."""
     from h2o_client.cli.resume_command import resume_last
 
     try:

@@ -91,7 +91,7 @@ def test_an_empty_list_says_what_may_be_missing(terminal: Callable[[], Screen]) 
         assert run(["conversations", "--url", server.url]) == 0
         assert run(["conversations", "delete", "--all", "--url", server.url]) == 0
         assert run(["export", "--all", "--url", server.url]) == 0
-    assert screen.getvalue().count("There are no conversations. Those of a browser need") == 3
+    assert screen.getvalue().count("There are no conversations. To use those of a browser") == 3
 
 
 def until(screen: Screen, text: str) -> None:

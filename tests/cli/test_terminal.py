@@ -385,7 +385,7 @@ def test_lines_break_at_words_and_an_error_stands_apart(chat: Open) -> None:
         terminal.resize(50, 40)
         terminal.type("/help", "Enter")
         terminal.until(
-            "/resume", "\n" + " " * 19 + "broke off. This conversation", "Ctrl-D leaves.", PROMPT
+            "/resume", "\n" + " " * 19 + "answer. This conversation", "Ctrl-D leaves.", PROMPT
         )
         terminal.type("One", "Enter")
         shown = terminal.until("Error: The server answered 429", "\n\n>")
