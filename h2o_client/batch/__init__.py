@@ -1,4 +1,4 @@
-"""Send thousands of prompts. Each is answered once, even if the program is killed and rerun."""
+"""Send thousands of prompts. Each is answered once, even if the program is killed and run again."""
 
 from h2o_client.batch.attempts import WorkerError
 from h2o_client.batch.batch import Batch

@@ -1,7 +1,7 @@
 """The accounts of a batch: sessions with their pace, cookies and earlier conversations.
 
-A rerun uses the sessions of the previous run again. The journal stores the cookies that a server
-has set. Of cookies that the user passed it stores a hash, to recognize them.
+A later run uses the sessions of the previous run. For this, the journal stores the cookies that a
+server has set, and a hash of the cookies that the user passed.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def open_accounts(
 
 
 def lost_accounts(journal: Journal, known: Sequence[Account]) -> list[int]:
-    """The numbers of accounts of earlier runs whose cookies the user has not passed this time."""
+    """The numbers of the accounts of earlier runs whose cookies are not passed to this run."""
     numbers = {each.number for each in known}
     return [each.number for each in journal.accounts() if each.number not in numbers]
 
@@ -110,7 +110,7 @@ def _is_of(stored: StoredAccount, session: AsyncH2oSession) -> bool:
     if stored.base_url != session.base_url or stored.given != _hash_of(session):
         return False
     jar = session.wrapped._transport.cookies
-    # Without cookies from the user, a session that already has cookies is another account.
+    # If the user passed no cookies, a session that already has other cookies is another account.
     return bool(stored.given) or not len(jar) or jar.written() == stored.cookies
 
 

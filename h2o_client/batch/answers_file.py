@@ -102,7 +102,8 @@ class AnswersFile:
         """Yield each complete line, and whether to keep it."""
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
-                # The last line is incomplete after a kill. Lines before it prove whose file it is.
+                # The last line is incomplete after a kill. Complete lines before it show that the
+                # file belongs to this batch.
                 if number == 1 and not self._has_begun(line):
                     raise _unknown_line(target, number)
                 return

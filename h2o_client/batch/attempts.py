@@ -1,4 +1,4 @@
-"""One attempt to send a prompt, and what sends it: this process or a worker."""
+"""`Attempt`: one attempt to send a prompt. `Sender` sends it, from this process or a worker."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Sender(Protocol):
         ...
 
     async def close(self) -> None:
-        """Free the resources: nothing more will be sent."""
+        """Free the resources. No more prompts are sent."""
         ...
 
 
@@ -89,7 +89,7 @@ class LocalSender:
         )
         attempt.reply = reply
         await reply
-        account.pace.took(attempt.began, monotonic())
+        account.pace.accepted(attempt.began, monotonic())
         return await reply.read()
 
     def can_leave(self, attempt: Attempt) -> bool:

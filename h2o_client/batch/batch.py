@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _STOP_WITHIN = 2.0  # seconds
-_LOOK_EVERY = 0.2
+_POLL_EVERY = 0.2
 _JOIN_WITHIN = 10.0
 
 MakeEngine = Callable[[Callable[[], None]], Engine]
@@ -128,7 +128,7 @@ class _Run:
         return self._is_over
 
     def results(self, after: int, ordered: bool, seconds: float | None) -> list[Row]:
-        """Return some results after that one, as soon as there are any; [] at the end."""
+        """Return results after the position ``after``, as soon as there are any; [] at the end."""
         with self._changed:
             while True:
                 is_over = self._is_over
@@ -155,7 +155,7 @@ class _Run:
         self._stop_within = seconds
         loop = self._loop
         if loop is not None:
-            with suppress(RuntimeError):  # it has ended
+            with suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(self.engine.stop, seconds)
 
     def join(self) -> None:
@@ -189,7 +189,7 @@ class _Run:
             watch.cancel()
 
     async def _watch_program(self) -> None:
-        """Stop when the program ends, as after Ctrl-C."""
+        """Stop when the program ends, for example after Ctrl-C."""
         while threading.main_thread().is_alive():
-            await asyncio.sleep(_LOOK_EVERY)
+            await asyncio.sleep(_POLL_EVERY)
         self.engine.stop(_STOP_WITHIN)

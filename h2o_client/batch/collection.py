@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from h2o_client.aio.session import AsyncH2oSession
     from h2o_client.answer.found_answer import FoundAnswer
 
-_LOOKS = (0.0, 0.5, 1.0)  # seconds to wait for a message that may still arrive, then look again
+_RETRY_AFTER = (0.0, 0.5, 1.0)  # seconds before each new request for a message that is missing
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 3.0
 
 
 class Missing(Enum):
-    """What the server does not have: the prompt, or an answer that will not come any more."""
+    """What the server does not have: the prompt, or an answer, and never will."""
 
     PROMPT = auto()
     ANSWER = auto()
@@ -41,10 +41,10 @@ async def collect(
 ) -> Answer | Missing:
     """Return the answer to the only prompt in a conversation, or what is missing.
 
-    ``patience`` returns for how many more seconds to wait for the answer. Raises `H2oError` if the
-    server cannot be read.
+    ``patience`` returns how many more seconds to wait for the answer. Raises `H2oError` if the
+    conversation cannot be read.
     """
-    looks, pause = iter(_LOOKS), _FIRST_PAUSE
+    waits, pause = iter(_RETRY_AFTER), _FIRST_PAUSE
     while True:
         try:
             found = await session._find_answer(conversation_id)
@@ -57,7 +57,7 @@ async def collect(
         if found.resume_token is not None:
             return await _resumed(session, found)
         if not found.is_taken and found.is_certain:
-            wait = next(looks, None)
+            wait = next(waits, None)
             if wait is None:
                 return Missing.PROMPT
             await asyncio.sleep(wait)

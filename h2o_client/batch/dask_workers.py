@@ -1,8 +1,8 @@
 """Run the tasks of a batch on Dask workers. Each task is bound to one worker.
 
-When a worker dies, Dask would rerun its tasks elsewhere, even those that have sent their prompt. A
-bound task is not rerun: the batch decides whether to send its prompt again. Each task leaves its
-worker's thread pool, so that one worker can run many tasks at once.
+When a worker dies, Dask normally runs its tasks on other workers, even those that have sent their
+prompt. A bound task is not run again: the batch decides whether to send its prompt again. Each task
+leaves its worker's thread pool, so that one worker can run many tasks at once.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LOOK_EVERY = 0.5  # seconds
-_LOOK_WITHIN = 2.0
-_SILENCE = 60.0  # seconds after which a scheduler that does not answer is given up
-_TOLD_AFTER = 10.0  # seconds without any worker
+_POLL_EVERY = 0.5  # seconds
+_POLL_WITHIN = 2.0
+_SILENCE = 60.0  # seconds without a response after which the scheduler counts as lost
+_WARN_AFTER = 10.0  # seconds without any worker
 
 
 class DaskWorkers:
@@ -53,10 +53,10 @@ class DaskWorkers:
         self._local: Any = None
         self._in_flight: Counter[str] = Counter()
         self._workers: set[str] = set()
-        self._failure: WorkerError | None = None  # why no task can run any more
-        self._responded_at = monotonic()  # when the scheduler responded last
-        self._worked_at = monotonic()  # when there was a worker last
-        self._is_told = False
+        self._failure: WorkerError | None = None  # the reason why no more tasks can run
+        self._responded_at = monotonic()  # when the scheduler last responded
+        self._worked_at = monotonic()  # when there was last a worker
+        self._has_warned = False
         self._watcher: asyncio.Task[None] | None = None
         self._has_changed = asyncio.Event()
         if not isinstance(cluster, str):
@@ -128,12 +128,13 @@ class DaskWorkers:
             with suppress(RuntimeError):  # the batch has ended
                 loop.call_soon_threadsafe(ended.set)
 
-        # In the client's event loop: a thread would wait for a lost worker.
+        # In the client's event loop, because a thread would wait for a lost worker.
         fetching = self._in_client(_fetched(self._client, future, worker))
         fetching.add_done_callback(end)
         if await self._is_done(asyncio.ensure_future(ended.wait()), worker):
             return fetching.result()
-        # Ends the fetch. To cancel the fetch itself would end those from other workers, too.
+        # Cancel the future, which ends the fetch. Cancelling the fetch itself would also end
+        # fetches from other workers.
         self._in_client(_cancelled(self._client, future))
         if self._failure is not None:
             raise self._failure
@@ -160,13 +161,13 @@ class DaskWorkers:
 
     async def _watch(self) -> None:
         while self._failure is None:
-            await self._look()
-            await asyncio.sleep(_LOOK_EVERY)
+            await self._poll()
+            await asyncio.sleep(_POLL_EVERY)
 
-    async def _look(self) -> None:
+    async def _poll(self) -> None:
         try:
             found = set(
-                await asyncio.to_thread(self._client.nthreads, callback_timeout=_LOOK_WITHIN)
+                await asyncio.to_thread(self._client.nthreads, callback_timeout=_POLL_WITHIN)
             )
         except Exception as exc:  # Dask's own errors, and connection errors
             log.info("The Dask scheduler does not respond: %s", exc)
@@ -177,21 +178,21 @@ class DaskWorkers:
         now = monotonic()
         self._responded_at = now
         if found:
-            self._worked_at, self._is_told = now, False
+            self._worked_at, self._has_warned = now, False
         elif now - self._worked_at > self._give_up_after:
             self._fail(f"Dask had no worker for {now - self._worked_at:.0f} s")
-        elif now - self._worked_at > _TOLD_AFTER and not self._is_told:
-            self._is_told = True
+        elif now - self._worked_at > _WARN_AFTER and not self._has_warned:
+            self._has_warned = True
             log.warning("Dask has no workers. The batch waits for one.")
         if found != self._workers:
             self._workers = found
-            self._tell()
+            self._notify()
 
     def _fail(self, message: str) -> None:
         self._failure = WorkerError(message)
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._has_changed.set()
         self._has_changed = asyncio.Event()
 
@@ -204,7 +205,7 @@ def _run_apart(task: WorkerTask) -> WorkerResult:
 
 
 async def _fetched(client: Client, future: Future[Any], worker: str) -> WorkerResult:
-    """Fetch the result, which stays on its worker until then, and is lost if that dies."""
+    """Fetch the result. Until then it is stored on its worker only."""
     from distributed.comm.core import CommClosedError
     from distributed.scheduler import KilledWorker
 

@@ -1,8 +1,8 @@
 """Send the prompts of a journal, in one event loop in the thread of a `Batch`.
 
 For each account a coroutine takes the next prompt as soon as the account's pace allows. When an
-attempt fails, `judge` decides: the prompt is sent again, or its answer is first looked for on the
-server, or the prompt has failed.
+attempt fails, `judge` decides whether the prompt is sent again, its answer is first looked up on
+the server, or the prompt has failed.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ _MOST_COLLECTED_AT_ONCE = 16
 _LEAST_PATIENCE = 5.0  # seconds to wait for an answer that the server has not stored yet
 _MOST_PATIENCE = 300.0
 _USUAL_PATIENCE = 30.0
-_NEARLY_DONE = 0.6  # share of a stop's time in which answers may still be finished
+_FINISH_SHARE = 0.6  # share of a stop's time in which answers may still finish
 _PAUSE_WHEN_FULL = 5.0
 _MOST_PAUSES_WHEN_FULL = 3
-_MESSAGE_WITHIN = 2.0  # seconds from a conversation to its message, in other programs
-_LOOK_EVERY = 0.2
-_LEAST_PAUSE = 0.5  # after a failure where a prompt is not sent
+_MESSAGE_WITHIN = 2.0  # seconds between creating a conversation and its message, elsewhere
+_POLL_EVERY = 0.2
+_LEAST_PAUSE = 0.5  # seconds after a failed request that sent no prompt
 
 
 class Engine:
     """Sends the prompts of ``journal`` and collects the answers, in `run`.
 
-    Any thread may call `progress`. ``on_result`` is called, in another thread, when there are
+    Any thread may call `progress`. ``on_result`` is called in another thread when there are new
     results.
     """
 
@@ -67,7 +67,7 @@ class Engine:
         self._tally = Tally(journal.counts())
         self._pending = Pending(journal)
         self._recorder = Recorder(
-            journal, on_recorded=on_result, on_failure=self._fail_from_elsewhere
+            journal, on_recorded=on_result, on_failure=self._fail_from_thread
         )
         self._attempts: set[Attempt] = set()
         self._others: set[asyncio.Task[None]] = set()  # collections
@@ -88,21 +88,21 @@ class Engine:
         )
         return self._tally.progress(monotonic(), accounts)
 
-    def _fail_from_elsewhere(self, exc: JournalError) -> None:
+    def _fail_from_thread(self, exc: JournalError) -> None:
         if self._loop is not None:
-            with suppress(RuntimeError):  # it has ended
+            with suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._fail, exc)
 
     # In the loop
 
     def stop(self, within: float) -> None:
-        """Send nothing more, and end ``within`` so many seconds."""
+        """Stop sending, and end ``within`` that many seconds."""
         if self._stops_at is None:
             self._stops_at = monotonic() + within
             self._wake()
 
     async def run(self) -> None:
-        """Run until every prompt has a result, no account works any more, or `stop` is called."""
+        """Run until every prompt has a result, every account is stopped, or `stop` is called."""
         self._loop = asyncio.get_running_loop()
         self._room = asyncio.Semaphore(_MOST_COLLECTED_AT_ONCE)
         everyone = [*self._accounts, *self._former]
@@ -126,7 +126,7 @@ class Engine:
 
     async def _close(self) -> None:
         left = self._left_to_stop()
-        # In a thread: it waits for requests.
+        # In a thread, because it waits for requests.
         await asyncio.to_thread(self._recorder.close, left)
         await self._sender.close()
         if left is None:
@@ -136,14 +136,14 @@ class Engine:
     async def _until_done(self, loops: list[asyncio.Task[None]]) -> None:
         try:
             while not all(each.done() for each in loops):
-                await asyncio.wait(loops, timeout=_LOOK_EVERY, return_when=asyncio.FIRST_EXCEPTION)
+                await asyncio.wait(loops, timeout=_POLL_EVERY, return_when=asyncio.FIRST_EXCEPTION)
                 for each in loops:
                     if each.done():
                         each.result()
                 if self.failure is not None:
                     break
             while self._others and not self._is_stopping:
-                await asyncio.wait(self._others, timeout=_LOOK_EVERY)
+                await asyncio.wait(self._others, timeout=_POLL_EVERY)
         except Exception as exc:  # a `JournalError` or a bug
             self._fail(exc)
         finally:
@@ -152,7 +152,7 @@ class Engine:
             await asyncio.gather(*loops, return_exceptions=True)
 
     def _fail(self, exc: BaseException) -> None:
-        """Stop because of ``exc``, such as a journal that cannot be written."""
+        """Stop the batch because of ``exc``, for example a journal that cannot be written."""
         if self.failure is None:
             self.failure = exc
         self.stop(2.0)
@@ -238,7 +238,7 @@ class Engine:
             changed.set()
 
     def _stop_account(self, account: Account, exc: H2oError) -> None:
-        """Send nothing more with ``account``. If it was the last one, the batch raises ``exc``."""
+        """Stop sending with ``account``. If it was the last one, the batch raises ``exc``."""
         if account.stopped is not None:
             return
         account.stopped, account.state = exc, f"stopped: {exc}"
@@ -259,7 +259,7 @@ class Engine:
 
     async def _attempt(self, attempt: Attempt) -> None:
         try:
-            await self._ask(attempt)
+            await self._send_prompt(attempt)
         except Exception as exc:  # a `JournalError` or a bug
             self._fail(exc)
         finally:
@@ -267,7 +267,7 @@ class Engine:
             attempt.account.in_flight -= 1
             self._wake()
 
-    async def _ask(self, attempt: Attempt) -> None:
+    async def _send_prompt(self, attempt: Attempt) -> None:
         try:
             answer = await self._sender.send(attempt, self._journal)
         except (JournalError, WorkerError):
@@ -313,12 +313,12 @@ class Engine:
         if attempt.conversation_id is None and isinstance(exc, TransportError):
             self._has_lost_creations = True
         verdict = judge(exc)
-        # A gateway that says so may have passed the message on.
+        # A gateway with such a status may have passed the message on.
         is_unsure = isinstance(exc, StatusError) and attempt.conversation_id is not None
         if verdict is Verdict.DOWN and is_unsure:
             verdict = Verdict.LOST
         if verdict in _UNCOUNTED or (self._is_stopping and verdict is Verdict.FAILED):
-            self._set_back(attempt)
+            self._requeue(attempt)
         if verdict is Verdict.SHUT_OUT:
             self._stop_account(account, exc)
         elif verdict is Verdict.LIMITED:
@@ -334,7 +334,7 @@ class Engine:
             self._gives_up(account, exc)
         elif verdict is Verdict.FINAL:
             self._failed(attempt, exc)
-        elif not self._is_stopping:  # the next run looks for lost answers
+        elif not self._is_stopping:  # otherwise the next run collects lost answers
             if not isinstance(exc, GenerationError | WorkerLostError):
                 account.pace.failed(attempt.began, now)
             if verdict is Verdict.LOST and attempt.conversation_id is not None:
@@ -342,7 +342,7 @@ class Engine:
             else:
                 self._try_again(attempt, exc)
 
-    def _set_back(self, attempt: Attempt) -> None:
+    def _requeue(self, attempt: Attempt) -> None:
         """Send the prompt again, without counting this attempt."""
         self._again(attempt, attempt.job.attempts, 0.0)
 
@@ -361,7 +361,7 @@ class Engine:
         self._pending.put(job, monotonic() + delay)
         self._wake()
 
-    # What an earlier run has left on the server
+    # Answers and conversations that an earlier run has left on the server
 
     def _collect_left(self, account: Account) -> None:
         """Collect the answers of an earlier run, and delete its conversations."""
@@ -401,12 +401,12 @@ class Engine:
         if not isinstance(found, Missing):
             self._answered(attempt, found)
         elif exc is None or (found is Missing.PROMPT and judge(exc) is Verdict.DOWN):
-            self._set_back(attempt)
+            self._requeue(attempt)
         else:
             self._try_again(attempt, exc)
 
     async def _found(self, account: Account, job: Job) -> Answer | Missing | None:
-        """Read what the server has of a prompt; None if the batch or the account was stopped."""
+        """Read a prompt's answer from the server; None if the batch or the account was stopped."""
         assert job.conversation_id is not None
         async with self._room:
             while not self._is_stopping and account.stopped is None:
@@ -427,13 +427,13 @@ class Engine:
         return None
 
     def _patience(self, job: Job) -> float:
-        """Seconds for which to wait for an answer that is not stored yet."""
+        """How many more seconds to wait for an answer that is not stored yet."""
         usual = 3 * self._longest if self._longest else _USUAL_PATIENCE
         patience = min(_MOST_PATIENCE, max(_LEAST_PATIENCE, usual))
         return job.sent_at + patience - time.time()
 
     async def _collect_former(self, account: Account) -> None:
-        """Collect what an account has that only an earlier run used."""
+        """Collect the answers of an account that only an earlier run used."""
         try:
             await account.prepare(self._journal)
         except JournalError:
@@ -460,7 +460,7 @@ class Engine:
             found = await account.session._find_answer(conversation_id)
             is_fresh = account.is_given and conversation_id not in account.candidates
             if is_fresh and not found.is_taken:
-                # Another program may have just created it, and be about to send its message.
+                # Another program may have just created it, and may be about to send a message.
                 await asyncio.sleep(_MESSAGE_WITHIN)
                 found = await account.session._find_answer(conversation_id)
                 if not found.is_certain:
@@ -489,10 +489,10 @@ class Engine:
         return None if self._stops_at is None else max(0.0, self._stops_at - monotonic())
 
     async def _leave(self) -> None:
-        """Wait a moment for answers; leave the others to the server, or stop and delete them."""
+        """Wait briefly for answers. Leave the others to the server, or stop and delete them."""
         tasks = [each.task for each in self._attempts if each.task is not None]
         if tasks:
-            await asyncio.wait(tasks, timeout=_NEARLY_DONE * (self._left_to_stop() or 0.0))
+            await asyncio.wait(tasks, timeout=_FINISH_SHARE * (self._left_to_stop() or 0.0))
         ends = [self._left(each) for each in list(self._attempts)]
         for other in self._others:
             other.cancel()
@@ -507,7 +507,7 @@ class Engine:
         if attempt.conversation_id is not None:
             is_stopped = not self._sender.can_leave(attempt)
             if is_stopped:
-                # Before the stop: on v0.3 to v0.6 a stopped answer looks like a whole one.
+                # Note this before the stop: on v0.3 to v0.6 a stopped answer looks complete.
                 self._journal.note_waiting([(attempt.job.row, attempt.job.attempts)])
             with suppress(H2oError):
                 await self._sender.leave(attempt)

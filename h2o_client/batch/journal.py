@@ -1,8 +1,8 @@
 """The journal of a batch: a SQLite file with the state of each prompt.
 
 The row of a prompt is written before its conversation is created, before its message is sent, and
-when its answer has arrived. Its conversation is deleted only after that. So the next run finds
-everything that a killed run has left behind. Threads may share a journal; processes may not.
+when its answer has arrived. Its conversation is deleted only after that. So the next run can find
+everything that a killed run has left on the server. Threads may share a journal; processes may not.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ T = TypeVar("T")
 _APPLICATION = 0x4832_4F42  # "H2OB", in the file's header
 _VERSION = 1
 _PAGE = 256
-_MOST_TOLD = 10
+_MOST_SHOWN = 10
 _PRIVATE = 0o600
 _CHECKPOINT = 4000  # pages of 4 KiB
 _SIDECARS = ("", "-wal", "-shm", "-journal")
@@ -64,7 +64,8 @@ CREATE TABLE conversations (
 class State(IntEnum):
     """The state of a prompt.
 
-    CREATING: its conversation may exist. SENDING: it does exist, and the message may have arrived.
+    CREATING: its conversation may exist. SENDING: its conversation exists, and the message may have
+    arrived.
     """
 
     WAITING = 0
@@ -75,7 +76,7 @@ class State(IntEnum):
 
 
 class JournalError(H2oError):
-    """The journal cannot be written, as on a full disk. Earlier records are not lost."""
+    """The journal cannot be written, for example on a full disk. Earlier records are kept."""
 
 
 class InvalidPrompts(ConfigurationError):
@@ -106,10 +107,10 @@ class Job(msgspec.Struct, frozen=True):
 
 
 class StoredAccount(msgspec.Struct, frozen=True):
-    """A session of an earlier run. ``baseline`` are its conversations from before the batch.
+    """A session of an earlier run. ``baseline``: its conversations from before the batch.
 
-    ``given`` is a hash of the cookies that the user passed, "" without them; ``cookies`` are those
-    that the server has set.
+    ``given`` is a hash of the cookies that the user passed, or "". ``cookies`` are the cookies that
+    the server has set.
     """
 
     number: int
@@ -162,7 +163,7 @@ class Journal:
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
         self.path: Path | None = None if path is None else _own_file(Path(path))
         self._identity = None if self.path is None else _taken(self.path)
-        self._lock = threading.RLock()  # one statement at a time, and whole transactions
+        self._lock = threading.RLock()  # held for each statement and each transaction
         self._is_closed = False
         name = "" if self.path is None else str(self.path)
         try:
@@ -170,13 +171,13 @@ class Journal:
                 name, timeout=0, isolation_level=None, check_same_thread=False
             )
         except sqlite3.Error as exc:
-            self._give_back()
+            self._release()
             raise JournalError(f"Cannot open the journal {name}: {exc}") from exc
         try:
             self._prepare(name)
         except BaseException:
             self._db.close()
-            self._give_back()
+            self._release()
             raise
         (last,) = self._one("SELECT max(number) FROM prompts")
         self._number = last or 0
@@ -187,14 +188,14 @@ class Journal:
             if not self._is_closed:
                 self._is_closed = True
                 self._db.close()
-                self._give_back()
+                self._release()
 
     @property
     def is_closed(self) -> bool:
         """Whether `close` was called."""
         return self._is_closed
 
-    def _give_back(self) -> None:
+    def _release(self) -> None:
         if self._identity is not None:
             _in_use.discard(self._identity)
 
@@ -218,7 +219,7 @@ class Journal:
             found = prompt if isinstance(prompt, InvalidLine) else self._duplicate(prompt)
             if found is not None:
                 count += 1
-                invalid += [found] if len(invalid) < _MOST_TOLD else []
+                invalid += [found] if len(invalid) < _MOST_SHOWN else []
             elif isinstance(prompt, BatchPrompt):
                 self._add(prompt, position)
                 position += 1
@@ -228,7 +229,7 @@ class Journal:
         return self.counts()
 
     def check(self, prompts: Iterable[BatchPrompt | InvalidLine]) -> Counts:
-        """As `load`, without changing anything."""
+        """Like `load`, without changing anything."""
         with suppress(_Undone), self._transaction():
             counts = self._loaded(prompts)
             raise _Undone
@@ -275,7 +276,7 @@ class Journal:
         )
 
     def begin(self) -> None:
-        """Start a run: prompts whose creation was interrupted are created again."""
+        """Start a run: prompts whose creation was interrupted wait again."""
         self._do("UPDATE prompts SET state = 0 WHERE state = 1")
 
     def claim(self, after: int, most: int) -> list[Job]:
@@ -311,7 +312,7 @@ class Journal:
             )
 
     def note_waiting(self, rows: Iterable[tuple[int, int]]) -> None:
-        """Note that these rows will not be answered as sent. Each comes with its attempts."""
+        """Note that these rows, each with its number of attempts, wait to be sent again."""
         with self._transaction():
             self._many(
                 "UPDATE prompts SET state = 0, account = NULL, conversation = NULL, token = NULL,"
@@ -320,7 +321,7 @@ class Journal:
             )
 
     def note_retry(self, row: int, attempts: int) -> None:
-        """As `note_waiting`, for one row that this run sends again."""
+        """Like `note_waiting`, for one row that this run sends again."""
         self._do(
             "UPDATE prompts SET state = 1, account = NULL, conversation = NULL, token = NULL,"
             " attempts = ? WHERE row = ?",
@@ -347,10 +348,10 @@ class Journal:
         with self._transaction():
             self._many("DELETE FROM conversations WHERE account = ? AND id = ?", conversations)
 
-    # What an earlier run has left
+    # Prompts and conversations that an earlier run has left
 
     def unanswered(self, account: int, after: int, most: int = _PAGE) -> list[Job]:
-        """Prompts after that row that were sent and have no result."""
+        """Prompts after the row ``after`` that were sent and have no result."""
         rows = self._all(
             "SELECT row, id, position, ask, attempts, conversation, token, sent_at FROM prompts"
             " WHERE state = 2 AND account = ? AND position IS NOT NULL AND row > ?"
@@ -363,7 +364,7 @@ class Journal:
         ]
 
     def left_conversations(self, account: int, after: str, most: int = _PAGE) -> list[str]:
-        """Conversations after that one that are not needed any more."""
+        """Conversations after the id ``after`` that are no longer needed."""
         rows = self._all(
             "SELECT c.id FROM conversations AS c WHERE c.account = ? AND c.id > ? AND NOT EXISTS"
             " (SELECT 1 FROM prompts AS p WHERE p.state = 2 AND p.account = c.account"
@@ -420,10 +421,10 @@ class Journal:
     # Results
 
     def results(self, after: int, *, ordered: bool, most: int = _PAGE) -> list[Row]:
-        """Results after that number, in the order of their arrival.
+        """Results after the number ``after``, in the order of their arrival.
 
-        ``ordered``: results after that position, in the order of the prompts, up to the first
-        prompt without a result.
+        ``ordered``: results after the position ``after``, in the order of the prompts, up to the
+        first prompt without a result.
         """
         columns = "SELECT row, key, id, position, ask, number, outcome, state FROM prompts"
         if ordered:
@@ -438,7 +439,7 @@ class Journal:
         return found
 
     def results_of(self, prompt_id: PromptId) -> tuple[Row | None, list[Row]]:
-        """The result of this run's prompt with that id, and those of earlier prompts with it."""
+        """The result of this run's prompt with that id, and results of other prompts with it."""
         rows = self._all(
             "SELECT row, key, id, position, ask, number, outcome, state FROM prompts WHERE id = ?",
             (_written_id(prompt_id),),
@@ -463,7 +464,7 @@ class Journal:
                 # In exclusive mode this needs no shared memory, which network drives lack.
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self.path.chmod(_PRIVATE)
-            # A killed process loses nothing; a power failure may lose the last moments.
+            # If the process is killed, nothing is lost. A power failure may lose recent changes.
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
         except sqlite3.DatabaseError as exc:
@@ -534,7 +535,7 @@ class Marks:
         self._journal._do("DELETE FROM temp.marks")
 
     def add(self, row: int) -> bool:
-        """Add a mark. Return False if it was set already."""
+        """Add a mark. Return False if it was already set."""
         try:
             self._journal._do("INSERT INTO temp.marks VALUES (?)", (row,))
         except sqlite3.IntegrityError:
@@ -642,7 +643,7 @@ def _check_locks(descriptor: int, path: Path) -> None:
 
     try:
         # Lock a byte that SQLite does not lock. This runs before SQLite opens the file, because
-        # closing the descriptor would release its locks.
+        # closing this descriptor later would release SQLite's locks.
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 1)
     except OSError as exc:
         if exc.errno in (errno.EACCES, errno.EAGAIN):

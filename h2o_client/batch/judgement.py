@@ -32,10 +32,10 @@ _WRONG_REQUESTS = (400, 410, 413, 414, 422)
 class Verdict(Enum):
     """The meaning of an error.
 
-    SHUT_OUT: the account cannot send anything any more. LIMITED: it has reached the rate limit.
-    FULL: it has too many conversations. DOWN: the server or its model is down, and has not received
-    the prompt. FINAL: the same prompt would fail again. LOST: the server may have the answer, but
-    it did not arrive. FAILED: the prompt can be sent again.
+    SHUT_OUT: the account cannot send any more prompts. LIMITED: the account has reached the rate
+    limit. FULL: the account has too many conversations. DOWN: the server or its model is down, and
+    has not received the prompt. FINAL: the same prompt would fail again. LOST: the server may have
+    the answer, but it did not arrive. FAILED: the prompt can be sent again.
     """
 
     SHUT_OUT = auto()
@@ -95,5 +95,5 @@ def _judge_transport(exc: TransportError) -> Verdict:
 
 
 def delay_before(attempts: int) -> float:
-    """Seconds to wait before a prompt is sent again after so many failed attempts."""
+    """Seconds to wait before a prompt is sent again, after ``attempts`` failed attempts."""
     return min(_LONGEST_DELAY, _FIRST_DELAY * 2.0**attempts) * random.uniform(0.5, 1.0)

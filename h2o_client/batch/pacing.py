@@ -1,9 +1,9 @@
 """How fast one account may send prompts. No I/O and no clock: the time is an argument.
 
-chat-ui limits the messages of the last minute (some versions count refused ones, too), and does not
-say when it accepts the next. So this counts the messages of the last minute, too. After a refusal,
-the limit becomes the number that was accepted. The number of concurrent prompts is halved, and
-grows again by one for each round of answers.
+chat-ui limits the number of messages in the last minute (some versions also count refused ones),
+and does not say when it accepts the next message. So this counts the messages of the last minute.
+After a refusal, the number of accepted messages becomes the limit. The number of concurrent prompts
+is halved, and then grows by one for each round of answers.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ class Pace:
         self._sent: deque[float] = deque()
         self._paused_until = 0.0
         self._refusals = 0  # in a row
-        self._minutes = 0  # of those, how many made a pause of a minute or longer
+        self._minutes = 0  # how many of those refusals caused a pause of a minute or longer
         self._refused_at = -1.0
         self._failures = 0  # in a row
-        self._backoffs = 0  # in a row: while the server is down
+        self._backoffs = 0  # in a row, while the server is down
         self._backed_off_until = 0.0
         self._down_since: float | None = None
 
@@ -54,7 +54,7 @@ class Pace:
 
     @property
     def refusals(self) -> int:
-        """How many refusals came in a row, each after a pause."""
+        """The number of refusals in a row. There was a pause after each."""
         return self._refusals
 
     def wait(self, now: float) -> float:
@@ -73,8 +73,8 @@ class Pace:
         if len(self._sent) > _MOST_REMEMBERED:
             self._sent.popleft()
 
-    def took(self, sent: float, now: float) -> None:
-        """Note that the server has accepted a prompt. It may have counted it only now."""
+    def accepted(self, sent: float, now: float) -> None:
+        """Note that the server has accepted a prompt, and may have counted it only ``now``."""
         for place in range(len(self._sent) - 1, -1, -1):
             if self._sent[place] == sent:
                 del self._sent[place]
@@ -82,7 +82,7 @@ class Pace:
                 return
 
     def succeeded(self, sent: float) -> None:
-        """Note that a prompt, which was ``sent`` at that time, was answered."""
+        """Note that a prompt that was sent at the time ``sent`` was answered."""
         self._failures = self._backoffs = 0
         self._backed_off_until, self._down_since = 0.0, None
         if sent > self._refused_at:
@@ -105,21 +105,21 @@ class Pace:
             others = [each for each in self._sent if each != sent]
             pause = self._guess(others, now) if retry_after is None else retry_after
             self._paused_until = now + min(pause, _LONGEST_PAUSE)
-            self._learn(others, now, is_told=retry_after is not None)
+            self._learn(others, now, has_retry_after=retry_after is not None)
         else:
             if self._learned is not None and self._learned_at == self._refused_at:
                 self._learned = max(1, self._learned - 1)
             if retry_after is not None:
                 until = now + min(retry_after, _LONGEST_PAUSE)
                 self._paused_until = max(self._paused_until, until)
-        self.took(sent, now)  # some versions count refused messages, too
+        self.accepted(sent, now)  # some versions also count refused messages
         return max(0.0, self._paused_until - now)
 
     def failed(self, sent: float, now: float) -> float:
         """Note that the server or the network failed. Return the pause; 0.0 for one failure.
 
-        Prompts that were in flight at the same time fail together: they start one pause. A pause is
-        a part of the time that the server has been down, and an answer ends it.
+        Prompts that were in flight at the same time fail together and start only one pause. Pauses
+        grow while the server is down. An answer resets them.
         """
         self._failures += 1
         if self._down_since is None:
@@ -140,18 +140,18 @@ class Pace:
         return self._failures >= _FAILURES_IN_A_ROW
 
     def _guess(self, others: list[float], now: float) -> float:
-        """A pause: until the oldest message of the last minute is a minute old, or longer."""
+        """The seconds until the oldest message of the last minute is a minute old, or more."""
         if self._refusals == 1 and others:
             return max(1.0, others[0] + MINUTE + _MARGIN - now)
         self._minutes += 1
         return (MINUTE + _MARGIN) * 2.0 ** min(self._minutes - 1, 4)
 
-    def _learn(self, others: list[float], now: float, *, is_told: bool) -> None:
+    def _learn(self, others: list[float], now: float, *, has_retry_after: bool) -> None:
         """Learn the limit from the number of accepted messages.
 
-        ``is_told``: the server said when to retry, and may count in another way.
+        ``has_retry_after``: the server said when to retry, so it may count in another way.
         """
-        if self._refusals > 1 or not others or (is_told and now - others[0] < MINUTE / 2):
+        if self._refusals > 1 or not others or (has_retry_after and now - others[0] < MINUTE / 2):
             return
         self._learned, self._learned_at, self._step = len(others), now, 1
 

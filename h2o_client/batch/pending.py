@@ -8,7 +8,7 @@ from collections import deque
 from h2o_client.batch.journal import Job, Journal
 
 _PAGE = 64
-_MOST_RETRIES = 1000  # while more than these wait in memory, no new prompt is sent
+_MOST_RETRIES = 1000  # if more retries wait in memory, no new prompt is sent
 
 
 class Pending:
@@ -23,7 +23,7 @@ class Pending:
         self._count = 0
 
     def put(self, job: Job, due: float) -> None:
-        """Add a prompt that is to be sent again at the time ``due``."""
+        """Add a prompt that has to be sent again at the time ``due``."""
         self._count += 1
         heapq.heappush(self._retries, (due, self._count, job))
 

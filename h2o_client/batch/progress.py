@@ -9,7 +9,7 @@ import msgspec
 
 from h2o_client.batch.journal import Counts
 
-_LOOKED_BACK = 60.0  # seconds over which the speed is averaged
+_AVERAGED_OVER = 60.0  # seconds
 
 
 class AccountProgress(msgspec.Struct, frozen=True):
@@ -54,13 +54,13 @@ class Tally:
             before.total, before.answered + (not has_failed), before.failed + has_failed
         )
         self._times.append(now)
-        while self._times[0] < now - _LOOKED_BACK:
+        while self._times[0] < now - _AVERAGED_OVER:
             self._times.popleft()
 
     def progress(self, now: float, accounts: Iterable[AccountProgress]) -> Progress:
         """The progress at the time ``now``."""
         counts = self.counts
-        recent = [each for each in list(self._times) if each > now - _LOOKED_BACK]
+        recent = [each for each in list(self._times) if each > now - _AVERAGED_OVER]
         per_second = len(recent) / max(1.0, now - recent[0]) if recent else 0.0
         return Progress(
             total=counts.total,

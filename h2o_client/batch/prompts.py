@@ -35,7 +35,7 @@ Prompt = str | Mapping[str, object] | Sequence[Message | Mapping[str, object]]
 RESERVED = frozenset(
     ("id", "index", "text", "finish_reason", "model", "server", "attempts", "seconds", "error")
 )
-"""The keys of a line in the answers file. Extra keys of a prompt must have other names."""
+"""The keys of a line in the answers file. Extra keys of a prompt cannot have these names."""
 
 _OWN = ("prompt", "messages", "id", "system", "model", "files", "options")
 _OPTIONS = tuple(name for name in Options.__annotations__ if name not in ("prompt_format", "files"))
@@ -64,7 +64,7 @@ class Upload(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Payload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is sent for one prompt, and the ``extra`` keys that are copied to its answer."""
+    """The content of one prompt, and the ``extra`` keys that are copied to its answer."""
 
     messages: tuple[tuple[str, str], ...]
     system: str | None = None
@@ -88,9 +88,9 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A row of a CSV file. All other columns are copied to the answer, whatever their names.
+    """A row of a CSV file. All other columns are copied to the answer.
 
-    They set no options: a column "model" may hold models of cars.
+    They never set options: a column "model" may contain models of cars.
     """
 
     prompt: str
@@ -99,7 +99,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class Defaults(msgspec.Struct, frozen=True, kw_only=True):
-    """The values for prompts that do not have their own."""
+    """The values for prompts that do not have values of their own."""
 
     model: str | None = None
     system: str | None = None
@@ -176,7 +176,7 @@ def _of_object(value: Mapping[str, object], defaults: Defaults) -> Payload:
     options = value.get("options")
     if options is not None and not isinstance(options, Mapping):
         raise InvalidPrompt('"options" must be an object of names and values.')
-    return _ask(
+    return _payload(
         value["prompt"] if "prompt" in value else value["messages"],
         is_text="prompt" in value,
         system=optional_text(value.get("system"), '"system"'),
@@ -194,7 +194,7 @@ def _of_openai(value: Mapping[str, object], defaults: Defaults) -> Payload:
         raise InvalidPrompt('A line of OpenAI\'s Batch API needs a "body" with "messages".')
     if value.get("method", "POST") != "POST" or url != _OPENAI_URL:
         raise InvalidPrompt(f"Only POST {_OPENAI_URL} is supported, not {url!r}.")
-    return _ask(
+    return _payload(
         body["messages"],
         is_text=False,
         system=None,
@@ -222,8 +222,8 @@ def _openai_options(body: Mapping[str, object]) -> dict[str, object]:
     return _options({**options, **({"parameters": parameters} if parameters else {})})
 
 
-def _ask(
-    said: object,
+def _payload(
+    messages: object,
     *,
     is_text: bool,
     system: str | None,
@@ -234,11 +234,11 @@ def _ask(
     defaults: Defaults,
     is_openai: bool = False,
 ) -> Payload:
-    if is_text and not isinstance(said, str):
-        raise InvalidPrompt(f'"prompt" must be a text, not {_kind(said)}.')
-    if is_openai and isinstance(said, Sequence):
-        said = [_developer(each) for each in said]
-    parsed = parse_messages(cast(Messages, said))
+    if is_text and not isinstance(messages, str):
+        raise InvalidPrompt(f'"prompt" must be a text, not {_kind(messages)}.')
+    if is_openai and isinstance(messages, Sequence):
+        messages = [_developer(each) for each in messages]
+    parsed = parse_messages(cast(Messages, messages))
     systems = [each.content for each in parsed if each.role == "system"]
     first = defaults.system if system is None and not systems else system
     systems = [each for each in (first, *systems) if each is not None]
@@ -259,7 +259,7 @@ def _ask(
 
 
 def _developer(message: object) -> object:
-    """Replace OpenAI's newer role name for system messages."""
+    """Replace "developer", OpenAI's newer role name for system messages."""
     if isinstance(message, Mapping) and message.get("role") == "developer":
         return {**message, "role": "system"}
     return message
@@ -269,7 +269,7 @@ def _carried(extra: Mapping[str, object]) -> dict[str, object]:
     for name in extra:
         if name in RESERVED:
             raise InvalidPrompt(
-                f"The answers have a key {name!r} of their own. Rename it in the prompts."
+                f"The key {name!r} is reserved for the answers. Rename it in the prompts."
             )
     return document(extra, "A key")
 

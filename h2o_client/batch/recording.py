@@ -1,6 +1,6 @@
 """Write results to the journal, then delete their conversations, in background threads.
 
-So neither the disk nor a slow server delays a prompt.
+This way neither the disk nor a slow server delays a prompt.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from h2o_client.timeouts import monotonic
 if TYPE_CHECKING:
     from h2o_client.batch.accounts import Account
 
-_GROUPED_WITHIN = 0.01  # seconds; results that arrive within them are written together
+_GROUPED_WITHIN = 0.01  # seconds; results that arrive within this time are written together
 _MOST_GROUPED = 256
 _DELETED_AT_ONCE = 2
-_MOST_PENDING = 64  # conversations; with more, prompts wait: servers may limit their number
+_MOST_PENDING = 64  # conversations; beyond that, prompts wait, because servers limit the number
 _NOTED_AT_ONCE = 32
 _TRIES = 3
 _PAUSE = 1.0
@@ -64,7 +64,7 @@ class Recorder:
         self._results.put((row, outcome, account, conversation_id))
 
     def delete(self, account: Account, conversation_id: str) -> None:
-        """Delete a conversation that is not needed any more. Returns at once."""
+        """Delete a conversation that is no longer needed. Returns at once."""
         self._deletions.add(account, conversation_id)
 
     @property
@@ -89,7 +89,7 @@ class Recorder:
             self._on_failure(exc)
 
     def _group(self, first: Recorded) -> tuple[list[Recorded], bool]:
-        """Return the results that arrive within a moment, and whether they are the last."""
+        """Return the results that arrive at about the same time, and whether they are the last."""
         group, end = [first], monotonic() + _GROUPED_WITHIN
         while len(group) < _MOST_GROUPED:
             try:
@@ -112,7 +112,7 @@ class Recorder:
 class _Deletions:
     """Deletes conversations, a few at a time.
 
-    A failed deletion is tried again at the end, when a server that was down may be up again. If it
+    A failed deletion is retried at the end, because a server that was down may be up again. If it
     fails again, the conversation stays in the journal for the next run.
     """
 
@@ -187,8 +187,8 @@ class _Deletions:
             account.session.wrapped.conversation(conversation_id).delete()
         with self._lock:
             self._deleted.append((account.number, conversation_id))
-            is_much = len(self._deleted) >= _NOTED_AT_ONCE
-        if is_much:
+            is_due = len(self._deleted) >= _NOTED_AT_ONCE
+        if is_due:
             self._note()
 
     def _note(self) -> None:

@@ -96,9 +96,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def from_error(
         cls, error: H2oError, *, attempts: int, seconds: float, server: str, ended_at: float
     ) -> Outcome:
-        """The outcome of a prompt that has failed for good."""
+        """The outcome of a prompt that has finally failed."""
         bare = copy(error)
-        bare.partial, bare.stored = "", ()  # `partial` is a field of its own here
+        bare.partial, bare.stored = "", ()  # the outcome has its own field for `partial`
         return cls(
             attempts=attempts,
             seconds=round(seconds, 3),
@@ -137,7 +137,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         )
 
     def line(self, prompt_id: PromptId, index: int, payload: Payload, key: bytes) -> bytes:
-        """The line for the answers file. The same arguments always give the same line."""
+        """The line for the answers file. Equal arguments return equal lines."""
         if payload.is_openai:
             document = self._openai(prompt_id, key)
         else:

@@ -116,7 +116,7 @@ def check_limits(
 def parsed(
     values: Iterable[tuple[int, object] | InvalidLine], defaults: Defaults
 ) -> Iterator[BatchPrompt | InvalidLine]:
-    """Yield each value as a prompt, or why it is invalid."""
+    """Yield each value as a parsed prompt, or the reason why it is invalid."""
     for value in values:
         if isinstance(value, InvalidLine):
             yield value
@@ -130,7 +130,7 @@ def parsed(
 def choose_sender(
     executor: Executor | None, dask: str | Client | None, defaults: Defaults, give_up_after: float
 ) -> Sender:
-    """Return what sends the prompts. Raises `ConfigurationError` if that cannot be used."""
+    """Return the sender for these arguments. Raises `ConfigurationError` if they are invalid."""
     if executor is not None and dask is not None:
         raise ConfigurationError("Only one of executor and dask can be used", argument="executor")
     if executor is not None:
@@ -158,8 +158,10 @@ def begin(
     """Start a batch with a journal that has loaded its prompts."""
     from h2o_client.aio.session import AsyncH2oSession
 
-    faces = [AsyncH2oSession._wrapping(each) for each in sessions]
-    accounts, former = open_accounts(journal, faces, concurrency=concurrency, per_minute=per_minute)
+    wrapped = [AsyncH2oSession._wrapping(each) for each in sessions]
+    accounts, former = open_accounts(
+        journal, wrapped, concurrency=concurrency, per_minute=per_minute
+    )
 
     def engine(on_result: Callable[[], None]) -> Engine:
         return Engine(

@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from h2o_client.messages import PromptFormat
     from h2o_client.session import H2oSession
 
-_MOST_SESSIONS = 100  # of a worker
+_MOST_SESSIONS = 100  # that one worker keeps
 
 
 class WorkerTask(msgspec.Struct, frozen=True):
     """A worker's task: send ``payload`` in a conversation, with a pickled session.
 
-    ``sends_system``: the message has to carry the system prompt.
+    ``sends_system``: the message has to contain the system prompt.
     """
 
     session: bytes
@@ -62,7 +62,7 @@ class Workers(Protocol):
         ...
 
     async def close(self) -> None:
-        """Free the resources: there will be no more tasks."""
+        """Free the resources. No more tasks are run."""
         ...
 
 
@@ -90,14 +90,14 @@ class WorkerSender:
             prompt_format=self._prompt_format,
         )
         done = await self._workers.run(task)
-        account.pace.took(attempt.began, monotonic() - done.seconds_ago)
+        account.pace.accepted(attempt.began, monotonic() - done.seconds_ago)
         if done.error is not None:
             raise done.error
         answer: Answer = done.answer
         return answer
 
     def can_leave(self, attempt: Attempt) -> bool:
-        # The worker keeps running; the next run collects the answer.
+        # The worker continues; the next run collects the answer.
         return True
 
     async def leave(self, attempt: Attempt) -> None:
@@ -154,7 +154,7 @@ def run_task(task: WorkerTask) -> WorkerResult:
     try:
         session = _session(task.session)
         if session._find_answer(task.conversation_id).is_taken:
-            # A worker that was lost has sent it: the coordinator collects the answer.
+            # A lost worker has already sent it: the coordinator collects the answer.
             raise WorkerLostError("A worker that was lost has already sent the prompt")
         messages, options = task.payload.to_send(), task.payload.all_options()
         if task.sends_system and task.payload.system is not None:

@@ -48,7 +48,7 @@ def run(
             pace.sending(now)
             is_taken = takes(now + 0.02)
             if is_taken:
-                pace.took(now, now + 0.03)
+                pace.accepted(now, now + 0.03)
             lasts = answers_in if is_taken else refuses_in
             under_way.append((now + lasts * chance.uniform(0.8, 1.2), now, is_taken))
             now += 0.0001
