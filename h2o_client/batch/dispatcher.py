@@ -66,9 +66,7 @@ class Engine:
         self._give_up_after = give_up_after
         self._tally = Tally(journal.counts())
         self._pending = Pending(journal)
-        self._recorder = Recorder(
-            journal, on_recorded=on_result, on_failure=self._fail_from_thread
-        )
+        self._recorder = Recorder(journal, on_recorded=on_result, on_failure=self._fail_from_thread)
         self._attempts: set[Attempt] = set()
         self._others: set[asyncio.Task[None]] = set()  # collections
         self._longest = 0.0  # seconds that the slowest answer took

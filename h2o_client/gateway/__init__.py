@@ -24,7 +24,7 @@ __all__ = ["app", "gateway"]
 _HOMES = {"app": "application", "gateway": "running_gateway"}
 
 
-if not TYPE_CHECKING:  # a checker would take any name for one of ours
+if not TYPE_CHECKING:  # a type checker would then accept any name
 
     def __getattr__(name: str) -> object:
         # Imported late: importing this package needs neither starlette nor uvicorn.

@@ -145,7 +145,7 @@ def app(
 
 
 def _host(name: str) -> str:
-    """The host name in a name or a Host header; an IPv6 address may stand without brackets."""
+    """The host name in a name or a Host header. An IPv6 address needs no brackets."""
     return name.lower() if name.count(":") > 1 and "[" not in name else host_name(name)
 
 
@@ -168,7 +168,7 @@ class _Routes:
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        """Expire conversations while the application runs, and delete all at its end."""
+        """Delete expired conversations while the application runs, and all of them at its end."""
         async with anyio.create_task_group() as group:
             group.start_soon(self._users.expire, _EXPIRE_EVERY)
             try:
@@ -204,7 +204,7 @@ class _Routes:
 
 
 class _Asgi:
-    """Makes an ASGI endpoint of a method. Starlette would call the method with a request."""
+    """Makes a method an ASGI endpoint. Starlette would call the method itself with a request."""
 
     def __init__(self, run: Callable[[Scope, Receive, Send], object]) -> None:
         self._run = run

@@ -1,7 +1,7 @@
 """`ChatEndpoint`: serve one chat completion request, from its body to the end of its answer.
 
 Three tasks run at once: one reads the answer, one sends it to the client, and one waits for the
-client to disconnect, which stops the model.
+client to disconnect, and then stops the model.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ChatEndpoint:
         exchange = _Exchange(self._user, request, response)
         try:
             async with anyio.create_task_group() as group:
-                group.start_soon(_cancel_when_gone, receive, group.cancel_scope)
+                group.start_soon(_cancel_at_disconnect, receive, group.cancel_scope)
                 group.start_soon(exchange.run, self._owner, self._conversation_id)
                 await response.send_to(send)
                 group.cancel_scope.cancel()
@@ -79,7 +79,7 @@ async def read_body(receive: Receive) -> bytes | None:
     return b"".join(parts)
 
 
-async def _cancel_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
+async def _cancel_at_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
     scope.cancel()
@@ -95,7 +95,7 @@ class _Exchange:
         self._request = request
         self._response = response
         self._placement: Placement | None = None
-        self._is_kept = False  # whether the cache has the conversation with this answer
+        self._is_kept = False  # whether the conversation is in the cache, including this answer
         self._is_untouched = False  # whether the server has certainly not received the prompt
         self._has_branches = False  # whether conversations can continue from an earlier place
         self._text: list[str] = []
@@ -106,13 +106,13 @@ class _Exchange:
             placer = await self._placer(owner)
             self._placement = await placer.place(conversation_id)
             try:
-                await self._answered(self._placement)
+                await self._answer(self._placement)
             except H2oError as exc:
                 if self._text or not await self._makes_room(self._placement, exc):
                     raise
-                await self._give_up(self._placement)
+                await self._discard(self._placement)
                 self._placement = placer.new()
-                await self._answered(self._placement)
+                await self._answer(self._placement)
         except H2oError as exc:
             self._is_untouched = exc.resendable is True
             self._user.forget_server()
@@ -122,13 +122,13 @@ class _Exchange:
             self._response.fail(exc)
 
     async def close(self) -> None:
-        """Give the conversation back to the cache, or delete it if nobody can continue it."""
+        """Return the conversation to the cache, or delete it if no client can continue it."""
         placement, self._placement = self._placement, None
         if placement is None:
             return
         user, kept = self._user, placement.kept
         due = user.kept.remove_overdue()
-        if not self._is_kept:  # if it is kept, another request may use it already
+        if not self._is_kept:  # if it is kept, another request may already use it
             kept.is_busy = False
             kept.end = kept.end if self._is_untouched else None
             if placement.is_new or not (self._is_untouched or self._has_branches):
@@ -147,7 +147,7 @@ class _Exchange:
         log.info("a kept conversation cannot continue: %s", exc)
         return allows_another_place(exc)
 
-    async def _give_up(self, placement: Placement) -> None:
+    async def _discard(self, placement: Placement) -> None:
         self._placement = None
         self._user.kept.remove(placement.kept)
         await self._user.delete([placement.kept])
@@ -166,10 +166,10 @@ class _Exchange:
                 options["stop"] = list(request.stop)
         if ignored:
             self._response.headers[IGNORED] = ", ".join(ignored)
-            self._user.warn_of_ignored(ignored, server.versions)
+            self._user.warn_about_ignored(ignored, server.versions)
         return Placer(self._user, request, owner=owner, model=model, options=options)
 
-    async def _answered(self, placement: Placement) -> None:
+    async def _answer(self, placement: Placement) -> None:
         async with placement.send() as reply:
             if not placement.is_side_request:
                 self._response.headers[CONVERSATION] = reply.conversation_id
@@ -177,7 +177,7 @@ class _Exchange:
             await self._read(reply, stops)
             received = "".join(self._text)
             if stops.found:
-                # Closing the reply stops the model; the client need not wait for that.
+                # Closing the reply stops the model. The client does not have to wait for this.
                 self._response.finish(received, "stop")
                 return
             answer = await reply.read()
@@ -188,7 +188,7 @@ class _Exchange:
             self._response.finish(text, reason)
 
     async def _read(self, reply: AsyncReply, stops: StopSequences) -> None:
-        """Pass the text on until its end, or until a stop sequence."""
+        """Pass the text on, up to its end or a stop sequence."""
         put = self._put_text
         async for event in reply.events():
             if type(event) is Token:
@@ -210,7 +210,7 @@ class _Exchange:
             self._response.put_text(piece)
 
     def _note_end(self, placement: Placement, answer: Answer, text: str) -> None:
-        """Keep the conversation, if the client has received the same text as the server has."""
+        """Keep the conversation, if the client has received the text that the server stores."""
         is_whole = answer.finish_reason in ("stop", "length")
         if is_whole and text.strip() == answer.text.strip():
             self._is_kept = True

@@ -1,7 +1,7 @@
 """Parse and check the body of a chat completion request. No I/O.
 
-A parameter that chat-ui does not support is refused by its name. Parameters that do not change the
-answer (``user``, ``metadata``, ``store`` and the like) are accepted and have no effect.
+A parameter that chat-ui does not support is refused, and the error names it. Parameters that do not
+change the answer (``user``, ``metadata``, ``store`` and the like) are accepted and have no effect.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SAMPLING = (
 """The names of sampling parameters in requests: OpenAI's, and two that other servers accept."""
 
 _MOST_STOPS = 16
-_LONGEST_STOP = 1000  # characters: looking for stops takes time with each token, for all clients
+_LONGEST_STOP = 1000  # characters: each token is searched for stops, which delays all clients
 _TOO_LARGE = 2**63
 _NUMBERS: Mapping[str, tuple[float, float]] = {
     "temperature": (0, 2),
@@ -310,7 +310,7 @@ def _read_stop(stop: object) -> tuple[str, ...]:
 
 
 def _read_sampling(document: Mapping[str, object]) -> dict[str, float | int]:
-    """The sampling parameters by the names of `Options`; only chat-ui of 2023 uses them."""
+    """The sampling parameters with their names in `Options`. Only chat-ui of 2023 uses them."""
     for name, (least, most) in _NUMBERS.items():
         value = document.get(name)
         if value is not None and not (_is_number(value) and least <= value <= most):  # type: ignore[operator]

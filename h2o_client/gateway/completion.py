@@ -33,7 +33,7 @@ def whole(
 
 
 class Chunks:
-    """Writes the events of one streamed completion. Their common part is encoded once."""
+    """Writes the events of one streamed completion. The part that they share is encoded once."""
 
     def __init__(self, *, id: str, created: int, model: str, with_usage: bool) -> None:
         head = _encode(

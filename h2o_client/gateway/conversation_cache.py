@@ -1,7 +1,7 @@
 """A cache of conversations that clients may continue, found by their exact history.
 
-It is bounded, and unused conversations expire. It is used in one event loop only, and nothing is
-awaited between finding a conversation and marking it as busy. So it needs no lock.
+The cache is bounded, and unused conversations expire. It needs no lock, because only one event loop
+uses it, and nothing is awaited between finding a conversation and marking it as busy.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Round(msgspec.Struct, frozen=True):
-    """A prompt as it was sent, and its answer."""
+    """A prompt that was sent, and its answer."""
 
     prompt: str
     answer: str
@@ -34,7 +34,7 @@ class Round(msgspec.Struct, frozen=True):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """A point in a conversation: the rounds up to there, and the digest of their history."""
+    """A point in a conversation: the rounds up to this point, and the digest of their history."""
 
     digest: bytes
     rounds: tuple[Round, ...]
@@ -43,7 +43,7 @@ class Place(msgspec.Struct, frozen=True):
 class Kept:
     """One conversation of a user. ``end`` is the digest of its history.
 
-    ``end`` is None if the last answer was stopped or failed: no client knows its history then.
+    ``end`` is None if the last answer was stopped or failed: then no client knows the history.
     """
 
     def __init__(self, conversation: AsyncConversation, owner: bytes) -> None:
@@ -71,7 +71,7 @@ class ConversationCache:
         return len(self._all)
 
     def find(self, digest: bytes) -> Kept | None:
-        """The conversation with that history, also as its beginning; None if it is busy."""
+        """The conversation that begins with that history; None if there is none or it is busy."""
         kept = self._by_digest.get(digest)
         return None if kept is None or kept.is_busy else kept
 
@@ -90,7 +90,7 @@ class ConversationCache:
         self._by_digest[place.digest] = kept
 
     def remove(self, kept: Kept) -> None:
-        """Remove a conversation, so that nobody can find it any more."""
+        """Remove a conversation from the cache."""
         self._all.pop(id(kept), None)
         for digest in kept.places:
             if self._by_digest.get(digest) is kept:
@@ -121,7 +121,7 @@ class ConversationCache:
 
 
 def prompt_of(turns: Iterable[Turn]) -> str:
-    """Join the turns to one prompt: chat-ui takes one prompt for each answer."""
+    """Join the turns into one prompt: chat-ui accepts one prompt for each answer."""
     return "\n\n".join(turn.text for turn in turns if turn.text.strip())
 
 

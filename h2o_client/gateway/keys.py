@@ -47,9 +47,9 @@ class Owner(msgspec.Struct, frozen=True):
 
 
 class Keys:
-    """The accepted keys. With None, requests are accepted with any token or none.
+    """The accepted keys. With None, requests with any token, or without one, are accepted.
 
-    Raises `ConfigurationError` for a key that no request can have, and for one that is blank.
+    Raises `ConfigurationError` for a key that cannot be sent, and for a blank one.
     """
 
     def __init__(self, keys: Mapping[str, str] | None = None) -> None:
@@ -134,7 +134,7 @@ def _check_keys(keys: Mapping[str, str]) -> None:
     if not keys:
         raise ConfigurationError("keys is empty. Map each key to a cookie, or leave keys out.")
     for key in keys:
-        # Every request without a key has a blank one.
+        # A blank key would accept every request without a key.
         _check_key(key, "keys")
 
 

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from h2o_client.options import Options
 
 _MOST_PLACES = 100
-"""Places in a conversation after which nothing branches off: a branch reads all of it first."""
+"""The most places of a conversation with branches: a branch first reads the whole conversation."""
 
-# Requests that chat interfaces send beside a conversation, for titles and the like. Nobody
-# continues them, so that their conversations are not kept.
+# Requests that chat interfaces send in addition to a conversation, for titles and the like. They
+# are never continued, so their conversations are not kept.
 _SIDE_REQUESTS = re.compile(
     r"\A\s*### Task:\n"  # Open WebUI: titles, tags, follow-ups, queries, autocompletion
     r"|reply with a title for the chat that is 3-4 words"  # Continue
@@ -84,12 +84,12 @@ class Placer:
         self._options = options
 
     async def place(self, conversation_id: str | None) -> Placement:
-        """Choose a conversation and mark it as busy. The caller has to give it back.
+        """Choose a conversation and mark it as busy. The caller has to release it.
 
         Raises `ApiError` if the conversation ``conversation_id`` cannot continue.
         """
         if conversation_id is not None:
-            return self._in(conversation_id)
+            return self._place_in(conversation_id)
         history = self._request.history
         if history and self._request.latest and not self._is_side_request():
             digest = extend_digest(self._begin(), history)
@@ -128,7 +128,7 @@ class Placer:
             is_side_request=self._is_side_request(),
         )
 
-    def _in(self, conversation_id: str) -> Placement:
+    def _place_in(self, conversation_id: str) -> Placement:
         """Place the prompt in the conversation that the client names, ignoring its history."""
         latest = self._request.latest
         kept = self._user.kept.by_id(conversation_id, self._owner)
@@ -209,7 +209,7 @@ def allows_another_place(exc: H2oError) -> bool:
 
 
 def _unfinished(messages: Sequence[Message]) -> str:
-    """Join messages to one prompt that ends with the model's message, to be continued."""
+    """Join messages into one prompt whose last message is the model's, so that it continues it."""
     return join_messages(messages).removesuffix("\nAssistant:")
 
 
@@ -217,11 +217,11 @@ def _follower(stored: Sequence[Message], rounds: Sequence[Round]) -> Message | N
     """The user's latest message after exactly these rounds, in the tree of stored messages."""
     by_id = {message.id: message for message in stored}
     users = [message for message in stored if message.role == "user"]
-    found = [message for message in users if _is_behind(message, rounds, by_id)]
+    found = [message for message in users if _follows(message, rounds, by_id)]
     return found[-1] if found else None
 
 
-def _is_behind(
+def _follows(
     message: Message, rounds: Sequence[Round], by_id: Mapping[str | None, Message]
 ) -> bool:
     """Whether exactly these rounds come before the message."""

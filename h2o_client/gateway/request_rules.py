@@ -1,8 +1,8 @@
-"""Check each request before its route: where it comes from, and which key it has.
+"""Check the origin and the key of each request before its route is called.
 
-A web page must not be able to use the session with the chat-ui. So requests that use another host
-name (DNS rebinding) or come from another origin are refused unless that was allowed, and prompts
-must be JSON, which an HTML form cannot send.
+A web page must not be able to use the session with the chat-ui. So requests with another host name
+(DNS rebinding) or from another origin are refused unless the operator allows them, and prompts must
+be JSON, which an HTML form cannot send.
 """
 
 from __future__ import annotations

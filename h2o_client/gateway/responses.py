@@ -1,8 +1,8 @@
 """Send a completion to the client: streamed, whole, or an error.
 
-The reader of the answer puts text here without waiting; ``send_to`` sends it as fast as the client
-accepts it. The headers are sent with the first text, so that an earlier failure is an HTTP error.
-Tokens that arrive together are sent as one piece of the body.
+The reader of the answer adds text without waiting; ``send_to`` sends it as fast as the client
+accepts it. The headers are sent with the first text, so that an earlier failure has its own HTTP
+status. Tokens that arrive together are sent as one piece of the body.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ def gateway(
     port: int = 0,
     **options: Unpack[AppOptions],
 ) -> Server:
-    """Serve OpenAI's API in front of the chat-ui at ``base_url``. It listens when this returns.
+    """Serve OpenAI's API in front of the chat-ui at ``base_url``. Returns when it listens.
 
     Returns a server with its address in ``url``; clients use ``f"{url}/v1"``. Close it, or use it
     as a context manager: that deletes the conversations that it created. Port 0 chooses a free

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 
 class StopSequences:
-    """Ends a text before the sequence that is complete first, as models do.
+    """Ends a text before the first complete stop sequence, as models do.
 
-    The result does not depend on how the text is divided into pieces: the possible beginning of a
-    sequence is held back. ``found`` says whether a sequence was found.
+    The result does not depend on how the text is divided into pieces, because a possible beginning
+    of a sequence is held back. ``found`` says whether a sequence was found.
     """
 
     def __init__(self, sequences: Sequence[str]) -> None:
@@ -18,7 +18,7 @@ class StopSequences:
         self._held = ""
 
     def add(self, piece: str) -> str:
-        """Add a piece, and return the text that can be passed on now."""
+        """Add a piece, and return the text that can now be passed on."""
         if not self._sequences:
             return piece
         if self.found:
@@ -34,7 +34,7 @@ class StopSequences:
         return text[: len(text) - held]
 
     def end(self) -> str:
-        """End the text, and return what was held back."""
+        """End the text, and return the text that was held back."""
         held, self._held = self._held, ""
         return held
 

@@ -69,8 +69,8 @@ class UserSession:
         """Whether conversations are trees, which can continue from any message."""
         return self._server is not None and "branches" in self._server.features
 
-    def warn_of_ignored(self, names: tuple[str, ...], versions: str) -> None:
-        """Log a warning, once for each parameter, that it has no effect."""
+    def warn_about_ignored(self, names: tuple[str, ...], versions: str) -> None:
+        """Log a warning about parameters without an effect, once for each name."""
         new = [name for name in names if name not in self._warned]
         if new:
             self._warned.update(new)

@@ -53,7 +53,7 @@ class ChatUiOptions(llm.Options):
 
 @dataclass(frozen=True)
 class _Turn:
-    """What one prompt of ``llm`` sends, and to which server."""
+    """One prompt of ``llm``: its server, its messages and its options."""
 
     url: str | None
     model: str | None
@@ -80,7 +80,7 @@ class _Turn:
         return [{"role": role, "content": text} for role, text in self.messages if role != "system"]
 
     def in_new_conversation(self, id: str, url: str) -> _Turn:
-        """This turn in the new conversation ``id``, which is recorded before it is used."""
+        """Return this turn for the new conversation ``id``, and record the conversation first."""
         kept = KeptConversation(
             *(id, url, self.llm_model, self.llm_conversation, None, self.has_own_key, time.time())
         )
@@ -95,7 +95,7 @@ class _Turn:
 
 
 class _ChatUi:
-    """What the blocking and the async model share."""
+    """The common part of the blocking and the async model."""
 
     can_stream = True
     attachment_types: set[str] | frozenset[str] = _FILES
@@ -269,7 +269,7 @@ def _part(event: Event) -> StreamEvent | None:
 
 
 def _set_details(response: llm.Response | llm.AsyncResponse, answer: Answer, turn: _Turn) -> None:
-    """Set what ``llm`` logs with the text."""
+    """Set the details that ``llm`` logs with the text."""
     response.set_resolved_model(answer.model)
     response.response_json = {
         "url": turn.url,

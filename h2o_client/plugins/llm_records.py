@@ -1,7 +1,7 @@
-"""What the plugin for ``llm`` stores between commands: servers and kept conversations.
+"""The servers and kept conversations that the plugin for ``llm`` stores between commands.
 
-It is stored in the folder of ``llm``: a SQLite database and a cookie file for each server, which
-only the user can read.
+They are stored in the folder of ``llm``, in a SQLite database, with a cookie file for each server.
+Only the user can read these files.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ class _ReplySpan:
         )
         self._started = self._chunk_at = monotonic()
         self._has_text = False
-        # Guards `_has_finished`: the reader, a stop and the cleanup may finish it at once.
+        # Guards `_has_finished`: a reader, a stop and the cleanup may call `finish` concurrently.
         self._finishing = threading.Lock()
         self._has_finished = False
 
@@ -126,7 +126,7 @@ class _ReplySpan:
         else:
             self._has_text = True
             tokens -= 1
-            each = 0.0  # they came with the first one
+            each = 0.0  # the others arrived together with the first token
             self._telemetry.first_chunk.record(
                 now - self._started, self._attributes, context=self._parent
             )

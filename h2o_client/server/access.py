@@ -62,8 +62,8 @@ class _Record:
     """Collects the record of one request, and passes it on once."""
 
     def __init__(self, scope: Scope, on_access: Callable[[Access], None]) -> None:
-        self._came = now()
-        self._begun = time.perf_counter()
+        self._arrived_at = now()
+        self._started_at = time.perf_counter()
         self._scope = scope
         self._on_access: Callable[[Access], None] | None = on_access
         self._status: int | None = None
@@ -74,16 +74,16 @@ class _Record:
             self._status = message.get("status", self._status)
             self._size += len(message.get("body", b""))
         if not messages[-1].get("more_body", False):
-            # Before the client sees the end, so that it can rely on the record.
+            # Record it before the client sees the end of the response.
             self.close()
 
     def close(self) -> None:
         on_access, self._on_access = self._on_access, None
         if on_access is None:
             return
-        took = round((time.perf_counter() - self._begun) * 1000, 1)
-        came = self._came
-        written = came.strftime("%Y-%m-%dT%H:%M:%S.") + f"{came.microsecond // 1000:03d}Z"
+        took = round((time.perf_counter() - self._started_at) * 1000, 1)
+        at = self._arrived_at
+        written = at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"
         # Without the query, which contains the prompt of a web search.
         method, path = self._scope["method"], self._scope["path"]
         on_access(Access(written, method, path, self._status, took, self._size))

@@ -60,18 +60,18 @@ def create_app(
     hosts: the accepted Host headers besides the names of loopback addresses; others get status
         421. None accepts any.
     max_generations: the largest number of concurrent answers; by default that of the engine, or 16.
-    max_waiting: how many more may wait; beyond it a request gets status 503.
-    limits: how much data to keep; beyond it a request gets status 429.
+    max_waiting: how many more answers may wait. Further requests get status 503.
+    limits: how much data to keep. Requests beyond these limits get status 429.
     on_access: called with a record of each request.
 
     Raises `ConfigurationError` for invalid arguments.
     """
-    made_of, rules = _SPOKEN[dialect_of(chat_ui, terms=terms)]
+    make_routes, rules = _DIALECTS[dialect_of(chat_ui, terms=terms)]
     name = model or str(getattr(engine, "model", SCRIPTED))
     store = Store(limits)
     limit = max_generations or int(getattr(engine, "slots", 16))
     generations = Generations(engine, limit=limit, waiting=max_waiting)
-    routes = made_of(store, generations, engine=engine, model=name, parameters=parameters)
+    routes = make_routes(store, generations, engine=engine, model=name, parameters=parameters)
     hook = Middleware(
         Hook,
         store=store,
@@ -90,7 +90,7 @@ def create_app(
             Full: replies.answer_full,
             Overloaded: replies.answer_overload,
             HTTPException: replies.answer_http_exception,
-            ClientDisconnect: replies.answer_nobody,
+            ClientDisconnect: replies.answer_disconnected,
             Exception: replies.answer_crash,
         },
         lifespan=partial(_lifespan, generations, routes),
@@ -100,7 +100,7 @@ def create_app(
 
 
 _Routes = v0_3.Routes | v0_9_6.Routes
-_SPOKEN: Mapping[Dialect, tuple[type[_Routes], Rules]] = {
+_DIALECTS: Mapping[Dialect, tuple[type[_Routes], Rules]] = {
     "v0_3": (v0_3.Routes, v0_3.RULES),
     "v0_9_6": (v0_9_6.Routes, v0_9_6.RULES),
     "latest": (latest.Routes, latest.RULES),

@@ -22,7 +22,7 @@ def body(data: bytes, *, more: bool) -> Message:
     return {"type": "http.response.body", "body": data, "more_body": more}
 
 
-async def until_gone(receive: Receive) -> None:
+async def until_disconnected(receive: Receive) -> None:
     """Return when the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -30,8 +30,8 @@ async def until_gone(receive: Receive) -> None:
 
 async def drop(scope: Scope, receive: Receive) -> None:
     """Drop the connection in the middle of the response."""
-    break_off = scope.get("extensions", {}).get(DROP)
-    if break_off is None:
+    drop_connection = scope.get("extensions", {}).get(DROP)
+    if drop_connection is None:
         raise ConnectionAbortedError("The answer was broken off")
-    break_off()
-    await until_gone(receive)
+    drop_connection()
+    await until_disconnected(receive)

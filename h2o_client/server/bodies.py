@@ -16,7 +16,7 @@ _Body = TypeVar("_Body")
 
 
 async def read_json(request: Request, shape: type[_Body], *, unfit: str | None = None) -> _Body:
-    """Read the request's body. Raises `Refusal` if it does not have that type.
+    """Read the request's body. Raises `Refusal` if it does not have the type ``shape``.
 
     If ``unfit`` is given, valid JSON of another type is refused with status 400 and this text.
     """

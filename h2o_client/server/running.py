@@ -37,7 +37,7 @@ def run(
 
     It blocks, and must be called in the main thread. At most one of ``model_file`` (a GGUF file),
     ``upstream`` (the URL of an OpenAI-compatible server) and ``answers`` (a file for
-    `ScriptedEngine`) selects what answers; the default is the bundled model. ``model`` is its name,
+    `ScriptedEngine`) selects the engine; the default is the bundled model. ``model`` is its name,
     and for an upstream the model to use. ``rate_limit`` limits a session's messages a minute, like
     RATE_LIMIT of chat-ui. It writes to stderr: a line with the address, a warning if others on the
     network can use the server, and an access log with a JSON object for each request, unless
@@ -45,7 +45,7 @@ def run(
     """
     try:
         dialect_of(chat_ui, terms=terms)
-        # Before the model is loaded, so that Ctrl-C while loading is a normal end, too.
+        # This starts before the model is loaded, so that Ctrl-C during that is also a normal end.
         with until_signalled() as ended, ExitStack() as stack:
             engine, name, parameters = _engine(stack, model_file, upstream, answers, model)
             from h2o_client.server.hook import is_loopback

@@ -38,7 +38,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_sampling(parameters: Mapping[str, object]) -> Sampling:
-    """Check the parameters. Unknown names and null values are ignored.
+    """Check the parameters, and ignore unknown names and null values.
 
     Raises `EngineFailure` with status 422 for values that text-generation-inference refuses.
     """

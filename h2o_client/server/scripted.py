@@ -188,7 +188,7 @@ def _say(answer: ScriptedAnswer, stopped: Callable[[], bool]) -> Iterator[Token 
 
 
 def _wait(seconds: float, stopped: Callable[[], bool]) -> None:
-    # In short waits, to notice a stop soon.
+    # Wait in short steps, to notice a stop soon.
     waiter = threading.Event()
     while seconds > 0 and not stopped():
         waiter.wait(min(seconds, 0.05))

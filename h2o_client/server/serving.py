@@ -153,14 +153,14 @@ class _Uvicorn(uvicorn.Server):
             self.ready.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # Not gracefully, because a client that is streaming, or never reads, would delay the end.
+        # Abort the connections, because a client that streams, or never reads, would delay the end.
         for connection in list(self.server_state.connections):
             connection.transport.abort()
         await super().shutdown(sockets)
 
 
 def _hosts(host: str, origin: str | None, allowed: Sequence[str]) -> frozenset[str] | None:
-    # On other addresses than loopback, the host names are unknown. None allows any.
+    # The names of other addresses than loopback are unknown, so any is allowed (None).
     if "*" in allowed or not (allowed or is_loopback(host)):
         return None
     own = urlsplit(origin or "").hostname

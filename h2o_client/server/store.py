@@ -1,6 +1,6 @@
 """Store the conversations, settings and shared pages of all sessions in bounded memory. No I/O.
 
-Data of another session is not found, as if it did not exist.
+A session cannot find the data of another session.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Store:
         """The session's conversations, the latest first."""
         with self._lock:
             own = [each for each in self._conversations.values() if each.session == session]
-        own.reverse()  # with equal dates, the one created last comes first
+        own.reverse()  # of equal dates, the conversation that was created last comes first
         return sorted(own, key=lambda each: each.updated_at, reverse=True)
 
     def create(
@@ -165,7 +165,7 @@ class Store:
         ``spare`` messages more than the limit are accepted.
         """
         self.expect_room()
-        # A tree is shown with the ancestors of every message, which takes quadratic space.
+        # The tree is sent with the ancestors of every message, which needs quadratic space.
         if len(conversation.messages) >= self._limits.messages:
             raise Full(_TOO_LONG)
         if self._limits.messages_per_minute is None:
@@ -187,14 +187,14 @@ class Store:
         self._change(session, conversation_id, messages=tuple(messages), updated_at=now())
 
     def add_messages(self, session: str, conversation_id: str, added: Sequence[Message]) -> None:
-        """Append the messages to those that are stored by now."""
+        """Append the messages to the stored ones."""
         with self._lock:
             found = self.conversation(session, conversation_id)
             if found is not None:
                 self.save_messages(session, conversation_id, (*found.messages, *added))
 
     def save_message(self, session: str, conversation_id: str, message: Message) -> None:
-        """Put it in the place of the message that has its id; the others are left alone."""
+        """Replace the stored message that has the id of ``message``."""
         with self._lock:
             found = self.conversation(session, conversation_id)
             if found is not None:
@@ -202,11 +202,11 @@ class Store:
                 self.save_messages(session, conversation_id, messages)
 
     def rename(self, session: str, conversation_id: str, title: str) -> bool:
-        """Give it another title; False where it is not found."""
+        """Set a conversation's title. Return False if the conversation does not exist."""
         return self._change(session, conversation_id, title=title)
 
     def vote(self, session: str, conversation_id: str, message_id: str, score: int) -> bool:
-        """Keep the score of a message, 0 takes it back; False where it is not found."""
+        """Store the score of a message; 0 removes it. Return False if there is no such message."""
         with self._lock:
             found = self.conversation(session, conversation_id)
             if found is None or all(each.id != message_id for each in found.messages):
@@ -220,7 +220,7 @@ class Store:
             return self._change(session, conversation_id, messages=messages)
 
     def note_search(self, conversation: Conversation) -> str:
-        """The id of a new web search in the conversation, which keeps its last few."""
+        """Add a web search to the conversation, and return its id. Only the latest are kept."""
         made = secrets.token_hex(12)
         with self._lock:
             found = self.conversation(conversation.session, conversation.id) or conversation
@@ -229,7 +229,10 @@ class Store:
         return made
 
     def share(self, conversation: Conversation) -> Shared:
-        """Share it as it stands; the same messages are shared once. May raise `Full`."""
+        """Share the conversation as it is now. May raise `Full`.
+
+        If the same messages were shared before, this returns the earlier page.
+        """
         key = conversation.id, conversation.messages
         with self._lock:
             if key in self._links:

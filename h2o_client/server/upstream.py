@@ -28,8 +28,8 @@ from h2o_client.wire.lines import LineSplitter
 KEYS = ("H2O_UPSTREAM_KEY", "OPENAI_API_KEY")
 """The environment variables for the key. The first one that is set counts."""
 
-_CONNECT = 10.0  # seconds, during which a stop is not noticed
-_LISTED = 30.0  # seconds for the list of models, which Ctrl-C cannot interrupt
+_CONNECT_WITHIN = 10.0  # seconds; a stop is not noticed during this time
+_LIST_WITHIN = 30.0  # seconds for the list of models, which Ctrl-C cannot interrupt
 _LONGEST_LINE = 1024 * 1024  # bytes; a line is one token
 _LONGEST_DOCUMENT = 8 * 1024 * 1024  # bytes: a whole answer, or a list of models
 _LONGEST_REFUSAL = 65536
@@ -85,7 +85,7 @@ class UpstreamEngine:
                 yield from _read_stream(response, deadline)
 
     def _first_model(self) -> str:
-        deadline = _Deadline(_LISTED)
+        deadline = _Deadline(_LIST_WITHIN)
         try:
             with self._answer("GET", "/models", None, deadline, lambda: False) as response:
                 listed = json.read_as(_read_document(response), _Models)
@@ -139,9 +139,9 @@ class UpstreamEngine:
         if self._secure:
             context = ssl.create_default_context()
             return http.client.HTTPSConnection(
-                self._host, self._port, timeout=_CONNECT, context=context
+                self._host, self._port, timeout=_CONNECT_WITHIN, context=context
             )
-        return http.client.HTTPConnection(self._host, self._port, timeout=_CONNECT)
+        return http.client.HTTPConnection(self._host, self._port, timeout=_CONNECT_WITHIN)
 
 
 def openai_parameters(sampling: Sampling) -> dict[str, object]:
@@ -159,7 +159,7 @@ def openai_parameters(sampling: Sampling) -> dict[str, object]:
 def _watch(
     connection: http.client.HTTPConnection, stopped: Callable[[], bool], done: threading.Event
 ) -> None:
-    # Only shutting the socket down wakes a reader that waits for the next token.
+    # Only a shutdown of the socket wakes a reader that waits for the next token.
     sock: socket.socket = connection.sock
     while not done.wait(0.05):
         if stopped():
@@ -213,7 +213,7 @@ class _Models(msgspec.Struct):
 
 
 class _Chunk(msgspec.Struct):
-    """The events of one document. ``alive``: it has a token, also of reasoning, or the end."""
+    """The events of one document. ``alive``: it has text, reasoning or the end of the answer."""
 
     events: list[Token | Final]
     alive: bool
@@ -294,7 +294,7 @@ def _refusal(response: http.client.HTTPResponse) -> EngineFailure:
     except json.InvalidJson:
         document = {"error": body.decode("utf-8", "replace").strip() or response.reason}
     wait = response.headers.get("retry-after", "")
-    # A status below 400 (a redirect, a 204) is not an answer either: treat it as a bad gateway.
+    # A status below 400 (a redirect, a 204) has no answer either: treat it as a bad gateway.
     status = response.status if response.status >= 400 else 502
     return _failure(document, status, float(wait) if re.fullmatch(r"\d{1,9}", wait) else None)
 

@@ -34,7 +34,7 @@ def documents(log: Log) -> list[object]:
 def ended(*updates: Update, generation_id: str = "g", size: int = 0) -> Log:
     log = Log(generation_id)
     for each in updates:
-        log.tell(each)
+        log.add(each)
     log.size += size
     log.close()
     return log
@@ -43,8 +43,8 @@ def ended(*updates: Update, generation_id: str = "g", size: int = 0) -> Log:
 @run
 async def test_what_is_told_is_numbered_from_1() -> None:
     log = Log("g")
-    log.tell(STARTED)
-    log.tell(Title("T"))
+    log.add(STARTED)
+    log.add(Title("T"))
     assert log.document(1) == b'{"type":"status","status":"started"}'
     assert log.document(2) == b'{"type":"title","title":"T"}'
     assert [log.document(number) for number in (-1, 0, 3)] == [None] * 3
@@ -54,13 +54,13 @@ async def test_what_is_told_is_numbered_from_1() -> None:
 async def test_tokens_of_a_while_are_one_update_and_not_padded() -> None:
     log = Log("g")
     for text in ("one ", "two ", "\u2028\0"):
-        log.say(text)
+        log.add_text(text)
     assert documents(log) == []
     assert await log.more(5)
     assert documents(log) == [{"type": "stream", "token": "one two \u2028\0"}]
-    log.say("three")
-    log.say("four")
-    log.tell(Final("all", interrupted=False))
+    log.add_text("three")
+    log.add_text("four")
+    log.add(Final("all", interrupted=False))
     assert documents(log)[1:] == [
         {"type": "stream", "token": "threefour"},
         {"type": "finalAnswer", "text": "all", "interrupted": False},
@@ -72,18 +72,18 @@ async def test_tokens_of_a_while_are_one_update_and_not_padded() -> None:
 async def test_tokens_that_have_come_to_much_wait_for_no_others() -> None:
     log = Log("g")
     for _ in range(3):
-        log.say("x" * 40_000)
+        log.add_text("x" * 40_000)
     assert documents(log) == [{"type": "stream", "token": "x" * 80_000}]
     log.close()
-    assert log.so_far() == (Streamed(80_000), Streamed(40_000))
+    assert log.all() == (Streamed(80_000), Streamed(40_000))
 
 
 @run
 async def test_what_is_stored_of_it_has_lengths_in_place_of_texts() -> None:
     log = Log("g")
-    log.tell(STARTED)
-    log.say("na\u00efve \U0001f600")
-    assert log.so_far() == (STARTED, Streamed(8))
+    log.add(STARTED)
+    log.add_text("na\u00efve \U0001f600")
+    assert log.all() == (STARTED, Streamed(8))
     assert documents(log)[1] == {"type": "stream", "token": "na\u00efve \U0001f600"}
     log.close()
 
@@ -174,4 +174,4 @@ async def test_what_is_forgotten_makes_room_and_may_still_end() -> None:
 
 
 def test_tokens_are_joined_for_a_fifth_of_a_second() -> None:
-    assert run_logs._JOINED == 0.2
+    assert run_logs._JOINED_WITHIN == 0.2

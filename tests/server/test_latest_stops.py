@@ -187,8 +187,8 @@ def test_a_run_that_is_over_before_the_mark_is_seen_leaves_it_to_the_next(
 def test_a_mark_is_forgotten_after_a_while(
     engine: FedEngine, guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert stops._LIVES == 5.0
-    monkeypatch.setattr(stops, "_LIVES", 0.0)
+    assert stops._MARK_LASTS == 5.0
+    monkeypatch.setattr(stops, "_MARK_LASTS", 0.0)
     made, other = guest.create(), guest.create()
     answer(guest, engine, made)
     stop(guest, other)

@@ -320,7 +320,7 @@ def test_a_list_of_models_without_end_is_none() -> None:
 def test_a_list_of_models_that_does_not_come_is_waited_for_in_vain(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("h2o_client.server.upstream._LISTED", 0.2)
+    monkeypatch.setattr("h2o_client.server.upstream._LIST_WITHIN", 0.2)
     with (
         ScriptedServer(floods({"Content-Type": "application/json"}, b" ")) as upstream,
         pytest.raises(ConfigurationError, match="Pass one as model="),

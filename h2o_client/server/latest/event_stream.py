@@ -31,7 +31,7 @@ class EventStream:
         try:
             await unless(
                 self._write(send, body=scope["method"] != "HEAD"),
-                asgi_messages.until_gone(receive),
+                asgi_messages.until_disconnected(receive),
                 asyncio.sleep(self._seconds),
             )
         except Overtaken as exc:

@@ -39,9 +39,9 @@ async def of_no_log(status: str) -> Frames:
 
 
 async def of_all(store: Store, logs: Logs, session: str) -> Frames:
-    """Yield at intervals the running answers of the session, and those that have ended since.
+    """Yield, every two seconds, the session's running answers and those that have just ended.
 
-    It ends when there was no running answer two times in a row.
+    The stream ends when there is no running answer twice in a row.
     """
     before: list[tuple[str, Log]] = []
     idle = 0
@@ -54,7 +54,7 @@ async def of_all(store: Store, logs: Logs, session: str) -> Frames:
         ended = [each for each in before if each[1].status is not None]
         yield _json(
             "sync",
-            {"running": _told(store, session, running), "ended": _told(store, session, ended)},
+            {"running": _listed(store, session, running), "ended": _listed(store, session, ended)},
         )
         before = running
         idle = 0 if running else idle + 1
@@ -64,8 +64,8 @@ async def of_all(store: Store, logs: Logs, session: str) -> Frames:
     yield _json("idle", {})
 
 
-def _told(store: Store, session: str, runs: Sequence[tuple[str, Log]]) -> list[Mapping[str, str]]:
-    # Without deleted conversations.
+def _listed(store: Store, session: str, runs: Sequence[tuple[str, Log]]) -> list[Mapping[str, str]]:
+    # Deleted conversations are left out.
     found = [(store.conversation(session, each), log.status) for each, log in runs]
     return [
         {

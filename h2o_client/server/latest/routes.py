@@ -1,4 +1,4 @@
-"""The routes outside ``/api``, and the streaming one inside: those of v0.10.0, and for runs."""
+"""The routes of v0.10.0 outside ``/api``, and the additional routes for runs."""
 
 from __future__ import annotations
 
@@ -111,16 +111,16 @@ class Routes(v0_9_6.Routes):
         answer = msgspec.structs.replace(answer, generation_id=own)
         return tree.Branch((*before, answer), branch.history)
 
-    def _account(self, answer: Message) -> Log:
+    def _new_updates(self, answer: Message) -> Log:
         return Log(str(answer.generation_id))
 
     def _begin(self, conversation: Conversation, branch: tree.Branch, title: str) -> Run:
         run = super()._begin(conversation, branch, title)
-        assert isinstance(run.account, Log)
+        assert isinstance(run.updates, Log)
         # If the id was used before, this run has no log, and the earlier run keeps its log.
-        if not any(_is_of(each, run.account.generation_id) for each in conversation.messages):
-            self._logs.add(conversation.id, run.account)
-        self._stops.meet(run)
+        if not any(_is_of(each, run.updates.generation_id) for each in conversation.messages):
+            self._logs.add(conversation.id, run.updates)
+        self._stops.note_start(run)
         return run
 
     def _forget(self, conversation_id: str) -> None:
@@ -135,7 +135,7 @@ def _is_of(message: Message, generation_id: str) -> bool:
 
 
 def _after(request: Request) -> int:
-    # As parseInt of JavaScript: without a number at the beginning it is 0.
+    # Like JavaScript's parseInt, but 0 if the text does not begin with a number.
     said = request.headers.get("last-event-id", _query(request, "fromSeq"))
     found = re.match(r"\s*\+?(\d{1,15})", said, re.ASCII)
     return int(found[1]) if found else 0

@@ -9,16 +9,16 @@ from functools import partial
 import msgspec
 
 from h2o_client.server.records import Streamed, Update
-from h2o_client.server.v0_9_6.account import Account, units
+from h2o_client.server.v0_9_6.answer_updates import AnswerUpdates, units
 from h2o_client.wire import updates
 from h2o_client.wire.events import Failure, Final, Status
 
-_JOINED = 0.2  # seconds; tokens within them are one update,
-_MUCH = 64 * 1024  # or fewer tokens with so many characters
+_JOINED_WITHIN = 0.2  # seconds; tokens that arrive within this time become one update
+_LONGEST_UPDATE = 64 * 1024  # characters, after which the update is written earlier
 
 
-class Log(Account):
-    """The updates of a run, numbered from 1. ``status`` is its end, None while it is running.
+class Log(AnswerUpdates):
+    """The updates of a run, numbered from 1. ``status`` says how it ended, None while it runs.
 
     ``closed`` is called at the end.
     """
@@ -34,22 +34,22 @@ class Log(Account):
         self._due: asyncio.TimerHandle | None = None
         self._grown = asyncio.Event()
 
-    def say(self, text: str) -> None:
+    def add_text(self, text: str) -> None:
         if self._due is None:
-            self._due = asyncio.get_running_loop().call_later(_JOINED, self._write_said)
+            self._due = asyncio.get_running_loop().call_later(_JOINED_WITHIN, self._write_said)
         self._said.append(text)
         self._length += len(text)
-        if self._length >= _MUCH:
+        if self._length >= _LONGEST_UPDATE:
             self._write_said()
 
-    def tell(self, update: Update) -> None:
+    def add(self, update: Update) -> None:
         self._write_said()
         assert not isinstance(update, Streamed)
         self._write(update, updates.write(update).rstrip(b"\n"))
 
-    def so_far(self) -> tuple[Update, ...]:
+    def all(self) -> tuple[Update, ...]:
         self._write_said()
-        return super().so_far()
+        return super().all()
 
     def close(self) -> None:
         self._write_said()
@@ -76,12 +76,12 @@ class Log(Account):
             text = "".join(self._said)
             self._said.clear()
             self._length = 0
-            # Without the padding in the response to the run's own client.
+            # Without padding, which only the response to the run's own client has.
             document = msgspec.json.encode({"type": "stream", "token": text})
             self._write(Streamed(units(text)), document)
 
     def _write(self, update: Update, document: bytes) -> None:
-        super().tell(update)
+        super().add(update)
         self._documents.append(document)
         self.size += len(document)
         self._notify()
@@ -106,7 +106,7 @@ class Logs:
         log.closed = partial(self._close, conversation_id, log)
 
     def find(self, conversation_id: str, generation_id: str) -> Log | None:
-        """The log of a run, or without an id that of the conversation's last run; or None."""
+        """The log of a run, or None. Without an id: the log of the conversation's last run."""
         logs = self._logs.get(conversation_id, {})
         if generation_id:
             return logs.get(generation_id)

@@ -11,8 +11,8 @@ from msgspec import UNSET
 from h2o_client.server.latest.bodies import Stop
 from h2o_client.server.v0_9_6.runs import Run
 
-_LIVES = 5.0
-_SEEN_AFTER = 0.3
+_MARK_LASTS = 5.0  # seconds
+_STOPPED_AFTER = 0.3  # seconds
 
 
 class Stops:
@@ -33,11 +33,11 @@ class Stops:
         for run in going:
             await run.stop(partial(_seen, run, asked))
 
-    def meet(self, run: Run) -> None:
-        """Note that a run has started."""
+    def note_start(self, run: Run) -> None:
+        """Note that a run has started. A mark stops it."""
         if run.name in self._marks and self._marks[run.name] > _now():
             loop = asyncio.get_running_loop()
-            loop.call_later(_SEEN_AFTER, self._see, run)
+            loop.call_later(_STOPPED_AFTER, self._stop_marked, run)
 
     def forget(self, conversation_id: str) -> None:
         """Remove the mark of a deleted conversation."""
@@ -46,16 +46,16 @@ class Stops:
     def _mark(self, conversation_id: str) -> None:
         moment = _now()
         self._marks = {name: ends for name, ends in self._marks.items() if ends > moment}
-        self._marks[conversation_id] = moment + _LIVES
+        self._marks[conversation_id] = moment + _MARK_LASTS
 
-    def _see(self, run: Run) -> None:
+    def _stop_marked(self, run: Run) -> None:
         if run.going and self._marks.pop(run.name, None) is not None:
             run.abort()
 
 
 def _seen(run: Run, asked: Stop, text: str) -> str:
     # Cut the text to what the client has received, if the stop is for this run.
-    if asked.generation_id != run.account.generation_id or asked.seen is UNSET:
+    if asked.generation_id != run.updates.generation_id or asked.seen is UNSET:
         return text
     units = text.encode("utf-16-le", "surrogatepass")[: 2 * max(0, int(asked.seen))]
     # "ignore" drops half of a surrogate pair at the end.

@@ -1,8 +1,8 @@
 """The answer to a message as an ASGI response with server-sent events.
 
-It ends when the generation ends, when the connection to the model breaks, or when it is stopped.
-The text of a stopped answer is stored. If the client disconnects, an answer without a token ends,
-but any other answer is completed and stored, as by a real chat-ui.
+The response ends when the generation ends or is stopped, or when the connection to the model
+breaks. The text of a stopped answer is stored. If the client disconnects before the first token,
+the answer ends; later, the answer is completed and stored, like in chat-ui.
 """
 
 from __future__ import annotations
@@ -160,7 +160,9 @@ async def _unless_left(
 ) -> _Result:
     # Return the result of the work, unless the client disconnects or the generation is stopped.
     try:
-        return await unless(work, asgi_messages.until_gone(receive), generation.stopped.wait())
+        return await unless(
+            work, asgi_messages.until_disconnected(receive), generation.stopped.wait()
+        )
     except Overtaken as exc:
         raise (_StoppedError if exc.by else _GoneError) from None
 

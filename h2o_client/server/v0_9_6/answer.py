@@ -19,7 +19,9 @@ class Answer:
         outbox = self._outbox
         try:
             await unless(
-                self._write(send), asgi_messages.until_gone(receive), outbox.neglected.wait()
+                self._write(send),
+                asgi_messages.until_disconnected(receive),
+                outbox.neglected.wait(),
             )
         except Overtaken:
             if outbox.neglected.is_set():

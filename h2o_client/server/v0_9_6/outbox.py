@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-_MUCH = 256 * 1024
-_PATIENCE = 10.0
+_MOST_UNREAD = 256 * 1024  # bytes
+_PATIENCE = 10.0  # seconds
 
 
 class Outbox:
     """Bytes for one client.
 
-    ``left`` is set when the client has disconnected, ``neglected`` if it does not read.
+    ``left`` is set when the client has disconnected, ``neglected`` if the client does not read.
     """
 
     def __init__(self) -> None:
@@ -37,8 +37,8 @@ class Outbox:
             self._told.set()
 
     async def room(self) -> None:
-        """Wait if the client has much unread data. If it does not read in time, give it up."""
-        if self._size > _MUCH:
+        """Wait if there is too much unread data. If the client does not read it, discard it."""
+        if self._size > _MOST_UNREAD:
             try:
                 await asyncio.wait_for(self._taken.wait(), _PATIENCE)
             except asyncio.TimeoutError:

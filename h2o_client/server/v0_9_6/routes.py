@@ -23,8 +23,8 @@ from h2o_client.server.records import Conversation, Message, Shared, Update, now
 from h2o_client.server.replies import Refusal
 from h2o_client.server.store import Store
 from h2o_client.server.v0_9_6 import files, stored_conversations, tree
-from h2o_client.server.v0_9_6.account import Account
 from h2o_client.server.v0_9_6.answer import Answer
+from h2o_client.server.v0_9_6.answer_updates import AnswerUpdates
 from h2o_client.server.v0_9_6.api import Api
 from h2o_client.server.v0_9_6.bodies import Creation, Question, read_question
 from h2o_client.server.v0_9_6.runs import Run, Runs
@@ -193,12 +193,12 @@ class Routes:
             self._parameters,
             title=title,
             keep=_Keeper(self._store, conversation, branch.added[-1]),
-            account=self._account(branch.added[-1]),
+            updates=self._new_updates(branch.added[-1]),
         )
 
-    def _account(self, answer: Message) -> Account:
-        """Where the updates of the answer are collected."""
-        return Account()
+    def _new_updates(self, answer: Message) -> AnswerUpdates:
+        """Return the object that collects the updates of the answer."""
+        return AnswerUpdates()
 
     def _title(self, conversation: Conversation, branch: tree.Branch) -> str:
         # A title only for the first message.

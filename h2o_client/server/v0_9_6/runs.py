@@ -12,7 +12,7 @@ from h2o_client.server.failure_log import log_failure
 from h2o_client.server.generation import Cut, Generation, Generations, Refused
 from h2o_client.server.race import Overtaken, unless
 from h2o_client.server.records import Update
-from h2o_client.server.v0_9_6.account import Account
+from h2o_client.server.v0_9_6.answer_updates import AnswerUpdates
 from h2o_client.server.v0_9_6.outbox import Outbox
 from h2o_client.wire import updates
 from h2o_client.wire.events import Failure, Final, Status, Title, Token
@@ -42,7 +42,7 @@ class Runs:
         *,
         title: str,
         keep: Keep,
-        account: Account,
+        updates: AnswerUpdates,
     ) -> Run:
         """Start an answer to ``turns``. The data for its client is put into its outbox.
 
@@ -51,7 +51,7 @@ class Runs:
         with ExitStack() as stack:
             generation = stack.enter_context(self._generations.begin(name, turns, parameters))
             run = Run(
-                name, generation, account, title=title, keep=keep, kept_every=self._kept_every
+                name, generation, updates, title=title, keep=keep, kept_every=self._kept_every
             )
             task = asyncio.get_running_loop().create_task(_go(run, stack.pop_all()))
         self._running[task] = run
@@ -75,14 +75,14 @@ class Run:
         self,
         name: str,
         generation: Generation,
-        account: Account,
+        updates: AnswerUpdates,
         *,
         title: str,
         keep: Keep,
         kept_every: float | None,
     ) -> None:
         self.name = name
-        self.account = account
+        self.updates = updates
         self.outbox: Outbox = Outbox()
         self._generation = generation
         self._title = title
@@ -118,7 +118,7 @@ class Run:
         finally:
             for each in meanwhile:
                 each.cancel()
-            self.account.close()
+            self.updates.close()
             self.outbox.close()
 
     @property
@@ -145,7 +145,7 @@ class Run:
             if event.special or not event.text:
                 continue
             self.outbox.put(updates.write(event))
-            self.account.say(event.text)
+            self.updates.add_text(event.text)
             self._texts.append(event.text)
             await self.outbox.room()
         if isinstance(event, Final):
@@ -167,17 +167,17 @@ class Run:
         closing = () if isinstance(end, Failure) else (Status("finished"),)
         last = () if end is None else (end,)
         for each in (*last, *closing):
-            self.account.tell(each)
+            self.updates.add(each)
         # Store the text before the client sees the end, so that it can read the same text.
         interrupted = end.interrupted if isinstance(end, Final) else None
-        self._keep(text, self.account.so_far(), interrupted)
+        self._keep(text, self.updates.all(), interrupted)
         padding = updates.ANSWER_PADDING if isinstance(end, Final) else b""
         lines = [updates.write(each) for each in (*last, *closing)]
         lines.insert(len(last), padding)
         self.outbox.put(b"".join(lines))
 
     def _tell(self, update: Status | Title) -> None:
-        self.account.tell(update)
+        self.updates.add(update)
         self.outbox.put(updates.write(update))
 
     def _meanwhile(self) -> list[Coroutine[Any, Any, None]]:
@@ -194,11 +194,11 @@ class Run:
     async def _keep_every(self, seconds: float) -> None:
         while True:
             await asyncio.sleep(seconds)
-            self._keep(self._text, self.account.so_far(), None)
+            self._keep(self._text, self.updates.all(), None)
 
     async def _keep_when_left(self) -> None:
         await self.outbox.left.wait()
-        self._keep(self._text, self.account.so_far(), None)
+        self._keep(self._text, self.updates.all(), None)
 
 
 _KEEP_ALIVE = updates.write(Status("keepAlive"))

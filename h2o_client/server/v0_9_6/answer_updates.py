@@ -5,7 +5,7 @@ from __future__ import annotations
 from h2o_client.server.records import Streamed, Update
 
 
-class Account:
+class AnswerUpdates:
     """The updates of one answer. Consecutive pieces of text are one update.
 
     ``generation_id`` is the id of its run, "" if runs have none.
@@ -15,7 +15,7 @@ class Account:
         self.generation_id = generation_id
         self._updates: list[Update] = []
 
-    def say(self, text: str) -> None:
+    def add_text(self, text: str) -> None:
         """Add a piece of the answer's text."""
         length = units(text)
         last = self._updates[-1] if self._updates else None
@@ -24,11 +24,11 @@ class Account:
         else:
             self._updates.append(Streamed(length))
 
-    def tell(self, update: Update) -> None:
+    def add(self, update: Update) -> None:
         """Add another update."""
         self._updates.append(update)
 
-    def so_far(self) -> tuple[Update, ...]:
+    def all(self) -> tuple[Update, ...]:
         """All updates so far."""
         return tuple(self._updates)
 
