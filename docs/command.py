@@ -21,15 +21,15 @@ _OF_SERVERS = {field.name for field in fields(Connection)}
 _OPENING = """\
 ``docs/command.py`` writes this page from the command's own help.
 
-``h2o-chat`` is in the extra ``cli``: run ``pip install '.[cli]'`` in the clone. If the first word
-names a sub-command, it runs the sub-command, also after options: ``h2o-chat --url URL doctor`` is
-``h2o-chat doctor --url URL``. Everything else is a prompt. Words after ``ask`` or ``--`` are always
-a prompt: ``h2o-chat ask models``.
+The extra ``cli`` installs the command: run ``pip install '.[cli]'`` in the clone. If the first word
+is the name of a sub-command, the sub-command is run, also if options stand before it: ``h2o-chat
+--url URL doctor`` is ``h2o-chat doctor --url URL``. Everything else is a prompt. Words after
+``ask`` or ``--`` are always a prompt: ``h2o-chat ask models``.
 """
 
 
 def chapter() -> str:
-    """The page as reStructuredText."""
+    """Return the page as reStructuredText."""
     parts = [f"{_TITLE}\n{'=' * len(_TITLE)}", _OPENING.rstrip()]
     context = click.Context(command, info_name=NAME)
     ask = command.get_command(context, "ask")
@@ -74,7 +74,7 @@ def _options(context: click.Context, options: Iterable[click.Option]) -> Iterato
 
 
 def _paragraphs(text: str) -> Iterator[str]:
-    """Paragraphs as they are; one marked with \\b, of examples, line by line."""
+    """Yield the paragraphs of a help text; those marked with \\b keep their lines."""
     for paragraph in filter(str.strip, re.split(r"\n\s*\n", text)):
         lines = [line.strip(" ") for line in paragraph.strip(" \n").splitlines()]
         if lines[0] != "\b":

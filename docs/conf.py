@@ -27,7 +27,7 @@ source_suffix = {".rst": "restructuredtext", ".md": "markdown"}
 default_role = "py:obj"
 pygments_style = "default"
 nitpicky = True
-# What signatures name and these pages do not explain: Python's own, and others' packages.
+# Names in signatures that these pages do not describe: those of Python and of other packages.
 nitpick_ignore_regex = [
     (
         r"py:.*",
@@ -39,7 +39,7 @@ nitpick_ignore_regex = [
         r"py:.*",
         r"Cookies|Answers|as_engine|PromptFormat|Unpack|Event|.*\bFinal|.*\bMalformed"
         r"|concurrent\.futures\.Executor|Executor|distributed\..*|Client",
-    ),  # described where they are taken
+    ),  # described where they are used
 ]
 
 autodoc_member_order = "bysource"
@@ -47,7 +47,7 @@ autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 88
 
 html_theme = "furo"
-smartquotes = False  # options begin with two dashes
+smartquotes = False  # would change the two dashes of options
 html_title = f"h2o-chat {version}"
 html_show_sphinx = False
 html_copy_source = False
@@ -57,7 +57,7 @@ html_theme_options = {"navigation_with_keys": True}
 def show_arguments(
     app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]
 ) -> None:
-    """The docstrings list arguments as ``name: what it is``; here they become a list of fields."""
+    """Convert the arguments in docstrings, ``name: description``, to a list of fields."""
     begins = True
     for place, line in enumerate(lines):
         argument = re.match(r"(\w+): (?=\S)", line)
@@ -75,7 +75,7 @@ def shorten_signature(
     signature: str | None,
     returns: str | None,
 ) -> tuple[str, str | None] | None:
-    """What every method takes is shown once, as `Options`."""
+    """Replace the options of each method by `Options`, which is described once."""
     if signature is None:
         return None
     signature = re.sub(r"temperature=None, .*web_search=None", "**options: Options", signature)
@@ -85,7 +85,7 @@ def shorten_signature(
 def find_elsewhere(
     app: Sphinx, env: BuildEnvironment, node: pending_xref, shown: Element
 ) -> Element | None:
-    """A docstring names what is public without its module, from whichever module it is in."""
+    """Resolve a public name without its module, for docstrings."""
     domain = env.domains.python_domain
     for module in (
         "h2o_client",
@@ -101,7 +101,7 @@ def find_elsewhere(
 
 
 def setup(app: Sphinx) -> None:
-    """Told by Sphinx to set up."""
+    """Connect the functions above to Sphinx."""
     app.connect("autodoc-process-docstring", show_arguments)
     app.connect("autodoc-process-signature", shorten_signature)
     app.connect("missing-reference", find_elsewhere)

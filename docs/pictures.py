@@ -1,7 +1,7 @@
-"""Draws docs/terminal.svg and docs/notebook.svg: the command and a notebook cell, as they are.
+"""Draw docs/terminal.svg and docs/notebook.svg: the real output of the command and a notebook cell.
 
-``python docs/pictures.py`` draws both anew. It needs tmux, in which the command runs against the
-bundled server with the answers below; the cell's output is the HTML that a notebook is given.
+Run ``python docs/pictures.py``. It needs tmux, in which it runs the command with a bundled server
+and the answers below. The output of the cell is the HTML of the notebook display.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _MONO = "ui-monospace,Menlo,Consolas,'DejaVu Sans Mono',monospace"
 
 
 def main() -> None:
-    """Draw both."""
+    """Draw both pictures."""
     with serve([ANSWER, WELCOME]) as server:
         (FOLDER / "terminal.svg").write_text(terminal(server.url), encoding="utf-8")
     with serve(ANSWER, model="acme/large") as server:
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def terminal(url: str) -> str:
-    """A chat in a terminal."""
+    """Draw a chat in a terminal."""
     with tempfile.TemporaryDirectory() as folder:
         tmux = _Tmux(Path(folder))
         try:
@@ -80,7 +80,7 @@ def terminal(url: str) -> str:
 
 
 class _Tmux:
-    """A terminal with a shell in it."""
+    """A terminal with a shell, in tmux."""
 
     def __init__(self, folder: Path) -> None:
         self._tmux = ["tmux", "-S", str(folder / "socket")]
@@ -98,7 +98,7 @@ class _Tmux:
         self._call("send-keys", "Enter")
 
     def until(self, prompts: int) -> str:
-        """What is shown once so many prompts are."""
+        """Return the screen once it shows so many prompts."""
         end = time.monotonic() + _PATIENCE
         while time.monotonic() < end:
             shown = self._call("capture-pane", "-p")
@@ -108,7 +108,7 @@ class _Tmux:
         raise TimeoutError(f"no {prompts} prompts in the terminal")
 
     def close(self) -> None:
-        """End it."""
+        """Close the terminal."""
         self._call("kill-server")
 
     def _call(self, *words: str) -> str:
@@ -117,7 +117,7 @@ class _Tmux:
 
 
 def notebook(url: str) -> str:
-    """A cell of a notebook, and its output."""
+    """Draw a cell of a notebook, and its output."""
     with H2oSession(url) as client:
         output = of_answer(client.chat(QUESTION))["text/html"]
     code = f'client = H2oSession("{ADDRESS}")\nclient.stream("{QUESTION}")'

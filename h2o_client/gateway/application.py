@@ -80,17 +80,19 @@ def app(
     verify: bool | str | os.PathLike[str] | ssl.SSLContext = True,
     on_access: Callable[[Access], None] | None = None,
 ) -> Starlette:
-    """OpenAI's API in front of the chat-ui at ``base_url``, as a Starlette application.
+    """Return a Starlette application with OpenAI's API in front of the chat-ui at ``base_url``.
 
     It serves ``/v1/models``, ``/v1/models/{id}``, ``/v1/chat/completions`` and ``/health``. The
-    ASGI server must run its lifespan, as most do: all conversations are deleted at its end.
+    ASGI server must run the application's lifespan, as most do: at its end, all conversations are
+    deleted.
 
-    keys: a keys file, or a mapping of each key to a cookie (``"name=value"``, or the path of a
-        cookie file). Each key chats as the user of its cookie. Without ``keys``, any key is
-        accepted, all requests share one session, and only requests to a loopback address are
+    keys: a keys file, or a mapping of each API key to a cookie (``"name=value"``, or the path of a
+        cookie file). A client with a key chats as the user of the cookie. Without ``keys``, any key
+        is accepted, all requests share one session, and only requests to a loopback address are
         served.
-    allowed_hosts: the names by which clients may call it, besides those of loopback. "*": any.
-    allowed_origins: origins whose pages may use it, as ``"https://app.example.org"``. "*": all.
+    allowed_hosts: the host names to accept, in addition to those of loopback; "*" means any.
+    allowed_origins: the origins whose web pages may use the gateway, such as
+        ``"https://app.example.org"``; "*" means any.
     max_conversations: the largest number of conversations to keep for each user.
     expire_after: seconds after which an unused conversation is deleted.
     on_access: called with a record of each request.

@@ -24,10 +24,10 @@ def gateway(
     port: int = 0,
     **options: Unpack[AppOptions],
 ) -> Server:
-    """Serve OpenAI's API in front of the chat-ui at ``base_url``. Returns when it listens.
+    """Start a server with OpenAI's API in front of the chat-ui at ``base_url``.
 
-    Returns a server with its address in ``url``; clients use ``f"{url}/v1"``. Close it, or use it
-    as a context manager: that deletes the conversations that it created. Port 0 chooses a free
+    The server listens when this returns. Its address is ``url``; clients use ``f"{url}/v1"``. Close
+    it, or use it as a context manager; this deletes its conversations. Port 0 chooses a free
     port. A ``host`` other than loopback needs ``keys``. The other options are those of `app`.
 
     Raises `ConfigurationError`, and OSError if the port is in use.

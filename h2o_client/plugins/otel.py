@@ -39,17 +39,17 @@ def instrument(
 
     Calling it again replaces the earlier settings.
 
-    capture_content: put the prompt, the answer and the messages of errors on the span. Without it,
+    capture_content: whether to record the prompt, the answer and the messages of errors. If False,
         the span has no text from the server except the model's name.
-    tracer_provider: by default the global one.
-    meter_provider: by default the global one.
+    tracer_provider: the tracer provider, by default the global one.
+    meter_provider: the meter provider, by default the global one.
     """
     telemetry = _Telemetry(capture_content, tracer_provider, meter_provider)
     observe_with(lambda base_url: _ReplySpan(telemetry, base_url))
 
 
 def uninstrument() -> None:
-    """Record nothing for replies that are opened from now on."""
+    """Stop recording replies that are opened from now on."""
     observe_with(None)
 
 

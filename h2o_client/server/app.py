@@ -54,11 +54,10 @@ def create_app(
     model: the name of the model; by default the attribute ``model`` of the engine, or "scripted".
     terms: whether POST and DELETE are refused until the session has accepted the terms (v0.3 to
         v0.6 only).
-    origin: the server's own origin, or only its scheme. "https" is the value of a chat-ui without
-        ORIGIN.
+    origin: the server's own origin, or only its scheme. "https" is the default of chat-ui.
     secure_cookie: whether to mark the cookie Secure, even over http, as chat-ui does.
-    hosts: the accepted Host headers besides the names of loopback addresses; others get status
-        421. None accepts any.
+    hosts: the host names to accept, in addition to those of loopback; the status for others is 421.
+        None accepts any.
     max_generations: the largest number of concurrent answers; by default that of the engine, or 16.
     max_waiting: how many more answers may wait. Further requests get status 503.
     limits: how much data to keep. Requests beyond these limits get status 429.

@@ -35,13 +35,13 @@ def run(
 ) -> int:
     """Serve until Ctrl-C or SIGTERM. Return the exit status: 0, or 1 if it cannot start.
 
-    It blocks, and must be called in the main thread. At most one of ``model_file`` (a GGUF file),
-    ``upstream`` (the URL of an OpenAI-compatible server) and ``answers`` (a file for
-    `ScriptedEngine`) selects the engine; the default is the bundled model. ``model`` is its name,
-    and for an upstream the model to use. ``rate_limit`` limits a session's messages a minute, like
-    RATE_LIMIT of chat-ui. It writes to stderr: a line with the address, a warning if others on the
-    network can use the server, and an access log with a JSON object for each request, unless
-    ``quiet`` is True. The other arguments are those of `serve()`.
+    It blocks, and must be called in the main thread. The answers come from ``model_file`` (a GGUF
+    file), ``upstream`` (the URL of an OpenAI-compatible server), ``answers`` (a file for
+    `ScriptedEngine`), or by default the bundled model. ``model`` is the name of the model; with
+    ``upstream``, it selects the model. ``rate_limit`` is the largest number of messages per minute
+    in a session, like RATE_LIMIT of chat-ui. The server writes to stderr: a line with the address,
+    a warning if others on the network can use it, and, unless ``quiet`` is True, an access log with
+    a JSON object for each request. The other arguments are those of `serve()`.
     """
     try:
         dialect_of(chat_ui, terms=terms)

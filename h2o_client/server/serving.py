@@ -49,19 +49,19 @@ def serve(
 ) -> Server:
     """Start a chat-ui, which listens when this returns. Close it, or use it as a context manager.
 
-    ``chat_ui`` is its version: "latest", the current one, which can resume answers after a broken
-    connection; "0.9.6" to "0.10.0", that of 2025 and 2026; or "0.3" to "0.6", that of 2023. They
-    have different protocols, which this package's client supports.
+    ``chat_ui`` is its version, which determines the protocol: "latest", which can resume answers
+    after a broken connection; "0.9.6" to "0.10.0" (2025 and 2026); or "0.3" to "0.6" (2023).
 
-    ``answers`` is the argument of `as_engine`: ``serve("Hello")``, ``serve(["one", "two"])``,
-    ``serve(lambda prompt: prompt.upper())``, ``serve(ScriptedEngine.from_file(path))``,
-    ``serve(LlamaEngine("any.gguf"))``. Closing the server does not close an engine that you pass.
-    Without ``answers``, the bundled model is loaded, and freed at the end. ``model`` is the model's
-    name, by default that of the engine, or "scripted".
+    ``answers`` is a string, a list of strings, a function of the prompt, or an engine:
+    ``serve("Hello")``, ``serve(["one", "two"])``, ``serve(lambda prompt: prompt.upper())``,
+    ``serve(ScriptedEngine.from_file(path))``, ``serve(LlamaEngine("any.gguf"))``. Closing the
+    server does not close an engine that you pass. Without ``answers``, the server loads the bundled
+    model, and frees it at the end. ``model`` is the model's name, by default that of the engine, or
+    "scripted".
 
-    Port 0 chooses a free port, which is in the ``url`` of the returned server. On a loopback
-    ``host``, requests with another host name are refused, except those in ``allowed_hosts`` ("*":
-    any) and that of ``origin``. With ``quiet=False``, each request is logged as a line of JSON on
+    Port 0 chooses a free port; the server's ``url`` contains it. On a loopback ``host``, the server
+    accepts only requests for loopback names, for the names in ``allowed_hosts`` ("*" means any),
+    and for the host of ``origin``. With ``quiet=False``, it logs each request as a line of JSON on
     stderr. The other arguments are those of `create_app`. Raises `ConfigurationError` if the model
     is missing or the version is unknown, and OSError if the port is in use.
     """
