@@ -1,4 +1,4 @@
-"""The command ``h2o-chat``: answers go to stdout, all else to stderr. A file each sub-command."""
+"""The command ``h2o-chat``. Answers go to stdout, everything else to stderr."""
 
 from h2o_client.cli.command import run
 

@@ -63,7 +63,7 @@ def write_answer(
                 note(written)
                 written = 0
     except BaseException:
-        with suppress(click.exceptions.Exit):  # it would hide the original error
+        with suppress(click.exceptions.Exit):  # a second error would hide the first one
             writer.end()
             note(written)
         raise
@@ -85,7 +85,7 @@ class _RawWriter:
     """Writes the answer's text unchanged."""
 
     def write(self, event: Event | Answer) -> int:
-        """Write an event. Return how many characters of the answer it has."""
+        """Write an event. Return the number of characters of the answer in it."""
         text = _text(event)
         if text:
             put(text, flush=False)
@@ -130,7 +130,7 @@ class _PlainWriter(_RawWriter):
 
 
 def document_of(event: object) -> dict[str, object]:
-    """An event or a record for JSON: ``type`` is its class; None values are left out."""
+    """An event or a record as a JSON object. ``type`` is its class; None values are left out."""
     kind = _HUMP.sub("_", type(event).__name__).lower()
     fields = msgspec.to_builtins(event, enc_hook=str)
     return {"type": kind, **{name: each for name, each in fields.items() if each is not None}}
@@ -174,7 +174,7 @@ def _waits_for(event: Event | Answer) -> str:
 
 def _too_many_questions(reply: Reply, times: int) -> IncompleteAnswerError:
     error = IncompleteAnswerError(
-        f"The answer was stopped because a tool keeps asking: {times} questions were declined"
+        f"The answer was stopped: a tool keeps asking questions, and {times} were declined"
     )
     error.partial, error.conversation_id = reply.text, reply.conversation_id
     return error

@@ -1,4 +1,4 @@
-"""The command's folder: its path, its files, which only the user can read, and their locks."""
+"""The command's folder: its path, its private files, and their locks."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _PRIVATE = 0o600
 def app_folder() -> Path:
     """Return the folder; create it if it does not exist. Raises OSError.
 
-    Refuses a folder that other users can write to, and says so on stderr: they could read or
-    replace its files.
+    Refuses a folder that other users can write to, because they could read or replace its files,
+    and says so on stderr.
     """
     folder = _path()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def app_folder() -> Path:
 def history_file() -> Path:
     """Return the history file of chats; create it if it does not exist. Raises OSError.
 
-    Refuses anything but a regular file, also a link, and says so on stderr.
+    Refuses a link and anything else that is not a regular file, and says so on stderr.
     """
     path = app_folder() / "history"
     if path.is_symlink() or (path.exists() and not path.is_file()):
@@ -47,7 +47,7 @@ def history_file() -> Path:
 
 
 def lock_file(path: Path) -> Path:
-    """The lock file for ``path``, which cannot be locked itself: each write replaces it."""
+    """The lock file for ``path``. That file itself cannot be locked, because writes replace it."""
     return path.with_suffix(".lock")
 
 
@@ -55,7 +55,7 @@ def try_lock(path: Path) -> BaseFileLock | None:
     """Lock a file without waiting; None if another process has the lock. Raises OSError."""
     from filelock import FileLock, Timeout
 
-    # Not thread-local: another thread may release it.
+    # Not thread-local, because another thread may release the lock.
     lock = FileLock(lock_file(path), timeout=0, mode=_PRIVATE, thread_local=False)
     try:
         lock.acquire()

@@ -133,7 +133,7 @@ def _send(
 def _errors_in_json(form: Format) -> Iterator[list[Reply]]:
     """With ``--json``, write an error as the last line, with the text so far.
 
-    The block appends its reply to the list that it gets.
+    The block appends its reply to the list that this yields.
     """
     replies: list[Reply] = []
     try:

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from h2o_client.batch.batch import Batch
 
 _STOP_WITHIN = 1.5  # seconds, so that the command ends within two
-_LOOK_EVERY = 0.25
+_POLL_EVERY = 0.25
 _SECRETS = ("--cookie", "--header", "--proxy")
 _EPILOG = """\b
 Exit status: 0 every prompt has an answer, 1 an answer could not be written, 2
@@ -217,7 +217,7 @@ class _Writing:
         while True:
             display.update()
             try:
-                row = self._running.next_row(_LOOK_EVERY)
+                row = self._running.next_row(_POLL_EVERY)
             except H2oError as exc:
                 self._failure = exc
                 return
@@ -269,7 +269,7 @@ class _Writing:
                 signal.signal(signal.SIGINT, former)
 
     def _leave(self) -> NoReturn:
-        """End the program without waiting: the journal has everything that is left."""
+        """End the program without waiting. The journal has the state of the unfinished prompts."""
         with suppress(OSError):
             self._answers.close()
         self._say_summary()

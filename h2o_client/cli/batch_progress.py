@@ -1,4 +1,4 @@
-"""Show the progress of a batch on stderr: drawn on a terminal, else a line every ten seconds."""
+"""Show the progress of a batch on stderr: redrawn on a terminal, else a line every ten seconds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Display:
         self._next = monotonic() + _EVERY
 
     def update(self) -> None:
-        """Show the progress, if it is time for that."""
+        """Show the progress, if enough time has passed."""
         now = monotonic()
         if self._is_quiet or now < self._next:
             return
@@ -48,7 +48,7 @@ class Display:
             from rich.live import Live
 
             self._next = 0.0
-            # Not stdout, which may have the answers.
+            # Draw on stderr, because stdout may contain the answers.
             self._live = Live(
                 console=Console(stderr=True),
                 auto_refresh=False,

@@ -105,7 +105,7 @@ class Chat:
         self.system: str | None = chosen.system
         self.model: str | None = None  # overrides the session's
         self.prompt: str | None = None  # the last one
-        self.is_taken: bool = False  # whether the server has that prompt
+        self.is_taken: bool = False  # whether the server has received that prompt
         self.files: list[str] = []  # the files of the last prompt
         self.attached: list[str] = []  # the files for the next prompt
         self.parameters: dict[str, str] = {
@@ -157,7 +157,7 @@ class Chat:
         self.prompt, self.is_taken = None, False
 
     def open(self, conversation_id: str) -> None:
-        """Continue an existing conversation. The previous one is left as by `begin`.
+        """Continue an existing conversation. The previous one is deleted, unless it is kept.
 
         Raises `H2oError` if it cannot be read. Then the chat stays in the previous one.
         """

@@ -72,9 +72,9 @@ def _as_markdown(conversation: Conversation, messages: Sequence[Message]) -> str
 
 
 def write_file(path: str, text: str) -> None:
-    """Write a file that only its user can read. Raises a click error if that fails.
+    """Write a file that only its user can read, or write to a pipe or device.
 
-    A pipe or device is written into.
+    Raises a click error if that fails.
     """
     try:
         target = Path(path).expanduser()
@@ -85,7 +85,7 @@ def write_file(path: str, text: str) -> None:
 
 
 def make_folder(path: str) -> None:
-    """Make a folder, unless it exists. Raises a click error if that fails."""
+    """Create a folder, unless it exists. Raises a click error if that fails."""
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as exc:

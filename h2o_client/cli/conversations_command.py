@@ -1,4 +1,4 @@
-"""``h2o-chat conversations`` and ``h2o-chat export``: what is stored on the server."""
+"""``h2o-chat conversations`` and ``h2o-chat export``: the conversations on the server."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ def _delete_all(client: H2oSession, yes: bool) -> int:
 
 
 def _deleted(client: H2oSession, id: str, ids: tuple[str, ...]) -> int:
-    """Delete one of them and say what goes wrong; returns the exit status for it."""
+    """Delete one of the conversations. Write its error to stderr, and return its exit status."""
     try:
         with Waiting(f"Deleting {id}"):
             client.conversation(id).delete()
@@ -261,7 +261,7 @@ def _export(
     if output is not None and (output.endswith("/") or Path(output).is_dir()):
         make_folder(output)
         for conversation, text in texts:
-            # Not named by the title, which comes from the server.
+            # The name is the id, not the title, which is text from the server.
             write_file(str(Path(output) / f"{conversation.id}.{_SUFFIXES[form]}"), text)
         return
     between = "" if form == "json" else "\n---\n\n"
@@ -275,7 +275,7 @@ def _export(
 def _documents(
     found: list[Conversation], form: DocumentFormat, gone: list[str]
 ) -> Iterator[tuple[Conversation, str]]:
-    """Each with its document. The ids of those that no longer exist are appended to ``gone``."""
+    """Yield each conversation with its document. Ids of deleted ones are appended to ``gone``."""
     steps: Iterable[Conversation] = found
     if len(found) > 1:
         steps = counted(found, "Exporting", total=len(found))

@@ -64,10 +64,10 @@ _handlers: list[Callable[[Terminated], bool]] = []
 
 @contextmanager
 def handling_termination(handler: Callable[[Terminated], bool]) -> Iterator[None]:
-    """Within the block, a signal calls ``handler`` first. If it returns False, `Terminated` is
-    raised as usual.
+    """Within the block, SIGTERM and SIGHUP call ``handler``.
 
-    For event loops, which would not survive an exception raised from a signal handler.
+    If it returns False, `Terminated` is raised as usual. Event loops need this, because they do not
+    survive an exception from a signal handler.
     """
     _handlers.append(handler)
     try:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 _MOST = 16 * 2**20  # bytes
-# Byte order marks. That of UTF-32 begins like that of UTF-16.
+# Byte order marks. The mark of UTF-32 comes first, because it begins like the one of UTF-16.
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -121,9 +121,9 @@ class PipedLines:
 
 @contextmanager
 def typing_ahead() -> Iterator[None]:
-    """Within the block, keep typed keys for the next `Editor.ask` without showing them.
+    """Within the block, keep typed keys for the next `Editor.ask`, and do not show them.
 
-    They are kept also after Ctrl-C, which normally discards them.
+    Ctrl-C normally discards them, but not within the block.
     """
     modes = _terminal_modes() if sys.stdin.isatty() else None
     if modes is None:

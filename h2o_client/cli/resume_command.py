@@ -72,8 +72,8 @@ _NONE = (
 
 
 @dataclass(frozen=True)
-class _Taken:
-    """Keeps the saved resume token, even if the reply's token changes."""
+class _SavedToken:
+    """A `Resumable` with the saved resume token. The token of the reply may change."""
 
     resume_token: str
 
@@ -91,7 +91,7 @@ def _print(connection: Connection, found: SavedAnswer, position: int, form: Form
                 client.resume(record.token, position=position) as reply,
                 saving(
                     client,
-                    _Taken(record.token),
+                    _SavedToken(record.token),
                     printed=position,
                     delete=record.delete,
                     at=found,
@@ -109,7 +109,7 @@ def _print(connection: Connection, found: SavedAnswer, position: int, form: Form
 
 
 def _delete(client: H2oSession, token: ResumeToken) -> None:
-    with suppress(H2oError):  # the answer was printed, so this is not an error
+    with suppress(H2oError):  # the answer was printed, so a failed deletion is not an error
         client.conversation(token.conversation_id).delete()
 
 

@@ -63,7 +63,7 @@ class Record(msgspec.Struct, frozen=True):
     """An unfinished answer: its server, its token, its printed characters, its session's cookies.
 
     ``given``: the cookies come from a browser. ``delete``: the conversation was created for this
-    answer and is to be deleted with it.
+    answer and has to be deleted with it.
     """
 
     url: str
@@ -130,10 +130,10 @@ def saving(
 
     printed: how many characters were printed before.
     delete: whether to delete its conversation with it.
-    at: the record of an answer that is being resumed. It is kept after an interrupt, too.
+    at: the record of an answer that is being resumed. It is also kept after an interrupt.
 
-    The block gets a function to call with the number of newly printed characters. Nothing is saved
-    if the server does not support resuming, or if nothing can be written.
+    Yields a function to call with the number of newly printed characters. Nothing is saved if the
+    server does not support resuming, or if no file can be written.
     """
     token = reply.resume_token
     if token is None:
@@ -151,9 +151,9 @@ def saving(
 
 
 class _Saver:
-    """Saves how much was printed, at most twice a second, in a background thread.
+    """Saves how much was printed, twice a second at most, in a background thread.
 
-    So the record of a killed program is at most half a second old.
+    If the program is killed, its record is at most half a second old.
     """
 
     def __init__(self, record: Record, at: SavedAnswer | None) -> None:
@@ -232,7 +232,7 @@ def _remove(path: Path, lock: BaseFileLock | None) -> None:
         path.unlink(missing_ok=True)
     if lock is not None:
         lock.release()
-    # Last, so that a program that locks it now finds no record to resume.
+    # The lock file is removed last, so that a program that gets the lock now finds no record.
     with suppress(OSError):
         lock_file(path).unlink(missing_ok=True)
 

@@ -137,7 +137,7 @@ def serve(**choices: Any) -> int:
     from h2o_client.server.running import run
 
     _check_model(choices["model_file"])
-    if _is_taken(choices["host"], choices["port"]):
+    if _is_in_use(choices["host"], choices["port"]):
         say(
             f"Error: Port {choices['port']} of {choices['host']} is in use. Is another server "
             "running? --port 0 picks a free port."
@@ -170,7 +170,7 @@ _STEPS = {
 
 
 def _shown(checks: Iterator[Check], as_json: bool) -> Iterator[Check]:
-    """Show the steps as they end, and yield those that failed. Skipped steps are not shown."""
+    """Show each step when it ends, and yield the failed ones. Skipped steps are not shown."""
     untried = False
     while True:
         with Waiting("Checking"):
@@ -204,7 +204,7 @@ def _check_model(path: str | None) -> None:
         raise click.UsageError(f"Invalid --model-file {path}. Use a GGUF file.")
 
 
-def _is_taken(host: str, port: int) -> bool:
+def _is_in_use(host: str, port: int) -> bool:
     """Whether another program listens on the port. Other errors are left to the server."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

@@ -54,7 +54,7 @@ class Connection:
             yield client
 
     def at(self, address: str | None) -> Connection:
-        """The same with the address from an argument, if there is one."""
+        """Return this with the address from an argument, if there is one."""
         if address is None:
             return self
         if self.url is not None or self.local:
@@ -171,7 +171,7 @@ def server_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def account_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """As `server_options`, with one `Connection` for each ``--url`` and ``--cookie``."""
+    """Like `server_options`, with one `Connection` for each ``--url`` and ``--cookie``."""
 
     @functools.wraps(function)
     def command(**values: Any) -> Any:
@@ -241,7 +241,7 @@ class PromptOptions:
         return self.continues or self.conversation is not None
 
     def in_conversation(self, conversation_id: str | None) -> PromptOptions:
-        """The same with the id from an argument, if there is one."""
+        """Return this with the id from an argument, if there is one."""
         if conversation_id is None:
             return self
         if self.is_for_existing:
@@ -395,7 +395,7 @@ def note_kept(
     if conversation_id is None or connection.local:  # a local server ends with the command
         return
     is_noted = remember(client, conversation_id)
-    if not is_new or cookies_of(client)[1]:  # with a browser's cookie, it is in the browser
+    if not is_new or cookies_of(client)[1]:  # with a browser's cookie, the browser lists it
         return
     if is_noted:
         say(f"(Kept conversation {conversation_id}. h2o-chat -c continues it.)")
@@ -425,7 +425,7 @@ def _value(text: str) -> object:
 def _check_cookie(cookie: str | None) -> None:
     """Raise `ConfigurationError` for a cookie file that does not exist.
 
-    Anything else may be a cookie's value, and so is not shown in an error.
+    Other values are not shown in an error, because they may be a cookie's value.
     """
     if cookie is None or "=" in cookie or os.path.exists(cookie):
         return

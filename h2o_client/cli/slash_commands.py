@@ -185,7 +185,7 @@ def _name_for(title: str | None) -> str:
 
 
 def _may_write(chat: Chat, path: str) -> bool:
-    """Whether the file may be written: it is new, the user agrees, or nobody can answer."""
+    """Whether the file may be written: it is new, the user agrees, or stdin is not a terminal."""
     if not chat.is_typed or not Path(path).expanduser().is_file():
         return True
     try:

@@ -30,7 +30,7 @@ T = TypeVar("T")
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 # JSON does not escape these, but a terminal or a line reader interprets them. Also surrogates.
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-# Every character that some program treats as the end of a line.
+# Every character that some programs treat as a line end.
 _ENDS = re.compile("[\n\x0b-\r\x1c-\x1e\x85\u2028\u2029][ \t\n\x0b-\r\x1c-\x1e\x85\u2028\u2029]*")
 
 
@@ -52,7 +52,7 @@ def put(text: str, *, flush: bool = True) -> None:
 
 
 def flush_output() -> None:
-    """Write what `put` left in the buffer. Ends the command if that fails."""
+    """Write the text that `put` left in the buffer. Ends the command if that fails."""
     try:
         sys.stdout.flush()
     except OSError as exc:
@@ -128,25 +128,25 @@ def sanitized_for(stream: TextIO, text: str) -> str:
 
 
 class Sanitizer:
-    """`sanitized` for a text in pieces, which may split the end of a line."""
+    """`sanitized` for a text in pieces, which may split a line end."""
 
     def __init__(self) -> None:
         self._held = ""
 
     def add(self, text: str) -> str:
-        """Add a piece, and return what can be shown now."""
+        """Add a piece, and return the text that can now be shown."""
         text = self._held + text
         self._held = "\r" if text.endswith("\r") else ""
         return sanitized(text.removesuffix("\r"))
 
     def end(self) -> str:
-        """End the text, and return what was held back."""
+        """End the text, and return the text that was held back."""
         held, self._held = self._held, ""
         return sanitized(held)
 
 
 def one_line(text: str) -> str:
-    """``text`` with a space instead of each end of a line."""
+    """``text`` with a space instead of each line end."""
     return _ENDS.sub(" ", text.rstrip("\r\n"))
 
 
@@ -177,10 +177,10 @@ def in_a_line(text: str) -> str:
 
 
 class Waiting:
-    """Shows on a terminal's stderr what a block is waiting for, and how long already.
+    """Shows on a terminal's stderr what a block is waiting for, and since how long.
 
     The text appears after a second without output, at the cursor or in the line below. It is erased
-    before anything is written.
+    before other output.
     """
 
     def __init__(self, what: str, most: float | None = None) -> None:
@@ -193,7 +193,7 @@ class Waiting:
         self._over = threading.Event()
 
     def now(self, what: str, most: float | None = None) -> None:
-        """Something arrived; from now on wait for ``what``, for at most ``most`` seconds."""
+        """Note that something arrived. Now wait for ``what``, for at most ``most`` seconds."""
         with self._lock:
             self._what, self._most = what, most
             self._hide()
@@ -205,7 +205,7 @@ class Waiting:
             self._is_below = not ends_line
 
     def text(self) -> str:
-        """What the block is waiting for and how long already; "" during the first second."""
+        """What the block is waiting for, and since how long; "" during the first second."""
         seconds = monotonic() - self._since
         if seconds < _SHOWN_AFTER:
             return ""
@@ -236,7 +236,7 @@ class Waiting:
                 text = self.text()
                 if text and self._may_show():
                     self._is_shown = True
-                    # Have a line below, save the cursor, go down, do not wrap; and back.
+                    # Create a line below, save the cursor, go down, turn wrapping off; then undo.
                     begin = "\x1bD\x1b[A\x1b7\x1b[B\r" if self._is_below else "\x1b7"
                     self._write(f"{begin}\x1b[?7l{sanitized(text)}\x1b[K\x1b[?7h\x1b8")
 
@@ -274,7 +274,7 @@ def _is_legacy_windows() -> bool:
 
 
 def now_waiting(what: str, most: float | None = None) -> None:
-    """Something arrived; from now on wait for ``what``. See `Waiting.now`."""
+    """Note that something arrived, and that the command now waits for ``what``: `Waiting.now`."""
     if _waiting:
         _waiting[-1].now(what, most)
 
@@ -323,7 +323,7 @@ def _end_unwritten(error: OSError) -> NoReturn:
 
 
 def _silence(stream: TextIO) -> None:
-    """Discard later output to ``stream``. Python would try to write it at exit, and complain."""
+    """Discard later output to ``stream``. Otherwise Python would report an error at exit."""
     with suppress(OSError, ValueError):  # it may not be a file
         number = stream.fileno()
         nowhere = os.open(os.devnull, os.O_WRONLY)

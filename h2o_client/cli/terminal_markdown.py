@@ -1,7 +1,8 @@
 """Show a growing answer as Markdown on a terminal.
 
-Complete blocks are written once. Only the last block, which may still change, is redrawn: a few
-times a second, less often if that takes long. No text is lost, and control characters are removed.
+Complete blocks are written once. Only the last block, which may still change, is redrawn a few
+times a second, or less often if drawing takes long. No text is lost, and control characters are
+removed.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ Lines = list[list[Segment]]
 
 _PAUSE = 1 / 8  # seconds between two drawings
 _SHARE = 10  # drawing takes at most one tenth of the time
-_SETTLES = 0.3  # seconds without change after which the terminal's size counts as final
+_RESIZED_AFTER = 0.3  # seconds without a change after which the terminal's size counts as final
 _MOST_DRAWN = 16_000  # characters; a longer block is drawn as plain text while it grows
 # A token takes about 0.1 ms to render. Many brackets in a row take quadratic time to parse.
 _MOST_RENDERED = 50_000  # characters of a block
 _MOST_TOKENS = 5_000  # of a block
 _MOST_TOKENS_IN_ALL = 40_000  # of an answer
-_A_BLOCK = 5  # a block costs as much as so many more tokens
+_TOKENS_A_BLOCK = 5  # the cost of a block, in tokens
 _MOST_PARSED = 500_000  # characters in total
 _LONGEST_FORMULA = 4_000  # characters
 _LONGEST_DISPLAYED = 60  # lines
@@ -74,7 +75,7 @@ class Growing:
         self._is_stale = False  # whether the screen is out of date
         self._shown = 0  # the length of the block when it was last drawn whole
         self._written = False  # whether a block was written
-        self._is_torn = False  # whether the beginning of the block was written already
+        self._is_torn = False  # whether the beginning of the block has already been written
         self._budget = Budget()
         self._frame = _Frame(console)
         self._failure: BaseException | None = None
@@ -101,11 +102,11 @@ class Growing:
         self._over.set()
         try:
             self._drawer.join()
-        finally:  # also after a second Ctrl-C
+        finally:  # even after a second Ctrl-C
             self._pieces.append(self._text.end())
             self._gather()
             if self._frame.is_resizing():
-                time.sleep(_SETTLES)
+                time.sleep(_RESIZED_AFTER)
             if self._frame.has_become_narrower():
                 self._leave_frame()
             rest, self._block = self._block, ""
@@ -135,7 +136,7 @@ class Growing:
             self._parsed = len(self._block)
             *complete, rest = blocks_of(self._block)
             if complete:
-                # First, so that no block is drawn twice.
+                # Shorten the block first, so that nothing is drawn twice.
                 self._block, self._parsed, self._shown = rest, 0, 0
                 self._frame.clear()
                 self._write(complete)
@@ -145,7 +146,7 @@ class Growing:
         """The lines to draw below the written blocks."""
         if not self._block.strip():
             return []
-        # Lines can be redrawn only if all of them fit on the screen, also when the terminal becomes
+        # Lines can be redrawn only if all of them fit on the screen, even if the terminal becomes
         # half as wide.
         height = max(1, options.max_height // 2 - 1)
         lines = self._lines(options, height)
@@ -157,7 +158,7 @@ class Growing:
     def _leave_frame(self) -> None:
         """Leave the drawn lines on the screen, and continue the block below them.
 
-        After the terminal has become narrower, the first rows may not be on the screen any more.
+        After the terminal has become narrower, the first rows may no longer be on the screen.
         """
         if not self._shown:
             return
@@ -178,7 +179,7 @@ class Growing:
         return self._console.render_lines(Text(tail, overflow="fold"), options, pad=False)
 
     def _may_have_ended(self) -> bool:
-        """Whether to parse the block for its end; a long one each time its length has doubled."""
+        """Whether to look for the block's end. A long block is parsed when its size has doubled."""
         length = len(self._block)
         return length <= _MOST_DRAWN or length >= 2 * self._parsed
 
@@ -206,7 +207,7 @@ class Growing:
 class _Frame:
     """The lines that are redrawn, below the written blocks.
 
-    When a terminal becomes narrower, it wraps these lines, which then take more rows.
+    If the terminal becomes narrower, it wraps these lines, so that they take more rows.
     """
 
     def __init__(self, console: Console) -> None:
@@ -214,16 +215,16 @@ class _Frame:
         self._drawn: list[str] = []  # the lines on the screen; the cursor is after the last one
         self._drawn_width = 0
         self._width = console.width
-        self._resized_at = -_SETTLES
+        self._resized_at = -_RESIZED_AFTER
 
     def is_resizing(self) -> bool:
         """Whether the size of the terminal has just changed, and may change again.
 
-        Programs learn the new size a moment later. What they draw in between is garbled.
+        Programs learn the new size slightly later. Output in between would be garbled.
         """
         if self._console.width != self._width:
             self._width, self._resized_at = self._console.width, time.monotonic()
-        return time.monotonic() - self._resized_at < _SETTLES
+        return time.monotonic() - self._resized_at < _RESIZED_AFTER
 
     def has_become_narrower(self) -> bool:
         """Whether the terminal has become narrower since the lines were drawn."""
@@ -278,7 +279,7 @@ def rows_of(line: str, width: int) -> int:
 
 
 def _terminal_wraps_anew() -> bool:
-    """Whether the terminal rewraps its lines when it is resized; a few only cut them."""
+    """Whether the terminal wraps its lines again when it is resized. A few only cut them."""
     name = os.environ.get("TERM", "")
     is_screen = name.startswith("screen") and "TMUX" not in os.environ
     return not (is_screen or name == "linux" or "XTERM_VERSION" in os.environ)
@@ -303,7 +304,7 @@ def _formula(state: StateInline, silent: bool) -> bool:
 
 
 def _is_between_dollars(content: str, after: str) -> bool:
-    """Whether it is a formula by Pandoc's rules, which exclude prices; bold text is not."""
+    """Whether it is a formula by Pandoc's rules, which exclude prices, and not bold text."""
     return content == content.strip() and not after.isdigit() and "**" not in content
 
 
@@ -331,7 +332,8 @@ def _formula_block(state: StateBlock, first: int, last: int, silent: bool) -> bo
 class _Parser(MarkdownIt):
     """CommonMark with tables, without rules that would drop text.
 
-    HTML is shown as text, and so are link definitions, which may come long after their links.
+    HTML is shown as text. Link definitions are also shown as text, because they may arrive long
+    after their links.
     """
 
     def __init__(self) -> None:
@@ -343,7 +345,7 @@ class _Parser(MarkdownIt):
         self.inline.ruler.before("escape", "formula", _formula)
 
     def normalizeLinkText(self, link: str) -> str:  # noqa: N802
-        # It decodes percent escapes: <http://x/%1b> would become a control character.
+        # The parser decodes percent escapes: <http://x/%1b> would become a control character.
         return sanitized(super().normalizeLinkText(link))
 
 
@@ -371,7 +373,7 @@ _BLOCKS.core.ruler.enableOnly(["normalize", "block"])  # the contents of blocks 
 
 
 class Budget:
-    """How much of an answer may still be rendered. The rest is shown as plain text."""
+    """The number of tokens that may still be rendered. The rest is shown as plain text."""
 
     def __init__(self) -> None:
         self._tokens = _MOST_TOKENS_IN_ALL
@@ -387,10 +389,10 @@ class Budget:
 
 
 class SanitizedMarkdown:
-    """A server's Markdown, from which all control characters are removed, also escaped ones.
+    """A server's Markdown without control characters, even escaped ones.
 
-    Print it with ``crop=False``, because the terminal wraps plain text. Once the ``budget`` is
-    spent, it is plain text.
+    Print it with ``crop=False``, because the terminal wraps plain text. When the ``budget`` is
+    spent, the Markdown is shown as plain text.
     """
 
     def __init__(self, text: str, budget: Budget) -> None:
@@ -423,7 +425,7 @@ def lines_of(
         tokens = _PARSER.parse(text)
         count = sum(1 + len(token.children or ()) for token in tokens)
         if budget is not None:
-            budget.spend(count + _A_BLOCK)
+            budget.spend(count + _TOKENS_A_BLOCK)
         if count > _MOST_TOKENS:
             return plain_lines_of(text)
         lines = _rendered(tokens, console, options)
@@ -486,7 +488,7 @@ def _is_cut(tokens: Sequence[Token]) -> bool:
 
 
 def _words_of(tokens: Sequence[Token]) -> Counter[str]:
-    """How often each letter and digit must be on the screen."""
+    """How often each letter and digit has to be on the screen."""
     found: Counter[str] = Counter()
     for token in tokens:
         if token.children is not None:

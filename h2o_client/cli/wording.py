@@ -14,7 +14,7 @@ _OPTIONS = {
     "verify": "--ca",
 }
 _WORDS = {
-    # Options without a value, or with one of their own.
+    # Options without a value, or with a fixed value.
     "accept_terms": "leave out --no-terms",
     "insecure_cookies": "--insecure-cookies",
     "timeout": "--timeout SECONDS",
@@ -45,7 +45,7 @@ def in_shell(name: str, value: str) -> str:
 
 
 def in_chat(name: str, value: str) -> str:
-    """The same in a chat, where a line that begins with a slash is a command."""
+    """The `Spelling` in a chat, where a line that begins with a slash is a command."""
     return _IN_CHAT.get(name) or in_shell(name, value)
 
 

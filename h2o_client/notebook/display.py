@@ -1,6 +1,6 @@
 """Display answers and conversations in a notebook, as HTML and as plain text.
 
-This sends no requests: it shows only what the objects already know.
+This sends no requests: it shows only the data that the objects already have.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def of_answer(answer: Answer) -> Bundle:
 
 
 def of_reply(reply: Reply | AsyncReply, *, note: str = "") -> Bundle:
-    """The text of a reply so far. The ``note`` says more about its state."""
+    """The text of a reply so far. ``note`` is added to the description of its state."""
     if reply.answer is not None:
         return of_answer(reply.answer)
     reason = _REASONS.get(reply.finish_reason or "", "")

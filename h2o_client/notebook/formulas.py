@@ -59,7 +59,7 @@ def _is_formula(text: str, begin: int, end: int, opens: str) -> bool:
 
 
 def _block(state: StateBlock, first: int, last: int, silent: bool) -> bool:
-    """A formula of several lines. It comes before lists, because its lines may look like one."""
+    """Find a formula of several lines, before lists are found: its lines may look like a list."""
     start = state.bMarks[first] + state.tShift[first]
     for opens, closes in _DISPLAYED:
         if state.src.startswith(opens, start) and not state.is_code_block(first):
@@ -87,7 +87,7 @@ def _closing_line(state: StateBlock, lines: range, opens: str, closes: str) -> i
 
 
 def _lines_with_end(state: StateBlock, closes: str) -> list[int]:
-    # Searched once. A search at each line would take minutes for long texts without an end.
+    # Search only once. A search at each line would take minutes for a long text without an end.
     found: dict[str, list[int]] = state.env.setdefault("formula ends", {})
     if closes not in found:
         lines = state.src.split("\n")

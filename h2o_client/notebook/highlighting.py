@@ -12,7 +12,7 @@ _BLOCK = (
     "background:var(--jp-layout-color2,rgba(128,128,128,.15))"
 )
 _LONGEST = 20_000  # characters; longer blocks have no colours
-# Only languages whose lexers take little time for any text, also a malicious one.
+# Only languages whose lexers are fast for any text, even a malicious one.
 _NAMES = """
     bash c console cpp csharp css diff dockerfile go html ini java javascript js json julia kotlin
     lua make makefile php powershell py python r rb rs ruby rust scala sh shell sql swift toml ts

@@ -1,8 +1,8 @@
 """Render a server's Markdown as sanitized HTML.
 
-Front ends parse Markdown differently, and not all of them sanitize it. So it is rendered here. HTML
-tags in the text are escaped, links are allowed for http, https and mailto only, and nothing is
-loaded: an image becomes a link.
+Front ends parse Markdown differently, and not all of them sanitize it. Therefore this module
+renders it. HTML tags in the text are escaped, links are allowed for http, https and mailto only,
+and nothing is loaded: an image becomes a link.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def link_to(url: str, text: str) -> str:
 def _rendered(text: str) -> str:
     parser = _parser()
     try:
-        # Character references in the text may stand for control characters.
+        # Character references in the text may represent control characters.
         return preformatted(text) if parser is None else shown(parser.render(text))
     except Exception as exc:
         # An error in the parser must not hide the answer.

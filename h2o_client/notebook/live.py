@@ -1,7 +1,7 @@
 """Show an answer that grows in place, or print its tokens if the front end cannot update.
 
 A background thread reads the answer, and the cell's thread draws it. So an interrupt of the kernel
-never hits the reading, and text is drawn even while the answer pauses.
+never interrupts the reading, and text is drawn even while the answer pauses.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from h2o_client.aio.reply import AsyncReply
     from h2o_client.answer.reply import Reply
 
-_PACE = 0.1  # least number of seconds between two drawings
-_SHARE = 9  # the pause is at least so many times as long as the drawing
+_LEAST_PAUSE = 0.1  # seconds between two drawings
+_SHARE = 9  # a pause is at least this many times as long as the drawing before it
 _MOST_SENT = 300_000  # characters a second; Jupyter servers drop more than 1 MB
-_LAST_WORDS = 2.0  # seconds to wait for the end after a stop, which takes 1.5 at most
+_STOPPED_WITHIN = 2.0  # seconds to wait for the end after a stop, which takes at most 1.5
 
 # The Jupyter console and the Qt console do not support updates. A kernel does not know its front
 # end, but the consoles name its connection file by their process number, servers by a UUID.
@@ -93,10 +93,10 @@ _tasks: set[asyncio.Task[None]] = set()
 
 
 class Drawing:
-    """A display that is redrawn. ``pause``: seconds to wait before the next time."""
+    """A display that is redrawn. ``pause``: seconds to wait before the next drawing."""
 
     def __init__(self) -> None:
-        self.pause: float = _PACE
+        self.pause: float = _LEAST_PAUSE
         first = {"text/html": "<div>…</div>", "text/plain": _NO_UPDATES}
         self._drawn: rich_display.Bundle = {}
         handle = display(first, raw=True, display_id=True)
@@ -113,7 +113,7 @@ class Drawing:
         self._drawn = bundle
         took = time.monotonic() - begun
         size = sum(map(len, bundle.values()))
-        self.pause = max(_PACE, _SHARE * took, size / _MOST_SENT)
+        self.pause = max(_LEAST_PAUSE, _SHARE * took, size / _MOST_SENT)
 
 
 class _Reading:
@@ -148,9 +148,9 @@ class _Reading:
             self._wait(again)
 
     def _wait(self, again: threading.Event) -> None:
-        end = time.monotonic() + _LAST_WORDS
+        end = time.monotonic() + _STOPPED_WITHIN
         while not again.is_set() and time.monotonic() < end:
-            if self.over.wait(_PACE):
+            if self.over.wait(_LEAST_PAUSE):
                 break
 
 
@@ -221,12 +221,12 @@ def _leave_displayhook() -> None:
     # later cells to it.
     hook = getattr(get_ipython(), "displayhook", None)
     if hook is not None and getattr(hook, "msg", None) is not None:
-        with interrupts_noted():  # it waits for the outputs to be sent
+        with interrupts_noted():  # this waits until the outputs are sent
             hook.finish_displayhook()
 
 
 def _fail_the_cell(error: H2oError) -> None:
-    # If a display raised an error, IPython would show the object's repr, too, and treat the cell as
+    # If a display raised an error, IPython would also show the object's repr and treat the cell as
     # successful, so that the next cell would run.
     shell = get_ipython()
     if shell is None:

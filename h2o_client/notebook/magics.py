@@ -35,7 +35,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
-    """Remove them, and delete the conversations that are not kept."""
+    """Remove ``%h2o`` and ``%%h2o``, and delete the conversation unless it is kept."""
     chat = _chats.pop(id(shell), None)
     if chat is not None:
         chat.close()
@@ -161,7 +161,7 @@ class _Chat:
                 if session is not self._session:
                     session.close()
                 if self._session is None:
-                    # The server may not be up yet. The next prompt is for the same server.
+                    # The server may not be up yet. The next prompt uses the same server.
                     self._settings = replace(self._settings, url=settings.url)
 
     def _take(

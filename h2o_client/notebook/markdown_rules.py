@@ -1,7 +1,7 @@
 """Changed rules of the Markdown parser, so that it drops no text and takes little time.
 
-Link definitions are shown, and so are surplus cells of a table's row. A text that is nested too
-deeply, or takes too many steps, raises `Unfit`.
+Link definitions and surplus cells of table rows are shown. A text that is nested too deeply, or
+takes too many steps, raises `Unfit`.
 """
 
 from __future__ import annotations

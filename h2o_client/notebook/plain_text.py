@@ -1,6 +1,6 @@
 """Show a server's text in a notebook: without control characters, and errors on one line.
 
-Characters that change the direction of text are removed, too, because they can disguise words.
+Characters that change the direction of text are also removed, because they can disguise words.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def of_error(error: H2oError) -> list[str]:
     if formatter.mode == "Verbose":
         shown, frames = error, error.__traceback__
     else:
-        # A copy, because the frames of the error's cause would be shown, too.
+        # A copy has no cause, whose frames would also be shown.
         shown, frames = copy(error), _outside(error.__traceback__)
     lines: list[str] = formatter.structured_traceback(type(error), shown, frames)
     return lines

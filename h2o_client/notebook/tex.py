@@ -1,6 +1,6 @@
 """An allowlist of TeX commands that only draw symbols.
 
-A formula with any other command is shown as text, because that command might make a link, load
+A formula with any other command is shown as text, because that command might create a link, load
 something or define commands.
 """
 

@@ -262,7 +262,7 @@ def test_a_tool_that_asks_for_ever_is_turned_down_ten_times(
     assert [document["action"] for document in posted] == ["cancel"] * 10
     shown = capsys.readouterr()
     assert shown.out == "one " * 11 + "\n"
-    assert "a tool keeps asking: 10 questions were declined" in shown.err
+    assert "a tool keeps asking questions, and 10 were declined" in shown.err
 
 
 def test_an_alphabet_that_lacks_a_letter_loses_no_answer() -> None:

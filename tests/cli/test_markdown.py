@@ -204,7 +204,7 @@ def test_nothing_is_drawn_while_nothing_comes_or_the_terminal_is_being_resized(
     answer.add(" more")
     drawn(answer)
     assert screen.file.getvalue() == before
-    monkeypatch.setattr(terminal_markdown, "_SETTLES", 0.0)
+    monkeypatch.setattr(terminal_markdown, "_RESIZED_AFTER", 0.0)
     assert drawn(answer) == ["more"]  # what is drawn stays in a narrower terminal
 
 
@@ -397,7 +397,7 @@ def test_an_answer_of_usual_length_is_rendered_to_its_end() -> None:
 def test_in_a_terminal_that_became_narrower_the_rest_is_below_what_is_there(
     monkeypatch: pytest.MonkeyPatch, begin: str, rest: str, shown: list[str]
 ) -> None:
-    monkeypatch.setattr(terminal_markdown, "_SETTLES", 0.0)
+    monkeypatch.setattr(terminal_markdown, "_RESIZED_AFTER", 0.0)
     screen = console()
     answer = Growing(screen)
     answer.add(begin)
