@@ -367,6 +367,12 @@ class _PacedResponse(http.client.HTTPResponse):
             return
         self._read_head()
 
+    def close(self) -> None:
+        if self.fp is not None and self.fp.closed:
+            # By the garbage collector; http.client would fail to flush it.
+            self.fp = None  # type: ignore[assignment]
+        super().close()
+
     def _read_head(self: Any) -> None:
         """Like http.client's ``begin``, but without its parser for mails, which is slow."""
         version, status, reason = self._read_status()

@@ -30,7 +30,7 @@ from h2o_client.backend.background import wait_until_empty
 from h2o_client.config import SessionConfig
 from h2o_client.timeouts import Timeouts, monotonic
 from h2o_client.transport.call import Call
-from h2o_client.transport.compat import Breaker, _is_own, _parsed
+from h2o_client.transport.compat import Breaker, _is_own, _PacedResponse, _parsed, current
 from h2o_client.transport.transport import Transport
 from h2o_client.wire.request import get
 from scripted import Exchange, ScriptedServer, certificates
@@ -87,6 +87,19 @@ def test_a_head_is_read_as_the_parser_of_mails_reads_it(head: bytes) -> None:
     found, expected = _parsed(head.splitlines(True)), http.client.parse_headers(io.BytesIO(head))
     assert found.items() == expected.items()
     assert (not found.defects) == (not expected.defects)
+
+
+def test_a_response_closes_after_the_garbage_collector_has_closed_its_reader() -> None:
+    ours, others = socket.socketpair()
+    with ours, others:
+        current.call = Call(Timeouts())
+        try:
+            response = _PacedResponse(ours)
+        finally:
+            current.call = None
+        response.fp.close()
+        response.close()
+        assert response.isclosed()
 
 
 def test_connections_of_urllib3_are_known_as_its_own() -> None:
