@@ -154,7 +154,7 @@ class Conversation:
         (v0.3 to v0.6), the prompt is sent again as a new message.
 
         Up to v0.7 the new answer replaces the old one, and later messages are deleted. From v0.8 on
-        it is a branch beside the old one.
+        it is another branch.
         """
         return self._open(Turn.retry(message_id), options)
 
@@ -183,7 +183,7 @@ class Conversation:
     def messages(self) -> list[Message]:
         """Return the stored messages, oldest first. Waits until the last answer is stored.
 
-        A system message is among them only if the conversation has a system prompt. From v0.8 on
+        They include a system message only if the conversation has a system prompt. From v0.8 on
         they form a tree, described by the ``parent`` and ``children`` of each message.
         """
         if self.id is None:

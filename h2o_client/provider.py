@@ -67,10 +67,10 @@ class AsyncGeneratorProvider(ABC):
 
 
 class H2o(AsyncGeneratorProvider):
-    """A gpt4free provider for the chat-ui server at ``url``, which is read at each call.
+    """A gpt4free provider for the chat-ui server at ``url``. Each call reads ``url`` and ``model``.
 
-    ``model`` is the model for calls without one. Its default is a model of the default server; on
-    any other server it means the first model.
+    ``model`` is the model for calls without one. If you set only ``url``, it is the server's first
+    model.
     """
 
     url: ClassVar[str] = DEFAULT_URL
@@ -82,14 +82,14 @@ class H2o(AsyncGeneratorProvider):
     ) -> AsyncResult:
         """Return the tokens of the answer to ``messages``. Its conversation is deleted afterwards.
 
-        model: its name; empty or None means ``H2o.model``.
-        messages: dicts with "role" and "content", or a text.
+        model: the model's name; "" and None mean ``H2o.model``.
+        messages: dicts with "role" and "content", or a string.
         proxy: an http, https or socks URL.
-        kwargs: sampling parameters such as temperature or max_new_tokens, which override this
-            package's own; unknown ones are passed on too.
+        kwargs: sampling parameters such as temperature or max_new_tokens, which override the
+            provider's defaults; unknown ones are passed on too.
 
-        Nothing is sent before the iteration. Raises `ConfigurationError`; the iteration raises what
-        `H2oSession.stream` and its reply raise.
+        The prompt is sent when the iteration starts. Raises `ConfigurationError` for invalid
+        arguments; the iteration raises the same errors as `H2oSession.stream` and its reply.
         """
         named = cls.url != DEFAULT_URL
         elsewhere = named or bool(os.environ.get("H2O_CLIENT_URL"))
