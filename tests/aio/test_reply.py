@@ -98,7 +98,7 @@ async def cancelled_when(condition: Callable[[], bool]) -> AsyncIterator[None]:
     assert scope.cancelled_caught
 
 
-async def test_a_reply_is_iterated_entered_or_read() -> None:
+async def test_a_reply_can_be_iterated_entered_or_read() -> None:
     # A session each: the conversations of this server all have the same id.
     with ScriptedChatUi() as server:
         async with AsyncH2oSession(server.url) as client:
@@ -114,7 +114,7 @@ async def test_a_reply_is_iterated_entered_or_read() -> None:
         assert server.connections <= 8
 
 
-async def test_events_are_everything_and_end_with_the_answer() -> None:
+async def test_events_yield_everything_and_end_with_the_answer() -> None:
     async with asking(streams(tokens("Hello", " there"))) as (_, reply):
         events = [event async for event in reply.events()]
         assert [event.text for event in events if isinstance(event, Token)][:2] == [
@@ -133,7 +133,7 @@ async def test_events_and_text_can_be_mixed() -> None:
         assert [token async for token in reply] == []
 
 
-async def test_nothing_is_sent_before_it_is_asked_for_and_arguments_are_checked_at_once() -> None:
+async def test_arguments_are_checked_at_once_and_nothing_is_sent_before_the_iteration() -> None:
     with ScriptedChatUi() as server:
         async with AsyncH2oSession(server.url) as client:
             reply = client.stream("Hi")
@@ -199,7 +199,7 @@ ENDS: dict[str, tuple[Script, type[H2oError], str]] = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-async def test_an_answer_that_breaks_has_its_error_with_all_that_came(end: str) -> None:
+async def test_the_error_of_a_broken_answer_has_the_text_so_far(end: str) -> None:
     script, error, partial = ENDS[end]
     async with asking(script) as (server, reply):
         with pytest.raises(error) as raised:
@@ -219,7 +219,7 @@ async def test_an_answer_that_breaks_has_its_error_with_all_that_came(end: str) 
         (silent, Timeouts(first_token=0.2), "first_token", ""),
     ],
 )
-async def test_a_time_that_runs_out_is_named(
+async def test_an_expired_timeout_is_named(
     script: Script, timeout: Timeouts, which: str, partial: str
 ) -> None:
     async with asking(script, timeout=timeout) as (_, reply):
@@ -229,7 +229,7 @@ async def test_a_time_that_runs_out_is_named(
 
 
 @pytest.mark.parametrize("framing", ["chunked", "length", "close", "http10"])
-async def test_tokens_come_the_moment_their_bytes_do(framing: Framing) -> None:
+async def test_tokens_are_yielded_when_their_bytes_arrive(framing: Framing) -> None:
     taken = threading.Event()
     events = tokens("a", "b", "c")
 
@@ -249,7 +249,7 @@ async def test_tokens_come_the_moment_their_bytes_do(framing: Framing) -> None:
         assert reply.text == "abc"
 
 
-async def test_over_tls_tokens_come_at_once_however_many_share_a_record() -> None:
+async def test_over_tls_tokens_are_yielded_at_once_even_if_they_share_a_record() -> None:
     certs = certificates()
     events = tokens(*[str(number) for number in range(3000)])
 
@@ -293,7 +293,7 @@ async def test_stop_ends_the_answer_without_an_error() -> None:
         assert server.paths().count(STOP) == 1
 
 
-async def test_stop_from_another_task_ends_one_that_waits_for_its_head() -> None:
+async def test_stop_from_another_task_ends_a_wait_for_the_headers() -> None:
     async with asking(silent) as (server, reply), anyio.create_task_group() as tasks:
 
         async def stop() -> None:
@@ -329,7 +329,7 @@ async def test_a_reply_can_be_closed_from_another_task(script: Script) -> None:
 
 @pytest.mark.parametrize("script", [stalls("a"), silent], ids=["in mid-stream", "before the head"])
 @pytest.mark.parametrize("entered", [True, False])
-async def test_a_cancelled_reader_is_free_at_once_and_leaves_nothing(
+async def test_a_cancelled_reader_returns_at_once_and_cleans_up(
     script: Script, entered: bool
 ) -> None:
     async with asking(script) as (server, reply):
@@ -348,7 +348,7 @@ async def test_a_cancelled_reader_is_free_at_once_and_leaves_nothing(
         assert server.paths().count(STOP) == 1
 
 
-async def test_what_a_cancelled_reader_had_read_is_on_the_error_of_a_later_one() -> None:
+async def test_a_later_reader_gets_an_error_with_the_text_of_the_cancelled_reader() -> None:
     async with asking(stalls("a", "b")) as (_, reply):
         async with cancelled_when(lambda: reply.text == "ab"):
             await reply.read()
@@ -358,7 +358,7 @@ async def test_what_a_cancelled_reader_had_read_is_on_the_error_of_a_later_one()
         assert raised.value.partial == "ab"
 
 
-async def test_a_loop_after_a_cancelled_one_does_not_end_as_if_the_answer_were_whole() -> None:
+async def test_iterating_after_a_cancellation_does_not_end_like_a_complete_answer() -> None:
     async with asking(stalls("a")) as (_, reply):
         assert await anext(reply) == "a"
         async with cancelled_when(lambda: True):
@@ -369,7 +369,7 @@ async def test_a_loop_after_a_cancelled_one_does_not_end_as_if_the_answer_were_w
             assert raised.value.partial == "a"
 
 
-async def test_stop_from_another_task_takes_nothing_from_a_reader_that_waits(
+async def test_stop_from_another_task_loses_no_text_of_a_waiting_reader(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("h2o_client.answer.ending._LATE_TEXT_WITHIN", PATIENCE)
@@ -394,7 +394,7 @@ async def test_stop_from_another_task_takes_nothing_from_a_reader_that_waits(
             assert [token async for token in reply] == ["b", "c"]
 
 
-async def test_a_deaf_server_does_not_hold_a_cancelled_reader(
+async def test_a_server_without_a_response_does_not_delay_a_cancelled_reader(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("h2o_client.backend.cleanup._STOP_WITHIN", PATIENCE)
@@ -407,7 +407,7 @@ async def test_a_deaf_server_does_not_hold_a_cancelled_reader(
         await client.aclose()
 
 
-async def test_connecting_does_not_hold_a_cancelled_reader() -> None:
+async def test_connecting_does_not_delay_a_cancelled_reader() -> None:
     with unaccepted_port(full=True) as port:
         url = f"http://127.0.0.1:{port}"
         async with AsyncH2oSession(url, max_retries=0, timeout=PATIENCE) as client:
@@ -417,7 +417,9 @@ async def test_connecting_does_not_hold_a_cancelled_reader() -> None:
                 await client.models()
 
 
-async def test_a_look_up_does_not_hold_a_cancelled_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_dns_lookup_does_not_delay_a_cancelled_reader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     resolving, resolved = threading.Event(), threading.Event()
 
     def slow(*args: object, **kwargs: object) -> object:
@@ -433,7 +435,7 @@ async def test_a_look_up_does_not_hold_a_cancelled_reader(monkeypatch: pytest.Mo
     await client.aclose()
 
 
-async def test_a_break_without_closing_cleans_up_when_nobody_holds_the_reply() -> None:
+async def test_a_reply_that_is_not_closed_is_cleaned_up_when_garbage_collected() -> None:
     with ScriptedChatUi(stalls("a")) as server:
         async with AsyncH2oSession(server.url) as client:
             async for _ in client.stream("Hi"):
@@ -442,7 +444,7 @@ async def test_a_break_without_closing_cleans_up_when_nobody_holds_the_reply() -
             assert await until(lambda: server.paths()[-2:] == [STOP, DELETE])
 
 
-async def test_breaking_off_inside_async_with_frees_everything_at_once() -> None:
+async def test_leaving_async_with_early_cleans_up_at_once() -> None:
     async with asking(stalls("a")) as (server, reply):
         async with reply:
             async for _ in reply:
@@ -451,7 +453,7 @@ async def test_breaking_off_inside_async_with_frees_everything_at_once() -> None
         assert await until(lambda: server.open <= 1)
 
 
-async def test_the_callers_exception_is_the_one_that_surfaces() -> None:
+async def test_the_callers_exception_is_raised_unchanged() -> None:
     async with asking(stalls("a"), stop=refuses(500, {"message": "no"})) as (server, reply):
         with pytest.raises(ZeroDivisionError):
             async with reply:
@@ -460,7 +462,7 @@ async def test_the_callers_exception_is_the_one_that_surfaces() -> None:
         assert DELETE in server.paths()
 
 
-async def test_sixty_stalled_streams_hold_up_nobody_elses_threads() -> None:
+async def test_sixty_stalled_streams_do_not_block_other_threads() -> None:
     with ScriptedChatUi(silent) as server:
         async with AsyncH2oSession(server.url) as client, anyio.create_task_group() as tasks:
             for _ in range(60):
@@ -471,7 +473,7 @@ async def test_sixty_stalled_streams_hold_up_nobody_elses_threads() -> None:
             tasks.cancel_scope.cancel()
 
 
-async def test_the_loop_runs_on_beside_streams_that_flood() -> None:
+async def test_the_event_loop_keeps_running_during_fast_streams() -> None:
     flood = streams(tokens(*["token"] * 5000))
     with ScriptedChatUi(flood) as server:
         async with AsyncH2oSession(server.url) as client, anyio.create_task_group() as tasks:
@@ -495,7 +497,7 @@ async def test_the_loop_runs_on_beside_streams_that_flood() -> None:
     assert max(steps) < 5000
 
 
-async def test_a_consumer_that_stops_reading_is_waited_for() -> None:
+async def test_a_consumer_that_stops_reading_slows_the_server_down() -> None:
     sent = 0
 
     def message(exchange: Exchange) -> None:
@@ -518,7 +520,9 @@ async def test_a_consumer_that_stops_reading_is_waited_for() -> None:
 
 
 @pytest.mark.parametrize("how", ["end", "break", "cancel", "fail"])
-async def test_twenty_runs_leave_nothing(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_twenty_runs_leave_no_conversations(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("h2o_client.answer.storage._READ_BACK_WITHIN", 0.01)
     script = streams(tokens("a", "b")) if how == "end" else stalls("a")
     script = broken if how == "fail" else script
@@ -551,7 +555,7 @@ def test_one_session_serves_one_loop_after_another(leaks_nothing: None) -> None:
         asyncio.run(client.aclose())
 
 
-def test_a_reply_begun_in_one_loop_is_read_on_in_another(leaks_nothing: None) -> None:
+def test_a_reply_started_in_one_loop_can_be_read_in_another(leaks_nothing: None) -> None:
     go_on = threading.Event()
 
     def message(exchange: Exchange) -> None:

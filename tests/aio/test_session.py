@@ -59,7 +59,7 @@ def public(kind: type) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("blocking", "awaited"), FACES)
-async def test_every_public_method_is_there_with_the_same_parameters(
+async def test_every_public_method_has_an_async_version_with_the_same_parameters(
     blocking: type, awaited: type
 ) -> None:
     theirs = public(awaited)
@@ -73,7 +73,7 @@ async def test_every_public_method_is_there_with_the_same_parameters(
             assert inspect.signature(other).parameters == parameters, name
 
 
-async def test_instance_attributes_are_there_too() -> None:
+async def test_instance_attributes_are_also_available() -> None:
     with ScriptedChatUi() as server:
         async with AsyncH2oSession(server.url) as client:
             chat = client.conversation()
@@ -81,7 +81,7 @@ async def test_instance_attributes_are_there_too() -> None:
                 assert getattr(chat, name) == getattr(chat.wrapped, name), name
 
 
-async def test_a_session_takes_and_shows_what_the_blocking_one_does() -> None:
+async def test_an_async_session_has_the_arguments_and_repr_of_the_blocking_one() -> None:
     ours = inspect.signature(AsyncH2oSession).parameters
     assert ours == inspect.signature(H2oSession).parameters
     with pytest.raises(TypeError):
@@ -117,7 +117,7 @@ async def test_a_conversation_of_several_turns() -> None:
                 await chat.chat("Hi")
 
 
-async def test_what_can_be_done_with_a_conversation() -> None:
+async def test_every_method_of_a_conversation_works() -> None:
     def shares(exchange: Exchange) -> None:
         exchange.json({"url": f"https://{exchange.request.headers['Host']}/r/MIAQOXG"})
 
@@ -148,7 +148,7 @@ async def test_what_can_be_done_with_a_conversation() -> None:
             assert server.paths()[-1] == f"DELETE {MESSAGE}"
 
 
-async def test_what_a_session_lists_and_sets() -> None:
+async def test_a_session_lists_models_and_conversations_and_changes_settings() -> None:
     entries = [{"id": f"{n:024x}", "title": f"T{n}", "model": MODEL} for n in range(3)]
     node = {**LAYOUT, "conversations": entries, "user": {"id": "1", "username": "ada"}}
     with ScriptedChatUi(root=layout(node)) as server:
@@ -198,7 +198,7 @@ async def test_a_cancelled_method_ends_its_request(leaks_nothing: None) -> None:
             assert scope.cancelled_caught
 
 
-async def test_many_streams_at_once_do_not_mix() -> None:
+async def test_concurrent_streams_do_not_mix() -> None:
     def echo(exchange: Exchange) -> None:
         said = json.loads(exchange.request.body)["inputs"]
         streams(tokens(*[f"{said} "] * 50))(exchange)
@@ -217,7 +217,7 @@ async def test_many_streams_at_once_do_not_mix() -> None:
         assert server.count("DELETE", MESSAGE)  # all have the same id here
 
 
-async def test_a_setting_that_is_not_kept_is_a_warning_of_the_callers_line() -> None:
+async def test_a_dropped_setting_is_warned_about_at_the_callers_line() -> None:
     with FakeChatUi("0.9.4") as server:
         async with AsyncH2oSession(server.url) as client:
             with pytest.warns(UserWarning, match=r"dropped .* noSuchSetting") as warned:

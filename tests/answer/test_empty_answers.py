@@ -14,7 +14,7 @@ WHOLE = Says(("All", " of it"))
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.7", "0.10.0"])
-def test_an_answer_without_text_has_none(version: str) -> None:
+def test_an_answer_without_text_is_empty(version: str) -> None:
     with FakeChatUi(version, answer=[NOTHING]) as server:
         with H2oSession(server.url) as client:
             answer = client.chat("  Say nothing.\n")
@@ -30,7 +30,7 @@ async def test_v0_7_repeats_the_prompt_for_an_answer_without_text() -> None:
             assert reply.text == ""
 
 
-def test_an_answer_that_is_the_prompt_is_an_answer() -> None:
+def test_an_answer_that_equals_the_prompt_is_kept() -> None:
     with (
         FakeChatUi("0.7", answer=[Says(("Say", " this."))]) as server,
         H2oSession(server.url) as client,

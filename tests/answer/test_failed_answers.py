@@ -29,7 +29,7 @@ def said(server: FakeChatUi) -> list[str]:
 
 @ENDS
 @VERSIONS_OF_2023
-def test_retry_sends_the_prompt_that_failed_and_touches_no_other(version: str, end: str) -> None:
+def test_retry_sends_only_the_failed_prompt_again(version: str, end: str) -> None:
     answers = [WHOLE, failing(end), failing(end), WHOLE]
     with FakeChatUi(version, answer=answers) as server:
         with H2oSession(server.url) as client, client.conversation() as chat:
@@ -45,7 +45,7 @@ def test_retry_sends_the_prompt_that_failed_and_touches_no_other(version: str, e
 
 @ENDS
 @pytest.mark.parametrize("by_id", [False, True])
-def test_an_edit_of_a_prompt_that_failed_is_a_new_message(end: str, by_id: bool) -> None:
+def test_editing_a_failed_prompt_sends_a_new_message(end: str, by_id: bool) -> None:
     with FakeChatUi("0.4", answer=[WHOLE, failing(end), WHOLE]) as server:
         with H2oSession(server.url) as client, client.conversation() as chat:
             chat.chat("one")
@@ -57,7 +57,7 @@ def test_an_edit_of_a_prompt_that_failed_is_a_new_message(end: str, by_id: bool)
         assert server.violations == []
 
 
-async def test_retry_and_edit_send_what_failed_in_async_code_too() -> None:
+async def test_retry_and_edit_work_after_a_failure_in_async_code() -> None:
     with FakeChatUi("0.4", answer=[WHOLE, failing("error"), failing("error"), WHOLE]) as server:
         async with AsyncH2oSession(server.url) as client, client.conversation() as chat:
             await chat.chat("one")
@@ -70,7 +70,7 @@ async def test_retry_and_edit_send_what_failed_in_async_code_too() -> None:
         assert server.violations == []
 
 
-def test_an_edit_that_failed_is_sent_again_in_its_place() -> None:
+def test_a_failed_edit_is_sent_again_at_the_same_place() -> None:
     answers = [WHOLE, WHOLE, failing("error"), failing("error"), WHOLE]
     with FakeChatUi("0.4", answer=answers) as server:
         with H2oSession(server.url) as client, client.conversation() as chat:
@@ -86,7 +86,7 @@ def test_an_edit_that_failed_is_sent_again_in_its_place() -> None:
         assert server.violations == []
 
 
-def test_edit_without_an_id_is_of_the_last_message() -> None:
+def test_edit_without_an_id_edits_the_last_message() -> None:
     with FakeChatUi("0.4") as server:
         with H2oSession(server.url) as client, client.conversation() as chat:
             chat.chat("one")
@@ -98,7 +98,9 @@ def test_edit_without_an_id_is_of_the_last_message() -> None:
 
 @ENDS
 @VERSIONS_OF_2023
-def test_a_first_message_that_failed_has_not_said_the_system_prompt(version: str, end: str) -> None:
+def test_the_system_prompt_is_sent_again_after_a_failed_first_message(
+    version: str, end: str
+) -> None:
     with FakeChatUi(version, answer=[failing(end), WHOLE, WHOLE, WHOLE]) as server:
         with H2oSession(server.url) as client, client.conversation(system="Be brief") as chat:
             with pytest.raises(H2oError):
@@ -113,7 +115,7 @@ def test_a_first_message_that_failed_has_not_said_the_system_prompt(version: str
 
 
 @pytest.mark.parametrize("do", [lambda chat: chat.retry(), lambda chat: chat.edit(None, "uno")])
-def test_a_first_message_that_failed_is_sent_again_with_the_system_prompt(
+def test_retrying_a_failed_first_message_includes_the_system_prompt(
     do: Callable[..., object],
 ) -> None:
     with FakeChatUi("0.4", answer=[failing("error"), WHOLE]) as server:
@@ -143,7 +145,7 @@ class RefusesOne:
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.7", "0.8.4", "0.9.4", "0.10.0", "head"])
-def test_a_message_that_was_refused_is_sent_again_and_not_the_one_before(version: str) -> None:
+def test_retry_after_a_refusal_sends_the_refused_message(version: str) -> None:
     with FakeChatUi(version, answer=[WHOLE, WHOLE, WHOLE]) as server:
         server.before = RefusesOne()
         with H2oSession(server.url) as client, client.conversation() as chat:

@@ -162,7 +162,7 @@ def is_clean(server: FakeChatUi) -> bool:
 
 @VERSIONS
 @FACES
-async def test_a_stop_that_is_ignored_loses_no_later_answer(version: str, face: str) -> None:
+async def test_an_ignored_stop_loses_no_later_answer(version: str, face: str) -> None:
     # The second stop: the mark of the first one lives.
     with FakeChatUi(version, answer=[SLOW, SLOW, WHOLE]) as server:
         async with talking(face, server) as talk:
@@ -190,7 +190,7 @@ async def test_a_stop_before_the_first_token_loses_no_later_answer(face: str) ->
 
 
 @FACES
-async def test_a_close_while_tokens_come_loses_no_later_answer(face: str) -> None:
+async def test_closing_during_an_answer_loses_no_later_answer(face: str) -> None:
     with FakeChatUi("0.4", answer=[SLOW, WHOLE]) as server:
         server.deaf = True
         async with talking(face, server) as talk:
@@ -202,7 +202,7 @@ async def test_a_close_while_tokens_come_loses_no_later_answer(face: str) -> Non
 
 @FACES
 @pytest.mark.parametrize("keep", [False, True])
-async def test_a_first_token_that_is_late_loses_no_later_answer(face: str, keep: bool) -> None:
+async def test_a_late_first_token_loses_no_later_answer(face: str, keep: bool) -> None:
     with FakeChatUi("0.4", answer=[SILENT, WHOLE]) as server:
         server.deaf = True
         async with talking(face, server, keep=keep) as talk:
@@ -231,7 +231,7 @@ async def test_stop_retry_stop_edit_loses_no_later_answer(face: str) -> None:
 
 
 @FACES
-async def test_nothing_is_sent_while_an_earlier_answer_does_not_end(
+async def test_nothing_is_sent_while_an_earlier_answer_is_unfinished(
     face: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("h2o_client.answer.storage._PATIENCE", 0.2)
@@ -252,7 +252,7 @@ async def test_nothing_is_sent_while_an_earlier_answer_does_not_end(
 
 
 @FACES
-async def test_a_message_that_waits_can_be_stopped(face: str) -> None:
+async def test_a_waiting_message_can_be_stopped(face: str) -> None:
     with FakeChatUi("0.4", answer=[SLOW, WHOLE]) as server:
         server.deaf = True
         async with talking(face, server) as talk:
@@ -274,7 +274,7 @@ def two_conversations(server: FakeChatUi, **options: Any) -> Iterator[tuple[Any,
         yield first, second
 
 
-def test_another_object_for_the_same_conversation_waits_as_well() -> None:
+def test_another_object_for_the_same_conversation_also_waits() -> None:
     with FakeChatUi("0.4", answer=[WHOLE, SLOW, WHOLE]) as server:
         server.deaf = True
         with two_conversations(server) as (first, second):
@@ -285,7 +285,7 @@ def test_another_object_for_the_same_conversation_waits_as_well() -> None:
         assert is_clean(server)
 
 
-def test_an_answer_that_was_given_up_takes_none_of_the_connections() -> None:
+def test_an_abandoned_answer_does_not_count_towards_max_connections() -> None:
     with FakeChatUi("0.4", answer=[SLOW, WHOLE]) as server:
         server.deaf = True
         with H2oSession(server.url, max_connections=1) as client, client.conversation() as chat:
@@ -294,7 +294,7 @@ def test_an_answer_that_was_given_up_takes_none_of_the_connections() -> None:
             assert client.chat("elsewhere").text == "All of it"
 
 
-def test_closing_the_session_ends_what_is_read_on(leaks_nothing: None) -> None:
+def test_closing_the_session_ends_background_reading(leaks_nothing: None) -> None:
     with FakeChatUi("0.4", answer=[SLOW]) as server:
         server.deaf = True
         with (
@@ -308,7 +308,7 @@ def test_closing_the_session_ends_what_is_read_on(leaks_nothing: None) -> None:
         server.wait_for(lambda server: server.stored)
 
 
-def test_a_conversation_that_is_deleted_is_not_read_on(leaks_nothing: None) -> None:
+def test_deleting_a_conversation_ends_background_reading(leaks_nothing: None) -> None:
     with FakeChatUi("0.4", answer=[SLOW]) as server:
         server.deaf = True
         client = H2oSession(server.url)
@@ -323,7 +323,7 @@ def test_a_conversation_that_is_deleted_is_not_read_on(leaks_nothing: None) -> N
         client.close()
 
 
-def test_a_caller_that_takes_nothing_holds_the_server_up() -> None:
+def test_a_caller_that_does_not_read_slows_the_server_down() -> None:
     words = ("x" * 50_000,) * 200
     with (
         FakeChatUi("0.4", answer=[Says(words)]) as server,

@@ -31,7 +31,7 @@ from ways import Way
 HELLO, YES = Says(("Hello",)), Says(("Yes", " indeed"))
 
 
-def test_an_answer_that_met_the_mark_of_a_late_stop_is_asked_for_once_more() -> None:
+def test_an_answer_ended_by_an_earlier_late_stop_is_retried_once() -> None:
     # It came back as an empty answer, which looked like a good one.
     with talking("head", answer=[HELLO, YES, YES, HELLO]) as (server, client):
         with client.conversation() as chat:
@@ -53,7 +53,7 @@ def test_an_answer_that_met_the_mark_of_a_late_stop_is_asked_for_once_more() -> 
 
 
 @pytest.mark.anyio
-async def test_it_is_asked_for_once_more_in_async_code() -> None:
+async def test_it_is_retried_in_async_code() -> None:
     with FakeChatUi("head", answer=[HELLO, YES, YES]) as server:
         async with AsyncH2oSession(server.url) as client, client.conversation() as chat:
             await chat.chat("one")
@@ -65,7 +65,7 @@ async def test_it_is_asked_for_once_more_in_async_code() -> None:
 
 @pytest.mark.parametrize("how", ["end", "reset"])
 @pytest.mark.parametrize("at", [0, 250, 330, 420])
-def test_it_is_asked_for_once_more_over_a_connection_that_breaks(at: int, how: How) -> None:
+def test_it_is_retried_after_a_broken_connection(at: int, how: How) -> None:
     with (
         FakeChatUi("head", answer=[HELLO, YES, YES]) as server,
         BreakingPath(server.port, Way([None, Cut(at, how), Cut(at, how)])) as path,
@@ -99,7 +99,7 @@ def test_a_second_empty_answer_is_incomplete() -> None:
 @pytest.mark.parametrize(
     ("version", "retries"), [("head", 0), ("0.10.0", 2), ("0.9.6", 2), ("0.9.5", 2)]
 )
-def test_an_empty_answer_that_somebody_else_stopped_is_no_answer(
+def test_an_empty_answer_stopped_by_another_client_is_incomplete(
     version: str, retries: int
 ) -> None:
     def stops(server: FakeChatUi, conversation_id: str) -> None:
@@ -118,7 +118,7 @@ def test_an_empty_answer_that_somebody_else_stopped_is_no_answer(
         assert len(server.prompts) == 2
 
 
-def test_what_somebody_else_stopped_behind_a_word_stands_as_stopped() -> None:
+def test_an_answer_stopped_by_another_client_after_a_token_counts_as_stopped() -> None:
     with talking("head", answer=[Says(("One",), holds=True)]) as (server, client):
         reply = client.stream("Hello")
         assert next(reply) == "One"
@@ -130,7 +130,7 @@ def test_what_somebody_else_stopped_behind_a_word_stands_as_stopped() -> None:
         assert len(server.prompts) == 1
 
 
-def test_a_stop_of_ones_own_before_the_first_word_is_no_error() -> None:
+def test_stopping_before_the_first_token_is_not_an_error() -> None:
     with talking("head", answer=[Says((), holds=True)]) as (server, client):
         reply = client.stream("Hello")
         reply.stop()
@@ -140,7 +140,7 @@ def test_a_stop_of_ones_own_before_the_first_word_is_no_error() -> None:
 
 
 @pytest.mark.parametrize("end", ["stop", "close"])
-def test_what_is_asked_for_once_more_can_be_stopped(end: str) -> None:
+def test_a_retried_answer_can_be_stopped(end: str) -> None:
     with talking("head", answer=[HELLO, YES, Says(("One",), holds=True)]) as (server, client):
         with client.conversation() as chat:
             chat.chat("one")
@@ -153,7 +153,7 @@ def test_what_is_asked_for_once_more_can_be_stopped(end: str) -> None:
         assert len(server.stops) == 1
 
 
-def test_the_bundled_server_leaves_such_marks(tmp_path: Path) -> None:
+def test_an_answer_ended_by_a_late_stop_of_the_bundled_server_is_retried(tmp_path: Path) -> None:
     script = [ScriptedAnswer("Hello"), *[ScriptedAnswer("Yes indeed", delay=1.0)] * 2]
     with (
         serve(script, chat_ui="latest") as server,
@@ -176,7 +176,7 @@ def lasting_marks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("lasting_marks")
-def test_nothing_waits_for_the_mark_of_a_stop_that_has_ended_its_answer() -> None:
+def test_no_message_waits_after_a_stop_that_ended_its_answer() -> None:
     # The second message after a stop, and each reading, waited for up to five seconds.
     answers, options = [Says(("One",), holds=True), HELLO, YES], {"timeout": Timeouts(total=20)}
     with (
@@ -191,7 +191,7 @@ def test_nothing_waits_for_the_mark_of_a_stop_that_has_ended_its_answer() -> Non
 
 
 @pytest.mark.usefixtures("lasting_marks")
-def test_reading_does_not_wait_for_the_mark_of_a_late_stop() -> None:
+def test_reading_messages_does_not_wait_after_a_late_stop() -> None:
     def before(exchange: Exchange) -> bool:
         if exchange.request.path.endswith("/stop-generating"):
             server.released.set()  # the answer ends while the stop request is on its way
@@ -236,7 +236,7 @@ STOP = Final("", interrupted=True)
         ([], [], False),
     ],
 )
-def test_an_answer_that_was_stopped_unsaid(
+def test_a_stopped_answer_without_text_is_recognized(
     before: list[Event], events: list[Event], expected: bool
 ) -> None:
     transcript = Transcript()

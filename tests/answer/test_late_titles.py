@@ -29,7 +29,7 @@ def has_title(server: FakeChatUi) -> bool:
 
 
 @VERSIONS
-def test_a_title_that_comes_late_is_fetched_behind_the_answer(version: str) -> None:
+def test_a_late_title_is_read_in_the_background(version: str) -> None:
     with slow(version, Says(("Two",))) as server, H2oSession(server.url) as client:
         with client.conversation(keep=True) as chat:
             reply = chat.stream("one")
@@ -81,7 +81,7 @@ def test_closing_the_session_waits_for_a_late_title(
 
 
 @VERSIONS
-async def test_a_late_title_is_fetched_in_async_code_too(version: str) -> None:
+async def test_a_late_title_is_read_in_async_code(version: str) -> None:
     with slow(version) as server:
         async with AsyncH2oSession(server.url) as client:
             answer = await client.chat("one", keep=True)
@@ -91,9 +91,7 @@ async def test_a_late_title_is_fetched_in_async_code_too(version: str) -> None:
 
 
 @VERSIONS
-def test_a_title_that_never_comes_is_waited_for_in_bounded_time(
-    version: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_wait_for_a_title_is_bounded(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("h2o_client.answer.connection._TITLED_WITHIN", 0.2)
     with slow(version, Says(("Two",))) as server:
         with H2oSession(server.url) as client, client.conversation(keep=True) as chat:
@@ -103,7 +101,7 @@ def test_a_title_that_never_comes_is_waited_for_in_bounded_time(
 
 
 @VERSIONS
-def test_nobody_waits_for_the_title_of_what_is_deleted(version: str) -> None:
+def test_deleting_a_conversation_does_not_wait_for_its_title(version: str) -> None:
     with slow(version) as server, H2oSession(server.url) as client:
         assert client.chat("one").text == "All of it"
         assert client._backend.reader.is_reading is False

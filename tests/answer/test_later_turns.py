@@ -34,7 +34,7 @@ def test_a_later_message_is_sent_at_once(version: str) -> None:
 
 
 @TREES
-def test_a_turn_of_another_tab_is_a_branch(version: str) -> None:
+def test_a_message_from_another_tab_becomes_a_branch(version: str) -> None:
     with (
         FakeChatUi(version) as server,
         H2oSession(server.url) as client,
@@ -50,7 +50,7 @@ def test_a_turn_of_another_tab_is_a_branch(version: str) -> None:
 
 
 @TREES
-def test_a_message_after_one_that_was_stopped_looks_first(version: str) -> None:
+def test_a_message_after_a_stopped_answer_reads_the_conversation_first(version: str) -> None:
     with (
         FakeChatUi(version) as server,
         H2oSession(server.url) as client,

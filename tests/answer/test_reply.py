@@ -64,7 +64,7 @@ Ask = Callable[..., tuple[ScriptedServer, Reply]]
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_tokens_come_one_by_one_the_moment_their_bytes_do(ask: Ask, framing: Framing) -> None:
+def test_tokens_are_yielded_one_by_one_when_their_bytes_arrive(ask: Ask, framing: Framing) -> None:
     taken = threading.Semaphore(0)
     events = tokens("a", "b", "c", "d")
 
@@ -99,7 +99,7 @@ def test_tokens_come_one_by_one_the_moment_their_bytes_do(ask: Ask, framing: Fra
     server.wait_for(lambda server: server.paths()[-1] == DELETE)
 
 
-def test_a_token_does_not_wait_for_the_blank_line_behind_it(ask: Ask) -> None:
+def test_a_token_does_not_wait_for_the_blank_line_after_it(ask: Ask) -> None:
     taken = threading.Event()
 
     def message(exchange: Exchange) -> None:
@@ -116,7 +116,7 @@ def test_a_token_does_not_wait_for_the_blank_line_behind_it(ask: Ask) -> None:
 
 
 @pytest.mark.parametrize("cut", range(1, 90, 7))
-def test_text_arrives_whole_however_its_bytes_are_cut(ask: Ask, cut: int) -> None:
+def test_text_is_complete_however_its_bytes_are_divided(ask: Ask, cut: int) -> None:
     texts = ["é\u2028", "\u0085x", "👩‍🚀", "\r\n", '"\\', "\u0000"]
     body = write_comment() + b"".join(tokens(*texts)).replace(b"\n", b"\r\n")
 
@@ -146,7 +146,7 @@ def test_an_answer_as_a_dict_can_be_logged(ask: Ask) -> None:
     }
 
 
-def test_special_tokens_are_no_text_but_are_events(ask: Ask) -> None:
+def test_special_tokens_are_events_but_not_text(ask: Ask) -> None:
     events = [
         write_token(Token("<s>", special=True)),
         *tokens("Hi", end=False),
@@ -168,19 +168,19 @@ def test_events_and_text_can_be_mixed(ask: Ask) -> None:
     assert list(events) == [reply.answer]
 
 
-def test_an_answer_without_text_is_an_answer(ask: Ask) -> None:
+def test_an_answer_without_text_is_not_an_error(ask: Ask) -> None:
     _, reply = ask(streams([write_token(Token("</s>", special=True), generated_text="")]))
     assert reply.read().text == ""
     assert reply.finish_reason == "stop"
 
 
-def test_a_length_limited_answer_says_so_where_that_is_known(ask: Ask) -> None:
+def test_the_finish_reason_is_length_if_the_server_reports_it(ask: Ask) -> None:
     last = write_token(Token("b"), generated_text="ab", finish_reason="length")
     _, reply = ask(streams([*tokens("a", end=False), last]))
     assert reply.read().finish_reason == "length"
 
 
-def test_an_answer_that_was_not_streamed_is_one(ask: Ask) -> None:
+def test_an_answer_that_was_not_streamed_is_read(ask: Ask) -> None:
     def message(exchange: Exchange) -> None:
         exchange.json([{"generated_text": "All at once"}])
 
@@ -188,7 +188,7 @@ def test_an_answer_that_was_not_streamed_is_one(ask: Ask) -> None:
     assert list(reply) == ["All at once"]
 
 
-def test_the_end_is_the_last_event_and_not_the_end_of_the_body(ask: Ask) -> None:
+def test_the_final_event_ends_the_answer_before_the_body_ends(ask: Ask) -> None:
     def message(exchange: Exchange) -> None:
         exchange.head(200)
         for event in tokens("a"):
@@ -233,7 +233,7 @@ OVERLOADED = write_failure(Failure("CUDA out of memory", "overloaded"))
         (streams(HELLO, framing="close"), IncompleteAnswerError, "incomplete", 0),
     ],
 )
-def test_an_answer_that_breaks_has_its_error_with_all_that_came(
+def test_the_error_of_a_broken_answer_has_the_text_so_far(
     ask: Ask, message: Script, error: type[H2oError], reason: str, stops: int
 ) -> None:
     server, reply = ask(message)
@@ -260,14 +260,14 @@ def cleaning(server: ScriptedServer) -> list[str]:
     return [path for path in server.paths() if not path.startswith("GET ")]
 
 
-def test_the_model_servers_own_words_are_on_the_error(ask: Ask) -> None:
+def test_the_error_contains_the_model_servers_message(ask: Ask) -> None:
     _, reply = ask(broken_by(OVERLOADED, how="end"))
     with pytest.raises(GenerationError, match="CUDA") as caught:
         reply.read()
     assert caught.value.error_type == "overloaded"
 
 
-def test_a_reset_in_mid_stream_is_the_networks_and_keeps_the_text(ask: Ask) -> None:
+def test_a_reset_during_the_stream_is_a_transport_error_with_the_text_so_far(ask: Ask) -> None:
     read = threading.Event()
 
     def message(exchange: Exchange) -> None:
@@ -286,7 +286,7 @@ def test_a_reset_in_mid_stream_is_the_networks_and_keeps_the_text(ask: Ask) -> N
 
 
 @pytest.mark.parametrize("body", [b"<!doctype html><h1>Log in</h1>", b"nonsense"])
-def test_what_is_no_stream_is_a_protocol_error_with_an_excerpt(ask: Ask, body: bytes) -> None:
+def test_an_unknown_format_is_a_protocol_error_with_an_excerpt(ask: Ask, body: bytes) -> None:
     def page(exchange: Exchange) -> None:
         exchange.answer(200, body, content_type="text/html")
 
@@ -296,7 +296,7 @@ def test_what_is_no_stream_is_a_protocol_error_with_an_excerpt(ask: Ask, body: b
     assert caught.value.excerpt == body.decode()
 
 
-def test_a_login_wall_in_place_of_the_stream_is_one(ask: Ask) -> None:
+def test_a_login_page_instead_of_a_stream_is_an_authentication_error(ask: Ask) -> None:
     def wall(exchange: Exchange) -> None:
         exchange.json({"type": "redirect", "status": 302, "location": "https://id.example/auth"})
 
@@ -305,7 +305,7 @@ def test_a_login_wall_in_place_of_the_stream_is_one(ask: Ask) -> None:
         reply.read()
 
 
-def test_silence_before_the_first_token_is_raised_by_stream(ask: Ask) -> None:
+def test_stream_raises_the_first_token_timeout(ask: Ask) -> None:
     def silent(exchange: Exchange) -> None:
         exchange.until_gone()
         exchange.cut()
@@ -328,7 +328,7 @@ def test_comments_do_not_count_as_a_first_token(ask: Ask) -> None:
     assert (caught.value.which, caught.value.seconds) == ("first_token", 0.4)
 
 
-def test_comments_do_not_count_as_life_between_tokens(ask: Ask) -> None:
+def test_comments_do_not_restart_the_idle_timeout(ask: Ask) -> None:
     def commenting(exchange: Exchange) -> None:
         exchange.head(200)
         exchange.write(HELLO[0])
@@ -342,7 +342,7 @@ def test_comments_do_not_count_as_life_between_tokens(ask: Ask) -> None:
     assert server.paths()[-2:] == [STOP, DELETE]
 
 
-def test_a_caller_that_is_slow_is_no_silent_server(ask: Ask) -> None:
+def test_a_slow_caller_does_not_cause_an_idle_timeout(ask: Ask) -> None:
     def message(exchange: Exchange) -> None:
         exchange.head(200)
         exchange.write(HELLO[0])
@@ -361,7 +361,7 @@ def test_a_caller_that_is_slow_is_no_silent_server(ask: Ask) -> None:
     assert list(reply) == ["!"]
 
 
-def test_the_total_time_ends_an_answer_that_goes_on(ask: Ask) -> None:
+def test_the_total_timeout_ends_an_endless_answer(ask: Ask) -> None:
     def unending(exchange: Exchange) -> None:
         exchange.head(200)
         while not exchange.gone(0.02):
@@ -381,7 +381,7 @@ def unending(exchange: Exchange) -> None:
     exchange.until_gone()
 
 
-def test_breaking_off_stops_the_model_and_deletes_the_conversation(ask: Ask) -> None:
+def test_leaving_the_iteration_stops_the_model_and_deletes_the_conversation(ask: Ask) -> None:
     server, reply = ask(unending)
     for _ in reply:
         break
@@ -394,7 +394,7 @@ def test_breaking_off_stops_the_model_and_deletes_the_conversation(ask: Ask) -> 
     assert list(reply) == []
 
 
-def test_a_reply_that_is_dropped_cleans_up(ask: Ask) -> None:
+def test_a_garbage_collected_reply_is_cleaned_up(ask: Ask) -> None:
     server, reply = ask(unending)
     next(reply)
     del reply
@@ -402,7 +402,7 @@ def test_a_reply_that_is_dropped_cleans_up(ask: Ask) -> None:
     server.wait_for(lambda server: server.paths()[-2:] == [STOP, DELETE])
 
 
-def test_an_exception_in_the_callers_code_cleans_up_and_is_the_one_that_surfaces(
+def test_an_exception_in_the_callers_code_cleans_up_and_is_raised(
     ask: Ask,
 ) -> None:
     server, reply = ask(unending)
@@ -412,7 +412,7 @@ def test_an_exception_in_the_callers_code_cleans_up_and_is_the_one_that_surfaces
     assert server.paths()[-2:] == [STOP, DELETE]
 
 
-def test_nothing_is_stopped_that_has_ended(ask: Ask) -> None:
+def test_a_finished_answer_is_not_stopped(ask: Ask) -> None:
     server, reply = ask(streams(tokens("a")))
     with reply:
         reply.read()
@@ -428,7 +428,7 @@ def last_words(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("last_words")
-def test_stop_hands_over_what_still_comes_and_ends_without_an_error(ask: Ask) -> None:
+def test_after_stop_the_remaining_text_is_returned_without_an_error(ask: Ask) -> None:
     stopped = threading.Event()
 
     def message(exchange: Exchange) -> None:
@@ -451,7 +451,7 @@ def test_stop_hands_over_what_still_comes_and_ends_without_an_error(ask: Ask) ->
     assert server.paths()[-1] == DELETE
 
 
-def test_stop_from_another_thread_frees_the_reader_of_a_server_that_does_not_care(
+def test_stop_from_another_thread_ends_the_reading_even_if_the_server_ignores_it(
     ask: Ask,
 ) -> None:
     server, reply = ask(unending)
@@ -466,7 +466,7 @@ def test_stop_from_another_thread_frees_the_reader_of_a_server_that_does_not_car
 
 
 @pytest.mark.usefixtures("last_words")
-def test_a_failure_that_answers_a_stop_is_no_error(ask: Ask) -> None:
+def test_a_failure_after_a_stop_is_not_an_error(ask: Ask) -> None:
     stopped = threading.Event()
 
     def message(exchange: Exchange) -> None:
@@ -505,7 +505,7 @@ def test_a_reply_shows_its_state_and_cannot_be_copied_or_pickled(ask: Ask) -> No
 
 
 @pytest.mark.parametrize("how", ["ended", "broken off", "raised", "stopped"])
-def test_a_hundred_runs_leave_nothing(leaks_nothing: None, how: str) -> None:
+def test_a_hundred_runs_leave_nothing_behind(leaks_nothing: None, how: str) -> None:
     """Counted on the server: a DELETE for each conversation made."""
     made: list[str] = []
     lock = threading.Lock()
@@ -563,7 +563,7 @@ def test_a_long_answer_takes_little_memory_beyond_its_text(leaks_nothing: None) 
     assert peak < 8_000_000
 
 
-def test_an_answer_asked_for_twice_in_one_conversation_is_the_callers_mistake() -> None:
+def test_two_concurrent_answers_in_a_conversation_raise_a_configuration_error() -> None:
     with ScriptedChatUi(unending) as server, H2oSession(server.url) as client:
         with client.conversation() as chat:
             reply = chat.stream("Hi")
@@ -582,7 +582,7 @@ def and_then(script: Script, do: Callable[[], object]) -> Script:
     return message
 
 
-def test_an_answer_that_has_ended_unread_is_not_stopped(ask: Ask) -> None:
+def test_a_complete_but_unread_answer_is_not_stopped(ask: Ask) -> None:
     sent = threading.Event()
     server, reply = ask(and_then(streams(tokens("a", "b")), sent.set))
     assert next(reply) == "a"
@@ -591,7 +591,7 @@ def test_an_answer_that_has_ended_unread_is_not_stopped(ask: Ask) -> None:
     server.wait_for(lambda server: server.paths()[-2:] == [f"POST {MESSAGE}", DELETE])
 
 
-def test_stopping_an_answer_that_has_ended_unread_hands_it_over(ask: Ask) -> None:
+def test_stopping_a_complete_but_unread_answer_returns_all_of_it(ask: Ask) -> None:
     sent = threading.Event()
     server, reply = ask(and_then(streams(tokens("a", "b")), sent.set))
     assert next(reply) == "a"
@@ -603,12 +603,12 @@ def test_stopping_an_answer_that_has_ended_unread_hands_it_over(ask: Ask) -> Non
 
 
 @pytest.mark.parametrize("late", [b"data:{bad\n\n", OVERLOADED, b"<html>\n\n"])
-def test_nothing_that_follows_the_end_makes_it_an_error(ask: Ask, late: bytes) -> None:
+def test_data_after_the_final_event_causes_no_error(ask: Ask, late: bytes) -> None:
     _, reply = ask(streams([*tokens("a"), late]))
     assert reply.read().text == "a"
 
 
-def test_a_flood_behind_the_end_is_given_up(ask: Ask) -> None:
+def test_endless_data_after_the_final_event_is_not_read(ask: Ask) -> None:
     def message(exchange: Exchange) -> None:
         exchange.head(200)
         for event in tokens("a"):
@@ -620,7 +620,7 @@ def test_a_flood_behind_the_end_is_given_up(ask: Ask) -> None:
     assert reply.read().text == "a"
 
 
-def test_a_flood_of_comments_is_no_first_token(ask: Ask) -> None:
+def test_endless_comments_do_not_count_as_a_first_token(ask: Ask) -> None:
     def message(exchange: Exchange) -> None:
         exchange.head(200)
         while not exchange.gone(0):
@@ -632,7 +632,7 @@ def test_a_flood_of_comments_is_no_first_token(ask: Ask) -> None:
     assert caught.value.which == "first_token"
 
 
-def test_a_broken_chunk_behind_text_does_not_keep_a_dropped_reply_alive(ask: Ask) -> None:
+def test_an_invalid_chunk_does_not_keep_an_abandoned_reply_alive(ask: Ask) -> None:
     def message(exchange: Exchange) -> None:
         exchange.head(200)
         exchange.send(b"%x\r\n%b\r\n" % (len(HELLO[0]), HELLO[0]) + b"zz\r\n")
@@ -649,7 +649,7 @@ def test_a_broken_chunk_behind_text_does_not_keep_a_dropped_reply_alive(ask: Ask
 
 
 @pytest.mark.usefixtures("last_words")
-def test_stop_does_not_wait_for_a_server_that_is_slow_to_answer(leaks_nothing: None) -> None:
+def test_stop_does_not_wait_for_a_slow_response(leaks_nothing: None) -> None:
     go_on, stopped = threading.Event(), threading.Event()
 
     def message(exchange: Exchange) -> None:
@@ -697,7 +697,7 @@ STARTED: dict[str, object] = {"type": "status", "status": "started"}
 TOKEN: dict[str, object] = {"type": "stream", "token": "a"}
 
 
-def test_updates_that_keep_the_connection_alive_are_no_life_between_tokens(ask: Ask) -> None:
+def test_keepalives_do_not_restart_the_idle_timeout(ask: Ask) -> None:
     # About ten a second come in silence from v0.9.3 on: no socket ever times out.
     script = updates(STARTED, TOKEN, *[ALIVE] * 1000, pause=0.05)
     _, reply = ask(script, timeout=Timeouts(idle=0.4))
@@ -706,7 +706,7 @@ def test_updates_that_keep_the_connection_alive_are_no_life_between_tokens(ask: 
     assert (raised.value.which, raised.value.partial) == ("idle", "a")
 
 
-def test_updates_that_keep_the_connection_alive_are_no_first_token(ask: Ask) -> None:
+def test_keepalives_do_not_count_as_a_first_token(ask: Ask) -> None:
     timeout = Timeouts(first_token=0.4)
     _, reply = ask(updates(STARTED, *[ALIVE] * 1000, pause=0.05), timeout=timeout)
     with pytest.raises(TransportTimeout) as raised:
@@ -714,7 +714,7 @@ def test_updates_that_keep_the_connection_alive_are_no_first_token(ask: Ask) -> 
     assert raised.value.which == "first_token"
 
 
-def test_other_updates_are_life(ask: Ask) -> None:
+def test_other_updates_restart_the_idle_timeout(ask: Ask) -> None:
     tool: dict[str, object] = {"type": "tool", "subtype": "eta", "eta": 1}
     final: dict[str, object] = {"type": "finalAnswer", "text": "a"}
     script = updates(STARTED, TOKEN, *[tool] * 6, final, pause=0.4)

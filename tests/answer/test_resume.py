@@ -117,7 +117,7 @@ def length() -> int:
 
 
 @pytest.mark.parametrize("how", ["end", "reset"])
-def test_an_answer_that_is_cut_at_any_byte_is_whole_and_given_once(how: How) -> None:
+def test_an_answer_cut_at_any_byte_is_resumed_without_gaps_or_repeats(how: How) -> None:
     end = length()
     for at in range(0, end, 1 if FULL else 31):
         reply, events = taken([Cut(at, how)])
@@ -127,13 +127,13 @@ def test_an_answer_that_is_cut_at_any_byte_is_whole_and_given_once(how: How) -> 
 
 
 @pytest.mark.usefixtures("notices_soon")
-def test_an_answer_that_stalls_at_any_byte_is_whole_and_given_once() -> None:
+def test_an_answer_that_stalls_at_any_byte_is_resumed_without_gaps_or_repeats() -> None:
     for at in range(0, length(), 40 if FULL else 400):
         whole(*taken([Cut(at, "stall")]))
 
 
 @pytest.mark.parametrize("first", [Cut(700, "stall"), Cut(700, "reset")])
-def test_a_time_that_ran_out_says_nothing_of_later_breaks(first: Cut) -> None:
+def test_after_an_idle_timeout_later_breaks_are_still_resumed(first: Cut) -> None:
     # Once the idle time had run out, every break was taken for another silence of the model.
     later = [Cut(0, "stall"), *(Cut(at, how) for at in (300, 500, 250) for how in ("end", "reset"))]
     reply, events = taken([first], later, timeout=Timeouts(first_token=60.0, idle=0.5))
@@ -142,20 +142,20 @@ def test_a_time_that_ran_out_says_nothing_of_later_breaks(first: Cut) -> None:
 
 
 @pytest.mark.parametrize("how", ["end", "reset"])
-def test_a_log_that_is_cut_at_any_byte_is_read_on(how: How) -> None:
+def test_a_log_cut_at_any_byte_is_resumed(how: How) -> None:
     for at in range(0, 1200, 7 if FULL else 97):
         reply, events = taken([Cut(700, "reset")], [Cut(at, how), Cut(at // 2, how)])
         whole(reply, events)
         assert reply.resumed >= 1
 
 
-def test_a_log_that_stalls_is_read_on() -> None:
+def test_a_stalled_log_is_resumed() -> None:
     reply, events = taken([Cut(700, "stall")], [Cut(400, "stall")], timeout=IMPATIENT)
     whole(reply, events)
     assert reply.resumed == 2
 
 
-def test_what_was_given_is_given_before_the_rest_is_there() -> None:
+def test_text_is_returned_before_the_rest_has_arrived() -> None:
     says = Says(("One", " two"), holds=True, rest=(" three",))
     cut = threading.Event()
 
@@ -173,7 +173,7 @@ def test_what_was_given_is_given_before_the_rest_is_there() -> None:
         assert reply.text == "One two three"
 
 
-def test_a_message_that_never_arrived_is_sent_once_more() -> None:
+def test_a_message_that_never_arrived_is_sent_again() -> None:
     with talking(Way([Cut(0, "lost")])) as (server, path, client):
         reply = client.stream("Hello")
         whole(reply, list(reply.events()))
@@ -190,7 +190,7 @@ def test_a_message_that_is_lost_twice_is_sent_three_times() -> None:
         assert len(server.prompts) == 1
 
 
-def test_a_run_that_is_not_known_yet_is_asked_for_again() -> None:
+def test_the_log_of_an_unknown_run_is_requested_again() -> None:
     with talking(Way([Cut(500, "reset")])) as (server, _, client):
         server.goes_missing = 2
         reply = client.stream("Hello")
@@ -198,7 +198,7 @@ def test_a_run_that_is_not_known_yet_is_asked_for_again() -> None:
         assert len(server.resumed) == 3
 
 
-def test_a_run_whose_log_is_nowhere_is_read_from_the_conversation() -> None:
+def test_without_a_log_the_answer_is_read_from_the_conversation() -> None:
     with talking(Way([Cut(500, "reset")])) as (server, _, client):
         server.goes_missing = 9
         reply = client.stream("Hello")
@@ -207,7 +207,7 @@ def test_a_run_whose_log_is_nowhere_is_read_from_the_conversation() -> None:
         assert (len(server.prompts), len(server.resumed)) == (1, 3)
 
 
-def test_a_log_that_has_expired_is_made_up_for_by_the_conversation() -> None:
+def test_after_an_expired_log_the_answer_is_read_from_the_conversation() -> None:
     with talking(Way([Cut(500, "reset")])) as (server, _, client):
         server.logs_expire = True
         answer = client.chat("Hello")
@@ -215,7 +215,7 @@ def test_a_log_that_has_expired_is_made_up_for_by_the_conversation() -> None:
         assert answer.message_id is None or answer.message_id
 
 
-def test_an_error_of_the_model_is_found_in_the_log() -> None:
+def test_an_error_of_the_model_is_read_from_the_log() -> None:
     for expire in (False, True):
         with talking(Way([Cut(400, "reset")]), answer=[Says(TOKENS, end="error")]) as (
             server,
@@ -228,7 +228,7 @@ def test_an_error_of_the_model_is_found_in_the_log() -> None:
             assert caught.value.partial.startswith(TEXT)
 
 
-def test_a_body_that_ends_as_the_server_ends_it_is_asked_for_again(
+def test_a_log_that_the_server_ends_early_is_requested_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(resume, "_LIVED", 0.0)
@@ -241,7 +241,7 @@ def test_a_body_that_ends_as_the_server_ends_it_is_asked_for_again(
         assert [each.rpartition("=")[2] for each in asked[:3]] == ["0", "2", "4"]
 
 
-def test_a_server_that_was_killed_leaves_what_there_is() -> None:
+def test_after_a_killed_server_the_error_has_the_stored_text() -> None:
     with talking(Way(), answer=[Says(TOKENS[:4], end="dies")]) as (server, _, client):
         server.unnoticed = 0.15
         with pytest.raises(IncompleteAnswerError) as caught:
@@ -251,7 +251,7 @@ def test_a_server_that_was_killed_leaves_what_there_is() -> None:
         assert caught.value.resendable is False
 
 
-def test_a_server_that_cannot_be_reached_any_more_is_given_up_after_so_many_tries() -> None:
+def test_resuming_ends_after_max_retries_failures() -> None:
     gone = threading.Event()
 
     def way(request: Request) -> Cut | None:
@@ -285,7 +285,7 @@ def test_without_retries_nothing_is_resumed() -> None:
         assert (server.resumed, caught.value.stored[-1].content) == ([], ANSWER)
 
 
-def test_a_conversation_that_was_deleted_meanwhile_is_no_answer() -> None:
+def test_a_conversation_that_was_deleted_cannot_be_resumed() -> None:
     def way(request: Request) -> Cut | None:
         if MESSAGE.fullmatch(request.path) and request.method == "POST":
             return Cut(600, "reset")
@@ -304,7 +304,7 @@ def test_a_conversation_that_was_deleted_meanwhile_is_no_answer() -> None:
         assert len(server.resumed) == 0
 
 
-def test_a_gateway_that_fails_while_the_server_restarts_is_asked_again() -> None:
+def test_a_gateway_error_during_a_restart_is_retried() -> None:
     failed: list[str] = []
 
     def before(exchange: Any) -> bool:
@@ -321,7 +321,7 @@ def test_a_gateway_that_fails_while_the_server_restarts_is_asked_again() -> None
         assert reply.resumed == 1
 
 
-def test_keep_alives_without_a_word_are_the_models_silence_and_no_break() -> None:
+def test_keepalives_without_text_are_not_a_broken_connection() -> None:
     says = Says(("One",), holds=True, rest=(" two",))
     with talking(Way(), answer=[says], client={"timeout": IMPATIENT}) as (server, _, client):
         with pytest.raises(TransportTimeout) as caught:
@@ -329,7 +329,7 @@ def test_keep_alives_without_a_word_are_the_models_silence_and_no_break() -> Non
         assert (caught.value.which, server.resumed) == ("idle", [])
 
 
-def test_a_server_that_answers_nothing_any_more_is_not_waited_for_again_and_again() -> None:
+def test_a_server_that_stops_responding_is_not_waited_for_repeatedly() -> None:
     silent = threading.Event()
 
     def way(request: Request) -> Cut | None:
@@ -350,7 +350,7 @@ def test_a_server_that_answers_nothing_any_more_is_not_waited_for_again_and_agai
 
 @pytest.mark.usefixtures("notices_soon")
 @pytest.mark.parametrize("at", [0, 600])
-def test_the_time_for_the_first_token_is_one_however_often_a_connection_dies(
+def test_all_connections_share_the_first_token_timeout(
     at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # With first_token=1 an error came after 5.2 s.
@@ -365,7 +365,7 @@ def test_the_time_for_the_first_token_is_one_however_often_a_connection_dies(
 
 @pytest.mark.usefixtures("notices_soon")
 @pytest.mark.parametrize("version", ["0.9.6", "0.10.0"])
-def test_a_connection_that_dies_before_the_first_token_is_noticed_without_runs_too(
+def test_a_dead_connection_is_detected_on_servers_without_runs(
     version: str,
 ) -> None:
     says = Says((), holds=True)
@@ -382,14 +382,14 @@ def test_a_connection_that_dies_before_the_first_token_is_noticed_without_runs_t
 
 
 @pytest.mark.usefixtures("notices_soon")
-def test_a_server_that_hangs_is_waited_for_as_long_as_a_model_may_be_silent() -> None:
+def test_a_hanging_server_gets_as_much_time_as_a_silent_model() -> None:
     logs = [Cut(at, "stall") for at in (0, 250, 0, 0, 300, 0, 0, 0)]
     reply, events = taken([Cut(700, "stall")], logs)
     whole(reply, events)
 
 
 @pytest.mark.usefixtures("notices_soon")
-def test_a_server_that_hangs_for_longer_is_asked_as_often_as_the_caller_says() -> None:
+def test_a_server_that_hangs_longer_is_retried_max_retries_times() -> None:
     # After two silences it was given up, however many tries there were left.
     options = {"timeout": IMPATIENT, "max_retries": 3}
     for stalls, asked in ((3, 4), (9, 4)):
@@ -440,13 +440,13 @@ def test_a_message_that_may_still_arrive_is_not_sent_again() -> None:
         (GenerationError("no"), 0.0, False),
     ],
 )
-def test_what_may_have_cost_the_connection_alone(
+def test_errors_that_may_affect_only_the_connection(
     error: H2oError, silent_for: float, expected: bool
 ) -> None:
     assert resume.is_a_break(error, silent_for) is expected
 
 
-def test_the_total_time_holds_while_an_answer_is_taken_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_total_timeout_applies_while_resuming(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resume, "_FIRST_PAUSE", PATIENCE)
     way = Way([Cut(600, "reset")], [Cut(0, "lost")] * 9)
     says = [Says(TOKENS, holds=True)]
@@ -463,7 +463,7 @@ def waits(server: FakeChatUi, path: BreakingPath) -> None:
 
 
 @pytest.mark.parametrize("what", ["stop", "close"])
-def test_an_answer_can_be_ended_while_it_waits_to_be_taken_up(
+def test_an_answer_can_be_ended_while_it_waits_to_be_resumed(
     what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(resume, "_FIRST_PAUSE", PATIENCE)
@@ -499,7 +499,7 @@ def test_leaving_a_log_early_stops_the_model_once() -> None:
         assert len(server.stops) == 1
 
 
-def test_an_answer_that_waits_for_the_user_is_not_taken_up_and_goes_on_after_it() -> None:
+def test_an_answer_waiting_for_the_user_is_not_resumed_before_the_user_answers() -> None:
     asks = Says(("One",), asks=True)
     way = Way([Cut(500, "reset"), Cut(450, "reset")])
     with talking(way, answer=[asks, Says((" two", " three", " four"))]) as (server, _, client):
@@ -512,7 +512,7 @@ def test_an_answer_that_waits_for_the_user_is_not_taken_up_and_goes_on_after_it(
         assert len(server.prompts) == 2
 
 
-def test_an_answer_that_goes_on_after_the_user_has_all_the_time_for_its_first_token() -> None:
+def test_after_the_users_answer_the_first_token_timeout_restarts() -> None:
     # Taken up again, it had the time between two tokens alone, since the answer had begun before.
     says = [Says(("One",), asks=True), Says((), holds=True, rest=(" two",))]
     patience = {"timeout": Timeouts(first_token=60.0, idle=0.3)}
@@ -530,7 +530,7 @@ def test_an_answer_that_goes_on_after_the_user_has_all_the_time_for_its_first_to
         speaking.join()
 
 
-def test_the_next_message_builds_on_an_answer_that_was_taken_up() -> None:
+def test_the_next_message_follows_a_resumed_answer() -> None:
     with talking(Way([Cut(500, "reset")]), answer=[Says(TOKENS), Says(("Yes",))]) as (
         server,
         _,
@@ -542,7 +542,7 @@ def test_the_next_message_builds_on_an_answer_that_was_taken_up() -> None:
         assert [each[1] for each in server.prompts[1].turns] == ["one", ANSWER, "two"]
 
 
-def test_a_log_line_says_that_an_answer_is_taken_up_and_nothing_of_what_was_said(
+def test_the_log_line_about_resuming_contains_no_text(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG, "h2o_client")
@@ -553,7 +553,7 @@ def test_a_log_line_says_that_an_answer_is_taken_up_and_nothing_of_what_was_said
     assert not re.search("nobody|w1|🧪", caplog.text)
 
 
-def test_a_refusal_is_not_taken_for_a_break() -> None:
+def test_an_error_status_is_not_treated_as_a_break() -> None:
     def before(exchange: Any) -> bool:
         if exchange.request.method == "POST" and MESSAGE.fullmatch(exchange.request.path):
             server.refused_messages += 1
@@ -571,7 +571,7 @@ def test_a_refusal_is_not_taken_for_a_break() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("how", ["end", "reset", "stall"])
 @pytest.mark.usefixtures("notices_soon")
-async def test_async_answers_are_taken_up_too(how: How) -> None:
+async def test_async_answers_are_resumed(how: How) -> None:
     with FakeChatUi("head", answer=lambda prompt: Says(TOKENS)) as server:
         end = length()
         for at in range(0, end, 7 if FULL and how != "stall" else 300):
@@ -611,7 +611,7 @@ async def test_many_async_answers_break_at_once_and_none_is_lost() -> None:
 # What it may cost.
 
 
-def test_a_way_that_lets_no_message_through_is_given_up() -> None:
+def test_a_message_that_is_always_lost_is_retried_max_retries_times() -> None:
     way = Way([Cut(0, "lost")] * 99)
     with talking(way, client={"max_retries": 1}) as (server, path, client):
         with pytest.raises((TransportError, IncompleteAnswerError)) as caught:
@@ -624,7 +624,7 @@ def test_a_way_that_lets_no_message_through_is_given_up() -> None:
         assert caught.value.partial == ""
 
 
-def test_a_silence_is_counted_from_one_body_of_the_log_to_the_next(
+def test_the_idle_timeout_continues_from_one_log_body_to_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(resume, "_LIVED", 0.0)
@@ -641,7 +641,7 @@ def test_a_silence_is_counted_from_one_body_of_the_log_to_the_next(
         assert len(server.resumed) > 2
 
 
-def test_heartbeats_without_a_word_are_the_models_silence() -> None:
+def test_heartbeats_do_not_restart_the_idle_timeout() -> None:
     says = Says(TOKENS, holds=True)
     with talking(Way([Cut(500, "reset")]), answer=[says], client={"timeout": IMPATIENT}) as (
         server,
@@ -654,7 +654,7 @@ def test_heartbeats_without_a_word_are_the_models_silence() -> None:
 
 
 @pytest.mark.parametrize("status", [502, 504, 520, 524])
-def test_a_gateway_that_gave_the_message_up_does_not_lose_its_answer(status: int) -> None:
+def test_a_gateway_timeout_does_not_lose_the_answer(status: int) -> None:
     def before(exchange: Any) -> bool:
         if exchange.request.method != "POST" or not MESSAGE.fullmatch(exchange.request.path):
             return False
@@ -680,7 +680,7 @@ class Unheard:
         return lambda *args, **kwargs: False
 
 
-def test_a_conversation_that_will_be_deleted_has_its_model_stopped() -> None:
+def test_the_model_is_stopped_if_the_conversation_will_be_deleted() -> None:
     says = Says(TOKENS, holds=True)
     with talking(Way([Cut(500, "reset")]), answer=[says], client={"max_retries": 0}) as (
         server,
@@ -692,7 +692,7 @@ def test_a_conversation_that_will_be_deleted_has_its_model_stopped() -> None:
         assert len(server.stops) == 1
 
 
-def test_what_is_read_back_keeps_nobody_who_closes_or_has_no_time(
+def test_reading_back_does_not_delay_closing_or_a_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("h2o_client.answer.storage._READ_BACK_WITHIN", PATIENCE)

@@ -62,7 +62,9 @@ def left(
     return token
 
 
-def test_another_process_goes_on_where_one_was_killed(tmp_path: Path, open_session: Open) -> None:
+def test_another_process_resumes_the_answer_of_a_killed_one(
+    tmp_path: Path, open_session: Open
+) -> None:
     with FakeChatUi("head", answer=[HOLDS]) as server:
         token = left(server, tmp_path)
         client = open_session(server.url, cookies=tmp_path / "cookies")
@@ -77,7 +79,7 @@ def test_another_process_goes_on_where_one_was_killed(tmp_path: Path, open_sessi
         assert (server.stops, len(server.prompts)) == ([], 1)
 
 
-def test_the_whole_answer_can_be_had_once_more(tmp_path: Path, open_session: Open) -> None:
+def test_the_whole_answer_can_be_read_again(tmp_path: Path, open_session: Open) -> None:
     with FakeChatUi("head", answer=[HOLDS]) as server:
         token = left(server, tmp_path)
         server.released.set()
@@ -88,7 +90,7 @@ def test_the_whole_answer_can_be_had_once_more(tmp_path: Path, open_session: Ope
         assert client.resume(token).read().text == TEXT
 
 
-def test_a_conversation_made_for_one_answer_is_deleted_with_it(
+def test_a_conversation_created_for_one_answer_is_deleted_with_it(
     tmp_path: Path, open_session: Open
 ) -> None:
     with FakeChatUi("head", answer=[HOLDS]) as server:
@@ -102,9 +104,7 @@ def test_a_conversation_made_for_one_answer_is_deleted_with_it(
 
 
 @pytest.mark.parametrize("ours", ["", ",true"])
-def test_a_token_that_somebody_made_up_deletes_no_conversation(
-    open_session: Open, ours: str
-) -> None:
+def test_a_forged_token_deletes_no_conversation(open_session: Open, ours: str) -> None:
     with FakeChatUi("head", answer=[Says(("Yes",))]) as server:
         client = open_session(server.url)
         precious = client.conversation(keep=True)
@@ -158,9 +158,7 @@ def test_a_conversation_opened_by_its_id_waits_for_the_answer_that_is_resumed(
         assert [each[1] for each in server.prompts[1].turns] == ["Hello", TEXT, "And?"]
 
 
-def test_an_answer_that_failed_meanwhile_is_told_as_that(
-    tmp_path: Path, open_session: Open
-) -> None:
+def test_resuming_a_failed_answer_raises_its_error(tmp_path: Path, open_session: Open) -> None:
     says = Says(("One", " two"), holds=True, end="error")
     with FakeChatUi("head", answer=[says]) as server:
         token = left(server, tmp_path)
@@ -171,7 +169,7 @@ def test_an_answer_that_failed_meanwhile_is_told_as_that(
         assert caught.value.partial.startswith("One two")
 
 
-def test_an_answer_whose_prompt_never_arrived_is_nowhere(open_session: Open) -> None:
+def test_resuming_an_answer_whose_prompt_never_arrived_fails(open_session: Open) -> None:
     with FakeChatUi("head") as server:
         client = open_session(server.url, max_retries=0)
         kept = client.stream("Hello", keep=True)
@@ -184,7 +182,7 @@ def test_an_answer_whose_prompt_never_arrived_is_nowhere(open_session: Open) -> 
 
 
 @pytest.mark.anyio
-async def test_async_code_goes_on_too(tmp_path: Path) -> None:
+async def test_async_code_can_resume(tmp_path: Path) -> None:
     with FakeChatUi("head", answer=[HOLDS]) as server:
         token = left(server, tmp_path)
         server.released.set()
@@ -199,9 +197,7 @@ async def test_async_code_goes_on_too(tmp_path: Path) -> None:
         assert (tmp_path / "again").exists()
 
 
-def test_what_runs_just_now_is_listed_and_can_be_resumed(
-    tmp_path: Path, open_session: Open
-) -> None:
+def test_running_answers_are_listed_and_can_be_resumed(tmp_path: Path, open_session: Open) -> None:
     with FakeChatUi("head", answer=[HOLDS]) as server:
         left(server, tmp_path)
         client = open_session(server.url, cookies=tmp_path / "cookies")
@@ -233,7 +229,7 @@ def test_only_the_newest_servers_keep_runs(version: str) -> None:
             client.running()
 
 
-def test_a_token_moves_on_with_the_text_that_is_taken(open_session: Open) -> None:
+def test_a_token_contains_the_position_of_the_taken_text(open_session: Open) -> None:
     with FakeChatUi("head", answer=[Says(("One", " two", " three"))]) as server:
         reply = open_session(server.url).stream("Hello")
         found = []
@@ -260,7 +256,7 @@ def test_a_token_is_short_and_holds_no_secret(open_session: Open) -> None:
 @pytest.mark.parametrize(
     "token", ["", "x", "h2o1.", "h2o1.!!!", "h2o1.e30", "h2o1.W10", 5, None, "h2o1.é", b"h2o1.x"]
 )
-def test_what_is_no_token_is_refused_by_name(token: object, open_session: Open) -> None:
+def test_an_invalid_token_is_refused(token: object, open_session: Open) -> None:
     with pytest.raises(
         ConfigurationError,
         match=r"Invalid resume token\. Pass the exact value of Reply\.resume_token\.",
@@ -268,14 +264,14 @@ def test_what_is_no_token_is_refused_by_name(token: object, open_session: Open) 
         open_session("http://127.0.0.1:1").resume(token)  # type: ignore[arg-type]
 
 
-def test_a_token_of_another_server_is_not_sent_there(open_session: Open) -> None:
+def test_a_token_of_another_server_is_refused(open_session: Open) -> None:
     token = str(ResumeToken("https://chat.example.org", "0" * 24, "x"))
     with pytest.raises(ConfigurationError, match=r"https://chat\.example\.org"):
         open_session("http://127.0.0.1:1").resume(token)
 
 
 @pytest.mark.parametrize("position", [-1, 1.5, True, "1"])
-def test_a_position_is_a_number_of_characters(position: object, open_session: Open) -> None:
+def test_a_position_must_be_a_number_of_characters(position: object, open_session: Open) -> None:
     token = str(ResumeToken("http://127.0.0.1:1", "0" * 24, "x"))
     with pytest.raises(ConfigurationError, match="Invalid position"):
         open_session("http://127.0.0.1:1").resume(token, position=position)  # type: ignore[arg-type]
@@ -291,7 +287,7 @@ def test_a_session_without_the_cookie_does_not_find_the_answer(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
-def test_saved_cookies_are_their_owners_alone(tmp_path: Path, open_session: Open) -> None:
+def test_saved_cookies_are_readable_by_their_owner_only(tmp_path: Path, open_session: Open) -> None:
     path = tmp_path / "cookies"
     path.write_text("old")
     path.chmod(0o644)
@@ -312,7 +308,7 @@ def test_saved_cookies_are_their_owners_alone(tmp_path: Path, open_session: Open
         client.save_cookies(tmp_path / "nowhere" / "cookies")
 
 
-def test_a_third_process_goes_on_where_the_second_began(tmp_path: Path, open_session: Open) -> None:
+def test_a_third_process_can_resume_after_the_second(tmp_path: Path, open_session: Open) -> None:
     with FakeChatUi("head", answer=[HOLDS]) as server:
         token = left(server, tmp_path)
         second = open_session(server.url, cookies=tmp_path / "cookies").resume(token)
@@ -326,7 +322,7 @@ def test_a_third_process_goes_on_where_the_second_began(tmp_path: Path, open_ses
         second.close()
 
 
-def test_a_token_taken_after_the_user_was_asked_is_the_second_runs(open_session: Open) -> None:
+def test_after_an_elicitation_the_token_names_the_second_run(open_session: Open) -> None:
     asks = Says(("One",), asks=True)
     with FakeChatUi("head", answer=[asks, Says((" two", " three"))]) as server:
         client = open_session(server.url)
@@ -343,7 +339,7 @@ def test_a_token_taken_after_the_user_was_asked_is_the_second_runs(open_session:
 PARKED = Says(("Let me look. ",), asks=True)
 
 
-def test_a_resumed_answer_goes_on_when_its_user_has_answered(open_session: Open) -> None:
+def test_a_resumed_answer_continues_after_the_users_answer(open_session: Open) -> None:
     # The server took the answer, and no message followed: the tool never ran.
     with FakeChatUi("head", answer=[PARKED, Says((), tool=("It ", "is 5."))]) as server:
         client = open_session(server.url)
@@ -359,7 +355,7 @@ def test_a_resumed_answer_goes_on_when_its_user_has_answered(open_session: Open)
         assert resumed.message_id == client.conversation(asked.conversation_id).messages()[-1].id
 
 
-def test_a_resumed_answer_goes_on_after_every_question(open_session: Open) -> None:
+def test_a_resumed_answer_continues_after_several_elicitations(open_session: Open) -> None:
     says = [PARKED, PARKED, PARKED, Says(("Done.",))]
     with FakeChatUi("head", answer=says) as server:
         client = open_session(server.url)
@@ -374,7 +370,7 @@ def test_a_resumed_answer_goes_on_after_every_question(open_session: Open) -> No
         assert resumed.read().text == "Let me look. " * 3 + "Done."
 
 
-def test_what_goes_on_in_a_resumed_answer_can_be_stopped(open_session: Open) -> None:
+def test_a_continued_resumed_answer_can_be_stopped(open_session: Open) -> None:
     with FakeChatUi("head", answer=[PARKED, Says(("One",), holds=True)]) as server:
         client = open_session(server.url)
         asked = client.stream("Hello", keep=True)
@@ -389,7 +385,7 @@ def test_what_goes_on_in_a_resumed_answer_can_be_stopped(open_session: Open) -> 
 
 
 @pytest.mark.anyio
-async def test_a_resumed_answer_goes_on_in_async_code(tmp_path: Path) -> None:
+async def test_a_resumed_answer_continues_in_async_code(tmp_path: Path) -> None:
     with FakeChatUi("head", answer=[PARKED, Says(("Done.",))]) as server:
         async with AsyncH2oSession(server.url) as client:
             asked = client.stream("Hello", keep=True)
@@ -401,7 +397,7 @@ async def test_a_resumed_answer_goes_on_in_async_code(tmp_path: Path) -> None:
                 assert [text async for text in resumed] == ["Done."]
 
 
-def test_a_question_that_another_tab_has_answered_has_an_error_of_its_own(
+def test_a_question_answered_in_another_tab_raises_elicitation_closed_error(
     open_session: Open,
 ) -> None:
     with FakeChatUi("head", answer=[PARKED]) as server:
@@ -415,7 +411,7 @@ def test_a_question_that_another_tab_has_answered_has_an_error_of_its_own(
         assert reply.elicitation is None
 
 
-def test_a_users_answer_whose_response_was_lost_counts(open_session: Open) -> None:
+def test_the_users_answer_counts_even_if_its_response_was_lost(open_session: Open) -> None:
     lost: list[str] = []
 
     def before(exchange: Any) -> bool:
@@ -436,7 +432,7 @@ def test_a_users_answer_whose_response_was_lost_counts(open_session: Open) -> No
         assert "".join(reply) == "Done."
 
 
-def test_an_answer_that_had_ended_is_not_stopped_by_who_leaves_it(open_session: Open) -> None:
+def test_closing_a_resumed_finished_answer_stops_nothing(open_session: Open) -> None:
     with FakeChatUi("head", answer=[HOLDS, Says(("Yes", " indeed"))]) as server:
         client = open_session(server.url)
         server.released.set()
@@ -460,7 +456,7 @@ def test_cookies_that_cannot_be_saved_say_so(path: object, open_session: Open) -
             client.save_cookies(path)  # type: ignore[arg-type]
 
 
-def test_cookies_are_saved_behind_a_link(tmp_path: Path, open_session: Open) -> None:
+def test_saving_cookies_follows_a_link(tmp_path: Path, open_session: Open) -> None:
     target, link = tmp_path / "target", tmp_path / "link"
     target.write_text("old")
     link.symlink_to(target)

@@ -71,7 +71,7 @@ LIVES: list[tuple[list[Happens], State]] = [
 
 
 @pytest.mark.parametrize(("life", "expected"), LIVES)
-def test_what_happens_tells_the_state(life: list[Happens], expected: State) -> None:
+def test_each_event_changes_the_state(life: list[Happens], expected: State) -> None:
     state = AnswerState(Owner.ANSWER, is_first=True)
     for happens in life:
         happens(state)
@@ -94,7 +94,7 @@ STATES = [
 
 
 @pytest.mark.parametrize(("work", "stage", "events", "expected"), STATES)
-def test_the_stage_and_what_came_tell_the_state(
+def test_the_state_follows_from_the_stage_and_the_events(
     work: Work, stage: Stage, events: tuple[Event, ...], expected: State
 ) -> None:
     assert state_of(*events, work=work, stage=stage).state is expected
@@ -120,12 +120,12 @@ TABLE = {
 
 
 @pytest.mark.parametrize("state", State)
-def test_what_may_happen_in_each_state(state: State) -> None:
+def test_the_rules_of_each_state(state: State) -> None:
     assert RULES[state] == TABLE[state]
 
 
 @pytest.mark.parametrize("state", State)
-def test_a_timeout_runs_where_the_server_is_waited_for(state: State) -> None:
+def test_a_timeout_applies_in_states_that_wait_for_the_server(state: State) -> None:
     found = {
         awaits: one.timeout(awaits_first=awaits)
         for awaits, one in product((True, False), [in_state(state)])
@@ -172,7 +172,7 @@ WORKS = [
 
 
 @pytest.mark.parametrize(("work", "has_sent", "is_sent", "is_at_work"), WORKS)
-def test_what_the_server_has_of_a_prompt(
+def test_whether_the_server_may_have_the_prompt(
     work: Work, has_sent: bool, is_sent: bool, is_at_work: bool
 ) -> None:
     state = state_of(work=work)
@@ -180,7 +180,7 @@ def test_what_the_server_has_of_a_prompt(
     assert state.is_at_work(has_sent=has_sent) is is_at_work
 
 
-def test_an_answer_that_was_over_stays_over() -> None:
+def test_a_finished_answer_stays_finished() -> None:
     state = AnswerState(Owner.USER, is_first=False)
     state.take_up(LATEST, is_over=True)
     state.open(LATEST)
@@ -192,7 +192,7 @@ def test_an_answer_that_was_over_stays_over() -> None:
     assert state.is_at_work(has_sent=False)
 
 
-def test_a_response_that_ended_is_at_work_again_once_it_is_resumed() -> None:
+def test_resuming_means_that_the_model_may_be_running_again() -> None:
     state = state_of()
     state.finish()
     assert not state.is_at_work(has_sent=False)
@@ -222,7 +222,7 @@ def test_how_an_answer_is_stopped(
     assert state.needs_stop(has_sent=False) is (expected is StopBy.REQUEST)
 
 
-def test_a_prompt_of_which_a_byte_has_left_is_stopped_by_a_request() -> None:
+def test_a_partly_sent_prompt_is_stopped_by_a_request() -> None:
     state = state_of(work=Work.SENDING)
     assert state.stop_by(has_sent=True) is StopBy.REQUEST
     assert state.needs_stop(has_sent=True)
@@ -237,7 +237,7 @@ def test_an_answer_that_has_ended_or_is_left_running_is_not_stopped() -> None:
 
 
 @pytest.mark.parametrize("owner", Owner)
-def test_an_answer_that_broke_off_is_left_running_where_its_conversation_stays(
+def test_a_broken_answer_is_left_running_if_its_conversation_is_kept(
     owner: Owner,
 ) -> None:
     state = state_of(owner=owner)
@@ -254,7 +254,7 @@ OWNERS = {
 
 
 @pytest.mark.parametrize("owner", Owner)
-def test_a_conversation_that_is_handed_over_is_not_deleted_here(owner: Owner) -> None:
+def test_a_conversation_handed_over_to_the_caller_is_not_deleted(owner: Owner) -> None:
     state = state_of(owner=owner)
     state.hand_over()
     assert state.owner is OWNERS[owner]
@@ -276,7 +276,7 @@ READ_ON = [
 
 
 @pytest.mark.parametrize(("dialect", "owner", "is_first", "expected"), READ_ON)
-def test_a_connection_is_read_on_where_something_would_be_lost(
+def test_a_connection_is_read_in_the_background_if_data_would_be_lost(
     dialect: Dialect | None, owner: Owner, is_first: bool, expected: bool
 ) -> None:
     state = state_of(dialect=dialect, owner=owner, is_first=is_first)
@@ -300,7 +300,7 @@ def test_how_a_connection_is_left(
     assert state_of(*events, dialect=dialect, owner=Owner.USER).leave_by() is expected
 
 
-def test_an_empty_answer_that_others_stopped_is_tried_a_second_time_once() -> None:
+def test_an_empty_answer_stopped_by_another_client_is_retried_once() -> None:
     state = state_of()
     assert state.needs_second_try([STOPPED])
     assert not state.needs_second_try([Token("a"), STOPPED])
@@ -312,11 +312,11 @@ def test_an_empty_answer_that_others_stopped_is_tried_a_second_time_once() -> No
 
 
 @pytest.mark.parametrize("stage", [Stage.STOPPING, Stage.ENDING, Stage.ENDED])
-def test_an_answer_that_we_stopped_is_not_tried_again(stage: Stage) -> None:
+def test_an_answer_stopped_by_this_client_is_not_retried(stage: Stage) -> None:
     assert not state_of(stage=stage).needs_second_try([STOPPED])
 
 
-def test_an_answer_in_updates_from_a_server_that_had_none_is_foreign() -> None:
+def test_an_answer_in_an_unexpected_format_is_foreign() -> None:
     assert state_of(Status("started"), dialect=V0_3).is_foreign
     assert not state_of(Status("started"), dialect=V0_9_2).is_foreign
     assert not state_of(Token("a"), dialect=V0_3).is_foreign
@@ -354,7 +354,7 @@ BREAKS: list[tuple[BaseException, bool]] = [
 
 
 @pytest.mark.parametrize(("error", "expected"), BREAKS)
-def test_after_a_break_the_server_may_have_more(error: BaseException, expected: bool) -> None:
+def test_when_the_server_may_have_stored_more(error: BaseException, expected: bool) -> None:
     assert state_of().may_be_stored_after(error, has_sent=False) is expected
     assert not state_of(work=Work.NOT_SENT).may_be_stored_after(error, has_sent=False)
     assert not state_of(stage=Stage.ENDING).may_be_stored_after(error, has_sent=False)

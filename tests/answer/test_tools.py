@@ -17,7 +17,7 @@ TEXT = "Let me look. It is 5."
 
 
 @versions((0, 9, 6))
-def test_what_was_said_before_a_tool_is_part_of_the_answer(version: str) -> None:
+def test_text_before_a_tool_call_is_part_of_the_answer(version: str) -> None:
     # The final answer has only what follows the tool; the server stores and shows all of it.
     with talking(version, answer=[LOOKS, Says(("Yes",)), LOOKS]) as (server, client):
         with client.conversation() as chat:
@@ -37,7 +37,7 @@ def test_what_was_said_before_a_tool_is_part_of_the_answer(version: str) -> None
 
 
 @pytest.mark.anyio
-async def test_it_is_part_of_it_in_async_code_too() -> None:
+async def test_it_is_part_of_the_answer_in_async_code() -> None:
     with FakeChatUi("head", answer=[LOOKS]) as server:
         async with AsyncH2oSession(server.url) as client:
             assert (await client.chat("Hello")).text == TEXT
@@ -46,7 +46,7 @@ async def test_it_is_part_of_it_in_async_code_too() -> None:
 
 @pytest.mark.parametrize("expire", [False, True])
 @pytest.mark.parametrize("at", [250, 700, 1100])
-def test_it_is_part_of_an_answer_that_was_taken_up(at: int, expire: bool) -> None:
+def test_it_is_part_of_a_resumed_answer(at: int, expire: bool) -> None:
     with FakeChatUi("head", answer=[LOOKS]) as server:
         server.logs_expire = expire
         with (
@@ -60,7 +60,7 @@ def test_it_is_part_of_an_answer_that_was_taken_up(at: int, expire: bool) -> Non
         check(server)
 
 
-def test_a_tool_that_asked_the_user_leaves_what_was_said_before() -> None:
+def test_text_before_an_elicitation_is_kept() -> None:
     asks = Says(("Let me ", "look. "), asks=True)
     with talking("head", answer=[asks, Says((), tool=("It ", "is 5."))]) as (_, client):
         reply = client.stream("Hello")
@@ -71,7 +71,7 @@ def test_a_tool_that_asked_the_user_leaves_what_was_said_before() -> None:
 
 
 @pytest.mark.parametrize("late", [0.0, 0.3])
-def test_the_part_of_an_answer_that_is_read_from_the_store_comes_once(late: float) -> None:
+def test_text_read_from_the_store_is_not_repeated(late: float) -> None:
     # Until the server has stored the second run, it shows that the first one has ended. Of the
     # stored answer, what was said before the user was asked has been given.
     asks = Says(("Let me ", "look. "), asks=True)

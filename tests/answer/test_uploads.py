@@ -10,7 +10,7 @@ from h2o_client.dialects.message_requests import Upload
 from h2o_client.errors import ConfigurationError
 
 
-def test_paths_give_their_name_content_and_type(tmp_path: Path) -> None:
+def test_a_path_determines_name_content_and_type(tmp_path: Path) -> None:
     (tmp_path / "cat.png").write_bytes(b"\x89PNG")
     (tmp_path / "notes").write_bytes("Grüße".encode())
     (tmp_path / "blob").write_bytes(b"\0\xff")
@@ -24,7 +24,7 @@ def test_paths_give_their_name_content_and_type(tmp_path: Path) -> None:
     )
 
 
-def test_bytes_are_numbered_and_text_is_known() -> None:
+def test_bytes_get_numbered_names_and_text_is_recognized() -> None:
     assert read_uploads([b"a text", b"\x89PNG\0\xff"]) == (
         Upload("file-1.txt", b"a text", "text/plain"),
         Upload("file-2", b"\x89PNG\0\xff", "application/octet-stream"),
@@ -45,6 +45,6 @@ def test_bytes_are_numbered_and_text_is_known() -> None:
         (["a\0b"], "Cannot read"),
     ],
 )
-def test_what_is_no_file_is_refused_in_words(files: Any, said: str) -> None:
+def test_an_invalid_file_is_refused(files: Any, said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         read_uploads(files)

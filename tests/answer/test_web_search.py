@@ -40,7 +40,7 @@ async def test_the_search_is_read_up_to_its_result_in_async_code(version: str) -
 
 
 @VERSIONS
-def test_a_search_that_failed_is_said(version: str) -> None:
+def test_a_failed_search_is_a_warning(version: str) -> None:
     with FakeChatUi(version) as server, H2oSession(server.url) as client:
         server.searches_fail = True
         with pytest.warns(UserWarning, match=r"web search failed \(An error occurred .* No key"):
@@ -67,7 +67,7 @@ def test_the_bytes_of_a_real_search_are_read(version: str) -> None:
         assert client.chat("cats", web_search=True).sources[0].link.endswith("__page?n=1")
 
 
-def test_a_search_that_is_silent_is_given_up_in_time() -> None:
+def test_a_silent_search_times_out() -> None:
     def search(exchange: Exchange) -> None:
         exchange.head(200, {"Content-Type": "application/json"})
         exchange.write(b'{"messages":[]}')

@@ -20,13 +20,13 @@ from h2o_client.backend.background import (
 from local_service import PATIENCE
 
 
-def test_the_result_and_the_error_of_the_work_are_the_callers() -> None:
+def test_the_caller_gets_the_result_or_the_error_of_the_work() -> None:
     assert run_shielded(lambda: threading.current_thread() is not threading.main_thread())
     with pytest.raises(ZeroDivisionError):
         run_shielded(lambda: 1 / 0)
 
 
-def test_an_interrupted_caller_has_the_work_completed() -> None:
+def test_the_work_completes_if_its_caller_is_interrupted() -> None:
     working, go_on, completed = threading.Event(), threading.Event(), threading.Event()
 
     def work() -> None:
@@ -48,7 +48,7 @@ def test_an_interrupted_caller_has_the_work_completed() -> None:
     wait_until_empty(background._pending)
 
 
-def test_an_error_of_the_work_that_is_a_timeout_is_the_callers() -> None:
+def test_the_caller_gets_a_timeout_error_of_the_work() -> None:
     def work() -> None:
         raise TimeoutError("the work's own")
 
@@ -56,7 +56,7 @@ def test_an_error_of_the_work_that_is_a_timeout_is_the_callers() -> None:
         run_shielded(work)
 
 
-def test_a_signal_that_came_just_before_the_wait_is_noticed(
+def test_a_signal_just_before_the_wait_is_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     go_on = threading.Event()
@@ -78,7 +78,7 @@ def test_a_signal_that_came_just_before_the_wait_is_noticed(
     wait_until_empty(background._pending)
 
 
-def test_work_whose_caller_was_interrupted_before_its_thread_ran_is_completed(
+def test_work_is_completed_if_the_caller_is_interrupted_before_the_thread_starts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     completed = threading.Event()
@@ -121,7 +121,7 @@ def no_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.Thread, "start", refuse)
 
 
-def test_work_runs_in_place_when_there_are_no_more_threads(
+def test_work_runs_in_the_calling_thread_if_no_thread_can_be_started(
     no_more_threads: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run_shielded(threading.current_thread) is threading.current_thread()

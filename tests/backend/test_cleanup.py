@@ -58,7 +58,7 @@ def test_no_task_waits_for_the_deletion(version: str, backend: str) -> None:
         assert server.conversations == {}
 
 
-def test_a_few_deletions_are_pending_at_most() -> None:
+def test_the_number_of_pending_deletions_is_limited() -> None:
     may_go = threading.Event()
     with FakeChatUi("0.10.0", before=held(may_go)) as server:
         with H2oSession(server.url) as client:
@@ -76,7 +76,7 @@ def test_a_few_deletions_are_pending_at_most() -> None:
 
 
 @VERSIONS
-def test_what_is_about_to_be_deleted_is_not_listed(version: str) -> None:
+def test_conversations_that_are_being_deleted_are_not_listed(version: str) -> None:
     may_go = threading.Event()
     with FakeChatUi(version, before=held(may_go)) as server, H2oSession(server.url) as client:
         client.chat("Hi", keep=True)
@@ -96,7 +96,7 @@ def test_one_thread_deletes_for_a_whole_session() -> None:
         assert names.count("h2o_client-cleanup") == 1
 
 
-def test_a_deletion_that_hangs_does_not_hold_up_close_for_longer_than_five_seconds() -> None:
+def test_a_hanging_deletion_delays_close_by_at_most_five_seconds() -> None:
     never = threading.Event()
     with FakeChatUi("0.10.0", before=held(never)) as server:
         client = H2oSession(server.url)
@@ -126,7 +126,7 @@ if sys.argv[2] == "error":
 
 
 @pytest.mark.parametrize("how", ["exit", "error", "fork"])
-def test_a_program_that_ends_deletes_what_is_pending(how: str) -> None:
+def test_the_end_of_the_program_completes_pending_deletions(how: str) -> None:
     if how == "fork" and not hasattr(os, "fork"):
         pytest.skip("there is no fork")
     may_go = threading.Event()
@@ -156,7 +156,7 @@ client.close()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_forked_child_leaves_its_parents_deletion_alone() -> None:
+def test_a_forked_child_does_not_affect_its_parents_deletions() -> None:
     may_go = threading.Event()
     with FakeChatUi("0.10.0", before=held(may_go)) as server:
         command = [sys.executable, "-W", "ignore", "-c", FORKING, server.url]

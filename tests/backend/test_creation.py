@@ -74,7 +74,7 @@ WAYS = pytest.mark.parametrize("overtake", [timed_out, interrupted, stopped])
 
 
 @WAYS
-def test_a_conversation_made_too_late_is_deleted_while_the_session_lives(
+def test_a_conversation_created_too_late_is_deleted(
     overtake: Callable[[H2oSession, Slow], None],
 ) -> None:
     slow = Slow()
@@ -99,7 +99,7 @@ def test_closing_the_session_waits_for_a_creation(
         timer.join()
 
 
-async def test_a_conversation_made_for_a_cancelled_task_is_deleted() -> None:
+async def test_a_conversation_created_for_a_cancelled_task_is_deleted() -> None:
     slow = Slow()
     with ScriptedChatUi(create=slow) as server:
         async with AsyncH2oSession(server.url) as client:
@@ -112,7 +112,7 @@ async def test_a_conversation_made_for_a_cancelled_task_is_deleted() -> None:
         assert server.count("POST", PATH) == 0
 
 
-async def test_a_conversation_made_too_late_is_deleted_in_async_code_too() -> None:
+async def test_a_conversation_created_too_late_is_deleted_in_async_code() -> None:
     slow = Slow()
     with ScriptedChatUi(create=slow) as server:
         async with AsyncH2oSession(server.url) as client:
@@ -123,7 +123,7 @@ async def test_a_conversation_made_too_late_is_deleted_in_async_code_too() -> No
             await anyio.to_thread.run_sync(server.wait_for, is_deleted)
 
 
-def test_what_a_server_never_makes_is_given_up_with_a_warning(
+def test_a_creation_without_a_response_ends_with_a_warning(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("h2o_client.backend.backend.CLEAN_UP", 0.3)
@@ -136,7 +136,7 @@ def test_what_a_server_never_makes_is_given_up_with_a_warning(
         slow.go_on.set()
 
 
-def test_a_creation_that_was_refused_leaves_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_refused_creation_causes_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     go_on = threading.Event()
 
     def refused(exchange: Exchange) -> None:

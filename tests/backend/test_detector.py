@@ -15,7 +15,7 @@ from scripted import Exchange
 PATH = detection.first_request().path
 
 
-def test_a_sign_that_comes_during_a_detection_makes_the_next_call_detect_again() -> None:
+def test_a_sign_of_an_upgrade_during_a_detection_makes_the_next_call_detect_again() -> None:
     detections: list[str] = []
 
     def upgrade(exchange: Exchange) -> bool:
@@ -36,7 +36,7 @@ def test_a_sign_that_comes_during_a_detection_makes_the_next_call_detect_again()
         assert len(detections) == 3
 
 
-def test_a_detection_that_fails_leaves_the_sign_to_the_next_call() -> None:
+def test_after_a_failed_detection_the_next_call_detects_again() -> None:
     fails = threading.Event()
 
     def fail(exchange: Exchange) -> bool:
@@ -60,7 +60,7 @@ def test_a_detection_that_fails_leaves_the_sign_to_the_next_call() -> None:
         assert len(server.requests) == count + 1
 
 
-def test_threads_detect_a_server_together_once() -> None:
+def test_concurrent_threads_detect_a_server_once() -> None:
     detections: list[str] = []
     held, go_on = threading.Event(), threading.Event()
 

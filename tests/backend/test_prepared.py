@@ -23,7 +23,7 @@ def is_prepared(server: FakeChatUi, client: H2oSession) -> None:
 
 
 @VERSIONS
-def test_the_next_prompt_sends_its_message_at_once(version: str) -> None:
+def test_with_a_prepared_conversation_the_message_is_the_first_request(version: str) -> None:
     with FakeChatUi(version) as server:
         with H2oSession(server.url, prepare=1) as client:
             client.chat("One")
@@ -37,7 +37,7 @@ def test_the_next_prompt_sends_its_message_at_once(version: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_a_task_prepares_too(backend: str) -> None:
+def test_an_async_session_also_prepares_conversations(backend: str) -> None:
     async def work() -> None:
         async with AsyncH2oSession(server.url, prepare=1) as client:
             await client.chat("One")
@@ -50,7 +50,7 @@ def test_a_task_prepares_too(backend: str) -> None:
 
 
 @VERSIONS
-def test_what_was_prepared_and_not_used_is_deleted(version: str) -> None:
+def test_an_unused_prepared_conversation_is_deleted(version: str) -> None:
     with FakeChatUi(version) as server:
         with H2oSession(server.url, prepare=1) as client:
             client.chat("One")
@@ -59,7 +59,7 @@ def test_what_was_prepared_and_not_used_is_deleted(version: str) -> None:
         assert server.count("POST", "/conversation") == 2
 
 
-def test_another_model_gets_a_conversation_of_its_own() -> None:
+def test_a_prompt_for_another_model_does_not_use_a_prepared_conversation() -> None:
     with FakeChatUi("0.10.0") as server:
         with H2oSession(server.url, prepare=1) as client:
             client.chat("One")
@@ -69,7 +69,7 @@ def test_another_model_gets_a_conversation_of_its_own() -> None:
         assert server.count("POST", "/conversation") >= 3
 
 
-def test_what_is_kept_is_not_taken_from_what_is_prepared() -> None:
+def test_a_kept_conversation_is_not_a_prepared_one() -> None:
     with FakeChatUi("0.10.0") as server, H2oSession(server.url, prepare=1) as client:
         client.chat("One")
         is_prepared(server, client)
@@ -79,7 +79,9 @@ def test_what_is_kept_is_not_taken_from_what_is_prepared() -> None:
         assert listed == [kept]
 
 
-def test_what_is_too_old_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prepared_conversation_that_is_too_old_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with FakeChatUi("0.10.0") as server:
         with H2oSession(server.url, prepare=1) as client:
             client.chat("One")
@@ -90,7 +92,7 @@ def test_what_is_too_old_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
         assert server.conversations == {}
 
 
-def test_closing_while_one_is_created_leaves_none() -> None:
+def test_closing_during_the_preparation_leaves_no_conversation() -> None:
     may_go = threading.Event()
 
     def before(exchange: Exchange) -> bool:
@@ -116,7 +118,7 @@ def test_a_count_below_zero_is_refused() -> None:
 
 
 @VERSIONS
-def test_one_that_somebody_has_deleted_is_replaced(version: str) -> None:
+def test_a_deleted_prepared_conversation_is_replaced(version: str) -> None:
     with FakeChatUi(version) as server:
         with H2oSession(server.url, prepare=1) as client:
             client.chat("One")
@@ -127,7 +129,7 @@ def test_one_that_somebody_has_deleted_is_replaced(version: str) -> None:
         assert len(server.prompts) == 2
 
 
-def test_nothing_is_prepared_while_the_session_is_closed() -> None:
+def test_no_conversation_is_prepared_while_the_session_closes() -> None:
     class ClosedMeanwhile(list[Call]):
         def append(self, call: Call) -> None:
             client._backend.prepared.close()

@@ -28,7 +28,7 @@ def test_the_oldest_answers_are_forgotten_when_there_are_too_many(
     assert [each and each.answer_id for each in remembered] == [None, "second", "third"]
 
 
-def test_a_late_stop_is_waited_for_without_an_answer_and_only_until_its_time() -> None:
+def test_a_late_stop_makes_the_next_message_wait_until_its_time() -> None:
     answers = UnstoredAnswers()
     until = monotonic() + 3600
     answers.note_late_stop("c", until)
@@ -41,7 +41,7 @@ def test_a_late_stop_is_waited_for_without_an_answer_and_only_until_its_time() -
     assert answers.get("c") is None
 
 
-def test_a_forked_child_waits_for_no_answer_of_its_parent() -> None:
+def test_a_forked_child_does_not_wait_for_answers_of_its_parent() -> None:
     answers = UnstoredAnswers()
     answers.put("c", UnstoredAnswer("a", 1.0))
     answers._guard.__enter__()  # as a thread of the parent that the child does not have

@@ -72,7 +72,7 @@ def asked_twice(server: FakeChatUi) -> list[str]:
 
 
 @every_version
-def test_each_prompt_is_answered_once_and_nothing_is_left(version: str) -> None:
+def test_each_prompt_is_answered_once_and_all_conversations_are_deleted(version: str) -> None:
     with FakeChatUi(version, answer=answer) as server, H2oSession(server.url) as session:
         with session.batch([f"p{number}" for number in range(30)]) as batch:
             results = list(batch)
@@ -99,7 +99,7 @@ def test_a_system_prompt_reaches_the_model_once(version: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_the_async_face_gives_the_same() -> None:
+async def test_the_async_version_returns_the_same() -> None:
     with FakeChatUi("head", answer=answer) as server:
         async with AsyncH2oSession(server.url) as session:
             prompts: list[Prompt] = ["a", {"prompt": "b", "id": "x", "label": 7}]
@@ -151,7 +151,7 @@ async def test_a_batch_can_be_stopped_before_it_begins() -> None:
         assert not server.conversations
 
 
-def test_results_come_in_order_if_that_is_wanted() -> None:
+def test_ordered_results_come_in_the_order_of_the_prompts() -> None:
     def slow_at_first(asked: Asked) -> Says:
         if asked.last == "p0":
             server.wait_for(lambda fake: len(fake.prompts) > 5)
@@ -162,7 +162,7 @@ def test_results_come_in_order_if_that_is_wanted() -> None:
         assert [each.index for each in results] == list(range(20))
 
 
-def test_no_more_are_sent_at_once_than_is_said() -> None:
+def test_concurrency_is_limited() -> None:
     most, now, lock = 0, 0, threading.Lock()
 
     def counting(asked: Asked) -> Says:
@@ -180,7 +180,7 @@ def test_no_more_are_sent_at_once_than_is_said() -> None:
         assert most == 3
 
 
-def test_a_bad_prompt_refuses_the_whole() -> None:
+def test_one_invalid_prompt_refuses_the_batch() -> None:
     with FakeChatUi("head") as server, H2oSession(server.url) as session:
         with pytest.raises(InvalidPrompts, match=r"Line 2: .*Did you mean 'temperature'"):
             session.batch(["a", {"prompt": "b", "options": {"temperatur": 1}}])
@@ -190,7 +190,7 @@ def test_a_bad_prompt_refuses_the_whole() -> None:
 @pytest.mark.parametrize(
     "arguments", [{"concurrency": 0}, {"per_minute": 0}, {"give_up_after": -1.0}]
 )
-def test_what_cannot_be_meant_is_refused(arguments: dict[str, float]) -> None:
+def test_invalid_arguments_are_refused(arguments: dict[str, float]) -> None:
     with H2oSession("http://127.0.0.1:1") as session, pytest.raises(ConfigurationError):
         session.batch(["a"], **arguments)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError):
@@ -200,7 +200,7 @@ def test_what_cannot_be_meant_is_refused(arguments: dict[str, float]) -> None:
 # Failures
 
 
-def test_a_prompt_whose_model_fails_is_sent_again() -> None:
+def test_a_prompt_is_sent_again_after_a_failure_of_the_model() -> None:
     says = [Says((), status=500), Says(("a",), end="error"), Says(("Hello",))]
     with FakeChatUi("head", answer=says) as server, H2oSession(server.url) as session:
         [result] = session.batch(["a"])
@@ -208,7 +208,7 @@ def test_a_prompt_whose_model_fails_is_sent_again() -> None:
         assert not server.conversations
 
 
-def test_a_prompt_that_fails_each_time_has_an_error_and_the_others_go_on() -> None:
+def test_a_prompt_that_always_fails_has_an_error_and_others_continue() -> None:
     def failing(asked: Asked) -> Says:
         return Says(("So ", "far"), end="error") if asked.last == "bad" else answer(asked)
 
@@ -232,7 +232,7 @@ def test_a_prompt_that_would_fail_again_is_not_sent_again() -> None:
         assert not server.prompts
 
 
-def test_what_has_failed_is_sent_again_when_that_is_wanted(tmp_path: Path) -> None:
+def test_retry_failed_sends_failed_prompts_again(tmp_path: Path) -> None:
     says = [Says((), status=400)]
     with FakeChatUi("head", answer=says) as server, H2oSession(server.url) as session:
         for retry_failed, is_answered in ((False, False), (False, False), (True, True)):
@@ -242,7 +242,7 @@ def test_what_has_failed_is_sent_again_when_that_is_wanted(tmp_path: Path) -> No
 
 
 @every_version
-def test_an_answer_whose_connection_broke_is_had_from_the_server(version: str) -> None:
+def test_after_a_broken_connection_the_answer_is_read_from_the_server(version: str) -> None:
     """But on v0.7 and v0.8.4, where the model stops when its reader has gone."""
     says = [Says(("Hel",), breaks=True, rest=("lo",))]
     with FakeChatUi(version, answer=says) as server, H2oSession(server.url) as session:
@@ -257,7 +257,7 @@ def test_an_answer_whose_connection_broke_is_had_from_the_server(version: str) -
         assert not server.stops
 
 
-def test_a_rate_limit_counts_no_attempt() -> None:
+def test_a_refusal_by_the_rate_limit_is_not_counted_as_an_attempt() -> None:
     answers: list[str | ScriptedAnswer] = [
         ScriptedAnswer(status=429, error="Too many", retry_after=1),
         ScriptedAnswer(status=429, error="Too many", retry_after=1),
@@ -269,7 +269,7 @@ def test_a_rate_limit_counts_no_attempt() -> None:
         assert {each.attempts for each in results} == {1}
 
 
-def test_an_account_without_its_login_stops_and_the_rest_goes_on() -> None:
+def test_an_account_without_a_login_stops_and_others_continue() -> None:
     with FakeChatUi("head", answer=answer, login="401") as server:
         good = H2oSession(server.url, cookies=server.browser())
         with good, H2oSession(server.url, cookies="hf-chat=expired") as bad:
@@ -334,7 +334,7 @@ def test_a_gateway_that_failed_may_have_passed_the_prompt_on(version: str, attem
         assert not server.conversations
 
 
-def test_what_could_not_be_deleted_is_deleted_at_the_end(
+def test_failed_deletions_are_retried_at_the_end(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(recording, "_PAUSE", 0.001)
@@ -355,7 +355,7 @@ def test_what_could_not_be_deleted_is_deleted_at_the_end(
     assert caplog.records == []
 
 
-def test_a_server_that_stays_down_is_given_up(tmp_path: Path) -> None:
+def test_a_server_that_stays_down_ends_the_batch(tmp_path: Path) -> None:
     with H2oSession("http://127.0.0.1:1") as session:
         batch = session.batch(["a"], journal=tmp_path / "j", give_up_after=0)
         with pytest.raises(TransportError):
@@ -368,7 +368,7 @@ def test_a_server_that_stays_down_is_given_up(tmp_path: Path) -> None:
 # Another run
 
 
-def test_the_same_again_asks_nothing(tmp_path: Path) -> None:
+def test_a_second_run_of_the_same_batch_sends_nothing(tmp_path: Path) -> None:
     with FakeChatUi("head", answer=answer) as server:
         for _ in range(2):
             with H2oSession(server.url) as session:
@@ -377,14 +377,14 @@ def test_the_same_again_asks_nothing(tmp_path: Path) -> None:
         assert len(server.prompts) == 2
 
 
-def test_what_is_answered_needs_no_server(tmp_path: Path) -> None:
+def test_a_finished_batch_needs_no_server(tmp_path: Path) -> None:
     with FakeChatUi("head", answer=answer) as server, H2oSession(server.url) as session:
         list(session.batch(["a"], journal=tmp_path / "j"))
     with H2oSession("http://127.0.0.1:1") as session:
         assert texts(list(session.batch(["a"], journal=tmp_path / "j"))) == ["To a"]
 
 
-def test_an_account_that_cannot_be_reached_holds_up_no_other() -> None:
+def test_an_unreachable_account_does_not_delay_others() -> None:
     with (
         FakeChatUi("head", answer=answer) as server,
         H2oSession(server.url) as good,
@@ -404,7 +404,7 @@ def test_a_batch_that_is_closed_before_it_begins_does_not_begin() -> None:
     anyio.run(closing)
 
 
-def test_another_server_goes_on_with_the_batch(tmp_path: Path) -> None:
+def test_another_server_can_continue_the_batch(tmp_path: Path) -> None:
     with FakeChatUi("head", answer=answer) as first, FakeChatUi("0.4", answer=answer) as second:
         with (
             H2oSession(first.url) as session,
@@ -419,7 +419,7 @@ def test_another_server_goes_on_with_the_batch(tmp_path: Path) -> None:
 
 
 @every_version
-def test_a_batch_that_is_left_is_gone_on_with(version: str, tmp_path: Path) -> None:
+def test_an_interrupted_batch_is_continued(version: str, tmp_path: Path) -> None:
     """On the newest servers the model is left at work, elsewhere it is stopped."""
     held: list[str] = []
 
@@ -452,7 +452,7 @@ def test_a_batch_that_is_left_is_gone_on_with(version: str, tmp_path: Path) -> N
         assert not server.conversations
 
 
-def test_a_batch_that_nobody_holds_ends(tmp_path: Path) -> None:
+def test_a_garbage_collected_batch_ends(tmp_path: Path) -> None:
     with FakeChatUi("head", answer=answer) as server, H2oSession(server.url) as session:
         batch = session.batch(map(str, range(1000)), journal=tmp_path / "j")
         next(batch)
@@ -465,7 +465,7 @@ def test_a_batch_that_nobody_holds_ends(tmp_path: Path) -> None:
         assert len(server.prompts) < 1000
 
 
-def test_the_journal_holds_no_cookie_that_the_user_gave(tmp_path: Path) -> None:
+def test_the_journal_contains_no_cookie_of_the_user(tmp_path: Path) -> None:
     with FakeChatUi("head", answer=answer) as server:
         cookie = server.browser()
         with H2oSession(server.url, cookies=cookie) as session:
@@ -476,7 +476,7 @@ def test_the_journal_holds_no_cookie_that_the_user_gave(tmp_path: Path) -> None:
     assert secret not in written
 
 
-def test_what_the_user_has_in_the_browser_stays(tmp_path: Path) -> None:
+def test_the_users_other_conversations_are_kept(tmp_path: Path) -> None:
     with FakeChatUi("head", answer=answer) as server:
         cookie = server.browser()
         kept = server.seed(cookie, "kept", ("user", "Hi"), ("assistant", "Hello"))
@@ -491,7 +491,7 @@ def test_what_the_user_has_in_the_browser_stays(tmp_path: Path) -> None:
 
 @every_version
 @pytest.mark.parametrize("is_given", [False, True], ids=["anonymous", "cookie"])
-def test_an_empty_conversation_that_a_kill_has_left_is_deleted(
+def test_an_empty_conversation_left_by_a_killed_run_is_deleted(
     version: str, is_given: bool, tmp_path: Path
 ) -> None:
     with FakeChatUi(version, answer=answer) as server:

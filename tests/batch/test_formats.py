@@ -53,14 +53,16 @@ def test_lines_are_read_with_their_numbers(data: bytes, name: str, found: list[F
         (b'{"prompt": "a"\n', "", 1, "Not JSON"),
     ],
 )
-def test_a_bad_line_is_told_by_its_number(data: bytes, name: str, line: int, why: str) -> None:
+def test_an_invalid_line_is_reported_with_its_number(
+    data: bytes, name: str, line: int, why: str
+) -> None:
     [bad] = [each for each in read(data, name) if isinstance(each, InvalidLine)]
     assert bad.line == line
     assert why in bad.reason
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
-def test_a_row_of_csv_carries_the_other_columns(separator: str) -> None:
+def test_the_other_columns_of_a_csv_row_are_copied(separator: str) -> None:
     text = 'id,question,model\n1,"What, ""then""?\nTell",Golf\n\n,Hi,\n'
     data = text.replace(",", separator).encode()
     name = "p.tsv" if separator == "\t" else "p.csv"
@@ -71,10 +73,10 @@ def test_a_row_of_csv_carries_the_other_columns(separator: str) -> None:
     ]
 
 
-def test_a_field_of_csv_can_be_long() -> None:
+def test_a_csv_field_can_be_long() -> None:
     assert read(b"prompt\n" + b"x" * 200_000, "p.csv") == [(2, Row("x" * 200_000, None, {}))]
 
 
-def test_the_format_can_be_said() -> None:
+def test_the_format_can_be_given() -> None:
     assert read(b'"a"\n', "p.jsonl", format="lines") == [(1, '"a"')]
     assert read(b"prompt\na\n", "p.txt", format="csv") == [(2, Row("a", None, {}))]

@@ -66,7 +66,7 @@ def test_a_prompt_goes_from_waiting_to_answered(journal: Journal) -> None:
     assert (counts.total, counts.answered, counts.waiting) == (3, 1, 2)
 
 
-def test_what_was_about_to_be_created_waits_in_the_next_run(tmp_path: Path) -> None:
+def test_a_prompt_with_an_interrupted_creation_waits_in_the_next_run(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     journal.load(prompts("a", "b"))
     journal.claim(-1, 1)
@@ -79,7 +79,7 @@ def test_what_was_about_to_be_created_waits_in_the_next_run(tmp_path: Path) -> N
     journal.close()
 
 
-def test_what_is_being_asked_keeps_its_conversation(journal: Journal) -> None:
+def test_a_sent_prompt_keeps_its_conversation(journal: Journal) -> None:
     journal.load(prompts("a"))
     [job] = journal.claim(-1, 1)
     journal.note_sending(job.row, 1, "c", None)
@@ -92,7 +92,7 @@ def test_what_is_being_asked_keeps_its_conversation(journal: Journal) -> None:
     assert again.attempts == 1
 
 
-def test_the_same_prompts_again_keep_what_was_answered(journal: Journal) -> None:
+def test_loading_the_same_prompts_again_keeps_the_answers(journal: Journal) -> None:
     journal.load(prompts("a", "b"))
     answer(journal, **{"1": "A"})
     counts = journal.load(prompts("a", "b", "c"))
@@ -100,7 +100,7 @@ def test_the_same_prompts_again_keep_what_was_answered(journal: Journal) -> None
     assert [job.id for job in journal.claim(-1, 9)] == [2, 3]
 
 
-def test_a_changed_prompt_is_asked_and_one_that_is_gone_is_not(journal: Journal) -> None:
+def test_a_changed_prompt_is_sent_and_a_removed_one_is_not(journal: Journal) -> None:
     journal.load(prompts({"prompt": "a", "id": "x"}, {"prompt": "b", "id": "y"}))
     answer(journal, x="A", y="B")
     counts = journal.load(prompts({"prompt": "changed", "id": "x"}))
@@ -111,7 +111,7 @@ def test_a_changed_prompt_is_asked_and_one_that_is_gone_is_not(journal: Journal)
     assert journal.load(prompts({"prompt": "a", "id": "x"})).answered == 1
 
 
-def test_bad_lines_refuse_the_whole_and_change_nothing(journal: Journal) -> None:
+def test_invalid_lines_refuse_the_batch_and_change_nothing(journal: Journal) -> None:
     journal.load(prompts("a"))
     bad: list[BatchPrompt | InvalidLine] = [*prompts("x", "y"), InvalidLine(3, "Not JSON.")]
     with pytest.raises(InvalidPrompts) as caught:
@@ -120,14 +120,14 @@ def test_bad_lines_refuse_the_whole_and_change_nothing(journal: Journal) -> None
     assert journal.counts().total == 1
 
 
-def test_only_the_first_bad_lines_are_told(journal: Journal) -> None:
+def test_only_the_first_invalid_lines_are_reported(journal: Journal) -> None:
     with pytest.raises(InvalidPrompts) as caught:
         journal.load([InvalidLine(line, "Bad.") for line in range(1, 100)])
     assert len(caught.value.lines) == 10
     assert "And 89 more." in str(caught.value)
 
 
-def test_an_id_that_comes_twice_is_a_bad_line(journal: Journal) -> None:
+def test_a_duplicate_id_is_an_invalid_line(journal: Journal) -> None:
     values = ({"prompt": "a", "id": "2"}, "b", {"prompt": "c", "id": 9}, {"prompt": "d", "id": "9"})
     with pytest.raises(InvalidPrompts) as caught:
         journal.load(prompts(*values))
@@ -135,12 +135,12 @@ def test_an_id_that_comes_twice_is_a_bad_line(journal: Journal) -> None:
     assert "Line 1 has the same id '2'." in str(caught.value)
 
 
-def test_equal_prompts_under_different_ids_are_asked_each(journal: Journal) -> None:
+def test_equal_prompts_with_different_ids_are_all_sent(journal: Journal) -> None:
     journal.load(prompts("same", "same"))
     assert len(journal.claim(-1, 9)) == 2
 
 
-def test_results_come_in_their_order_or_as_they_came(journal: Journal) -> None:
+def test_results_are_ordered_by_prompt_or_by_arrival(journal: Journal) -> None:
     journal.load(prompts("a", "b", "c"))
     jobs = {job.id: job for job in journal.claim(-1, 9)}
     journal.note_outcomes([(jobs[3].row, outcome("C"))])
@@ -152,7 +152,7 @@ def test_results_come_in_their_order_or_as_they_came(journal: Journal) -> None:
     assert [row.id for row in journal.results(0, ordered=True)] == [2, 3]
 
 
-def test_failed_prompts_are_sent_again_if_that_is_wanted(journal: Journal) -> None:
+def test_retry_failed_makes_failed_prompts_wait_again(journal: Journal) -> None:
     journal.load(prompts("a", "b"))
     first, second = journal.claim(-1, 9)
     failed = outcome("", error_type="GenerationError", error_message="No", partial="N", attempts=5)
@@ -200,7 +200,7 @@ def test_a_link_beside_the_journal_is_refused(tmp_path: Path, suffix: str) -> No
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_second_run_on_one_journal_is_told(journal: Journal, tmp_path: Path) -> None:
+def test_a_second_run_with_the_same_journal_is_refused(journal: Journal, tmp_path: Path) -> None:
     journal.load(prompts("a"))
     with pytest.raises(ConfigurationError, match="Another run uses the journal"):
         Journal(tmp_path / "j")
@@ -220,7 +220,7 @@ def test_a_second_run_on_one_journal_is_told(journal: Journal, tmp_path: Path) -
     journal.load(prompts("a", "b"))
 
 
-def test_what_is_no_journal_is_left_as_it_was(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_journal_is_not_changed(tmp_path: Path) -> None:
     text, other = tmp_path / "notes.txt", tmp_path / "other.db"
     text.write_text("My notes, which are longer than the header of a file of SQLite. " * 9)
     with sqlite3.connect(other) as made:
@@ -235,12 +235,12 @@ def test_what_is_no_journal_is_left_as_it_was(tmp_path: Path) -> None:
         assert stat.S_IMODE(file.stat().st_mode) == 0o644
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"No such file.*journal="):
         Journal(tmp_path / "no" / "j")
 
 
-def test_a_file_system_without_locks_is_told(
+def test_a_file_system_without_locks_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fcntl = pytest.importorskip("fcntl")
@@ -253,7 +253,7 @@ def test_a_file_system_without_locks_is_told(
         Journal(tmp_path / "j")
 
 
-def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_loses_no_answer(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j")
     journal.load(prompts("a", "b"))
     first, second = journal.claim(-1, 9)
@@ -268,7 +268,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_a_journal_without_a_name_is_gone_with_its_run(tmp_path: Path) -> None:
+def test_a_temporary_journal_is_removed_at_the_end(tmp_path: Path) -> None:
     journal = Journal(None)
     assert journal.load(prompts("a")).total == 1
     journal.close()
@@ -292,7 +292,7 @@ def write_all(
     file.close()
 
 
-def test_only_lines_that_the_file_lacks_are_written(journal: Journal, tmp_path: Path) -> None:
+def test_only_missing_lines_are_written(journal: Journal, tmp_path: Path) -> None:
     path = tmp_path / "answers"
     journal.load(prompts("a", "b", "c"))
     answer(journal, **{"1": "A", "2": "B"})
@@ -333,7 +333,7 @@ def test_the_line_of_a_changed_prompt_is_replaced(journal: Journal, tmp_path: Pa
     assert sorted(written(path)) == [("n", "N"), ("x", "A2")]
 
 
-def test_a_line_whose_place_has_changed_is_written_anew(journal: Journal, tmp_path: Path) -> None:
+def test_a_line_with_a_changed_index_is_written_again(journal: Journal, tmp_path: Path) -> None:
     path = tmp_path / "answers"
     journal.load(prompts({"prompt": "a", "id": "x"}))
     answer(journal, x="A")
@@ -343,7 +343,7 @@ def test_a_line_whose_place_has_changed_is_written_anew(journal: Journal, tmp_pa
     assert [json.loads(line)["index"] for line in path.read_bytes().splitlines()] == [1]
 
 
-def test_lines_of_failed_prompts_go_when_they_are_sent_again(
+def test_lines_of_failed_prompts_are_removed_with_retry_failed(
     journal: Journal, tmp_path: Path
 ) -> None:
     path = tmp_path / "answers"
@@ -366,7 +366,7 @@ def test_lines_of_failed_prompts_go_when_they_are_sent_again(
         b'{"id":1,"prompt":"a"}',
     ],
 )
-def test_a_file_with_other_lines_is_left_as_it_is(
+def test_a_file_with_foreign_lines_is_not_changed(
     journal: Journal, tmp_path: Path, line: bytes
 ) -> None:
     path = tmp_path / "answers"
@@ -378,7 +378,7 @@ def test_a_file_with_other_lines_is_left_as_it_is(
     assert path.read_bytes() == line
 
 
-def test_a_line_has_what_the_prompt_carries(journal: Journal, tmp_path: Path) -> None:
+def test_a_line_contains_the_extra_keys_of_the_prompt(journal: Journal, tmp_path: Path) -> None:
     path = tmp_path / "answers"
     journal.load(prompts({"prompt": "a", "label": [1], "id": "x"}))
     answer(journal, x="\u2028\u00e4")
@@ -397,7 +397,9 @@ def test_a_line_has_what_the_prompt_carries(journal: Journal, tmp_path: Path) ->
     }
 
 
-def test_lines_of_openais_batch_api_are_answered_as_such(journal: Journal, tmp_path: Path) -> None:
+def test_lines_of_openais_batch_api_get_lines_in_its_format(
+    journal: Journal, tmp_path: Path
+) -> None:
     types = pytest.importorskip("openai.types.chat")
     path = tmp_path / "answers"
     body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}

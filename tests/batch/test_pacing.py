@@ -68,7 +68,7 @@ def run(
 
 @pytest.mark.parametrize("counts_refused", [False, True])
 @pytest.mark.parametrize("answers_in", [0.1, 1.0, 3.0])
-def test_a_limit_that_is_not_told_is_learned(answers_in: float, counts_refused: bool) -> None:
+def test_an_unknown_limit_is_learned(answers_in: float, counts_refused: bool) -> None:
     server = Limited(300, counts_refused=counts_refused)
     run(Pace(16, None), server.takes, seconds=600, answers_in=answers_in, faults=0.05)
     assert server.taken >= 0.95 * 300 * 10
@@ -76,14 +76,14 @@ def test_a_limit_that_is_not_told_is_learned(answers_in: float, counts_refused: 
 
 
 @pytest.mark.parametrize("answers_in", [0.1, 1.0, 3.0])
-def test_a_limit_that_is_told_is_kept(answers_in: float) -> None:
+def test_a_given_limit_is_kept(answers_in: float) -> None:
     server = Limited(300)
     run(Pace(16, 300), server.takes, seconds=600, answers_in=answers_in, faults=0.05)
     assert server.taken >= 0.95 * 300 * 10
     assert server.refused == 0
 
 
-def test_what_others_send_is_not_taken_for_the_limit_for_ever() -> None:
+def test_a_learned_limit_grows_again() -> None:
     server = Limited(60)
     for _ in range(50):
         server.takes(0.0)
@@ -102,7 +102,7 @@ def test_a_first_refusal_pauses_for_a_minute_and_the_next_ones_for_longer() -> N
     assert pauses == pytest.approx([60, 120, 240, 480, 900, 900, 900], rel=0.01)
 
 
-def test_a_refusal_after_others_were_taken_waits_until_they_are_a_minute_old() -> None:
+def test_after_a_refusal_the_pause_lasts_until_accepted_messages_are_a_minute_old() -> None:
     pace = Pace(8, None)
     for now in (0.0, 1.0, 2.0):
         pace.sending(now)
@@ -113,7 +113,7 @@ def test_a_refusal_after_others_were_taken_waits_until_they_are_a_minute_old() -
     assert pace.refused(61.0, 61.0, None) == pytest.approx(60.25)
 
 
-def test_what_the_server_says_is_waited_for() -> None:
+def test_retry_after_is_obeyed() -> None:
     pace = Pace(8, None)
     pace.sending(0.0)
     pace.sending(0.1)
@@ -123,7 +123,7 @@ def test_what_the_server_says_is_waited_for() -> None:
     assert pace.wait(7.3) == 0.0
 
 
-def test_refusals_halve_how_many_are_sent_at_once_and_answers_add_to_it() -> None:
+def test_refusals_halve_the_concurrency_and_answers_increase_it() -> None:
     pace = Pace(8, None)
     pace.sending(0.0)
     pace.refused(0.0, 0.0, 1.0)
@@ -138,7 +138,7 @@ def test_refusals_halve_how_many_are_sent_at_once_and_answers_add_to_it() -> Non
     assert pace.at_once == 8
 
 
-def test_a_server_that_is_down_is_tried_with_one_prompt_and_longer_pauses() -> None:
+def test_a_server_that_is_down_gets_one_prompt_at_a_time_after_growing_pauses() -> None:
     pace, pauses, now = Pace(8, None), [], 0.0
     for _ in range(16):
         pauses.append(pace.failed(now, now))
@@ -151,7 +151,7 @@ def test_a_server_that_is_down_is_tried_with_one_prompt_and_longer_pauses() -> N
     assert (pace.at_once, pace.down_for(now + 5)) == (8, 0.0)
 
 
-def test_what_was_under_way_when_a_server_went_down_makes_one_pause() -> None:
+def test_prompts_that_fail_together_cause_one_pause() -> None:
     pace = Pace(32, None)
     for number in range(32):
         pace.failed(sent=0.01 * number, now=10.0 + 0.01 * number)
@@ -159,7 +159,7 @@ def test_what_was_under_way_when_a_server_went_down_makes_one_pause() -> None:
 
 
 @pytest.mark.parametrize("seconds", [1.0, 4.0, 20.0])
-def test_a_server_that_was_down_for_seconds_is_waited_for_for_seconds(seconds: float) -> None:
+def test_a_server_that_was_down_for_seconds_causes_a_pause_of_seconds(seconds: float) -> None:
     pace, now = Pace(8, None), 0.0
     for _ in range(8):
         pace.failed(0.0, now)
@@ -178,7 +178,7 @@ def test_an_answer_ends_the_pause_of_a_server_that_was_down() -> None:
     assert pace.wait(100.2) == 0.0
 
 
-def test_a_single_failure_pauses_nothing() -> None:
+def test_a_single_failure_causes_no_pause() -> None:
     pace = Pace(8, None)
     for _ in range(20):
         assert pace.failed(0.0, 0.0) == 0.0

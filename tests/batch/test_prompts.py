@@ -12,7 +12,7 @@ from h2o_client.batch.prompts import Defaults, InvalidPrompt, Payload, Row, Uplo
 NONE = Defaults()
 
 
-def test_a_text_a_list_and_an_object_say_the_same() -> None:
+def test_a_text_a_list_and_an_object_are_equivalent() -> None:
     found = [
         parse_prompt(value, 3, NONE)
         for value in (
@@ -29,7 +29,7 @@ def test_a_text_a_list_and_an_object_say_the_same() -> None:
     assert found[0].payload.to_send() == "Hi"
 
 
-def test_an_object_says_all_that_a_call_can_have(tmp_path: Path) -> None:
+def test_an_object_supports_all_arguments_of_a_call(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_text("a")
     value = {
@@ -54,7 +54,7 @@ def test_an_object_says_all_that_a_call_can_have(tmp_path: Path) -> None:
     assert payload.extra == {"label": {"of": ["mine", 1, None]}}
 
 
-def test_a_line_of_openais_batch_api_is_taken() -> None:
+def test_a_line_of_openais_batch_api_is_accepted() -> None:
     body = {
         "model": "m",
         "messages": [
@@ -118,7 +118,7 @@ def test_a_prompt_that_cannot_be_sent_says_why(value: object, why: str) -> None:
     assert why in str(caught.value)
 
 
-def test_what_the_run_says_holds_where_the_prompt_says_nothing() -> None:
+def test_arguments_of_the_run_are_defaults_for_prompts() -> None:
     defaults = Defaults.of("m", "Be brief", {"temperature": 0.5, "top_p": None, "seed": 1})
     payload = parse_prompt({"prompt": "Hi", "options": {"seed": 2}}, 1, defaults).payload
     assert (payload.model, payload.system) == ("m", "Be brief")
@@ -127,7 +127,7 @@ def test_what_the_run_says_holds_where_the_prompt_says_nothing() -> None:
     assert (own.model, own.system) == ("own", "Own")
 
 
-def test_the_run_refuses_what_cannot_be_sent() -> None:
+def test_invalid_defaults_are_refused() -> None:
     for options in ({"timeout": Timeouts()}, {"files": ["/no/such"]}, {"timeout": -1.0}):
         with pytest.raises(ConfigurationError):
             Defaults.of(None, None, options)  # type: ignore[arg-type]
@@ -145,12 +145,12 @@ def test_the_run_refuses_what_cannot_be_sent() -> None:
         {"prompt": "Hi", "options": {"temperature": 0.5}},
     ],
 )
-def test_what_changes_the_answer_changes_the_key(other: dict[str, object]) -> None:
+def test_the_key_depends_on_everything_that_affects_the_answer(other: dict[str, object]) -> None:
     key = parse_prompt({"prompt": "Hi", "id": "a"}, 1, NONE).key
     assert parse_prompt({"id": "a", **other}, 1, NONE).key != key
 
 
-def test_what_does_not_change_the_answer_leaves_the_key() -> None:
+def test_the_key_does_not_depend_on_anything_else() -> None:
     key = parse_prompt({"prompt": "Hi", "id": "a"}, 1, NONE).key
     others = {"prompt": "Hi", "id": "a", "label": 1, "options": {"timeout": 5}}
     assert parse_prompt(others, 99, NONE).key == key
@@ -165,7 +165,7 @@ def test_a_file_with_other_bytes_is_another_prompt(tmp_path: Path) -> None:
     assert len(keys) == 2
 
 
-def test_the_form_of_several_messages_is_part_of_the_key() -> None:
+def test_the_prompt_format_is_part_of_the_key() -> None:
     messages = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
     keys = {
         parse_prompt(messages, 1, Defaults(prompt_format=form)).key
@@ -174,12 +174,12 @@ def test_the_form_of_several_messages_is_part_of_the_key() -> None:
     assert len(keys) == 3
 
 
-def test_a_row_of_a_table_is_carried_whatever_its_columns_are_called() -> None:
+def test_all_columns_of_a_csv_row_are_copied() -> None:
     found = parse_prompt(Row("Hi", "7", {"system": "metric", "options": "none"}), 2, NONE)
     assert (found.id, found.payload.system) == ("7", None)
     assert found.payload.extra == {"system": "metric", "options": "none"}
 
 
-def test_a_row_cannot_carry_a_name_of_the_answers() -> None:
+def test_a_csv_column_cannot_have_a_reserved_name() -> None:
     with pytest.raises(InvalidPrompt, match="'model'"):
         parse_prompt(Row("Hi", None, {"model": "Golf"}), 2, NONE)

@@ -71,7 +71,7 @@ def test_an_empty_conversation_has_no_prompt(version: str) -> None:
 
 
 @every_version
-def test_what_was_cut_off_is_no_whole_answer(version: str) -> None:
+def test_a_cut_off_answer_is_not_complete(version: str) -> None:
     with (
         FakeChatUi(version, answer=[Says(("a", "b"), end="eof")]) as server,
         H2oSession(server.url) as session,
@@ -90,7 +90,7 @@ def test_what_was_cut_off_is_no_whole_answer(version: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_an_answer_that_is_left_goes_on_and_is_resumed() -> None:
+async def test_an_answer_that_was_left_continues_and_can_be_resumed() -> None:
     says = Says(("Hel",), holds=True, rest=("lo",))
     tokens: list[str | None] = []
     with FakeChatUi("head", answer=[says]) as server:
@@ -116,7 +116,9 @@ async def test_an_answer_that_is_left_goes_on_and_is_resumed() -> None:
 
 @every_version
 @pytest.mark.anyio
-async def test_a_recorded_prompt_that_is_cancelled_is_stopped_and_stays(version: str) -> None:
+async def test_a_cancelled_recorded_prompt_is_stopped_and_its_conversation_is_kept(
+    version: str,
+) -> None:
     if not stops(version):
         pytest.skip("stops have no effect there")
     noted: list[str] = []

@@ -77,7 +77,7 @@ class Broken(ThreadPoolExecutor):
         raise BrokenProcessPool("a process died")
 
 
-def test_a_broken_executor_ends_the_batch_and_the_next_run_goes_on(tmp_path: Path) -> None:
+def test_a_broken_executor_ends_the_batch_and_the_next_run_continues(tmp_path: Path) -> None:
     with FakeChatUi("head", answer=says) as server, H2oSession(server.url) as session:
         with Broken(1) as executor, pytest.raises(WorkerError, match="broken"):
             list(session.batch(["a", "b"], executor=executor, journal=tmp_path / "j"))
@@ -87,7 +87,7 @@ def test_a_broken_executor_ends_the_batch_and_the_next_run_goes_on(tmp_path: Pat
         assert not server.conversations
 
 
-def test_an_errand_that_was_done_is_not_done_again() -> None:
+def test_a_task_whose_prompt_was_sent_is_not_repeated() -> None:
     """As Dask has it done, which runs the tasks of a worker that died again."""
     import pickle
 
@@ -107,7 +107,7 @@ def test_an_errand_that_was_done_is_not_done_again() -> None:
         conversation.delete()
 
 
-def test_it_is_an_executor_or_dask() -> None:
+def test_executor_and_dask_exclude_each_other() -> None:
     with H2oSession("http://127.0.0.1:1") as session, ThreadPoolExecutor(1) as executor:
         with pytest.raises(ConfigurationError, match="Only one of executor and dask"):
             session.batch(["a"], executor=executor, dask="local")
@@ -140,7 +140,7 @@ def test_dask_sends_the_prompts_on_both_workers(version: str, dask: Client) -> N
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.skipif(os.name != "posix", reason="kills are POSIX's")
-def test_a_worker_of_dask_that_is_killed_costs_nothing(dask: Client) -> None:
+def test_a_killed_dask_worker_loses_no_answer(dask: Client) -> None:
     def slow(asked: Prompt) -> Says:
         time.sleep(0.05)
         return says(asked)
@@ -157,7 +157,7 @@ def test_a_worker_of_dask_that_is_killed_costs_nothing(dask: Client) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_dask_without_a_worker_is_given_up(tmp_path: Path) -> None:
+def test_dask_without_a_worker_ends_the_batch(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     with (
         FakeChatUi("head", answer=says) as server,
@@ -189,7 +189,7 @@ def test_dask_whose_client_is_closed_ends_the_batch() -> None:
                 list(batch)
 
 
-def test_an_address_without_a_scheduler_is_told() -> None:
+def test_an_address_without_a_scheduler_is_reported() -> None:
     pytest.importorskip("distributed")
     refused = pytest.raises(
         ConfigurationError, match="Cannot connect to a Dask scheduler at nonsense://"

@@ -41,7 +41,7 @@ def test_a_misspelt_parameter_is_refused(
     assert f"Unexpected parameter -p {name}=. Did you mean -p {meant}=?" in capsys.readouterr().err
 
 
-def test_other_parameters_are_the_servers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_parameters_are_passed_to_the_server(capsys: pytest.CaptureFixture[str]) -> None:
     names = ("min_p", "top_a", "best_of", "mirostat")
     words = [word for name in names for word in ("-p", f"{name}=1")]
     with FakeChatUi("0.4") as server:
@@ -50,7 +50,7 @@ def test_other_parameters_are_the_servers(capsys: pytest.CaptureFixture[str]) ->
     assert set(names) <= set(sent[0]["parameters"])
 
 
-def test_an_error_of_the_network_names_the_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_network_error_mentions_h2o_chat_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     with refusing_port() as port:
         assert run(["--url", f"http://127.0.0.1:{port}", "Hi"]) == 4
         said = capsys.readouterr().err
@@ -60,7 +60,7 @@ def test_an_error_of_the_network_names_the_doctor(capsys: pytest.CaptureFixture[
     assert (shown.err, "doctor" in shown.out) == ("", False)
 
 
-def test_a_folder_that_is_not_there_is_told_before_anything_is_asked(
+def test_a_missing_folder_is_reported_before_anything_is_sent(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "nowhere" / "cookies.txt"
@@ -90,7 +90,7 @@ def test_a_kept_conversation_is_found_again(
 
 
 @pytest.mark.parametrize("command", [[], ["chat"]])
-def test_one_that_nothing_opens_any_more_is_told(
+def test_without_a_record_the_id_of_a_kept_conversation_is_shown(
     command: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -121,7 +121,7 @@ def test_an_argument_that_is_not_text_is_refused(
 
 
 @pytest.mark.parametrize("data", [b"caf\xe9", b"h\x00i\x00"])
-def test_what_is_piped_in_and_not_text_is_refused(
+def test_binary_input_from_a_pipe_is_refused(
     data: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
@@ -132,7 +132,7 @@ def test_what_is_piped_in_and_not_text_is_refused(
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
-def test_what_is_piped_in_is_decoded_by_its_byte_order_mark(
+def test_input_from_a_pipe_is_decoded_by_its_byte_order_mark(
     encoding: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = "caf\xe9".encode(encoding)

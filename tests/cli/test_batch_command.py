@@ -61,7 +61,7 @@ def test_each_prompt_gets_a_line(
     assert not server.conversations
 
 
-def test_the_same_again_writes_what_the_file_lacks(
+def test_a_second_run_writes_only_missing_lines(
     server: FakeChatUi, prompts: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
@@ -96,7 +96,7 @@ def test_failures_are_lines_too_and_can_be_sent_again(
     assert {each["text"] for each in lines(out)} == {"To good", "Now"}
 
 
-def test_a_bad_line_refuses_all_with_its_number(
+def test_an_invalid_line_refuses_the_batch_with_its_number(
     server: FakeChatUi, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     prompts, out = tmp_path / "prompts.jsonl", tmp_path / "out"
@@ -127,7 +127,7 @@ def test_a_dry_run_counts_and_sends_nothing(
     assert "3 are answered and 0 have failed. 1 would be sent." in told
 
 
-def test_answers_go_to_stdout_without_a_name(server: FakeChatUi, prompts: Path) -> None:
+def test_answers_go_to_stdout_by_default(server: FakeChatUi, prompts: Path) -> None:
     done = subprocess.run(
         [*COMMAND, "-", "--url", server.url, "--quiet"],
         input=prompts.read_bytes(),
@@ -157,7 +157,7 @@ def test_answers_go_to_an_open_file_such_as_that_of_a_process_substitution(
         os.close(writing)
 
 
-def test_a_reader_that_leaves_ends_it(server: FakeChatUi, prompts: Path) -> None:
+def test_a_closed_stdout_ends_the_batch(server: FakeChatUi, prompts: Path) -> None:
     words = " ".join([*COMMAND, str(prompts), "--url", server.url, "--quiet"])
     done = subprocess.run(
         ["bash", "-c", f"{words} | true; echo ${{PIPESTATUS[0]}}"],
@@ -171,7 +171,7 @@ def test_a_reader_that_leaves_ends_it(server: FakeChatUi, prompts: Path) -> None
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
-def test_a_full_disk_is_told_and_loses_nothing(
+def test_a_full_disk_is_reported_and_loses_no_answer(
     server: FakeChatUi, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     journal = tmp_path / "j"
@@ -187,7 +187,7 @@ def test_a_full_disk_is_told_and_loses_nothing(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="open files can be removed on POSIX")
-def test_an_answers_file_that_was_removed_is_told_and_written_again(
+def test_a_removed_answers_file_is_reported_and_written_again(
     server: FakeChatUi, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
@@ -206,7 +206,7 @@ def test_an_answers_file_that_was_removed_is_told_and_written_again(
     assert len(server.prompts) == 3
 
 
-def test_a_journal_that_is_none_is_told(
+def test_an_invalid_journal_is_reported(
     server: FakeChatUi, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["batch", str(prompts), "--journal", str(prompts), "--url", server.url]
@@ -226,18 +226,18 @@ def test_several_accounts_share_the_work(server: FakeChatUi, prompts: Path, tmp_
     assert all(server.sessions[each.partition("=")[2]].sent for each in cookies)
 
 
-def test_cookies_have_to_fit_the_addresses(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_number_of_cookies_must_match_the_addresses(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["batch", "p", "--url", "http://a", "--url", "http://b", "--cookie", "a=b"]
     assert run(words) == 2
     assert "2 --url, but 1 --cookie. Use a cookie for each, or none." in capsys.readouterr().err
 
 
-def test_a_file_that_is_not_there_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_file_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["batch", "/no/such", "--url", "http://127.0.0.1:1"]) == 2
     assert "Cannot read /no/such: No such file or directory." in capsys.readouterr().err
 
 
-def test_a_server_that_is_given_up_is_told(
+def test_a_server_that_stays_down_is_reported(
     prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["batch", str(prompts), "-o", str(tmp_path / "out"), "--url", "http://127.0.0.1:1"]
@@ -258,7 +258,7 @@ def test_a_server_that_is_given_up_is_told(
         ("0.9.4", signal.SIGINT, 130),
     ],
 )
-def test_a_signal_ends_it_soon_and_the_next_run_goes_on(
+def test_a_signal_ends_the_batch_soon_and_the_next_run_continues(
     version: str, number: int, status: int, tmp_path: Path
 ) -> None:
     prompts, out = tmp_path / "prompts.txt", tmp_path / "out"
@@ -293,7 +293,7 @@ def test_a_signal_ends_it_soon_and_the_next_run_goes_on(
             assert len(server.prompts) == 12
 
 
-def test_no_secret_stands_in_the_command_to_go_on(
+def test_the_command_to_continue_shows_no_secret(
     monkeypatch: pytest.MonkeyPatch, prompts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["batch", str(prompts), "--url", "http://127.0.0.1:1", "--cookie", "a=s3cr3t"]
@@ -324,7 +324,7 @@ def test_a_terminal_is_shown_the_progress(
     assert b"3 of 3 answered" in shown
 
 
-def test_without_a_terminal_there_is_a_line_now_and_then(
+def test_without_a_terminal_the_progress_is_a_line_at_intervals(
     server: FakeChatUi,
     prompts: Path,
     tmp_path: Path,
@@ -340,5 +340,5 @@ def test_without_a_terminal_there_is_a_line_now_and_then(
     ("seconds", "said"),
     [(0.4, "0.4 s"), (59.0, "59 s"), (61.0, "1 min 1 s"), (3600.0, "1 h 0 min")],
 )
-def test_a_duration_is_said_as_people_do(seconds: float, said: str) -> None:
+def test_a_duration_is_shown_in_words(seconds: float, said: str) -> None:
     assert duration(seconds) == said

@@ -52,13 +52,13 @@ def test_a_conversation_can_be_kept(talk: Talk) -> None:
         assert server.prompts[0].turns == (("system", "Be brief."), ("user", "One"))
 
 
-def test_a_backslash_goes_on_with_the_next_line(talk: Talk) -> None:
+def test_a_backslash_continues_the_line(talk: Talk) -> None:
     with FakeChatUi("0.9.4") as server:
         talk(server.url, "One\\", "two", "three\\")
         assert [prompt.last for prompt in server.prompts] == ["One\ntwo", "three"]
 
 
-def test_an_error_is_a_sentence_and_the_chat_goes_on(talk: Talk) -> None:
+def test_an_error_is_one_sentence_and_the_chat_continues(talk: Talk) -> None:
     answers = [refuses(429, {"message": "Too many"}), streams(tokens("Hello"))]
     with ScriptedChatUi(answers) as server:
         talked = talk(server.url, "One", "Two")
@@ -68,7 +68,7 @@ def test_an_error_is_a_sentence_and_the_chat_goes_on(talk: Talk) -> None:
     assert talked.out == "Hello\n"
 
 
-def test_what_came_before_an_error_stays(talk: Talk) -> None:
+def test_text_before_an_error_stays(talk: Talk) -> None:
     with ScriptedChatUi(streams(tokens("Hel", end=False))) as server:
         talked = talk(server.url, "One")
     assert (talked.status, talked.out) == (5, "Hel\n")
@@ -82,7 +82,7 @@ def test_an_unknown_slash_command_sends_nothing(talk: Talk) -> None:
     assert "Unknown command /foo. Nothing was sent. /help lists the commands." in talked.err
 
 
-def test_a_conversation_that_has_not_begun_is_not_saved(talk: Talk, tmp_path: Path) -> None:
+def test_a_conversation_without_messages_is_not_saved(talk: Talk, tmp_path: Path) -> None:
     with FakeChatUi("0.9.4") as server:
         talked = talk(server.url, f"/save {tmp_path}/chat.md")
         assert server.requests == []
@@ -90,7 +90,7 @@ def test_a_conversation_that_has_not_begun_is_not_saved(talk: Talk, tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_answer_that_broke_off_can_be_asked_for_with_a_slash(talk: Talk) -> None:
+def test_slash_resume_resumes_a_broken_answer(talk: Talk) -> None:
     with ScriptedChatUi(streams(tokens("Hel", end=False))) as server:
         talked = talk(server.url, "One")
     assert "Send the prompt again with /retry, or" in talked.err
@@ -117,7 +117,7 @@ def test_retry_asks_again(talk: Talk, version: str) -> None:
         assert [prompt.last for prompt in server.prompts] == ["One", "One"]
 
 
-def test_retry_sends_what_was_not_taken(talk: Talk) -> None:
+def test_retry_sends_a_prompt_that_was_not_received(talk: Talk) -> None:
     answers = [refuses(429, {"message": "Too many"}), streams(tokens("Hello"))]
     with ScriptedChatUi(answers) as server:
         talked = talk(server.url, "One", "/retry")
@@ -127,7 +127,7 @@ def test_retry_sends_what_was_not_taken(talk: Talk) -> None:
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.9.4", "head"])
-def test_edit_says_it_otherwise(talk: Talk, version: str) -> None:
+def test_edit_replaces_the_last_message(talk: Talk, version: str) -> None:
     with FakeChatUi(version) as server:
         talked = talk(server.url, "One", "Two", "/edit Three")
         assert (talked.status, talked.err) == (0, "")
@@ -135,7 +135,7 @@ def test_edit_says_it_otherwise(talk: Talk, version: str) -> None:
 
 
 @pytest.mark.parametrize(("line", "sent"), [("/retry", "Two"), ("/edit Zwei", "Zwei")])
-def test_what_failed_is_sent_again_and_not_the_message_before(
+def test_retry_sends_the_failed_message_and_not_the_one_before(
     talk: Talk, line: str, sent: str
 ) -> None:
     answers = [Says(("Fine",)), Says(("So",), end="error"), Says(("Good",))]
@@ -154,7 +154,7 @@ def test_edit_without_a_text_takes_the_next_line(talk: Talk) -> None:
 
 
 @pytest.mark.parametrize("line", ["/retry", "/edit", "/edit Two"])
-def test_before_the_first_message_there_is_nothing_to_do_again(talk: Talk, line: str) -> None:
+def test_retry_and_edit_need_a_message(talk: Talk, line: str) -> None:
     with FakeChatUi("0.9.4") as server:
         assert talk(server.url, line).err == "There is no message yet.\n"
         assert server.requests == []
@@ -168,14 +168,14 @@ def test_another_system_prompt_begins_a_new_conversation(talk: Talk) -> None:
     assert talked.err == ("There is no system prompt.\n(A new conversation.)\nBe brief.\n")
 
 
-def test_a_new_conversation_knows_nothing_of_the_last(talk: Talk) -> None:
+def test_a_new_conversation_does_not_contain_the_last_one(talk: Talk) -> None:
     with FakeChatUi("0.9.4") as server:
         talked = talk(server.url, "One", "/new", "Two", "/new", "/retry")
     assert talked.out == "1 turns, the last: One\n1 turns, the last: Two\n"
     assert talked.err.endswith("There is no message yet.\n")
 
 
-def test_another_model_is_asked(talk: Talk) -> None:
+def test_another_model_is_used(talk: Talk) -> None:
     with FakeChatUi("0.9.4") as server:
         talked = talk(
             server.url,
@@ -203,7 +203,7 @@ def test_a_conversation_is_shared(talk: Talk) -> None:
         assert talked.out.splitlines()[1].startswith(f"{server.url}/r/")
 
 
-def test_what_needs_a_conversation_says_so(talk: Talk) -> None:
+def test_commands_that_need_a_conversation_say_so(talk: Talk) -> None:
     talked = talk("http://localhost:1", "/share", "/title x")
     assert talked.status == 2
     assert talked.err.count("This conversation has no messages yet. Send a message first.") == 2
@@ -218,7 +218,7 @@ def test_a_conversation_is_saved(talk: Talk, tmp_path: Path) -> None:
     assert talked.err.startswith(f"Saved to {text}.\nSaved to {data}.\nTo which file?")
 
 
-def test_a_file_that_cannot_be_written_ends_no_chat(talk: Talk, tmp_path: Path) -> None:
+def test_a_write_error_does_not_end_the_chat(talk: Talk, tmp_path: Path) -> None:
     with FakeChatUi("0.9.4") as server:
         talked = talk(server.url, "One", f"/save {tmp_path}/no/such/a.md", "Two")
     assert talked.status == 2
@@ -232,7 +232,7 @@ def test_an_answer_that_was_cut_off_says_so(talk: Talk) -> None:
     assert talked.err == "(The answer reached the maximum length.)\n"
 
 
-def test_bytes_that_are_no_text_end_no_chat(talk: Talk) -> None:
+def test_binary_input_does_not_end_the_chat(talk: Talk) -> None:
     with FakeChatUi("0.9.4") as server:
         talked = talk(server.url, "caf\udce9", "a\0b", "Two\r")
         assert [prompt.last for prompt in server.prompts] == ["Two"]
@@ -253,7 +253,7 @@ def test_lines_are_decoded_by_their_byte_order_mark(
 
 
 @pytest.mark.parametrize("name", ["~nosuch/x", "/"])
-def test_a_name_that_no_file_can_have_ends_no_chat(talk: Talk, name: str) -> None:
+def test_an_invalid_file_name_does_not_end_the_chat(talk: Talk, name: str) -> None:
     with FakeChatUi("0.9.4") as server:
         talked = talk(server.url, "One", f"/save {name}", "Two")
     assert talked.status == 2
@@ -262,9 +262,7 @@ def test_a_name_that_no_file_can_have_ends_no_chat(talk: Talk, name: str) -> Non
     assert talked.out.endswith("3 turns, the last: Two\n")
 
 
-def test_a_line_without_an_end_is_not_read_for_ever(
-    talk: Talk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_endless_line_is_refused(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("h2o_client.cli.input._MOST", 10)
     with FakeChatUi("0.9.4") as server:
         talked = talk(server.url, "One", "x" * 10)
@@ -274,7 +272,7 @@ def test_a_line_without_an_end_is_not_read_for_ever(
     assert "MiB, which is too long for one message" in talked.err
 
 
-def test_a_message_that_begins_with_a_slash_has_two(talk: Talk) -> None:
+def test_two_slashes_send_a_message_that_begins_with_a_slash(talk: Talk) -> None:
     with FakeChatUi("0.9.4") as server:
         talked = talk(server.url, "//etc/passwd", "/foo")
         assert [prompt.last for prompt in server.prompts] == ["/etc/passwd"]

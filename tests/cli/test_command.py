@@ -59,7 +59,7 @@ def asked(server: ScriptedServer) -> dict[str, object]:
     return value
 
 
-def test_the_answer_goes_to_stdout_and_nothing_else_does() -> None:
+def test_only_the_answer_goes_to_stdout() -> None:
     with ScriptedChatUi() as server:
         done = command("--url", server.url, "Why", "is", "it", "so?")
         assert (done.returncode, done.stdout, done.stderr) == (0, "Hello there\n", "")
@@ -75,7 +75,9 @@ def test_the_answer_goes_to_stdout_and_nothing_else_does() -> None:
         (["Summarise"], "", "Summarise"),
     ],
 )
-def test_what_is_piped_in_follows_the_prompt(arguments: list[str], piped: str, prompt: str) -> None:
+def test_input_from_a_pipe_follows_the_prompt(
+    arguments: list[str], piped: str, prompt: str
+) -> None:
     with ScriptedChatUi() as server:
         done = command(*arguments, piped=piped, env={"H2O_CLIENT_URL": server.url})
         assert done.returncode == 0
@@ -90,7 +92,7 @@ def test_what_is_piped_in_follows_the_prompt(arguments: list[str], piped: str, p
         (["-", "Summarise"], "the text", "the text\n\nSummarise"),
     ],
 )
-def test_what_is_piped_in_stands_where_the_prompt_says_so(
+def test_input_from_a_pipe_replaces_a_hyphen_in_the_prompt(
     arguments: list[str], piped: str, prompt: str
 ) -> None:
     with ScriptedChatUi() as server:
@@ -99,14 +101,14 @@ def test_what_is_piped_in_stands_where_the_prompt_says_so(
         assert asked(server)["inputs"] == prompt
 
 
-def test_words_that_are_commands_are_a_prompt_behind_two_dashes(no_stdin: None) -> None:
+def test_words_after_two_hyphens_are_a_prompt(no_stdin: None) -> None:
     with ScriptedChatUi() as server:
         assert run(["--url", server.url, "--", "models", "--json"]) == 0
         assert asked(server)["inputs"] == "models --json"
 
 
 @pytest.mark.parametrize("word", ["ask", "--"])
-def test_what_follows_ask_is_a_prompt(no_stdin: None, word: str) -> None:
+def test_words_after_ask_are_a_prompt(no_stdin: None, word: str) -> None:
     with ScriptedChatUi() as server:
         assert run(["--url", server.url, word, "models"]) == 0
         assert asked(server)["inputs"] == "models"
@@ -121,7 +123,7 @@ def test_what_follows_ask_is_a_prompt(no_stdin: None, word: str) -> None:
         ["--json", "--url", "URL"],
     ],
 )
-def test_a_sub_command_is_one_behind_the_options(
+def test_a_sub_command_may_follow_options(
     no_stdin: None, capsys: pytest.CaptureFixture[str], before: list[str]
 ) -> None:
     with ScriptedChatUi() as server:
@@ -167,7 +169,7 @@ def test_files_go_with_the_prompt(no_stdin: None, tmp_path: Path) -> None:
         assert server.prompts[0].files == (picture.read_bytes(), b"A cat.")
 
 
-def test_files_that_a_server_cannot_take_are_status_2(
+def test_files_that_the_server_does_not_support_are_status_2(
     no_stdin: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     path = tmp_path / "cat.txt"
@@ -178,7 +180,7 @@ def test_files_that_a_server_cannot_take_are_status_2(
     assert "chat-ui v0.3 to v0.6 cannot " in capsys.readouterr().err
 
 
-def test_the_servers_version_can_be_said(no_stdin: None) -> None:
+def test_the_servers_version_can_be_given(no_stdin: None) -> None:
     with ScriptedChatUi() as server:
         assert run(["--url", server.url, "--chat-ui", "0.4", "Hi"]) == 0
         assert "GET /api/models" not in server.paths()
@@ -206,7 +208,7 @@ def test_events_are_lines_of_json(no_stdin: None, capsys: pytest.CaptureFixture[
         (streams(tokens("Hel", end=False)), 5, "IncompleteAnswerError", "Hel"),
     ],
 )
-def test_in_json_the_last_line_tells_what_went_wrong(
+def test_with_json_the_last_line_is_the_error(
     no_stdin: None,
     capsys: pytest.CaptureFixture[str],
     message: Callable[[Exchange], None],
@@ -229,7 +231,7 @@ def test_a_raw_answer_is_byte_for_byte(no_stdin: None, capsys: pytest.CaptureFix
     assert capsys.readouterr().out == "a\x1b[1mb"
 
 
-def test_markdown_into_a_file_is_the_text_itself(
+def test_markdown_to_a_file_is_the_plain_text(
     no_stdin: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with ScriptedChatUi(streams(tokens("# A", "\n*b*"))) as server:
@@ -238,7 +240,7 @@ def test_markdown_into_a_file_is_the_text_itself(
 
 
 @pytest.mark.parametrize("manner", ["--raw", "--json", "--markdown"])
-def test_what_a_tool_asks_is_turned_down_and_the_answer_goes_on(
+def test_an_elicitation_is_declined_and_the_answer_continues(
     no_stdin: None, capsys: pytest.CaptureFixture[str], manner: str
 ) -> None:
     says = Says(("one",), asks=True, rest=(" two",))
@@ -251,7 +253,7 @@ def test_what_a_tool_asks_is_turned_down_and_the_answer_goes_on(
     assert "two" in shown.out
 
 
-def test_a_tool_that_asks_for_ever_is_turned_down_ten_times(
+def test_a_tool_that_asks_endlessly_is_declined_ten_times(
     no_stdin: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # It asks again whatever it is told: 97 rounds were seen in 20 seconds.
@@ -265,13 +267,13 @@ def test_a_tool_that_asks_for_ever_is_turned_down_ten_times(
     assert "a tool keeps asking questions, and 10 were declined" in shown.err
 
 
-def test_an_alphabet_that_lacks_a_letter_loses_no_answer() -> None:
+def test_an_encoding_without_a_character_loses_no_answer() -> None:
     with ScriptedChatUi(streams(tokens("caf\xe9", " noir"))) as server:
         done = command("--url", server.url, "Hi", env={"PYTHONIOENCODING": "ascii"})
         assert (done.returncode, done.stdout, done.stderr) == (0, "caf? noir\n", "")
 
 
-def test_what_goes_into_a_file_is_what_came() -> None:
+def test_output_to_a_file_is_unchanged() -> None:
     with ScriptedChatUi(streams(tokens("a\x1b[1m", "b\n"))) as server:
         assert command("--url", server.url, "Hi").stdout == "a\x1b[1mb\n"
 
@@ -284,7 +286,7 @@ def test_a_warning_is_a_sentence(no_stdin: None, capsys: pytest.CaptureFixture[s
     assert done.stderr.count("\n") == 1
 
 
-def test_options_say_how_to_answer(no_stdin: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_control_the_answer(no_stdin: None, capsys: pytest.CaptureFixture[str]) -> None:
     with ScriptedChatUi() as server:
         arguments = ["--url", server.url, "-m", "other", "-s", "Be brief", "--keep"]
         parameters = ["-p", "temperature=0.7", "-p", "stop=END", "-p", "watermark=true"]
@@ -322,7 +324,7 @@ def test_options_say_how_to_answer(no_stdin: None, capsys: pytest.CaptureFixture
         (["--url", "http://chat.example", "--cookie", "a=b", "Hi"], "--insecure-cookies"),
     ],
 )
-def test_a_bad_call_says_what_is_wrong_and_is_status_2(
+def test_an_invalid_call_is_explained_and_is_status_2(
     no_stdin: None, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
     assert run(arguments) == 2
@@ -340,7 +342,7 @@ def test_a_bad_call_says_what_is_wrong_and_is_status_2(
         (lambda exchange: exchange.reset(), 4, ""),
     ],
 )
-def test_what_went_wrong_is_the_exit_status(
+def test_the_exit_status_shows_the_kind_of_error(
     no_stdin: None,
     capsys: pytest.CaptureFixture[str],
     message: Callable[[Exchange], None],
@@ -355,7 +357,7 @@ def test_what_went_wrong_is_the_exit_status(
     assert shown.err.count("\n") == 1
 
 
-def test_a_server_that_is_not_there_is_status_4(
+def test_an_unreachable_server_is_status_4(
     no_stdin: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with refusing_port() as port:
@@ -398,7 +400,7 @@ def read_some(stream: IO[str] | None) -> str:
     return stream.read(10)
 
 
-def test_tokens_are_written_as_they_come_and_ctrl_c_is_status_130() -> None:
+def test_tokens_are_written_at_once_and_ctrl_c_is_status_130() -> None:
     with ScriptedChatUi(unending) as server:
         program = started(server)
         assert read_some(program.stdout) == "word word "
@@ -423,7 +425,7 @@ def test_a_closed_pipe_ends_it_quietly() -> None:
         assert server.paths()[-2:] == [f"POST {MESSAGE}/stop-generating", f"DELETE {MESSAGE}"]
 
 
-def test_on_a_terminal_the_servers_words_cannot_steer_it() -> None:
+def test_on_a_terminal_the_answer_is_sanitized() -> None:
     parent, child = pty.openpty()
     with ScriptedChatUi(streams(tokens("a\x1b]0;title\x07", "b\x9b2J\n"))) as server:
         program = started(server, stdout=child)
@@ -434,7 +436,7 @@ def test_on_a_terminal_the_servers_words_cannot_steer_it() -> None:
     assert shown == "a\ufffd]0;title\ufffdb\ufffd2J\r\n"
 
 
-def test_on_a_terminal_the_servers_refusal_cannot_steer_it_either() -> None:
+def test_on_a_terminal_an_error_is_sanitized() -> None:
     parent, child = pty.openpty()
     refusal = refuses(500, {"message": "no \x1b]0;title\x07\x1b[2Jgone"})
     with ScriptedChatUi(refusal) as server:
@@ -447,7 +449,7 @@ def test_on_a_terminal_the_servers_refusal_cannot_steer_it_either() -> None:
     assert "\x1b" not in shown
 
 
-def test_without_click_one_line_says_what_to_install() -> None:
+def test_without_click_one_line_explains_what_to_install() -> None:
     code = "import sys; sys.modules['click'] = None; from h2o_client.__main__ import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=PATIENCE
@@ -488,13 +490,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     assert "Traceback" not in err
 
 
-def test_the_command_asks_the_server_of_another_process(served: str) -> None:
+def test_the_command_works_with_the_server_of_another_process(served: str) -> None:
     done = command("--url", served, "Hello")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip()
 
 
-def test_local_asks_a_model_on_this_machine(
+def test_local_uses_a_model_on_this_machine(
     no_stdin: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     threads = threading.active_count()

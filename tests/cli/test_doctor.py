@@ -26,7 +26,7 @@ def says_nothing(exchange: Exchange) -> None:
     exchange.json({})
 
 
-def test_a_server_that_works(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_working_server(capsys: pytest.CaptureFixture[str]) -> None:
     with FakeChatUi("0.9.4") as server:
         assert run(["doctor", "--url", server.url]) == 0
         assert server.conversations == {}
@@ -63,7 +63,7 @@ def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
         ([], "Pass --url http://localhost:3000, or set H2O_CLIENT_URL."),
     ],
 )
-def test_an_address_that_is_none_is_a_failed_step(
+def test_an_invalid_address_is_a_failed_step(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["doctor", *arguments]) == 2
@@ -73,7 +73,7 @@ def test_an_address_that_is_none_is_a_failed_step(
     assert shown.err == ""
 
 
-def test_a_version_that_is_none_is_a_failed_step(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_version_is_a_failed_step(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", "http://localhost", "--chat-ui", "ten"]) == 2
     assert capsys.readouterr().out == (
         "failed  version      Invalid server version 'ten'\n"
@@ -81,21 +81,21 @@ def test_a_version_that_is_none_is_a_failed_step(capsys: pytest.CaptureFixture[s
     )
 
 
-def test_a_cookie_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_cookie_file_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", "http://localhost", "--cookie", "/nowhere/nope.txt"]) == 2
     assert capsys.readouterr().out.startswith(
         "failed  cookie       The cookie file /nowhere/nope.txt does not exist\n"
     )
 
 
-def test_what_may_be_a_cookies_value_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_possible_cookie_value_is_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", "http://localhost", "--cookie", "c2VjcmV0/x"]) == 2
     out = capsys.readouterr().out
     assert out.startswith("failed  cookie")
     assert "c2VjcmV0" not in out
 
 
-def test_the_address_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_address_can_be_given_only_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["doctor", "http://localhost", "--url", "http://localhost"]) == 2
     assert "given twice" in capsys.readouterr().err
 
@@ -110,19 +110,19 @@ def test_headers_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == 'Error: Invalid header. Use --header "Name: value".\n'
 
 
-def test_the_network_is_status_4(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_network_failure_is_status_4(capsys: pytest.CaptureFixture[str]) -> None:
     with refusing_port() as port:
         assert run(["doctor", "--url", f"http://127.0.0.1:{port}"]) == 4
     assert "        Is the server running?" in capsys.readouterr().out.splitlines()
 
 
-def test_a_server_that_hangs_up_is_status_4(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_closed_connection_is_status_4(capsys: pytest.CaptureFixture[str]) -> None:
     with ScriptedServer(hang_up) as server:
         assert run(["doctor", "--url", server.url]) == 4
     assert "failed  server" in capsys.readouterr().out
 
 
-def test_a_time_that_runs_out_is_status_4_at_any_step(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_timeout_is_status_4_at_any_step(capsys: pytest.CaptureFixture[str]) -> None:
     with ScriptedServer(say_nothing) as server:
         assert run(["doctor", "--url", server.url, "--timeout", "0.5"]) == 4
     assert "failed  server" in capsys.readouterr().out
@@ -138,7 +138,7 @@ def silent_about_messages(exchange: Exchange) -> bool:
     return True
 
 
-def test_an_address_of_something_else_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_address_without_a_chat_ui_is_status_2(capsys: pytest.CaptureFixture[str]) -> None:
     with ScriptedServer(says_nothing) as server:
         assert run(["doctor", "--url", server.url]) == 2
         assert run(["models", "--url", server.url]) == 2
@@ -154,7 +154,7 @@ def test_a_version_that_is_wrong_is_status_2(capsys: pytest.CaptureFixture[str])
     assert "Leave out --chat-ui" in said.err
 
 
-def test_a_model_that_is_not_there_is_status_3(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_model_is_status_3(capsys: pytest.CaptureFixture[str]) -> None:
     with FakeChatUi("0.9.4") as server:
         assert run(["doctor", "--url", server.url, "--model", "nope"]) == 3
     assert "failed  models" in capsys.readouterr().out
@@ -193,7 +193,7 @@ def forging(exchange: Any) -> bool:
     return True
 
 
-def test_what_a_server_says_is_one_line(
+def test_the_servers_message_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with FakeChatUi("0.9.4", before=forging) as server:
@@ -208,7 +208,7 @@ def test_what_a_server_says_is_one_line(
         assert len(capsys.readouterr().err.splitlines()) == 1
 
 
-def test_an_authority_can_be_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_ca_certificate_can_be_given(capsys: pytest.CaptureFixture[str]) -> None:
     with ScriptedServer(says_nothing, tls=certificates().untrusted, patience=3) as server:
         assert run(["doctor", "--url", server.url]) == 4
         assert "pass --ca /path/to/ca.pem" in capsys.readouterr().out
@@ -217,13 +217,13 @@ def test_an_authority_can_be_named(capsys: pytest.CaptureFixture[str]) -> None:
         assert "ok      TLS          the certificate is trusted" in capsys.readouterr().out
 
 
-def test_terms_are_not_accepted_if_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_terms_does_not_accept_the_terms(capsys: pytest.CaptureFixture[str]) -> None:
     with FakeChatUi("0.9.4", terms=True) as server:
         assert run(["doctor", "--url", server.url, "--no-terms"]) == 3
     assert "Accept the terms: leave out --no-terms." in capsys.readouterr().out
 
 
-def test_a_model_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_model_is_a_failed_step(capsys: pytest.CaptureFixture[str]) -> None:
     with FakeChatUi("0.9.4") as server:
         assert run(["doctor", "--url", server.url, "-m", "x\x1b[2J"]) == 3
     assert "failed  models" in capsys.readouterr().out

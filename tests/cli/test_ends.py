@@ -82,7 +82,7 @@ def signalled(server: FakeChatUi, number: int, *arguments: str, piped: str = "")
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
-def test_a_signal_leaves_nothing_on_the_server(
+def test_after_a_signal_no_conversation_is_left(
     held: FakeChatUi, arguments: list[str], number: int, status: int
 ) -> None:
     assert signalled(held, number, *arguments) == (status, "")
@@ -94,7 +94,7 @@ def test_a_signal_leaves_nothing_on_the_server(
     ("number", "status", "kind"),
     [(signal.SIGINT, 130, "KeyboardInterrupt"), (signal.SIGTERM, 143, "Terminated")],
 )
-def test_in_json_the_last_line_tells_of_a_signal(
+def test_with_json_the_last_line_reports_a_signal(
     held: FakeChatUi, number: int, status: int, kind: str
 ) -> None:
     program = start(
@@ -115,7 +115,7 @@ def test_in_json_the_last_line_tells_of_a_signal(
     assert last == {"type": "error", "kind": kind, **said}
 
 
-def test_a_server_that_cannot_start_is_the_status_that_its_help_says(
+def test_a_server_that_cannot_start_has_the_documented_status(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -158,7 +158,7 @@ def test_ctrl_c_while_a_chat_waits_for_lines_ends_it() -> None:
 @pytest.mark.parametrize(
     "arguments", [["export", "--all"], ["conversations", "delete", "--all", "--yes"], ["models"]]
 )
-def test_every_command_ends_in_order(
+def test_every_command_ends_quietly_at_sigterm(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def ends(*given: object, **named: object) -> None:
@@ -172,7 +172,7 @@ def test_every_command_ends_in_order(
     assert capsys.readouterr() == ("", "")
 
 
-def test_the_handlers_of_a_program_are_put_back() -> None:
+def test_the_signal_handlers_of_a_program_are_restored() -> None:
     former = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Terminated) as caught, signals_as_exceptions():
         try:
@@ -240,7 +240,7 @@ def test_another_thread_can_run_the_command(capsys: pytest.CaptureFixture[str]) 
         ("H2O Hi | head -c0; exit ${PIPESTATUS[0]}", 141, "", ""),
     ],
 )
-def test_a_stream_that_is_closed_or_full(line: str, status: int, out: str, err: str) -> None:
+def test_a_closed_or_full_output_stream(line: str, status: int, out: str, err: str) -> None:
     with FakeChatUi("0.9.4") as server:
         done = shell(line, H2O_CLIENT_URL=server.url)
         assert server.conversations == {}
@@ -252,13 +252,13 @@ def test_a_stream_that_is_closed_or_full(line: str, status: int, out: str, err: 
 @pytest.mark.parametrize(
     "where", ["2>&1 | head -c0; exit ${PIPESTATUS[0]}", "2> /dev/full", "2>&-"]
 )
-def test_the_status_tells_what_failed_even_if_nobody_can_read_it(where: str) -> None:
+def test_the_exit_status_is_right_even_if_stderr_is_closed(where: str) -> None:
     with refusing_port() as port:
         done = shell(f"H2O --url http://127.0.0.1:{port} Hi {where}")
     assert (done.returncode, done.stdout, done.stderr) == (4, "", "")
 
 
-def test_input_without_an_end_is_not_read_for_ever() -> None:
+def test_endless_input_is_refused() -> None:
     done = shell("H2O --url http://127.0.0.1:1 Hi < /dev/zero")
     assert done.returncode == 2
     assert (
@@ -267,7 +267,7 @@ def test_input_without_an_end_is_not_read_for_ever() -> None:
 
 
 @pytest.mark.parametrize("word", ["Hi", "chat"])
-def test_input_that_cannot_be_read_is_a_bad_call(
+def test_unreadable_input_is_status_2(
     word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Broken(io.RawIOBase):
@@ -298,7 +298,7 @@ def test_ctrl_c_while_it_starts_is_130_without_a_traceback() -> None:
     assert (done.returncode, done.stderr) == (130, "")
 
 
-def test_the_terminal_may_go_while_help_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_terminal_may_close_while_help_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
     def leaves(*given: object, **named: object) -> None:
         raise SystemExit(1)  # as rich does if its pipe is closed
 
@@ -307,7 +307,7 @@ def test_the_terminal_may_go_while_help_is_written(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("value", ["[" * 5000, '{"a":' * 5000])
-def test_a_parameter_that_is_nested_for_ever_is_a_text(value: str) -> None:
+def test_a_deeply_nested_parameter_is_a_text(value: str) -> None:
     with FakeChatUi("0.4") as server:
         done = subprocess.run(
             [*COMMAND, "--url", server.url, "-p", f"a={value}", "Hi"],

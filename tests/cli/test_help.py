@@ -95,7 +95,7 @@ def test_an_example_works(example: str, home: Path) -> None:
 @pytest.mark.parametrize(
     "example", [each for each in examples() if re.match("h2o-chat (serve|gateway)", each)]
 )
-def test_an_example_of_a_server_works(example: str, tmp_path: Path) -> None:
+def test_an_example_that_starts_a_server_works(example: str, tmp_path: Path) -> None:
     answers = tmp_path / "answers.jsonl"
     answers.write_text('"scripted answer"\n')
     # The last port that is said counts: another one may be taken.
@@ -119,14 +119,14 @@ def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.parametrize("arguments", [["-h"], ["models", "-h"], ["conversations", "show", "-h"]])
-def test_a_short_option_shows_it_too(
+def test_a_short_option_also_shows_the_help(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(arguments) == 0
     assert capsys.readouterr().out.startswith("Usage: h2o-chat ")
 
 
-def test_the_usage_is_what_can_be_typed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_usage_shows_the_real_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
     shown = capsys.readouterr().out
     assert shown.startswith("Usage: h2o-chat [OPTIONS] PROMPT...\n")
@@ -146,7 +146,7 @@ def test_the_usage_is_what_can_be_typed(capsys: pytest.CaptureFixture[str]) -> N
         ("exports", "export"),
     ],
 )
-def test_a_word_that_is_nearly_a_command_is_no_prompt(
+def test_a_misspelt_command_is_not_sent_as_a_prompt(
     word: str, meant: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run([word]) == 2
@@ -173,13 +173,13 @@ def taken() -> Iterator[int]:
         yield other.getsockname()[1]
 
 
-def test_a_port_that_is_taken(taken: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use(taken: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["serve", "--port", str(taken)]) == 1
     said = f"Error: Port {taken} of 127.0.0.1 is in use. Is another server"
     assert capsys.readouterr().err.startswith(said)
 
 
-def test_a_file_that_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_model_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "model.gguf"
     assert run(["serve", "--port", "0", "--model-file", str(path)]) == 2
     assert "No such file" in capsys.readouterr().err
@@ -188,7 +188,7 @@ def test_a_file_that_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert f"Invalid --model-file {path}. Use a GGUF file." in capsys.readouterr().err
 
 
-def test_the_chapter_is_what_the_help_says() -> None:
+def test_the_chapter_in_the_documentation_equals_the_help() -> None:
     done = subprocess.run(
         [sys.executable, "-c", "import command; print(command.chapter(), end='')"],
         capture_output=True,

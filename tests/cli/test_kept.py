@@ -42,7 +42,7 @@ def the_only_id(server: FakeChatUi) -> str:
     return id
 
 
-def test_a_prompt_goes_on_in_the_last_kept_conversation(
+def test_continue_uses_the_last_kept_conversation(
     server: FakeChatUi, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["--url", server.url, "--keep", "One"]) == 0
@@ -56,7 +56,7 @@ def test_a_prompt_goes_on_in_the_last_kept_conversation(
     assert len(server.conversations) == 1
 
 
-def test_the_last_one_is_that_in_which_something_was_said_last(server: FakeChatUi) -> None:
+def test_the_last_conversation_is_the_one_with_the_latest_message(server: FakeChatUi) -> None:
     run(["--url", server.url, "--keep", "One"])
     first = the_only_id(server)
     run(["--url", server.url, "--keep", "Two"])
@@ -66,7 +66,7 @@ def test_the_last_one_is_that_in_which_something_was_said_last(server: FakeChatU
     assert server.prompts[-1].last == "Four"
 
 
-def test_kept_conversations_of_one_server_are_of_one_session(
+def test_kept_conversations_of_a_server_share_a_session(
     server: FakeChatUi, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(["--url", server.url, "--keep", "One"])
@@ -78,7 +78,7 @@ def test_kept_conversations_of_one_server_are_of_one_session(
     }
 
 
-def test_other_prompts_are_of_sessions_of_their_own(server: FakeChatUi) -> None:
+def test_prompts_without_keep_use_new_sessions(server: FakeChatUi) -> None:
     run(["--url", server.url, "--keep", "One"])
     run(["--url", server.url, "Two"])
     sessions = {each.cookies.get("hf-chat") for each in server.requests} - {None}
@@ -87,7 +87,9 @@ def test_other_prompts_are_of_sessions_of_their_own(server: FakeChatUi) -> None:
 
 
 @pytest.mark.parametrize("words", [["chat"], ["chat", "ID"], ["chat", "-c"], ["-c"]])
-def test_a_chat_goes_on_in_one(server: FakeChatUi, piped: Piped, words: list[str]) -> None:
+def test_a_chat_continues_a_kept_conversation(
+    server: FakeChatUi, piped: Piped, words: list[str]
+) -> None:
     run(["--url", server.url, "--keep", "One"])
     id = the_only_id(server)
     piped("Two\n")
@@ -99,7 +101,7 @@ def test_a_chat_goes_on_in_one(server: FakeChatUi, piped: Piped, words: list[str
     assert list(server.conversations) == [id]
 
 
-def test_a_kept_chat_is_found_while_it_runs(server: FakeChatUi, piped: Piped) -> None:
+def test_a_kept_chat_is_recorded_while_it_runs(server: FakeChatUi, piped: Piped) -> None:
     class Lines(io.BytesIO):
         def readline(self, size: int | None = -1, /) -> bytes:
             line = super().readline(size)
@@ -134,7 +136,7 @@ def test_open_lists_them_by_number(
     assert len(turns(server)) == 3
 
 
-def test_one_that_cannot_be_opened_leaves_the_chat_where_it_is(
+def test_the_chat_stays_in_its_conversation_if_another_cannot_be_opened(
     server: FakeChatUi, piped: Piped, capsys: pytest.CaptureFixture[str]
 ) -> None:
     piped(f"One\n/open {'0' * 24}\nTwo\n")
@@ -145,7 +147,7 @@ def test_one_that_cannot_be_opened_leaves_the_chat_where_it_is(
 
 
 @pytest.mark.parametrize("name", ["show", "share", "delete"])
-def test_what_is_done_with_one_finds_its_server_and_session(
+def test_commands_find_the_server_and_session_of_a_kept_conversation(
     server: FakeChatUi, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(["--url", server.url, "--keep", "One"])
@@ -153,7 +155,7 @@ def test_what_is_done_with_one_finds_its_server_and_session(
     assert run(["-c", "Two"]) == (2 if name == "delete" else 0)
 
 
-def test_a_browsers_cookie_is_not_noted(server: FakeChatUi, own_home: Path) -> None:
+def test_a_browsers_cookie_is_not_saved(server: FakeChatUi, own_home: Path) -> None:
     cookie = server.browser()
     run(["--url", server.url, "--cookie", cookie, "--keep", "One"])
     (note,) = own_home.rglob("conversation-*.json")
@@ -175,7 +177,7 @@ def test_a_browsers_cookie_is_not_noted(server: FakeChatUi, own_home: Path) -> N
         (["chat", "hello"], "send it as a prompt: h2o-chat ask hello"),
     ],
 )
-def test_what_makes_no_sense_is_a_bad_call(
+def test_contradicting_options_are_refused(
     piped: Piped, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(words) == 2

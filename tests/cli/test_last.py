@@ -65,7 +65,7 @@ def records(folder: Path) -> list[Record]:
     return [msgspec.json.decode(path.read_bytes(), type=Record) for path in files(folder)]
 
 
-def test_while_it_comes_it_is_kept_for_its_user_only(client: H2oSession, folder: Path) -> None:
+def test_an_answer_in_progress_is_saved_for_its_user_only(client: H2oSession, folder: Path) -> None:
     with saving(client, Answering(token())):
         (found,) = records(folder)
         domain = found.cookies[0].domain
@@ -75,7 +75,9 @@ def test_while_it_comes_it_is_kept_for_its_user_only(client: H2oSession, folder:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_while_it_comes_nobody_else_goes_on_with_it(client: H2oSession, folder: Path) -> None:
+def test_an_answer_in_progress_cannot_be_resumed_by_another_process(
+    client: H2oSession, folder: Path
+) -> None:
     code = (
         "from h2o_client.cli.saved_answers import last_saved\n"
         "with last_saved() as found: print(found and found.record.token)"
@@ -99,7 +101,7 @@ def test_while_it_comes_nobody_else_goes_on_with_it(client: H2oSession, folder: 
     assert elsewhere() == token(1)
 
 
-def test_nothing_is_left_of_one_that_ended_well(client: H2oSession, folder: Path) -> None:
+def test_the_record_of_a_complete_answer_is_removed(client: H2oSession, folder: Path) -> None:
     with saving(client, Answering(token())) as note:
         note(5)
     assert load() is None
@@ -115,7 +117,7 @@ def test_how_much_was_printed_is_saved_soon(client: H2oSession, folder: Path) ->
             assert time.monotonic() < end
 
 
-def test_tokens_that_flood_are_not_each_written_to_disk(
+def test_fast_tokens_are_not_each_written_to_disk(
     client: H2oSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[bytes] = []
@@ -129,7 +131,7 @@ def test_tokens_that_flood_are_not_each_written_to_disk(
 
 
 @pytest.mark.parametrize("error", [TransportError("reset"), IncompleteAnswerError()])
-def test_one_that_the_network_broke_off_is_saving(client: H2oSession, error: H2oError) -> None:
+def test_an_answer_broken_by_the_network_stays_saved(client: H2oSession, error: H2oError) -> None:
     with pytest.raises(type(error)), saving(client, Answering(token()), printed=3) as note:
         note(2)
         raise error
@@ -139,7 +141,7 @@ def test_one_that_the_network_broke_off_is_saving(client: H2oSession, error: H2o
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), GenerationError("out of memory")])
-def test_one_that_was_stopped_or_failed_is_not(client: H2oSession, error: BaseException) -> None:
+def test_a_stopped_or_failed_answer_is_not_saved(client: H2oSession, error: BaseException) -> None:
     with pytest.raises(type(error)), saving(client, Answering(token())):
         raise error
     assert load() is None
@@ -148,7 +150,7 @@ def test_one_that_was_stopped_or_failed_is_not(client: H2oSession, error: BaseEx
 @pytest.mark.parametrize(
     ("error", "stays"), [(KeyboardInterrupt(), True), (GenerationError("x"), False)]
 )
-def test_one_that_is_gone_on_with_outlives_an_interrupt(
+def test_a_resumed_answer_stays_saved_after_an_interrupt(
     client: H2oSession, error: BaseException, stays: bool
 ) -> None:
     broken_off(client)
@@ -162,7 +164,7 @@ def test_one_that_is_gone_on_with_outlives_an_interrupt(
     assert (None if again is None else again.printed) == (3 if stays else None)
 
 
-def test_each_has_a_place_of_its_own_and_removes_no_other(client: H2oSession, folder: Path) -> None:
+def test_each_answer_has_its_own_record(client: H2oSession, folder: Path) -> None:
     with ExitStack() as stack:
         stack.enter_context(saving(client, Answering(token(1))))
         with H2oSession(URL, cookies="hf-chat=other") as other:
@@ -171,7 +173,7 @@ def test_each_has_a_place_of_its_own_and_removes_no_other(client: H2oSession, fo
     assert [each.token for each in records(folder)] == [token(2)]
 
 
-def test_the_one_that_was_begun_last_comes_first(client: H2oSession, folder: Path) -> None:
+def test_the_latest_answer_comes_first(client: H2oSession, folder: Path) -> None:
     for number in (1, 2, 3):
         broken_off(client, number)
     for number in (3, 2, 1):
@@ -182,7 +184,7 @@ def test_the_one_that_was_begun_last_comes_first(client: H2oSession, folder: Pat
     assert list(folder.iterdir()) == []
 
 
-def test_one_that_is_gone_on_with_stays_where_it_is(client: H2oSession, folder: Path) -> None:
+def test_a_resumed_answer_keeps_its_record(client: H2oSession, folder: Path) -> None:
     broken_off(client)
     (path,) = files(folder)
     with (
@@ -196,7 +198,7 @@ def test_one_that_is_gone_on_with_stays_where_it_is(client: H2oSession, folder: 
     assert [each.token for each in records(folder)] == [token(2)]
 
 
-def test_what_is_older_than_a_week_is_removed(client: H2oSession, folder: Path) -> None:
+def test_records_older_than_a_week_are_removed(client: H2oSession, folder: Path) -> None:
     broken_off(client, 1)
     broken_off(client, 2)
     old, young = files(folder)
@@ -210,13 +212,13 @@ def test_what_is_older_than_a_week_is_removed(client: H2oSession, folder: Path) 
         assert young.exists()
 
 
-def test_without_a_token_nothing_is_saving(client: H2oSession, folder: Path) -> None:
+def test_without_a_token_nothing_is_saved(client: H2oSession, folder: Path) -> None:
     with saving(client, Answering(None)) as note:
         note(5)
         assert not folder.exists()
 
 
-def test_a_folder_that_cannot_be_written_is_no_reason_to_lose_an_answer(
+def test_an_unwritable_folder_loses_no_answer(
     client: H2oSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_the_way = tmp_path / "file"
@@ -241,9 +243,7 @@ def test_a_folder_that_cannot_be_written_is_no_reason_to_lose_an_answer(
         b'{"url":"http://localhost:3000","token":"%s","printed":%d}' % (token().encode(), 10**30),
     ],
 )
-def test_a_file_that_is_damaged_counts_as_none(
-    client: H2oSession, folder: Path, text: bytes
-) -> None:
+def test_a_damaged_record_is_ignored(client: H2oSession, folder: Path, text: bytes) -> None:
     broken_off(client)
     (folder / "answer-9.json").write_bytes(text)
     found = load()

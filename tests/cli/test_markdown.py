@@ -67,7 +67,7 @@ def grown(*tokens: str) -> str:
         ("a\r\nb\r\n\r\nc", "a b\n\nc\n"),
     ],
 )
-def test_what_it_shows(text: str, shown: str) -> None:
+def test_markdown_is_rendered_on_a_terminal(text: str, shown: str) -> None:
     assert rendered(text) == shown
 
 
@@ -88,16 +88,16 @@ def test_what_it_shows(text: str, shown: str) -> None:
         "a\u202eb\u2066c &#x202e; <http://x/%E2%80%AE>",
     ],
 )
-def test_no_spelling_of_an_escape_reaches_the_terminal(text: str) -> None:
+def test_no_escape_sequence_reaches_the_terminal(text: str) -> None:
     for shown in (rendered(text), DRAWING.sub("", STYLES.sub("", grown(text, "\n\n", "end")))):
         assert re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", shown) is None
 
 
-def test_no_link_is_hidden_behind_another_address() -> None:
+def test_links_are_not_written_as_terminal_hyperlinks() -> None:
     assert "\x1b]8" not in grown("[http://good.example](http://bad.example)")
 
 
-def test_every_block_is_written_once_and_whole() -> None:
+def test_every_block_is_written_once_and_completely() -> None:
     text = "# Title\n\nfirst *paragraph*\n\n- one\n- two\n\n```\ncode\n\nmore\n```\n\nlast"
     shown = DRAWING.sub("", STYLES.sub("", grown(*re.findall(r"\S+|\s+", text))))
     end = shown[shown.rindex("Title") :]
@@ -106,7 +106,7 @@ def test_every_block_is_written_once_and_whole() -> None:
     assert shown.rstrip().endswith("last")
 
 
-def test_what_came_stays_when_it_is_interrupted() -> None:
+def test_after_an_interrupt_the_text_stays() -> None:
     screen = console()
     with pytest.raises(KeyboardInterrupt), Growing(screen) as answer:
         answer.add("some words")
@@ -133,7 +133,7 @@ def drawn(answer: Growing) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "rows"), [("xterm-256color", 4), ("tmux-256color", 4), ("linux", 2), ("screen", 2)]
 )
-def test_a_frame_is_erased_whole_in_a_terminal_that_became_narrower(
+def test_a_frame_is_erased_completely_after_the_terminal_became_narrower(
     monkeypatch: pytest.MonkeyPatch, name: str, rows: int
 ) -> None:
     monkeypatch.setenv("TERM", name)
@@ -164,12 +164,12 @@ def test_the_rows_of_a_line_are_counted(line: str, width: int, rows: int) -> Non
         r"set \[ \{1, 2\} \] and $$x\,y$$ too",
     ],
 )
-def test_a_formula_keeps_its_backslashes_and_stars(text: str) -> None:
+def test_a_formula_keeps_its_backslashes_and_asterisks(text: str) -> None:
     assert rendered(text) == f"{text}\n"
 
 
 @pytest.mark.parametrize("delimiters", [("\\[", "\\]"), ("$$", "$$")])
-def test_a_formula_of_several_lines_is_shown_as_it_is(delimiters: tuple[str, str]) -> None:
+def test_a_formula_of_several_lines_is_shown_unchanged(delimiters: tuple[str, str]) -> None:
     begin, end = delimiters
     lines = [begin, "a \\\\", "+ b", "= c", end]
     shown = rendered("\n".join(["Thus", *lines, "so."]))
@@ -185,11 +185,11 @@ def test_a_formula_of_several_lines_is_shown_as_it_is(delimiters: tuple[str, str
         (r"\(never closed *here*", "(never closed here"),
     ],
 )
-def test_what_is_no_formula_is_markdown(text: str, shown: str) -> None:
+def test_text_that_is_not_a_formula_is_markdown(text: str, shown: str) -> None:
     assert rendered(text) == f"{shown}\n"
 
 
-def test_nothing_is_drawn_while_nothing_comes_or_the_terminal_is_being_resized(
+def test_nothing_is_drawn_without_new_text_or_during_a_resize(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     screen = console()
@@ -208,7 +208,7 @@ def test_nothing_is_drawn_while_nothing_comes_or_the_terminal_is_being_resized(
     assert drawn(answer) == ["more"]  # what is drawn stays in a narrower terminal
 
 
-def test_a_long_block_is_plain_while_it_grows_and_looked_at_when_it_has_doubled(
+def test_a_long_block_is_plain_text_while_it_grows_and_parsed_when_it_has_doubled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     parsed: list[int] = []
@@ -232,7 +232,7 @@ def test_a_long_block_is_plain_while_it_grows_and_looked_at_when_it_has_doubled(
     assert sum(parsed) <= 3 * len(answer._block)
 
 
-def test_what_adds_waits_for_no_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adding_text_does_not_wait_for_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     drawing, added = threading.Event(), threading.Event()
 
     def slow(text: str) -> list[str]:
@@ -252,7 +252,7 @@ def test_what_adds_waits_for_no_drawing(monkeypatch: pytest.MonkeyPatch) -> None
     assert re.search("one\n+two\n+three\n$", shown)
 
 
-def test_drawing_rests_ten_times_as_long_as_it_took(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pause_is_ten_times_as_long_as_the_drawing(monkeypatch: pytest.MonkeyPatch) -> None:
     rests: list[float] = []
     clock = iter([0.0, 0.001, 10.0, 13.0])
 
@@ -270,7 +270,7 @@ def test_drawing_rests_ten_times_as_long_as_it_took(monkeypatch: pytest.MonkeyPa
     assert answer._failure is None
 
 
-def test_what_keeps_it_from_being_drawn_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_while_drawing_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(self: Growing) -> bool:
         raise OSError("the terminal is gone")
 
@@ -297,13 +297,13 @@ def test_a_million_characters_in_one_block_are_shown(monkeypatch: pytest.MonkeyP
         "[" * 3000 + "word",
     ],
 )
-def test_nothing_is_lost_however_deep_or_wide_it_is(text: str) -> None:
+def test_deep_nesting_and_wide_tables_lose_no_text(text: str) -> None:
     shown = rendered(text)
     for letter in set(filter(str.isalnum, text.replace("---", ""))):
         assert shown.count(letter) >= text.count(letter), letter
 
 
-def test_what_cannot_be_rendered_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_that_cannot_be_rendered_is_shown_plain(monkeypatch: pytest.MonkeyPatch) -> None:
     def stumbles(*given: object) -> None:
         raise KeyError("unknown")
 
@@ -311,7 +311,7 @@ def test_what_cannot_be_rendered_is_plain(monkeypatch: pytest.MonkeyPatch) -> No
     assert rendered("a **b**") == "a **b**\n"
 
 
-def test_an_end_of_a_line_may_be_torn() -> None:
+def test_a_line_end_may_be_split_between_tokens() -> None:
     shown = DRAWING.sub("", STYLES.sub("", grown("one\r", "\n\r", "\ntwo\r", "x\r")))
     assert re.search("one\n\ntwo\ufffdx\ufffd\n$", shown)
 
@@ -351,7 +351,7 @@ COSTLY = {
 
 
 @pytest.mark.parametrize("text", COSTLY.values(), ids=COSTLY)
-def test_what_is_costly_to_render_is_plain_past_a_bound_and_all_there(
+def test_beyond_a_limit_costly_text_is_shown_plain_and_complete(
     text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parsed, tokens = [], []
@@ -379,7 +379,7 @@ def test_what_is_costly_to_render_is_plain_past_a_bound_and_all_there(
         assert shown.count(letter) >= text.count(letter), letter
 
 
-def test_an_answer_of_usual_length_is_rendered_to_its_end() -> None:
+def test_an_answer_of_usual_length_is_rendered_completely() -> None:
     block = "# Title\n\nSome *words* of a [paragraph](http://x.example/), " + "more " * 60 + "\n\n"
     shown = STYLES.sub("", grown(block * 300))
     assert "*words*" not in shown
@@ -394,7 +394,7 @@ def test_an_answer_of_usual_length_is_rendered_to_its_end() -> None:
         ("- one\n", "- two\n", [" • one", " • two"]),
     ],
 )
-def test_in_a_terminal_that_became_narrower_the_rest_is_below_what_is_there(
+def test_after_the_terminal_became_narrower_the_rest_is_drawn_below(
     monkeypatch: pytest.MonkeyPatch, begin: str, rest: str, shown: list[str]
 ) -> None:
     monkeypatch.setattr(terminal_markdown, "_RESIZED_AFTER", 0.0)

@@ -85,7 +85,7 @@ def test_lists_are_tables_on_a_terminal(terminal: Callable[[], Screen]) -> None:
     assert "\x1b[2J" not in shown
 
 
-def test_an_empty_list_says_what_may_be_missing(terminal: Callable[[], Screen]) -> None:
+def test_an_empty_list_has_a_hint(terminal: Callable[[], Screen]) -> None:
     screen = terminal()
     with FakeChatUi("0.9.4") as server:
         assert run(["conversations", "--url", server.url]) == 0
@@ -108,7 +108,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("h2o_client.cli.terminal._SHOWN_EVERY", 0.001)
 
 
-def test_what_is_waited_for_is_said_on_a_terminal(
+def test_a_terminal_shows_what_the_command_waits_for(
     terminal: Callable[[], Screen], soon: None
 ) -> None:
     screen = terminal()
@@ -121,7 +121,7 @@ def test_what_is_waited_for_is_said_on_a_terminal(
     assert "Exporting" in screen.getvalue()
 
 
-def test_it_is_erased_before_anything_is_written(
+def test_the_waiting_text_is_erased_before_other_output(
     terminal: Callable[[], Screen], monkeypatch: pytest.MonkeyPatch, soon: None
 ) -> None:
     screen = terminal()
@@ -133,7 +133,7 @@ def test_it_is_erased_before_anything_is_written(
     assert screen.getvalue().endswith("\x1b[Jone" + "two\n")
 
 
-def test_in_mid_line_it_stands_in_the_line_below(
+def test_after_unfinished_output_the_waiting_text_is_in_the_line_below(
     terminal: Callable[[], Screen], soon: None
 ) -> None:
     screen = terminal()
@@ -144,7 +144,7 @@ def test_in_mid_line_it_stands_in_the_line_below(
         until(screen, "\x1b7\x1b[B\r\x1b[J\x1b8 two")
 
 
-def test_of_two_that_wait_the_inner_one_is_shown(
+def test_of_two_nested_waits_the_inner_one_is_shown(
     terminal: Callable[[], Screen], soon: None
 ) -> None:
     screen = terminal()
@@ -155,7 +155,7 @@ def test_of_two_that_wait_the_inner_one_is_shown(
         assert "the outer" not in screen.getvalue()[at:]
 
 
-def test_what_is_quick_is_not_waited_for(terminal: Callable[[], Screen]) -> None:
+def test_a_short_wait_is_not_shown(terminal: Callable[[], Screen]) -> None:
     screen = terminal()
     with Waiting("Loading the model"):
         put("one")
@@ -176,13 +176,15 @@ def test_a_dumb_terminal_gets_a_line(
     assert screen.getvalue() == before
 
 
-def test_a_file_gets_no_signs_of_life(capsys: pytest.CaptureFixture[str], soon: None) -> None:
+def test_nothing_about_waiting_is_written_to_a_file(
+    capsys: pytest.CaptureFixture[str], soon: None
+) -> None:
     with Waiting("Loading the model"):
         assert list(counted([1, 2], "Exporting")) == [1, 2]
     assert capsys.readouterr() == ("", "")
 
 
-def test_json_is_a_line_and_steers_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_is_one_line_without_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     document = {"text": "\x1b[2J\x9b2J\u2028\x7f\ud83d \xe9\n"}
     put_json(document)
     out = capsys.readouterr().out
@@ -226,21 +228,21 @@ def typing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Typing]:
         ("wrong\x15right\r", "right"),
     ],
 )
-def test_what_is_typed_is_a_message(typing: Typing, keys: str, message: str) -> None:
+def test_a_typed_line_is_a_message(typing: Typing, keys: str, message: str) -> None:
     assert typing(keys).ask() == message
 
 
-def test_a_message_may_be_begun(typing: Typing) -> None:
+def test_the_editor_can_start_with_a_text(typing: Typing) -> None:
     assert typing(" and two\r").ask(default="one") == "one and two"
 
 
 @pytest.mark.parametrize(("key", "error"), [("\x03", KeyboardInterrupt), ("\x04", EOFError)])
-def test_keys_that_end_it(typing: Typing, key: str, error: type[BaseException]) -> None:
+def test_keys_that_end_the_input(typing: Typing, key: str, error: type[BaseException]) -> None:
     with pytest.raises(error):
         typing(key).ask()
 
 
-def test_without_a_folder_there_is_no_history_and_a_chat_all_the_same(
+def test_without_a_folder_a_chat_works_without_a_history(
     typing: Typing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_the_way = tmp_path / "file"
@@ -250,7 +252,7 @@ def test_without_a_folder_there_is_no_history_and_a_chat_all_the_same(
     assert TerminalEditor is type(typing("two\r"))
 
 
-def test_a_history_that_breaks_is_in_memory_from_then_on(
+def test_a_history_that_cannot_be_written_is_kept_in_memory(
     typing: Typing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
@@ -265,7 +267,7 @@ def test_a_history_that_breaks_is_in_memory_from_then_on(
     assert asked._session.history.get_strings() == ["one", "two"]
 
 
-def test_a_history_that_was_removed_is_begun_anew_for_its_user_only(
+def test_a_removed_history_file_is_created_again_with_private_mode(
     typing: Typing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
@@ -278,7 +280,7 @@ def test_a_history_that_was_removed_is_begun_anew_for_its_user_only(
     assert stat.S_IMODE(history.stat().st_mode) == 0o600
 
 
-def test_an_end_of_a_line_is_one_on_a_terminal_even_if_it_is_torn(
+def test_a_split_line_end_is_one_line_end_on_a_terminal(
     terminal: Callable[[], Screen],
 ) -> None:
     screen = terminal()
@@ -288,7 +290,7 @@ def test_an_end_of_a_line_is_one_on_a_terminal_even_if_it_is_torn(
     assert sum(noted) == len("one\r\ntwo\r\nthree\rfour\u202efive\r")
 
 
-def test_a_file_gets_the_ends_of_lines_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_line_ends_are_unchanged_in_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     write_answer(replying(["one\r\ntwo\r", "\nthree"]), "plain")
     assert capsys.readouterr().out == "one\r\ntwo\r\nthree\n"
 
@@ -325,7 +327,7 @@ def test_a_pipe_is_flushed_when_there_is_nothing_more_to_read(
     assert [each for each in noted if each] == [7, 6]
 
 
-def test_in_json_too_a_pipe_is_flushed_when_there_is_nothing_more_to_read(
+def test_with_json_a_pipe_is_flushed_when_there_is_nothing_more_to_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pipe = Pipe()
@@ -335,7 +337,7 @@ def test_in_json_too_a_pipe_is_flushed_when_there_is_nothing_more_to_read(
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\v", "\f", "\x85", "\u2028", "\n \n"])
-def test_lines_of_words_of_a_server_are_one_line(
+def test_a_servers_text_of_several_lines_is_shown_as_one_line(
     capsys: pytest.CaptureFixture[str], end: str
 ) -> None:
     put_line(f"one{end}two{end}")

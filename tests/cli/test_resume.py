@@ -118,7 +118,7 @@ def test_an_example_works(server: FakeChatUi, example: str, tmp_path: Path) -> N
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_whole_answer_is_printed_and_nothing_is_left(
+def test_the_whole_answer_is_printed_and_its_conversation_is_deleted(
     server: FakeChatUi, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["resume"]) == 0
@@ -127,7 +127,7 @@ def test_the_whole_answer_is_printed_and_nothing_is_left(
     assert server.conversations == {}
 
 
-def test_the_rest_is_what_was_not_printed(
+def test_rest_prints_only_the_unprinted_text(
     server: FakeChatUi, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     change(folder, printed=7)
@@ -135,7 +135,7 @@ def test_the_rest_is_what_was_not_printed(
     assert capsys.readouterr().out == " three four five\n"
 
 
-def test_a_file_that_a_killed_program_wrote_gets_the_rest_and_no_word_twice(
+def test_resuming_into_the_file_of_a_killed_program_repeats_nothing(
     folder: Path, tmp_path: Path
 ) -> None:
     written = tmp_path / "answer.txt"
@@ -155,7 +155,7 @@ def test_a_file_that_a_killed_program_wrote_gets_the_rest_and_no_word_twice(
     assert written.read_bytes() + done.stdout == b"one two three four five\n"
 
 
-def test_an_interrupt_leaves_it_at_work(folder: Path) -> None:
+def test_after_an_interrupt_the_model_continues(folder: Path) -> None:
     with FakeChatUi("head", answer=[ANSWER]) as server:
         asking(server)
         program = start(
@@ -176,7 +176,7 @@ def test_an_interrupt_leaves_it_at_work(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_in_a_chat_it_is_a_slash_command(server: FakeChatUi) -> None:
+def test_a_chat_has_a_slash_command_for_it(server: FakeChatUi) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "h2o_client", "chat", "--url", server.url],
         input="/resume\n",
@@ -188,7 +188,7 @@ def test_in_a_chat_it_is_a_slash_command(server: FakeChatUi) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "one two three four five\n", "")
 
 
-def test_an_answer_that_is_gone_is_forgotten(
+def test_the_record_of_a_deleted_answer_is_removed(
     server: FakeChatUi, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.conversations.clear()
@@ -198,7 +198,7 @@ def test_an_answer_that_is_gone_is_forgotten(
     assert "Nothing to resume." in capsys.readouterr().err
 
 
-def test_a_server_that_cannot_be_reached_just_now_leaves_it_for_later(
+def test_after_a_network_failure_the_answer_can_be_resumed_later(
     server: FakeChatUi, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with refusing_port() as port:
@@ -207,14 +207,16 @@ def test_a_server_that_cannot_be_reached_just_now_leaves_it_for_later(
     assert capsys.readouterr().out == "one two three four five\n"
 
 
-def test_without_an_answer_there_is_nothing_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_saved_answer_there_is_nothing_to_resume(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert run(["resume"]) == 2
     said = capsys.readouterr().err
     assert said.startswith("Error: Nothing to resume. An answer can be resumed")
     assert "Usage" not in said
 
 
-def test_nothing_is_kept_of_an_answer_that_ended(folder: Path) -> None:
+def test_no_record_is_kept_of_a_complete_answer(folder: Path) -> None:
     with FakeChatUi("head") as server:
         done = subprocess.run(
             [sys.executable, "-m", "h2o_client", "--url", server.url, "Count"],
@@ -227,7 +229,7 @@ def test_nothing_is_kept_of_an_answer_that_ended(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_a_server_that_keeps_no_answers_leaves_no_trace(folder: Path) -> None:
+def test_a_server_without_runs_leaves_no_record(folder: Path) -> None:
     with FakeChatUi("0.9.4") as server:
         subprocess.run(
             [sys.executable, "-m", "h2o_client", "--url", server.url, "Count"],
@@ -240,7 +242,7 @@ def test_a_server_that_keeps_no_answers_leaves_no_trace(folder: Path) -> None:
     assert not folder.exists()
 
 
-def test_two_that_are_cut_short_are_gone_on_with_one_after_the_other(
+def test_two_broken_answers_are_resumed_one_after_the_other(
     server: FakeChatUi, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with FakeChatUi("head", answer=[ANSWER]) as other:
@@ -256,7 +258,7 @@ def test_two_that_are_cut_short_are_gone_on_with_one_after_the_other(
     assert server.conversations == {}
 
 
-def test_one_that_another_program_prints_is_left_to_it(
+def test_an_answer_that_another_program_prints_is_not_resumed(
     server: FakeChatUi, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with FakeChatUi("head", answer=[ANSWER]) as other:
@@ -274,7 +276,7 @@ def test_one_that_another_program_prints_is_left_to_it(
     assert list(folder.iterdir()) == []
 
 
-def test_without_its_cookie_it_says_so(
+def test_a_missing_cookie_is_reported(
     server: FakeChatUi, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (path,) = folder.glob("*.json")
@@ -302,7 +304,7 @@ def in_the_network(folder: Path, port: int, *, given: bool) -> None:
 
 
 @pytest.mark.parametrize("given", [False, True])
-def test_http_in_the_network_needs_consent_for_a_browsers_cookie_only(
+def test_only_a_browsers_cookie_needs_insecure_cookies(
     server: FakeChatUi,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -124,7 +124,7 @@ def test_on_a_terminal_titles_are_neither_markup_nor_escapes(one: Stored) -> Non
 
 
 @pytest.mark.parametrize("words", [["list", "--json"], ["--json", "list"]])
-def test_list_is_the_same_as_nothing(
+def test_list_is_the_default_command(
     one: Stored, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert one.run("conversations", "--json") == 0
@@ -139,7 +139,7 @@ def test_a_session_without_conversations_says_so(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out == ""
 
 
-def test_what_is_said_to_the_group_holds_for_its_commands(
+def test_options_of_the_group_apply_to_its_commands(
     one: Stored, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = ["--url", one.server.url, "--cookie", one.cookie]
@@ -177,7 +177,7 @@ def test_conversations_are_deleted(stored: Stored) -> None:
     assert stored.server.conversations == {}
 
 
-def test_one_that_is_not_there_does_not_keep_the_others(
+def test_a_missing_conversation_does_not_prevent_other_deletions(
     one: Stored, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert one.run("conversations", "delete", "0" * 24, one.second.id) == 3
@@ -185,7 +185,7 @@ def test_one_that_is_not_there_does_not_keep_the_others(
     assert capsys.readouterr().err.startswith(f"Error: {'0' * 24}: The server answered 404")
 
 
-def test_an_id_that_is_none_does_not_keep_the_others_either(
+def test_an_invalid_id_does_not_prevent_other_deletions(
     one: Stored, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert one.run("conversations", "delete", "no/id", one.first.id, "0" * 24) == 2
@@ -194,12 +194,12 @@ def test_an_id_that_is_none_does_not_keep_the_others_either(
     assert [line.split(": ")[:2] for line in lines] == [["Error", "no/id"], ["Error", "0" * 24]]
 
 
-def test_all_are_deleted_when_that_is_sure(stored: Stored) -> None:
+def test_all_are_deleted_with_confirmation(stored: Stored) -> None:
     assert stored.run("conversations", "delete", "--all", "--yes") == 0
     assert stored.server.conversations == {}
 
 
-def test_all_are_not_deleted_when_nobody_can_be_asked(
+def test_all_are_not_deleted_without_a_terminal(
     one: Stored, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert one.run("conversations", "delete", "--all") == 2
@@ -208,7 +208,9 @@ def test_all_are_not_deleted_when_nobody_can_be_asked(
 
 
 @pytest.mark.parametrize(("typed", "left"), [(b"n\n", 2), (b"\n", 2), (b"y\n", 0)])
-def test_on_a_terminal_it_is_asked(one: Stored, typed: bytes, left: int) -> None:
+def test_on_a_terminal_the_user_is_asked_for_confirmation(
+    one: Stored, typed: bytes, left: int
+) -> None:
     status, shown = one.on_terminal("conversations", "delete", "--all", typed=typed)
     assert status == 0
     assert f"Delete all 2 conversations at {one.server.url}?" in shown
@@ -227,7 +229,7 @@ def test_on_a_terminal_it_is_asked(one: Stored, typed: bytes, left: int) -> None
         ["conversations", "rename", "0" * 24, ""],
     ],
 )
-def test_a_bad_call_is_status_2(
+def test_an_invalid_call_is_status_2(
     one: Stored, arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert one.run(*arguments) == 2
@@ -246,7 +248,7 @@ def test_an_export_goes_to_stdout(one: Stored, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("form", ["markdown", "json"])
-def test_on_a_terminal_an_export_steers_nothing(one: Stored, form: str) -> None:
+def test_on_a_terminal_an_export_is_sanitized(one: Stored, form: str) -> None:
     words = "\u202eb\u2066\x1b]0;t\x07\rc\r\nd"
     added = one.add("T", ("user", "q\x1b[31m\x9b2J"), ("assistant", words))
     for arguments in ((), ("-o", "/dev/stdout")):
@@ -301,7 +303,7 @@ def test_an_export_shows_its_progress_on_a_terminal_only(
     assert capsys.readouterr().err == ""
 
 
-def test_a_branch_is_what_leads_to_the_last_message() -> None:
+def test_a_branch_ends_with_the_last_message() -> None:
     tree = [
         Message("system", "", "s"),
         Message("user", "one", "u1", parent="s"),
@@ -315,9 +317,7 @@ def test_a_branch_is_what_leads_to_the_last_message() -> None:
     assert branch(line) == line
 
 
-def test_a_file_is_written_whole_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_is_written_atomically(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.md"
     write_file(str(path), "before")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -332,7 +332,7 @@ def test_a_file_is_written_whole_or_not_at_all(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_that_is_there_becomes_private_and_keeps_its_links(tmp_path: Path) -> None:
+def test_an_existing_file_becomes_private_and_links_to_it_stay(tmp_path: Path) -> None:
     path, link, dangling = tmp_path / "a.md", tmp_path / "link", tmp_path / "dangling"
     path.write_text("before")
     path.chmod(0o640)
@@ -347,7 +347,7 @@ def test_a_file_that_is_there_becomes_private_and_keeps_its_links(tmp_path: Path
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_a_pipe_is_written_into(tmp_path: Path) -> None:
+def test_a_pipe_is_written_to(tmp_path: Path) -> None:
     path = tmp_path / "pipe"
     os.mkfifo(path)
     reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -359,7 +359,7 @@ def test_a_pipe_is_written_into(tmp_path: Path) -> None:
     assert stat.S_ISFIFO(path.stat().st_mode)
 
 
-def test_what_stdout_has_already_stays(one: Stored, tmp_path: Path) -> None:
+def test_earlier_output_to_stdout_stays(one: Stored, tmp_path: Path) -> None:
     path = tmp_path / "all.md"
     path.write_text("before\n")
     with path.open("ab") as file:
@@ -374,13 +374,15 @@ def test_what_stdout_has_already_stays(one: Stored, tmp_path: Path) -> None:
     assert path.read_text().startswith("before\n# On [bold]skies[/]")
 
 
-def test_a_name_as_long_as_a_name_can_be(tmp_path: Path) -> None:
+def test_a_file_name_of_the_maximum_length(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 250)
     write_file(str(path), "words")
     assert path.read_text() == "words"
 
 
-def test_a_folder_is_made(one: Stored, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_folder_is_created(
+    one: Stored, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert one.run("export", "--all", "-o", f"{tmp_path}/new/one/") == 0
     assert len(list((tmp_path / "new" / "one").iterdir())) == 2
     (tmp_path / "file").write_text("")
@@ -389,7 +391,7 @@ def test_a_folder_is_made(one: Stored, tmp_path: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("to_file", [True, False])
-def test_one_that_was_deleted_meanwhile_does_not_keep_the_others(
+def test_a_deleted_conversation_does_not_prevent_other_exports(
     to_file: bool,
     one: Stored,
     tmp_path: Path,

@@ -141,7 +141,7 @@ class Held:
         self.stopped.set()
 
 
-def test_an_answer_is_shown_while_it_comes(chat: Open) -> None:
+def test_an_answer_is_shown_while_it_arrives(chat: Open) -> None:
     held = Held(" and *more*\n\n- one\n- two\n")
     with ScriptedChatUi(held) as server:
         terminal = chat(server.url)
@@ -156,7 +156,7 @@ def test_an_answer_is_shown_while_it_comes(chat: Open) -> None:
         terminal.until("status 0")
 
 
-def test_no_prompt_on_a_terminal_is_a_chat(chat: Open) -> None:
+def test_without_a_prompt_on_a_terminal_a_chat_starts(chat: Open) -> None:
     with FakeChatUi("0.9.4") as server:
         terminal = chat(server.url, "--keep")
         terminal.type("One", "Enter")
@@ -168,7 +168,7 @@ def test_no_prompt_on_a_terminal_is_a_chat(chat: Open) -> None:
         assert len(server.conversations) == 1
 
 
-def test_ctrl_c_stops_the_answer_and_keeps_what_came(chat: Open) -> None:
+def test_ctrl_c_stops_the_answer_and_keeps_its_text(chat: Open) -> None:
     held = Held()
     with ScriptedChatUi([held, streams(tokens("The next"))], stop=held.stop) as server:
         terminal = chat(server.url)
@@ -184,7 +184,7 @@ def test_ctrl_c_stops_the_answer_and_keeps_what_came(chat: Open) -> None:
         assert server.paths()[-1] == f"DELETE /conversation/{ID}"
 
 
-def test_ctrl_c_before_the_first_word_stops_it_too(chat: Open) -> None:
+def test_ctrl_c_before_the_first_token_stops_the_answer(chat: Open) -> None:
     begun, stopped = threading.Event(), threading.Event()
 
     def silent(exchange: Exchange) -> None:
@@ -226,7 +226,7 @@ def test_a_message_that_waits_for_a_stopped_answer_says_so(chat: Open) -> None:
         assert stored == ["Hello", "Some words more", "Go on", "The next"]
 
 
-def test_what_is_stopped_again_and_again_is_edited_where_it_is(chat: Open) -> None:
+def test_a_repeatedly_stopped_prompt_can_be_edited(chat: Open) -> None:
     slow = Says(("Some", " words"), holds=True, rest=(" more",))
     with FakeChatUi("0.4", answer=[Says(("Fine",)), slow, slow, Says(("The", " end"))]) as server:
         terminal = chat(server.url)
@@ -295,7 +295,7 @@ def test_a_history_is_kept_for_its_user_only(chat: Open, tmp_path: Path) -> None
     assert history.read_text().count("+First") == 1
 
 
-def test_the_window_may_change_its_size(chat: Open) -> None:
+def test_the_window_may_be_resized(chat: Open) -> None:
     held = Held(*(f" word{number}" for number in range(60)))
     with ScriptedChatUi([held, streams(tokens("The next"))]) as server:
         terminal = chat(server.url)
@@ -351,7 +351,7 @@ def test_save_proposes_a_name_and_asks_before_it_replaces(chat: Open, tmp_path: 
     assert "the last: One" in path.read_text()
 
 
-def test_an_error_is_shown_and_the_chat_goes_on(chat: Open) -> None:
+def test_an_error_is_shown_and_the_chat_continues(chat: Open) -> None:
     says = {"message": "no \x1b]0;title\x07[red]markup[/red]"}
     with ScriptedChatUi([refuses(429, says), streams(tokens("Hello"))]) as server:
         terminal = chat(server.url)
@@ -379,7 +379,7 @@ def test_without_colour_the_layout_stays(chat: Open) -> None:
     assert re.search(r"\x1b\[(?:\d+;)*(?:3|4|9|10)[0-7]", shown) is None
 
 
-def test_lines_break_at_words_and_an_error_stands_apart(chat: Open) -> None:
+def test_lines_wrap_at_words_and_a_blank_line_follows_an_error(chat: Open) -> None:
     with ScriptedChatUi(refuses(429, {"message": "Too many of them"})) as server:
         terminal = chat(server.url)
         terminal.resize(50, 40)
@@ -432,7 +432,7 @@ def test_one_answer_can_be_shown_as_markdown(chat: Open, tmp_path: Path) -> None
     assert "**" not in shown
 
 
-def test_what_is_typed_ahead_is_there_after_ctrl_c(chat: Open) -> None:
+def test_keys_typed_ahead_are_kept_after_ctrl_c(chat: Open) -> None:
     held = Held()
     with ScriptedChatUi([held, streams(tokens("The next"))], stop=held.stop) as server:
         terminal = chat(server.url)
@@ -444,7 +444,7 @@ def test_what_is_typed_ahead_is_there_after_ctrl_c(chat: Open) -> None:
         terminal.until("The next", PROMPT)
 
 
-def test_no_frame_is_left_when_the_window_becomes_narrow_in_mid_answer(chat: Open) -> None:
+def test_no_frame_is_left_if_the_window_becomes_narrow_during_an_answer(chat: Open) -> None:
     held = Held(" the end")
     held.begin = "".join(f"word{number} " for number in range(40))
     with ScriptedChatUi(held) as server:
@@ -458,7 +458,7 @@ def test_no_frame_is_left_when_the_window_becomes_narrow_in_mid_answer(chat: Ope
         assert shown.count("word39") == 1
 
 
-def test_a_silent_server_is_told_of_on_the_terminal(chat: Open) -> None:
+def test_a_terminal_shows_that_a_server_is_silent(chat: Open) -> None:
     held = Held(" more")
     with ScriptedChatUi(held) as server:
         terminal = chat(server.url)
@@ -468,7 +468,7 @@ def test_a_silent_server_is_told_of_on_the_terminal(chat: Open) -> None:
         terminal.until("Some words more", PROMPT, gone="Waiting for more")
 
 
-def test_an_opened_conversation_shows_where_it_stands(chat: Open) -> None:
+def test_an_opened_conversation_shows_its_last_messages(chat: Open) -> None:
     with FakeChatUi("0.9.4") as server:
         terminal = chat(server.url, "--keep")
         terminal.type("One", "Enter")

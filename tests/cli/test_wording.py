@@ -103,14 +103,14 @@ def test_there_are_texts_and_hints() -> None:
 
 
 @pytest.mark.parametrize("text", sorted(set(texts())))
-def test_no_text_but_a_hint_speaks_python(text: str) -> None:
+def test_only_hints_contain_python(text: str) -> None:
     if not text.startswith(NOT_FROM_A_SHELL):
         assert PYTHON.search(text) is None
 
 
 @pytest.mark.parametrize("spelling", [in_shell, in_chat], ids=["shell", "chat"])
 @pytest.mark.parametrize("template", sorted(set(hints())))
-def test_no_hint_speaks_python_in_a_shell(template: str, spelling: Spelling) -> None:
+def test_no_hint_contains_python_in_a_shell(template: str, spelling: Spelling) -> None:
     said = spelled(Hint(template), spelling)
     assert PYTHON.search(said) is None
     assert "{" not in said

@@ -50,7 +50,9 @@ def by_page(
         ("HEAD-models", LATEST, False),
     ],
 )
-def test_real_lists_of_models_tell_the_dialect(name: str, era: Dialect, is_certain: bool) -> None:
+def test_real_lists_of_models_determine_the_dialect(
+    name: str, era: Dialect, is_certain: bool
+) -> None:
     found = detection.by_models(recording(name).payload)
     assert found is not None
     assert (found.dialect.first, found.is_certain) == (era.first, is_certain)
@@ -74,11 +76,11 @@ def test_real_lists_of_models_tell_the_dialect(name: str, era: Dialect, is_certa
         b"[" * 10_000,
     ],
 )
-def test_what_is_no_list_of_models_leaves_it_to_the_page(body: bytes) -> None:
+def test_without_a_list_of_models_the_page_determines_the_dialect(body: bytes) -> None:
     assert detection.by_models(body) is None
 
 
-def test_the_beginning_of_a_page_is_enough_and_of_a_list_it_is_not() -> None:
+def test_the_beginning_is_enough_for_a_page_but_not_for_a_list() -> None:
     assert detection.is_enough(b"  <!doctype")
     assert detection.is_enough(b'{"message":')
     assert not detection.is_enough(b' [{"id":')
@@ -92,7 +94,7 @@ def test_the_beginning_of_a_page_is_enough_and_of_a_list_it_is_not() -> None:
         ("v0.7-settings-read-back", V0_7, "0.7"),
     ],
 )
-def test_real_pages_tell_the_dialect(name: str, era: Dialect, version: str) -> None:
+def test_real_pages_determine_the_dialect(name: str, era: Dialect, version: str) -> None:
     found = detection.by_page(PAGE, 404, "application/json", recording(name).payload)
     assert (found.dialect.first, found.version) == (era.first, version)
     assert found.layout is not None
@@ -107,7 +109,7 @@ def test_real_pages_tell_the_dialect(name: str, era: Dialect, version: str) -> N
     ],
 )
 @pytest.mark.parametrize("first", [API_OFF, b"API is disabled"])
-def test_with_the_api_off_the_pages_type_tells(
+def test_with_the_api_switched_off_the_type_of_the_page_determines_the_dialect(
     name: str, kind: str, era: Dialect, version: str, first: bytes
 ) -> None:
     found = detection.by_page(first, 403, kind, recording(name).payload)
@@ -128,12 +130,12 @@ def test_with_the_api_off_the_pages_type_tells(
         ),
     ],
 )
-def test_the_versions_of_2023_are_told_apart(node: dict[str, object], version: str) -> None:
+def test_the_versions_of_2023_are_distinguished(node: dict[str, object], version: str) -> None:
     found = by_page(node)
     assert (found.dialect.first, found.version) == (V0_3.first, version)
 
 
-def test_a_later_page_whose_api_is_not_to_be_had_is_still_known() -> None:
+def test_a_later_page_is_recognized_without_the_api() -> None:
     node = {"loginRequired": False, "assistants": [], "enableAssistants": False}
     assert by_page(node).dialect.is_of_era(V0_8)
     later = by_page(node, kind="text/sveltekit-data")
@@ -146,7 +148,7 @@ def test_a_page_of_something_else_is_a_value_error(body: bytes) -> None:
         detection.by_page(PAGE, 200, "text/html", body)
 
 
-def test_a_page_that_failed_is_no_dialect() -> None:
+def test_a_failed_page_raises_its_error() -> None:
     with pytest.raises(Refused, match="Internal"):
         detection.by_page(PAGE, 404, "", pagedata.write([Failed(500, "Internal Error")]))
 
@@ -161,7 +163,7 @@ def test_a_page_that_failed_is_no_dialect() -> None:
         ("latest", LATEST), ("HEAD", LATEST),
     ],
 )  # fmt: skip
-def test_a_version_that_is_said_is_of_a_dialect(version: str, era: Dialect) -> None:
+def test_a_given_version_belongs_to_a_dialect(version: str, era: Dialect) -> None:
     found = detection.by_version(version)
     assert found.dialect.is_of_era(era)
     assert version in found.why
@@ -176,7 +178,7 @@ def test_a_version_that_is_said_is_of_a_dialect(version: str, era: Dialect) -> N
         ({"tools": False}, {"settings", "tools", "publicConfig"}, "0.9.5"),
     ],
 )
-def test_the_page_tells_versions_that_list_models_alike(
+def test_the_page_distinguishes_versions_with_equal_lists_of_models(
     signs: dict[str, object], names: set[str], version: str
 ) -> None:
     found = detection.by_models(json.dumps([{"id": "m", **signs}]).encode())
@@ -188,7 +190,7 @@ def test_the_page_tells_versions_that_list_models_alike(
     assert told.dialect.stops == (version == "0.9.5")
 
 
-def test_a_version_that_is_said_is_told_by_no_page() -> None:
+def test_a_given_version_is_not_changed_by_a_page() -> None:
     layout = Layout(settings=Settings(), models=(), names=frozenset({"tools", "publicConfig"}))
     said = detection.by_version("0.9.4")
     told = detection.by_layout(said, layout)
@@ -196,7 +198,7 @@ def test_a_version_that_is_said_is_told_by_no_page() -> None:
     assert told.layout is layout
 
 
-def test_v0_9_5_is_told_by_the_type_of_an_answer() -> None:
+def test_v0_9_5_is_recognized_by_the_type_of_an_answer() -> None:
     page = {"loginRequired": False, "assistants": []}
     for unsure in (V0_9_2, by_page(page, kind="text/sveltekit-data").dialect):
         later = detection.by_answer(unsure, "application/jsonl")
@@ -209,25 +211,25 @@ def test_v0_9_5_is_told_by_the_type_of_an_answer() -> None:
 
 
 @pytest.mark.parametrize("version", ["", "new", "0", "0.9", "v0.9", "1.x"])
-def test_a_version_that_says_nothing_is_refused(version: str) -> None:
+def test_an_invalid_version_is_refused(version: str) -> None:
     with pytest.raises(ConfigurationError, match="server_version="):
         detection.by_version(version)
 
 
 @pytest.mark.parametrize("version", ["0.1", "0.2.9"])
-def test_a_version_before_all_is_unsupported(version: str) -> None:
+def test_a_version_before_v0_3_is_unsupported(version: str) -> None:
     with pytest.raises(UnsupportedError, match=version):
         detection.by_version(version)
 
 
-def test_only_json_says_that_runs_can_be_resumed() -> None:
+def test_only_a_json_response_means_that_runs_can_be_resumed() -> None:
     assert detection.shows_runs(404, "application/json")
     assert not detection.shows_runs(404, "text/html")
     assert not detection.shows_runs(200, "application/json")
 
 
 @pytest.mark.parametrize("before", [V0_9_6, LATEST])
-def test_runs_tell_today_from_before(before: Dialect) -> None:
+def test_runs_distinguish_the_newest_servers(before: Dialect) -> None:
     found = Found(before, "", "because", is_certain=False)
     with_runs, without = (detection.by_runs(found, has_runs=each) for each in (True, False))
     assert (with_runs.dialect, with_runs.version) == (LATEST, "after 0.10.0")
@@ -236,14 +238,14 @@ def test_runs_tell_today_from_before(before: Dialect) -> None:
     assert detection.by_runs(without, has_runs=True).dialect is LATEST
 
 
-def test_runs_say_nothing_of_earlier_servers() -> None:
+def test_runs_do_not_distinguish_earlier_servers() -> None:
     for era in (V0_3, V0_7, V0_8, V0_9_2):
         found = Found(era, "", "")
         assert detection.by_runs(found, has_runs=True) is found
         assert detection.upgraded(found) is found
 
 
-def test_a_server_that_may_be_either_of_two_is_the_one_it_was() -> None:
+def test_an_uncertain_version_counts_as_the_previous_one() -> None:
     unsure = Found(LATEST, "", "", is_certain=False)
     assert detection.is_same(unsure, Found(V0_9_6, "", ""))
     assert not detection.is_same(Found(LATEST, "", ""), Found(V0_9_6, "", ""))

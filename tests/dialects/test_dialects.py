@@ -61,13 +61,13 @@ def parts(request: Request) -> list[Mail]:
     return [part for part in mail.get_payload() if isinstance(part, Mail)]
 
 
-def test_every_dialect_follows_the_one_before() -> None:
+def test_the_dialects_are_in_the_order_of_their_versions() -> None:
     assert [dialect(each).first for each in VERSIONS] == [each.first for each in DIALECTS]
     for former, later in pairwise(DIALECTS):
         assert former.last < later.first
 
 
-def test_no_era_is_described_by_another() -> None:
+def test_no_dialect_refers_to_another() -> None:
     folder = Path(detection.__file__).parent
     eras = [*folder.glob("v0_*.py"), folder / "latest.py"]
     assert len(eras) == len(DIALECTS)
@@ -75,7 +75,7 @@ def test_no_era_is_described_by_another() -> None:
     assert [each for each in eras if other.search(each.read_text(encoding="utf-8"))] == []
 
 
-def test_nothing_outside_the_dialects_names_an_era() -> None:
+def test_no_other_module_names_a_dialect() -> None:
     package = Path(h2o_client.__file__).parent
     eras = re.compile(r"dialects\.(v0_|latest)|\bV0_\d")
     outside = [each for each in package.rglob("*.py") if each.parent.name != "dialects"]
@@ -93,7 +93,7 @@ def test_nothing_outside_the_dialects_names_an_era() -> None:
         ("latest", "multipart/form-data", {"inputs": "Hi\u2028ü", "id": "i", "generationId": "r"}),
     ],
 )  # fmt: skip
-def test_a_message_says_this(version: str, kind: str, said: dict[str, object]) -> None:
+def test_the_message_of_each_dialect(version: str, kind: str, said: dict[str, object]) -> None:
     request = dialect(version).message(ID, PROMPT)
     assert (request.method, request.path, request.accept) == ("POST", PATH, "*/*")
     assert request.content_type.partition(";")[0] == kind
@@ -102,7 +102,7 @@ def test_a_message_says_this(version: str, kind: str, said: dict[str, object]) -
 
 
 @pytest.mark.parametrize("version", ["0.9.1", "0.9.4", "0.10.0", "latest"])
-def test_a_retry_and_a_continuation_leave_the_text_to_the_server(version: str) -> None:
+def test_a_retry_and_a_continuation_send_no_text(version: str) -> None:
     retry = dialect(version).message(ID, Prompt(id="i", retry=True))
     assert document(retry) == {"id": "i", "is_retry": True}
     continuation = dialect(version).message(ID, Prompt(id="i", continues=True))
@@ -118,7 +118,7 @@ def test_a_web_search_is_part_of_the_message(version: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["0.9.4", "0.10.0", "latest"])
-def test_files_are_parts_in_base64_whose_names_say_so(version: str) -> None:
+def test_files_are_parts_in_base64_with_a_prefix_in_their_names(version: str) -> None:
     ours = dialect(version)
     ours.check(files=[TEXT])
     odd = Upload('a"b\r\n.png', b"\x89PNG\0", "image/png")
@@ -154,7 +154,7 @@ def test_files_are_objects_in_the_json_of_v0_9_1(version: str) -> None:
     ]
 
 
-def test_without_the_version_of_v0_8_to_v0_9_1_no_file_is_sent() -> None:
+def test_if_the_version_is_uncertain_between_v0_8_and_v0_9_1_no_file_is_sent() -> None:
     with pytest.raises(UnsupportedError, match=r'server_version="0\.8\.4"'):
         V0_8.check(files=[IMAGE])
     V0_8.check(web_search=True)
@@ -171,7 +171,9 @@ def test_without_the_version_of_v0_8_to_v0_9_1_no_file_is_sent() -> None:
         (Upload("a.pdf", b"%PDF", "application/pdf"), False),
     ],
 )
-def test_an_image_is_known_by_its_name_or_its_first_bytes(upload: Upload, is_image: bool) -> None:
+def test_an_image_is_recognized_by_its_name_or_its_first_bytes(
+    upload: Upload, is_image: bool
+) -> None:
     assert upload.is_image == is_image
 
 
@@ -192,7 +194,7 @@ def test_an_image_is_known_by_its_name_or_its_first_bytes(upload: Upload, is_ima
         ("latest", Settings(shares_data=False), {"shareConversationsWithModelAuthors": False}),
     ],
 )  # fmt: skip
-def test_settings_are_posted_whole_and_always_say_whether_to_share(
+def test_posted_settings_are_complete_and_always_include_sharing(
     version: str, settings: Settings, posted: dict[str, object]
 ) -> None:
     request = dialect(version).change_settings(settings)
@@ -201,7 +203,7 @@ def test_settings_are_posted_whole_and_always_say_whether_to_share(
     assert json.loads(request.body or b"") == posted
 
 
-def test_the_real_settings_of_v0_10_are_sent_back_as_they_were() -> None:
+def test_the_real_settings_of_v0_10_are_sent_back_unchanged() -> None:
     ours = dialect("0.10.0")
     stored = ours.settings().read(recording("v0.10.0-settings").payload)
     assert (stored.accepted, stored.shares_data) == (True, True)
@@ -224,7 +226,7 @@ def test_the_real_settings_of_v0_10_are_sent_back_as_they_were() -> None:
 
 
 @pytest.mark.parametrize("version", ["0.7", "0.9.1", "0.9.4", "0.10.0", "latest"])
-def test_a_preprompt_is_said_at_creation(version: str) -> None:
+def test_a_preprompt_is_sent_with_the_creation(version: str) -> None:
     ours = dialect(version)
     assert json.loads(ours.create("m", "P").request.body or b"") == {"model": "m", "preprompt": "P"}
     assert json.loads(ours.create("m", None).request.body or b"") == {"model": "m"}
@@ -250,7 +252,7 @@ def test_a_conversation_of_the_newest_servers_comes_with_its_leaf() -> None:
         ("latest", [f"/api/v2/conversations/{ID}", f"/api{PATH}"]),
     ],
 )
-def test_a_conversation_is_asked_for_there(version: str, paths: list[str]) -> None:
+def test_the_request_for_a_conversation(version: str, paths: list[str]) -> None:
     asks = dialect(version).conversation(ID)
     assert [ask.request.path for ask in asks] == paths
     assert all(ask.request.safe for ask in asks)
@@ -281,7 +283,7 @@ def test_a_real_list_of_v0_10_is_read() -> None:
         ("0.10.0", "DELETE", "/api/conversations"), ("latest", "DELETE", "/api/conversations"),
     ],
 )  # fmt: skip
-def test_all_conversations_are_deleted_there(version: str, method: str, path: str) -> None:
+def test_the_request_that_deletes_all_conversations(version: str, method: str, path: str) -> None:
     request = by_version(version).dialect.delete_all()
     assert (request.method, request.path, request.safe) == (method, path, True)
 
@@ -296,13 +298,13 @@ def test_all_conversations_are_deleted_there(version: str, method: str, path: st
                "/api/v2/conversations?p=2"]),
     ],
 )  # fmt: skip
-def test_the_session_is_asked_about_there(version: str, paths: list[str]) -> None:
+def test_the_requests_about_the_session(version: str, paths: list[str]) -> None:
     ours = dialect(version)
     asked: list[Any] = [ours.models(), ours.settings(), ours.user(), ours.conversations(2)]
     assert [ask.request.path for ask in asked] == paths
 
 
-def test_without_the_api_pages_tell_all() -> None:
+def test_without_the_api_everything_is_read_from_pages() -> None:
     layout = {"loginRequired": False, "assistants": []}
     page = pagedata.write([pagedata.Data(layout)])
     for content_type in ("application/json", "text/sveltekit-data"):
@@ -319,11 +321,11 @@ def test_without_the_api_pages_tell_all() -> None:
         (b'{"shareId":"QKxTQJQ"}', "QKxTQJQ"),
     ],
 )
-def test_what_is_shared_is_read(body: bytes, shared: str) -> None:
+def test_the_id_of_a_shared_conversation_is_read(body: bytes, shared: str) -> None:
     assert read_shared(body) == shared
 
 
-def test_ids_stay_one_part_of_the_path() -> None:
+def test_ids_are_escaped_in_the_path() -> None:
     odd = "a/b?c#d"
     for version in VERSIONS:
         ours = dialect(version)
@@ -341,7 +343,7 @@ def test_a_vote_is_about_one_message(version: str) -> None:
     assert request.body == b'{"score":-1}'
 
 
-def test_what_a_dialect_cannot_do_is_refused_by_name() -> None:
+def test_an_unsupported_feature_is_refused_by_name() -> None:
     cannot = {
         "continue": {*VERSIONS} - {"0.9.1", "0.9.4"},
         "summarize": {*VERSIONS} - {"0.4"},
@@ -369,7 +371,7 @@ def test_what_a_dialect_cannot_do_is_refused_by_name() -> None:
                 attempt()
 
 
-def test_an_elicitation_is_answered_and_says_whether_to_go_on() -> None:
+def test_the_response_to_an_elicitation_says_whether_to_continue() -> None:
     ours = dialect("latest")
     ask = ours.answer_elicitation(ID, "e", "accept", {"sure": True})
     assert ask.request.path == f"{PATH}/elicitation"
@@ -386,6 +388,6 @@ def test_an_elicitation_is_answered_and_says_whether_to_go_on() -> None:
     assert document(resumed) == {"id": "a", "resumeElicitationId": "e", "generationId": "r"}
 
 
-def test_the_probe_asks_for_what_is_not_there() -> None:
+def test_the_probe_names_a_missing_conversation() -> None:
     assert resume_probe().path == "/conversation/000000000000000000000000/stream"
     assert resume_probe().accept == "application/json"

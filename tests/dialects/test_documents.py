@@ -102,7 +102,7 @@ def test_a_layout_is_read(layout: dict[str, object], settings: Settings) -> None
     assert (read.settings, read.models) == (settings, (model,))
 
 
-def test_settings_keep_what_has_no_name_here_and_no_time() -> None:
+def test_other_settings_are_kept_except_times() -> None:
     document: dict[str, object] = {
         "welcomeModalSeen": True,
         "welcomeModalSeenAt": NOON,
@@ -140,7 +140,7 @@ def test_settings_keep_what_has_no_name_here_and_no_time() -> None:
         ),
     ],
 )  # fmt: skip
-def test_models_are_read_whatever_is_missing(models: object, read: tuple[Model, ...]) -> None:
+def test_models_with_missing_fields_are_read(models: object, read: tuple[Model, ...]) -> None:
     assert read_layout({"models": models}).models == read
 
 
@@ -172,7 +172,7 @@ def test_models_are_read_whatever_is_missing(models: object, read: tuple[Model, 
         ),
     ],
 )  # fmt: skip
-def test_messages_are_read_whatever_is_missing(messages: object, read: tuple[Message, ...]) -> None:
+def test_messages_with_missing_fields_are_read(messages: object, read: tuple[Message, ...]) -> None:
     assert read_stored({"messages": messages}, has_ended).messages == read
 
 
@@ -210,7 +210,7 @@ def test_a_stored_answer_says_whether_it_has_ended(message: dict[str, object], e
     assert has_ended(message) == ended
 
 
-def test_a_stored_conversation_tells_what_is_unfinished_and_which_run_made_what() -> None:
+def test_a_stored_conversation_lists_unfinished_answers_and_runs() -> None:
     done = {"type": "finalAnswer"}
     messages = [
         {"from": "system", "id": "0", "content": "P"},
@@ -250,7 +250,7 @@ def test_lists_and_users_are_read_from_page_data_and_json_alike() -> None:
     assert read_user({**raw, "hfUserId": UNDEFINED}) == User("1", "ada", "ada@example.org", raw)
 
 
-def test_a_node_is_its_value_or_how_it_failed() -> None:
+def test_a_node_returns_its_value_or_raises_its_failure() -> None:
     body = pagedata.write([Data({"a": 1}), Failed(404, "Not here"), Skipped(), None, Data([])])
     assert pages.node(body, 0) == {"a": 1}
     with pytest.raises(Refused) as refused:
@@ -288,7 +288,7 @@ def test_the_real_layout_of_v0_4_is_read() -> None:
     )
 
 
-def test_the_real_layout_of_v0_9_4_is_read_with_what_it_sends_later() -> None:
+def test_the_real_layout_of_v0_9_4_is_read_with_its_later_lines() -> None:
     layout = read_layout(pages.node(recording("v0.9.4-settings-read-back").payload, 0))
     assert layout.settings.accepted
     assert layout.settings.others["disableStream"] is False

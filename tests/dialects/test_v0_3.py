@@ -33,7 +33,7 @@ def form(settings: Settings) -> dict[str, list[str]]:
     ("accepted", "shares", "search", "prompts"),
     list(product(NO_OR_YES, NO_OR_YES, NO_OR_YES, [None, {}, {"m/1": 'Sei "kurz" & gut'}])),
 )
-def test_the_settings_form_says_no_by_leaving_out(
+def test_the_settings_form_leaves_out_false_fields(
     accepted: bool, shares: bool, search: bool, prompts: dict[str, str] | None
 ) -> None:
     # "false" would say yes to sharing on v0.3 to v0.5; "" is a 500 on v0.6.
@@ -56,7 +56,7 @@ def test_the_settings_form_says_no_by_leaving_out(
     assert sent == {}
 
 
-def test_the_requests_are_the_protocols() -> None:
+def test_the_requests_follow_the_protocol() -> None:
     assert V0_3.models().request == Request(method="GET", path="/__data.json", safe=True)
     assert V0_3.create(FALCON_40B, "a preprompt").request == Request(
         method="POST",
@@ -73,7 +73,7 @@ def test_the_requests_are_the_protocols() -> None:
 
 
 @pytest.mark.parametrize("retry", NO_OR_YES)
-def test_a_message_is_sent_as_the_protocol_says(retry: bool) -> None:
+def test_a_message_has_the_format_of_the_protocol(retry: bool) -> None:
     sampling = {"temperature": 0.4, "stop": ["</s>"]}
     prompt = Prompt(
         id="u", answer_id="a", text="Grüße\u2028", parameters=sampling, retry=retry, run_id="r"
@@ -97,7 +97,7 @@ def test_a_message_is_sent_as_the_protocol_says(retry: bool) -> None:
     }
 
 
-def test_the_ancestors_sampling_is_kept() -> None:
+def test_the_default_sampling_is_gpt4frees() -> None:
     assert DEFAULT_SAMPLING == {
         "temperature": 0.4,
         "truncate": 2048,
@@ -163,12 +163,12 @@ def test_a_web_search_that_failed_says_why() -> None:
     "body",
     [b"", b'{"messages":[]}', b'{"messages":[{"type":"result"}]}', b'{"messages":[{}]}{"a":'],
 )
-def test_a_web_search_without_a_result_goes_on(body: bytes) -> None:
+def test_a_web_search_without_a_result_continues(body: bytes) -> None:
     assert WebSearchReader().feed(body) is None
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"nothing", b'{"a":"' + b"x" * (1 << 19), b"\xff"])
-def test_what_is_no_web_search_is_a_value_error(body: bytes) -> None:
+def test_an_invalid_web_search_is_a_value_error(body: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - json's and our own
         WebSearchReader().feed(body)
 
@@ -181,13 +181,13 @@ def test_a_web_search_in_countless_pieces_is_a_value_error() -> None:
             reader.feed(b"}")
 
 
-def test_a_web_search_asks_for_the_whole_prompt() -> None:
+def test_a_web_search_sends_the_whole_prompt() -> None:
     ask = V0_3.web_search(ID, "a&b ü?")
     assert ask is not None
     assert ask.request.path == f"/conversation/{ID}/web-search?prompt=a%26b%20%C3%BC%3F"
 
 
-def test_what_cannot_be_done_is_refused_by_name() -> None:
+def test_an_unsupported_operation_is_refused_by_name() -> None:
     with pytest.raises(UnsupportedError, match=r"chat-ui v0\.3 to v0\.6 cannot take files"):
         V0_3.check(files=[Upload("a", b"", "text/plain")])
     with pytest.raises(UnsupportedError, match=r"v0\.6 cannot continue answers"):

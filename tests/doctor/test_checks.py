@@ -74,7 +74,7 @@ def failure(found: list[Check]) -> Check:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_server_that_works_passes_and_keeps_nothing(version: str) -> None:
+def test_a_working_server_passes_and_keeps_no_conversation(version: str) -> None:
     with FakeChatUi(version, terms=True) as server:
         found = checked(server.url)
         assert {check.status for check in found if check.name != "TLS"} == {"ok"}
@@ -90,7 +90,7 @@ def test_steps_come_one_by_one() -> None:
         assert server.paths() == ["GET /api/models"]
 
 
-def test_what_is_left_in_the_middle_is_cleaned_up_by_the_session() -> None:
+def test_leaving_the_checks_early_is_cleaned_up_by_the_session() -> None:
     with FakeChatUi("0.9.4") as server:
         with H2oSession(server.url) as client:
             steps = client.check()
@@ -101,7 +101,7 @@ def test_what_is_left_in_the_middle_is_cleaned_up_by_the_session() -> None:
 
 
 @pytest.mark.parametrize("last", ["terms", "conversation", "answer"])
-def test_what_is_dropped_in_the_middle_is_cleaned_up_at_once(last: str) -> None:
+def test_garbage_collected_checks_are_cleaned_up_at_once(last: str) -> None:
     with FakeChatUi("0.9.4") as server, H2oSession(server.url, accept_terms=False) as client:
         for check in client.check():
             if check.name == last:
@@ -114,7 +114,7 @@ def test_what_is_dropped_in_the_middle_is_cleaned_up_at_once(last: str) -> None:
     assert server.conversations == {}
 
 
-def test_what_is_dropped_after_its_session_is_not_cleaned_up_again(
+def test_checks_of_a_closed_session_are_not_cleaned_up_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with FakeChatUi("0.9.4") as server:
@@ -128,7 +128,7 @@ def test_what_is_dropped_after_its_session_is_not_cleaned_up_again(
     assert caplog.records == []
 
 
-def test_a_browsers_cookie_is_told_and_its_settings_stay() -> None:
+def test_a_browsers_cookie_is_reported_and_its_settings_are_kept() -> None:
     with FakeChatUi("0.9.4", login="302") as server:
         cookie = server.browser()
         found = {check.name: check for check in checked(server.url, cookies=cookie)}
@@ -225,7 +225,7 @@ def test_a_certificate_that_is_not_trusted() -> None:
     assert 'verify="/path/to/ca.pem"' in failed.hint
 
 
-def test_a_certificate_for_another_name_tells_which() -> None:
+def test_a_certificate_for_another_name_is_reported_with_the_name() -> None:
     with ScriptedServer(refuses(404, {}), tls=certificates().other_host, patience=3) as server:
         failed = failure(checked(server.url, verify=certificates().ca))
     assert failed.name == "TLS"
@@ -233,7 +233,7 @@ def test_a_certificate_for_another_name_tells_which() -> None:
     assert "verify=" not in failed.hint
 
 
-def test_a_proxy_that_wants_a_password_for_the_server() -> None:
+def test_a_proxy_that_requires_a_password() -> None:
     def wall(exchange: Exchange) -> None:
         exchange.json({}, status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
 
@@ -243,7 +243,7 @@ def test_a_proxy_that_wants_a_password_for_the_server() -> None:
     assert "user:password@host" in failed.hint
 
 
-def test_a_server_that_has_moved_is_one_line() -> None:
+def test_a_redirect_is_reported_in_one_line() -> None:
     def moved(exchange: Exchange) -> None:
         there = f"https://chat.example{exchange.request.path}"
         exchange.json({}, status=301, headers={"Location": there})
@@ -254,7 +254,7 @@ def test_a_server_that_has_moved_is_one_line() -> None:
     assert failed.hint == "Use https://chat.example."
 
 
-def test_a_cookie_of_nobody_is_told() -> None:
+def test_a_cookie_without_a_login_is_reported() -> None:
     with FakeChatUi("0.9.4") as server:
         found = checked(server.url, cookies="hf-chat=nobodys")
     (login,) = [check for check in found if check.name == "login"]
@@ -277,7 +277,7 @@ def test_tls_that_is_trusted_passes() -> None:
         lambda exchange: exchange.json([1, 2, 3]),
     ],
 )
-def test_a_web_server_that_is_no_chat_ui(script: Script) -> None:
+def test_a_web_server_without_a_chat_ui(script: Script) -> None:
     with ScriptedServer(script) as server:
         failed = failure(checked(server.url))
         assert failed.name == "server"
@@ -301,9 +301,7 @@ def openai_api(wants_key: bool) -> Script:
 
 @pytest.mark.parametrize("wants_key", [False, True])
 @pytest.mark.parametrize("path", ["", "/v1", "/v1/chat/completions"])
-def test_an_openai_compatible_api_is_told_and_what_to_use_for_it(
-    path: str, wants_key: bool
-) -> None:
+def test_an_openai_compatible_api_is_reported_with_a_hint(path: str, wants_key: bool) -> None:
     with ScriptedServer(openai_api(wants_key)) as server:
         failed = failure(checked(server.url + path))
         assert failed.name == "server"
@@ -313,7 +311,7 @@ def test_an_openai_compatible_api_is_told_and_what_to_use_for_it(
         assert failed.hint.endswith(f"h2o-chat serve --upstream {server.url}/v1")
 
 
-def test_a_cookie_that_a_server_with_a_login_does_not_take_is_told() -> None:
+def test_a_cookie_that_the_server_refuses_is_reported() -> None:
     with FakeChatUi("head", login="401") as server:
         failed = failure(checked(server.url, cookies="hf-chat=expired"))
         assert failed.name == "login"
@@ -321,7 +319,7 @@ def test_a_cookie_that_a_server_with_a_login_does_not_take_is_told() -> None:
         assert failed.hint.startswith("The cookie has expired, or belongs to another server")
 
 
-def test_a_refusal_without_a_reason_is_told_as_one() -> None:
+def test_a_refusal_without_a_reason_is_reported() -> None:
     script: Script = lambda exchange: exchange.answer(401, b"", "text/html")  # noqa: E731
     with ScriptedServer(script) as server:
         assert failure(checked(server.url)).detail == "The server answered 401: no reason given"
@@ -335,14 +333,14 @@ class SshServer(LocalService):
         wire.fin()
 
 
-def test_something_that_speaks_no_http() -> None:
+def test_a_server_that_does_not_speak_http() -> None:
     with SshServer() as server:
         failed = failure(checked(f"http://127.0.0.1:{server.port}"))
         assert failed.name == "server"
         assert failed.detail.startswith(("Cannot parse", f"127.0.0.1:{server.port}"))
 
 
-def test_something_that_hangs_up() -> None:
+def test_a_server_that_closes_the_connection() -> None:
     with ScriptedServer(hang_up) as server:
         failed = failure(checked(server.url))
         assert failed.name == "server"
@@ -369,7 +367,7 @@ def test_terms_that_were_not_accepted(version: str) -> None:
         assert "accept_terms=True" in failed.hint
 
 
-def test_terms_that_nobody_insists_on() -> None:
+def test_terms_that_are_not_required() -> None:
     with FakeChatUi("0.9.6") as server:
         found = {check.name: check for check in checked(server.url, accept_terms=False)}
         assert found["terms"] == Check("terms", "ok", "not accepted, and not needed")
@@ -385,7 +383,7 @@ def test_a_secure_cookie_over_http() -> None:
         assert "Use https, or allow it with insecure_cookies=True" in failed.hint
 
 
-def test_a_cookie_that_is_taken_off_on_the_way_back() -> None:
+def test_a_proxy_that_removes_the_set_cookie_header() -> None:
     def settings(exchange: Exchange) -> None:
         exchange.json({"type": "redirect", "location": exchange.request.headers["Referer"]})
 
@@ -400,7 +398,7 @@ def test_a_cookie_that_is_taken_off_on_the_way_back() -> None:
         assert "Set-Cookie" in failed.hint
 
 
-def test_a_cookie_that_does_not_reach_the_server() -> None:
+def test_a_proxy_that_removes_the_cookie_header() -> None:
     # Whatever the session does, the page is that of one that has accepted nothing.
     with ScriptedChatUi(root=layout()) as server:
         failed = failure(checked(server.url))
@@ -436,7 +434,7 @@ def test_the_model_server_behind_is_down(version: str) -> None:
         assert server.conversations == {}
 
 
-def test_a_model_that_says_nothing() -> None:
+def test_a_model_with_an_empty_answer() -> None:
     with FakeChatUi("0.9.4", answer=[Says(())]) as server:
         failed = failure(checked(server.url))
         assert (failed.name, failed.detail) == ("answer", "The answer is empty")
@@ -457,7 +455,7 @@ def test_a_model_that_is_silent_in_the_middle() -> None:
         assert server.conversations == {}
 
 
-def test_an_answer_that_hangs_is_not_waited_for_as_long_as_it_may(
+def test_a_hanging_answer_ends_before_its_timeouts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("h2o_client.doctor.checks._LONGEST", 0.3)
@@ -484,9 +482,7 @@ class Dripping(tuple[str, ...]):
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.9.4", "head"])
-def test_an_answer_that_drips_is_stopped_after_a_while(
-    version: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slow_answer_is_stopped(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("h2o_client.doctor.checks._ENOUGH", 10**9)
     monkeypatch.setattr("h2o_client.doctor.checks._LONGEST", 0.2)
     tokens = Dripping(("word ",))
@@ -530,7 +526,7 @@ def test_a_server_that_is_silent() -> None:
         assert "database (MongoDB) of the chat-ui may be down" in failed.hint
 
 
-def test_a_session_waits_as_long_as_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_timeouts_of_the_session_apply(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Timeouts] = []
 
     def noted(timeouts: Timeouts) -> Call:
@@ -586,7 +582,7 @@ def test_models_that_were_not_loaded_when_the_server_started(version: str) -> No
         ("head", "chat-ui since July 2026, after 0.10.0"),
     ],
 )
-def test_the_version_is_told_as_exactly_as_it_is_known(version: str, said: str) -> None:
+def test_the_version_is_shown_as_exactly_as_it_is_known(version: str, said: str) -> None:
     with FakeChatUi(version) as server:
         found = {check.name: check.detail for check in checked(server.url)}
     assert found["version"] == said
@@ -614,7 +610,7 @@ def test_a_wrong_base_path(base: str, asked: str, found: str) -> None:
         )
 
 
-def test_a_version_that_is_said_and_not_found() -> None:
+def test_a_wrong_server_version() -> None:
     with FakeChatUi("0.9.4") as server:
         failed = failure(checked(server.url, server_version="0.4"))
         assert failed.name == "version"
@@ -627,7 +623,7 @@ def test_a_version_that_is_said_and_not_found() -> None:
     ("version", "said", "right"),
     [("0.8.4", "0.9.1", "0.8.2"), ("0.9.1", "0.8", "0.9.0"), ("0.9.5", "0.9.4", "0.9.5")],
 )
-def test_a_neighbour_of_the_version_that_was_said(version: str, said: str, right: str) -> None:
+def test_a_slightly_wrong_server_version(version: str, said: str, right: str) -> None:
     with FakeChatUi(version) as server:
         failed = failure(checked(server.url, server_version=said))
         assert failed.name == "version"
@@ -639,13 +635,13 @@ def test_a_neighbour_of_the_version_that_was_said(version: str, said: str, right
 
 
 @pytest.mark.parametrize("version", ["0.3", "0.6", "0.7", "0.9.6", "0.10.0", "latest"])
-def test_the_version_that_was_said_is_right(version: str) -> None:
+def test_a_correct_server_version(version: str) -> None:
     with FakeChatUi("head" if version == "latest" else version) as server:
         found = checked(server.url, server_version=version)
         assert [check for check in found if check.status == "failed"] == []
 
 
-def test_no_server_was_named() -> None:
+def test_a_session_without_an_address() -> None:
     failed = failure(checked(None))
     assert failed.name == "address"
     assert "H2O_CLIENT_URL" in failed.hint
@@ -657,7 +653,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.anyio
-async def test_the_async_face_gives_the_same() -> None:
+async def test_the_async_version_returns_the_same() -> None:
     with FakeChatUi("0.9.4") as server:
         async with AsyncH2oSession(server.url) as client:
             found = [check async for check in client.check()]

@@ -93,7 +93,7 @@ def test_so_does_one_of_the_bundled_server(chat_ui: str, tmp_path: Path) -> None
 
 @pytest.mark.filterwarnings("ignore")  # of Dask's own making
 @pytest.mark.parametrize("seed", range(RUNS))
-def test_a_worker_of_dask_that_is_killed_costs_nothing(seed: int) -> None:
+def test_a_killed_dask_worker_loses_no_answer(seed: int) -> None:
     distributed = pytest.importorskip("distributed")
     chance = random.Random(seed)
 

@@ -67,7 +67,7 @@ STOP = re.compile(".*/stop-generating")
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_private_name_that_is_used_is_there(owner: object, name: str) -> None:
+def test_every_private_name_in_use_exists(owner: object, name: str) -> None:
     assert hasattr(owner, name)
 
 
@@ -83,7 +83,7 @@ def test_a_private_name_that_is_used_is_there(owner: object, name: str) -> None:
         b"From me\r\nX: 1\r\r\nY: \0\r\n\r\n",
     ],
 )
-def test_a_head_is_read_as_the_parser_of_mails_reads_it(head: bytes) -> None:
+def test_headers_are_parsed_like_the_parser_for_mails_does(head: bytes) -> None:
     found, expected = _parsed(head.splitlines(True)), http.client.parse_headers(io.BytesIO(head))
     assert found.items() == expected.items()
     assert (not found.defects) == (not expected.defects)
@@ -102,12 +102,12 @@ def test_a_response_closes_after_the_garbage_collector_has_closed_its_reader() -
         assert response.isclosed()
 
 
-def test_connections_of_urllib3_are_known_as_its_own() -> None:
+def test_connections_of_urllib3_are_recognized_as_its_own() -> None:
     kinds: list[type] = [HTTPConnection, HTTPSConnectionPool.ConnectionCls, SOCKSConnection]
     assert all(map(_is_own, kinds))
 
 
-def test_a_response_of_urllib3_has_the_connection_below() -> None:
+def test_a_response_of_urllib3_gives_access_to_its_connection() -> None:
     with ScriptedServer(lambda exchange: exchange.json({})) as server:
         manager = urllib3.PoolManager()
         raw: Any = manager.request("GET", server.url, preload_content=False)
@@ -157,7 +157,7 @@ def test_a_program_without_ipv6_gets_ipv4(monkeypatch: pytest.MonkeyPatch) -> No
     assert families == [socket.AF_INET]
 
 
-def test_a_program_with_its_own_way_to_connect_connects_so(
+def test_a_replaced_create_connection_is_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As programs do that look names up themselves."""
@@ -203,7 +203,7 @@ PAGE = fake_wire.page(LAYOUT, None)
 BODY = b"".join(tokens("Hello", " there"))
 
 
-def test_requests_mock_answers_in_the_servers_place() -> None:
+def test_requests_mock_works() -> None:
     import requests_mock
 
     with requests_mock.Mocker() as mocker:
@@ -218,7 +218,7 @@ def test_requests_mock_answers_in_the_servers_place() -> None:
         assert asked[-1].lower() == f"delete /conversation/{ID}"
 
 
-def test_a_mocked_failure_of_a_message_is_not_repeated() -> None:
+def test_a_mocked_failure_of_a_message_is_not_retried() -> None:
     import responses
 
     with responses.RequestsMock(assert_all_requests_are_fired=False) as mocker:
@@ -273,7 +273,7 @@ def test_a_cassette_of_vcr_plays_in_an_event_loop(tmp_path: Path) -> None:
         assert asyncio.run(said(server.url)) == "Hello there"
 
 
-def test_connections_are_as_before_after_a_cassette(tmp_path: Path) -> None:
+def test_after_a_cassette_the_connections_are_restored(tmp_path: Path) -> None:
     import vcr
 
     with ScriptedChatUi() as server, H2oSession(server.url) as client:
@@ -289,7 +289,7 @@ def test_connections_are_as_before_after_a_cassette(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("frozen", ["2012-01-14", "2100-01-01"])
-def test_a_frozen_clock_stops_no_answer_and_leaves_nothing_behind(frozen: str) -> None:
+def test_a_frozen_clock_affects_no_answer(frozen: str) -> None:
     import freezegun
 
     async def said(client: AsyncH2oSession) -> str:
@@ -379,7 +379,7 @@ GEVENT = GREEN.format(
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("program", [EVENTLET, GEVENT], ids=["eventlet", "gevent"])
-def test_green_sockets_are_broken_off_and_leave_nothing(program: str, tls: bool) -> None:
+def test_green_sockets_can_be_shut_down(program: str, tls: bool) -> None:
     certificate = certificates()
     with ScriptedChatUi(drips, tls=certificate.server if tls else None) as server:
         done = subprocess.run(
@@ -398,7 +398,7 @@ def test_green_sockets_are_broken_off_and_leave_nothing(program: str, tls: bool)
 # What runs an event loop inside another, or in its place.
 
 
-def test_an_answer_comes_inside_a_loop_that_is_nested(leaks_nothing: None) -> None:
+def test_an_answer_is_read_in_a_nested_event_loop(leaks_nothing: None) -> None:
     program = """
         import asyncio, sys, nest_asyncio
         nest_asyncio.apply()
@@ -425,7 +425,7 @@ def test_an_answer_comes_inside_a_loop_that_is_nested(leaks_nothing: None) -> No
     assert done.stdout.split("\n")[0] == "Hello there Hello there", done.stderr
 
 
-def test_a_breaker_frees_a_reader_and_gives_its_descriptor_back(leaks_nothing: None) -> None:
+def test_a_breaker_wakes_a_reader_and_closes_its_descriptor(leaks_nothing: None) -> None:
     one, other = socket.socketpair()
     with one, other:
         breaker = Breaker(one, own=True)
@@ -446,7 +446,7 @@ def other_urllib3(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("other_urllib3")
 @pytest.mark.parametrize("tls", [False, True])
-def test_answers_come_and_stop_on_another_urllib3(tls: bool) -> None:
+def test_answers_are_read_and_stopped_with_another_urllib3(tls: bool) -> None:
     certificate = certificates()
     for message in (None, drips):
         with (
@@ -466,7 +466,7 @@ def test_answers_come_and_stop_on_another_urllib3(tls: bool) -> None:
 
 
 @pytest.mark.usefixtures("other_urllib3")
-def test_times_run_out_on_another_urllib3() -> None:
+def test_timeouts_work_with_another_urllib3() -> None:
     def silent(exchange: Exchange) -> None:
         exchange.gone(exchange.server.patience)
 
@@ -478,7 +478,7 @@ def test_times_run_out_on_another_urllib3() -> None:
 
 
 @pytest.mark.usefixtures("other_urllib3")
-def test_an_event_loop_reads_on_another_urllib3() -> None:
+def test_an_event_loop_works_with_another_urllib3() -> None:
     async def said(url: str) -> str:
         async with AsyncH2oSession(url) as client:
             return "".join([token async for token in client.stream("Hello")])

@@ -42,7 +42,7 @@ Open = Callable[..., H2oSession]
         ("notlocalhost", False),
     ],
 )
-def test_loopback_is_this_machine_and_nothing_else(host: str, loopback: bool) -> None:
+def test_only_addresses_of_this_machine_are_loopback(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
 
 
@@ -70,7 +70,7 @@ def jar() -> CookieJar:
         jar(),
     ],
 )
-def test_a_cookie_can_be_given_in_each_of_these_forms(open_session: Open, given: object) -> None:
+def test_each_form_of_cookies_is_accepted(open_session: Open, given: object) -> None:
     with ScriptedChatUi() as server:
         open_session(server.url, cookies=given).models()
         assert server.requests[0].cookies["hf-chat"] == "mine"
@@ -102,7 +102,7 @@ def test_a_cookie_file_for_localhost_works_with_a_host_that_has_no_dot(
         assert server.requests[0].cookies["hf-chat"] == "mine"
 
 
-def test_a_cookie_header_is_a_cookie_given(open_session: Open) -> None:
+def test_a_cookie_header_counts_as_a_given_cookie(open_session: Open) -> None:
     with ScriptedChatUi() as server:
         open_session(server.url, headers={"cookie": "hf-chat=mine"}).models()
         assert server.requests[0].headers.get_all("cookie") == ["hf-chat=mine"]
@@ -118,7 +118,7 @@ def test_a_cookie_header_is_a_cookie_given(open_session: Open) -> None:
         ".example.org\tFALSE",
     ],
 )
-def test_a_cookie_of_a_file_goes_to_the_hosts_that_it_is_for(tmp_path: Path, place: str) -> None:
+def test_a_cookie_in_a_file_is_sent_to_its_hosts(tmp_path: Path, place: str) -> None:
     file = netscape(tmp_path / "c", f"{place}\t/\tTRUE\t{LATER}\thf-chat\tmine")
     jar = SessionJar("https://chat.example.org", file, insecure=None)
     request = requests.Request("GET", "https://chat.example.org/x").prepare()
@@ -126,7 +126,7 @@ def test_a_cookie_of_a_file_goes_to_the_hosts_that_it_is_for(tmp_path: Path, pla
 
 
 @pytest.mark.parametrize("place", ["example.org\tFALSE", "t.example.org\tTRUE"])
-def test_a_cookie_of_a_file_goes_to_no_other_host(tmp_path: Path, place: str) -> None:
+def test_a_cookie_in_a_file_is_not_sent_to_other_hosts(tmp_path: Path, place: str) -> None:
     file = netscape(tmp_path / "c", f"{place}\t/\tTRUE\t{LATER}\thf-chat\tmine")
     with pytest.raises(ConfigurationError, match=r"no cookie for chat\.example\.org"):
         SessionJar("https://chat.example.org", file, insecure=None)
@@ -152,7 +152,7 @@ HEAD = "# Netscape HTTP Cookie File\n"
         (f"{HEAD}localhost\tFALSE\t/\tFALSE\t-{'9' * 30}\ta\tb\n", "expired on 1970-01-01"),
     ],
 )
-def test_a_file_that_is_of_no_use_is_refused(tmp_path: Path, content: str, said: str) -> None:
+def test_an_unusable_cookie_file_is_refused(tmp_path: Path, content: str, said: str) -> None:
     file = tmp_path / "cookies.txt"
     file.write_text(content)
     file.chmod(0o600)
@@ -167,7 +167,7 @@ def test_a_value_without_its_name_is_refused_and_not_shown() -> None:
 
 
 @pytest.mark.parametrize("given", ["=x", {"": "x"}, {"a": "b\r\nc"}])
-def test_what_is_no_cookie_is_refused(given: object) -> None:
+def test_an_invalid_cookie_is_refused(given: object) -> None:
     with pytest.raises(ConfigurationError, match=r"name=value|ASCII"):
         H2oSession("http://localhost:3000", cookies=given)  # type: ignore[arg-type]
 
@@ -182,7 +182,7 @@ def test_a_cookie_file_that_others_can_read_is_a_warning(tmp_path: Path) -> None
         SessionJar("http://localhost:3000", file, insecure=None)
 
 
-def test_a_given_cookie_crosses_no_open_network_in_the_clear() -> None:
+def test_a_given_cookie_is_not_sent_unencrypted_over_the_network() -> None:
     with pytest.raises(ConfigurationError, match="insecure_cookies=True") as caught:
         H2oSession("http://chat.example.org", cookies="hf-chat=mine")
     assert "COOKIE_SECURE=false" in str(caught.value)
@@ -191,7 +191,7 @@ def test_a_given_cookie_crosses_no_open_network_in_the_clear() -> None:
 
 
 @pytest.mark.parametrize("proxy", ["http://192.0.2.1:3128", " socks5h://proxy.example:1080"])
-def test_a_proxy_elsewhere_makes_an_open_network_of_loopback(proxy: str) -> None:
+def test_with_a_remote_proxy_loopback_addresses_are_not_private(proxy: str) -> None:
     with pytest.raises(ConfigurationError, match="cross the network to its proxy") as caught:
         H2oSession("http://localhost:3000", cookies="hf-chat=mine", proxy=proxy)
     assert "insecure_cookies=True" in str(caught.value)
@@ -239,7 +239,7 @@ def sent_by(session: H2oSession) -> list[str]:
         ("http://localhost:3000", "http://127.0.0.1:3000", False),
     ],
 )
-def test_a_cookie_of_the_environment_belongs_to_the_address_of_the_environment(
+def test_the_cookie_of_the_environment_is_sent_to_the_url_of_the_environment_only(
     owner: str,
     asked: str | None,
     is_sent: bool,
@@ -253,7 +253,7 @@ def test_a_cookie_of_the_environment_belongs_to_the_address_of_the_environment(
     assert "mine" not in caplog.text
 
 
-def test_without_its_address_a_cookie_of_the_environment_is_refused(
+def test_a_cookie_of_the_environment_without_a_url_is_refused(
     environment: Callable[..., None],
 ) -> None:
     environment("hf-chat=mine", None)
@@ -266,7 +266,7 @@ def test_without_its_address_a_cookie_of_the_environment_is_refused(
     assert sent_by(H2oSession("http://localhost:3000", headers={"Cookie": "a=b"})) == ["a=b"]
 
 
-def test_a_cookie_file_of_the_environment_is_bound_by_its_domains(
+def test_a_cookie_file_of_the_environment_is_used_for_its_domains(
     tmp_path: Path, environment: Callable[..., None]
 ) -> None:
     file = netscape(tmp_path / "c=d", f"localhost\tFALSE\t/\tFALSE\t{LATER}\thf-chat\tmine")
@@ -276,7 +276,7 @@ def test_a_cookie_file_of_the_environment_is_bound_by_its_domains(
         H2oSession("https://other.example")
 
 
-def test_a_session_that_was_pickled_takes_no_cookie_of_another_environment(
+def test_an_unpickled_session_ignores_the_cookie_of_the_environment(
     environment: Callable[..., None],
 ) -> None:
     pickled = pickle.dumps(H2oSession("http://localhost:3000", cookies="a=b"))
@@ -284,7 +284,7 @@ def test_a_session_that_was_pickled_takes_no_cookie_of_another_environment(
     assert sent_by(pickle.loads(pickled)) == ["a=b"]
 
 
-def test_a_secure_cookie_of_the_server_crosses_no_open_network_in_the_clear(
+def test_a_secure_cookie_of_the_server_is_not_sent_unencrypted_over_the_network(
     open_session: Open,
 ) -> None:
     with (
@@ -317,7 +317,7 @@ class InsecureChatUi(ScriptedChatUi):
         return super().cookie(session).replace("; Secure", "")
 
 
-def test_a_cookie_for_another_host_is_not_taken(open_session: Open) -> None:
+def test_a_cookie_for_another_host_is_not_stored(open_session: Open) -> None:
     def foreign(exchange: Exchange) -> None:
         exchange.answer(404, b"", headers={"Set-Cookie": "a=1; Domain=example.org; Path=/"})
 
@@ -337,12 +337,12 @@ def test_a_long_cookie_is_a_cookie_and_no_file_name(open_session: Open) -> None:
 
 
 @pytest.mark.parametrize("given", ["abc\0", 5, {"a": 5}, jar()])
-def test_what_holds_no_cookie_for_the_host_is_refused(given: object) -> None:
+def test_a_source_without_a_cookie_for_the_host_is_refused(given: object) -> None:
     with pytest.raises(ConfigurationError, match="cookie"):
         H2oSession("https://chat.example.org", cookies=given)  # type: ignore[arg-type]
 
 
-def test_a_jar_that_knows_localhost_by_its_bare_name_is_used(open_session: Open) -> None:
+def test_a_jar_with_cookies_for_localhost_is_used(open_session: Open) -> None:
     made = CookieJar()
     made.set_cookie(create_cookie("hf-chat", "mine", domain="localhost"))  # type: ignore[no-untyped-call]
     with ScriptedChatUi() as server:
@@ -350,7 +350,7 @@ def test_a_jar_that_knows_localhost_by_its_bare_name_is_used(open_session: Open)
         assert server.requests[0].cookies["hf-chat"] == "mine"
 
 
-def test_no_more_cookies_are_kept_than_browsers_must_keep(open_session: Open) -> None:
+def test_the_number_of_stored_cookies_is_limited(open_session: Open) -> None:
     number = 0
 
     def sets_others(exchange: Exchange) -> None:
@@ -405,7 +405,7 @@ def test_a_cookie_file_of_any_editor_is_read(tmp_path: Path, encoding: str, end:
         (b"\x89PNG\r\n\x1a\nsecret", "it is not text"),
     ],
 )
-def test_a_file_that_is_no_cookie_file_is_one_sentence(
+def test_an_invalid_cookie_file_is_explained_in_one_sentence(
     tmp_path: Path, content: bytes, problem: str
 ) -> None:
     path = tmp_path / "cookies.txt"
@@ -435,7 +435,7 @@ def test_a_file_that_is_no_cookie_file_is_one_sentence(
         {"hf-chat:": "abc"},
     ],
 )
-def test_a_cookie_with_what_stood_around_it_is_refused_and_not_shown(given: Cookies) -> None:
+def test_a_cookie_with_surrounding_text_is_refused_and_not_shown(given: Cookies) -> None:
     with pytest.raises(ConfigurationError, match="without quotes around it") as caught:
         SessionJar("http://localhost:3000", given, insecure=None)
     assert "abc" not in str(caught.value)

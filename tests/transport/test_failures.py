@@ -53,7 +53,7 @@ def server() -> Iterator[ScriptedServer]:
         (errno.ENOBUFS, ""),
     ],
 )
-def test_a_connection_that_fails_says_why(
+def test_a_failed_connection_has_a_reason(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, code: int, hint: str
 ) -> None:
     class Failing(socket.socket):
@@ -70,7 +70,7 @@ def test_a_connection_that_fails_says_why(
     assert "Errno" not in said
 
 
-def test_no_more_descriptors_say_so(
+def test_a_lack_of_file_descriptors_is_reported(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_more(*args: object) -> None:
@@ -81,7 +81,7 @@ def test_no_more_descriptors_say_so(
         ask(server.url)
 
 
-def test_a_name_without_an_address_says_so(
+def test_a_host_name_without_an_address_is_reported(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: [])
@@ -91,7 +91,7 @@ def test_a_name_without_an_address_says_so(
         ask(server.url)
 
 
-def test_a_name_that_is_not_found_has_the_systems_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_host_name_has_the_systems_message(monkeypatch: pytest.MonkeyPatch) -> None:
     def not_found(*args: object, **kwargs: object) -> None:
         raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
 
@@ -102,7 +102,7 @@ def test_a_name_that_is_not_found_has_the_systems_words(monkeypatch: pytest.Monk
         ask("http://chat.example")
 
 
-def test_lengths_that_differ_are_the_servers_fault() -> None:
+def test_contradicting_content_lengths_are_a_protocol_error() -> None:
     def two_lengths(exchange: Exchange) -> None:
         exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 5\r\n\r\n{}")
         exchange.cut()
@@ -133,7 +133,7 @@ def test_a_proxy_whose_name_is_wrong_is_named(server: ScriptedServer, scheme: st
         ask(server.url, proxy=f"{scheme}://no.such.proxy.invalid:1080")
 
 
-def test_what_a_socks_proxy_says_is_shown(server: ScriptedServer) -> None:
+def test_the_message_of_a_socks_proxy_is_shown(server: ScriptedServer) -> None:
     with (
         SocksProxy(failing=True) as proxy,
         pytest.raises(TransportError, match=r"The proxy 127\.0\.0\.1:\d+ .*0x01: General"),
@@ -146,7 +146,7 @@ def test_what_a_socks_proxy_says_is_shown(server: ScriptedServer) -> None:
     assert "wrong" not in str(caught.value)
 
 
-def test_a_server_whose_name_a_socks_proxy_is_not_to_look_up_is_the_one_named() -> None:
+def test_with_local_lookup_the_error_names_the_server_and_not_the_socks_proxy() -> None:
     with (
         SocksProxy() as proxy,
         pytest.raises(TransportError, match=r"the name of no\.such\.host\.invalid"),
@@ -154,7 +154,7 @@ def test_a_server_whose_name_a_socks_proxy_is_not_to_look_up_is_the_one_named() 
         ask("http://no.such.host.invalid", proxy=proxy.url.replace("socks5h", "socks5"))
 
 
-def test_what_an_http_proxy_says_of_a_tunnel_is_shown() -> None:
+def test_the_message_of_an_http_proxy_is_shown() -> None:
     with (
         LoggingProxy(failing=True) as proxy,
         pytest.raises(TransportError, match="Tunnel connection failed: 502 Bad Gateway"),
@@ -171,7 +171,7 @@ def test_what_an_http_proxy_says_of_a_tunnel_is_shown() -> None:
         ("http_proxy", "http://", "http_proxy=http://"),
     ],
 )
-def test_a_variable_that_names_no_proxy_is_named(
+def test_an_invalid_proxy_variable_is_named(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, shown: str
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -181,14 +181,14 @@ def test_a_variable_that_names_no_proxy_is_named(
     assert "secret" not in str(caught.value)
 
 
-def test_a_variable_that_needs_pysocks_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_variable_that_needs_pysocks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:1080")
     monkeypatch.setitem(sys.modules, "socks", None)
     with pytest.raises(ConfigurationError, match=r"ALL_PROXY=.*extra 'socks'.*pip install"):
         ask("http://chat.example")
 
 
-def test_what_the_environment_said_once_is_not_kept(
+def test_changes_of_the_environment_take_effect(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with refusing_port() as port:
@@ -208,7 +208,7 @@ def test_what_the_environment_said_once_is_not_kept(
     ("content", "reason"),
     [(None, "no such file"), (b"", "no certificate in PEM"), (b"text", "no certificate")],
 )
-def test_a_variable_that_names_no_authority_is_named(
+def test_an_invalid_ca_variable_is_named(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     variable: str,
@@ -228,7 +228,7 @@ def test_a_variable_that_names_no_authority_is_named(
     assert reason in str(caught.value)
 
 
-def test_a_variable_about_certificates_is_nothing_to_a_server_without_tls(
+def test_a_ca_variable_is_ignored_without_tls(
     server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/no/such/file.pem")
@@ -244,12 +244,12 @@ def test_a_file_without_a_certificate_is_refused_before_anything_is_sent(tmp_pat
         Transport(SessionConfig("https://chat.example", verify=str(tmp_path)))
 
 
-def test_a_folder_of_authorities_is_taken(tmp_path: Path) -> None:
+def test_a_folder_of_ca_certificates_is_accepted(tmp_path: Path) -> None:
     (tmp_path / "0a1b2c3d.0").write_bytes(Path(certificates().ca).read_bytes())
     Transport(SessionConfig("https://chat.example", verify=str(tmp_path))).close()
 
 
-def test_a_certificate_that_has_expired_is_not_about_authorities(tmp_path: Path) -> None:
+def test_the_hint_for_an_expired_certificate_does_not_mention_verify(tmp_path: Path) -> None:
     import trustme
 
     authority = trustme.CA()
@@ -266,7 +266,7 @@ def test_a_certificate_that_has_expired_is_not_about_authorities(tmp_path: Path)
     assert caught.value.permanent
 
 
-def test_a_server_that_wants_a_certificate_says_so(tmp_path: Path) -> None:
+def test_a_required_client_certificate_is_explained(tmp_path: Path) -> None:
     import trustme
 
     authority = trustme.CA()
@@ -282,7 +282,7 @@ def test_a_server_that_wants_a_certificate_says_so(tmp_path: Path) -> None:
         ask(server.url, verify=str(tmp_path / "ca.pem"))
 
 
-def test_tls_with_a_server_that_hangs_up_in_the_handshake_says_so() -> None:
+def test_a_connection_closed_in_the_tls_handshake_is_reported() -> None:
     def hangs_up(exchange: Exchange) -> None:
         exchange.receive()
         exchange.cut()

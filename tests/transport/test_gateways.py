@@ -41,7 +41,7 @@ KINDS = {
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
 @pytest.mark.parametrize("settings", KINDS.values(), ids=KINDS)
-def test_a_server_that_is_elsewhere_says_where(status: int, settings: dict[str, str]) -> None:
+def test_a_redirect_to_another_host_names_it(status: int, settings: dict[str, str]) -> None:
     with (
         ScriptedServer(moves_to("https://chat.example.org", status)) as server,
         H2oSession(server.url, **settings) as client,  # type: ignore[arg-type]
@@ -51,14 +51,14 @@ def test_a_server_that_is_elsewhere_says_where(status: int, settings: dict[str, 
 
 
 @pytest.mark.parametrize("settings", KINDS.values(), ids=KINDS)
-def test_a_server_below_another_path_says_where(settings: dict[str, str]) -> None:
+def test_a_redirect_to_another_path_names_it(settings: dict[str, str]) -> None:
     with ScriptedServer(moves_to("/chat", 301)) as server:
         client = H2oSession(server.url, **settings)  # type: ignore[arg-type]
         with client, pytest.raises(ConfigurationError, match=f"Use {server.url}/chat\\."):
             client.chat("hello")
 
 
-def test_a_server_that_moves_while_a_session_lives_says_where() -> None:
+def test_a_redirect_during_a_session_names_the_new_address() -> None:
     moved = moves_to("https://chat.example.org", 301)
     with (
         ScriptedChatUi(message=moved) as server,
@@ -69,7 +69,7 @@ def test_a_server_that_moves_while_a_session_lives_says_where() -> None:
 
 
 @pytest.mark.parametrize("settings", KINDS.values(), ids=KINDS)
-def test_a_redirect_to_nowhere_is_no_login(settings: dict[str, str]) -> None:
+def test_a_redirect_without_a_location_is_not_a_login(settings: dict[str, str]) -> None:
     with (
         ScriptedServer(moves_nowhere) as server,
         H2oSession(server.url, **settings) as client,  # type: ignore[arg-type]
@@ -79,7 +79,7 @@ def test_a_redirect_to_nowhere_is_no_login(settings: dict[str, str]) -> None:
     assert type(caught.value) is StatusError
 
 
-def test_a_redirect_in_a_circle_says_so() -> None:
+def test_a_redirect_to_the_same_address_is_reported() -> None:
     with (
         ScriptedServer(moves_to("", 301)) as server,
         H2oSession(server.url, server_version="0.10.0") as client,
@@ -90,7 +90,7 @@ def test_a_redirect_in_a_circle_says_so() -> None:
 
 
 @pytest.mark.parametrize("step", ["settings", "create", "message"])
-def test_a_405_of_a_web_server_is_not_about_the_terms(step: str) -> None:
+def test_a_405_of_a_gateway_is_not_about_the_terms(step: str) -> None:
     def refuses(exchange: Exchange) -> None:
         exchange.answer(405, NGINX, "text/html", {"Server": "nginx/1.25.3"})
 
@@ -106,7 +106,7 @@ def test_a_405_of_a_web_server_is_not_about_the_terms(step: str) -> None:
 
 
 @pytest.mark.parametrize("status", [502, 504, 520, 524])
-def test_a_model_at_work_is_stopped_when_a_gateway_gives_its_message_up(status: int) -> None:
+def test_a_running_model_is_stopped_after_a_gateway_timeout(status: int) -> None:
     def gives_up(exchange: Exchange) -> None:
         exchange.answer(status, b"<html><title>a timeout occurred</title></html>", "text/html")
 

@@ -20,7 +20,7 @@ def in_thread(work: object) -> None:
     assert not thread.is_alive()
 
 
-def test_a_guard_that_is_never_given_back_is_passed_and_whole_again() -> None:
+def test_a_guard_that_was_never_released_is_entered_and_works_again() -> None:
     guard = Guard()
     guard.__enter__()
     entered = []
@@ -34,7 +34,7 @@ def test_a_guard_that_is_never_given_back_is_passed_and_whole_again() -> None:
     assert entered == [1, 1]
 
 
-def test_a_guard_lets_one_in_at_a_time() -> None:
+def test_a_guard_admits_one_thread_at_a_time() -> None:
     guard, inside, most = Guard(), [], []
 
     def enter() -> None:
@@ -52,7 +52,7 @@ def test_a_guard_lets_one_in_at_a_time() -> None:
     assert max(most) == 1
 
 
-def test_a_reader_whose_lock_was_not_given_back_goes_on() -> None:
+def test_a_reader_continues_if_its_lock_was_not_released() -> None:
     lock = ReaderLock()
     lock.__enter__()
     assert not lock.acquire_if_free()
@@ -61,7 +61,7 @@ def test_a_reader_whose_lock_was_not_given_back_goes_on() -> None:
     assert lock.acquire_if_free()
 
 
-def test_one_call_at_a_time() -> None:
+def test_a_call_lock_is_held_by_one_call() -> None:
     lock, call, other = CallLock(), Call(Timeouts()), Call(Timeouts(idle=0.05))
     tried = []
 
@@ -96,7 +96,7 @@ def interrupted(lock: CallLock, call: Call) -> None:
     assert lock._is_taken(call)
 
 
-def test_what_an_interrupted_call_holds_is_free_when_the_call_is_gone() -> None:
+def test_the_lock_of_an_interrupted_call_is_freed_by_garbage_collection() -> None:
     lock, call = CallLock(), Call(Timeouts())
     interrupted(lock, call)
     del call
@@ -104,13 +104,13 @@ def test_what_an_interrupted_call_holds_is_free_when_the_call_is_gone() -> None:
     in_thread(lambda: lock.hold(Call(Timeouts(idle=5)), lambda: None))
 
 
-def test_the_thread_that_was_interrupted_goes_on() -> None:
+def test_the_interrupted_thread_can_acquire_the_lock_again() -> None:
     lock, call = CallLock(), Call(Timeouts())
     interrupted(lock, call)
     assert lock.hold(Call(Timeouts(idle=5)), lambda: "done") == "done"
 
 
-def test_a_slot_is_free_when_its_call_is_gone() -> None:
+def test_the_slot_of_a_garbage_collected_call_is_free() -> None:
     slots, call = Slots(1), Call(Timeouts())
     slots.take(call)
     with pytest.raises(Expired):
@@ -120,7 +120,7 @@ def test_a_slot_is_free_when_its_call_is_gone() -> None:
     slots.take(Call(Timeouts(first_token=5)))
 
 
-def test_a_flag_lets_all_threads_through_once_it_is_set() -> None:
+def test_a_set_flag_releases_all_threads() -> None:
     flag, through = Flag(), []
     threads = [threading.Thread(target=lambda: through.append(flag.wait(PATIENCE))) for _ in "abc"]
     for thread in threads:

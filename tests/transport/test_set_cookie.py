@@ -72,16 +72,16 @@ def sent_back(said: str) -> str | None:
 
 
 @pytest.mark.parametrize(("said", "cookie"), KEPT.values(), ids=KEPT)
-def test_what_browsers_forgive_is_forgiven(said: str, cookie: str) -> None:
+def test_cookies_that_browsers_accept_are_accepted(said: str, cookie: str) -> None:
     assert sent_back(said) == cookie
 
 
 @pytest.mark.parametrize("said", IGNORED.values(), ids=IGNORED)
-def test_what_browsers_ignore_is_ignored(said: str) -> None:
+def test_cookies_that_browsers_ignore_are_ignored(said: str) -> None:
     assert sent_back(said) is None
 
 
-def test_a_cookie_that_has_passed_is_deleted() -> None:
+def test_an_expired_cookie_is_deleted() -> None:
     values = iter(["hf-chat=abc", "hf-chat=; Max-Age=0", "other=1"])
 
     def answer(exchange: Exchange) -> None:
@@ -107,7 +107,7 @@ def test_a_cookie_that_has_passed_is_deleted() -> None:
         ("other.example.org", None),
     ],
 )
-def test_a_domain_is_the_servers_or_one_above(attribute: str, domain: str | None) -> None:
+def test_a_domain_is_the_servers_own_or_a_parent(attribute: str, domain: str | None) -> None:
     host = "chat.example.org"
     line = f"hf-chat=abc; Domain={attribute}"
     cookie = read_set_cookie(line, host=host, domain=host, path="/")

@@ -90,7 +90,7 @@ def another_protocol(exchange: Exchange) -> None:
     exchange.cut()
 
 
-def test_a_request_says_who_asks_from_where_and_wants_nothing_compressed(
+def test_every_request_has_a_user_agent_a_referer_and_no_compression(
     to: Callable[..., Transport],
 ) -> None:
     with ScriptedServer(ok) as server:
@@ -104,7 +104,7 @@ def test_a_request_says_who_asks_from_where_and_wants_nothing_compressed(
     assert headers["Content-Type"] == "application/json"
 
 
-def test_headers_of_the_caller_win(to: Callable[..., Transport]) -> None:
+def test_headers_of_the_caller_override_others(to: Callable[..., Transport]) -> None:
     with ScriptedServer(ok) as server:
         to(server.url, headers={"User-Agent": "me", "X-Forwarded-User": "ada"}).request(
             get("/"), call()
@@ -127,7 +127,7 @@ def test_a_base_url_may_have_a_path(to: Callable[..., Transport], path: str) -> 
 @pytest.mark.parametrize(
     "url", ["localhost:3000", "ftp://host", "http://", "http://host:port", "http://h/?a=1"]
 )
-def test_what_is_no_address_is_refused_before_anything_is_sent(url: str) -> None:
+def test_an_invalid_address_is_refused_before_anything_is_sent(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"address|\?"):
         Transport(SessionConfig(url))
 
@@ -148,7 +148,7 @@ def test_an_address_without_its_scheme_is_suggested_with_one(url: str, meant: st
     assert (f"Did you mean {meant}?" in str(raised.value)) == (meant is not None)
 
 
-def test_credentials_in_the_address_become_a_header_and_are_shown_nowhere(
+def test_credentials_in_the_address_become_a_header_and_are_not_shown(
     to: Callable[..., Transport],
 ) -> None:
     with ScriptedServer(ok) as server:
@@ -178,7 +178,7 @@ def test_netrc_does_not_replace_the_authorization_of_the_caller(
     assert none.headers["Authorization"] is None
 
 
-def test_connections_are_kept_and_used_again(to: Callable[..., Transport]) -> None:
+def test_connections_are_reused(to: Callable[..., Transport]) -> None:
     with ScriptedServer(ok) as server:
         transport = to(server.url)
         for _ in range(3):
@@ -186,7 +186,7 @@ def test_connections_are_kept_and_used_again(to: Callable[..., Transport]) -> No
         assert server.connections == 1
 
 
-def test_a_streamed_body_read_to_its_end_leaves_its_connection(
+def test_a_connection_is_reused_after_a_complete_body(
     to: Callable[..., Transport],
 ) -> None:
     def stream(exchange: Exchange) -> None:
@@ -204,7 +204,7 @@ def test_a_streamed_body_read_to_its_end_leaves_its_connection(
         assert server.connections == 1
 
 
-def test_a_connection_left_in_mid_body_is_closed(to: Callable[..., Transport]) -> None:
+def test_a_connection_is_closed_after_an_incomplete_body(to: Callable[..., Transport]) -> None:
     def stream(exchange: Exchange) -> None:
         exchange.head(200)
         exchange.write(b"one\n")
@@ -216,7 +216,7 @@ def test_a_connection_left_in_mid_body_is_closed(to: Callable[..., Transport]) -
         server.wait_for(lambda server: server.open == 0)
 
 
-def test_no_connection_is_used_that_was_idle_for_long(
+def test_a_connection_that_was_idle_too_long_is_not_reused(
     to: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("h2o_client.transport.compat._LONGEST_IDLE", 0.0)
@@ -242,7 +242,7 @@ def test_a_kept_connection_that_the_server_closed_does_not_fail_the_next_request
         assert server.connections == 2
 
 
-def test_bytes_behind_the_end_cost_the_connection_and_nothing_else(
+def test_after_excess_bytes_the_connection_is_closed(
     to: Callable[..., Transport],
 ) -> None:
     def too_much(exchange: Exchange) -> None:
@@ -256,7 +256,7 @@ def test_bytes_behind_the_end_cost_the_connection_and_nothing_else(
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_every_line_is_there_the_moment_its_bytes_are(
+def test_every_line_is_available_when_its_bytes_have_arrived(
     to: Callable[..., Transport], framing: Framing
 ) -> None:
     taken = threading.Semaphore(0)
@@ -278,7 +278,7 @@ def test_every_line_is_there_the_moment_its_bytes_are(
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_a_body_dripping_byte_by_byte_is_whole(
+def test_a_body_that_arrives_byte_by_byte_is_complete(
     to: Callable[..., Transport], framing: Framing
 ) -> None:
     body = "crlf\r\ncr\rlf\nu2028\u2028stays\u0085\n\nend".encode()
@@ -294,7 +294,7 @@ def test_a_body_dripping_byte_by_byte_is_whole(
     assert [line.decode() for line in lines] == expected
 
 
-def test_a_chunk_header_that_drips_holds_nothing_back(to: Callable[..., Transport]) -> None:
+def test_a_slow_chunk_header_delays_no_payload(to: Callable[..., Transport]) -> None:
     taken = threading.Event()
 
     def stream(exchange: Exchange) -> None:
@@ -312,7 +312,7 @@ def test_a_chunk_header_that_drips_holds_nothing_back(to: Callable[..., Transpor
 
 
 @pytest.mark.parametrize("framing", ["chunked", "length"])
-def test_a_cut_in_mid_body_is_seen_and_what_came_is_given(
+def test_a_cut_body_is_detected_after_its_bytes(
     to: Callable[..., Transport], framing: Framing
 ) -> None:
     def stream(exchange: Exchange) -> None:
@@ -329,7 +329,7 @@ def test_a_cut_in_mid_body_is_seen_and_what_came_is_given(
 
 
 @pytest.mark.parametrize("lie", [b"zz\r\nhello\r\n", b"-5\r\nhello\r\n", b"3\r\nhello\r\n"])
-def test_a_lying_chunk_size_is_a_protocol_error_after_what_came_before(
+def test_a_wrong_chunk_size_is_a_protocol_error_after_the_valid_payload(
     to: Callable[..., Transport], lie: bytes
 ) -> None:
     def stream(exchange: Exchange) -> None:
@@ -343,7 +343,7 @@ def test_a_lying_chunk_size_is_a_protocol_error_after_what_came_before(
             response.read()
 
 
-def test_a_content_encoding_is_not_believed(to: Callable[..., Transport]) -> None:
+def test_a_wrong_content_encoding_header_is_ignored(to: Callable[..., Transport]) -> None:
     def lying(exchange: Exchange) -> None:
         exchange.answer(200, b"plain", headers={"Content-Encoding": "gzip"})
 
@@ -351,7 +351,7 @@ def test_a_content_encoding_is_not_believed(to: Callable[..., Transport]) -> Non
         assert to(server.url).request(get("/"), call()).whole() == b"plain"
 
 
-def test_an_answer_of_endless_length_is_given_up(
+def test_an_endless_response_is_refused(
     to: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("h2o_client.transport.response._LONGEST_WHOLE", 1 << 16)
@@ -377,7 +377,7 @@ def test_an_answer_of_endless_length_is_given_up(
         (cut_in_a_body, TransportError, "middle of a response"),
     ],
 )
-def test_a_broken_answer_has_a_name(
+def test_each_broken_response_has_its_error(
     to: Callable[..., Transport], script: Script, error: type[Exception], said: str
 ) -> None:
     with ScriptedServer([script]) as server, pytest.raises(error, match=said):
@@ -399,7 +399,9 @@ def test_a_reset_is_a_transport_error(to: Callable[..., Transport]) -> None:
             pass
 
 
-def test_a_refused_connection_says_to_start_the_server(to: Callable[..., Transport]) -> None:
+def test_the_hint_for_a_refused_connection_mentions_the_server(
+    to: Callable[..., Transport],
+) -> None:
     with (
         refusing_port() as port,
         pytest.raises(TransportError, match="Is the server running") as caught,
@@ -408,7 +410,7 @@ def test_a_refused_connection_says_to_start_the_server(to: Callable[..., Transpo
     assert caught.value.url == f"http://127.0.0.1:{port}/x"
 
 
-def test_a_name_that_does_not_exist_says_so(to: Callable[..., Transport]) -> None:
+def test_an_unknown_host_name_is_reported(to: Callable[..., Transport]) -> None:
     with pytest.raises(TransportError, match="Cannot look up the name"):
         to("http://no-such-host.invalid").request(get("/"), call())
 
@@ -419,14 +421,14 @@ def test_a_connection_that_is_not_made_in_time_times_out(to: Callable[..., Trans
     assert (caught.value.which, caught.value.seconds) == ("connect", 0.2)
 
 
-def test_silence_before_the_head_times_out(to: Callable[..., Transport]) -> None:
+def test_silence_before_the_headers_times_out(to: Callable[..., Transport]) -> None:
     with ScriptedServer([say_nothing]) as server, pytest.raises(TransportTimeout) as caught:
         to(server.url).request(get("/"), call(idle=0.2))
     assert (caught.value.which, caught.value.seconds) == ("idle", 0.2)
     assert isinstance(caught.value, TimeoutError)
 
 
-def test_a_head_that_drips_does_not_outlast_its_time(to: Callable[..., Transport]) -> None:
+def test_slow_headers_time_out(to: Callable[..., Transport]) -> None:
     def dripping(exchange: Exchange) -> None:
         exchange.head(200, {"X-Long": "x" * 4000}, pause=0.01)
 
@@ -440,7 +442,7 @@ def test_a_head_that_drips_does_not_outlast_its_time(to: Callable[..., Transport
     assert caught.value.which == "first_token"
 
 
-def test_the_total_time_holds_while_bytes_keep_coming(to: Callable[..., Transport]) -> None:
+def test_the_total_timeout_applies_while_bytes_arrive(to: Callable[..., Transport]) -> None:
     def dripping(exchange: Exchange) -> None:
         exchange.head(200)
         while not exchange.gone(0.01):
@@ -462,7 +464,7 @@ def woken_after(call: Call, until: Callable[[], object]) -> threading.Thread:
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_a_call_is_woken_before_the_head(to: Callable[..., Transport], tls: bool) -> None:
+def test_a_call_can_be_woken_before_the_headers(to: Callable[..., Transport], tls: bool) -> None:
     def silent(exchange: Exchange) -> None:
         exchange.until_gone()
         exchange.cut()
@@ -478,7 +480,7 @@ def test_a_call_is_woken_before_the_head(to: Callable[..., Transport], tls: bool
 
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_a_call_is_woken_in_mid_body(
+def test_a_call_can_be_woken_during_the_body(
     to: Callable[..., Transport], framing: Framing, tls: bool
 ) -> None:
     def stalls(exchange: Exchange) -> None:
@@ -500,7 +502,7 @@ def test_a_call_is_woken_in_mid_body(
             thread.join()
 
 
-def test_a_call_woken_beforehand_sends_nothing(to: Callable[..., Transport]) -> None:
+def test_a_call_that_was_woken_earlier_sends_nothing(to: Callable[..., Transport]) -> None:
     with ScriptedServer(ok) as server:
         waiting = call()
         waiting.wake()
@@ -509,7 +511,7 @@ def test_a_call_woken_beforehand_sends_nothing(to: Callable[..., Transport]) -> 
         assert server.requests == []
 
 
-def test_a_late_wake_does_not_hit_the_next_user_of_the_connection(
+def test_a_late_wake_does_not_affect_the_next_user_of_the_connection(
     to: Callable[..., Transport],
 ) -> None:
     with ScriptedServer(ok) as server:
@@ -521,7 +523,7 @@ def test_a_late_wake_does_not_hit_the_next_user_of_the_connection(
         assert server.connections == 1
 
 
-def test_a_redirect_is_an_answer_and_is_not_followed(to: Callable[..., Transport]) -> None:
+def test_a_redirect_is_returned_and_not_followed(to: Callable[..., Transport]) -> None:
     def redirect(exchange: Exchange) -> None:
         exchange.answer(302, b"", headers={"Location": "https://elsewhere.example/authorize"})
 
@@ -539,7 +541,7 @@ def refuses_referer(exchange: Exchange) -> None:
         exchange.answer(403, b"Invalid referer for POST request")
 
 
-def test_a_refused_referer_is_tried_with_the_other_scheme_and_remembered(
+def test_after_a_refused_referer_the_other_scheme_is_used_and_remembered(
     to: Callable[..., Transport],
 ) -> None:
     with ScriptedServer(refuses_referer) as server:
@@ -589,7 +591,7 @@ def test_a_call_that_was_woken_sends_nothing_and_one_that_sends_is_not_woken() -
     sending.check()
 
 
-def test_a_referer_refused_twice_is_the_answer(to: Callable[..., Transport]) -> None:
+def test_a_referer_that_is_refused_twice_is_an_error(to: Callable[..., Transport]) -> None:
     def refuses(exchange: Exchange) -> None:
         exchange.answer(403, b"Invalid referer for POST request")
 
@@ -598,7 +600,7 @@ def test_a_referer_refused_twice_is_the_answer(to: Callable[..., Transport]) -> 
         assert len(server.requests) == 2
 
 
-def test_a_safe_request_is_sent_again_after_the_network_failed(
+def test_an_idempotent_request_is_retried_after_a_network_failure(
     to: Callable[..., Transport],
 ) -> None:
     with ScriptedServer([hang_up, cut_in_a_body, ok]) as server:
@@ -607,7 +609,7 @@ def test_a_safe_request_is_sent_again_after_the_network_failed(
         assert server.connections == 3
 
 
-def test_a_request_that_may_have_been_taken_is_never_sent_again(
+def test_a_request_that_may_have_been_received_is_not_retried(
     to: Callable[..., Transport],
 ) -> None:
     def takes_and_hangs_up(exchange: Exchange) -> None:
@@ -621,7 +623,9 @@ def test_a_request_that_may_have_been_taken_is_never_sent_again(
         assert len(server.requests) == 1
 
 
-def test_what_failed_before_a_byte_was_sent_is_tried_again(to: Callable[..., Transport]) -> None:
+def test_a_request_that_failed_before_a_byte_was_sent_is_retried(
+    to: Callable[..., Transport],
+) -> None:
     with refusing_port() as port:
         refused = call()
         began = time.monotonic()
@@ -632,9 +636,7 @@ def test_what_failed_before_a_byte_was_sent_is_tried_again(to: Callable[..., Tra
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_refusal_that_says_when_to_come_back_is_tried_then(
-    to: Callable[..., Transport], status: int
-) -> None:
+def test_a_refusal_with_retry_after_is_retried(to: Callable[..., Transport], status: int) -> None:
     def busy(exchange: Exchange) -> None:
         exchange.answer(status, b"busy", headers={"Retry-After": "0"})
 
@@ -644,7 +646,7 @@ def test_a_refusal_that_says_when_to_come_back_is_tried_then(
 
 
 @pytest.mark.parametrize("headers", [{}, {"Retry-After": "61"}, {"Retry-After": "soon"}])
-def test_a_refusal_without_a_time_or_with_a_long_one_stands(
+def test_a_refusal_without_or_with_a_long_retry_after_is_not_retried(
     to: Callable[..., Transport], headers: dict[str, str]
 ) -> None:
     def busy(exchange: Exchange) -> None:
@@ -655,7 +657,7 @@ def test_a_refusal_without_a_time_or_with_a_long_one_stands(
         assert len(server.requests) == 1
 
 
-def test_a_wait_for_a_busy_server_keeps_to_the_total_time(to: Callable[..., Transport]) -> None:
+def test_waiting_for_a_busy_server_obeys_the_total_timeout(to: Callable[..., Transport]) -> None:
     def busy(exchange: Exchange) -> None:
         exchange.answer(429, b"busy", headers={"Retry-After": "30"})
 
@@ -664,7 +666,7 @@ def test_a_wait_for_a_busy_server_keeps_to_the_total_time(to: Callable[..., Tran
     assert caught.value.which == "total"
 
 
-def test_a_wait_for_a_busy_server_can_be_woken(to: Callable[..., Transport]) -> None:
+def test_waiting_for_a_busy_server_can_be_woken(to: Callable[..., Transport]) -> None:
     def busy(exchange: Exchange) -> None:
         exchange.answer(429, b"busy", headers={"Retry-After": "30"})
 
@@ -676,7 +678,7 @@ def test_a_wait_for_a_busy_server_can_be_woken(to: Callable[..., Transport]) -> 
         thread.join()
 
 
-def test_no_more_connections_are_open_than_asked_for(to: Callable[..., Transport]) -> None:
+def test_max_connections_limits_the_open_connections(to: Callable[..., Transport]) -> None:
     go_on = threading.Event()
 
     def stream(exchange: Exchange) -> None:
@@ -701,7 +703,7 @@ def test_no_more_connections_are_open_than_asked_for(to: Callable[..., Transport
         assert transport.open(get("/"), call()).whole() == b"x"
 
 
-def test_a_wait_for_a_connection_can_be_woken(to: Callable[..., Transport]) -> None:
+def test_waiting_for_a_connection_can_be_woken(to: Callable[..., Transport]) -> None:
     def stream(exchange: Exchange) -> None:
         exchange.head(200)
         exchange.write(b"x")
@@ -717,7 +719,7 @@ def test_a_wait_for_a_connection_can_be_woken(to: Callable[..., Transport]) -> N
             thread.join()
 
 
-def test_tls_with_an_authority_of_ones_own(to: Callable[..., Transport]) -> None:
+def test_tls_with_the_callers_ca_certificate(to: Callable[..., Transport]) -> None:
     certs = certificates()
     context = ssl.create_default_context(cafile=certs.ca)
     with ScriptedServer(ok, tls=certs.server) as server:
@@ -734,7 +736,7 @@ class no_warning:  # noqa: N801 - stands beside pytest.warns
         return None
 
 
-def test_a_certificate_that_is_not_trusted_is_named_and_not_tried_again(
+def test_an_untrusted_certificate_is_an_error_and_not_retried(
     to: Callable[..., Transport],
 ) -> None:
     certs = certificates()
@@ -748,7 +750,7 @@ def test_a_certificate_that_is_not_trusted_is_named_and_not_tried_again(
         assert server.connections == 1
 
 
-def test_a_context_of_the_callers_trusts_only_whom_it_says(to: Callable[..., Transport]) -> None:
+def test_the_callers_ssl_context_is_used(to: Callable[..., Transport]) -> None:
     certs = certificates()
     empty = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     with (
@@ -758,7 +760,7 @@ def test_a_context_of_the_callers_trusts_only_whom_it_says(to: Callable[..., Tra
         to(server.url, verify=empty).request(get("/"), call())
 
 
-def test_https_to_a_plain_server_says_so(to: Callable[..., Transport]) -> None:
+def test_https_to_a_plain_http_server_is_explained(to: Callable[..., Transport]) -> None:
     def plain(exchange: Exchange) -> None:
         exchange.receive()
         exchange.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -771,15 +773,13 @@ def test_https_to_a_plain_server_says_so(to: Callable[..., Transport]) -> None:
         to(server.url.replace("http:", "https:")).request(get("/"), call())
 
 
-def test_a_trust_file_that_is_not_there_is_refused() -> None:
+def test_a_missing_ca_file_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="no such file"):
         Transport(SessionConfig("https://host", verify="/no/such/file.pem"))
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_everything_goes_through_the_proxy_that_was_given(
-    to: Callable[..., Transport], tls: bool
-) -> None:
+def test_all_requests_use_the_given_proxy(to: Callable[..., Transport], tls: bool) -> None:
     certs = certificates()
     with (
         ScriptedServer(ok, tls=certs.server if tls else None) as server,
@@ -806,7 +806,7 @@ def test_a_proxy_of_the_environment_is_used(
         assert transport.proxies() == {}  # nothing of it stays
 
 
-def test_an_empty_proxy_switches_those_of_the_environment_off(
+def test_an_empty_proxy_disables_the_proxies_of_the_environment(
     to: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with LoggingProxy() as proxy:
@@ -867,7 +867,7 @@ def test_a_socks_proxy_without_pysocks_says_what_to_install(
 
 
 @pytest.mark.parametrize("proxy", ["localhost:8080", "ftp://proxy", "http://", "http:/x"])
-def test_what_is_no_proxy_is_refused(proxy: str) -> None:
+def test_an_invalid_proxy_is_refused(proxy: str) -> None:
     with pytest.raises(ConfigurationError, match="Invalid proxy"):
         Transport(SessionConfig("http://host", proxy=proxy))
 
@@ -901,7 +901,7 @@ def test_a_header_that_cannot_be_sent_is_refused_without_showing_it(value: objec
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_closed_transport_says_so(to: Callable[..., Transport]) -> None:
+def test_a_closed_transport_raises_an_error(to: Callable[..., Transport]) -> None:
     transport = to("http://127.0.0.1:1")
     transport.close()
     with pytest.raises(ConfigurationError, match="closed"):
@@ -910,7 +910,7 @@ def test_a_closed_transport_says_so(to: Callable[..., Transport]) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_a_fork_opens_connections_of_its_own(to: Callable[..., Transport]) -> None:
+def test_a_forked_child_opens_its_own_connections(to: Callable[..., Transport]) -> None:
     with ScriptedServer(ok) as server:
         transport = to(server.url)
         transport.request(get("/"), call())
@@ -924,7 +924,7 @@ def test_a_fork_opens_connections_of_its_own(to: Callable[..., Transport]) -> No
     assert numbers == {"/": 1, "/child": 2, "/parent": 1}
 
 
-def test_a_drained_body_that_ends_late_is_given_up(to: Callable[..., Transport]) -> None:
+def test_draining_a_body_is_bounded(to: Callable[..., Transport]) -> None:
     def late(exchange: Exchange) -> None:
         exchange.head(200)
         exchange.write(b"all")
@@ -938,15 +938,13 @@ def test_a_drained_body_that_ends_late_is_given_up(to: Callable[..., Transport])
         assert not response.finished
 
 
-def test_requests_show_what_they_are() -> None:
+def test_the_repr_of_a_request_is_its_method_and_path() -> None:
     assert str(get("/a")) == "GET /a"
     assert str(Request(method="POST", path="/b")) == "POST /b"
 
 
 @pytest.mark.parametrize("status", [100, 102, 103])
-def test_interim_answers_come_before_the_real_one(
-    to: Callable[..., Transport], status: int
-) -> None:
+def test_interim_responses_are_skipped(to: Callable[..., Transport], status: int) -> None:
     def hinting(exchange: Exchange) -> None:
         exchange.send(b"HTTP/1.1 %d Wait\r\nLink: </a>; rel=preload\r\n\r\n" % status * 3)
         ok(exchange)
@@ -955,7 +953,7 @@ def test_interim_answers_come_before_the_real_one(
         assert to(server.url).request(get("/"), call()).whole() == b'{"ok": true}'
 
 
-def test_interim_answers_without_end_are_given_up(to: Callable[..., Transport]) -> None:
+def test_endless_interim_responses_are_an_error(to: Callable[..., Transport]) -> None:
     def hinting(exchange: Exchange) -> None:
         for _ in range(500):
             exchange.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
@@ -966,7 +964,7 @@ def test_interim_answers_without_end_are_given_up(to: Callable[..., Transport]) 
         to(server.url).request(get("/"), call())
 
 
-def test_a_call_is_woken_while_it_connects(to: Callable[..., Transport]) -> None:
+def test_a_call_can_be_woken_while_it_connects(to: Callable[..., Transport]) -> None:
     with unaccepted_port(full=True) as port:
         waiting = call(connect=PATIENCE)
         timer = threading.Timer(0.2, waiting.wake)
@@ -976,7 +974,7 @@ def test_a_call_is_woken_while_it_connects(to: Callable[..., Transport]) -> None
         timer.join()
 
 
-def test_sending_to_a_server_that_does_not_read_keeps_to_the_time(
+def test_sending_to_a_server_that_does_not_read_times_out(
     to: Callable[..., Transport],
 ) -> None:
     def deaf(exchange: Exchange) -> None:
@@ -989,7 +987,7 @@ def test_sending_to_a_server_that_does_not_read_keeps_to_the_time(
     assert caught.value.which == "idle"
 
 
-def test_what_is_ready_is_read_without_waiting(to: Callable[..., Transport]) -> None:
+def test_bytes_that_have_arrived_are_read_without_waiting(to: Callable[..., Transport]) -> None:
     go_on = threading.Event()
 
     def stream(exchange: Exchange) -> None:
@@ -1014,7 +1012,7 @@ def test_what_is_ready_is_read_without_waiting(to: Callable[..., Transport]) -> 
             assert response.finished
 
 
-def test_a_refusal_of_the_proxy_is_the_proxys(to: Callable[..., Transport]) -> None:
+def test_a_407_is_an_error_of_the_proxy(to: Callable[..., Transport]) -> None:
     with (
         ScriptedServer(ok) as server,
         LoggingProxy(login=("me", "other")) as proxy,
@@ -1024,7 +1022,7 @@ def test_a_refusal_of_the_proxy_is_the_proxys(to: Callable[..., Transport]) -> N
     assert caught.value.permanent
 
 
-def test_a_traceback_shows_the_cause_and_not_every_wrapping_of_it(
+def test_a_traceback_shows_only_the_innermost_cause(
     to: Callable[..., Transport],
 ) -> None:
     with refusing_port() as port, pytest.raises(TransportError) as caught:
@@ -1033,7 +1031,7 @@ def test_a_traceback_shows_the_cause_and_not_every_wrapping_of_it(
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)
-def test_a_body_that_is_compressed_unasked_is_read_all_the_same(
+def test_an_unrequested_compression_is_decoded(
     to: Callable[..., Transport], framing: Framing
 ) -> None:
     text = b'{"models":"' + b"x" * 200_000 + b'"}'
@@ -1050,7 +1048,7 @@ def test_a_body_that_is_compressed_unasked_is_read_all_the_same(
     assert whole == gzip.decompress(body)
 
 
-def test_lines_of_a_compressed_stream_are_there_as_they_come(to: Callable[..., Transport]) -> None:
+def test_lines_of_a_compressed_stream_are_available_at_once(to: Callable[..., Transport]) -> None:
     read = threading.Event()
 
     def compressed(exchange: Exchange) -> None:
@@ -1070,7 +1068,7 @@ def test_lines_of_a_compressed_stream_are_there_as_they_come(to: Callable[..., T
         assert response.finished
 
 
-def test_a_compressed_body_that_is_broken_is_a_protocol_error(to: Callable[..., Transport]) -> None:
+def test_an_invalid_compressed_body_is_a_protocol_error(to: Callable[..., Transport]) -> None:
     broken = gzip.compress(b"x")[:10] + b"\xff" * 50
     with (
         ScriptedServer(
@@ -1093,7 +1091,7 @@ def test_a_compressed_body_that_is_broken_is_a_protocol_error(to: Callable[..., 
     ],
     ids=["none", "past", "now, by the server's clock"],
 )
-def test_a_server_that_says_to_come_back_at_once_is_not_asked_at_once(
+def test_a_retry_after_of_zero_still_has_a_pause(
     to: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
 ) -> None:
     waits: list[float] = []
@@ -1141,7 +1139,7 @@ def test_a_path_with_blanks_is_sent_as_browsers_write_it(to: Callable[..., Trans
 
 
 @pytest.mark.parametrize("zone", ["%eth0", "%25eth0"])
-def test_the_zone_of_an_address_is_for_this_machine_alone(
+def test_the_zone_of_an_address_is_not_sent(
     to: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch, zone: str
 ) -> None:
     real = socket.getaddrinfo
@@ -1162,7 +1160,7 @@ def test_the_zone_of_an_address_is_for_this_machine_alone(
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "chat.localhost", "LOCALHOST."])
-def test_this_machine_by_another_name_keeps_secure_cookies(
+def test_secure_cookies_work_with_every_name_of_this_machine(
     to: Callable[..., Transport], host: str
 ) -> None:
     def answer(exchange: Exchange) -> None:
@@ -1176,7 +1174,7 @@ def test_this_machine_by_another_name_keeps_secure_cookies(
 
 
 @pytest.mark.parametrize("says", [b"", b"\x05", b"\x05\x00"], ids=["nothing", "half", "hello"])
-def test_a_call_is_woken_while_a_socks_proxy_does_not_answer(
+def test_a_call_can_be_woken_while_it_waits_for_a_socks_proxy(
     to: Callable[..., Transport], says: bytes, leaks_nothing: None
 ) -> None:
     connected = threading.Event()
