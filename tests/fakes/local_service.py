@@ -179,11 +179,13 @@ class Wire:
             # Not SSLSocket.shutdown, which drops the TLS state under whoever is reading.
             socket.socket.shutdown(self.sock, socket.SHUT_WR)
 
-    def rst(self) -> None:
+    def rst(self, *, close: bool = True) -> None:
+        """Breaks the connection; not before another thread closes it, if that one reads it."""
         with suppress(OSError):
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             socket.socket.shutdown(self.sock, socket.SHUT_RD)  # wakes a reader, sends nothing
-        self.close()
+        if close:
+            self.close()
 
     def linger(self, seconds: float) -> None:
         """Reads on until the client closes: close() with bytes unread would send an RST."""

@@ -63,7 +63,9 @@ def carry_some(source: Wire, target: Wire) -> bool:
 
 
 def pass_on_end(source: Wire, target: Wire) -> None:
-    target.rst() if source.was_reset else target.fin(notify=False)
+    # Another thread reads the target. If it were closed here, that thread could wait on whatever
+    # socket gets the same descriptor.
+    target.rst(close=False) if source.was_reset else target.fin(notify=False)
 
 
 Entry = TypeVar("Entry")
