@@ -131,9 +131,8 @@ class _ChatUi:
             key = None  # the stored cookie belongs to another server
         records = Records(llm.user_dir())
         cookies: str | os.PathLike[str] | None = key
-        file = records.cookie_file(url)
-        if not cookies and file.exists() and not os.environ.get("H2O_CLIENT_COOKIE"):
-            cookies = file
+        if not cookies and not os.environ.get("H2O_CLIENT_COOKIE"):
+            cookies = records.session_cookies(url)
         options = {name: getattr(given, name) for name in (*_SAMPLING, "timeout", "web_search")}
         files = [_file(each) for each in prompt.attachments or ()]
         messages = tuple(_texts_of(prompt.messages))
@@ -421,8 +420,7 @@ def _delete(kept: KeptConversation, key: str | None, records: Records) -> None:
     from h2o_client.errors import NotFoundError
     from h2o_client.session import H2oSession
 
-    file = records.cookie_file(kept.url)
-    cookies = key or _stored_key(kept, records) or (file if file.exists() else None)
+    cookies = key or _stored_key(kept, records) or records.session_cookies(kept.url)
     with H2oSession(kept.url, cookies=cookies) as client:
         try:
             client.conversation(kept.id).delete()

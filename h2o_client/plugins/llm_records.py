@@ -13,6 +13,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.cookiejar import MozillaCookieJar
 from pathlib import Path
 
 import click
@@ -124,6 +125,14 @@ class Records:
     def cookie_file(self, url: str) -> Path:
         """The path of the file for a server's session cookie. The file may not exist."""
         return self._folder / f"chat-ui-{hashlib.sha256(url.encode()).hexdigest()[:16]}.cookies"
+
+    def session_cookies(self, url: str) -> Path | None:
+        """The file with a server's session cookie; None without one that is still valid."""
+        file = self.cookie_file(url)
+        jar = MozillaCookieJar(str(file))
+        with contextlib.suppress(OSError):  # LoadError is one
+            jar.load(ignore_discard=True)  # skips what has expired
+        return file if len(jar) else None
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -115,6 +116,17 @@ def test_a_conversation_that_is_gone_begins_anew(server: FakeChatUi) -> None:
         server.conversations.clear()
     assert "one" in run("-c", "two", *asked).stdout
     assert len(server.conversations) == 1
+
+
+def test_a_session_that_has_expired_begins_anew(server: FakeChatUi, home: Path) -> None:
+    asked = "-o", "url", server.url
+    run("-m", "chat-ui", "one", *asked)
+    (file,) = home.glob("*.cookies")
+    file.write_text(re.sub(r"\t\d{9,}\t", "\t86400\t", file.read_text()))
+    assert run("-m", "chat-ui", "other", *asked).stdout == "You said: other\n"
+    file.write_text(re.sub(r"\t\d{9,}\t", "\t86400\t", file.read_text()))
+    assert "other" in run("-c", "two", *asked).stdout
+    assert "\t86400\t" not in file.read_text()
 
 
 def test_two_turns_of_a_program_are_one_conversation(server: FakeChatUi) -> None:
