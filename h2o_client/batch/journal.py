@@ -175,11 +175,11 @@ class Journal:
             raise JournalError(f"Cannot open the journal {name}: {exc}") from exc
         try:
             self._prepare(name)
+            (last,) = self._one("SELECT max(number) FROM prompts")
         except BaseException:
             self._db.close()
             self._release()
             raise
-        (last,) = self._one("SELECT max(number) FROM prompts")
         self._number = last or 0
 
     def close(self) -> None:
@@ -516,6 +516,11 @@ class Journal:
                 raise
             except sqlite3.Error as exc:
                 where = "" if self.path is None else f" {self.path}"
+                if "malformed" in str(exc) or "not a database" in str(exc):
+                    raise JournalError(
+                        f"The journal{where} is damaged: {exc}",
+                        hint="Restore it from a backup, or begin with another one.",
+                    ) from exc
                 raise JournalError(
                     f"Cannot write the journal{where}: {exc}",
                     hint="Free space on the disk and run it again. The answers so far are kept.",
@@ -583,8 +588,8 @@ def _own_file(path: Path) -> Path:
             _check_locks(descriptor, target)
         finally:
             os.close(descriptor)
-    except OSError as exc:
-        reason = exc.strerror or exc
+    except (OSError, ValueError) as exc:  # a path with a NUL is a ValueError
+        reason = getattr(exc, "strerror", None) or exc
         raise ConfigurationError(
             f"Cannot use the journal {path}: {reason}",
             hint=Hint("Use another place for it: {journal}."),

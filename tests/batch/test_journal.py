@@ -268,6 +268,18 @@ def test_a_full_disk_loses_no_answer(tmp_path: Path) -> None:
     journal.close()
 
 
+def test_a_damaged_journal_is_said_to_be_that(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    journal = Journal(path)
+    journal.load(prompts(*map(str, range(200))))
+    journal.close()
+    data = path.read_bytes()
+    path.write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
+    for _ in range(2):  # a failed attempt does not hold the file
+        with pytest.raises(JournalError, match=r"j is damaged: .*\. Restore it from a backup"):
+            Journal(path)
+
+
 def test_a_temporary_journal_is_removed_at_the_end(tmp_path: Path) -> None:
     journal = Journal(None)
     assert journal.load(prompts("a")).total == 1
