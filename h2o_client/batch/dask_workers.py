@@ -38,7 +38,7 @@ class DaskWorkers:
 
     ``cluster`` is the address of its scheduler, "local" for workers on this machine, or a Client.
     ``give_up_after``: seconds to wait for a worker while there is none. Raises `ConfigurationError`
-    without the extra ``batch``, or if there is no scheduler.
+    without the extra ``batch``, for any other object, or if there is no scheduler.
     """
 
     def __init__(self, cluster: str | Client, give_up_after: float) -> None:
@@ -48,6 +48,11 @@ class DaskWorkers:
             raise ConfigurationError(
                 "Dask needs the extra 'batch'", hint=install_hint("batch"), argument="dask"
             ) from exc
+        if not isinstance(cluster, str | distributed.Client):
+            raise ConfigurationError(
+                f"dask must be an address, 'local' or a Client, not {type(cluster).__name__}",
+                argument="dask",
+            )
         self._give_up_after = give_up_after
         self._is_own = isinstance(cluster, str)
         self._local: Any = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from h2o_client.batch.accounts import open_accounts
@@ -73,6 +73,13 @@ def run(
     be used. The sessions are not closed.
     """
     found = list(sessions) if isinstance(sessions, Iterable) else [sessions]
+    # A text and a mapping are iterable, too.
+    if isinstance(prompts, str | bytes | Mapping) or not isinstance(prompts, Iterable):
+        raise ConfigurationError(
+            f"prompts must be a list of prompts, not {type(prompts).__name__}",
+            hint="For a single prompt, pass [prompt].",
+            argument="prompts",
+        )
     check_limits(found, concurrency, per_minute, give_up_after)
     defaults = Defaults.of(model, system, options)
     opened = Journal(journal)
@@ -105,7 +112,7 @@ def check_limits(
     check_count("concurrency", concurrency, 1)
     if per_minute is not None:
         check_count("per_minute", per_minute, 1)
-    if not isinstance(give_up_after, int | float) or give_up_after < 0:
+    if not isinstance(give_up_after, int | float) or not give_up_after >= 0:
         raise ConfigurationError(
             f"Invalid give_up_after {give_up_after!r}",
             hint="Pass seconds, 0 or more.",

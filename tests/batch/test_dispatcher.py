@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -187,12 +189,28 @@ def test_one_invalid_prompt_refuses_the_batch() -> None:
         assert not server.requests
 
 
+@pytest.mark.parametrize("prompts", ["abc", b"abc", {"prompt": "a"}, None])
+def test_a_single_prompt_in_place_of_a_list_is_refused(prompts: object) -> None:
+    with (
+        H2oSession("http://127.0.0.1:1") as session,
+        pytest.raises(ConfigurationError, match=r"prompts must be a list.* pass \[prompt\]"),
+    ):
+        session.batch(prompts)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
-    "arguments", [{"concurrency": 0}, {"per_minute": 0}, {"give_up_after": -1.0}]
+    "arguments",
+    [
+        {"concurrency": 0},
+        {"per_minute": 0},
+        {"give_up_after": -1.0},
+        {"give_up_after": math.nan},
+        {"journal": "a\0b"},
+    ],
 )
-def test_invalid_arguments_are_refused(arguments: dict[str, float]) -> None:
+def test_invalid_arguments_are_refused(arguments: dict[str, Any]) -> None:
     with H2oSession("http://127.0.0.1:1") as session, pytest.raises(ConfigurationError):
-        session.batch(["a"], **arguments)  # type: ignore[arg-type]
+        session.batch(["a"], **arguments)
     with pytest.raises(ConfigurationError):
         run([], ["a"])
 

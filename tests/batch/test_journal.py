@@ -268,7 +268,7 @@ def test_a_full_disk_loses_no_answer(tmp_path: Path) -> None:
     journal.close()
 
 
-def test_a_damaged_journal_is_said_to_be_that(tmp_path: Path) -> None:
+def test_the_error_for_a_damaged_journal_says_so(tmp_path: Path) -> None:
     path = tmp_path / "j"
     journal = Journal(path)
     journal.load(prompts(*map(str, range(200))))

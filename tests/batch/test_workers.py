@@ -156,6 +156,15 @@ def test_a_killed_dask_worker_loses_no_answer(dask: Client) -> None:
         assert not server.conversations
 
 
+def test_an_object_that_is_no_dask_cluster_is_refused() -> None:
+    pytest.importorskip("distributed")
+    with (
+        H2oSession("http://127.0.0.1:1") as session,
+        pytest.raises(ConfigurationError, match="dask must be an address, 'local' or a Client"),
+    ):
+        session.batch(["a"], dask=5)  # type: ignore[arg-type]
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_dask_without_a_worker_ends_the_batch(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
