@@ -68,7 +68,7 @@ class Bag(Mapping[str, object]):
 
 
 @pytest.mark.parametrize("value", ["hello", Shouting("hello"), Word.HELLO])
-def test_a_text_of_any_class_is_a_str_as_it_is_sent(value: str) -> None:
+def test_a_text_of_any_class_becomes_a_str(value: str) -> None:
     plain = text(value, "It")
     assert (type(plain), plain) == (str, "hello")
     assert optional_text(value, "It") == "hello"
@@ -76,17 +76,17 @@ def test_a_text_of_any_class_is_a_str_as_it_is_sent(value: str) -> None:
 
 
 @pytest.mark.parametrize("value", [b"hello", 5, None, ["hello"]])
-def test_what_is_no_text_is_named(value: object) -> None:
+def test_a_value_that_is_not_text_is_named(value: object) -> None:
     with pytest.raises(ConfigurationError, match=f"It must be a str, not {type(value).__name__}"):
         text(value, "It")
 
 
-def test_half_a_surrogate_pair_is_no_text() -> None:
+def test_half_a_surrogate_pair_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="It has half a surrogate pair at 5"):
         text(HALF, "It")
 
 
-def test_a_document_is_plain_all_through() -> None:
+def test_a_document_contains_only_plain_types() -> None:
     value = Bag(
         text=Shouting("a"),
         word=Word.HELLO,
@@ -136,13 +136,13 @@ def nested(depth: int) -> object:
         ([("a", 1)], "a mapping of names"),
     ],
 )
-def test_what_json_has_not_is_refused(value: object, words: str) -> None:
+def test_values_that_json_lacks_are_refused(value: object, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         document(value, "It")
 
 
 @every_era
-def test_every_door_takes_what_json_takes(version: str) -> None:
+def test_every_argument_accepts_what_json_accepts(version: str) -> None:
     with talking(version) as (server, client):
         model = Shouting(client.models()[0].id)
         assert client.chat(Shouting("one"), model=model).text
@@ -193,7 +193,7 @@ DOORS: dict[str, Callable[[H2oSession], object]] = {
 
 @pytest.mark.parametrize("door", DOORS.values(), ids=DOORS)
 @pytest.mark.parametrize("version", ["0.4", "head"])
-def test_half_a_surrogate_pair_is_refused_at_every_door_before_anything_is_sent(
+def test_every_argument_refuses_half_a_surrogate_pair_before_anything_is_sent(
     door: Callable[[H2oSession], object], version: str
 ) -> None:
     with FakeChatUi(version) as server, H2oSession(server.url) as client:
@@ -203,7 +203,7 @@ def test_half_a_surrogate_pair_is_refused_at_every_door_before_anything_is_sent(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file names are texts elsewhere")
-def test_a_file_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+def test_a_file_name_that_is_not_text_is_refused(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/caf\xe9.txt"
     with open(path, "wb") as file:
         file.write(b"x")

@@ -75,7 +75,9 @@ def settings_of(*values: object, prompts: bool) -> bytes:
     return page(head, settings, [4], False, {"id": 5, "name": 5}, "m", {"p": 7}, *values)
 
 
-def test_settings_that_stand_for_too_much_are_a_protocol_error(open_session: Opens) -> None:
+def test_settings_that_are_too_large_when_expanded_are_a_protocol_error(
+    open_session: Opens,
+) -> None:
     for prompts in (True, False):
         with ScriptedServer(pages(settings_of(*doubled(40, 7), prompts=prompts))) as server:
             with pytest.raises(ProtocolError):
@@ -83,7 +85,7 @@ def test_settings_that_stand_for_too_much_are_a_protocol_error(open_session: Ope
             assert {each.method for each in server.requests} == {"GET"}
 
 
-def test_what_contains_itself_is_a_protocol_error(open_session: Opens) -> None:
+def test_a_document_that_contains_itself_is_a_protocol_error(open_session: Opens) -> None:
     body = page({"settings": 1, "models": 2, "requiresLogin": 3}, {"lol": 4}, [], False, [4])
     for version in (None, "0.4"):
         with ScriptedServer(pages(body)) as server:
@@ -92,7 +94,7 @@ def test_what_contains_itself_is_a_protocol_error(open_session: Opens) -> None:
                 client.settings()
 
 
-def test_settings_are_sent_back_no_larger_than_they_came(open_session: Opens) -> None:
+def test_settings_are_not_sent_back_larger_than_received(open_session: Opens) -> None:
     body = settings_of(*doubled(12, 7), prompts=False)
     with ScriptedServer(pages(body)) as server:
         client = open_session(server.url, server_version="0.7", cookies=COOKIE)
@@ -115,7 +117,7 @@ def test_a_prompt_that_several_models_share_is_sent_back(open_session: Opens) ->
     assert json.loads(posted.body)["customPrompts"] == prompts
 
 
-def test_half_a_surrogate_pair_in_settings_is_sent_back_as_it_came(open_session: Opens) -> None:
+def test_half_a_surrogate_pair_in_settings_is_sent_back_unchanged(open_session: Opens) -> None:
     layout = {**LAYOUT, "settings": {"note": "\ud83e"}}
     body = fake_wire.page(layout)
     with ScriptedServer(pages(body)) as server:
@@ -136,7 +138,7 @@ DECODED: dict[str, tuple[Callable[[bytes], object], bytes]] = {
 
 
 @pytest.mark.parametrize(("read", "body"), DECODED.values(), ids=DECODED)
-def test_times_count_while_an_answer_is_decoded(
+def test_timeouts_apply_while_a_response_is_decoded(
     read: Callable[[bytes], object], body: bytes
 ) -> None:
     timeouts = Timeouts(total=1e-6)
@@ -149,7 +151,7 @@ def test_times_count_while_an_answer_is_decoded(
     transport.close()
 
 
-def test_a_session_that_is_closed_ends_the_decoding() -> None:
+def test_closing_a_session_ends_the_decoding() -> None:
     transport = Transport(SessionConfig("http://127.0.0.1:1"))
     call = Call(Timeouts())
     call.wake()
@@ -207,7 +209,7 @@ def test_a_line_of_the_live_list_is_bounded(open_session: Opens) -> None:
             client.running()
 
 
-def test_no_more_answers_under_way_are_asked_for_than_there_can_be(open_session: Opens) -> None:
+def test_the_list_of_running_answers_is_bounded(open_session: Opens) -> None:
     def many(exchange: Exchange) -> None:
         running = [{"conversationId": f"{number:024x}"} for number in range(2000)]
         exchange.head(200, {"Content-Type": "text/event-stream"})
@@ -221,7 +223,9 @@ def test_no_more_answers_under_way_are_asked_for_than_there_can_be(open_session:
         assert not server.count("GET", re.compile("/api/v2/conversations/.*"))
 
 
-def test_a_list_of_conversations_ends(open_session: Opens, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_list_of_conversations_is_bounded(
+    open_session: Opens, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("h2o_client.session._MOST_CONVERSATIONS", 50)
 
     def page(exchange: Exchange) -> None:
@@ -259,7 +263,7 @@ def test_statuses_that_never_repeat_are_not_kept(open_session: Opens) -> None:
             tracemalloc.stop()
 
 
-def test_a_line_without_end_takes_bounded_memory_in_the_background_too() -> None:
+def test_an_endless_line_takes_bounded_memory_in_the_background() -> None:
     def endless(exchange: Exchange) -> None:
         exchange.head(200, {"Content-Type": "text/event-stream"})
         exchange.write(b"data:{")
@@ -316,7 +320,7 @@ def answering(lines: Iterable[bytes]) -> Script:
 
 
 @pytest.mark.parametrize(("line", "lives"), LIFE.values(), ids=LIFE)
-def test_what_is_a_sign_of_life_begins_the_idle_time_anew(
+def test_signs_of_progress_restart_the_idle_timeout(
     line: bytes, lives: bool, open_session: Opens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken, renewed = threading.Event(), []
@@ -349,7 +353,7 @@ NO_LIFE = {name: line for name, (line, lives) in LIFE.items() if not lives}
 
 @pytest.mark.parametrize("begun", [False, True], ids=["first token", "idle"])
 @pytest.mark.parametrize("line", NO_LIFE.values(), ids=NO_LIFE)
-def test_what_is_no_sign_of_life_does_not_outlast_its_time(
+def test_other_updates_do_not_restart_the_idle_timeout(
     line: bytes, begun: bool, open_session: Opens
 ) -> None:
     def lines() -> Iterator[bytes]:
@@ -368,7 +372,7 @@ def test_what_is_no_sign_of_life_does_not_outlast_its_time(
     assert caught.value.partial == "x" * begun
 
 
-def test_a_document_may_take_its_time_as_long_as_bytes_come(open_session: Opens) -> None:
+def test_a_slow_document_is_read_as_long_as_bytes_arrive(open_session: Opens) -> None:
     def slow(exchange: Exchange) -> None:
         exchange.head(200, {"Content-Type": "application/json"}, framing="length", length=33)
         exchange.drip(b'[{"id":"m","supportsTools":true}]', pause=0.05)

@@ -532,7 +532,7 @@ def test_a_conversation_that_is_gone_at_the_end_is_no_warning(
         assert caplog.records == []
 
 
-def test_a_conversation_that_is_kept_stays(open_session: Open) -> None:
+def test_a_kept_conversation_is_not_deleted(open_session: Open) -> None:
     with ScriptedChatUi() as server:
         with H2oSession(server.url) as client:
             answer = client.chat("Hi", keep=True)

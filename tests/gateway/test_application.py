@@ -13,7 +13,7 @@ from local_service import PATIENCE
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("leaks_nothing")]
 
 
-async def test_it_answers_and_its_lifespan_deletes_what_it_made() -> None:
+async def test_the_application_answers_and_its_lifespan_deletes_its_conversations() -> None:
     with FakeChatUi("head", answer=echoes) as fake:
         application = app(fake.url)
         transport = httpx.ASGITransport(app=application)

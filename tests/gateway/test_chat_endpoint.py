@@ -61,7 +61,7 @@ def test_a_stream_has_a_role_text_a_finish_reason_and_an_end(version: str) -> No
         assert len({each["id"] for each in events}) == 1
 
 
-def test_usage_is_null_for_who_asks_and_is_not_there_for_others() -> None:
+def test_usage_is_null_if_requested_and_otherwise_left_out() -> None:
     with fronted("head") as (_, client):
         asked = complete(client, user("Hi"), stream=True, stream_options={"include_usage": True})
         assert {each["usage"] for each in events_of(asked)} == {None}
@@ -69,7 +69,7 @@ def test_usage_is_null_for_who_asks_and_is_not_there_for_others() -> None:
         assert not any("usage" in each for each in events_of(other))
 
 
-def test_an_answer_that_its_length_ended_says_so() -> None:
+def test_the_finish_reason_of_a_length_limited_answer_is_length() -> None:
     with fronted("0.4", [Says(end="length")]) as (_, client):
         assert complete(client, user("Hi")).json()["choices"][0]["finish_reason"] == "length"
 
@@ -108,7 +108,7 @@ def test_sampling_reaches_the_model_or_a_header_says_that_it_does_not(
 
 
 @every_era
-def test_an_image_becomes_a_file_where_servers_take_files(version: str) -> None:
+def test_an_image_is_sent_as_a_file_if_the_server_supports_files(version: str) -> None:
     picture = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
     parts = [
         {"type": "text", "text": "What is this?"},
@@ -126,7 +126,7 @@ def test_an_image_becomes_a_file_where_servers_take_files(version: str) -> None:
 
 @every_era
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_failure_before_the_first_word_is_an_http_error(version: str, stream: bool) -> None:
+def test_a_failure_before_the_first_token_is_an_http_error(version: str, stream: bool) -> None:
     with fronted(version, [Says((), status=500)]) as (_, client):
         response = complete(client, user("Hi"), stream=stream)
         assert response.status_code in (502, 503)
@@ -136,7 +136,7 @@ def test_a_failure_before_the_first_word_is_an_http_error(version: str, stream: 
 
 
 @every_era
-def test_a_failure_in_mid_stream_is_an_event_of_the_stream(version: str) -> None:
+def test_a_failure_during_the_stream_is_an_event(version: str) -> None:
     with fronted(version, [Says(("a", " b"), end="error")]) as (_, client):
         *events, last = events_of(complete(client, user("Hi"), stream=True))
         text = "".join(each["choices"][0]["delta"].get("content", "") for each in events)
@@ -146,7 +146,7 @@ def test_a_failure_in_mid_stream_is_an_event_of_the_stream(version: str) -> None
 
 
 @every_era
-def test_a_chat_ui_that_limits_messages_is_a_429_with_retry_after(version: str) -> None:
+def test_a_rate_limit_of_the_chat_ui_is_a_429_with_retry_after(version: str) -> None:
     with fronted(version, server={"rate_limit": 1}) as (_, client):
         assert complete(client, user("Hi")).status_code == 200
         refused = complete(client, user("Hi"))
@@ -156,7 +156,7 @@ def test_a_chat_ui_that_limits_messages_is_a_429_with_retry_after(version: str) 
 
 
 @every_era
-def test_a_chat_ui_that_wants_a_login_is_a_401_that_says_so(version: str) -> None:
+def test_a_login_required_by_the_chat_ui_is_a_401(version: str) -> None:
     with fronted(version, server={"login": "401"}) as (_, client):
         for refused in (complete(client, user("Hi")), client.get("/v1/models")):
             if refused.status_code == 200:  # some list their models for anybody
@@ -166,7 +166,7 @@ def test_a_chat_ui_that_wants_a_login_is_a_401_that_says_so(version: str) -> Non
             assert "cookie" in refused.json()["error"]["message"]
 
 
-def test_a_chat_ui_that_is_not_there_is_a_502() -> None:
+def test_an_unreachable_chat_ui_is_a_502() -> None:
     with (
         refusing_port() as port,
         gateway(f"http://127.0.0.1:{port}") as running,
@@ -178,7 +178,7 @@ def test_a_chat_ui_that_is_not_there_is_a_502() -> None:
             assert response.json()["error"]["type"] == "server_error"
 
 
-def test_reasoning_is_told_apart_from_the_answer() -> None:
+def test_reasoning_is_separate_from_the_answer() -> None:
     updates = [
         {"type": "reasoning", "subtype": "stream", "token": "Let me"},
         {"type": "reasoning", "subtype": "stream", "token": " think"},
@@ -206,7 +206,7 @@ def test_reasoning_is_told_apart_from_the_answer() -> None:
         assert [each.get("reasoning_content") for each in deltas[1:3]] == ["Let me", " think"]
 
 
-def test_what_a_tool_asks_is_declined() -> None:
+def test_an_elicitation_is_declined() -> None:
     with fronted("head", [Says(("One",), asks=True), Says((" two",))]) as (fake, client):
         assert text_of(complete(client, user("Hi"))) == "One two"
         (asked,) = [each for each in fake.requests if each.path.endswith("/elicitation")]
@@ -239,7 +239,9 @@ class Leaving:
 
 @every_era
 @pytest.mark.parametrize("where", ["streamed", "whole", "before the first token"])
-def test_a_reader_who_leaves_stops_the_model_and_leaves_nothing(version: str, where: str) -> None:
+def test_a_disconnected_client_stops_the_model_and_leaves_no_conversation(
+    version: str, where: str
+) -> None:
     asked = threading.Event()
 
     def says(prompt: Prompt) -> Says:
@@ -262,7 +264,7 @@ def test_a_reader_who_leaves_stops_the_model_and_leaves_nothing(version: str, wh
 
 
 @every_era
-def test_a_reader_who_leaves_in_a_later_turn_leaves_the_earlier_ones(version: str) -> None:
+def test_a_disconnect_in_a_later_turn_keeps_the_earlier_turns(version: str) -> None:
     asked = threading.Event()
 
     def says(prompt: Prompt) -> Says:

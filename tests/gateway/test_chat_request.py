@@ -22,13 +22,13 @@ def said(*messages: Any) -> ChatRequest:
     return read(messages=list(messages))
 
 
-def test_the_least_that_is_needed_is_a_model_and_a_message() -> None:
+def test_a_model_and_a_message_are_required() -> None:
     request = read()
     assert (request.model, request.system, request.turns) == ("m", None, (Turn("user", "Hello"),))
     assert not request.stream
 
 
-def test_messages_of_the_system_and_the_developer_are_joined_wherever_they_stand() -> None:
+def test_all_system_and_developer_messages_are_joined() -> None:
     request = said(
         {"role": "system", "content": "Be brief."},
         HELLO,
@@ -146,7 +146,7 @@ def test_an_assistants_message_may_have_no_content() -> None:
         ({"stop": ["a", "b" * 1001]}, "stop"),
     ],
 )
-def test_what_is_wrong_or_cannot_be_done_is_a_400_with_its_name(
+def test_an_invalid_or_unsupported_parameter_is_a_400_that_names_it(
     body: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(ApiError) as raised:
@@ -166,7 +166,7 @@ def test_a_body_that_is_no_request_is_a_400(body: bytes) -> None:
     assert raised.value.status == 400
 
 
-def test_what_says_nothing_is_accepted() -> None:
+def test_parameters_without_an_effect_are_accepted() -> None:
     request = read(
         tools=[],
         tool_choice="none",
@@ -183,7 +183,7 @@ def test_what_says_nothing_is_accepted() -> None:
     assert request.sampling_names == ()
 
 
-def test_sampling_has_the_clients_names_and_values_that_model_servers_take() -> None:
+def test_sampling_parameters_are_renamed_and_limited_for_model_servers() -> None:
     request = read(
         temperature=0, top_p=1, max_tokens=5, max_completion_tokens=7, seed=-3, logit_bias={}
     )
@@ -203,5 +203,5 @@ def test_a_stop_is_one_text_or_several() -> None:
     assert read(stop=["a", "", "b"]).stop == ("a", "b")
 
 
-def test_neither_turns_nor_requests_show_what_was_said() -> None:
+def test_the_repr_of_turns_and_requests_contains_no_text() -> None:
     assert "Hello" not in repr(read()) + repr(read().turns)

@@ -15,7 +15,7 @@ from local_service import PATIENCE
 from programs import start
 
 
-def test_it_serves_until_sigterm_and_deletes_what_it_made() -> None:
+def test_it_serves_until_sigterm_and_deletes_its_conversations() -> None:
     with FakeChatUi("head", answer=echoes) as fake:
         words = [sys.executable, "-m", "h2o_client", "gateway", "--url", fake.url, "--port", "0"]
         program = start(words, stderr=subprocess.PIPE, text=True)
@@ -40,14 +40,14 @@ def test_it_serves_until_sigterm_and_deletes_what_it_made() -> None:
         (("--keys", "k", "--cookie", "a=1"), "Only one of --cookie and --keys"),
     ],
 )
-def test_what_cannot_work_is_a_bad_call(
+def test_invalid_options_are_refused(
     arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["gateway", "--url", "http://localhost:1", *arguments]) == 2
     assert said in capsys.readouterr().err
 
 
-def test_a_taken_port_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_in_use_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     with FakeChatUi("head") as fake:
         port = fake.url.rpartition(":")[2]
         assert run(["gateway", "--url", fake.url, "--port", port]) == 1

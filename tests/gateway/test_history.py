@@ -23,7 +23,7 @@ def test_another_owner_model_or_system_prompt_is_another_history() -> None:
     assert len({START, *others}) == 7
 
 
-def test_where_texts_part_matters_and_so_do_roles_and_files() -> None:
+def test_the_digest_depends_on_boundaries_roles_and_files() -> None:
     histories = [
         [Turn("user", "ab"), Turn("user", "c")],
         [Turn("user", "a"), Turn("user", "bc")],
@@ -35,6 +35,6 @@ def test_where_texts_part_matters_and_so_do_roles_and_files() -> None:
     assert len({extend_digest(START, each) for each in histories}) == len(histories)
 
 
-def test_blanks_around_an_answer_do_not_count_but_those_of_a_prompt_do() -> None:
+def test_whitespace_matters_around_prompts_but_not_around_answers() -> None:
     assert extend_digest(START, [Turn("assistant", " two\n")]) == extend_digest(START, [TWO])
     assert extend_digest(START, [Turn("user", "one ")]) != extend_digest(START, [ONE])

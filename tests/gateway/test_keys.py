@@ -36,7 +36,7 @@ def test_a_file_maps_keys_to_cookies_and_cookie_files(file: Path) -> None:
         "\udcff",
     ],
 )
-def test_a_file_of_another_form_is_refused_without_its_secrets(file: Path, text: str) -> None:
+def test_an_invalid_keys_file_is_refused_without_showing_secrets(file: Path, text: str) -> None:
     file.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(ConfigurationError) as raised:
         read_keys(file)
@@ -57,7 +57,7 @@ def test_a_file_that_others_can_read_is_refused(file: Path, mode: int) -> None:
         read_keys(file)
 
 
-def test_a_key_is_its_owners_and_no_other_is_taken() -> None:
+def test_a_key_belongs_to_its_owner_and_unknown_keys_are_refused() -> None:
     keys = Keys({"sk-alice": "a=1", "sk-bob": "b=1"})
     alice, bob = keys.owner("Bearer sk-alice"), keys.owner("bearer  sk-bob")
     assert alice is not None
@@ -69,7 +69,7 @@ def test_a_key_is_its_owners_and_no_other_is_taken() -> None:
 
 
 @pytest.mark.parametrize("key", ["", " ", "sk alice", "sk-alice ", "sk-\u00e4", "s" * 4097])
-def test_a_key_that_no_request_can_have_is_refused(key: str, file: Path) -> None:
+def test_a_key_that_cannot_be_sent_is_refused(key: str, file: Path) -> None:
     with pytest.raises(ConfigurationError, match="A key in keys is invalid"):
         Keys({"sk-bob": "b=1", key: "a=1"})
     file.write_text(f'[keys]\n"{key}" = "a=1"\n')
@@ -77,12 +77,12 @@ def test_a_key_that_no_request_can_have_is_refused(key: str, file: Path) -> None
         read_keys(file)
 
 
-def test_no_keys_at_all_are_refused() -> None:
+def test_an_empty_mapping_of_keys_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="keys is empty"):
         Keys({})
 
 
-def test_without_keys_every_token_is_somebody_with_the_shared_session() -> None:
+def test_without_keys_every_token_is_an_owner_in_the_shared_session() -> None:
     keys = Keys()
     owners = [keys.owner(each) for each in ("", "Bearer x", "Bearer y", "Bearer \udcff")]
     assert len({each.id for each in owners if each is not None}) == 4

@@ -39,7 +39,7 @@ LIMIT = "You have reached the maximum number of conversations"
         (errors.ProtocolError("the answer"), 502, "protocol"),
     ],
 )
-def test_each_failure_has_a_status_of_openais(
+def test_each_failure_has_a_status_of_openais_api(
     error: H2oError, status: int, code: str | None
 ) -> None:
     found = from_error(error)
@@ -53,7 +53,7 @@ def test_the_message_names_no_attribute_of_an_exception() -> None:
     assert ".partial" not in from_error(error).message
 
 
-def test_clients_wait_as_long_as_they_are_told_and_a_minute_if_nobody_says() -> None:
+def test_retry_after_is_the_servers_or_a_minute() -> None:
     assert (
         from_error(errors.RateLimitError(429, "slowly", retry_after=7.2)).headers["retry-after"]
         == "8"
@@ -64,7 +64,7 @@ def test_clients_wait_as_long_as_they_are_told_and_a_minute_if_nobody_says() -> 
     )
 
 
-def test_clients_do_not_retry_what_may_have_been_taken_or_where_waiting_does_not_help() -> None:
+def test_clients_are_told_not_to_retry_what_cannot_be_retried() -> None:
     taken, not_taken = errors.TransportError("reset"), errors.TransportError("refused")
     taken.resendable, not_taken.resendable = False, True
     assert from_error(taken).headers == {"x-should-retry": "false"}

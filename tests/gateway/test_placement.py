@@ -54,7 +54,9 @@ def test_ten_turns_send_each_new_text_once_and_the_model_sees_real_turns(
 
 
 @every_era
-def test_a_system_prompt_is_said_once_and_another_one_is_another_conversation(version: str) -> None:
+def test_a_system_prompt_is_sent_once_and_another_one_starts_another_conversation(
+    version: str,
+) -> None:
     with fronted(version, echoes) as (fake, client):
         first = complete(client, SYSTEM, user("one"))
         history = (user("one"), assistant(text_of(first)), user("two"))
@@ -68,7 +70,7 @@ def test_a_system_prompt_is_said_once_and_another_one_is_another_conversation(ve
 
 
 @every_era
-def test_a_history_that_is_not_known_becomes_one_prompt_and_goes_on_from_there(
+def test_an_unknown_history_becomes_one_prompt_and_continues_from_there(
     version: str,
 ) -> None:
     with fronted(version, echoes) as (fake, client):
@@ -81,9 +83,7 @@ def test_a_history_that_is_not_known_becomes_one_prompt_and_goes_on_from_there(
 
 @every_era
 @pytest.mark.parametrize("edited", ["other", "two"], ids=["edit", "retry"])
-def test_a_branch_is_right_and_sends_only_its_own_text_where_there_are_trees(
-    version: str, edited: str
-) -> None:
+def test_on_servers_with_trees_a_branch_sends_only_its_own_text(version: str, edited: str) -> None:
     with fronted(version, echoes) as (fake, client):
         first = (user("one"), assistant(text_of(complete(client, user("one")))))
         second = (user("two"), assistant(text_of(complete(client, *first, user("two")))))
@@ -132,7 +132,7 @@ def test_several_messages_of_a_user_are_one_prompt(version: str) -> None:
 
 
 @every_era
-def test_a_last_message_of_the_assistant_is_gone_on_from(version: str) -> None:
+def test_a_last_message_of_the_assistant_is_continued(version: str) -> None:
     with fronted(version, echoes) as (fake, client):
         begun = (user("Count"), assistant("One, two,"))
         answer = text_of(complete(client, *begun))
@@ -142,7 +142,7 @@ def test_a_last_message_of_the_assistant_is_gone_on_from(version: str) -> None:
 
 
 @every_era
-def test_side_requests_of_interfaces_leave_nothing_and_disturb_nothing(version: str) -> None:
+def test_side_requests_leave_no_conversation_and_affect_no_other(version: str) -> None:
     tasks = (
         "### Task:\nGenerate a concise, 3-5 word title with an emoji summarizing the chat history.",
         "Given the following... please reply with a title for the chat that is 3-4 words in length",
@@ -174,7 +174,7 @@ def test_a_conversation_can_be_named_by_its_id(version: str) -> None:
         assert ("user", "two") in fake.prompts[-1].turns
 
 
-def test_an_unknown_id_is_404_and_one_without_a_new_message_400() -> None:
+def test_an_unknown_id_is_a_404_and_a_missing_new_message_a_400() -> None:
     with fronted("head", echoes) as (_, client):
         headers = {"X-Conversation-Id": "0" * 24}
         response = complete(client, user("one"), headers=headers)
@@ -185,7 +185,7 @@ def test_an_unknown_id_is_404_and_one_without_a_new_message_400() -> None:
 
 
 @every_era
-def test_two_requests_with_one_history_do_not_meet_in_one_conversation(version: str) -> None:
+def test_two_requests_with_the_same_history_use_different_conversations(version: str) -> None:
     started = threading.Barrier(3)
 
     def says(prompt: Prompt) -> Says:
@@ -205,7 +205,7 @@ def test_two_requests_with_one_history_do_not_meet_in_one_conversation(version: 
 
 
 @every_era
-def test_a_conversation_that_was_deleted_elsewhere_is_no_failure(version: str) -> None:
+def test_a_conversation_deleted_elsewhere_is_replaced(version: str) -> None:
     with fronted(version, echoes) as (fake, client):
         answer = text_of(complete(client, user("one")))
         fake.conversations.clear()
@@ -217,7 +217,7 @@ def test_a_conversation_that_was_deleted_elsewhere_is_no_failure(version: str) -
 
 
 @every_era
-def test_a_failed_turn_is_found_again_only_where_there_are_trees(version: str) -> None:
+def test_a_failed_turn_is_found_again_only_on_servers_with_trees(version: str) -> None:
     def says(prompt: Prompt) -> Says:
         fails = "fail" in prompt.last and len(fake.prompts) < 3
         return Says(("a", " b"), end="error") if fails else echoes(prompt)
@@ -303,7 +303,7 @@ def test_models_are_named_by_id_and_an_unknown_one_is_404() -> None:
         assert events_of(complete(client, user("one"), stream=True))[0]["model"] == MODEL
 
 
-def test_a_limit_of_conversations_gives_up_those_that_are_kept() -> None:
+def test_at_the_limit_of_conversations_kept_ones_are_deleted() -> None:
     def before(exchange: Exchange) -> bool:
         creates = (exchange.request.method, exchange.request.path) == ("POST", "/conversation")
         if creates and len(fake.conversations) >= 3:
@@ -318,7 +318,7 @@ def test_a_limit_of_conversations_gives_up_those_that_are_kept() -> None:
         assert len(fake.conversations) == 2
 
 
-def test_fifty_keys_at_random_never_meet() -> None:
+def test_fifty_random_keys_never_share_a_conversation() -> None:
     keys = {f"sk-{number}": f"hf-chat=user-{number}" for number in range(50)}
     rng = random.Random(7)
     turns = [key for key in keys for _ in range(4)]

@@ -46,7 +46,7 @@ def code(response: httpx.Response) -> str:
     return str(found["code"])
 
 
-def test_the_gateway_answers_to_its_own_names_with_and_without_the_port(url: str) -> None:
+def test_the_gateway_accepts_its_own_names_with_and_without_the_port(url: str) -> None:
     port = url.rpartition(":")[2]
     for host in ("127.0.0.1", f"127.0.0.1:{port}", f"localhost:{port}", "chat.example.org:443"):
         assert ask(url, {"host": host}).status_code == 200, host
@@ -92,7 +92,7 @@ def test_a_browser_may_open_the_gateway_itself(url: str, site: str) -> None:
     assert response.status_code == 200
 
 
-def test_an_allowed_origin_may_ask_and_read(url: str) -> None:
+def test_pages_of_an_allowed_origin_may_send_requests_and_read_responses(url: str) -> None:
     origin = {"origin": "https://app.example.org"}
     question = {
         **origin,
@@ -127,12 +127,12 @@ def test_unknown_paths_and_methods_have_openais_shape(url: str) -> None:
     assert (response.status_code, code(response)) == (405, "unknown_url")
 
 
-def test_the_paths_are_there_without_v1_too(url: str) -> None:
+def test_the_paths_also_work_without_v1(url: str) -> None:
     assert ask(url, path="/chat/completions").status_code == 200
     assert ask(url, method="GET", path="/models").status_code == 200
 
 
-def test_with_keys_a_key_is_needed_for_all_but_health(chat_ui: str) -> None:
+def test_with_keys_only_health_needs_no_key(chat_ui: str) -> None:
     with gateway(chat_ui, keys={"sk-ada": "hf-chat=ada"}) as running:
         for headers in ({}, {"authorization": "Bearer sk-bob"}, {"authorization": "Basic sk-ada"}):
             response = ask(running.url, headers)
@@ -183,6 +183,6 @@ def anyio_backend() -> str:
         {"keys": {"sk": "no cookie and no file"}},
     ],
 )
-def test_options_that_cannot_work_are_configuration_errors(options: dict[str, Any]) -> None:
+def test_invalid_options_are_configuration_errors(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         app("http://localhost:1", **options)

@@ -27,7 +27,7 @@ def cut(pieces: list[str], sequences: list[str]) -> str:
         ("END at once", ["END"], ""),
     ],
 )
-def test_a_text_ends_before_the_first_stop_sequence_wherever_it_is_cut(
+def test_a_text_ends_before_the_first_stop_sequence_however_it_is_divided(
     text: str, sequences: list[str], left: str
 ) -> None:
     for place in range(len(text) + 1):
@@ -36,13 +36,13 @@ def test_a_text_ends_before_the_first_stop_sequence_wherever_it_is_cut(
 
 
 @given(st.text("abc", max_size=30), st.lists(st.text("abc", min_size=1, max_size=4), max_size=3))
-def test_the_pieces_make_no_difference(text: str, sequences: list[str]) -> None:
+def test_the_division_into_pieces_makes_no_difference(text: str, sequences: list[str]) -> None:
     ends = [(text.find(each) + len(each), text.find(each)) for each in sequences if each in text]
     assert cut(list(text), sequences) == (text[: min(ends)[1]] if ends else text)
     assert cut([text], sequences) == cut(list(text), sequences)
 
 
-def test_what_cannot_be_a_beginning_goes_out_at_once() -> None:
+def test_text_that_cannot_begin_a_stop_sequence_is_passed_on_at_once() -> None:
     stops = StopSequences(["END"])
     assert stops.add("one E") == "one "
     assert stops.add("agle") == "Eagle"

@@ -40,7 +40,7 @@ async def talking(version: str, *says: Says) -> AsyncIterator[tuple[FakeChatUi, 
 
 
 @every_era
-async def test_an_answer_comes_and_its_conversation_goes(version: str) -> None:
+async def test_an_answer_arrives_and_its_conversation_is_deleted(version: str) -> None:
     async with talking(version) as (fake, client):
         assert [token async for token in client.stream("Hi")] == ["Hello", " there"]
         answer = await client.chat("Hi")
@@ -49,7 +49,7 @@ async def test_an_answer_comes_and_its_conversation_goes(version: str) -> None:
 
 
 @every_era
-async def test_turns_know_each_other_and_have_ids(version: str) -> None:
+async def test_turns_share_a_history_and_have_ids(version: str) -> None:
     async with talking(version) as (fake, client), client.conversation(system="Be brief") as chat:
         first = await chat.chat("one")
         second = await chat.chat("two")
@@ -62,7 +62,7 @@ async def test_turns_know_each_other_and_have_ids(version: str) -> None:
 
 
 @every_era
-async def test_a_cancelled_answer_is_stopped_where_that_works_and_deleted(version: str) -> None:
+async def test_a_cancelled_answer_is_stopped_if_possible_and_deleted(version: str) -> None:
     async with talking(version, Says(("a",), holds=True)) as (fake, client):
         with anyio.move_on_after(PATIENCE) as scope:
             async with client.stream("Hi") as reply:
@@ -74,7 +74,7 @@ async def test_a_cancelled_answer_is_stopped_where_that_works_and_deleted(versio
 
 
 @every_era
-async def test_stop_ends_the_answer_with_what_came(version: str) -> None:
+async def test_stop_ends_the_answer_with_the_text_so_far(version: str) -> None:
     async with talking(version, Says(("a",), holds=True)) as (fake, client):
         async with client.stream("Hi") as reply:
             async for _ in reply:
@@ -85,14 +85,14 @@ async def test_stop_ends_the_answer_with_what_came(version: str) -> None:
 
 
 @every_era
-async def test_a_failing_model_is_an_error_with_all_that_came(version: str) -> None:
+async def test_a_failing_model_is_an_error_with_the_text_so_far(version: str) -> None:
     async with talking(version, Says(("a", "b"), end="error")) as (_, client):
         with pytest.raises(GenerationError) as raised:
             await client.chat("Hi")
         assert raised.value.partial.startswith("ab")
 
 
-async def test_what_a_tool_asks_is_answered_and_the_answer_goes_on() -> None:
+async def test_an_elicitation_is_answered_and_the_answer_continues() -> None:
     says = Says(("Let me look.",), asks=True), Says(("Done", "."))
     async with talking("head", *says) as (_, client), client.stream("Hi") as reply:
         events = [event async for event in reply.events()]
@@ -103,13 +103,13 @@ async def test_what_a_tool_asks_is_answered_and_the_answer_goes_on() -> None:
         assert (await reply.read()).text.endswith("Done.")
 
 
-async def test_what_an_era_cannot_do_is_said_by_name() -> None:
+async def test_an_unsupported_feature_is_named() -> None:
     async with talking("0.10.0") as (_, client):
         with pytest.raises(UnsupportedError, match="cannot search the web"):
             await client.chat("Hi", web_search=True)
 
 
-async def test_a_warning_names_the_callers_line_and_not_a_threads() -> None:
+async def test_a_warning_points_to_the_callers_line() -> None:
     with FakeChatUi("0.10.0") as server:
         async with AsyncH2oSession(server.url) as client:
             with pytest.warns(
@@ -120,7 +120,7 @@ async def test_a_warning_names_the_callers_line_and_not_a_threads() -> None:
     assert [each.filename for each in warned] == [__file__]
 
 
-async def test_a_warning_that_is_made_an_error_leaves_nothing_behind() -> None:
+async def test_a_warning_raised_as_an_error_leaves_no_conversation() -> None:
     with FakeChatUi("0.10.0", answer=[Says(("One",), holds=True)]) as server:
         async with AsyncH2oSession(server.url) as client:
             with pytest.raises(UserWarning, match="ignores sampling parameters: temperature"):

@@ -79,7 +79,7 @@ def settings(client: H2oSession) -> dict[str, object]:
     return stored
 
 
-def test_answers_come_and_no_conversation_stays(url: str) -> None:
+def test_answers_arrive_and_their_conversations_are_deleted(url: str) -> None:
     with H2oSession(url) as client:
         assert client.chat("hello you").text == "1: hello you "
     with H2oSession(url, cookies=client._transport.cookies._jar) as again:
@@ -94,7 +94,7 @@ def test_the_terms_are_accepted_and_nothing_is_shared(url: str) -> None:
     assert stored["shareConversationsWithModelAuthors"] is False
 
 
-def test_terms_that_were_not_accepted_are_an_error_that_says_how(url: str) -> None:
+def test_terms_that_were_not_accepted_are_an_error_with_a_hint(url: str) -> None:
     with (
         H2oSession(url, accept_terms=False) as client,
         pytest.raises(TermsNotAcceptedError, match="accept_terms=True"),
@@ -125,7 +125,7 @@ def test_another_sessions_conversation_is_not_found(url: str) -> None:
             theirs.conversation(chat.id).delete()
 
 
-def test_a_model_that_fails_is_told_apart_from_the_server(url: str) -> None:
+def test_a_failure_of_the_model_is_not_a_failure_of_the_server(url: str) -> None:
     with H2oSession(url, max_retries=0) as client:
         with pytest.raises(ServerError) as refused:
             client.chat("fail")
@@ -136,7 +136,7 @@ def test_a_model_that_fails_is_told_apart_from_the_server(url: str) -> None:
         assert conversations(client) == []
 
 
-def test_a_stop_is_heard(url: str) -> None:
+def test_a_stop_ends_the_generation(url: str) -> None:
     with H2oSession(url) as client, client.conversation() as chat:
         reply = chat.stream("unending")
         for place, _ in enumerate(reply):
@@ -150,7 +150,7 @@ def test_a_stop_is_heard(url: str) -> None:
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a signal timer")
 # An interrupt between two bytecodes can leave a socket to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_hundred_runs_of_every_kind_leave_no_conversation(url: str) -> None:
+def test_a_hundred_runs_of_each_kind_leave_no_conversation(url: str) -> None:
     """Ended, broken off, raised, refused, and interrupted by Ctrl-C at any moment."""
     chance = random.Random(0)
     interrupted = 0
@@ -203,7 +203,7 @@ def _cookie_of(client: H2oSession) -> str:
     return f"{cookie.name}={cookie.value}"
 
 
-def test_a_cookie_that_is_no_session_yet_makes_one(url: str) -> None:
+def test_a_cookie_without_a_session_creates_one(url: str) -> None:
     with H2oSession(url, cookies="hf-chat=invented") as client:
         assert client.chat("hello").text == "1: hello "
 

@@ -115,7 +115,7 @@ def test_a_conversation_goes_on_after_a_failure(
 
 
 @versions((0, 7))
-def test_an_answer_that_failed_without_a_word_is_not_waited_for(version: str) -> None:
+def test_no_message_waits_for_a_failed_answer_without_text(version: str) -> None:
     says = [Says((), end="error"), Says(("two",)), Says((), end="reset"), Says(("four",))]
     with talking(version, answer=says) as (server, client), client.conversation() as chat:
         for first, second in (("one", "two"), ("three", "four")):
@@ -129,7 +129,7 @@ def test_an_answer_that_failed_without_a_word_is_not_waited_for(version: str) ->
 
 
 @versions(before=(0, 7))
-def test_a_model_server_that_says_when_to_come_back_is_asked_again(version: str) -> None:
+def test_a_refusal_of_the_model_with_retry_after_is_retried(version: str) -> None:
     says = [Says(status=503, retry_after="0"), Says(("Hi",))]
     with talking(version, answer=says) as (server, client):
         assert client.chat("Hello").text == "Hi"
@@ -137,7 +137,7 @@ def test_a_model_server_that_says_when_to_come_back_is_asked_again(version: str)
 
 
 @every_era
-def test_the_servers_own_limit_is_not_run_against(version: str) -> None:
+def test_the_servers_rate_limit_is_not_retried(version: str) -> None:
     with talking(version, rate_limit=1) as (server, client):
         client.chat("Hello")
         error = failing(client, RateLimitError)
@@ -148,7 +148,7 @@ def test_the_servers_own_limit_is_not_run_against(version: str) -> None:
 
 
 @every_era
-def test_terms_that_may_not_be_accepted(version: str) -> None:
+def test_terms_with_accept_terms_false(version: str) -> None:
     with talking(version, terms=True, client={"accept_terms": False}) as (server, client):
         if VERSIONS[version].since(0, 9, 6):
             client.chat("Hello")  # nobody enforces them
@@ -158,7 +158,7 @@ def test_terms_that_may_not_be_accepted(version: str) -> None:
 
 
 @every_era
-def test_terms_are_accepted_before_anything_is_said(version: str) -> None:
+def test_terms_are_accepted_before_the_first_message(version: str) -> None:
     with talking(version, terms=True) as (server, client):
         client.chat("Hello")
         assert all(each.accepted for each in server.sessions.values())
@@ -185,7 +185,7 @@ def test_a_conversation_that_does_not_exist(version: str) -> None:
 
 
 @every_era
-def test_a_conversation_of_somebody_else_is_not_found(version: str) -> None:
+def test_a_conversation_of_another_session_is_not_found(version: str) -> None:
     with FakeChatUi(version) as server:
         theirs = server.seed(server.browser(), "kept", ("user", "a"), ("assistant", "b"))
         with H2oSession(server.url) as client:
@@ -207,7 +207,9 @@ def test_a_login_wall(version: str, login: Login) -> None:
 
 @pytest.mark.parametrize("cookies", [None, "hf-chat=expired"])
 @every_version
-def test_behind_a_login_nobody_gets_an_empty_list(version: str, cookies: str | None) -> None:
+def test_behind_a_login_a_list_is_an_authentication_error(
+    version: str, cookies: str | None
+) -> None:
     with FakeChatUi(version, login="401") as server:
         others = server.browser()
         server.seed(others, "kept")
@@ -228,7 +230,7 @@ def test_behind_a_login_nobody_gets_an_empty_list(version: str, cookies: str | N
 
 
 @every_version
-def test_behind_a_login_what_is_open_is_told(version: str) -> None:
+def test_behind_a_login_public_data_is_available(version: str) -> None:
     with FakeChatUi(version, login="401") as server, H2oSession(server.url) as client:
         assert [each.id for each in client.models()] == ["acme/large", "acme/small"]
         assert client.user() is None
@@ -276,14 +278,14 @@ def stands_before(words: str) -> Callable[[Exchange], bool]:
 
 
 @every_era
-def test_a_page_of_another_kind_is_no_server(version: str) -> None:
+def test_a_page_that_is_not_chat_uis_is_an_error(version: str) -> None:
     with talking(version, before=stands_before("")) as (_, client):
         assert "chat-ui" in str(failing(client, ConfigurationError))
 
 
 @pytest.mark.parametrize("words", ["POST /settings", "POST /conversation"])
 @every_era
-def test_a_page_in_place_of_an_answer_is_no_success(version: str, words: str) -> None:
+def test_a_page_instead_of_a_response_is_an_error(version: str, words: str) -> None:
     with talking(version, before=stands_before(words)) as (server, client):
         error = failing(client)
         assert isinstance(error, ProtocolError | AuthenticationError), repr(error)
@@ -291,7 +293,7 @@ def test_a_page_in_place_of_an_answer_is_no_success(version: str, words: str) ->
 
 
 @every_era
-def test_a_page_in_place_of_a_stream_is_no_answer(version: str) -> None:
+def test_a_page_instead_of_a_stream_is_an_error(version: str) -> None:
     def before(exchange: Exchange) -> bool:
         if exchange.request.method != "POST" or not MESSAGE.fullmatch(exchange.request.path):
             return False
@@ -307,7 +309,7 @@ BREAKS = Says(("One", " two"), breaks=True, rest=(" three",))
 
 
 @versions(before=(0, 11))
-def test_a_connection_that_breaks_in_mid_answer(version: str) -> None:
+def test_a_connection_that_breaks_during_an_answer(version: str) -> None:
     with talking(version, answer=[BREAKS]) as (server, client):
         with pytest.raises(TransportError) as caught:
             client.chat("Hello")
@@ -317,7 +319,7 @@ def test_a_connection_that_breaks_in_mid_answer(version: str) -> None:
 
 
 @versions(before=(0, 11))
-def test_what_the_server_keeps_of_an_answer_that_broke_is_on_the_error(
+def test_the_error_of_a_broken_answer_has_the_stored_messages(
     version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("h2o_client.answer.storage._READ_BACK_WITHIN", PATIENCE)
@@ -335,7 +337,7 @@ def test_what_the_server_keeps_of_an_answer_that_broke_is_on_the_error(
 
 # Of those that can be stopped, all that do not stop by themselves when their reader hangs up.
 @pytest.mark.parametrize("version", [*of(before=(0, 7)), *of((0, 9, 6))])
-def test_the_next_message_in_a_conversation_that_is_kept_stops_what_was_left_at_work(
+def test_in_a_kept_conversation_the_next_message_stops_a_running_answer(
     version: str,
 ) -> None:
     answers = [replace(BREAKS, holds=True), Says(("Yes",))]
@@ -366,7 +368,7 @@ def refuses(words: str, status: int, message: str) -> Callable[[Exchange], bool]
 
 
 @every_version
-def test_an_id_that_no_conversation_can_have_is_not_to_be_tried_again(version: str) -> None:
+def test_an_impossible_id_is_not_found_and_not_retried(version: str) -> None:
     calls: list[Callable[[Conversation], object]] = [
         lambda chat: chat.messages(),
         lambda chat: chat.chat("Hello"),
@@ -391,7 +393,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("said", "version"), WRONG)
-def test_a_server_version_that_is_wrong_is_named(said: str, version: str) -> None:
+def test_a_wrong_server_version_is_named(said: str, version: str) -> None:
     with FakeChatUi(version) as server, H2oSession(server.url, server_version=said) as client:
         with pytest.raises(ConfigurationError, match="Leave out server_version=") as caught:
             client.chat("Hello")
@@ -423,7 +425,7 @@ LIMITS = {
 
 @pytest.mark.parametrize("limit", LIMITS)
 @every_era
-def test_a_limit_that_no_waiting_lifts_is_no_rate(version: str, limit: str) -> None:
+def test_limits_other_than_the_rate_are_distinguished(version: str, limit: str) -> None:
     path = "/conversation" if limit == "conversations" else "/conversation/[^/]+"
     before = refuses(f"POST {path}", 429, LIMITS[limit])
     with FakeChatUi(version, before=before) as server, H2oSession(server.url) as client:
@@ -446,7 +448,7 @@ def test_a_conversation_whose_model_was_withdrawn(version: str) -> None:
 
 @pytest.mark.parametrize("which", ["first_token", "idle"])
 @every_era
-def test_silence_is_bounded_whatever_keeps_the_connection_alive(version: str, which: str) -> None:
+def test_keepalives_do_not_extend_the_idle_timeout(version: str, which: str) -> None:
     tokens = ("One", " two") if which == "idle" else ()
     says = Says(tokens, holds=True, rest=(" three",))
     with talking(version, answer=[says]) as (server, client):

@@ -86,7 +86,7 @@ def test_a_conversation_belongs_to_its_session(version: str) -> None:
 
 
 @every_version
-def test_only_posts_set_the_cookie_but_for_the_oldest(version: str) -> None:
+def test_only_posts_set_the_cookie_except_on_the_oldest_servers(version: str) -> None:
     with FakeChatUi(version, terms=True) as fake:
         raw = Raw(fake)
         assert ("Secure" in raw.ask("GET", "/__data.json")[1]) == (VERSIONS[version].before(0, 7))
@@ -96,7 +96,7 @@ def test_only_posts_set_the_cookie_but_for_the_oldest(version: str) -> None:
 
 
 @versions(before=(0, 8))
-def test_a_server_without_an_origin_believes_that_it_is_https(version: str) -> None:
+def test_a_server_without_an_origin_assumes_https(version: str) -> None:
     with FakeChatUi(version) as fake:
         raw = Raw(fake)
         assert raw.form("/conversations?/delete", "x=1", "http")[0] == 403
@@ -104,7 +104,7 @@ def test_a_server_without_an_origin_believes_that_it_is_https(version: str) -> N
 
 
 @versions((0, 7))
-def test_sharing_is_false_or_it_is_on(version: str) -> None:
+def test_sharing_is_on_unless_it_is_false(version: str) -> None:
     with FakeChatUi(version) as fake:
         raw = Raw(fake)
         raw.begin()
@@ -117,7 +117,7 @@ def test_sharing_is_false_or_it_is_on(version: str) -> None:
 
 
 @pytest.mark.parametrize(("version", "stored"), [("0.3", True), ("0.4", True), ("0.6", False)])
-def test_false_in_a_form_is_true_on_the_oldest(version: str, stored: bool) -> None:
+def test_false_in_a_form_counts_as_true_on_the_oldest_servers(version: str, stored: bool) -> None:
     with FakeChatUi(version) as fake:
         raw = Raw(fake)
         raw.begin()
@@ -127,7 +127,7 @@ def test_false_in_a_form_is_true_on_the_oldest(version: str, stored: bool) -> No
 
 
 @versions((0, 8))
-def test_a_message_says_what_it_hangs_on(version: str) -> None:
+def test_a_message_names_its_parent(version: str) -> None:
     with FakeChatUi(version) as fake:
         raw = Raw(fake)
         found, leaf = raw.begin()
@@ -142,7 +142,7 @@ def test_a_message_says_what_it_hangs_on(version: str) -> None:
 
 
 @pytest.mark.parametrize("version", of((0, 9, 2)))
-def test_json_is_no_message_where_forms_are(version: str) -> None:
+def test_servers_with_forms_refuse_json_messages(version: str) -> None:
     with FakeChatUi(version) as fake:
         raw = Raw(fake)
         found, leaf = raw.begin()
@@ -163,7 +163,7 @@ def test_ids_are_uuids_and_inputs_are_not_blank(version: str) -> None:
 
 
 @every_version
-def test_only_runs_that_can_be_resumed_are_told_in_json(version: str) -> None:
+def test_only_servers_with_runs_answer_the_probe_in_json(version: str) -> None:
     with FakeChatUi(version) as fake:
         status, _, body = Raw(fake).ask("GET", f"/conversation/{'0' * 24}/stream")
         if VERSIONS[version].is_latest:

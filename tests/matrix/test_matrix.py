@@ -45,7 +45,7 @@ def turns(*contents: str) -> tuple[tuple[str, str], ...]:
 
 
 @every_version
-def test_a_stream_gives_every_token_of_the_model(version: str) -> None:
+def test_a_stream_yields_every_token_of_the_model(version: str) -> None:
     words = Says(("Hé", " 🧪🧪", "\u2028x", " the", " end"))
     with talking(version, answer=[words]) as (server, client):
         reply = client.stream("Hello")
@@ -66,19 +66,19 @@ def test_an_answer_has_the_text_the_model_and_the_title(version: str) -> None:
 
 
 @versions((0, 7))
-def test_a_title_that_comes_behind_the_answer_is_not_lost(version: str) -> None:
+def test_a_title_after_the_answer_is_not_lost(version: str) -> None:
     with talking(version, answer=[Says(("Hi",), late_title=True)]) as (_, client):
         assert client.chat("Hello").title == "A title"
 
 
 @every_version
-def test_a_tokens_blanks_at_the_end_do_not_break_an_answer(version: str) -> None:
+def test_trailing_whitespace_of_a_token_is_kept(version: str) -> None:
     with talking(version, answer=[Says(("Hi ", " there", "  \n"))]) as (_, client):
         assert client.chat("Hello").text.rstrip() == "Hi  there"
 
 
 @every_era
-def test_many_turns_build_on_one_another(version: str) -> None:
+def test_many_turns_share_one_history(version: str) -> None:
     with talking(version, late=0.05) as (server, client):
         with client.conversation() as chat:
             first = chat.chat("one").text
@@ -99,7 +99,7 @@ def test_a_system_prompt_reaches_the_model(version: str) -> None:
 
 
 @every_era
-def test_a_system_prompt_is_said_once_in_a_conversation(version: str) -> None:
+def test_a_system_prompt_is_sent_once_in_a_conversation(version: str) -> None:
     with talking(version) as (server, client):
         with client.conversation(system="Be brief") as chat:
             chat.chat("one")
@@ -109,7 +109,7 @@ def test_a_system_prompt_is_said_once_in_a_conversation(version: str) -> None:
 
 
 @every_era
-def test_a_retry_gives_another_answer_to_the_last_prompt(version: str) -> None:
+def test_a_retry_returns_another_answer_to_the_last_prompt(version: str) -> None:
     with talking(version) as (server, client):
         with client.conversation() as chat:
             first = chat.chat("one").text
@@ -146,7 +146,7 @@ def test_a_retry_of_an_earlier_message(version: str, by: str) -> None:
 
 
 @every_era
-def test_an_edit_puts_another_prompt_in_an_earlier_ones_place(version: str) -> None:
+def test_an_edit_replaces_an_earlier_prompt(version: str) -> None:
     with talking(version) as (server, client):
         with client.conversation() as chat:
             first = chat.chat("one").text
@@ -166,7 +166,7 @@ def test_an_edit_puts_another_prompt_in_an_earlier_ones_place(version: str) -> N
 
 
 @every_version
-def test_an_answer_goes_on_where_servers_can_do_that(version: str) -> None:
+def test_an_answer_can_be_continued_if_the_server_supports_it(version: str) -> None:
     says = [Says(("One", " two"), end="length"), Says((" three",))]
     with talking(version, answer=says) as (server, client), client.conversation() as chat:
         if version == "0.9.1":
@@ -208,7 +208,7 @@ def test_leaving_the_loop_stops_the_model_once_and_deletes_the_conversation(vers
 
 
 @every_version
-def test_an_answer_that_has_ended_is_not_stopped_any_more(version: str) -> None:
+def test_a_complete_answer_is_not_stopped(version: str) -> None:
     with talking(version, answer=[Says(("One", " two", " three"))]) as (server, client):
         with client.conversation() as chat:
             with chat.stream("count") as reply:
@@ -236,7 +236,7 @@ def test_a_stop_before_the_first_token_ends_the_answer(version: str) -> None:
 
 
 @every_version
-def test_the_turn_after_a_stopped_answer_knows_of_it(version: str) -> None:
+def test_the_turn_after_a_stopped_answer_includes_it(version: str) -> None:
     with talking(version, answer=[HOLDS], late=0.05) as (server, client):
         with client.conversation() as chat:
             reply = chat.stream("count")
@@ -250,7 +250,7 @@ def test_the_turn_after_a_stopped_answer_knows_of_it(version: str) -> None:
 
 
 @every_version
-def test_the_turn_after_an_answer_that_was_left_knows_of_it(version: str) -> None:
+def test_the_turn_after_an_abandoned_answer_includes_it(version: str) -> None:
     with talking(version, answer=[HOLDS], late=0.05) as (server, client):
         with client.conversation() as chat:
             with chat.stream("count") as reply:
@@ -262,7 +262,7 @@ def test_the_turn_after_an_answer_that_was_left_knows_of_it(version: str) -> Non
         assert len(server.stops) == (1 if stops(version) else 0)
 
 
-def test_a_stop_that_came_too_late_does_not_end_the_next_answer() -> None:
+def test_a_late_stop_does_not_end_the_next_answer() -> None:
     def before(exchange: Exchange) -> bool:
         if exchange.request.path.endswith("/stop-generating"):
             server.released.set()  # the answer ends while the stop is on its way
@@ -294,7 +294,7 @@ def test_a_second_stop_that_the_server_ignores_still_ends_the_reply(version: str
 
 
 @every_era
-def test_conversations_side_by_side_do_not_mix(version: str) -> None:
+def test_concurrent_conversations_do_not_mix(version: str) -> None:
     answers = {"a": HOLDS, "b": Says(("B",))}
     with talking(version, answer=lambda prompt: answers[prompt.last]) as (server, client):
         first = client.stream("a")
@@ -337,7 +337,7 @@ def test_sampling_reaches_the_model_or_a_warning_says_that_it_does_not(version: 
 
 
 @every_version
-def test_a_system_message_is_among_the_messages_only_where_there_is_one(version: str) -> None:
+def test_messages_contain_a_system_message_only_if_there_is_one(version: str) -> None:
     with talking(version) as (_, client):
         for system in (None, "Be brief."):
             with client.conversation(system=system) as chat:
@@ -362,7 +362,7 @@ def test_a_files_content_reaches_the_model(version: str) -> None:
 
 
 @every_version
-def test_a_file_that_is_no_image_is_sent_where_it_is_taken(version: str) -> None:
+def test_other_files_than_images_are_sent_if_the_server_supports_them(version: str) -> None:
     with talking(version) as (server, client):
         if version in (*of(before=(0, 8)), "0.8.4"):
             with pytest.raises(UnsupportedError, match="files"):
@@ -374,7 +374,7 @@ def test_a_file_that_is_no_image_is_sent_where_it_is_taken(version: str) -> None
 
 
 @pytest.mark.parametrize("version", ["0.8.4", "0.9.1"])
-def test_the_shape_of_files_is_known_from_the_page_or_from_the_caller(version: str) -> None:
+def test_the_format_of_files_is_known_from_the_page_or_the_caller(version: str) -> None:
     pages = re.compile(r"/__data\.json")
     with talking(version) as (server, client):
         for _ in range(2):
@@ -389,7 +389,7 @@ def test_the_shape_of_files_is_known_from_the_page_or_from_the_caller(version: s
 
 
 @every_version
-def test_a_web_search_gives_its_sources(version: str) -> None:
+def test_a_web_search_returns_its_sources(version: str) -> None:
     with talking(version) as (server, client), client.conversation() as chat:
         if VERSIONS[version].since(0, 9, 6):
             with pytest.raises(UnsupportedError):
@@ -402,7 +402,7 @@ def test_a_web_search_gives_its_sources(version: str) -> None:
 
 
 @versions((0, 11))
-def test_a_tool_that_asks_the_user_is_answered_and_the_answer_goes_on(version: str) -> None:
+def test_an_elicitation_can_be_answered_and_the_answer_continues(version: str) -> None:
     says = [Says(("Let me look.",), asks=True), Says(("Done", "."))]
     with talking(version, answer=says) as (server, client):
         reply = client.stream("delete all")
@@ -415,7 +415,7 @@ def test_a_tool_that_asks_the_user_is_answered_and_the_answer_goes_on(version: s
 
 
 @every_version
-def test_what_is_no_prompt_cannot_be_edited_and_the_error_says_what_can(version: str) -> None:
+def test_only_prompts_can_be_edited_or_retried(version: str) -> None:
     with talking(version) as (_, client), client.conversation(system="Be brief.") as chat:
         chat.chat("Hello")
         first = chat.messages()[0]

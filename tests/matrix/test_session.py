@@ -45,7 +45,7 @@ HOLDS = Says(("One", " two"), holds=True, rest=(" three",))
 
 
 @every_era
-def test_the_models_on_offer_are_listed(version: str) -> None:
+def test_the_available_models_are_listed(version: str) -> None:
     with talking(version) as (_, client):
         models = client.models()
         assert [each.id for each in models] == ["acme/large", "acme/small"]
@@ -57,7 +57,7 @@ def test_the_models_on_offer_are_listed(version: str) -> None:
 
 
 @versions((0, 8), (0, 9, 6))
-def test_the_parameters_of_models_are_read_after_a_chat_too(version: str) -> None:
+def test_the_parameters_of_models_are_also_read_after_a_chat(version: str) -> None:
     for server_version in (None, version):
         with talking(version, client={"server_version": server_version}) as (_, client):
             client.chat("Hello")
@@ -94,9 +94,7 @@ def odd_settings(server: FakeChatUi) -> Document:
     ("version", "shares", "accepted"),
     [*product(ALL, [True], [False]), *product(SIX, [True, False], [True])],
 )
-def test_what_a_user_has_set_in_the_browser_stays(
-    version: str, shares: bool, accepted: bool
-) -> None:
+def test_the_settings_of_a_browser_are_kept(version: str, shares: bool, accepted: bool) -> None:
     with FakeChatUi(version, terms=True) as server:
         odd = {**odd_settings(server), "shareConversationsWithModelAuthors": shares}
         cookie = server.browser(accepted=accepted, **odd)
@@ -112,7 +110,7 @@ def test_what_a_user_has_set_in_the_browser_stays(
 @pytest.mark.parametrize(
     ("version", "shares", "accepted"), list(product(ALL, [True, False], [True, False]))
 )
-def test_sharing_stays_as_the_user_has_it_if_that_is_wanted(
+def test_share_data_none_keeps_the_users_setting(
     version: str, shares: bool, accepted: bool
 ) -> None:
     with FakeChatUi(version, terms=True) as server:
@@ -127,7 +125,7 @@ def test_sharing_stays_as_the_user_has_it_if_that_is_wanted(
 
 
 @versions(before=(0, 7))
-def test_settings_that_old_servers_drop_are_refused_by_name(version: str) -> None:
+def test_settings_that_old_servers_ignore_are_refused(version: str) -> None:
     with FakeChatUi(version) as server, H2oSession(server.url) as client:
         client.settings()
         posts = server.count("POST", "/settings")
@@ -145,7 +143,7 @@ def test_settings_that_old_servers_drop_are_refused_by_name(version: str) -> Non
 
 
 @versions((0, 7))
-def test_settings_that_later_servers_do_not_know_are_a_warning(version: str) -> None:
+def test_settings_that_later_servers_drop_are_a_warning(version: str) -> None:
     with FakeChatUi(version) as server, H2oSession(server.url) as client:
         with pytest.warns(UserWarning, match=r"dropped .* noSuchSetting") as warned:
             client.update_settings(others={"noSuchSetting": 1})
@@ -153,7 +151,7 @@ def test_settings_that_later_servers_do_not_know_are_a_warning(version: str) -> 
 
 
 @every_version
-def test_settings_change_in_what_is_given_and_in_nothing_else(version: str) -> None:
+def test_only_the_given_settings_are_changed(version: str) -> None:
     with FakeChatUi(version) as server:
         odd = {**odd_settings(server), "shareConversationsWithModelAuthors": False}
         cookie = server.browser(**odd)
@@ -188,7 +186,7 @@ def test_an_anonymous_session_is_private_from_its_first_message(version: str) ->
 
 
 @every_era
-def test_sharing_is_for_those_who_want_it(version: str) -> None:
+def test_sharing_can_be_turned_on(version: str) -> None:
     with FakeChatUi(version) as server:
         with H2oSession(server.url, share_data=True) as client:
             client.chat("Hello")
@@ -205,13 +203,13 @@ def test_sharing_is_for_those_who_want_it(version: str) -> None:
 
 
 @every_era
-def test_nobody_is_logged_in_without_a_login(version: str) -> None:
+def test_without_a_login_the_user_is_none(version: str) -> None:
     with talking(version) as (_, client):
         assert client.user() is None
 
 
 @every_era
-def test_who_is_logged_in_is_told(version: str) -> None:
+def test_the_logged_in_user_is_returned(version: str) -> None:
     with (
         FakeChatUi(version) as server,
         H2oSession(server.url, cookies=server.browser()) as client,
@@ -222,7 +220,7 @@ def test_who_is_logged_in_is_told(version: str) -> None:
 
 
 @every_version
-def test_the_dialect_is_found_and_nothing_is_changed_for_it(version: str) -> None:
+def test_the_dialect_is_detected_without_changing_anything(version: str) -> None:
     with talking(version) as (server, client):
         found = client.server()
         assert found.versions == spoken(version)
@@ -232,7 +230,7 @@ def test_the_dialect_is_found_and_nothing_is_changed_for_it(version: str) -> Non
 
 
 @versions((0, 8), (0, 9, 6))
-def test_the_dialect_is_found_with_the_api_switched_off(version: str) -> None:
+def test_the_dialect_is_detected_with_the_api_switched_off(version: str) -> None:
     with talking(version, api=False) as (server, client):
         assert client.server().versions == spoken(version)
         with client.conversation() as chat:
@@ -247,7 +245,7 @@ def test_the_dialect_is_found_with_the_api_switched_off(version: str) -> None:
 
 
 @versions((0, 8), (0, 9, 6))
-def test_a_long_list_with_the_api_switched_off_is_whole(version: str) -> None:
+def test_a_long_list_with_the_api_switched_off_is_complete(version: str) -> None:
     with FakeChatUi(version, api=False) as server:
         cookie = server.browser()
         for number in range(65):
@@ -299,7 +297,7 @@ def test_a_cold_session_takes_few_round_trips_to_the_first_token(version: str, o
 
 
 @pytest.mark.parametrize("version", ALL)
-def test_a_version_that_is_told_is_not_found_out(version: str) -> None:
+def test_a_given_version_is_not_detected(version: str) -> None:
     told = {"server_version": version}
     with talking(version, answer=[HOLDS], client=told) as (server, client):
         with client.stream("Hello") as reply:
@@ -321,7 +319,7 @@ def after_a_refusal(work: Callable[[], T]) -> T:
 
 
 @pytest.mark.parametrize(("old", "new"), [*pairwise(ALL), ("0.4", "head"), ("0.7", "0.9.4")])
-def test_a_session_lives_through_an_upgrade_of_its_server(
+def test_a_session_survives_an_upgrade_of_its_server(
     old: str, new: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("h2o_client.answer.storage._STORED_WITHIN", PATIENCE)
@@ -345,7 +343,7 @@ def test_a_session_lives_through_an_upgrade_of_its_server(
 
 
 @pytest.mark.parametrize(("old", "new"), [*pairwise(SIX), ("0.8.4", "0.9.6")])
-def test_a_session_at_rest_lives_through_an_upgrade_of_its_server(old: str, new: str) -> None:
+def test_an_idle_session_survives_an_upgrade_of_its_server(old: str, new: str) -> None:
     with talking(old, answer=[Says(), Says(), HOLDS]) as (server, client):
         client.chat("Hello")
         server.become(new)
@@ -354,7 +352,7 @@ def test_a_session_at_rest_lives_through_an_upgrade_of_its_server(old: str, new:
             next(reply)
 
 
-def test_an_upgrade_to_runs_is_noticed_in_a_conversation_that_exists() -> None:
+def test_an_upgrade_to_runs_is_detected_in_an_existing_conversation() -> None:
     with talking("0.10.0", answer=[Says(), Says(), Says(("a", "b"), breaks=True)]) as (
         server,
         client,
@@ -374,7 +372,7 @@ def test_an_upgrade_to_runs_is_noticed_in_a_conversation_that_exists() -> None:
         assert (found.versions, found.version) == ("chat-ui since July 2026", "after 0.10.0")
 
 
-def test_an_upgrade_to_runs_is_noticed_by_who_asks_for_them() -> None:
+def test_an_upgrade_to_runs_is_detected_by_running() -> None:
     with talking("0.10.0") as (server, client):
         client.chat("one")
         server.become("head")
@@ -398,7 +396,9 @@ FAILURES = {
 
 @pytest.mark.parametrize("status", FAILURES)
 @pytest.mark.parametrize(("old", "new"), [*pairwise(SIX), ("0.8.4", "0.9.6")])
-def test_a_message_that_fails_in_an_upgrade_is_sent_once(old: str, new: str, status: int) -> None:
+def test_a_message_that_fails_during_an_upgrade_is_sent_once(
+    old: str, new: str, status: int
+) -> None:
     upgrading = threading.Event()
     posted: list[str] = []
 
@@ -425,7 +425,7 @@ def test_a_message_that_fails_in_an_upgrade_is_sent_once(old: str, new: str, sta
         assert len(posted) == 3
 
 
-def test_threads_that_share_a_session_live_through_an_upgrade() -> None:
+def test_threads_that_share_a_session_survive_an_upgrade() -> None:
     # The one thread has found the server anew while the other makes a conversation.
     creating, upgraded = threading.Event(), threading.Event()
 
@@ -462,7 +462,7 @@ def test_threads_that_share_a_session_live_through_an_upgrade() -> None:
         chat_of_one.close()
 
 
-def test_what_the_new_version_cannot_do_is_not_asked_of_it() -> None:
+def test_after_an_upgrade_unsupported_requests_are_not_sent() -> None:
     # v0.9.6 takes the messages of v0.9.5, but sends the model an empty one for a continuation.
     with talking("0.9.5") as (server, client):
         with client.conversation() as chat:
@@ -476,7 +476,7 @@ def test_what_the_new_version_cannot_do_is_not_asked_of_it() -> None:
 
 
 @every_era
-def test_threads_that_begin_together_find_the_server_once(version: str) -> None:
+def test_threads_that_start_together_detect_the_server_once(version: str) -> None:
     with talking(version, terms=True, origin="http") as (server, client):
         threads = [threading.Thread(target=client.chat, args=("Hello",)) for _ in range(4)]
         for thread in threads:
@@ -497,7 +497,7 @@ def test_forms_and_redirects_are_never_followed(version: str) -> None:
 
 
 @pytest.mark.parametrize("version", of((0, 9, 6)))
-def test_reading_works_where_the_newer_routes_fail(version: str) -> None:
+def test_reading_works_if_the_newer_routes_fail(version: str) -> None:
     with talking(version) as (_, client), client.conversation() as chat:
         chat.chat("one")
         found = client.conversation(chat.id).messages()

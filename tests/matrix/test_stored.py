@@ -16,7 +16,7 @@ from scripted import Exchange
 
 
 @every_era
-def test_the_list_comes_page_by_page_as_it_is_taken(version: str) -> None:
+def test_the_list_is_requested_page_by_page(version: str) -> None:
     with FakeChatUi(version, page_size=30) as server:
         cookie = server.browser()
         titles = [server.seed(cookie, f"t{number}").title for number in range(65)]
@@ -32,7 +32,7 @@ def test_the_list_comes_page_by_page_as_it_is_taken(version: str) -> None:
 
 
 @every_era
-def test_a_list_may_be_deleted_while_it_is_taken(version: str) -> None:
+def test_conversations_may_be_deleted_while_iterating(version: str) -> None:
     with FakeChatUi(version, page_size=30) as server:
         cookie = server.browser()
         for number in range(65):
@@ -50,7 +50,7 @@ def test_an_empty_list_is_empty(version: str) -> None:
 
 
 @every_version
-def test_what_is_stored_is_read_with_ids_roles_times_and_the_tree(version: str) -> None:
+def test_stored_messages_have_ids_roles_times_and_a_tree(version: str) -> None:
     with talking(version) as (_, client):
         with client.conversation(system="Be brief") as chat:
             answer = chat.chat("one")
@@ -80,7 +80,7 @@ def test_the_files_of_a_message_are_read(version: str) -> None:
 
 
 @every_era
-def test_a_conversation_of_before_is_gone_on_with(version: str) -> None:
+def test_an_existing_conversation_can_be_continued(version: str) -> None:
     with FakeChatUi(version) as server:
         cookie = server.browser(shareConversationsWithModelAuthors=False)
         kept = server.seed(cookie, "kept", ("user", "a"), ("assistant", "b"))
@@ -96,7 +96,7 @@ def test_a_conversation_of_before_is_gone_on_with(version: str) -> None:
 
 
 @every_era
-def test_a_title_can_be_given(version: str) -> None:
+def test_a_conversation_can_be_renamed(version: str) -> None:
     with talking(version) as (server, client), client.conversation() as chat:
         chat.chat("one")
         chat.rename("Über 🧪")
@@ -106,7 +106,7 @@ def test_a_title_can_be_given(version: str) -> None:
 
 
 @every_version
-def test_a_title_is_made_on_demand_by_the_oldest_servers(version: str) -> None:
+def test_the_oldest_servers_generate_a_title_on_request(version: str) -> None:
     with talking(version) as (_, client), client.conversation() as chat:
         chat.chat("one")
         if VERSIONS[version].before(0, 7):
@@ -127,7 +127,7 @@ def test_a_shared_conversation_has_a_whole_url(version: str, base: str) -> None:
 
 
 @every_era
-def test_a_vote_is_stored_where_there_are_votes(version: str) -> None:
+def test_a_vote_is_stored_if_the_server_supports_votes(version: str) -> None:
     with talking(version) as (server, client), client.conversation() as chat:
         answer = chat.chat("one")
         if VERSIONS[version].since(0, 9, 6):
@@ -182,7 +182,7 @@ def test_all_conversations_of_a_user_are_deleted(version: str, base: str) -> Non
 
 
 @every_era
-def test_kept_conversations_stay(version: str) -> None:
+def test_kept_conversations_are_not_deleted(version: str) -> None:
     with FakeChatUi(version) as server:
         with H2oSession(server.url) as client:
             client.chat("one", keep=True)
@@ -193,7 +193,7 @@ def test_kept_conversations_stay(version: str) -> None:
 
 
 @every_version
-def test_a_message_left_before_its_answer_began_is_waited_for_by_the_next(version: str) -> None:
+def test_the_next_message_waits_for_one_left_before_its_answer(version: str) -> None:
     """The answer before it is stored already, and must not be taken for its own."""
     arrived, leaving = threading.Event(), threading.Event()
     messages = 0
@@ -228,7 +228,7 @@ def test_a_message_left_before_its_answer_began_is_waited_for_by_the_next(versio
         assert server.violations == []
 
 
-def test_a_server_that_becomes_v0_9_5_is_known_by_its_next_answer() -> None:
+def test_a_server_upgraded_to_v0_9_5_is_recognized_by_its_next_answer() -> None:
     with talking("0.9.4") as (server, client):
         client.chat("Hello")
         assert client.server().version == "0.9.2 to 0.9.4"

@@ -93,7 +93,7 @@ def check(html: str) -> Seen:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_nothing_of_the_servers_runs_or_loads(text: str) -> None:
+def test_no_html_of_the_server_runs_or_loads_anything(text: str) -> None:
     check(to_html(text))
     check(to_html(f"- a\n\n  > {text}"))
 
@@ -143,7 +143,7 @@ def test_nothing_of_the_servers_runs_or_loads(text: str) -> None:
         max_size=40,
     ).map("".join)
 )
-def test_no_text_at_all_makes_html_that_does_something(text: str) -> None:
+def test_no_text_produces_active_html(text: str) -> None:
     check(to_html(text))
 
 
@@ -156,7 +156,7 @@ def test_markdown_is_rendered() -> None:
 
 
 @pytest.mark.parametrize("name", ["python", "JSON", "no-such-language", "sql"])
-def test_code_stands_on_a_background_with_nothing_of_it_lost(name: str) -> None:
+def test_code_has_a_background_and_loses_no_text(name: str) -> None:
     code = '\n\n  if x < "</pre>&amp;" then\t1  # c\n  \n'
     html = to_html(f"```{name}\n{code}```")
     assert check(html).text.removesuffix("\n\n") == code.removesuffix("\n")
@@ -164,7 +164,7 @@ def test_code_stands_on_a_background_with_nothing_of_it_lost(name: str) -> None:
     assert ("color:var(" in html) == (name != "no-such-language")
 
 
-def test_links_open_elsewhere_and_tell_nobody_where_from() -> None:
+def test_links_open_in_a_new_tab_without_a_referrer() -> None:
     html = to_html("[a](https://a.example/?b=1&c=2) <mailto:x@a.example>")
     assert Seen(html).links == ["https://a.example/?b=1&c=2", "mailto:x@a.example"]
     assert html.count('target="_blank"') == html.count('rel="noopener noreferrer"') == 2
@@ -176,12 +176,12 @@ def test_an_image_is_a_link_to_it() -> None:
     assert seen.text.strip() == "image: a cat"
 
 
-def test_an_image_that_may_not_be_linked_is_its_source() -> None:
+def test_an_image_with_a_forbidden_url_is_shown_as_text() -> None:
     assert Seen(to_html("![x](data:image/png;base64,AA)")).links == []
     assert "data:image/png" in to_html("![x](data:image/png;base64,AA)")
 
 
-def test_a_link_that_may_not_be_one_is_text() -> None:
+def test_a_link_with_a_forbidden_url_is_text() -> None:
     assert link_to("javascript:alert(1)", "<b>") == "&lt;b&gt; (javascript:alert(1))"
     assert link_to("ftp://a.example", "") == "ftp://a.example"
 
@@ -201,7 +201,7 @@ FORMULAS = {
 
 
 @pytest.mark.parametrize(("text", "formula"), FORMULAS.items())
-def test_formulas_are_left_to_the_typesetter(text: str, formula: str) -> None:
+def test_formulas_are_marked_for_the_typesetter(text: str, formula: str) -> None:
     assert f'<span class="tex2jax_process mathjax_process">{formula}</span>' in to_html(text)
 
 
@@ -225,26 +225,26 @@ def test_formulas_are_left_to_the_typesetter(text: str, formula: str) -> None:
         r"$\begin{CD} A @>>> B \end{CD}$",
     ],
 )
-def test_what_is_no_harmless_formula_is_text(text: str) -> None:
+def test_a_formula_with_a_forbidden_command_is_text(text: str) -> None:
     assert "mathjax_process" not in to_html(text)
     assert 'class="tex2jax_ignore mathjax_ignore"' in to_html(text)
 
 
-def test_a_very_long_text_is_shown_as_it_is() -> None:
+def test_a_very_long_text_is_shown_unchanged() -> None:
     text = "*a* <b>\n" * 30_000
     assert Seen(to_html(text)).text == text
     assert "<em>" not in to_html(text)
 
 
 @pytest.mark.parametrize("depth", [40, 60, 70, 127, 128, 129, 130, 131, 2000])
-def test_nothing_is_too_deep_to_be_shown(depth: int) -> None:
+def test_deeply_nested_text_is_shown(depth: int) -> None:
     assert "deep" in to_html("> " * depth + "deep")
     assert "deep" in to_html("- " * depth + "deep")
     items = "\n".join("  " * each + f"- deep{each}" for each in range(depth // 4))
     assert to_html(items).count("deep") == depth // 4
 
 
-def test_what_nests_within_reason_is_rendered() -> None:
+def test_moderately_nested_text_is_rendered() -> None:
     assert to_html("> " * 70 + "deep").count("<blockquote>") == 70
     assert to_html("\n".join("  " * each + "- deep" for each in range(60))).count("<li>") == 60
 
@@ -262,7 +262,7 @@ SLOW = (
 
 
 @pytest.mark.parametrize("text", SLOW, ids=lambda text: str(text[:5]))
-def test_no_text_takes_more_than_its_share_of_steps(text: str) -> None:
+def test_the_number_of_parsing_steps_is_limited(text: str) -> None:
     """Counted in calls, which a slow machine makes no more of."""
     calls = 0
 
@@ -300,7 +300,7 @@ def test_a_table_that_would_lose_cells_is_shown_as_text() -> None:
         assert "<table " in to_html(f"{head}> {row}\n")
 
 
-def test_no_character_turns_the_direction_of_the_words_around_it() -> None:
+def test_characters_that_change_the_text_direction_are_removed() -> None:
     controls = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
     assert shown(f"a{controls}b\u200f") == "a" + "\ufffd" * 9 + "b\u200f"
     written = "".join(f"&#x{ord(each):x};" for each in controls)
@@ -308,7 +308,7 @@ def test_no_character_turns_the_direction_of_the_words_around_it() -> None:
     assert Seen(to_html("`&#13;` &#13;")).text == "&#13; \ufffd\n"
 
 
-def test_without_the_extra_the_text_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_text_is_shown_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     html_module._parser.cache_clear()
     monkeypatch.setitem(__import__("sys").modules, "markdown_it", None)
     assert "<pre" in to_html("*a* <b>")
@@ -316,7 +316,7 @@ def test_without_the_extra_the_text_is_shown_as_it_is(monkeypatch: pytest.Monkey
     html_module._parser.cache_clear()
 
 
-def test_a_text_that_breaks_the_parser_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_that_breaks_the_parser_is_shown_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken:
         def render(self, text: str) -> str:
             raise RecursionError
@@ -325,6 +325,6 @@ def test_a_text_that_breaks_the_parser_is_shown_as_it_is(monkeypatch: pytest.Mon
     assert "*a* &lt;b&gt;" in to_html("*a* <b>")
 
 
-def test_controls_are_marked_and_lines_kept() -> None:
+def test_control_characters_are_replaced_and_lines_kept() -> None:
     assert shown("a\x1b[2Jb\r\nc\rd\te\x9b\udc80") == "a\ufffd[2Jb\nc\ufffdd\te\ufffd\ufffd"
     to_html("\ud83d").encode()

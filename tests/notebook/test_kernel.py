@@ -104,7 +104,7 @@ def test_an_answer_grows_in_one_display(kernel: Kernel, h2o_server: H2oServer) -
     assert ran.printed == ""
 
 
-def test_a_console_of_jupyters_gets_tokens(h2o_server: H2oServer, tmp_path: Path) -> None:
+def test_a_jupyter_console_prints_tokens(h2o_server: H2oServer, tmp_path: Path) -> None:
     with Kernel(str(tmp_path / "kernel-4711.json")) as kernel:
         kernel.run(f"import h2o_client; client = h2o_client.H2oSession({h2o_server.url!r})")
         ran = kernel.run("client.stream('x')")
@@ -115,7 +115,9 @@ def test_a_console_of_jupyters_gets_tokens(h2o_server: H2oServer, tmp_path: Path
         assert kernel.run("client.close()").status == "ok"
 
 
-def test_a_servers_kernel_is_drawn_in(h2o_server: H2oServer, tmp_path: Path) -> None:
+def test_the_kernel_of_a_jupyter_server_updates_its_display(
+    h2o_server: H2oServer, tmp_path: Path
+) -> None:
     name = "kernel-3f2504e0-4f89-41d3-9a0c-0305e82c3301.json"
     with Kernel(str(tmp_path / name)) as kernel:
         ran = kernel.run(
@@ -125,7 +127,7 @@ def test_a_servers_kernel_is_drawn_in(h2o_server: H2oServer, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("code", ["client.stream('Go on')", "%h2o Go on"])
-def test_an_interrupt_stops_it_and_leaves_nothing(
+def test_an_interrupt_stops_the_answer_and_deletes_its_conversation(
     kernel: Kernel, h2o_server: H2oServer, code: str
 ) -> None:
     endless = Endless()
@@ -151,7 +153,7 @@ def test_an_interrupt_stops_it_and_leaves_nothing(
         "async for token in async_client.stream('Go on'): print(token, end='')",
     ],
 )
-def test_an_interrupt_of_a_loop_leaves_nothing_either(
+def test_an_interrupt_of_a_loop_deletes_the_conversation(
     kernel: Kernel, h2o_server: H2oServer, code: str
 ) -> None:
     endless = Endless()
@@ -164,7 +166,7 @@ def test_an_interrupt_of_a_loop_leaves_nothing_either(
     assert created(h2o_server) == deleted(h2o_server) == 1
 
 
-def test_what_breaks_an_answer_off_fails_the_cell(kernel: Kernel, h2o_server: H2oServer) -> None:
+def test_an_error_during_an_answer_fails_the_cell(kernel: Kernel, h2o_server: H2oServer) -> None:
     h2o_server.fails(after="Half of it", error="It fell over")
     ran = kernel.run("client.stream('x')")
     assert ran.status == "error"
@@ -219,7 +221,7 @@ def test_an_async_stream_grows_while_the_next_cell_runs(
     assert kernel.run(code).printed == "Hello from h2o_server.\n"
 
 
-def test_a_background_answer_is_stopped_by_its_stop(kernel: Kernel, h2o_server: H2oServer) -> None:
+def test_stop_ends_a_background_answer(kernel: Kernel, h2o_server: H2oServer) -> None:
     endless = Endless()
     h2o_server.answers(endless)
     kernel.run("reply = async_client.stream('x')\nreply")
@@ -237,7 +239,7 @@ def test_the_end_of_the_kernel_deletes_the_conversation(h2o_server: H2oServer) -
     assert deleted(h2o_server) == 1
 
 
-def test_what_the_page_on_notebooks_shows_runs(h2o_server: H2oServer) -> None:
+def test_the_examples_of_the_page_on_notebooks_run(h2o_server: H2oServer) -> None:
     assert len(CELLS) >= 9
     with Kernel() as kernel:
         for cell in CELLS:
@@ -291,6 +293,6 @@ def _said(outputs: list[nbformat.NotebookNode]) -> str:
     return "".join(each.get("text") or each["data"]["text/plain"] for each in outputs)
 
 
-def test_the_kernel_is_this_pythons() -> None:
+def test_the_kernel_is_the_one_of_this_python() -> None:
     with Kernel() as kernel:
         assert kernel.run("import sys; print(sys.executable)").printed.strip() == sys.executable

@@ -169,7 +169,7 @@ def test_a_reply_that_has_ended_is_shown_as_it_is(shell: Shell, client: H2oSessi
 
 
 @versions((0, 11))
-def test_an_answer_that_asks_the_user_goes_on_in_the_next_display(
+def test_after_an_elicitation_the_answer_continues_in_the_next_display(
     version: str, shell: Shell
 ) -> None:
     says = [Says(("Let me look. ",), asks=True), Says(("Done", "."))]
@@ -182,7 +182,7 @@ def test_an_answer_that_asks_the_user_goes_on_in_the_next_display(
         assert shell.last["text/plain"].endswith("Done.")
 
 
-def test_an_error_in_mid_stream_fails_the_cell_in_a_sentence(
+def test_an_error_during_the_stream_fails_the_cell_with_one_sentence(
     shell: Shell,
     client: H2oSession,
     h2o_server: H2oServer,
@@ -229,7 +229,7 @@ def test_an_interrupt_stops_the_answer_and_keeps_its_text(
 
 
 @pytest.mark.parametrize("code", ["client.stream('Count')", "%h2o --into answer Count"])
-def test_a_second_interrupt_while_the_first_is_seen_to_is_a_sentence_too(
+def test_a_second_interrupt_during_the_first_is_also_one_sentence(
     magic: Shell,
     h2o_server: H2oServer,
     capsys: pytest.CaptureFixture[str],
@@ -259,7 +259,7 @@ def test_a_second_interrupt_while_the_first_is_seen_to_is_a_sentence_too(
 
 
 @pytest.mark.usefixtures("client")
-def test_an_interrupt_while_the_display_is_finished_is_none(
+def test_an_interrupt_while_the_display_ends_is_ignored(
     shell: Shell, h2o_server: H2oServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     h2o_server.answers(Paced())
@@ -278,7 +278,7 @@ def test_an_interrupt_while_the_display_is_finished_is_none(
     assert finished == [True]
 
 
-def test_outside_the_main_thread_no_interrupt_comes() -> None:
+def test_outside_the_main_thread_there_are_no_interrupts() -> None:
     noted = []
 
     def run() -> None:
@@ -315,7 +315,7 @@ def test_a_terminal_gets_no_control_characters(
     assert capsys.readouterr().out.endswith("a\ufffd]0;title\ufffd\n")
 
 
-def test_whatever_ends_the_drawing_ends_the_answer(
+def test_an_error_while_drawing_ends_the_answer(
     shell: Shell,
     client: H2oSession,
     h2o_server: H2oServer,
@@ -351,7 +351,7 @@ def test_long_answers_are_drawn_less_often(shell: Shell, client: H2oSession) -> 
 
 
 @pytest.mark.usefixtures("shell")
-def test_drawing_takes_a_tenth_of_the_time_at_most(
+def test_drawing_takes_at_most_a_tenth_of_the_time(
     client: H2oSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 0.0
@@ -384,7 +384,7 @@ def test_an_async_reply_is_read_by_a_task(shell: Shell, h2o_server: H2oServer) -
     assert len(deleted(h2o_server)) == 1
 
 
-def test_an_async_error_is_told_in_the_display(shell: Shell, h2o_server: H2oServer) -> None:
+def test_an_async_error_is_shown_in_the_display(shell: Shell, h2o_server: H2oServer) -> None:
     h2o_server.fails(after="Half", error="It fell over")
 
     async def main() -> None:
@@ -399,7 +399,7 @@ def test_an_async_error_is_told_in_the_display(shell: Shell, h2o_server: H2oServ
     assert shell.last["text/plain"] == "Half\n\n[broken off by an error]"
 
 
-def test_a_task_that_is_cancelled_leaves_nothing(shell: Shell, h2o_server: H2oServer) -> None:
+def test_a_cancelled_task_leaves_no_conversation(shell: Shell, h2o_server: H2oServer) -> None:
     paced = Paced()
     h2o_server.answers(paced)
 
@@ -426,7 +426,7 @@ def test_without_a_loop_an_async_reply_says_how_to_read_it(
 
 
 @pytest.mark.usefixtures("client")
-def test_an_answer_is_shown_with_what_it_stands_on(shell: Shell) -> None:
+def test_an_answer_is_shown_with_its_sources(shell: Shell) -> None:
     answer = Answer(
         text="*Yes*",
         finish_reason="length",
@@ -446,7 +446,7 @@ def test_an_answer_is_shown_with_what_it_stands_on(shell: Shell) -> None:
     assert bundle["text/plain"] == "*Yes*\n\n[cut off at the maximum length]"
 
 
-def test_a_conversation_is_shown_without_asking(
+def test_a_conversation_is_shown_without_a_request(
     shell: Shell, client: H2oSession, h2o_server: H2oServer
 ) -> None:
     with client.conversation() as chat:
@@ -462,7 +462,7 @@ def test_a_conversation_is_shown_without_asking(
 
 
 @pytest.mark.usefixtures("shell")
-def test_an_async_conversation_is_shown_too(h2o_server: H2oServer) -> None:
+def test_an_async_conversation_is_also_shown(h2o_server: H2oServer) -> None:
     async def main() -> None:
         async with AsyncH2oSession(h2o_server.url) as client:
             chat = client.conversation()
@@ -500,7 +500,7 @@ class Typeset(HTMLParser):
 
 
 @pytest.mark.usefixtures("shell")
-def test_no_words_of_the_servers_are_a_formula_but_those_looked_at(client: H2oSession) -> None:
+def test_only_checked_formulas_are_typeset(client: H2oSession) -> None:
     evil = r"$\href{javascript:alert(1)}{click}$"
     source = Source(evil, "https://a.example/")
     answer = Answer(
@@ -522,7 +522,7 @@ def test_no_words_of_the_servers_are_a_formula_but_those_looked_at(client: H2oSe
         assert Typeset(chat._repr_mimebundle_()["text/html"]).taken == ""
 
 
-def test_titles_and_sources_turn_no_direction() -> None:
+def test_titles_and_sources_do_not_change_the_text_direction() -> None:
     answer = Answer(
         text="",
         finish_reason="stop",
@@ -546,7 +546,7 @@ def magic(shell: Shell, client: H2oSession) -> Iterator[Shell]:
     unload_ipython_extension(shell)  # while the server is there
 
 
-def test_cells_are_one_conversation_until_a_new_one(magic: Shell, h2o_server: H2oServer) -> None:
+def test_cells_share_a_conversation_until_new(magic: Shell, h2o_server: H2oServer) -> None:
     magic.run("%%h2o\nMy name is Ada,\nand that's {that}?\n")
     magic.run("%h2o What's my name?")
     assert h2o_server.prompts == ["My name is Ada,\nand that's {that}?", "What's my name?"]
@@ -565,7 +565,9 @@ def test_an_answer_goes_into_a_variable(magic: Shell) -> None:
     assert magic.displays[-1]["data"]["text/plain"] == "Hello from h2o_server."
 
 
-def test_a_stopped_answer_goes_into_it_too(magic: Shell, h2o_server: H2oServer) -> None:
+def test_a_stopped_answer_is_also_stored_in_the_variable(
+    magic: Shell, h2o_server: H2oServer
+) -> None:
     h2o_server.answers(Paced())
     interrupting = when(
         lambda: magic.displays and "One" in magic.last["text/plain"],
@@ -579,7 +581,7 @@ def test_a_stopped_answer_goes_into_it_too(magic: Shell, h2o_server: H2oServer) 
     assert len(h2o_server.asked[-1].turns) == 3
 
 
-def test_an_interrupt_before_the_first_word_is_a_sentence(
+def test_an_interrupt_before_the_first_token_is_one_sentence(
     magic: Shell, h2o_server: H2oServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     h2o_server.answers(ScriptedAnswer("Late", delay=20))
@@ -604,7 +606,7 @@ def test_options_reach_the_server(magic: Shell, h2o_server: H2oServer) -> None:
     assert len(h2o_server.asked[-1].turns) == 1
 
 
-def test_a_conversation_that_is_kept_stays(magic: Shell, h2o_server: H2oServer) -> None:
+def test_a_kept_conversation_is_not_deleted(magic: Shell, h2o_server: H2oServer) -> None:
     magic.run("%h2o --keep Hello")
     assert magic.run("%h2o --keep Again").success
     magic.run("%h2o --new Other")
@@ -613,7 +615,7 @@ def test_a_conversation_that_is_kept_stays(magic: Shell, h2o_server: H2oServer) 
     assert len(deleted(h2o_server)) == 1
 
 
-def test_another_server_begins_another_conversation(magic: Shell, h2o_server: H2oServer) -> None:
+def test_another_server_starts_another_conversation(magic: Shell, h2o_server: H2oServer) -> None:
     magic.run("%h2o Hello")
     with H2oServer() as other:
         magic.user_ns["other"] = other.url
@@ -638,7 +640,7 @@ def test_another_server_begins_another_conversation(magic: Shell, h2o_server: H2
         ("%h2o --url http://127.0.0.1:9 Hello", "Is the server running?"),
     ],
 )
-def test_errors_are_a_sentence(
+def test_errors_are_one_sentence(
     magic: Shell, line: str, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
@@ -654,7 +656,9 @@ def test_errors_are_a_sentence(
     "failing",
     ["--model nosuch", "--url http://127.0.0.1:9", "--url http://[", "--system x --model nosuch"],
 )
-def test_what_has_failed_is_not_kept(magic: Shell, h2o_server: H2oServer, failing: str) -> None:
+def test_options_of_a_failed_prompt_have_no_effect(
+    magic: Shell, h2o_server: H2oServer, failing: str
+) -> None:
     magic.run("%h2o Hello")
     assert not magic.run(f"%h2o {failing} q").success
     assert magic.run("%h2o plain").success
@@ -666,7 +670,9 @@ def test_what_has_failed_is_not_kept(magic: Shell, h2o_server: H2oServer, failin
 
 
 @pytest.mark.h2o_server(chat_ui="0.4")
-def test_nothing_takes_back_what_was_noted(magic: Shell, h2o_server: H2oServer) -> None:
+def test_an_interrupt_does_not_undo_the_changed_options(
+    magic: Shell, h2o_server: H2oServer
+) -> None:
     assert magic.run("%h2o --model nosuch --system 'Be brief'").success
     assert not magic.run("%h2o q").success
     assert magic.run('%h2o --model "" plain').success
@@ -675,7 +681,7 @@ def test_nothing_takes_back_what_was_noted(magic: Shell, h2o_server: H2oServer) 
     assert h2o_server.asked[-1].prompt == "plain"
 
 
-def test_an_empty_url_is_the_environments(
+def test_an_empty_url_means_the_url_of_the_environment(
     magic: Shell, h2o_server: H2oServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with H2oServer() as other:
@@ -687,7 +693,7 @@ def test_an_empty_url_is_the_environments(
 
 
 @pytest.mark.usefixtures("client")
-def test_a_first_server_that_is_not_up_yet_is_the_one_none_the_less(
+def test_the_first_url_is_kept_even_if_its_server_is_not_up_yet(
     shell: Shell, h2o_server: H2oServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("H2O_CLIENT_URL", h2o_server.url)
@@ -698,13 +704,13 @@ def test_a_first_server_that_is_not_up_yet_is_the_one_none_the_less(
     assert shell.run('%h2o --url "" Public').success
 
 
-def test_hints_speak_of_options() -> None:
+def test_hints_name_options() -> None:
     hint = Hint('Pass {base_url:"http://localhost:3000"} and {model}, or call {models()}.')
     said = spelled(hint, in_options)
     assert said == "Pass --url http://localhost:3000 and --model, or call models()."
 
 
-def test_an_error_in_mid_stream_of_a_prompt_says_nothing_of_pythons_attributes(
+def test_an_error_during_the_stream_names_no_python_attributes(
     magic: Shell, h2o_server: H2oServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     h2o_server.fails(after="Half of it", error="It fell over")
@@ -741,7 +747,9 @@ def test_lines_are_prompts(magic: Shell, h2o_server: H2oServer, cell: str, promp
     assert h2o_server.prompts == [prompt]
 
 
-def test_lines_in_strings_and_expressions_are_none(magic: Shell, h2o_server: H2oServer) -> None:
+def test_lines_in_strings_and_expressions_are_not_prompts(
+    magic: Shell, h2o_server: H2oServer
+) -> None:
     code = "h2o = 2\ndoc = \"\"\"\n%h2o hello\n\"\"\"\nx = (5\n  %h2o )\nf = f'''\n  %h2o {x}'''"
     assert magic.run(code).success
     assert magic.user_ns["doc"] == "\n%h2o hello\n"
@@ -756,7 +764,7 @@ def test_several_lines_are_several_prompts(magic: Shell, h2o_server: H2oServer) 
     assert magic.user_ns["y"] == 1
 
 
-def test_loading_it_twice_is_loading_it_anew(magic: Shell) -> None:
+def test_the_extension_can_be_loaded_twice(magic: Shell) -> None:
     assert magic.run("%reload_ext h2o_client").success
     transformers = magic.input_transformer_manager.token_transformers
     assert transformers.count(PromptLine) == 1
@@ -765,7 +773,7 @@ def test_loading_it_twice_is_loading_it_anew(magic: Shell) -> None:
     assert PromptLine not in transformers
 
 
-def test_a_prompt_stands_as_it_was_typed() -> None:
+def test_a_prompt_is_sent_as_typed() -> None:
     call = MagicCall.parse("""--model "a b" --new  What's "this"  --keep?""", None)
     assert (call.prompt, call.model, call.new, call.keep) == (
         """What's "this"  --keep?""",
@@ -777,6 +785,6 @@ def test_a_prompt_stands_as_it_was_typed() -> None:
     assert MagicCall.parse("", "").prompt == ""
 
 
-def test_an_error_told_as_one_line_is_still_pickled() -> None:
+def test_an_error_shown_on_one_line_can_be_pickled() -> None:
     error = as_one_line(h2o_client.RateLimitError(429, "http://a.example"))
     assert str(pickle.loads(pickle.dumps(error))) == str(error)

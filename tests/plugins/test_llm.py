@@ -77,7 +77,7 @@ def test_the_log_has_the_conversation_and_the_model_of_the_server(newest: FakeCh
     assert logged["resolved_model"] == MODELS[0]
 
 
-def test_without_a_log_nothing_is_left(server: FakeChatUi) -> None:
+def test_without_a_log_no_conversation_is_kept(server: FakeChatUi) -> None:
     result = run("-m", "chat-ui", "one", "-o", "url", server.url, "--no-log")
     assert result.stdout == "You said: one\n"
     server.wait_for(lambda fake: not fake.conversations)
@@ -97,7 +97,7 @@ def test_a_named_server_has_its_address_and_model(newest: FakeChatUi, home: Path
     assert "Unknown server 'work'" in run("chat-ui", "remove", "work", status=1).output
 
 
-def test_what_is_kept_is_deleted_by_clean_and_continued_anew(newest: FakeChatUi) -> None:
+def test_clean_deletes_kept_conversations_and_llm_continues_in_new_ones(newest: FakeChatUi) -> None:
     asked = "-o", "url", newest.url
     run("-m", "chat-ui", "one", *asked)
     run("chat-ui", "clean", "--older-than", "1")
@@ -109,7 +109,7 @@ def test_what_is_kept_is_deleted_by_clean_and_continued_anew(newest: FakeChatUi)
     assert "two" in continued
 
 
-def test_a_conversation_that_is_gone_begins_anew(server: FakeChatUi) -> None:
+def test_a_deleted_conversation_is_replaced_by_a_new_one(server: FakeChatUi) -> None:
     asked = "-o", "url", server.url
     run("-m", "chat-ui", "one", *asked)
     with server.changed:
@@ -149,13 +149,13 @@ def test_another_history_is_another_conversation(newest: FakeChatUi) -> None:
     assert len(newest.conversations) == 2
 
 
-def test_a_prompt_alone_leaves_nothing(server: FakeChatUi) -> None:
+def test_a_single_prompt_leaves_no_conversation(server: FakeChatUi) -> None:
     model, options = chat_ui(server.url)
     assert model.prompt("one", options=options).text() == "You said: one"
     server.wait_for(lambda fake: not fake.conversations)
 
 
-def test_a_system_prompt_is_the_servers(newest: FakeChatUi) -> None:
+def test_a_system_prompt_is_sent_to_the_server(newest: FakeChatUi) -> None:
     run("-m", "chat-ui", "-s", "Be brief.", "one", "-o", "url", newest.url)
     (conversation,) = newest.conversations.values()
     assert conversation.preprompt == "Be brief."
@@ -172,7 +172,7 @@ def test_the_async_model_does_the_same(server: FakeChatUi) -> None:
     assert len(server.conversations) == 1
 
 
-def test_an_answer_that_is_left_stops_the_model() -> None:
+def test_leaving_an_answer_stops_the_model() -> None:
     with FakeChatUi("head", answer=lambda prompt: Says(("a", "b"), holds=True)) as server:
         model, options = chat_ui(server.url)
         answer = iter(model.prompt("one", options=options))
@@ -227,7 +227,7 @@ def test_a_damaged_database_breaks_no_other_model(home: Path) -> None:
     assert "move it away" in run("chat-ui", "list", status=1).stderr
 
 
-def test_clean_does_not_count_what_the_server_does_not_find(newest: FakeChatUi) -> None:
+def test_clean_does_not_count_missing_conversations(newest: FakeChatUi) -> None:
     run("-m", "chat-ui", "one", "-o", "url", newest.url)
     run("-m", "chat-ui", "two", "-o", "url", newest.url)
     del newest.conversations[next(iter(newest.conversations))]
@@ -251,14 +251,14 @@ def test_clean_sends_a_given_key_to_one_server_only(newest: FakeChatUi) -> None:
     assert not newest.conversations
 
 
-def test_its_files_are_the_users_alone(newest: FakeChatUi, home: Path) -> None:
+def test_the_files_are_readable_by_the_user_only(newest: FakeChatUi, home: Path) -> None:
     run("-m", "chat-ui", "one", "-o", "url", newest.url)
     files = list(home.glob("chat-ui*"))
     assert len(files) == 2
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 
 
-def test_registering_loads_no_client_and_asks_no_server() -> None:
+def test_registering_loads_no_client_and_sends_no_request() -> None:
     code = (
         "import sys, llm; models = {model.model_id for model in llm.get_models()};"
         "print('chat-ui' in models, {'requests', 'urllib3', 'anyio'} & sys.modules.keys())"

@@ -166,7 +166,7 @@ def check(spans: Spans, server: FakeChatUi, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_reply_is_one_span_however_it_is_left(spans: Spans, way: str) -> None:
+def test_a_reply_is_one_span_however_it_ends(spans: Spans, way: str) -> None:
     with fake(way) as server:
         with H2oSession(server.url, max_retries=1) as client:
             with suppress(H2oError):
@@ -178,7 +178,7 @@ def test_a_reply_is_one_span_however_it_is_left(spans: Spans, way: str) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("way", WAYS)
-async def test_an_async_reply_is_one_span_however_it_is_left(spans: Spans, way: str) -> None:
+async def test_an_async_reply_is_one_span_however_it_ends(spans: Spans, way: str) -> None:
     with fake(way) as server:
         async with AsyncH2oSession(server.url, max_retries=1) as client:
             with suppress(H2oError):
@@ -190,7 +190,7 @@ async def test_an_async_reply_is_one_span_however_it_is_left(spans: Spans, way: 
         check(spans, server, way)
 
 
-def test_what_is_asked_and_said_is_there_on_request_only() -> None:
+def test_prompts_and_answers_are_recorded_only_on_request() -> None:
     spans = Spans()
     instrument(capture_content=True, tracer_provider=spans.tracers)
     try:
@@ -237,7 +237,7 @@ def test_the_span_is_a_child_of_the_callers(spans: Spans) -> None:
 
 
 @pytest.mark.anyio
-async def test_the_span_of_an_async_reply_is_a_child_too(spans: Spans) -> None:
+async def test_the_span_of_an_async_reply_is_also_a_child(spans: Spans) -> None:
     tracer = spans.tracers.get_tracer("mine")
     with FakeChatUi("head") as server:
         async with AsyncH2oSession(server.url) as client:
@@ -271,7 +271,7 @@ def test_after_uninstrument_nothing_is_recorded(spans: Spans) -> None:
     assert spans.exporter.get_finished_spans() == ()
 
 
-def test_without_it_nothing_of_opentelemetry_is_imported() -> None:
+def test_without_the_plugin_opentelemetry_is_not_imported() -> None:
     code = (
         "import sys, h2o_client; h2o_client.H2oSession('http://localhost:1');"
         "print([name for name in sys.modules if name.startswith('opentelemetry')])"
@@ -280,7 +280,7 @@ def test_without_it_nothing_of_opentelemetry_is_imported() -> None:
     assert shown.stdout == "[]\n"
 
 
-def test_tokens_that_come_with_the_first_one_have_not_waited_for_it(
+def test_tokens_that_arrive_with_the_first_one_have_no_waiting_time(
     spans: Spans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = iter([0.0, 5.0, 5.5])

@@ -35,12 +35,12 @@ def client(server: H2oServer) -> Iterator[H2oSession]:
 # The server
 
 
-def test_until_told_otherwise_it_says_hello(server: H2oServer, client: H2oSession) -> None:
+def test_by_default_it_says_hello(server: H2oServer, client: H2oSession) -> None:
     assert client.chat("Hi").text == "Hello from h2o_server."
     assert str(server) == server.url
 
 
-def test_it_says_what_it_is_told_in_turn(server: H2oServer, client: H2oSession) -> None:
+def test_it_gives_the_answers_in_turn(server: H2oServer, client: H2oSession) -> None:
     server.answers("one", ScriptedAnswer("two", finish_reason="length"))
     said = [client.chat("Hi") for _ in range(3)]
     assert [each.text for each in said] == ["one", "two", "two"]
@@ -54,7 +54,7 @@ def test_a_function_may_answer(server: H2oServer, client: H2oSession) -> None:
     assert client.chat("quiet").text == "QUIET"
 
 
-def test_what_it_was_asked_is_there(server: H2oServer, client: H2oSession) -> None:
+def test_the_received_prompts_are_recorded(server: H2oServer, client: H2oSession) -> None:
     with client.conversation() as chat:
         chat.chat("first", temperature=0.5)
         chat.chat("second")
@@ -80,7 +80,7 @@ def test_it_fails_with_a_status(server: H2oServer, client: H2oSession) -> None:
     assert server.prompts == ["Hi", "Hi"]
 
 
-def test_it_fails_so_many_times_and_recovers(server: H2oServer, client: H2oSession) -> None:
+def test_it_fails_a_number_of_times_and_recovers(server: H2oServer, client: H2oSession) -> None:
     server.answers("well again")
     server.fails(times=2)
     for _ in range(2):
@@ -89,7 +89,7 @@ def test_it_fails_so_many_times_and_recovers(server: H2oServer, client: H2oSessi
     assert client.chat("Hi").text == "well again"
 
 
-def test_it_fails_in_mid_stream(server: H2oServer, client: H2oSession) -> None:
+def test_it_fails_during_the_stream(server: H2oServer, client: H2oSession) -> None:
     server.fails(error="out of memory", after="so far")
     with pytest.raises(GenerationError, match="out of memory") as caught:
         client.chat("Hi")
@@ -104,7 +104,7 @@ def test_it_breaks_the_connection_off(server: H2oServer, client: H2oSession) -> 
     assert client.chat("Hi").text == "Hello from h2o_server."
 
 
-def test_as_a_chat_ui_of_today_it_says_and_fails_too() -> None:
+def test_as_the_current_chat_ui_it_answers_and_fails() -> None:
     with H2oServer() as server, H2oSession(server.url) as client:
         assert client.server().versions == "chat-ui since July 2026"
         assert client.models()[0].id == "h2o_server"
@@ -114,14 +114,14 @@ def test_as_a_chat_ui_of_today_it_says_and_fails_too() -> None:
         assert client.chat("Hi").text == "Hello from h2o_server."
 
 
-def test_its_options_are_serve_s() -> None:
+def test_its_options_are_those_of_serve() -> None:
     with H2oServer(chat_ui="0.4", terms=True, model="mine") as server:
         assert requests.post(f"{server.url}/conversation", timeout=60).status_code == 405
         with H2oSession(server.url) as client:
             assert client.models()[0].id == "mine"
 
 
-def test_nothing_is_left_of_it(leaks_nothing: None) -> None:
+def test_no_thread_is_left_after_it(leaks_nothing: None) -> None:
     with H2oServer() as server, H2oSession(server.url) as client:
         client.chat("Hi")
 
@@ -157,7 +157,7 @@ def test_the_fixture_is_a_server_for_each_test(
     result.assert_outcomes(passed=2)
 
 
-def test_a_marker_or_a_parameter_says_which_chat_ui_it_is(
+def test_a_marker_or_a_parameter_chooses_the_version(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
@@ -207,7 +207,7 @@ def said(server: H2oServer, prompt: str) -> list[dict[str, object]]:
     ]
 
 
-def test_as_a_chat_ui_of_today_it_says_and_fails_inside_its_stream() -> None:
+def test_as_the_current_chat_ui_it_fails_inside_its_stream() -> None:
     with H2oServer(chat_ui="0.10") as server:
         assert said(server, "Hi")[-2]["text"] == "Hello from h2o_server."
         server.fails(503, "Loading", times=1)
@@ -222,7 +222,7 @@ def test_as_a_chat_ui_of_today_it_says_and_fails_inside_its_stream() -> None:
         assert server.prompts == ["Hi", "Hi", "Hi"]
 
 
-def test_without_the_extra_using_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "h2o_client.server.serving", None)
     with pytest.raises(ConfigurationError, match=r"pip install '\.\[local\]'"):
         H2oServer()
