@@ -111,7 +111,7 @@ class AsyncReply:
 
     @property
     def elicitation(self) -> Elicitation | None:
-        """A tool's question to the user that has not been answered yet (the newest servers)."""
+        """A tool's question that the user has not answered yet (servers since July 2026)."""
         return None if self._steps is None else self._steps.stream.transcript.elicitation
 
     def __aiter__(self) -> Self:
