@@ -14,7 +14,7 @@ from h2o_client.errors import ConfigurationError
 from h2o_client.timeouts import Timeouts
 
 
-def test_the_environment_has_the_address_and_the_model_that_the_caller_left_out(
+def test_the_url_and_the_model_default_to_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("H2O_CLIENT_URL", "http://from.env")
@@ -25,14 +25,14 @@ def test_the_environment_has_the_address_and_the_model_that_the_caller_left_out(
     assert (config.base_url, config.model) == ("http://own", "own")
 
 
-def test_without_an_address_the_default_one_is_used_and_known_to_be_that() -> None:
+def test_without_a_url_the_default_is_used_and_marked_as_default() -> None:
     config = SessionConfig()
     assert (config.address, config.has_address) == (DEFAULT_URL, False)
     config = SessionConfig(DEFAULT_URL)
     assert (config.address, config.has_address) == (DEFAULT_URL, True)
 
 
-def test_an_empty_address_is_not_the_default_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_url_is_not_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match="Invalid server address ''"):
         H2oSession("")
     monkeypatch.setenv("H2O_CLIENT_URL", "")
@@ -43,16 +43,16 @@ def test_an_empty_address_is_not_the_default_one(monkeypatch: pytest.MonkeyPatch
     "arguments",
     [{"max_retries": -1}, {"max_retries": True}, {"max_connections": 0}, {"max_connections": 1.5}],
 )
-def test_counts_that_are_none_are_refused(arguments: dict[str, Any]) -> None:
+def test_invalid_counts_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(arguments))):
         SessionConfig(**arguments)
 
 
-def test_a_number_of_seconds_means_all_timeouts_but_the_total() -> None:
+def test_a_number_sets_all_timeouts_except_the_total() -> None:
     assert SessionConfig(timeout=5).timeouts == Timeouts(connect=5, first_token=5, idle=5)
 
 
-def test_a_configuration_is_frozen_shows_no_secret_and_can_be_pickled() -> None:
+def test_a_configuration_is_frozen_hides_secrets_and_can_be_pickled() -> None:
     config = SessionConfig("http://host", cookies="hf-chat=s3cret", headers={"X-Key": "s3cret"})
     assert "s3cret" not in repr(config)
     with pytest.raises(FrozenInstanceError):

@@ -79,7 +79,7 @@ def test_turns_share_one_conversation_that_is_deleted_at_the_end(open_session: O
         assert server.paths()[-1] == f"DELETE {MESSAGE}"
 
 
-def test_a_message_waits_until_the_answer_before_it_is_stored(open_session: Open) -> None:
+def test_a_message_waits_until_the_previous_answer_is_stored(open_session: Open) -> None:
     stored = Stored(late=3)
     with ScriptedChatUi(stored.message, read=stored.read) as server:
         with open_session(server.url).conversation() as chat:
@@ -91,7 +91,7 @@ def test_a_message_waits_until_the_answer_before_it_is_stored(open_session: Open
         assert between[first + 1 : second] == [f"GET {PAGE}"] * 4
 
 
-def test_a_message_before_which_an_answer_is_not_stored_is_not_sent(
+def test_a_message_is_not_sent_until_the_previous_answer_is_stored(
     open_session: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("_PATIENCE", "_STORED_WITHIN"):
@@ -109,7 +109,7 @@ def test_a_message_before_which_an_answer_is_not_stored_is_not_sent(
         assert [each["inputs"] for each in asked(server)] == ["one"]
 
 
-def test_an_answer_that_is_never_stored_does_not_close_its_conversation(
+def test_an_answer_that_is_never_stored_leaves_its_conversation_open(
     open_session: Open, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setitem(storage._STORED_AFTER, Ending.COMPLETE, 0.1)
@@ -122,7 +122,7 @@ def test_an_answer_that_is_never_stored_does_not_close_its_conversation(
     assert "has not stored the last answer" in caplog.text
 
 
-def test_an_answer_that_failed_is_not_waited_for(open_session: Open) -> None:
+def test_no_message_waits_for_a_failed_answer_to_be_stored(open_session: Open) -> None:
     message = [streams(tokens("a", end=False)), streams(tokens("b"))]
     with (
         ScriptedChatUi(message) as server,
@@ -135,7 +135,7 @@ def test_an_answer_that_failed_is_not_waited_for(open_session: Open) -> None:
         assert server.count("GET", PAGE) == looked
 
 
-def test_the_system_prompt_stands_in_front_of_the_first_message(open_session: Open) -> None:
+def test_the_system_prompt_precedes_the_first_message(open_session: Open) -> None:
     stored = Stored()
     with ScriptedChatUi(stored.message, read=stored.read) as server:
         with open_session(server.url).conversation(system="Be brief") as chat:
@@ -145,7 +145,7 @@ def test_the_system_prompt_stands_in_front_of_the_first_message(open_session: Op
     assert inputs == ["System: Be brief\nUser: one\nAssistant:", "two"]
 
 
-def test_a_system_prompt_is_said_until_a_message_was_taken(open_session: Open) -> None:
+def test_the_system_prompt_is_sent_until_a_message_is_accepted(open_session: Open) -> None:
     stored = Stored()
     refused = refuses(500, {"error": "Model is overloaded"})
     message = [refused, stored.message, stored.message]
@@ -159,7 +159,7 @@ def test_a_system_prompt_is_said_until_a_message_was_taken(open_session: Open) -
     assert inputs == ["System: Be brief\nUser: one\nAssistant:"] * 2 + ["two"]
 
 
-def test_the_first_prompts_edit_has_the_system_prompt_in_front_and_no_other(
+def test_only_an_edit_of_the_first_prompt_includes_the_system_prompt(
     open_session: Open,
 ) -> None:
     stored = Stored()
@@ -174,7 +174,7 @@ def test_the_first_prompts_edit_has_the_system_prompt_in_front_and_no_other(
     assert inputs[2:] == ["zwei", "System: Be brief\nUser: eins\nAssistant:"]
 
 
-def test_a_wait_for_the_storing_that_was_broken_off_is_made_up_for(open_session: Open) -> None:
+def test_after_a_timeout_the_next_message_waits_again_for_storage(open_session: Open) -> None:
     stored = Stored(late=4)
     with ScriptedChatUi(stored.message, read=stored.read) as server:
         with open_session(server.url).conversation() as chat:
@@ -188,7 +188,7 @@ def test_a_wait_for_the_storing_that_was_broken_off_is_made_up_for(open_session:
         assert between[first + 1 : second] == [f"GET {PAGE}"] * 5
 
 
-def test_messages_are_read_back(open_session: Open) -> None:
+def test_stored_messages_are_read(open_session: Open) -> None:
     stored = Stored(late=1)
     with (
         ScriptedChatUi(stored.message, read=stored.read) as server,
@@ -205,7 +205,7 @@ def test_messages_are_read_back(open_session: Open) -> None:
     )
 
 
-def test_retry_asks_the_last_prompt_again_under_its_id(open_session: Open) -> None:
+def test_retry_sends_the_last_prompt_again_with_its_id(open_session: Open) -> None:
     stored = Stored()
     with ScriptedChatUi(stored.message, read=stored.read) as server:
         with open_session(server.url).conversation() as chat:
@@ -231,7 +231,7 @@ def test_retry_finds_the_prompt_that_a_message_answers(open_session: Open) -> No
         assert asked(server)[-1]["inputs"] == "one"
 
 
-def test_edit_puts_another_prompt_in_the_place_of_one(open_session: Open) -> None:
+def test_edit_replaces_a_prompt(open_session: Open) -> None:
     stored = Stored()
     with ScriptedChatUi(stored.message, read=stored.read) as server:
         with open_session(server.url).conversation() as chat:
@@ -258,7 +258,7 @@ def test_a_conversation_opened_by_its_id_or_kept_is_not_deleted(open_session: Op
         assert server.count("POST", "/conversation") == 1
 
 
-def test_delete_says_what_went_wrong(open_session: Open) -> None:
+def test_delete_raises_an_error_if_it_fails(open_session: Open) -> None:
     failing = refuses(500, {"message": "Internal Error"})
     with ScriptedChatUi(delete=failing) as server:
         client = open_session(server.url, max_retries=0)
@@ -323,7 +323,7 @@ def test_stop_before_the_first_token_ends_a_waiting_stream(open_session: Open) -
         assert server.count("POST", f"{MESSAGE}/stop-generating") == 1
 
 
-def test_stop_while_the_conversation_is_being_made_sends_no_prompt(open_session: Open) -> None:
+def test_stop_while_the_conversation_is_being_created_sends_no_prompt(open_session: Open) -> None:
     creating, go_on = threading.Event(), threading.Event()
 
     def create(exchange: Exchange) -> None:
@@ -347,11 +347,11 @@ def test_stop_while_the_conversation_is_being_made_sends_no_prompt(open_session:
         assert asked(server) == []
 
 
-def test_stop_without_an_answer_under_way_does_nothing(open_session: Open) -> None:
+def test_stop_without_a_running_answer_does_nothing(open_session: Open) -> None:
     open_session("http://127.0.0.1:1").conversation().stop()
 
 
-def test_closing_in_mid_answer_stops_it(open_session: Open) -> None:
+def test_closing_during_an_answer_stops_it(open_session: Open) -> None:
     def unending(exchange: Exchange) -> None:
         exchange.head(200)
         exchange.write(tokens("a", end=False)[0])
@@ -367,7 +367,7 @@ def test_closing_in_mid_answer_stops_it(open_session: Open) -> None:
         assert server.count("POST", re.compile(".*stop-generating")) == 1
 
 
-def test_an_answer_broken_off_in_a_kept_conversation_is_stopped_and_not_deleted(
+def test_an_abandoned_answer_is_stopped_and_a_kept_conversation_stays(
     open_session: Open,
 ) -> None:
     def unending(exchange: Exchange) -> None:
@@ -391,7 +391,7 @@ def test_a_conversation_shows_its_id_and_cannot_be_pickled(open_session: Open) -
         pickle.dumps(client.conversation(ID))
 
 
-def test_the_next_message_after_a_break_waits_until_the_stop_is_through(
+def test_after_a_break_the_next_message_waits_for_the_stop_to_complete(
     open_session: Open,
 ) -> None:
     stopped = threading.Event()
@@ -421,7 +421,7 @@ def test_the_next_message_after_a_break_waits_until_the_stop_is_through(
         assert messages == [f"POST {MESSAGE}", f"POST {MESSAGE}/stop-generating", f"POST {MESSAGE}"]
 
 
-def test_a_conversation_closed_while_it_is_made_is_deleted(open_session: Open) -> None:
+def test_a_conversation_closed_during_its_creation_is_deleted(open_session: Open) -> None:
     creating, go_on = threading.Event(), threading.Event()
 
     def create(exchange: Exchange) -> None:

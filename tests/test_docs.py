@@ -75,7 +75,7 @@ def log_level() -> Iterator[None]:
 
 @pytest.mark.usefixtures("sigterm", "log_level")
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=lambda page: page.stem)
-def test_what_a_page_shows_runs_in_its_order(
+def test_the_examples_of_each_page_run_in_order(
     page: Path,
     url: str,
     tmp_path: Path,
@@ -126,7 +126,7 @@ def run_as_tests(snippet: str, file: Path) -> None:
 
 
 @pytest.mark.parametrize("page", WITH_SHELL, ids=lambda page: page.stem)
-def test_every_command_of_a_page_is_one(page: Path, url: str, tmp_path: Path) -> None:
+def test_every_command_of_a_page_exists(page: Path, url: str, tmp_path: Path) -> None:
     """Servers and what asks a model here are looked at only: an option that is none is refused."""
     command = f"{shlex.quote(sys.executable)} -m h2o_client"
     place = {
@@ -201,7 +201,7 @@ def public_members() -> list[tuple[str, object]]:
     return found
 
 
-def test_every_public_name_and_method_says_what_it_gives() -> None:
+def test_every_public_name_and_method_documents_its_return_value() -> None:
     members = public_members()
     undescribed = [
         name
@@ -213,7 +213,7 @@ def test_every_public_name_and_method_says_what_it_gives() -> None:
     assert len(members) > 150
 
 
-def test_every_file_that_a_page_names_is_there() -> None:
+def test_every_file_that_a_page_names_exists() -> None:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         named = re.findall(r"``((?:h2o_client|tests|docs|examples|benchmarks)/[\w/.*]*)``", text)

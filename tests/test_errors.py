@@ -93,13 +93,13 @@ EACH: dict[str, tuple[H2oError, str]] = {
 ERRORS = pytest.mark.parametrize("error", [error for error, _ in EACH.values()], ids=EACH)
 
 
-def test_there_is_one_of_each_here() -> None:
+def test_every_error_class_has_an_example_here() -> None:
     assert set(EACH) == set(errors.__all__)
     assert all(type(error).__name__ == name for name, (error, _) in EACH.items())
 
 
 @pytest.mark.parametrize(("error", "remedy"), EACH.values(), ids=EACH)
-def test_the_sentence_says_what_to_do(error: H2oError, remedy: str) -> None:
+def test_the_message_contains_a_remedy(error: H2oError, remedy: str) -> None:
     assert remedy in str(error)
     assert str(error).endswith((".", "?"))
     assert ".." not in str(error).replace("...", "")
@@ -119,7 +119,9 @@ def test_the_sentence_says_what_to_do(error: H2oError, remedy: str) -> None:
         (ServerError, StatusError),
     ],
 )
-def test_an_error_is_also_what_callers_know(kind: type[H2oError], also: type[Exception]) -> None:
+def test_errors_are_also_the_matching_builtin_errors(
+    kind: type[H2oError], also: type[Exception]
+) -> None:
     assert issubclass(kind, also)
 
 
@@ -138,7 +140,7 @@ def test_every_error_is_an_h2o_error(name: str) -> None:
     ],
     ids=["copy", "deepcopy", *(f"pickle {n}" for n in range(pickle.HIGHEST_PROTOCOL + 1))],
 )
-def test_an_error_crosses_processes_with_all_its_facts(
+def test_an_error_is_pickled_with_all_its_fields(
     error: H2oError, again: Callable[[H2oError], H2oError]
 ) -> None:
     # Exception's own pickling calls the class with the sentence: a TypeError for half of them.
@@ -156,7 +158,7 @@ def test_an_error_crosses_processes_with_all_its_facts(
     assert repr(copied).startswith(type(error).__name__)
 
 
-def test_a_subclass_of_the_users_own_crosses_processes() -> None:
+def test_a_users_subclass_can_be_pickled() -> None:
     copied = pickle.loads(pickle.dumps(Own(5, "x")))
     assert (type(copied), copied.five, str(copied)) == (Own, 5, "x.")
 
@@ -168,7 +170,7 @@ class Own(H2oError):
 
 
 @ERRORS
-def test_an_error_says_what_became_of_the_prompt_and_the_text(error: H2oError) -> None:
+def test_an_error_states_whether_the_prompt_arrived_and_has_the_text(error: H2oError) -> None:
     error = copy.copy(error)
     plain = str(error)
     assert (error.partial, error.conversation_id, error.resendable) == ("", None, None)
@@ -187,7 +189,7 @@ def test_an_error_says_what_became_of_the_prompt_and_the_text(error: H2oError) -
     assert str(error) == maybe + " 3 characters of the answer are in .partial."
 
 
-def test_the_facts_are_in_fields() -> None:
+def test_details_are_in_fields() -> None:
     unsupported = UnsupportedError("take votes", "HEAD")
     assert (unsupported.feature, unsupported.versions) == ("take votes", "HEAD")
     assert str(unsupported) == "HEAD cannot take votes."
@@ -203,7 +205,7 @@ def test_the_facts_are_in_fields() -> None:
     assert not TransportError("x").permanent
 
 
-def test_a_status_error_holds_the_answer() -> None:
+def test_a_status_error_contains_the_response() -> None:
     error = status_error(ServerError, 503)
     assert (error.status, error.said, error.url, error.body) == (
         503,
@@ -226,20 +228,20 @@ def test_a_status_error_holds_the_answer() -> None:
         (ServerError(503, "x", origin="model"), "Try again later"),
     ],
 )
-def test_a_model_servers_error_says_whose_it_is(error: StatusError, hint: str) -> None:
+def test_an_error_of_the_model_server_states_its_origin(error: StatusError, hint: str) -> None:
     assert str(error).startswith("The model server behind the chat-ui answered")
     assert hint in str(error)
 
 
 @pytest.mark.parametrize("which", ["connect", "first_token", "idle", "total"])
-def test_a_timeout_names_the_time_to_allow_more_of(which: TimeoutName) -> None:
+def test_a_timeout_error_names_the_timeout_to_increase(which: TimeoutName) -> None:
     assert (
         f"within 0.25 s. If the server is slow, allow more with timeout=Timeouts({which}=...)."
         in str(TransportTimeout(which, 0.25))
     )
 
 
-def test_a_full_stop_is_not_said_twice() -> None:
+def test_a_full_stop_is_not_repeated() -> None:
     assert "overloaded. Send the prompt again." in str(GenerationError("overloaded."))
 
 
@@ -251,7 +253,7 @@ def test_an_error_has_its_message_hint_and_argument_in_fields() -> None:
     assert (H2oError("x").hint, H2oError("x").argument) == (None, None)
 
 
-def test_a_hint_is_spelled_by_each_interface() -> None:
+def test_each_interface_formats_hints_itself() -> None:
     hint = Hint(
         'Pass {model}, {cookies:"name=value"} or {base_url:"{url}"}, or call {models()} in '
         "{a shop}.",
@@ -269,14 +271,14 @@ def test_a_hint_is_spelled_by_each_interface() -> None:
     assert spelled(None, lambda name, value: "") == ""
 
 
-def test_what_a_hint_inserts_is_not_read_as_a_name() -> None:
+def test_values_inserted_into_a_hint_are_not_formatted() -> None:
     hint = Hint("Use {base_url:{url}} or {url}.", url="http://{model}/{url}\x1b")
     shown = "http://{model}/{url}\N{REPLACEMENT CHARACTER}"
     assert hint == f"Use H2oSession({shown}) or {shown}."
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_hint_is_spelled_by_another_process_too(protocol: int) -> None:
+def test_another_process_formats_a_hint_in_the_same_way(protocol: int) -> None:
     error = ConfigurationError("No", hint=Hint("Use {base_url:{url}}.", url="http://a"))
     copied = pickle.loads(pickle.dumps(error, protocol))
     assert (
@@ -284,7 +286,7 @@ def test_a_hint_is_spelled_by_another_process_too(protocol: int) -> None:
     )
 
 
-def test_an_error_is_described_without_pythons_fields() -> None:
+def test_describe_names_no_python_fields() -> None:
     error = TransportTimeout("idle", 60)
     error.partial, error.resendable = "The answer is", False
     assert error.describe(lambda name, value: "--timeout SECONDS") == (
@@ -294,7 +296,7 @@ def test_an_error_is_described_without_pythons_fields() -> None:
     )
 
 
-def test_the_tree_in_the_documentation_is_the_tree_of_the_classes() -> None:
+def test_the_documented_tree_of_errors_matches_the_classes() -> None:
     drawn = re.findall(r"^(?:    )?((?:│   )*)[├└]── (\w+)", errors.__doc__ or "", re.MULTILINE)
     parents = {name: getattr(errors, name).__bases__[0] for name in errors.__all__}
     path: list[str] = ["H2oError"]

@@ -74,7 +74,7 @@ def paused(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     ids=["blocking, events", "blocking, lines", "asyncio, events", "trio, lines"],
 )
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_has_its_name_and_nothing_is_lost_or_sent_twice(
+def test_a_fault_raises_its_error_and_nothing_is_lost_or_sent_twice(
     name: str, language: Language, face: str
 ) -> None:
     fault = FAULTS[name]
@@ -108,7 +108,7 @@ def test_a_fault_has_its_name_and_nothing_is_lost_or_sent_twice(
     [(0, EVENTS.alive), (1, EVENTS.alive), (1, b"\n")],
     ids=["comments first", "comments", "blank lines"],
 )
-def test_a_flood_that_says_nothing_does_not_outlast_its_time(
+def test_a_flood_without_text_does_not_extend_the_timeout(
     said: int, piece: bytes, face: str
 ) -> None:
     which = ("first_token", "idle")[said]
@@ -123,7 +123,7 @@ def test_a_flood_that_says_nothing_does_not_outlast_its_time(
 
 @pytest.mark.parametrize("language", [EVENTS, LINES], ids=["events", "lines"])
 @pytest.mark.parametrize("how", ["close", "stop", "break"])
-def test_a_flood_does_not_hold_up_who_leaves_it(how: str, language: Language) -> None:
+def test_a_flood_does_not_delay_leaving_an_answer(how: str, language: Language) -> None:
     with flooding(language, language.said[1]) as server, H2oSession(server.url) as session:
         reply = session.stream("Hi")
         assert next(reply) == "Hello"
@@ -137,7 +137,9 @@ def test_a_flood_does_not_hold_up_who_leaves_it(how: str, language: Language) ->
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("language", [EVENTS, LINES], ids=["events", "lines"])
-def test_a_flood_does_not_hold_up_a_task_that_leaves_it(language: Language, backend: str) -> None:
+def test_a_flood_does_not_delay_a_task_that_leaves_an_answer(
+    language: Language, backend: str
+) -> None:
     async def leave() -> None:
         async with AsyncH2oSession(server.url) as session, session.stream("Hi") as reply:
             async for _ in reply:
@@ -149,7 +151,7 @@ def test_a_flood_does_not_hold_up_a_task_that_leaves_it(language: Language, back
 
 @every_face
 @pytest.mark.parametrize("language", [EVENTS, LINES], ids=["events", "lines"])
-def test_a_line_without_end_takes_bounded_memory(language: Language, face: str) -> None:
+def test_an_endless_line_takes_bounded_memory(language: Language, face: str) -> None:
     opening = language.said[0] + language.token(b"?").partition(b"?")[0]
     with flooding(language, b"x" * 1000, opening=opening) as server:
         tracemalloc.start()
@@ -193,7 +195,7 @@ def check_error(error: H2oError, fault: Fault, scene: Scene) -> None:
 @every_face
 @pytest.mark.usefixtures("paused")
 @pytest.mark.parametrize("name", OBSTACLES)
-def test_what_fails_before_the_message_sends_none(name: str, face: str) -> None:
+def test_a_failure_before_the_message_sends_no_message(name: str, face: str) -> None:
     obstacle = OBSTACLES[name]
     with ExitStack() as stack:
         url, client, server = obstacle.open(stack)
@@ -224,7 +226,7 @@ def test_what_fails_before_the_message_sends_none(name: str, face: str) -> None:
         ("0.10.0", CREATION, AuthenticationError),
     ],
 )
-def test_a_redirect_to_another_host_is_no_success_and_is_not_followed(
+def test_a_redirect_to_another_host_is_an_error_and_is_not_followed(
     version: str, words: str, error: type[H2oError], status: int, face: str
 ) -> None:
     def redirect(exchange: Exchange) -> None:
@@ -266,9 +268,7 @@ def failing_once(words: str, fail: Script) -> tuple[list[str], Callable[[Exchang
 
 @VERSIONS
 @pytest.mark.parametrize("fail", [reset, lambda exchange: exchange.cut()], ids=["reset", "closed"])
-def test_what_does_no_more_when_it_comes_twice_is_sent_again(
-    version: str, fail: Script, paused: list[float]
-) -> None:
+def test_idempotent_requests_are_retried(version: str, fail: Script, paused: list[float]) -> None:
     failed, before = failing_once("GET .*|POST /settings|DELETE .*", fail)
     with FakeChatUi(version, before=before) as server:
         with H2oSession(server.url) as session, session.conversation() as chat:
@@ -283,7 +283,7 @@ def test_what_does_no_more_when_it_comes_twice_is_sent_again(
         assert len(paused) >= len(failed)
 
 
-def test_a_delete_that_was_done_before_its_answer_was_lost_is_a_success(
+def test_a_delete_whose_response_was_lost_counts_as_a_success(
     caplog: pytest.LogCaptureFixture, paused: list[float]
 ) -> None:
     def before(exchange: Exchange) -> bool:
@@ -305,7 +305,7 @@ def test_a_delete_that_was_done_before_its_answer_was_lost_is_a_success(
 @pytest.mark.parametrize(
     ("wait", "messages"), [("0", 3), ("60", 3), ("61", 1), ("soon", 1), ("", 1)]
 )
-def test_a_busy_server_is_asked_again_only_if_it_says_when(
+def test_a_busy_server_is_retried_only_with_retry_after(
     wait: str, messages: int, status: int, language: Language, face: str, paused: list[float]
 ) -> None:
     busy = {"Retry-After": wait} if wait else {}
@@ -327,7 +327,7 @@ def test_a_busy_server_is_asked_again_only_if_it_says_when(
         assert server.conversations == {}
 
 
-def test_a_busy_server_may_say_when_by_a_date(paused: list[float]) -> None:
+def test_retry_after_may_be_a_date(paused: list[float]) -> None:
     soon = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=30), usegmt=True)
     busy = [answer_with({"Retry-After": soon}), answer_with({})]
 
@@ -348,7 +348,7 @@ def answer_with(headers: dict[str, str]) -> Script:
     return lambda exchange: exchange.answer(503, b"busy", headers=headers)
 
 
-def test_no_retries_means_none(paused: list[float]) -> None:
+def test_with_zero_retries_nothing_is_retried(paused: list[float]) -> None:
     zero = {"Retry-After": "0"}
     busy: Script = lambda exchange: exchange.answer(503, b"busy", headers=zero)  # noqa: E731
     for words, fail in (("GET .*", reset), ("GET .*", busy), (SETTINGS, reset), (SETTINGS, busy)):
@@ -374,7 +374,7 @@ def test_no_retries_means_none(paused: list[float]) -> None:
     assert paused == []
 
 
-def test_retries_come_ever_later_and_not_all_at_the_same_time(paused: list[float]) -> None:
+def test_retries_are_increasingly_delayed_with_jitter(paused: list[float]) -> None:
     with refusing_port() as port:
         for _ in range(5):
             with (
@@ -392,9 +392,7 @@ def test_retries_come_ever_later_and_not_all_at_the_same_time(paused: list[float
 
 @every_face
 @VERSIONS
-def test_a_connection_that_the_server_closed_meanwhile_is_not_used_again(
-    version: str, face: str
-) -> None:
+def test_a_connection_closed_by_the_server_is_not_reused(version: str, face: str) -> None:
     closing = threading.Event()
 
     def before(exchange: Exchange) -> bool:
@@ -431,7 +429,7 @@ def test_a_connection_that_the_server_closed_meanwhile_is_not_used_again(
 # What a random search found
 
 
-def test_an_answer_that_comes_while_it_is_given_up_is_let_go(
+def test_a_response_that_arrives_while_the_answer_ends_is_released(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The head arrives; before anybody holds the answer, another thread ends it all."""

@@ -59,7 +59,7 @@ def broken_off(client: H2oSession) -> None:
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.9.4", "head"])
-def test_an_interrupt_at_any_line_holds_nobody_up_and_leaves_nothing(version: str) -> None:
+def test_an_interrupt_at_any_line_blocks_nothing_and_leaves_no_conversation(version: str) -> None:
     # In a program of its own, whose main thread is interrupted.
     command = [sys.executable, __file__, version]
     # It imports the fakes, as this one does.
@@ -113,7 +113,7 @@ chat.close()
 
 @pytest.mark.parametrize("version", ["0.4", "0.7", "0.9.4", "0.10.0", "head"])
 @pytest.mark.parametrize("kind", ["once", "conversation"])
-def test_stopping_and_closing_need_no_more_threads(version: str, kind: str) -> None:
+def test_stopping_and_closing_start_no_threads(version: str, kind: str) -> None:
     # As where a container has as many threads as it may.
     says = Says(("a",), holds=True)
     with FakeChatUi(version, answer=lambda prompt: says) as server:

@@ -34,7 +34,7 @@ def run(url: str, level: str) -> str:
     return shown.stderr
 
 
-def test_the_environment_shows_what_is_sent() -> None:
+def test_the_environment_variable_turns_on_the_log() -> None:
     with ScriptedChatUi() as server:
         shown = run(server.url, "debug")
         assert "h2o_client DEBUG POST /settings: 200" in shown
@@ -43,7 +43,7 @@ def test_the_environment_shows_what_is_sent() -> None:
         assert run(server.url, "nonsense") == ""
 
 
-def test_an_error_shows_few_frames_of_the_package_unless_all_is_logged() -> None:
+def test_a_traceback_has_few_frames_of_the_package_below_debug_level() -> None:
     def frames(level: str) -> int:
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, "http://127.0.0.1:1"],
@@ -61,7 +61,7 @@ def test_an_error_shows_few_frames_of_the_package_unless_all_is_logged() -> None
 
 
 @pytest.mark.parametrize("method", ["models", "server", "settings", "user"])
-def test_so_does_the_error_of_another_request(method: str) -> None:
+def test_tracebacks_of_other_requests_have_few_frames_too(method: str) -> None:
     with H2oSession("http://127.0.0.1:1") as client, pytest.raises(TransportError) as caught:
         getattr(client, method)()
     assert len(traceback.extract_tb(caught.value.__traceback__)) <= 4

@@ -90,15 +90,13 @@ def test_the_system_prompt_comes_first() -> None:
         ([HELLO, Message("assistant", "\uddea")], "half a surrogate pair at 0"),
     ],
 )  # fmt: skip
-def test_messages_that_cannot_be_asked_are_refused_with_the_reason(
-    messages: Any, reason: str
-) -> None:
+def test_messages_without_a_prompt_are_refused_with_the_reason(messages: Any, reason: str) -> None:
     with pytest.raises(ConfigurationError, match=reason):
         parse_messages(messages)
 
 
 @pytest.mark.parametrize("system", [5, "\ud83e"])
-def test_a_system_prompt_that_is_no_text_is_refused(system: Any) -> None:
+def test_a_system_prompt_that_is_not_text_is_refused(system: Any) -> None:
     with pytest.raises(ConfigurationError):
         parse_messages("Hello", system=system)
 
@@ -120,7 +118,7 @@ def test_a_system_prompt_that_is_no_text_is_refused(system: Any) -> None:
         ),
     ],
 )
-def test_messages_are_joined_as_gpt4free_did(messages: list[Message], prompt: str) -> None:
+def test_messages_are_joined_like_in_gpt4free(messages: list[Message], prompt: str) -> None:
     assert join_messages(messages) == prompt
 
 
@@ -134,24 +132,24 @@ def test_parsed_messages_parse_to_themselves(messages: list[Message]) -> None:
             parse_messages(messages)
 
 
-def test_a_message_is_a_value() -> None:
+def test_messages_are_compared_by_value() -> None:
     stored = Message("user", "x", id="1", created_at=datetime(2023, 6, 1, tzinfo=timezone.utc))
     assert pickle.loads(pickle.dumps(stored)) == stored
     assert hash(stored) != hash(HELLO)
 
 
-def test_the_shape_of_the_prompt_is_the_callers_to_choose() -> None:
+def test_prompt_format_sets_the_shape_of_the_prompt() -> None:
     assert as_prompt([HELLO], None) == "Hello"
     assert as_prompt([HELLO, HELLO], lambda messages: f"{len(messages)} messages") == "2 messages"
 
 
 @pytest.mark.parametrize("prompt_format", ["x", lambda messages: None, lambda messages: " "])
-def test_a_prompt_format_that_gives_no_prompt_is_refused(prompt_format: Any) -> None:
+def test_a_prompt_format_that_returns_no_prompt_is_refused(prompt_format: Any) -> None:
     with pytest.raises(ConfigurationError):
         as_prompt([HELLO], prompt_format)
 
 
-def test_a_system_message_that_says_nothing_is_no_parent_either() -> None:
+def test_an_empty_system_message_is_not_a_parent() -> None:
     stored = [
         Message("system", "", id="root"),
         Message("user", "Hi", id="a", parent="root", children=("b",)),

@@ -35,7 +35,7 @@ def test_the_sampling_options_are_the_first_ten() -> None:
     assert not {"parameters", "prompt_format", "timeout"} & set(SAMPLING)
 
 
-def test_a_name_that_is_no_option_is_a_type_error_that_lists_them() -> None:
+def test_an_unknown_option_is_a_type_error_that_lists_the_options() -> None:
     check_options({})
     check_options({"temperature": 0.5, "timeout": 5, "files": [], "web_search": False})
     wrong: Any = {"temprature": 0.5}
@@ -74,7 +74,7 @@ OTHERWISE = {"temperature": 0.4, "truncate": 2048}
         ),
     ],
 )
-def test_the_callers_parameters_win_over_the_servers_over_the_others(
+def test_the_callers_parameters_precede_the_servers_and_the_defaults(
     options: Options, parameters: dict[str, object]
 ) -> None:
     assert sampling(options, server=SERVER, otherwise=OTHERWISE) == parameters
@@ -96,6 +96,6 @@ def test_a_parameter_that_cannot_be_sent_is_refused(options: Any) -> None:
         sampling(options, server={}, otherwise={})
 
 
-def test_nothing_given_is_left_as_it_was() -> None:
+def test_empty_parameters_add_nothing() -> None:
     assert sampling({}, server={}, otherwise={}) == {}
     assert OTHERWISE == {"temperature": 0.4, "truncate": 2048}

@@ -73,7 +73,7 @@ def test_a_type_checker_finds_the_package_that_the_readme_installs(
     assert done.returncode == 0, done.stdout
 
 
-def test_the_sdist_holds_all_that_its_tests_need(sources: Path, tmp_path: Path) -> None:
+def test_the_sdist_contains_all_files_that_its_tests_need(sources: Path, tmp_path: Path) -> None:
     build = "from setuptools.build_meta import build_sdist; import sys; build_sdist(sys.argv[1])"
     done = subprocess.run(
         [sys.executable, "-c", build, str(tmp_path)],
@@ -106,7 +106,7 @@ def test_every_dependency_is_pinned() -> None:
     assert "://" not in pinned
 
 
-def test_no_text_installs_the_name_that_is_not_on_pypi() -> None:
+def test_no_document_installs_the_name_that_is_not_on_pypi() -> None:
     places = (*ROOT.glob("h2o_client/**/*.py"), *ROOT.glob("docs/*"), *ROOT.glob("examples/*"))
     for path in (*filter(Path.is_file, places), ROOT / "README.rst"):
         assert not re.search(r'install "?h2o-chat\[', path.read_text(encoding="utf-8")), path

@@ -18,7 +18,7 @@ def words(drawn: str) -> list[str]:
     return html.unescape(re.sub(r"<[^>]*>", " ", drawn)).split()
 
 
-def test_the_picture_of_a_cell_is_what_a_notebook_is_given() -> None:
+def test_the_picture_of_a_cell_shows_the_output_of_a_notebook() -> None:
     code = """
 import pictures
 from h2o_client.server import serve

@@ -45,16 +45,16 @@ Open = Callable[..., H2oSession]
         ("", ""),
     ],
 )
-def test_what_is_printable(text: str, shown: str) -> None:
+def test_control_characters_are_replaced_in_a_printable_text(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 
-def test_a_long_text_loses_its_end() -> None:
+def test_a_long_text_is_shortened_at_its_end() -> None:
     assert printable("x" * 100, most=10) == "x" * 9 + "…"
     assert printable("x" * 10, most=10) == "x" * 10
 
 
-def test_only_half_surrogate_pairs_are_replaced_where_a_text_stays_as_it_is() -> None:
+def test_whole_characters_replaces_only_half_surrogate_pairs() -> None:
     assert whole_characters("\x1b[2J\n\u202e\ud800x😀") == "\x1b[2J\n\u202e\ufffdx😀"
 
 
@@ -72,7 +72,7 @@ def test_only_half_surrogate_pairs_are_replaced_where_a_text_stays_as_it_is() ->
         refusal(403, {}, EVIL.encode("utf-8", "replace")),
     ],
 )
-def test_no_error_holds_what_steers(error: H2oError) -> None:
+def test_no_error_contains_control_characters(error: H2oError) -> None:
     for each in (error, pickle.loads(pickle.dumps(error))):
         fields: list[Any] = [each.message, str(each), *each.args]
         fields += [getattr(each, name, None) for name in ("said", "request_id", "error_type")]
@@ -90,7 +90,7 @@ def test_every_line_of_the_log_is_one_line(caplog: pytest.LogCaptureFixture) -> 
         assert not STEERS.search(record.getMessage())
 
 
-def test_no_title_holds_what_steers() -> None:
+def test_no_title_contains_control_characters() -> None:
     (entry,) = read_entries([{"id": "a" * 24, "title": EVIL}])
     document = {"title": EVIL, "messages": []}
     stored = read_stored(document, lambda message: True)
@@ -104,7 +104,7 @@ def test_no_title_holds_what_steers() -> None:
         assert not STEERS.search(title)
 
 
-def test_the_content_of_a_message_can_be_printed_and_is_else_as_it_was() -> None:
+def test_the_content_of_a_message_can_be_printed_and_is_otherwise_unchanged() -> None:
     said = "one\n\x1b[2J two\ud800 \ude00"
     message = {"id": "x", "from": "assistant", "content": said}
     stored = read_stored({"title": "", "messages": [message]}, lambda message: True)
@@ -153,7 +153,7 @@ def answers(document: dict[str, str]) -> ScriptedServer:
         {"shareId": "MIAQOXG", "url": "javascript:alert(1)//"},
     ],
 )
-def test_a_shared_page_is_at_the_address_of_the_session(
+def test_the_url_of_a_shared_page_begins_with_the_sessions(
     document: dict[str, str], open_session: Open
 ) -> None:
     with answers(document) as server:
@@ -174,7 +174,9 @@ def test_a_shared_page_is_at_the_address_of_the_session(
         {},
     ],
 )
-def test_an_address_without_an_id_is_none(document: dict[str, str], open_session: Open) -> None:
+def test_a_shared_page_without_an_id_is_a_protocol_error(
+    document: dict[str, str], open_session: Open
+) -> None:
     with answers(document) as server:
         client = open_session(server.url, server_version="0.10.0")
         with pytest.raises(ProtocolError):

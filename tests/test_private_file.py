@@ -34,7 +34,7 @@ def open_folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("before", [None, 0o666, 0o644, 0o600, 0o400])
-def test_a_file_is_new_and_its_user_s_alone(tmp_path: Path, before: int | None) -> None:
+def test_a_new_file_is_readable_by_its_user_only(tmp_path: Path, before: int | None) -> None:
     path = tmp_path / "file"
     if before is not None:
         path.write_text("old")
@@ -58,7 +58,7 @@ def test_a_file_that_another_user_made_is_replaced(open_folder: Path) -> None:
     assert (path.stat().st_uid, mode(path)) == (0, 0o600)
 
 
-def test_a_hard_link_does_not_share_what_is_written(tmp_path: Path) -> None:
+def test_writing_replaces_a_hard_link(tmp_path: Path) -> None:
     path, other = tmp_path / "file", tmp_path / "other"
     other.write_text("old")
     os.link(other, path)
@@ -68,7 +68,7 @@ def test_a_hard_link_does_not_share_what_is_written(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder_mode", [0o777, 0o1777, 0o757])
 @pytest.mark.parametrize("where", ["chat.md", "link/chat.md", "own/chat.md", "../open/chat.md"])
-def test_a_link_in_a_folder_that_others_can_write_to_is_not_followed(
+def test_a_link_in_a_folder_writable_by_others_is_not_followed(
     tmp_path: Path, open_folder: Path, folder_mode: int, where: str
 ) -> None:
     open_folder.chmod(folder_mode)
@@ -86,7 +86,7 @@ def test_a_link_in_a_folder_that_others_can_write_to_is_not_followed(
     assert not [each for each in open_folder.iterdir() if not each.is_symlink()]
 
 
-def test_a_link_of_another_in_a_folder_that_its_group_can_write_to_is_not_followed(
+def test_another_users_link_in_a_group_writable_folder_is_not_followed(
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "group"
@@ -102,7 +102,7 @@ def test_a_link_of_another_in_a_folder_that_its_group_can_write_to_is_not_follow
             write_private(link, b"two")
 
 
-def test_links_of_one_s_own_are_followed_wherever_they_lead(tmp_path: Path) -> None:
+def test_the_users_own_links_are_followed(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "up").symlink_to("a/b")
     (tmp_path / "a" / "b" / "link").symlink_to("../../file")
@@ -113,16 +113,14 @@ def test_links_of_one_s_own_are_followed_wherever_they_lead(tmp_path: Path) -> N
     assert (tmp_path / "a" / "b" / "link").is_symlink()
 
 
-def test_links_that_lead_in_a_circle_are_an_os_error(tmp_path: Path) -> None:
+def test_circular_links_are_an_os_error(tmp_path: Path) -> None:
     (tmp_path / "a").symlink_to("b")
     (tmp_path / "b").symlink_to("a")
     with pytest.raises(OSError, match="links"):
         write_private(tmp_path / "a", b"new")
 
 
-def test_a_name_relative_to_the_working_folder_is_one_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_relative_names_are_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_private("file", b"new")
     assert (tmp_path / "file").read_bytes() == b"new"
@@ -137,16 +135,14 @@ def test_a_pipe_of_another_user_is_not_written_into(open_folder: Path) -> None:
         write_private(path, b"chat")
 
 
-def test_what_is_in_dev_is_written_into_and_a_file_in_its_folders_is_a_file() -> None:
+def test_a_device_is_written_to_directly_and_a_bad_name_below_dev_is_an_error() -> None:
     write_private("/dev/null", b"chat")
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
     with pytest.raises(OSError, match=r".+"):
         write_private("/dev/fd/nonsense", b"chat")
 
 
-def test_a_write_that_fails_leaves_what_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     path.write_text("old")
 
@@ -162,7 +158,7 @@ def test_a_write_that_fails_leaves_what_was_there(
 # Cookies
 
 
-def test_cookies_are_not_saved_through_a_link_that_others_can_plant(
+def test_cookies_are_not_saved_through_a_link_of_another_user(
     tmp_path: Path, open_folder: Path
 ) -> None:
     target = tmp_path / "precious"
@@ -194,7 +190,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("folder_mode", [0o777, 0o775, 0o702, 0o1777])
-def test_the_command_refuses_a_folder_that_others_can_write_to_and_says_so_once(
+def test_the_command_refuses_a_folder_writable_by_others_with_one_warning(
     own: Path, folder_mode: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own.mkdir()
@@ -217,7 +213,7 @@ def test_the_command_refuses_a_folder_of_another_user(own: Path) -> None:
         app_folder()
 
 
-def test_a_history_that_is_a_link_is_refused_with_a_sentence(
+def test_a_history_that_is_a_link_is_refused_with_one_sentence(
     own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target = tmp_path / "target"
@@ -229,14 +225,14 @@ def test_a_history_that_is_a_link_is_refused_with_a_sentence(
     assert not target.exists()
 
 
-def test_a_history_that_is_a_pipe_is_refused_and_not_waited_for(own: Path) -> None:
+def test_a_history_that_is_a_pipe_is_refused_without_blocking(own: Path) -> None:
     own.mkdir(mode=0o700)
     os.mkfifo(own / "history")
     with pytest.raises(Unsafe):
         history_file()
 
 
-def test_the_folder_stays_where_version_0_1_had_it(
+def test_the_folder_is_that_of_version_0_1(
     own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     former = tmp_path / "former"
@@ -247,7 +243,7 @@ def test_the_folder_stays_where_version_0_1_had_it(
     assert app_folder() == own
 
 
-def test_a_folder_of_its_name_in_the_working_folder_is_another_one(
+def test_a_folder_of_that_name_in_the_working_folder_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -52,7 +52,7 @@ def sent(server: ScriptedServer) -> dict[str, object]:
     return found
 
 
-def test_the_ancestors_names_are_there() -> None:
+def test_the_ancestors_names_exist() -> None:
     assert H2o.url == "https://gpt-gm.h2o.ai"
     assert H2o.model == "h2oai/h2ogpt-gm-oasst1-en-2048-falcon-40b-v1"
     assert issubclass(H2o, AsyncGeneratorProvider)
@@ -71,7 +71,7 @@ async def test_a_greeting_is_answered(real_model: str) -> None:
     assert answer.strip()
 
 
-async def test_a_joke_comes_through_a_proxy_that_sees_all_of_it(real_model: str) -> None:
+async def test_a_joke_passes_through_a_proxy_that_sees_every_request(real_model: str) -> None:
     messages = [{"role": "user", "content": "Tell me a joke"}]
     with LoggingProxy() as proxy:
         tokens = [
@@ -88,7 +88,7 @@ async def test_a_joke_comes_through_a_proxy_that_sees_all_of_it(real_model: str)
     assert asked[-1][0] == "DELETE"
 
 
-async def test_a_story_takes_its_parameters(real_model: str) -> None:
+async def test_a_story_uses_its_parameters(real_model: str) -> None:
     messages = [
         {"role": "system", "content": "You tell stories."},
         {"role": "user", "content": "Tell me a story in one sentence."},
@@ -103,7 +103,7 @@ async def test_a_story_takes_its_parameters(real_model: str) -> None:
     await generator.aclose()
 
 
-async def test_parameters_are_the_callers_over_the_ancestors_and_unknown_ones_go_too() -> None:
+async def test_callers_parameters_precede_the_ancestors_and_unknown_ones_are_sent() -> None:
     with ScriptedChatUi() as server:
         text = await at(server.url).create_async(
             MODEL, GREETING, temperature=0.7, max_new_tokens=500, watermark=True
@@ -115,7 +115,7 @@ async def test_parameters_are_the_callers_over_the_ancestors_and_unknown_ones_go
         assert server.paths()[-1] == f"DELETE {MESSAGE}"
 
 
-async def test_the_url_is_read_at_each_call_and_the_model_is_the_one_named() -> None:
+async def test_the_url_is_read_at_each_call_and_the_named_model_is_used() -> None:
     with ScriptedChatUi() as one, ScriptedChatUi() as two:
         provider = at(one.url)
         await provider.create_async("other", GREETING)
@@ -127,7 +127,7 @@ async def test_the_url_is_read_at_each_call_and_the_model_is_the_one_named() -> 
             assert created == [b'{"model":"other"}']
 
 
-async def test_nothing_is_sent_before_it_is_iterated_and_bad_input_is_said_at_once() -> None:
+async def test_nothing_is_sent_before_iteration_but_bad_input_is_refused_at_once() -> None:
     with ScriptedChatUi() as server:
         provider = at(server.url)
         result = provider.create_async_generator("", GREETING)
@@ -154,7 +154,7 @@ async def test_leaving_early_deletes_the_conversation() -> None:
                 await anyio.sleep(0.01)
 
 
-async def test_a_socks_proxy_does_as_well() -> None:
+async def test_a_socks_proxy_works_too() -> None:
     with ScriptedChatUi() as server, SocksProxy() as proxy:
         text = await at(server.url).create_async("", GREETING, proxy=proxy.url)
         assert text == "Hello there"

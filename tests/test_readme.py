@@ -37,7 +37,7 @@ def test_every_snippet_runs_and_prints(
     assert capsys.readouterr().out.strip()
 
 
-def test_there_are_snippets() -> None:
+def test_the_readme_has_snippets() -> None:
     assert len(SNIPPETS) >= 4
 
 
@@ -46,7 +46,7 @@ def test_the_two_commands_come_first() -> None:
     assert commands[:2] == ["make demo", "make test"]
 
 
-def test_the_demo_has_a_server_answer_a_command() -> None:
+def test_in_the_demo_a_server_answers_a_command() -> None:
     done = subprocess.run(
         [sys.executable, ROOT / "examples" / "demo.py"],
         capture_output=True,
@@ -63,7 +63,7 @@ def test_the_demo_has_a_server_answer_a_command() -> None:
     assert done.stderr == ""
 
 
-def test_the_commands_without_make_are_those_of_make() -> None:
+def test_the_commands_without_make_match_those_of_make() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for name, value in (("$(@D)", ".venv-demo"), ("$(PYTHON) ", ""), ("$(MODEL)", "")):
         makefile = makefile.replace(name, value)
@@ -93,7 +93,7 @@ def test_the_server_starts_as_a_command() -> None:
     assert "--port" in shown.stdout
 
 
-def test_it_is_shown_without_an_error_where_packages_are_listed() -> None:
+def test_the_readme_renders_without_an_error_on_pypi() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "docutils", "--report=1", "--halt=5", ROOT / "README.rst"],
         capture_output=True,

@@ -55,11 +55,11 @@ def names_in(path: str) -> set[str]:
 
 
 @pytest.mark.parametrize(("path", "name"), sorted(set(named())))
-def test_every_test_that_the_page_names_is_there(path: str, name: str) -> None:
+def test_every_test_that_the_page_names_exists(path: str, name: str) -> None:
     assert name in names_in(path)
 
 
-def test_behind_every_paragraph_of_the_page_stand_its_tests() -> None:
+def test_every_paragraph_of_the_page_is_followed_by_its_tests() -> None:
     page = blocks()
     for block, following in zip(page, [*page[1:], ""], strict=True):
         heading = re.search(r"\n-{3,}$", block) is not None
@@ -110,7 +110,7 @@ def test_sigterm_ends_a_program_at_once_and_leaves_its_conversation() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM to handle there")
-def test_sigterm_as_an_exception_leaves_nothing() -> None:
+def test_sigterm_as_an_exception_deletes_the_conversation() -> None:
     first = "signal.signal(signal.SIGTERM, lambda *_: sys.exit())"
     with ScriptedChatUi(stalling) as server:
         assert terminated(server, first) == (0, "")
@@ -143,7 +143,7 @@ BY_CANCEL = """loop = asyncio.get_running_loop()
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM to handle there")
 @pytest.mark.parametrize("first", [BY_EXIT, BY_CANCEL], ids=["exit", "cancel"])
-def test_sigterm_ends_a_program_of_tasks_which_leaves_nothing(first: str) -> None:
+def test_sigterm_ends_a_program_of_tasks_and_deletes_its_conversations(first: str) -> None:
     with FakeChatUi("0.10.0", answer=lambda prompt: Says(("a",), holds=True)) as server:
         command = [sys.executable, "-c", TASKS.format(first=first), server.url]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -158,7 +158,7 @@ def test_sigterm_ends_a_program_of_tasks_which_leaves_nothing(first: str) -> Non
         server.wait_for(lambda fake: not fake.conversations)
 
 
-def test_a_pickled_session_goes_on_with_its_cookies_and_credentials() -> None:
+def test_a_pickled_session_keeps_its_cookies_and_credentials() -> None:
     with FakeChatUi("0.10.0") as server:
         with H2oSession(server.url.replace("://", "://ada:pass@"), model="acme/large") as session:
             session.chat("One")
@@ -170,7 +170,7 @@ def test_a_pickled_session_goes_on_with_its_cookies_and_credentials() -> None:
         assert server.conversations == {}
 
 
-def test_a_session_pickled_while_it_streams_takes_no_answer_along() -> None:
+def test_a_session_pickled_while_streaming_excludes_the_answer() -> None:
     read = threading.Event()
 
     def message(exchange: Exchange) -> None:

@@ -203,9 +203,7 @@ def h2o_says() -> Any:
 
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_no_object_of_the_async_face_shows_a_secret(
-    backend: str, shown: Callable[..., str]
-) -> None:
+def test_no_object_of_the_async_api_shows_a_secret(backend: str, shown: Callable[..., str]) -> None:
     seen: list[object] = []
 
     async def talk() -> None:
@@ -225,9 +223,7 @@ def test_no_object_of_the_async_face_shows_a_secret(
 
 
 @pytest.mark.parametrize("status", [200, 404, 500])
-def test_the_prompt_of_a_web_search_is_shown_nowhere(
-    status: int, shown: Callable[..., str]
-) -> None:
+def test_the_prompt_of_a_web_search_is_never_shown(status: int, shown: Callable[..., str]) -> None:
     """v0.3 to v0.6 are asked for it by a GET, whose address holds the prompt.
 
     urllib3 itself logs addresses at DEBUG, which nobody can keep it from but by its own logger.
@@ -252,7 +248,7 @@ def test_the_prompt_of_a_web_search_is_shown_nowhere(
     check(shown(*seen, but="urllib3"))
 
 
-def test_a_conversation_that_is_left_is_warned_of_without_a_secret(
+def test_the_warning_of_a_remaining_conversation_shows_no_secret(
     shown: Callable[..., str], caplog: pytest.LogCaptureFixture
 ) -> None:
     def before(exchange: Exchange) -> bool:
@@ -280,7 +276,7 @@ def test_a_conversation_that_is_left_is_warned_of_without_a_secret(
     ],
 )
 @every_era
-def test_netrc_replaces_no_authorization_and_adds_none(
+def test_netrc_neither_replaces_nor_adds_an_authorization(
     version: str,
     address: str,
     headers: dict[str, str],
@@ -301,9 +297,7 @@ def test_netrc_replaces_no_authorization_and_adds_none(
 @pytest.mark.parametrize("status", [200, 302, 307])
 @pytest.mark.parametrize("words", ["GET", "POST", "DELETE"])
 @every_era
-def test_nothing_goes_to_another_host_whatever_a_server_says(
-    version: str, words: str, status: int
-) -> None:
+def test_nothing_is_sent_to_another_host(version: str, words: str, status: int) -> None:
     """Neither by a redirect nor by a cookie for it: a proxy sees every request there is."""
     place = "http://other.example/authorize"
 
@@ -355,7 +349,7 @@ def test_every_error_class_is_shown_by_some_fault_here() -> None:
     assert ServerError in raised
 
 
-def test_urllib3_logs_the_address_of_a_web_search(caplog: pytest.LogCaptureFixture) -> None:
+def test_urllib3_logs_the_url_of_a_web_search(caplog: pytest.LogCaptureFixture) -> None:
     """Nobody but its own logger keeps it from that; docs/reliability.rst says so."""
     caplog.set_level(logging.DEBUG)
     with FakeChatUi("0.4") as server, H2oSession(server.url, **SECRETS) as session:
@@ -499,7 +493,7 @@ def check_frames(error: BaseException) -> None:
 @pytest.mark.usefixtures("paused_not")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("script", [resets, garbles, fails, breaks_off])
-def test_no_frame_of_a_message_that_breaks_holds_a_secret(
+def test_no_frame_of_a_failing_message_contains_a_secret(
     script: Callable[[Exchange], None],
     way: str,
     cookie_of_environment: Callable[[str], None],
@@ -526,7 +520,7 @@ def test_no_frame_of_a_message_that_breaks_holds_a_secret(
 @pytest.mark.usefixtures("paused_not")
 @pytest.mark.parametrize("script", [resets, garbles, fails, None])
 @pytest.mark.parametrize("version", ["0.4", "0.10.0", "latest"])
-def test_no_frame_of_a_traceback_holds_a_secret(
+def test_no_frame_of_a_traceback_contains_a_secret(
     script: Callable[[Exchange], None] | None,
     version: str,
     cookie_of_environment: Callable[[str], None],

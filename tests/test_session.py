@@ -79,7 +79,7 @@ def with_settings(**settings: object) -> Mapping[str, object]:
     return {**LAYOUT, "settings": {**stored, **shares, **settings}}
 
 
-def test_a_session_sends_nothing_until_something_is_asked() -> None:
+def test_a_session_sends_nothing_before_the_first_call() -> None:
     with ScriptedChatUi() as server:
         with H2oSession(server.url) as client:
             client.conversation()
@@ -87,7 +87,7 @@ def test_a_session_sends_nothing_until_something_is_asked() -> None:
         assert server.requests == []
 
 
-def test_one_answer_takes_these_requests_in_this_order(open_session: Open) -> None:
+def test_an_answer_needs_these_requests_in_this_order(open_session: Open) -> None:
     with ScriptedChatUi() as server:
         client = open_session(server.url)
         for _ in range(2):
@@ -99,7 +99,7 @@ def test_one_answer_takes_these_requests_in_this_order(open_session: Open) -> No
         assert server.connections <= 2  # one more for what is deleted in the background
 
 
-def test_settings_accept_the_terms_and_share_nothing(open_session: Open) -> None:
+def test_by_default_settings_accept_the_terms_and_turn_sharing_off(open_session: Open) -> None:
     with ScriptedChatUi() as server:
         open_session(server.url).chat("Hi")
         assert form(server) == {
@@ -109,7 +109,7 @@ def test_settings_accept_the_terms_and_share_nothing(open_session: Open) -> None
         }
 
 
-def test_settings_say_what_was_asked_for(open_session: Open) -> None:
+def test_settings_are_posted_as_the_caller_chose(open_session: Open) -> None:
     prompts = {"other": "Be brief"}
     root = layout(with_settings(customPrompts=prompts))
     with ScriptedChatUi(root=root) as server:
@@ -126,7 +126,7 @@ def test_settings_say_what_was_asked_for(open_session: Open) -> None:
     }
 
 
-def test_the_cookie_of_a_browser_whose_settings_are_right_leaves_them_alone(
+def test_suitable_settings_of_a_browsers_cookie_are_not_changed(
     open_session: Open,
 ) -> None:
     root = layout(
@@ -138,7 +138,7 @@ def test_the_cookie_of_a_browser_whose_settings_are_right_leaves_them_alone(
         assert {each.cookies["hf-chat"] for each in server.requests} >= {"mine"}
 
 
-def test_the_cookie_of_a_browser_keeps_what_its_user_has_set(open_session: Open) -> None:
+def test_other_settings_of_a_browsers_cookie_are_kept(open_session: Open) -> None:
     prompts = {MODEL: "Answer in Welsh"}
     root = layout(with_settings(customPrompts=prompts, searchEnabled=True))
     with ScriptedChatUi(root=root) as server:
@@ -153,7 +153,7 @@ def test_the_cookie_of_a_browser_keeps_what_its_user_has_set(open_session: Open)
     }
 
 
-def test_the_session_cookie_is_sent_back_over_http_to_this_machine() -> None:
+def test_the_session_cookie_is_sent_over_http_to_this_machine() -> None:
     with ScriptedChatUi() as server:
         with H2oSession(server.url.replace("127.0.0.1", "localhost")) as client:
             client.chat("Hi")
@@ -161,7 +161,7 @@ def test_the_session_cookie_is_sent_back_over_http_to_this_machine() -> None:
     assert cookies == [None, "e41adc77", "e41adc77", "e41adc77", "e41adc77", "e41adc77"]
 
 
-def test_the_session_cookie_is_sent_back_over_tls() -> None:
+def test_the_session_cookie_is_sent_over_tls() -> None:
     certs = certificates()
     with ScriptedChatUi(tls=certs.server) as server:
         with H2oSession(server.url, verify=Path(certs.ca)) as client:
@@ -169,7 +169,7 @@ def test_the_session_cookie_is_sent_back_over_tls() -> None:
         assert [each.cookies.get("hf-chat") for each in server.requests][1:] == ["e41adc77"] * 5
 
 
-def test_a_real_303_accepts_the_settings_too(open_session: Open) -> None:
+def test_a_303_response_also_accepts_the_settings(open_session: Open) -> None:
     def redirects(exchange: Exchange) -> None:
         referer = exchange.request.headers["Referer"] or ""
         exchange.answer(303, b"", headers={"Location": referer})
@@ -178,7 +178,7 @@ def test_a_real_303_accepts_the_settings_too(open_session: Open) -> None:
         assert open_session(server.url).chat("Hi").text == "Hello there"
 
 
-def test_a_server_that_believes_it_is_https_is_talked_to_over_http(open_session: Open) -> None:
+def test_a_server_that_expects_https_also_works_over_http(open_session: Open) -> None:
     def strict(exchange: Exchange) -> None:
         if (exchange.request.headers["Referer"] or "").startswith("https:"):
             accepts_settings(exchange)
@@ -207,7 +207,7 @@ def test_a_server_that_believes_it_is_https_is_talked_to_over_http(open_session:
     ],
 )
 @pytest.mark.parametrize("route", ["root", "settings", "create", "message"])
-def test_a_redirect_to_a_login_is_no_success(
+def test_a_redirect_to_a_login_is_an_error(
     open_session: Open, answer: tuple[int, object, dict[str, str]], route: str
 ) -> None:
     walled: dict[str, Any] = {route: refuses(*answer)}
@@ -219,7 +219,7 @@ def test_a_redirect_to_a_login_is_no_success(
         assert "Bearer token cannot chat" in str(caught.value)
 
 
-def test_settings_are_made_once_by_many_threads(open_session: Open) -> None:
+def test_many_threads_post_the_settings_once(open_session: Open) -> None:
     with FakeChatUi("0.9.6", answer=lambda prompt: Says(("Hello",))) as server:
         client = open_session(server.url)
         texts: list[str] = []
@@ -236,7 +236,7 @@ def test_settings_are_made_once_by_many_threads(open_session: Open) -> None:
         assert not server.conversations
 
 
-def test_settings_that_failed_are_tried_again_with_the_next_question(open_session: Open) -> None:
+def test_failed_settings_are_posted_again_with_the_next_prompt(open_session: Open) -> None:
     settings = [refuses(500, {"message": "Internal Error"}), accepts_settings]
     with ScriptedChatUi(settings=settings) as server:
         client = open_session(server.url)
@@ -245,13 +245,15 @@ def test_settings_that_failed_are_tried_again_with_the_next_question(open_sessio
         assert client.chat("Hi").text == "Hello there"
 
 
-def test_settings_refused_inside_a_200_are_refused(open_session: Open) -> None:
+def test_settings_refused_with_status_200_are_an_error(open_session: Open) -> None:
     refused = refuses(200, {"type": "error", "error": {"message": "Internal Error"}})
     with ScriptedChatUi(settings=refused) as server, pytest.raises(ServerError):
         open_session(server.url).chat("Hi")
 
 
-def test_sampling_is_the_callers_over_the_servers_over_the_ancestors(open_session: Open) -> None:
+def test_callers_sampling_parameters_precede_the_servers_and_the_ancestors(
+    open_session: Open,
+) -> None:
     with ScriptedChatUi() as server:
         open_session(server.url).chat(
             "Hi", max_new_tokens=5, top_p=0.9, parameters={"watermark": True, "top_p": 0.1}
@@ -269,7 +271,7 @@ def test_sampling_is_the_callers_over_the_servers_over_the_ancestors(open_sessio
         }
 
 
-def test_a_message_is_what_the_protocol_says(open_session: Open) -> None:
+def test_a_message_follows_the_protocol(open_session: Open) -> None:
     with ScriptedChatUi() as server:
         reply = open_session(server.url).stream("Hi")
         reply.read()
@@ -308,7 +310,7 @@ def test_messages_become_one_prompt(
         assert sent(server)["inputs"] == prompt
 
 
-def test_the_shape_of_the_prompt_can_be_replaced(open_session: Open) -> None:
+def test_prompt_format_replaces_the_shape_of_the_prompt(open_session: Open) -> None:
     with ScriptedChatUi() as server:
         messages = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
         open_session(server.url).chat(
@@ -343,7 +345,7 @@ def test_bad_input_is_refused_before_anything_is_sent(
 @pytest.mark.parametrize(
     "options", [{"temperature": float("nan")}, {"parameters": {"x": object()}}]
 )
-def test_a_parameter_that_cannot_be_sent_is_refused_and_nothing_is_left(
+def test_a_parameter_that_cannot_be_sent_is_refused_and_no_conversation_remains(
     open_session: Open, options: dict[str, Any]
 ) -> None:
     with ScriptedChatUi() as server:
@@ -352,7 +354,7 @@ def test_a_parameter_that_cannot_be_sent_is_refused_and_nothing_is_left(
         assert server.count("POST", "/conversation") == 0
 
 
-def test_an_option_that_does_not_exist_is_refused_as_python_does(open_session: Open) -> None:
+def test_an_unknown_option_is_a_type_error(open_session: Open) -> None:
     client = open_session("http://127.0.0.1:1")
     with pytest.raises(TypeError, match="'temprature'"):
         client.stream("Hi", temprature=1)  # type: ignore[call-arg]
@@ -387,7 +389,7 @@ def test_models_are_listed_with_their_parameters(open_session: Open) -> None:
     assert second.display_name == "OTHER"
 
 
-def test_a_server_without_models_wants_one_named(open_session: Open) -> None:
+def test_a_server_without_models_needs_a_named_model(open_session: Open) -> None:
     with (
         ScriptedChatUi(root=layout({**LAYOUT, "models": []})) as server,
         pytest.raises(ConfigurationError, match="model="),
@@ -395,7 +397,7 @@ def test_a_server_without_models_wants_one_named(open_session: Open) -> None:
         open_session(server.url).chat("Hi")
 
 
-def test_an_unknown_model_is_named_with_those_there_are(open_session: Open) -> None:
+def test_an_unknown_model_is_an_error_that_lists_the_models(open_session: Open) -> None:
     internal = refuses(500, {"message": "Internal Error"}, {"Set-Cookie": COOKIE})
     with ScriptedChatUi(create=internal) as server:
         client = open_session(server.url)
@@ -405,7 +407,7 @@ def test_an_unknown_model_is_named_with_those_there_are(open_session: Open) -> N
             client.chat("Hi")
 
 
-def test_an_answer_to_the_creation_that_says_nothing_is_a_protocol_error(
+def test_a_creation_response_without_an_id_is_a_protocol_error(
     open_session: Open,
 ) -> None:
     with (
@@ -431,7 +433,7 @@ def test_an_answer_to_the_creation_that_says_nothing_is_a_protocol_error(
         ((503, {"error": "busy"}, {"Set-Cookie": COOKIE}), ServerError, "model"),
     ],
 )
-def test_a_refused_message_has_its_error_and_its_conversation_is_deleted(
+def test_a_refused_message_raises_an_error_and_its_conversation_is_deleted(
     open_session: Open, answer: tuple[Any, ...], error: type[StatusError], origin: str
 ) -> None:
     with ScriptedChatUi(refuses(*answer)) as server:
@@ -446,7 +448,9 @@ def test_a_refused_message_has_its_error_and_its_conversation_is_deleted(
 
 
 @pytest.mark.parametrize("body", [b"<!doctype html><title>Hi", b"", b"[]", b'{"type":"data"}'])
-def test_what_is_no_chat_ui_is_said_to_be_none(open_session: Open, body: bytes) -> None:
+def test_a_server_that_is_not_chat_ui_is_an_error_that_says_so(
+    open_session: Open, body: bytes
+) -> None:
     def page(exchange: Exchange) -> None:
         exchange.answer(200, body, content_type="text/html")
 
@@ -468,7 +472,7 @@ def test_an_error_inside_the_page_data_is_an_error(open_session: Open) -> None:
         open_session(server.url).chat("Hi")
 
 
-def test_the_address_model_and_cookie_come_from_the_environment_if_not_given(
+def test_the_url_model_and_cookie_default_to_the_environment(
     open_session: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ScriptedChatUi() as server:
@@ -480,7 +484,7 @@ def test_the_address_model_and_cookie_come_from_the_environment_if_not_given(
         assert open_session(server.url).base_url == server.url
 
 
-def test_the_default_address_says_that_it_is_dead_and_what_to_do(open_session: Open) -> None:
+def test_the_error_for_an_unreachable_default_url_has_a_remedy(open_session: Open) -> None:
     client = open_session()
     assert client.base_url == "https://gpt-gm.h2o.ai"
     with (
@@ -498,7 +502,7 @@ def test_the_default_address_says_that_it_is_dead_and_what_to_do(open_session: O
     "arguments",
     [{"max_retries": -1}, {"max_retries": True}, {"max_connections": 0}, {"timeout": 0}],
 )
-def test_arguments_that_cannot_work_are_refused(arguments: dict[str, Any]) -> None:
+def test_invalid_arguments_are_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError):
         H2oSession("http://localhost:3000", **arguments)
 
@@ -518,7 +522,7 @@ def test_a_failed_delete_is_one_warning_with_the_id(
         assert server.count("DELETE") == 2
 
 
-def test_a_conversation_that_is_gone_at_the_end_is_no_warning(
+def test_a_conversation_already_deleted_causes_no_warning(
     open_session: Open, caplog: pytest.LogCaptureFixture
 ) -> None:
     failing = refuses(500, {"message": "Internal Error"})
@@ -550,7 +554,7 @@ def test_secrets_are_not_shown(open_session: Open) -> None:
     assert repr(client) == "<H2oSession http://localhost:3000>"
 
 
-def test_a_closed_session_says_so() -> None:
+def test_using_a_closed_session_is_an_error() -> None:
     client = H2oSession("http://127.0.0.1:1")
     client.close()
     client.close()
@@ -621,7 +625,7 @@ def stalling(*events: bytes) -> Callable[[Exchange], None]:
     return message
 
 
-def test_a_program_that_breaks_off_and_ends_leaves_no_conversation() -> None:
+def test_a_program_that_leaves_an_answer_and_ends_leaves_no_conversation() -> None:
     with ScriptedChatUi(stalling(*tokens("Hello", end=False))) as server:
         done = run(server, "for token in client.stream('Hi'):\n    print(token)\n    break")
         assert (done.returncode, done.stdout, done.stderr) == (0, "Hello\n", "")
@@ -665,7 +669,7 @@ def test_an_interrupted_program_leaves_no_conversation(where: str) -> None:
         assert server.count("POST", f"{MESSAGE}/stop-generating") == (where != "creation")
 
 
-def test_many_threads_with_many_streams_mix_nothing_up(leaks_nothing: None) -> None:
+def test_many_threads_with_many_streams_are_kept_apart(leaks_nothing: None) -> None:
     with FakeChatUi("0.4", answer=lambda prompt: Says((prompt.last,))) as server:
         client = H2oSession(server.url)
         wrong: list[str] = []
@@ -686,7 +690,7 @@ def test_many_threads_with_many_streams_mix_nothing_up(leaks_nothing: None) -> N
         assert server.count("DELETE") == 60
 
 
-def test_the_first_token_time_is_told(open_session: Open) -> None:
+def test_the_time_to_the_first_token_is_recorded(open_session: Open) -> None:
     with ScriptedChatUi() as server:
         began = time.monotonic()
         reply = open_session(server.url).stream("Hi")
@@ -695,7 +699,9 @@ def test_the_first_token_time_is_told(open_session: Open) -> None:
         assert 0 < reply.time_to_first_token < time.monotonic() - began
 
 
-def test_a_wrong_model_of_the_session_is_told_with_those_there_are(open_session: Open) -> None:
+def test_an_unknown_model_of_the_session_is_an_error_that_lists_the_models(
+    open_session: Open,
+) -> None:
     def settings(exchange: Exchange) -> None:
         asked = dict(parse_qsl(exchange.request.body.decode()))
         if asked["activeModel"] in (MODEL, "other"):
@@ -711,7 +717,7 @@ def test_a_wrong_model_of_the_session_is_told_with_those_there_are(open_session:
         open_session(server.url, model="gpt-9").chat("Hi")
 
 
-def test_an_address_of_something_else_is_said_to_be_no_chat_ui(open_session: Open) -> None:
+def test_the_url_of_another_server_is_an_error_that_says_so(open_session: Open) -> None:
     nothing = refuses(404, {"detail": "Not Found"})
     with (
         ScriptedChatUi(root=nothing) as server,
@@ -720,7 +726,7 @@ def test_an_address_of_something_else_is_said_to_be_no_chat_ui(open_session: Ope
         open_session(server.url).chat("Hi")
 
 
-def test_a_server_that_moved_says_where_to(open_session: Open) -> None:
+def test_a_redirected_base_url_is_an_error_with_the_new_url(open_session: Open) -> None:
     moved = refuses(301, {}, {"Location": "https://chat.example.org/chat/__data.json"})
     with (
         ScriptedChatUi(root=moved) as server,
@@ -729,7 +735,7 @@ def test_a_server_that_moved_says_where_to(open_session: Open) -> None:
         open_session(server.url).chat("Hi")
 
 
-def test_the_callers_own_referer_is_what_the_settings_come_back_to(open_session: Open) -> None:
+def test_settings_accept_a_redirect_to_the_callers_referer(open_session: Open) -> None:
     with ScriptedChatUi() as server:
         client = open_session(server.url, headers={"Referer": "https://public.example/"})
         assert client.chat("Hi").text == "Hello there"
@@ -749,7 +755,7 @@ def test_the_callers_own_referer_is_what_the_settings_come_back_to(open_session:
         {"cookies": 5},
     ],
 )
-def test_arguments_of_a_wrong_kind_are_refused_by_their_name(arguments: dict[str, Any]) -> None:
+def test_arguments_of_a_wrong_type_are_refused_by_name(arguments: dict[str, Any]) -> None:
     name = next(iter(arguments))
     with pytest.raises(ConfigurationError) as caught:
         H2oSession(**{"base_url": "http://localhost:3000", **arguments})
@@ -759,7 +765,7 @@ def test_arguments_of_a_wrong_kind_are_refused_by_their_name(arguments: dict[str
 @pytest.mark.parametrize(
     "url", ["me:s3cret@host", "http//me:s3cret@h", "http://me:s3cret@", "127.0.0.1:1/?t=s3cret"]
 )
-def test_an_address_that_cannot_be_used_is_shown_without_its_secrets(url: str) -> None:
+def test_an_invalid_url_is_shown_without_its_secrets(url: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         H2oSession(url)
     assert "s3cret" not in "".join(traceback.format_exception(caught.value))
@@ -779,7 +785,9 @@ def test_an_address_that_cannot_be_used_is_shown_without_its_secrets(url: str) -
         ("http://h/privacy", "http://h"),
     ],
 )
-def test_the_address_of_a_page_is_refused_with_that_of_the_server(url: str, server: str) -> None:
+def test_the_url_of_a_page_is_refused_with_the_servers_url_in_the_error(
+    url: str, server: str
+) -> None:
     with pytest.raises(ConfigurationError, match=f"the server's address. Use {server}[.]$"):
         H2oSession(url)
 
@@ -789,7 +797,7 @@ def test_a_base_path_that_looks_like_a_page_is_kept(path: str) -> None:
     assert H2oSession(f"http://h{path}").base_url == f"http://h{path}"
 
 
-def test_the_time_of_a_call_bounds_its_preparations(open_session: Open) -> None:
+def test_the_timeout_of_a_call_includes_its_preparation(open_session: Open) -> None:
     def stalls(exchange: Exchange) -> None:
         exchange.until_gone()
         exchange.cut()
@@ -802,7 +810,7 @@ def test_the_time_of_a_call_bounds_its_preparations(open_session: Open) -> None:
                 client.chat("Hi", timeout=Timeouts(total=0.5))
 
 
-def test_closing_the_session_frees_who_waits_for_its_first_answer(leaks_nothing: None) -> None:
+def test_closing_the_session_ends_a_wait_for_its_first_response(leaks_nothing: None) -> None:
     def stalls(exchange: Exchange) -> None:
         exchange.until_gone()
         exchange.cut()
@@ -818,7 +826,7 @@ def test_closing_the_session_frees_who_waits_for_its_first_answer(leaks_nothing:
         assert answers == ["stopped"]
 
 
-def test_a_server_that_stalls_on_cleaning_up_is_given_five_seconds_altogether() -> None:
+def test_all_cleanup_on_a_stalling_server_takes_five_seconds_at_most() -> None:
     def stalls(exchange: Exchange) -> None:
         exchange.until_gone()
         exchange.cut()
@@ -901,7 +909,7 @@ client.close()
         assert (done.stdout, done.stderr) == ("the child\n", "")
 
 
-def test_a_server_whose_version_is_said_is_not_looked_at(open_session: Open) -> None:
+def test_with_a_given_version_the_server_is_not_examined(open_session: Open) -> None:
     root = layout({key: value for key, value in LAYOUT.items() if key != "requiresLogin"})
     with ScriptedChatUi(root=root) as server:
         assert open_session(server.url, server_version="0.4").chat("Hi").text == "Hello there"
@@ -914,26 +922,24 @@ def test_a_server_whose_version_is_said_is_not_looked_at(open_session: Open) -> 
     ("version", "error"),
     [("0.9", ConfigurationError), ("0.2", UnsupportedError), ("new", ConfigurationError)],
 )
-def test_a_version_that_cannot_be_spoken_with_is_refused(
-    version: str, error: type[Exception]
-) -> None:
+def test_an_unsupported_version_is_refused(version: str, error: type[Exception]) -> None:
     with pytest.raises(error, match=re.escape(version)):
         H2oSession("http://localhost:3000", server_version=version)
 
 
-def test_files_are_refused_by_name_where_messages_cannot_have_them(open_session: Open) -> None:
+def test_files_are_refused_on_servers_without_files(open_session: Open) -> None:
     with ScriptedChatUi() as server:
         with pytest.raises(UnsupportedError, match=r"v0\.3 to v0\.6"):
             open_session(server.url).stream("Hi", files=[b"a text"])
         assert server.count("POST", "/conversation") == 0
 
 
-def test_a_file_that_cannot_be_read_is_said_before_anything_is_sent(open_session: Open) -> None:
+def test_a_file_that_cannot_be_read_is_an_error_before_anything_is_sent(open_session: Open) -> None:
     with pytest.raises(ConfigurationError, match=r"Cannot read the file 'no/such\.txt': No such"):
         open_session("http://127.0.0.1:1").stream("Hi", files=["no/such.txt"])
 
 
-def test_a_pickled_session_is_the_same_client_with_the_same_cookies(open_session: Open) -> None:
+def test_a_pickled_session_keeps_its_cookies(open_session: Open) -> None:
     with ScriptedChatUi() as server:
         session = open_session(
             server.url, model="other", headers={"X-Team": "blue"}, timeout=PATIENCE, max_retries=0
@@ -947,7 +953,7 @@ def test_a_pickled_session_is_the_same_client_with_the_same_cookies(open_session
         assert server.connections == 2
 
 
-def test_a_pickled_session_of_a_browsers_cookie_still_leaves_its_settings_alone(
+def test_a_pickled_session_with_a_browsers_cookie_keeps_its_settings(
     open_session: Open,
 ) -> None:
     root = layout(
@@ -960,7 +966,7 @@ def test_a_pickled_session_of_a_browsers_cookie_still_leaves_its_settings_alone(
         assert server.count("POST", "/settings") == 0
 
 
-def test_a_session_with_a_context_of_its_own_is_not_pickled() -> None:
+def test_a_session_with_its_own_ssl_context_cannot_be_pickled() -> None:
     with (
         H2oSession("https://localhost", verify=ssl.create_default_context()) as session,
         pytest.raises(TypeError, match="SSLContext"),
@@ -969,7 +975,7 @@ def test_a_session_with_a_context_of_its_own_is_not_pickled() -> None:
 
 
 @pytest.mark.parametrize("version", ["0.4", "head"])
-def test_a_generator_that_the_end_of_the_program_closes_leaves_nothing(version: str) -> None:
+def test_a_generator_closed_by_the_end_of_the_program_leaves_no_conversation(version: str) -> None:
     """The interpreter closes it when no more threads can be started."""
     program = """
 import builtins, sys

@@ -16,7 +16,7 @@ from scripted_chatui import ID, LAYOUT, ScriptedChatUi, refuses, tokens
 URL = "http://localhost:3000"
 
 
-def test_chat_asks_once_and_leaves_nothing(leaks_nothing: None) -> None:
+def test_chat_sends_one_prompt_and_leaves_no_conversation(leaks_nothing: None) -> None:
     with ScriptedChatUi() as server:
         assert h2o_client.chat("Hi", base_url=server.url).text == "Hello there"
         assert server.count("DELETE") == 1
@@ -31,7 +31,7 @@ def test_stream_ends_its_session_with_the_reply(leaks_nothing: None) -> None:
         assert server.count("DELETE") == 1
 
 
-def test_stream_broken_off_ends_its_session_too(leaks_nothing: None) -> None:
+def test_an_abandoned_stream_ends_its_session(leaks_nothing: None) -> None:
     def unending(exchange: Exchange) -> None:
         exchange.head(200)
         exchange.write(tokens("Hello", end=False)[0])
@@ -44,7 +44,7 @@ def test_stream_broken_off_ends_its_session_too(leaks_nothing: None) -> None:
         server.wait_for(lambda server: server.count("DELETE") == 1 and server.open == 0)
 
 
-def test_stream_that_is_refused_ends_its_session(leaks_nothing: None) -> None:
+def test_a_refused_stream_ends_its_session(leaks_nothing: None) -> None:
     failing = refuses(500, {"message": "Internal Error"})
     with ScriptedChatUi(failing) as server:
         with pytest.raises(ServerError):
@@ -53,7 +53,7 @@ def test_stream_that_is_refused_ends_its_session(leaks_nothing: None) -> None:
 
 
 @responses.activate(registry=OrderedRegistry)
-def test_the_calls_come_in_the_order_of_the_protocol() -> None:
+def test_the_calls_follow_the_order_of_the_protocol() -> None:
     form = "application/x-www-form-urlencoded"
     responses.get(f"{URL}/api/models", status=404, body="<!doctype html>")
     responses.get(f"{URL}/__data.json", body=fake_wire.page(LAYOUT, None))

@@ -73,7 +73,7 @@ def asked(transport: Transport) -> object:
 
 
 @pytest.mark.parametrize("script", [ring_before_the_head, ring_in_mid_body])
-def test_a_request_that_a_handler_interrupts_is_not_repeated(
+def test_a_request_interrupted_by_a_handler_is_not_retried(
     limit: type[Exception], script: Callable[[Exchange], None], leaks_nothing: None
 ) -> None:
     with ScriptedServer(script) as server:
@@ -116,7 +116,7 @@ def test_a_handler_interrupts_a_handshake(limit: type[Exception], leaks_nothing:
         transport.close()
 
 
-def test_a_handler_interrupts_a_wait_for_the_next_try(
+def test_a_handler_interrupts_a_wait_before_a_retry(
     limit: type[Exception], leaks_nothing: None
 ) -> None:
     def busy(exchange: Exchange) -> None:
@@ -236,7 +236,7 @@ def test_a_handler_may_close_at_once_and_the_answer_is_stopped_before_it_is_dele
         assert done[-1].when - asked.when < 4
 
 
-def test_a_handler_may_close_while_a_conversation_is_made(
+def test_a_handler_may_close_while_a_conversation_is_created(
     on_alarm: list[Callable[[], object]], leaks_nothing: None
 ) -> None:
     def rings(exchange: Exchange) -> None:

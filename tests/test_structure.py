@@ -67,7 +67,7 @@ def steps_used(path: Path) -> set[str]:
     return {name.split(".")[1] for name in imports(path) if name.startswith("h2o_client.")}
 
 
-def test_every_module_has_a_place_on_the_stair() -> None:
+def test_every_module_belongs_to_a_layer() -> None:
     placed = {name for step in STAIR for name in step} | {"__init__"}
     assert {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()} - {
         "__pycache__"
@@ -80,7 +80,7 @@ def test_the_page_on_the_project_names_every_module_and_folder() -> None:
         assert re.search(rf"``{name}/?``", page), name
 
 
-def test_a_step_imports_only_steps_before_it() -> None:
+def test_a_layer_imports_only_lower_layers() -> None:
     below: set[str] = set()
     for step in STAIR:
         for name in step:
@@ -122,7 +122,7 @@ def imported_at_once(name: str, known: dict[str, Path]) -> set[str]:
     return found & known.keys() - {name, "h2o_client"}
 
 
-def test_the_longest_chain_of_imports_has_at_most_13_modules() -> None:
+def test_no_chain_of_imports_has_more_than_13_modules() -> None:
     known = names_of_modules()
 
     @functools.cache
@@ -158,7 +158,7 @@ def test_no_class_has_more_than_20_attributes() -> None:
                 assert len(own) <= 20, (path, node.name, sorted(own))
 
 
-def test_no_two_files_have_one_name_for_different_things() -> None:
+def test_no_two_files_use_one_name_for_different_things() -> None:
     paths: dict[str, list[str]] = {}
     for path in PACKAGE.rglob("*.py"):
         if path.name not in ("__init__.py", "__main__.py"):
@@ -169,14 +169,14 @@ def test_no_two_files_have_one_name_for_different_things() -> None:
         assert len({path.startswith("server/") for path in same}) == 1, (name, same)
 
 
-def test_pure_modules_touch_no_network_no_clock_and_no_thread() -> None:
+def test_pure_modules_use_no_network_no_clock_and_no_thread() -> None:
     for name in PURE:
         for path in modules(name):
             roots = {each.split(".")[0] for each in imports(path)}
             assert not roots & NO_PLACE_IN_PURE, path
 
 
-def test_only_the_transport_knows_requests_and_urllib3() -> None:
+def test_only_the_transport_imports_requests_and_urllib3() -> None:
     for path in PACKAGE.rglob("*.py"):
         if path.parent.name != "transport":
             roots = {each.split(".")[0] for each in imports(path)}
@@ -191,7 +191,7 @@ def test_only_wire_json_decodes_with_msgspec() -> None:
                 assert f"msgspec.{name}" not in code, (path, name)
 
 
-def test_only_the_async_face_and_the_gateway_know_anyio() -> None:
+def test_only_the_async_api_and_the_gateway_import_anyio() -> None:
     for path in PACKAGE.rglob("*.py"):
         if path.parent.name not in ("aio", "gateway") and "server" not in path.parts:
             assert "anyio" not in {each.split(".")[0] for each in imports(path)}, path
@@ -214,11 +214,11 @@ def test_importing_the_package_loads_no_extra() -> None:
     assert shown.stdout.strip() == "[]"
 
 
-def test_the_version_is_the_metadatas() -> None:
+def test_the_version_matches_the_metadata() -> None:
     assert h2o_client.__version__ == metadata("h2o-chat")["Version"]
 
 
-def test_every_public_name_is_there_and_documented() -> None:
+def test_every_public_name_exists_and_is_documented() -> None:
     for name in h2o_client.__all__:
         public = getattr(h2o_client, name)
         assert name in ("__version__", "Messages") or (public.__doc__ or "").strip(), name
@@ -228,7 +228,7 @@ def test_the_package_is_typed() -> None:
     assert (PACKAGE / "py.typed").exists()
 
 
-def test_connections_wait_by_a_clock_that_no_test_freezes() -> None:
+def test_connections_use_a_clock_that_no_test_replaces() -> None:
     """But for the server, and the screens, which tell the time to people."""
     for path in PACKAGE.rglob("*.py"):
         if not {"server", "cli", "notebook"} & set(path.parts) and path.stem != "timeouts":

@@ -27,11 +27,11 @@ def pass_time(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return later
 
 
-def test_every_wait_is_bounded_from_the_start_but_the_whole() -> None:
+def test_by_default_every_wait_is_bounded_except_the_total() -> None:
     assert Timeouts() == Timeouts(connect=10, first_token=300, idle=60, total=None)
 
 
-def test_a_number_is_all_times_but_the_total() -> None:
+def test_a_number_sets_every_timeout_except_the_total() -> None:
     assert Timeouts.of(5) == Timeouts(connect=5, first_token=5, idle=5, total=None)
     assert Timeouts.of(0.5).idle == 0.5
 
@@ -40,7 +40,7 @@ def test_none_is_no_limit() -> None:
     assert Timeouts.of(None) == Timeouts(connect=None, first_token=None, idle=None)
 
 
-def test_timeouts_stay_what_they_are() -> None:
+def test_timeouts_are_immutable() -> None:
     timeouts = Timeouts(total=7)
     assert Timeouts.of(timeouts) is timeouts
     assert pickle.loads(pickle.dumps(timeouts)) == timeouts
@@ -52,19 +52,19 @@ def test_timeouts_stay_what_they_are() -> None:
     [0, -1, math.nan, math.inf, True, "5", (3, 5), sys.maxsize, 10**400],
     ids=lambda value: str(value)[:20],
 )
-def test_what_is_no_time_is_refused_with_what_to_say_instead(name: str, value: Any) -> None:
+def test_an_invalid_timeout_is_refused_with_a_hint(name: str, value: Any) -> None:
     # sys.maxsize raised OverflowError deep in a socket.
     with pytest.raises(ConfigurationError, match="Pass seconds above 0, or None for no limit"):
         Timeouts(**{name: value})
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_long_time_is_a_time(name: str) -> None:
+def test_long_timeouts_are_accepted(name: str) -> None:
     assert getattr(Timeouts(**{name: threading.TIMEOUT_MAX}), name) == threading.TIMEOUT_MAX
 
 
 @pytest.mark.parametrize("value", [0, -1, math.inf, True, "5"])
-def test_a_number_that_is_no_time_is_refused(value: Any) -> None:
+def test_a_number_that_cannot_be_a_timeout_is_refused(value: Any) -> None:
     with pytest.raises(ConfigurationError, match="Invalid timeout"):
         Timeouts.of(value)
 
@@ -84,7 +84,7 @@ def test_a_clock_without_limits_never_runs_out(pass_time: Callable[[float], None
     assert clock.left() is None
 
 
-def test_a_budget_is_used_up_while_the_server_is_awaited(
+def test_a_budget_is_spent_while_waiting_for_the_server(
     pass_time: Callable[[float], None],
 ) -> None:
     clock = Clock()
@@ -95,7 +95,7 @@ def test_a_budget_is_used_up_while_the_server_is_awaited(
     assert expired(clock) == ("idle", 60)
 
 
-def test_the_callers_own_time_is_not_counted(pass_time: Callable[[float], None]) -> None:
+def test_the_time_spent_by_the_caller_is_not_counted(pass_time: Callable[[float], None]) -> None:
     clock = Clock()
     clock.allow("idle", 60)
     pass_time(10)
@@ -109,7 +109,7 @@ def test_the_callers_own_time_is_not_counted(pass_time: Callable[[float], None])
     assert clock.left() == 30
 
 
-def test_a_sign_of_life_renews_the_budget(pass_time: Callable[[float], None]) -> None:
+def test_progress_renews_the_budget(pass_time: Callable[[float], None]) -> None:
     clock = Clock()
     clock.allow("idle", 60)
     pass_time(59)
@@ -139,7 +139,7 @@ def test_the_total_counts_all_time(pass_time: Callable[[float], None]) -> None:
     assert expired(clock) == ("total", 100)
 
 
-def test_the_total_bounds_what_has_no_budget(pass_time: Callable[[float], None]) -> None:
+def test_the_total_applies_without_a_budget(pass_time: Callable[[float], None]) -> None:
     clock = Clock(total=100)
     clock.allow("idle", None)
     assert clock.left() == 100
@@ -147,7 +147,7 @@ def test_the_total_bounds_what_has_no_budget(pass_time: Callable[[float], None])
     assert clock.left() == 1
 
 
-def test_the_time_that_binds_is_the_one_that_is_named(pass_time: Callable[[float], None]) -> None:
+def test_the_error_names_the_timeout_that_expired_first(pass_time: Callable[[float], None]) -> None:
     clock = Clock(total=100)
     clock.hold()
     pass_time(50)
@@ -164,7 +164,7 @@ def test_the_time_that_binds_is_the_one_that_is_named(pass_time: Callable[[float
     assert (caught.value.which, caught.value.seconds) == ("idle", 40)
 
 
-def test_a_clock_that_ran_out_raises_a_timeout_error(
+def test_an_expired_clock_raises_a_timeout_error(
     pass_time: Callable[[float], None],
 ) -> None:
     clock = Clock()
@@ -174,7 +174,7 @@ def test_a_clock_that_ran_out_raises_a_timeout_error(
         clock.left()
 
 
-def test_a_budget_that_lasts_runs_on_through_others(pass_time: Callable[[float], None]) -> None:
+def test_a_bound_budget_continues_during_other_budgets(pass_time: Callable[[float], None]) -> None:
     clock = Clock()
     clock.bind("first_token", 100, spent=10)
     pass_time(30)
@@ -191,7 +191,7 @@ def test_a_budget_that_lasts_runs_on_through_others(pass_time: Callable[[float],
     assert (clock.left(), clock.is_bound) == (None, False)
 
 
-def test_bytes_are_expected_again_and_again(pass_time: Callable[[float], None]) -> None:
+def test_received_bytes_restart_the_silence_timeout(pass_time: Callable[[float], None]) -> None:
     clock = Clock()
     clock.allow("idle", 60)
     clock.expect(5)
@@ -205,7 +205,7 @@ def test_bytes_are_expected_again_and_again(pass_time: Callable[[float], None]) 
     assert clock.left() == 51
 
 
-def test_bytes_that_nobody_reads_are_no_silence(pass_time: Callable[[float], None]) -> None:
+def test_time_without_a_reader_is_not_silence(pass_time: Callable[[float], None]) -> None:
     clock = Clock()
     clock.expect(5)
     pass_time(4)
@@ -216,7 +216,7 @@ def test_bytes_that_nobody_reads_are_no_silence(pass_time: Callable[[float], Non
     assert (clock.left(), clock.silent_for) == (5, 0)
 
 
-def test_a_clock_that_ran_out_once_can_run_on(pass_time: Callable[[float], None]) -> None:
+def test_an_expired_clock_can_continue(pass_time: Callable[[float], None]) -> None:
     clock = Clock()
     clock.allow("idle", 60)
     pass_time(61)

@@ -15,18 +15,18 @@ ROOT = Path(__file__).parents[1]
 PROGRAMS = sorted((ROOT / "tests" / "typed").glob("*.py"))
 
 
-def test_the_programs_have_wrong_calls_for_both_checkers() -> None:
+def test_the_programs_contain_wrong_calls_for_both_checkers() -> None:
     for program in PROGRAMS:
         text = program.read_text(encoding="utf-8")
         refused = re.findall(r"# type: ignore\[[\w-]+\]  # pyright: ignore\[[\w, ]+\]$", text, re.M)
         assert len(refused) == text.count("ignore") // 2 >= 2
 
 
-def test_the_package_says_that_it_has_types() -> None:
+def test_the_package_declares_its_types() -> None:
     assert (Path(h2o_client.__file__).parent / "py.typed").exists()
 
 
-def test_the_checkers_are_run_with_the_tests() -> None:
+def test_the_checkers_run_with_the_tests() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     recipe = makefile.partition("\ntest: ")[2].partition("\n\n")[0]
     for checker in ("/mypy", "$(PYRIGHT)", "$(PYRIGHT) --verifytypes h2o_client"):

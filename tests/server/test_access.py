@@ -32,7 +32,7 @@ def server(engine: FedEngine, records: list[Access]) -> Iterator[Server]:
         yield server
 
 
-def test_a_request_is_recorded_by_the_time_its_answer_is_there(
+def test_a_request_is_recorded_before_its_response_is_complete(
     server: Server, records: list[Access]
 ) -> None:
     answer = Visitor(server.url).send("GET", "/__data.json")
@@ -64,7 +64,7 @@ def test_neither_prompts_nor_cookies_nor_queries_are_recorded(
     assert not re.search("secret|sesame", repr(records))
 
 
-def test_a_request_nobody_waited_for_has_its_record_too(
+def test_a_request_whose_client_left_is_also_recorded(
     server: Server, records: list[Access], engine: FedEngine
 ) -> None:
     visitor = Visitor(server.url)
@@ -90,7 +90,7 @@ def test_a_record_is_a_line_of_json() -> None:
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError, ValueError])
-def test_a_log_that_nobody_reads_any_more_harms_nobody(error: type[Exception]) -> None:
+def test_a_log_without_a_reader_does_no_harm(error: type[Exception]) -> None:
     class Broken(io.StringIO):
         def write(self, text: Any) -> int:
             raise error

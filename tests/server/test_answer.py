@@ -60,7 +60,7 @@ def stop(visitor: Visitor, conversation_id: str) -> None:
 # A whole answer
 
 
-def test_an_answer_is_the_model_server_s_events(engine: FedEngine, visitor: Visitor) -> None:
+def test_an_answer_has_the_events_of_the_model_server(engine: FedEngine, visitor: Visitor) -> None:
     engine.words("Hello", " there")
     engine.feed.put(Final())
     answer = visitor.ask(visitor.create(), "Hi")
@@ -73,7 +73,9 @@ def test_an_answer_is_the_model_server_s_events(engine: FedEngine, visitor: Visi
     assert events[-1]["details"] == {"finish_reason": "eos_token"}
 
 
-def test_an_answer_cut_by_its_length_says_so(engine: FedEngine, visitor: Visitor) -> None:
+def test_an_answer_cut_at_its_length_has_the_finish_reason_length(
+    engine: FedEngine, visitor: Visitor
+) -> None:
     engine.words("Hello")
     engine.feed.put(Final(finish_reason="length"))
     last = json.loads(visitor.ask(visitor.create(), "Hi").text.strip().split("\n\n")[-1][5:])
@@ -82,7 +84,7 @@ def test_an_answer_cut_by_its_length_says_so(engine: FedEngine, visitor: Visitor
     assert last["details"] == {"finish_reason": "length"}
 
 
-def test_each_token_comes_when_it_is_made_and_headers_with_the_first(
+def test_each_token_is_sent_at_once_and_headers_with_the_first(
     engine: FedEngine, visitor: Visitor, stream: Callable[..., Stream]
 ) -> None:
     answer = stream(visitor.create())
@@ -95,7 +97,7 @@ def test_each_token_comes_when_it_is_made_and_headers_with_the_first(
     assert b'"generated_text":"onetwo"' in answer.rest()
 
 
-def test_an_answer_can_be_read_back_the_moment_its_last_event_is_there(
+def test_an_answer_is_stored_before_its_last_event_is_sent(
     engine: FedEngine, visitor: Visitor, stream: Callable[..., Stream]
 ) -> None:
     made = visitor.create()
@@ -109,7 +111,7 @@ def test_an_answer_can_be_read_back_the_moment_its_last_event_is_there(
     assert [each["id"] for each in messages] == list(answer.options.values())
 
 
-def test_special_tokens_are_no_part_of_the_text(engine: FedEngine, visitor: Visitor) -> None:
+def test_special_tokens_are_not_part_of_the_text(engine: FedEngine, visitor: Visitor) -> None:
     made = visitor.create()
     engine.feed.put(Token("<s>", special=True))
     engine.words("one")
@@ -118,7 +120,7 @@ def test_special_tokens_are_no_part_of_the_text(engine: FedEngine, visitor: Visi
     assert visitor.messages(made)[-1] == ("assistant", "one")
 
 
-def test_the_history_goes_to_the_engine(engine: FedEngine, visitor: Visitor) -> None:
+def test_the_history_is_passed_to_the_engine(engine: FedEngine, visitor: Visitor) -> None:
     made = visitor.create()
     for question in ("My name is Ada.", "What is my name?"):
         engine.words("Ada")
@@ -131,9 +133,7 @@ def test_the_history_goes_to_the_engine(engine: FedEngine, visitor: Visitor) -> 
     ]
 
 
-def test_parameters_go_to_the_engine_over_the_server_s_own(
-    engine: FedEngine, visitor: Visitor
-) -> None:
+def test_the_requests_parameters_precede_the_servers(engine: FedEngine, visitor: Visitor) -> None:
     engine.feed.put(Final())
     visitor.ask(visitor.create(), "Hi", body={"parameters": {"temperature": 0.9, "seed": 1}})
     assert engine.parameters == {
@@ -145,7 +145,7 @@ def test_parameters_go_to_the_engine_over_the_server_s_own(
     }
 
 
-def test_a_retry_drops_what_came_after_its_question(visitor: Visitor, engine: FedEngine) -> None:
+def test_a_retry_drops_the_messages_after_its_prompt(visitor: Visitor, engine: FedEngine) -> None:
     made = visitor.create()
     asked = {"id": str(uuid.uuid4()), "response_id": str(uuid.uuid4())}
     for options in (asked, {}, {"id": asked["id"], "is_retry": True}):
@@ -163,7 +163,7 @@ def test_without_an_id_a_retry_is_a_new_message(visitor: Visitor, engine: FedEng
     assert len(visitor.messages(made)) == 4
 
 
-def test_what_is_not_streamed_is_one_json_document_and_is_not_kept(
+def test_an_answer_without_streaming_is_one_json_document_and_is_not_stored(
     visitor: Visitor, engine: FedEngine
 ) -> None:
     made = visitor.create()
@@ -208,7 +208,7 @@ def test_a_failure_before_the_first_token_is_a_status(visitor: Visitor, engine: 
     assert visitor.messages(made) == []
 
 
-def test_a_failure_in_mid_stream_is_an_event_and_nothing_is_kept(
+def test_a_failure_during_the_stream_is_an_event_and_nothing_is_stored(
     visitor: Visitor, engine: FedEngine
 ) -> None:
     made = visitor.create()
@@ -230,7 +230,7 @@ def test_an_engine_with_a_bug_is_logged_and_its_answer_fails(
     assert "oops" in caplog.text
 
 
-def test_an_engine_that_ends_without_saying_so_leaves_the_answer_incomplete(
+def test_an_engine_without_a_final_event_leaves_the_answer_incomplete(
     visitor: Visitor, engine: FedEngine
 ) -> None:
     made = visitor.create()
@@ -255,7 +255,7 @@ def test_an_engine_may_be_any_iterator() -> None:
         assert visitor.messages(made)[-1] == ("assistant", "yes")
 
 
-def test_a_bug_of_the_server_s_own_is_logged_and_answered_as_json(
+def test_a_bug_of_the_server_is_logged_and_answered_with_json(
     visitor: Visitor, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object) -> None:
@@ -269,7 +269,7 @@ def test_a_bug_of_the_server_s_own_is_logged_and_answered_as_json(
 
 
 @pytest.mark.parametrize("streamed", [True, False])
-def test_the_prompt_is_repeated_where_return_full_text_asks_for_it(
+def test_return_full_text_repeats_the_prompt(
     visitor: Visitor, engine: FedEngine, streamed: bool
 ) -> None:
     made = visitor.create()
@@ -282,7 +282,7 @@ def test_the_prompt_is_repeated_where_return_full_text_asks_for_it(
         assert visitor.messages(made)[-1] == ("assistant", "one")
 
 
-def test_a_model_that_breaks_off_breaks_the_stream_and_nothing_is_kept(
+def test_a_model_that_breaks_off_cuts_the_stream_and_nothing_is_stored(
     visitor: Visitor, engine: FedEngine, stream: Callable[..., Stream]
 ) -> None:
     made = visitor.create()
@@ -308,7 +308,7 @@ def test_a_model_that_cannot_be_reached_is_an_internal_error(
     assert answer.headers["content-type"].startswith("text/html") is (accept == "text/html")
 
 
-def test_a_failure_says_when_to_come_back_and_is_an_error_in_any_case(
+def test_a_failure_has_a_retry_after_and_is_always_an_error(
     visitor: Visitor, engine: FedEngine
 ) -> None:
     engine.feed.put(EngineFailure("loading", status=503, retry_after=7))
@@ -322,7 +322,7 @@ def test_a_failure_says_when_to_come_back_and_is_an_error_in_any_case(
 # Stopping
 
 
-def test_a_stopped_stream_ends_without_its_last_chunk_and_its_part_is_kept(
+def test_a_stopped_stream_lacks_its_last_chunk_and_its_text_is_stored(
     engine: FedEngine, visitor: Visitor, stream: Callable[..., Stream]
 ) -> None:
     made = visitor.create()
@@ -336,7 +336,7 @@ def test_a_stopped_stream_ends_without_its_last_chunk_and_its_part_is_kept(
     assert engine.ended.wait(PATIENCE)
 
 
-def test_a_stop_before_the_first_token_gives_no_http_answer(
+def test_a_stop_before_the_first_token_sends_no_http_response(
     engine: FedEngine, visitor: Visitor, stream: Callable[..., Stream]
 ) -> None:
     made = visitor.create()
@@ -348,7 +348,7 @@ def test_a_stop_before_the_first_token_gives_no_http_answer(
     assert visitor.messages(made) == [("user", "Hello"), ("assistant", "")]
 
 
-def test_a_stop_where_nothing_runs_does_not_touch_the_next_answer(
+def test_a_stop_without_a_running_answer_does_not_affect_the_next_answer(
     engine: FedEngine, visitor: Visitor
 ) -> None:
     made = visitor.create()
@@ -373,7 +373,7 @@ def test_another_stop_in_the_same_half_minute_has_no_effect(
     assert b'"generated_text":"one two"' in answer.rest()
 
 
-def test_a_stop_leaves_other_conversations_alone(
+def test_a_stop_does_not_affect_other_conversations(
     engine: FedEngine, visitor: Visitor, stream: Callable[..., Stream]
 ) -> None:
     made = visitor.create()
@@ -395,7 +395,7 @@ def test_a_stop_ends_a_stream_that_nobody_reads(visitor: Visitor, engine: FedEng
     unread.close()
 
 
-def test_an_answer_whose_client_goes_away_is_made_to_its_end_and_kept_whole(
+def test_an_answer_whose_client_leaves_is_completed_and_stored(
     engine: FedEngine, visitor: Visitor, stream: Callable[..., Stream]
 ) -> None:
     made = visitor.create()
@@ -413,7 +413,7 @@ def test_an_answer_whose_client_goes_away_is_made_to_its_end_and_kept_whole(
     assert visitor.messages(made) == [("user", "Hello"), ("assistant", "onetwo")]
 
 
-def test_a_client_that_goes_away_before_the_first_token_stops_its_generation(
+def test_a_client_that_leaves_before_the_first_token_stops_its_generation(
     engine: FedEngine, visitor: Visitor, stream: Callable[..., Stream]
 ) -> None:
     made = visitor.create()
@@ -424,7 +424,7 @@ def test_a_client_that_goes_away_before_the_first_token_stops_its_generation(
     assert visitor.messages(made) == []
 
 
-def test_deleting_in_mid_stream_lets_it_end_but_the_conversation_stays_away(
+def test_deleting_during_a_stream_lets_it_end_without_storing_it(
     engine: FedEngine, visitor: Visitor, stream: Callable[..., Stream]
 ) -> None:
     made = visitor.create()
@@ -437,7 +437,7 @@ def test_deleting_in_mid_stream_lets_it_end_but_the_conversation_stays_away(
     assert visitor.layout()["conversations"] == []
 
 
-def test_of_two_messages_at_once_the_last_to_finish_stays(
+def test_of_two_concurrent_messages_the_last_to_finish_is_stored(
     engine: FedEngine, visitor: Visitor, stream: Callable[..., Stream]
 ) -> None:
     made = visitor.create()
@@ -458,7 +458,7 @@ def test_of_two_messages_at_once_the_last_to_finish_stays(
 # Limits
 
 
-def test_more_messages_than_may_run_at_once_wait_their_turn(engine: FedEngine) -> None:
+def test_messages_beyond_the_limit_wait_their_turn(engine: FedEngine) -> None:
     with serve(engine, max_generations=1, chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         made = [visitor.create(), visitor.create(), visitor.create()]
@@ -479,7 +479,7 @@ def test_more_messages_than_may_run_at_once_wait_their_turn(engine: FedEngine) -
 # Other ASGI servers
 
 
-def test_where_a_connection_cannot_be_dropped_a_stop_is_an_error(engine: FedEngine) -> None:
+def test_if_a_connection_cannot_be_dropped_a_stop_is_an_error(engine: FedEngine) -> None:
     # Another ASGI server, which offers no way to drop: it ends the connection when this is raised.
     app = create_app(engine, chat_ui="0.4")
 

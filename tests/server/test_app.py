@@ -48,7 +48,7 @@ def newcomer(strict_server: Server) -> Visitor:
 # Page data
 
 
-def test_the_home_page_s_data_has_all_that_tells_generation_a(visitor: Visitor) -> None:
+def test_the_home_pages_data_identifies_generation_a(visitor: Visitor) -> None:
     answer = visitor.send("GET", "/__data.json")
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["cache-control"] == "private, no-store"
@@ -106,14 +106,16 @@ def test_a_conversation_s_page_has_its_messages(visitor: Visitor) -> None:
     ("query", "kinds"),
     [("", [Data, Data]), ("_1", [Skipped, Data]), ("01", [Data, Skipped]), ("1_1", [Data, Data])],
 )
-def test_nodes_the_client_has_are_skipped(visitor: Visitor, query: str, kinds: list[type]) -> None:
+def test_nodes_that_the_client_has_are_skipped(
+    visitor: Visitor, query: str, kinds: list[type]
+) -> None:
     path = f"/conversation/{visitor.create()}/__data.json"
     if query:
         path += f"?x-sveltekit-invalidated={query}"
     assert [type(node) for node in visitor.nodes(path)] == kinds
 
 
-def test_errors_of_pages_come_inside_a_200(visitor: Visitor, server: Server) -> None:
+def test_errors_of_pages_have_status_200(visitor: Visitor, server: Server) -> None:
     def page_error(conversation_id: str, by: Visitor) -> pagedata.Node:
         answer = by.send("GET", f"/conversation/{conversation_id}/__data.json")
         assert answer.status_code == 200
@@ -175,7 +177,7 @@ def test_settings_answer_browsers_with_a_real_redirect(visitor: Visitor, accept:
         ("no", True),
     ],
 )
-def test_only_leaving_the_sharing_field_out_or_empty_opts_out(
+def test_only_a_missing_or_empty_sharing_field_turns_sharing_off(
     visitor: Visitor, sent: str | None, stored: bool
 ) -> None:
     visitor.accept(**({} if sent is None else {"shareConversationsWithModelAuthors": sent}))
@@ -188,12 +190,12 @@ def test_settings_posted_again_replace_the_whole_document(visitor: Visitor) -> N
     assert visitor.settings()["shareConversationsWithModelAuthors"] is False
 
 
-def test_accepting_the_terms_is_dated(visitor: Visitor) -> None:
+def test_the_acceptance_of_the_terms_is_dated(visitor: Visitor) -> None:
     visitor.accept()
     assert visitor.settings()["ethicsModalAcceptedAt"] is not None
 
 
-def test_a_multipart_form_does_as_well(visitor: Visitor) -> None:
+def test_a_multipart_form_works_too(visitor: Visitor) -> None:
     answer = visitor.send(
         "POST",
         "/settings",
@@ -220,7 +222,7 @@ def test_settings_as_json_or_with_an_unknown_model_fail(visitor: Visitor) -> Non
 # The Referer rule
 
 
-def test_a_form_without_a_referer_is_refused_as_text_or_json(visitor: Visitor) -> None:
+def test_a_form_without_a_referer_is_refused_in_text_or_json(visitor: Visitor) -> None:
     said = "Non-JSON form requests need to have a referer"
     answer = visitor.send("POST", "/settings", data={"a": "1"})
     assert refused(answer) == (403, "text/plain", said, False)
@@ -252,13 +254,13 @@ def test_a_form_from_elsewhere_is_refused(visitor: Visitor, referer: str) -> Non
 
 
 @pytest.mark.parametrize("referer", ["nonsense", "http://h:port/"])
-def test_a_referer_that_is_no_url_is_an_internal_error(visitor: Visitor, referer: str) -> None:
+def test_an_invalid_referer_is_an_internal_error(visitor: Visitor, referer: str) -> None:
     headers = {"Referer": referer}
     answer = visitor.send("POST", "/settings", data={"a": "1"}, headers=headers)
     assert refused(answer) == (500, "application/json", INTERNAL_ERROR, False)
 
 
-def test_a_server_that_believes_in_https_takes_only_an_https_referer() -> None:
+def test_a_server_that_expects_https_accepts_only_an_https_referer() -> None:
     with serve(echo, origin="https", chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         assert visitor.accept().status_code == 403
@@ -267,7 +269,7 @@ def test_a_server_that_believes_in_https_takes_only_an_https_referer() -> None:
         assert answer.json()["location"] == headers["Referer"]
 
 
-def test_a_server_told_its_whole_origin_takes_that_alone() -> None:
+def test_a_server_with_an_origin_accepts_only_that_origin() -> None:
     with serve(echo, origin="https://chat.example.org", chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         assert visitor.accept().status_code == 403
@@ -281,7 +283,7 @@ def test_a_server_told_its_whole_origin_takes_that_alone() -> None:
 # The cookie
 
 
-def test_every_answer_of_a_route_sets_the_secure_cookie(visitor: Visitor) -> None:
+def test_every_response_of_a_route_sets_the_secure_cookie(visitor: Visitor) -> None:
     pattern = (
         rf"hf-chat={visitor.session}; Path=/; "
         r"Expires=\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT; HttpOnly; Secure; SameSite=None"
@@ -297,7 +299,7 @@ def test_every_answer_of_a_route_sets_the_secure_cookie(visitor: Visitor) -> Non
         assert re.fullmatch(pattern, answer.headers["set-cookie"])
 
 
-def test_without_a_cookie_a_new_session_is_made(server: Server) -> None:
+def test_without_a_cookie_a_new_session_is_created(server: Server) -> None:
     answer = requests.post(f"{server.url}/conversation", json={"model": SCRIPTED}, timeout=PATIENCE)
     session = re.match(r"hf-chat=([0-9a-f-]{36});", answer.headers["set-cookie"])
     assert session is not None
@@ -305,7 +307,7 @@ def test_without_a_cookie_a_new_session_is_made(server: Server) -> None:
     assert visitor.page(answer.json()["conversationId"])["messages"] == []
 
 
-def test_a_cookie_the_client_invents_is_accepted(server: Server) -> None:
+def test_a_cookie_invented_by_the_client_is_accepted(server: Server) -> None:
     visitor = Visitor(server.url, "my-own%20id")
     made = visitor.create()
     assert visitor.page(made)["title"] == "Untitled 1"
@@ -352,9 +354,7 @@ def test_any_text_accepts_the_terms(newcomer: Visitor, fields: dict[str, str], s
     assert created.status_code == status
 
 
-def test_terms_are_accepted_by_a_session_and_not_by_all(
-    newcomer: Visitor, strict_server: Server
-) -> None:
+def test_terms_are_accepted_for_one_session_only(newcomer: Visitor, strict_server: Server) -> None:
     newcomer.accept()
     assert newcomer.create()
     other = Visitor(strict_server.url)
@@ -375,20 +375,20 @@ def test_terms_are_accepted_by_a_session_and_not_by_all(
     ],
     ids=["broken", "no-model", "unknown-model", "wrong-type", "no-content-type"],
 )
-def test_a_creation_that_makes_no_sense_is_an_internal_error(
+def test_an_invalid_creation_is_an_internal_error(
     visitor: Visitor, body: dict[str, object]
 ) -> None:
     answer = visitor.send("POST", "/conversation", **body)
     assert refused(answer) == (500, "application/json", INTERNAL_ERROR, True)
 
 
-def test_a_creation_ignores_what_it_does_not_know(visitor: Visitor) -> None:
+def test_a_creation_ignores_unknown_fields(visitor: Visitor) -> None:
     body = {"model": SCRIPTED, "preprompt": "Be brief", "assistantId": "x"}
     answer = visitor.send("POST", "/conversation", json=body)
     assert re.fullmatch('{"conversationId":"[0-9a-f]{24}"}', answer.text)
 
 
-def test_errors_are_html_for_who_does_not_take_json(visitor: Visitor) -> None:
+def test_errors_are_html_for_clients_that_do_not_accept_json(visitor: Visitor) -> None:
     for accept in ("text/html", "text/event-stream", ""):
         answer = visitor.send("POST", "/conversation", json={}, headers={"Accept": accept})
         assert answer.status_code == 500
@@ -460,9 +460,7 @@ def test_a_malformed_id_is_an_internal_error(visitor: Visitor) -> None:
     ],
     ids=lambda body: json.dumps(body),
 )
-def test_a_message_that_makes_no_sense_is_an_internal_error(
-    visitor: Visitor, body: dict[str, object]
-) -> None:
+def test_an_invalid_message_is_an_internal_error(visitor: Visitor, body: dict[str, object]) -> None:
     made = visitor.create()
     answer = visitor.ask(made, "Hello", body=body)
     assert refused(answer) == (500, "application/json", INTERNAL_ERROR, True)
@@ -478,7 +476,7 @@ def test_a_message_without_options_or_without_json_is_an_internal_error(visitor:
     assert refused_of(answer) == (500, INTERNAL_ERROR)
 
 
-def test_a_body_over_512_kib_is_refused_before_all_else(visitor: Visitor) -> None:
+def test_a_body_over_512_kib_is_refused_first(visitor: Visitor) -> None:
     answer = visitor.ask(UNKNOWN, "x" * 600_000)
     assert answer.status_code == 413
     assert answer.headers["content-type"].startswith("text/plain")
@@ -496,7 +494,9 @@ def test_a_chunked_body_over_512_kib_is_refused_too(visitor: Visitor) -> None:
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "text/html"])
-def test_an_unknown_route_is_a_404_page_whatever_accept_says(visitor: Visitor, accept: str) -> None:
+def test_an_unknown_route_is_a_404_page_for_any_accept_header(
+    visitor: Visitor, accept: str
+) -> None:
     answer = visitor.send("GET", "/api/models", headers={"Accept": accept})
     assert answer.status_code == 404
     assert answer.headers["content-type"].startswith("text/html")
@@ -508,7 +508,7 @@ def test_a_browser_is_shown_a_page(visitor: Visitor) -> None:
     assert SCRIPTED in answer.text
 
 
-def test_getting_what_can_only_be_posted_says_what_is_allowed(visitor: Visitor) -> None:
+def test_a_get_of_a_post_only_route_lists_the_allowed_methods(visitor: Visitor) -> None:
     made = visitor.create()
     for method in ("GET", "PUT", "OPTIONS"):
         answer = visitor.send(method, f"/conversation/{made}")
@@ -519,7 +519,7 @@ def test_getting_what_can_only_be_posted_says_what_is_allowed(visitor: Visitor) 
     assert (answer.status_code, answer.headers["location"]) == (302, "/")
 
 
-def test_a_client_that_leaves_in_the_middle_of_its_request_harms_nobody(visitor: Visitor) -> None:
+def test_a_client_that_leaves_during_its_request_does_no_harm(visitor: Visitor) -> None:
     host = urlsplit(visitor.url)
     connection = http.client.HTTPConnection(str(host.hostname), host.port, timeout=PATIENCE)
     connection.putrequest("POST", "/conversation")

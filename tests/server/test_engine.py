@@ -24,22 +24,22 @@ class Templated(Silent):
         return " / ".join(turn.content for turn in turns)
 
 
-def test_an_engine_without_a_template_has_its_prompt_in_h2ogpt_s_form() -> None:
+def test_an_engine_without_a_template_gets_its_prompt_in_h2ogpts_format() -> None:
     assert prompt_of(Silent(), TURNS, {}) == (
         "<|prompt|>Hi<|endoftext|><|answer|>Hello<|endoftext|><|prompt|>Bye<|endoftext|><|answer|>"
     )
 
 
-def test_what_the_system_is_told_to_be_comes_before_all_else() -> None:
+def test_the_system_prompt_is_the_first_part_of_the_prompt() -> None:
     prompt = prompt_of(Silent(), [Turn("system", "Be brief"), *TURNS], {})
     assert prompt.startswith("<|system|>Be brief<|endoftext|><|prompt|>Hi")
 
 
-def test_an_engine_s_own_template_goes_first() -> None:
+def test_an_engines_template_has_priority() -> None:
     assert prompt_of(Templated(), TURNS, {}) == "Hi / Hello / Bye"
 
 
-def test_an_engine_s_failure_is_a_generation_error_with_a_time_to_wait() -> None:
+def test_an_engines_failure_is_a_generation_error_with_retry_after() -> None:
     failure = EngineFailure("loading", error_type="overloaded", status=503, retry_after=2)
     assert isinstance(failure, GenerationError)
     assert (failure.said, failure.status, failure.retry_after) == ("loading", 503, 2)

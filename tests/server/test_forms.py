@@ -32,26 +32,26 @@ def encoded(**how: Any) -> Form:
     return read(request.headers["content-type"], body)
 
 
-def test_an_urlencoded_form_gives_its_fields_empty_ones_too() -> None:
+def test_all_fields_of_an_urlencoded_form_are_read() -> None:
     assert encoded(data=FIELDS) == Form(FIELDS, ())
 
 
-def test_a_multipart_form_gives_its_fields_empty_ones_too() -> None:
+def test_all_fields_of_a_multipart_form_are_read() -> None:
     assert encoded(files={name: (None, text) for name, text in FIELDS.items()}) == Form(FIELDS, ())
 
 
-def test_of_a_name_that_occurs_twice_the_first_counts() -> None:
+def test_the_first_of_two_fields_with_one_name_is_used() -> None:
     form = read("application/x-www-form-urlencoded", b"a=1&b=2&a=3")
     assert form.fields == {"a": "1", "b": "2"}
 
 
-def test_files_are_no_fields_and_keep_every_byte() -> None:
+def test_files_are_not_fields_and_keep_every_byte() -> None:
     content = bytes(range(256)) + b"\r\n\r\n\r--\n"
     form = encoded(files=[("files", ("base64;a.bin", content, "a/b")), ("x", (None, "y"))])
     assert form == Form({"x": "y"}, (Upload("files", "base64;a.bin", "a/b", content),))
 
 
-def test_a_file_s_name_may_be_any_text_and_its_type_missing() -> None:
+def test_a_file_may_have_any_name_and_no_type() -> None:
     head = 'Content-Disposition: form-data; name="files"; filename="base64;ünï %22q%22.txt"'
     body = f"--x\r\n{head}\r\n\r\nabc\r\n--x--\r\n".encode()
     form = read("multipart/form-data; boundary=x", body)
@@ -69,7 +69,7 @@ def test_a_file_s_name_may_be_any_text_and_its_type_missing() -> None:
         ("multipart/form-data; boundary=x", b"nonsense"),
     ],
 )
-def test_what_is_no_form_is_a_value_error(content_type: str, body: bytes) -> None:
+def test_an_invalid_form_is_a_value_error(content_type: str, body: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
         read(content_type, body)
 
@@ -77,7 +77,7 @@ def test_what_is_no_form_is_a_value_error(content_type: str, body: bytes) -> Non
 @pytest.mark.parametrize(
     "charset", ["punycode", '"punycode"', "idna", "unicode_escape", "utf-7", "latin-1"]
 )
-def test_a_form_is_utf_8_or_none_at_all(charset: str) -> None:
+def test_a_form_must_be_utf_8(charset: str) -> None:
     # Punycode's decoder is quadratic, unicode_escape's makes half surrogate pairs.
     data = b"-".join([b"a" * 200_000, b"b" * 200_000])
     body = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n' + data + b"\r\n--x--\r\n"
@@ -86,16 +86,16 @@ def test_a_form_is_utf_8_or_none_at_all(charset: str) -> None:
 
 
 @pytest.mark.parametrize("charset", ["utf-8", "UTF-8", '"utf-8"'])
-def test_a_form_may_say_that_it_is_utf_8(charset: str) -> None:
+def test_a_form_may_declare_utf_8(charset: str) -> None:
     body = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n\xc3\xbc\r\n--x--\r\n'
     assert read(f"multipart/form-data; charset={charset}; boundary=x", body).fields == {"a": "ü"}
 
 
-def test_a_form_that_is_too_large_is_another_s_matter() -> None:
+def test_the_error_of_a_body_that_is_too_large_is_passed_on() -> None:
     with pytest.raises(HTTPException) as caught:
         read("application/x-www-form-urlencoded", b"", HTTPException(413))
     assert caught.value.status_code == 413
 
 
-def test_the_media_type_is_told_without_parameters() -> None:
+def test_the_media_type_is_returned_without_parameters() -> None:
     assert media_type("Text/Plain; charset=utf-8") == "text/plain"

@@ -34,7 +34,7 @@ class WaitingEngine:
             self.closed.set()
 
 
-def test_a_token_made_after_the_stop_is_not_handed_over_and_closes_the_engine() -> None:
+def test_a_token_after_the_stop_is_dropped_and_closes_the_engine() -> None:
     engine = WaitingEngine()
 
     async def main() -> None:
@@ -49,7 +49,7 @@ def test_a_token_made_after_the_stop_is_not_handed_over_and_closes_the_engine() 
     assert engine.closed.is_set()
 
 
-def test_closing_stops_what_runs_and_what_waits_without_calling_the_engine_again() -> None:
+def test_closing_stops_running_and_waiting_generations() -> None:
     engine = WaitingEngine()
 
     async def main() -> None:
@@ -98,7 +98,7 @@ class Flood:
             yield Token("on")
 
 
-def test_an_engine_quicker_than_its_reader_waits_and_can_be_stopped_meanwhile() -> None:
+def test_an_engine_faster_than_its_reader_waits_and_can_be_stopped() -> None:
     engine = Flood()
 
     async def main() -> None:
@@ -112,7 +112,7 @@ def test_an_engine_quicker_than_its_reader_waits_and_can_be_stopped_meanwhile() 
     assert 1024 < engine.made <= 1026
 
 
-def test_beyond_those_that_run_and_wait_there_is_no_more() -> None:
+def test_generations_beyond_the_limits_are_refused() -> None:
     engine = WaitingEngine()
 
     async def main() -> None:
@@ -130,7 +130,7 @@ def test_beyond_those_that_run_and_wait_there_is_no_more() -> None:
     asyncio.run(main())
 
 
-def test_an_answer_whose_engine_has_ended_takes_no_place() -> None:
+def test_an_answer_whose_engine_has_ended_does_not_count() -> None:
     def done(
         turns: Sequence[Turn], parameters: Mapping[str, object], stopped: Callable[[], bool]
     ) -> Iterator[Token | Final]:

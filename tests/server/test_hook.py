@@ -48,7 +48,7 @@ def status(visitor: Visitor, method: str = "GET", **headers: str) -> int:
         "chat.example.org",
     ],
 )
-def test_on_loopback_it_is_called_by_its_own_names(visitor: Visitor, host: str) -> None:
+def test_on_loopback_only_its_own_host_names_are_accepted(visitor: Visitor, host: str) -> None:
     assert status(visitor, Host=host) == 200
 
 
@@ -56,23 +56,21 @@ def test_on_loopback_it_is_called_by_its_own_names(visitor: Visitor, host: str) 
     "host",
     ["evil.example", "evil.example:3000", "localhost.evil.example", "192.168.1.5", "[::2]", "x@y"],
 )
-def test_a_name_of_others_is_refused_so_that_no_page_can_rebind_it(
-    visitor: Visitor, host: str
-) -> None:
+def test_another_host_name_is_refused_against_dns_rebinding(visitor: Visitor, host: str) -> None:
     answer = visitor.send("GET", "/__data.json", headers={"Host": host})
     assert (answer.status_code, "set-cookie" in answer.headers) == (421, False)
     assert "--allow-host" in answer.text
     assert status(visitor, "POST", Host=host) == 421
 
 
-def test_without_a_host_there_is_no_browser(server: Server) -> None:
+def test_a_request_without_a_host_is_not_from_a_browser(server: Server) -> None:
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=PATIENCE) as client:
         client.sendall(b"GET /__data.json HTTP/1.0\r\n\r\n")
         assert client.recv(65536).startswith(b"HTTP/1.1 200")
 
 
-def test_any_name_will_do_where_that_was_asked_for_or_off_loopback() -> None:
+def test_any_host_name_is_accepted_on_request_or_off_loopback() -> None:
     ways: list[dict[str, Any]] = [{"allowed_hosts": ["*"]}, {"host": "0.0.0.0"}]
     for options in ways:
         with serve("Hello", **options) as server:
@@ -80,7 +78,7 @@ def test_any_name_will_do_where_that_was_asked_for_or_off_loopback() -> None:
             assert status(visitor, Host="box.lan") == 200
 
 
-def test_off_loopback_names_can_be_demanded_too() -> None:
+def test_host_names_can_also_be_required_off_loopback() -> None:
     with serve("Hello", host="0.0.0.0", allowed_hosts=["box.lan"], chat_ui="0.4") as server:
         visitor = Visitor(f"http://127.0.0.1:{urlsplit(server.url).port}")
         assert status(visitor, Host="box.lan") == 200
@@ -103,14 +101,14 @@ def test_other_sites_links_may_be_followed(visitor: Visitor) -> None:
 
 
 @pytest.mark.parametrize("origin", ["{url}", "https://{host}", "https://Chat.Example.org"])
-def test_its_own_site_is_known_by_host_or_origin_whatever_the_scheme(
+def test_its_own_site_is_recognized_by_host_or_origin_with_any_scheme(
     visitor: Visitor, origin: str
 ) -> None:
     host = urlsplit(visitor.url).netloc
     assert status(visitor, "POST", Origin=origin.format(url=visitor.url, host=host)) == 200
 
 
-def test_a_cookie_without_measure_is_no_session(visitor: Visitor) -> None:
+def test_a_cookie_that_is_too_long_has_no_session(visitor: Visitor) -> None:
     longest, too_long = Visitor(visitor.url, "x" * 1024), Visitor(visitor.url, "x" * 1025)
     assert longest.layout()["conversations"] == []
     longest.create(), too_long.create()
@@ -118,7 +116,7 @@ def test_a_cookie_without_measure_is_no_session(visitor: Visitor) -> None:
     assert too_long.layout()["conversations"] == []
 
 
-def test_names_are_compared_without_port_case_and_last_dot() -> None:
+def test_host_names_are_compared_without_port_case_and_final_dot() -> None:
     assert [host_name(each) for each in ("A.b:80", "[::1]:80", "[::1]", " x. ")] == [
         "a.b",
         "::1",

@@ -113,7 +113,7 @@ def test_an_accept_header_is_read_in_linear_time(piece: bytes) -> None:
         (b"application/json;q=1.,text/html;q=1.", False),
     ],
 )
-def test_an_odd_quality_counts_as_far_as_it_is_a_number(
+def test_an_odd_quality_counts_as_its_leading_number(
     server: Server, accept: bytes, is_page: bool
 ) -> None:
     answer = request(server, "POST", UNKNOWN + "/share", b"Accept: " + accept)
@@ -161,7 +161,7 @@ HEADERS = {
 
 
 @pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
-def test_odd_headers_are_refused_without_a_line_in_the_log(
+def test_odd_headers_are_refused_without_a_log_line(
     server: Server, log: list[logging.LogRecord], header: bytes
 ) -> None:
     for method, path in (("POST", "/settings"), ("POST", UNKNOWN), ("GET", UNKNOWN + "/stream")):
@@ -201,7 +201,7 @@ POSTS = {
 
 @pytest.mark.parametrize("nested", NESTED.values(), ids=NESTED)
 @pytest.mark.parametrize("chat_ui", POSTS)
-def test_deeply_nested_json_is_refused_like_other_json_that_does_not_fit(
+def test_deeply_nested_json_is_refused_like_other_invalid_json(
     log: list[logging.LogRecord], chat_ui: str, nested: bytes
 ) -> None:
     with serve("Hello", chat_ui=chat_ui) as server:
@@ -214,7 +214,7 @@ def test_deeply_nested_json_is_refused_like_other_json_that_does_not_fit(
     assert log == []
 
 
-def test_a_nested_question_and_a_nested_stop_harm_nobody(log: list[logging.LogRecord]) -> None:
+def test_a_nested_prompt_and_a_nested_stop_do_no_harm(log: list[logging.LogRecord]) -> None:
     with serve("Hello", chat_ui="latest") as server:
         guest = Guest(server.url)
         made = guest.create()
@@ -230,7 +230,7 @@ def test_a_nested_question_and_a_nested_stop_harm_nobody(log: list[logging.LogRe
     assert log == []
 
 
-def test_a_body_that_is_no_http_ends_its_connection_in_silence(
+def test_an_invalid_http_body_ends_its_connection_silently(
     server: Server, log: list[logging.LogRecord], capfd: pytest.CaptureFixture[str]
 ) -> None:
     head = b"PUT /nowhere HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -246,7 +246,7 @@ def test_a_body_that_is_no_http_ends_its_connection_in_silence(
 
 @pytest.mark.parametrize("path", ["/nowhere", "/settings", "/conversation", UNKNOWN])
 @pytest.mark.parametrize("rest", [b"no length\r\n\r\n", b"1\r\naa\r\n", b"0\r\n b\r\n\r\n"])
-def test_a_body_that_is_no_http_from_its_beginning_is_answered_once(
+def test_a_body_that_begins_with_invalid_http_is_answered_once(
     server: Server, log: list[logging.LogRecord], path: str, rest: bytes
 ) -> None:
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n".encode()
@@ -280,7 +280,7 @@ def closed_by_the_server(client: socket.socket) -> bool:
     ],
     ids=["nothing", "a head", "a body", "a second head", "chunks"],
 )
-def test_a_request_that_does_not_end_loses_its_connection(
+def test_an_endless_request_loses_its_connection(
     monkeypatch: pytest.MonkeyPatch, begun: bytes
 ) -> None:
     monkeypatch.setattr(protocol, "REQUEST_SECONDS", 0.2)
@@ -289,7 +289,7 @@ def test_a_request_that_does_not_end_loses_its_connection(
         assert closed_by_the_server(client)
 
 
-def test_a_request_that_has_come_has_as_much_time_as_its_answer_takes(
+def test_the_deadline_of_requests_does_not_apply_to_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(protocol, "REQUEST_SECONDS", 0.05)
@@ -307,7 +307,7 @@ def test_a_request_that_has_come_has_as_much_time_as_its_answer_takes(
         stream.close()
 
 
-def test_clients_that_send_no_request_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clients_that_send_no_request_do_not_block_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "MOST_CONNECTIONS", 5)
     with serve("Hello", chat_ui="0.4") as server:
         held = [connected(server) for _ in range(12)]
@@ -320,7 +320,9 @@ def test_clients_that_send_no_request_keep_nobody_out(monkeypatch: pytest.Monkey
             each.close()
 
 
-def test_an_answer_under_way_is_not_what_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_running_answer_is_not_dropped_for_new_connections(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(protocol, "MOST_CONNECTIONS", 3)
     engine = FedEngine()
     with serve(engine, chat_ui="0.4") as server:
@@ -363,7 +365,7 @@ def test_a_client_that_does_not_read_its_answer_loses_its_connection(
             assert closed_by_the_server(client)
 
 
-def test_a_client_that_does_not_read_holds_its_model_up_no_longer_than_allowed(
+def test_a_client_that_does_not_read_delays_its_model_for_a_bounded_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(protocol, "READ_SECONDS", 0.2)
@@ -406,7 +408,7 @@ def test_a_path_reaches_the_access_log_as_printable_ascii(server: Server) -> Non
     assert paths == ["/\x1b]0;x\x07\x1b[2J", "/a\r\nFAKE", "/\x9b2J", "/\x7f", "/\u202e", "/ü"]
 
 
-def test_a_failure_is_logged_so_that_its_words_are_no_line_of_the_log(
+def test_a_failure_is_logged_without_line_ends_of_its_text(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     said = "\x1b]0;owned\x07\n2026-11-29 CRITICAL forged\u202e\x9b" + "x" * 100_000

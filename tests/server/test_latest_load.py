@@ -31,7 +31,7 @@ def guest(engine: FedEngine) -> Iterator[Guest]:
         yield Guest(server.url)
 
 
-def test_50_readers_at_once_read_one_log_while_it_is_written(
+def test_50_concurrent_readers_read_one_log_while_it_is_written(
     engine: FedEngine, guest: Guest
 ) -> None:
     made = guest.create()
@@ -52,7 +52,7 @@ def test_50_readers_at_once_read_one_log_while_it_is_written(
     }
 
 
-def test_a_reader_that_does_not_read_holds_nothing_up(
+def test_a_reader_that_does_not_read_delays_nothing(
     engine: FedEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generation, "_LONGEST_ANSWER", 10**9)
@@ -97,7 +97,7 @@ def test_a_reader_that_does_not_read_holds_nothing_up(
             assert len(guest.stored(made)[-1]["content"]) == 20_000_000
 
 
-def test_closing_the_server_ends_what_is_read_from_it(leaks_nothing: None) -> None:
+def test_closing_the_server_ends_its_responses(leaks_nothing: None) -> None:
     engine = FedEngine()
     with serve(engine, chat_ui="latest") as server:
         guest = Guest(server.url)

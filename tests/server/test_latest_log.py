@@ -41,7 +41,7 @@ def ended(*updates: Update, generation_id: str = "g", size: int = 0) -> Log:
 
 
 @run
-async def test_what_is_told_is_numbered_from_1() -> None:
+async def test_updates_are_numbered_from_1() -> None:
     log = Log("g")
     log.add(STARTED)
     log.add(Title("T"))
@@ -51,7 +51,7 @@ async def test_what_is_told_is_numbered_from_1() -> None:
 
 
 @run
-async def test_tokens_of_a_while_are_one_update_and_not_padded() -> None:
+async def test_tokens_of_a_short_time_are_one_update_without_padding() -> None:
     log = Log("g")
     for text in ("one ", "two ", "\u2028\0"):
         log.add_text(text)
@@ -69,7 +69,7 @@ async def test_tokens_of_a_while_are_one_update_and_not_padded() -> None:
 
 
 @run
-async def test_tokens_that_have_come_to_much_wait_for_no_others() -> None:
+async def test_a_long_text_is_an_update_at_once() -> None:
     log = Log("g")
     for _ in range(3):
         log.add_text("x" * 40_000)
@@ -79,7 +79,7 @@ async def test_tokens_that_have_come_to_much_wait_for_no_others() -> None:
 
 
 @run
-async def test_what_is_stored_of_it_has_lengths_in_place_of_texts() -> None:
+async def test_the_stored_log_has_lengths_instead_of_texts() -> None:
     log = Log("g")
     log.add(STARTED)
     log.add_text("na\u00efve \U0001f600")
@@ -89,7 +89,7 @@ async def test_what_is_stored_of_it_has_lengths_in_place_of_texts() -> None:
 
 
 @run
-async def test_who_waits_is_told_of_the_end_and_of_nothing_else() -> None:
+async def test_a_waiting_reader_is_woken_by_the_end_only() -> None:
     log = Log("g")
     assert not await log.more(0.01)
     waiting = [asyncio.ensure_future(log.more(5)) for _ in range(50)]
@@ -109,12 +109,12 @@ async def test_who_waits_is_told_of_the_end_and_of_nothing_else() -> None:
         ([], "interrupted"),
     ],
 )
-def test_it_says_how_the_run_ended(updates: list[Update], status: str) -> None:
+def test_the_log_records_how_the_run_ended(updates: list[Update], status: str) -> None:
     assert ended(*updates).status == status
 
 
 @run
-async def test_a_log_is_found_by_its_run_s_id_and_the_last_one_without() -> None:
+async def test_a_log_is_found_by_its_run_id_and_the_last_one_without_an_id() -> None:
     logs = Logs(1000)
     first, second, other = Log("a"), Log("b"), Log("a")
     logs.add("one", first)
@@ -130,7 +130,7 @@ async def test_a_log_is_found_by_its_run_s_id_and_the_last_one_without() -> None
 
 
 @run
-async def test_of_too_many_bytes_the_log_that_ended_first_expires() -> None:
+async def test_above_the_limit_of_bytes_the_log_that_ended_first_expires() -> None:
     logs = Logs(1000)
     made = {name: Log(name) for name in "abc"}
     for name, log in made.items():
@@ -144,7 +144,7 @@ async def test_of_too_many_bytes_the_log_that_ended_first_expires() -> None:
 
 
 @run
-async def test_what_runs_does_not_expire() -> None:
+async def test_the_log_of_a_running_answer_does_not_expire() -> None:
     logs = Logs(10)
     running, over = Log("a"), Log("b")
     logs.add("one", running)
@@ -156,7 +156,7 @@ async def test_what_runs_does_not_expire() -> None:
 
 
 @run
-async def test_what_is_forgotten_makes_room_and_may_still_end() -> None:
+async def test_an_expired_log_frees_its_bytes_and_may_still_end() -> None:
     logs = Logs(1000)
     over, running, later = Log("a"), Log("b"), Log("c")
     for name, log in (("one", over), ("two", running), ("three", later)):

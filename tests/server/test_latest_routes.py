@@ -41,7 +41,7 @@ def guest(server: Server) -> Guest:
 # Documents
 
 
-def test_a_creation_brings_the_conversation_with_it(guest: Guest) -> None:
+def test_a_creation_returns_the_conversation(guest: Guest) -> None:
     body = {"model": SCRIPTED, "preprompt": "P"}
     made = guest.send("POST", "/conversation", json=body).json()
     assert made.keys() == {"conversationId", "conversation"}
@@ -59,7 +59,7 @@ def test_a_creation_brings_the_conversation_with_it(guest: Guest) -> None:
     assert plain["meta"]["values"]["deployedSpaces"] == ["undefined"]
 
 
-def test_a_copy_brings_it_as_well(guest: Guest) -> None:
+def test_a_copy_returns_the_conversation(guest: Guest) -> None:
     made = guest.create()
     guest.say(made, "Hello")
     shared = guest.send("POST", f"/conversation/{made}/share").json()["shareId"]
@@ -70,7 +70,7 @@ def test_a_copy_brings_it_as_well(guest: Guest) -> None:
     assert [each["content"] for each in document["messages"][1:]] == ["Hello", "1: Hello"]
 
 
-def test_models_say_that_they_know_of_artifacts(guest: Guest) -> None:
+def test_models_declare_support_for_artifacts(guest: Guest) -> None:
     (model,) = guest.send("GET", "/api/models").json()
     assert model["supportsArtifacts"] is False
     for path in ("/api/v2/models", f"/api/v2/models/{SCRIPTED}"):
@@ -78,7 +78,7 @@ def test_models_say_that_they_know_of_artifacts(guest: Guest) -> None:
         assert (found[0] if isinstance(found, list) else found)["supportsArtifacts"] is False
 
 
-def test_settings_have_artifacts_until_they_are_left_out(guest: Guest) -> None:
+def test_settings_have_artifacts_until_a_post_omits_them(guest: Guest) -> None:
     assert guest.kept()["artifactsOverrides"] == {}
     body = {"artifactsOverrides": {SCRIPTED: True}, "directPaste": True}
     guest.send("POST", "/settings", json=body)
@@ -108,14 +108,14 @@ def test_settings_have_artifacts_until_they_are_left_out(guest: Guest) -> None:
         ({}, (400, "Invalid elicitation response")),
     ],
 )
-def test_nothing_has_been_asked_that_could_be_answered(
+def test_an_answer_to_an_elicitation_is_refused(
     guest: Guest, body: dict[str, object], answer: tuple[int, str]
 ) -> None:
     found = guest.send("POST", f"/conversation/{guest.create()}/elicitation", json=body)
     assert (found.status_code, found.json()["message"]) == answer
 
 
-def test_an_elicitation_is_looked_for_in_one_s_own_conversations(guest: Guest) -> None:
+def test_an_elicitation_is_found_only_in_the_sessions_conversations(guest: Guest) -> None:
     made = guest.create()
     nowhere = (404, '{"message":"Conversation not found"}')
     for who, conversation_id in (
@@ -151,7 +151,7 @@ def live(guest: Guest) -> list[Frame]:
     return Reader(guest, LIVE).rest()
 
 
-def test_where_nothing_runs_that_is_said_twice(
+def test_without_running_answers_an_empty_list_is_sent_twice(
     guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(frames, "_TICK", 0.05)
@@ -162,7 +162,7 @@ def test_where_nothing_runs_that_is_said_twice(
     assert answer.headers["content-type"] == "text/event-stream"
 
 
-def test_what_runs_and_ends_is_told_to_its_session_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_its_session_is_notified_of_a_running_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "_TICK", 0.2)
     engine = FedEngine()
     with serve(engine, chat_ui="latest") as server:
@@ -184,7 +184,7 @@ def test_what_runs_and_ends_is_told_to_its_session_alone(monkeypatch: pytest.Mon
         assert told_of == [("", "sync", {"running": [], "ended": [ended]}), NOTHING, IDLE]
 
 
-def test_of_a_deleted_conversation_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deleted_conversation_causes_no_notification(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "_TICK", 0.2)
     engine = FedEngine()
     with serve(engine, chat_ui="latest") as server:
@@ -207,7 +207,7 @@ def test_of_a_deleted_conversation_nothing_is_told(monkeypatch: pytest.MonkeyPat
         assert reader.rest() == [NOTHING, NOTHING, IDLE]
 
 
-def test_what_runs_is_told_for_so_long_and_no_longer() -> None:
+def test_the_list_of_running_answers_ends_after_a_time() -> None:
     engine = FedEngine()
     with serve(engine, chat_ui="latest", limits=Limits(log_seconds=0.3)) as server:
         guest = Guest(server.url)
@@ -220,13 +220,13 @@ def test_what_runs_is_told_for_so_long_and_no_longer() -> None:
 # The client
 
 
-def test_the_client_finds_out_which_chat_ui_it_is(server: Server) -> None:
+def test_the_client_detects_the_version(server: Server) -> None:
     with H2oSession(server.url) as client:
         assert client.server().versions == "chat-ui since July 2026"
         assert client.chat("Hello").text == "1: Hello"
 
 
-def test_the_client_talks_with_it_as_with_any_other(server: Server) -> None:
+def test_the_client_works_with_the_latest_version(server: Server) -> None:
     with H2oSession(server.url, server_version="latest", max_retries=0) as client:
         with client.conversation(system="Be brief") as chat:
             assert chat.chat("one").text == "2: one"
@@ -242,7 +242,7 @@ def test_the_client_talks_with_it_as_with_any_other(server: Server) -> None:
         assert [each.id for each in client.models()] == [SCRIPTED]
 
 
-def test_the_client_stops_an_answer_and_the_next_one_goes_on() -> None:
+def test_the_client_stops_an_answer_and_receives_the_next() -> None:
     answers = [ScriptedAnswer("on " * 500, pause=0.05), ScriptedAnswer("yes")]
     with (
         serve(answers, chat_ui="latest") as server,
@@ -259,7 +259,7 @@ def test_the_client_stops_an_answer_and_the_next_one_goes_on() -> None:
 
 
 @pytest.mark.h2o_server(chat_ui="latest")
-def test_the_fixture_can_be_it(h2o_server: H2oServer) -> None:
+def test_the_fixture_supports_the_latest_version(h2o_server: H2oServer) -> None:
     with H2oSession(h2o_server.url, max_retries=0) as client:
         assert client.chat("Hi").text == "Hello from h2o_server."
         assert client.server().versions == "chat-ui since July 2026"

@@ -78,7 +78,7 @@ def test_a_run_whose_client_has_left_can_be_stopped(engine: FedEngine, guest: Gu
         (None, "one \U0001f600 two"),
     ],
 )
-def test_what_is_stored_is_cut_to_what_was_seen(
+def test_a_stopped_answer_is_stored_up_to_the_text_that_was_seen(
     engine: FedEngine, guest: Guest, seen: object, left: str
 ) -> None:
     made = guest.create()
@@ -90,7 +90,7 @@ def test_what_is_stored_is_cut_to_what_was_seen(
     assert guest.said(made)[-1] == ("assistant", left)
 
 
-def test_what_was_seen_of_another_run_cuts_nothing(engine: FedEngine, guest: Guest) -> None:
+def test_the_text_seen_of_another_run_has_no_effect(engine: FedEngine, guest: Guest) -> None:
     for body in ({"seenContentLength": 1}, {"generationId": "x", "seenContentLength": 1}):
         made = guest.create()
         engine.words("one ")
@@ -101,9 +101,7 @@ def test_what_was_seen_of_another_run_cuts_nothing(engine: FedEngine, guest: Gue
 
 
 @pytest.mark.parametrize("body", [b"", b"{bad", b"[]", b"7"])
-def test_a_body_that_says_nothing_stops_as_well(
-    engine: FedEngine, guest: Guest, body: bytes
-) -> None:
+def test_an_empty_body_also_stops(engine: FedEngine, guest: Guest, body: bytes) -> None:
     made = guest.create()
     asked = Asked(guest, made)
     asked.listener.next(), asked.listener.next()
@@ -113,7 +111,7 @@ def test_a_body_that_says_nothing_stops_as_well(
     assert final(engine, asked) == ("", True)
 
 
-def test_a_stop_of_what_is_not_there_is_refused(guest: Guest) -> None:
+def test_a_stop_of_an_unknown_conversation_is_refused(guest: Guest) -> None:
     unknown = guest.send("POST", "/conversation/000000000000000000000000/stop-generating")
     assert told(unknown) == (404, '{"message":"Conversation not found"}')
     assert crashed(guest.send("POST", "/conversation/zzz/stop-generating"))
@@ -142,9 +140,7 @@ def begun(guest: Guest, engine: FedEngine, conversation_id: str) -> Asked:
     return asked
 
 
-def test_a_stop_that_finds_no_run_ends_the_next_one_and_only_that(
-    engine: FedEngine, guest: Guest
-) -> None:
+def test_a_stop_without_a_run_ends_only_the_next_one(engine: FedEngine, guest: Guest) -> None:
     made = guest.create()
     answer(guest, engine, made)
     stop(guest, made)
@@ -153,9 +149,7 @@ def test_a_stop_that_finds_no_run_ends_the_next_one_and_only_that(
     assert runs_on(guest, engine, made)
 
 
-def test_a_second_stop_leaves_a_mark_and_the_first_does_not(
-    engine: FedEngine, guest: Guest
-) -> None:
+def test_only_a_second_stop_leaves_a_mark(engine: FedEngine, guest: Guest) -> None:
     made = guest.create()
     answer(guest, engine, made)
     for _ in range(2):  # the second time after a mark
@@ -167,14 +161,14 @@ def test_a_second_stop_leaves_a_mark_and_the_first_does_not(
         assert final(engine, begun(guest, engine, made)) == ("one ", True)
 
 
-def test_a_mark_ends_nothing_in_another_conversation(engine: FedEngine, guest: Guest) -> None:
+def test_a_mark_does_not_affect_another_conversation(engine: FedEngine, guest: Guest) -> None:
     marked, other = guest.create(), guest.create()
     answer(guest, engine, other)
     stop(guest, marked)
     assert runs_on(guest, engine, other)
 
 
-def test_a_run_that_is_over_before_the_mark_is_seen_leaves_it_to_the_next(
+def test_a_run_that_ends_before_it_sees_the_mark_leaves_it_to_the_next(
     engine: FedEngine, guest: Guest
 ) -> None:
     made = guest.create()
@@ -184,9 +178,7 @@ def test_a_run_that_is_over_before_the_mark_is_seen_leaves_it_to_the_next(
     assert final(engine, begun(guest, engine, made)) == ("one ", True)
 
 
-def test_a_mark_is_forgotten_after_a_while(
-    engine: FedEngine, guest: Guest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mark_expires(engine: FedEngine, guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     assert stops._MARK_LASTS == 5.0
     monkeypatch.setattr(stops, "_MARK_LASTS", 0.0)
     made, other = guest.create(), guest.create()

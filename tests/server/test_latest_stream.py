@@ -58,7 +58,7 @@ def answered(guest: Guest, engine: FedEngine, *words: str) -> tuple[str, Asked]:
 # What a log says
 
 
-def test_a_log_is_written_as_chat_ui_writes_it() -> None:
+def test_a_log_is_written_like_chat_uis() -> None:
     class Titled(FedEngine):
         def title(self, message: str) -> str:
             return "\U0001f9ea Scripted title"
@@ -75,7 +75,7 @@ def test_a_log_is_written_as_chat_ui_writes_it() -> None:
     assert recorded.payload.count(HEARTBEAT) == 14
 
 
-def test_the_log_has_what_the_client_was_told(engine: FedEngine, guest: Guest) -> None:
+def test_the_log_contains_what_the_client_received(engine: FedEngine, guest: Guest) -> None:
     made = guest.create()
     engine.words("na\u00efve ", "\u2028", "\0", "\U0001f600")
     engine.feed.put(Final())
@@ -92,7 +92,7 @@ def test_the_log_has_what_the_client_was_told(engine: FedEngine, guest: Guest) -
     assert found[-1] == COMPLETED
 
 
-def test_a_broken_off_answer_is_read_to_its_end(engine: FedEngine, guest: Guest) -> None:
+def test_an_interrupted_answer_is_read_to_its_end(engine: FedEngine, guest: Guest) -> None:
     made = guest.create()
     engine.words("one ")
     asked = Asked(guest, made)
@@ -114,7 +114,9 @@ def test_a_broken_off_answer_is_read_to_its_end(engine: FedEngine, guest: Guest)
     ]
 
 
-def test_a_broken_log_is_taken_up_behind_the_last_update(engine: FedEngine, guest: Guest) -> None:
+def test_an_interrupted_log_is_resumed_after_the_last_update(
+    engine: FedEngine, guest: Guest
+) -> None:
     made = guest.create()
     asked = Asked(guest, made)
     after, found = "", ""
@@ -132,7 +134,7 @@ def test_a_broken_log_is_taken_up_behind_the_last_update(engine: FedEngine, gues
     assert numbers(read(guest, made, Last_Event_ID=after)) == [6, 7]
 
 
-def test_silence_is_broken_by_heartbeats(engine: FedEngine, guest: Guest) -> None:
+def test_heartbeats_are_sent_during_silence(engine: FedEngine, guest: Guest) -> None:
     made = guest.create()
     begun = time.monotonic()
     asked = Asked(guest, made)
@@ -171,7 +173,7 @@ def test_silence_is_broken_by_heartbeats(engine: FedEngine, guest: Guest) -> Non
         ("from=3", None, 1),
     ],
 )
-def test_it_begins_where_it_is_asked_to(
+def test_the_log_begins_after_the_requested_update(
     finished: tuple[Guest, str, str], query: str, header: str | None, first: int | None
 ) -> None:
     guest, made, generation_id = finished
@@ -192,7 +194,7 @@ def finished() -> Iterator[tuple[Guest, str, str]]:
         yield guest, made, asked.id
 
 
-def test_which_run_is_meant(engine: FedEngine, guest: Guest) -> None:
+def test_generation_id_chooses_the_run(engine: FedEngine, guest: Guest) -> None:
     made, first = answered(guest, engine, "one")
     engine.words("two")
     engine.feed.put(Final())
@@ -204,7 +206,7 @@ def test_which_run_is_meant(engine: FedEngine, guest: Guest) -> None:
         assert text(read(guest, made, last)) == "two"
 
 
-def test_what_runs_not_here_is_gone(engine: FedEngine, guest: Guest) -> None:
+def test_a_run_without_a_log_is_gone(engine: FedEngine, guest: Guest) -> None:
     made, asked = answered(guest, engine, "one")
     other = guest.create()
     unknown = f"{log_of(made)}?generationId="
@@ -219,7 +221,7 @@ def test_what_runs_not_here_is_gone(engine: FedEngine, guest: Guest) -> None:
         assert answer.headers["content-type"] == "text/event-stream"
 
 
-def test_what_is_not_one_s_own_is_not_found(engine: FedEngine, guest: Guest) -> None:
+def test_the_run_of_another_session_is_not_found(engine: FedEngine, guest: Guest) -> None:
     made, asked = answered(guest, engine, "one")
     path = log_of(made, asked.id)
     assert told(Guest(guest.url).send("GET", path)) == NOT_FOUND
@@ -237,7 +239,7 @@ def test_what_is_not_one_s_own_is_not_found(engine: FedEngine, guest: Guest) -> 
     assert told(guest.send("GET", path)) == NOT_FOUND
 
 
-def test_an_answer_that_fails_has_a_log_that_says_so(engine: FedEngine, guest: Guest) -> None:
+def test_the_log_of_a_failed_answer_has_the_failure(engine: FedEngine, guest: Guest) -> None:
     made = guest.create()
     engine.feed.put(EngineFailure("no", status=422))
     asked = Asked(guest, made)
@@ -282,7 +284,7 @@ def test_an_unfinished_answer_is_stored_as_it_grows(
         assert stored["materializedSeq"] == len(read(guest, made)) - 1
 
 
-def test_it_is_stored_when_its_client_leaves(engine: FedEngine, guest: Guest) -> None:
+def test_an_answer_is_stored_when_its_client_leaves(engine: FedEngine, guest: Guest) -> None:
     made = guest.create()
     engine.words("one ")
     asked = Asked(guest, made)
@@ -296,7 +298,7 @@ def test_it_is_stored_when_its_client_leaves(engine: FedEngine, guest: Guest) ->
     eventually(lambda: guest.stored(made)[-1].get("interrupted") is False)
 
 
-def test_without_an_id_the_server_makes_one_up(engine: FedEngine, guest: Guest) -> None:
+def test_without_an_id_the_server_creates_one(engine: FedEngine, guest: Guest) -> None:
     made = guest.create()
     engine.words("one")
     engine.feed.put(Final())
@@ -325,7 +327,7 @@ def test_a_malformed_id_is_refused(guest: Guest, generation_id: object) -> None:
 # Bounds
 
 
-def test_a_log_ends_without_an_end_when_its_time_is_over(engine: FedEngine) -> None:
+def test_a_log_is_cut_off_when_its_time_is_over(engine: FedEngine) -> None:
     with serve(engine, chat_ui="latest", limits=Limits(log_seconds=0.4)) as server:
         guest = Guest(server.url)
         made = guest.create()

@@ -187,7 +187,7 @@ def test_the_address_of_a_shared_conversation_opens_a_page(guest: Guest, accept:
     assert "&lt;b&gt;Hello&lt;/b&gt;" in page.text
 
 
-def test_getting_what_can_only_be_posted_says_what_is_allowed(guest: Guest) -> None:
+def test_a_get_of_a_post_only_route_lists_the_allowed_methods(guest: Guest) -> None:
     for method in ("GET", "PUT"):
         answer = guest.send(method, f"/conversation/{guest.create()}")
         assert told(answer) == (405, f"{method} method not allowed")
@@ -294,7 +294,7 @@ def test_a_server_told_its_origin_takes_forms_from_there_alone() -> None:
             assert guest.tell(UNKNOWN, {}, headers={"Origin": origin}).status_code == 404
 
 
-def test_a_body_over_512_kib_is_refused_before_all_else(guest: Guest) -> None:
+def test_a_body_over_512_kib_is_refused_first(guest: Guest) -> None:
     answer = guest.tell(UNKNOWN, {"inputs": "x" * 600_000})
     assert (answer.status_code, "set-cookie" in answer.headers) == (413, False)
 
