@@ -46,7 +46,8 @@ class AnswerEnding:
         on_ended: Callable[[], None],
     ) -> None:
         self.conversation_id: str = ""  # until it is known
-        self.stopped_at: float | None = None  # when the stop request was answered
+        # The time by which the server has handled the stop request; None if none was sent.
+        self.stopped_by: float | None = None
         self._call = call
         self._state = state
         self._cleanup = cleanup
@@ -150,8 +151,7 @@ class AnswerEnding:
         if self._reader is not None:
             self._reader.connection.wait_until_answered()
             self._reader.connection.note_stop()
-        self._cleanup.stop(self.conversation_id, until=until)
-        self.stopped_at = monotonic()
+        self.stopped_by = self._cleanup.stop(self.conversation_id, until=until)
 
     @property
     def _has_sent(self) -> bool:

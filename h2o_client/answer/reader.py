@@ -323,7 +323,7 @@ class AnswerReader:
             if is_free:
                 self._lock.release()
 
-    def outcome(self, *, stopped_at: float | None) -> Outcome:
+    def outcome(self, *, stopped_by: float | None) -> Outcome:
         """The facts about the answer that are needed to wait until it is stored."""
         has_sent = self.connection.has_sent
         state, transcript = self._state, self._transcript
@@ -334,7 +334,7 @@ class AnswerReader:
             answer_id=self._sending.answer_id,
             former_answer=self._sending.former_answer,
             response=self.connection.background,
-            stopped_at=stopped_at,
+            stopped_by=stopped_by,
             has_final=transcript.final is not None,
             is_interrupted=transcript.final is not None and bool(transcript.final.interrupted),
             has_failed=transcript.failure is not None,

@@ -142,8 +142,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     ``answer_id`` is the id of the answer, if the client chooses it; ``former_answer`` that of the
     previous answer, if it was read. ``response`` is the response that is still being read in the
-    background, or None. ``has_finished``: the response ended normally. ``stopped_at``: the time of
-    the stop request, on the monotonic clock.
+    background, or None. ``has_finished``: the response ended normally. ``stopped_by``: the time, on
+    the monotonic clock, by which the server has handled the stop request.
     """
 
     conversation_id: str
@@ -151,7 +151,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     answer_id: str | None
     former_answer: str | None
     response: BackgroundResponse | None
-    stopped_at: float | None
+    stopped_by: float | None
     has_final: bool
     is_interrupted: bool
     has_failed: bool

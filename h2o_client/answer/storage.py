@@ -73,9 +73,9 @@ class AnswerStorage:
         """What the next message has to wait for after an answer."""
         dialect, response, left = outcome.dialect, outcome.response, outcome.is_left_running
         marked_until = 0.0
-        stopped_at = outcome.stopped_at
-        if dialect.late_stops_abort and stopped_at is not None and not outcome.is_interrupted:
-            marked_until = stopped_at + _MARK_LASTS
+        stopped_by = outcome.stopped_by
+        if dialect.late_stops_abort and stopped_by is not None and not outcome.is_interrupted:
+            marked_until = stopped_by + _MARK_LASTS
             self._backend.unstored.note_late_stop(outcome.conversation_id, marked_until)
         if response is not None and dialect.stores_at_end:
             if response.ending is Ending.FAILED:
@@ -190,9 +190,9 @@ class AnswerStorage:
             return unstored
         if unstored.response is not None:
             unstored.response.note_stop()
-        self._backend.cleanup.stop(conversation_id)
+        stopped_by = self._backend.cleanup.stop(conversation_id)
         late = self._backend.set_up(call).late_stops_abort
-        marked_until = monotonic() + _MARK_LASTS if late else 0.0
+        marked_until = stopped_by + _MARK_LASTS if late else 0.0
         unstored = msgspec.structs.replace(unstored, marked_until=marked_until, left=False)
         self._backend.unstored.put(conversation_id, unstored)
         return unstored
@@ -213,6 +213,11 @@ class AnswerStorage:
     ) -> tuple[Stored, bool]:
         """Return the conversation, and whether the awaited answer is stored in it."""
         stored = self._backend.conversation(conversation_id, call)
+        # A stop request that was not answered was handled before this request.
+        latest = monotonic() + _MARK_LASTS
+        if unstored.marked_until > latest:
+            unstored = msgspec.structs.replace(unstored, marked_until=latest)
+            self._backend.unstored.note_late_stop(conversation_id, latest)
         end = monotonic() + unstored.seconds
         pause = _FIRST_POLL
         while not _is_stored(stored, unstored):

@@ -210,7 +210,7 @@ class AnswerStream:
         self.reader.connection.leave()
         self.call.at_most = _READ_BACK_WITHIN
         self.call.clock = self.call.clock.within(_READ_BACK_WITHIN)
-        outcome = self.reader.outcome(stopped_at=self._ending.stopped_at)
+        outcome = self.reader.outcome(stopped_by=self._ending.stopped_by)
         try:
             stored, is_stored = self._storage.read_back(outcome, self.call)
             if is_stored is False and self._ending.stop_now():
@@ -229,7 +229,7 @@ class AnswerStream:
     def _note_end(self) -> None:
         is_sent = self.state.dialect is not None  # or was about to be sent
         if self.reader is not None and is_sent and not self.state.is_foreign:
-            self._storage.note(self.reader.outcome(stopped_at=self._ending.stopped_at))
+            self._storage.note(self.reader.outcome(stopped_by=self._ending.stopped_by))
         self._on_end(self.state)
 
     def observe_end(self, reason: str, error: BaseException | None = None) -> None:

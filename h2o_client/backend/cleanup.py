@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from h2o_client.backend.background import run_detached, run_shielded, wait_until_empty
 from h2o_client.backend.worker import Worker
 from h2o_client.dialects.conversation_requests import delete_request, stop_request
-from h2o_client.errors import H2oError, ProtocolError
+from h2o_client.errors import H2oError, ProtocolError, StatusError
 from h2o_client.log import log
 from h2o_client.timeouts import Timeouts, monotonic
 from h2o_client.transport.call import Call, Woken
@@ -30,6 +30,8 @@ CLEAN_UP = 5.0
 
 _LEAST = 0.001  # seconds, if the time is already over
 _STOP_WITHIN = 2.0  # seconds of the cleanup for a stop request without a response
+# Seconds within which a busy server handles a request that the client has given up.
+_HANDLED_WITHIN = 30.0
 _MOST_IN_BACKGROUND = 4  # conversations that may wait for the worker; callers delete any others
 
 
@@ -118,13 +120,18 @@ class Cleanup:
         self._worker = Worker()  # the thread of the old worker runs in the parent
         self._worker_call = None  # waking it would shut down the parent's connection
 
-    def stop(self, conversation_id: str, *, until: float | None = None) -> None:
-        """Stop the answer that is being generated in a conversation. Takes at most two seconds."""
+    def stop(self, conversation_id: str, *, until: float | None = None) -> float:
+        """Stop the answer that is being generated in a conversation. Takes at most two seconds.
+
+        Return the time, on the monotonic clock, by which the server has handled the request.
+        """
         soon = monotonic() + _STOP_WITHIN
         call = clean_up_call(until=soon if until is None else min(soon, until))
         failed = self._failed(stop_request(conversation_id), call)
         if failed is not None:
             log.info("could not stop the answer in %s: %s", conversation_id, failed)
+        has_response = failed is None or isinstance(failed, StatusError | ProtocolError)
+        return monotonic() + (0.0 if has_response else _HANDLED_WITHIN)
 
     def delete(self, conversation_id: str, *, until: float | None = None) -> None:
         """Delete a temporary conversation: see `TemporaryConversation.delete`."""

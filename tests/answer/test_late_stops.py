@@ -5,12 +5,16 @@ The server of August 2026 keeps the mark of a stop that found nothing for five s
 
 from __future__ import annotations
 
+import re
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import requests
 from requests.cookies import RequestsCookieJar
 
+import fake_model
 from cutting import BreakingPath, Cut, How
 from fake_chatui import FakeChatUi
 from fake_checks import check, talking
@@ -22,9 +26,11 @@ from h2o_client import (
     Timeouts,
 )
 from h2o_client.answer import storage
+from h2o_client.backend import cleanup
 from h2o_client.server import ScriptedAnswer, serve
 from h2o_client.wire.events import Elicitation, Event, Final, Status, Title, Token, Tool
 from h2o_client.wire.transcript import Transcript, without_stop
+from local_service import PATIENCE
 from scripted import Exchange
 from ways import Way
 
@@ -169,6 +175,9 @@ def test_an_answer_ended_by_a_late_stop_of_the_bundled_server_is_retried(tmp_pat
         assert [each.content for each in chat.messages()[-2:]] == ["", "Yes indeed"]
 
 
+STOP_REQUEST = re.compile(r"/conversation/[^/]+/stop-generating")
+
+
 @pytest.fixture
 def lasting_marks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits for a mark to pass meets the total timeout."""
@@ -205,6 +214,33 @@ def test_reading_messages_does_not_wait_after_a_late_stop() -> None:
                 next(reply)
             assert chat.messages()[-1].content == "One"
         assert len(server.late_stops) == 1
+
+
+def test_a_stop_that_is_handled_after_it_was_given_up_does_not_end_the_next_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The five seconds were counted from when the client had given it up, which was too early.
+    monkeypatch.setattr(cleanup, "_STOP_WITHIN", 0.05)
+    monkeypatch.setattr(storage, "_MARK_LASTS", 0.5)
+    monkeypatch.setattr(fake_model, "MARK_OF_2026", 0.5)
+    next_request = threading.Event()
+
+    def before(exchange: Exchange) -> bool:
+        if exchange.request.path.endswith("/stop-generating"):
+            server.released.set()
+            assert next_request.wait(PATIENCE)
+        elif not next_request.is_set() and server.count("POST", STOP_REQUEST):
+            time.sleep(0.2)  # the server is busy
+            next_request.set()
+            server.wait_for(lambda fake: server.late_stops)
+        return False
+
+    with FakeChatUi("head", answer=[Says(("One",), holds=True), YES], before=before) as server:
+        with H2oSession(server.url) as client, client.conversation() as chat:
+            with chat.stream("one") as reply:
+                next(reply)
+            assert chat.chat("two").text == "Yes indeed"
+        assert server.violations == []
 
 
 def _read(path: Path) -> RequestsCookieJar:
