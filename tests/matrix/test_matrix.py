@@ -420,5 +420,5 @@ def test_only_prompts_can_be_edited_or_retried(version: str) -> None:
         chat.chat("Hello")
         first = chat.messages()[0]
         if first.role == "system":
-            with pytest.raises(ConfigurationError, match="only a prompt can be"):
+            with pytest.raises(ConfigurationError, match="neither a prompt nor an answer"):
                 chat.edit(first.id, "Hi")
