@@ -31,7 +31,7 @@ def llm(home: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def test_a_prompt_and_what_follows(home: Path, behind: Behind) -> None:
+def test_a_prompt_and_a_continuation(home: Path, behind: Behind) -> None:
     assert llm(home, "-m", "gateway", "one") == "I heard one"
     assert llm(home, "-c", "two") == "I heard two"
     assert behind.turns[1] == (("user", "one"), ("assistant", "I heard one"), ("user", "two"))

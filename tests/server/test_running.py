@@ -92,7 +92,7 @@ def test_it_serves_until_a_signal_and_ends_with_0(
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_off_loopback_it_warns_that_anybody_can_use_it(
+def test_off_loopback_it_warns_that_anyone_can_use_it(
     visited: Callable[[Visit], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     visited(lambda visitor: None)
@@ -104,7 +104,7 @@ def test_off_loopback_it_warns_that_anybody_can_use_it(
     assert "Warning" not in capsys.readouterr().err
 
 
-def test_it_logs_a_line_of_json_a_request_unless_told_to_be_quiet(
+def test_it_logs_each_request_as_json_unless_quiet(
     visited: Callable[[Visit], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     visited(ask_once)
@@ -121,7 +121,7 @@ def test_it_logs_a_line_of_json_a_request_unless_told_to_be_quiet(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_it_waits_while_no_signal_comes() -> None:
+def test_it_waits_until_a_signal_arrives() -> None:
     timer = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
     assert main(["--port", "0", "--quiet"]) == 0
@@ -141,7 +141,7 @@ def test_another_model_is_loaded_from_its_file(
     assert OwnedEngine.loaded[0].model_file == str(file)
 
 
-def test_answers_come_from_a_file(visited: Callable[[Visit], None], tmp_path: Path) -> None:
+def test_answers_are_read_from_a_file(visited: Callable[[Visit], None], tmp_path: Path) -> None:
     file = tmp_path / "answers.json"
     file.write_text('["one", "two"]')
 
@@ -204,7 +204,7 @@ def test_the_other_options_reach_the_server(visited: Callable[[Visit], None]) ->
 
 
 @pytest.mark.parametrize("start", [main, lambda options: cli(["serve", *options])])
-def test_it_is_the_chat_ui_that_was_asked_for(
+def test_it_starts_the_requested_chat_ui(
     visited: Callable[[Visit], None], start: Callable[[list[str]], int]
 ) -> None:
     seen: list[int] = []
@@ -218,7 +218,7 @@ def test_it_is_the_chat_ui_that_was_asked_for(
 # What cannot start
 
 
-def test_a_version_that_cannot_be_is_a_bad_call(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_version_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--chat-ui", "0.8"])
     assert caught.value.code == 2
@@ -227,7 +227,7 @@ def test_a_version_that_cannot_be_is_a_bad_call(capsys: pytest.CaptureFixture[st
     assert OwnedEngine.loaded == []
 
 
-def test_before_a_model_is_loaded_it_is_known_what_cannot_be(
+def test_invalid_options_are_refused_before_a_model_is_loaded(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert run(chat_ui="0.8") == 1
@@ -240,7 +240,7 @@ def test_before_a_model_is_loaded_it_is_known_what_cannot_be(
     assert OwnedEngine.loaded == []
 
 
-def test_why_it_cannot_start_is_said_in_one_line(
+def test_the_reason_why_it_cannot_start_is_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def missing(model_file: object) -> None:
@@ -261,7 +261,7 @@ def test_why_it_cannot_start_is_said_in_one_line(
         assert said.err.count("\n") == 1
 
 
-def test_a_port_that_is_taken_or_none_is_said_and_the_model_freed(
+def test_an_invalid_port_is_an_error_and_frees_the_model(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for port in (70000, -1):
@@ -270,7 +270,7 @@ def test_a_port_that_is_taken_or_none_is_said_and_the_model_freed(
     assert capsys.readouterr().err.count("Error: ") == 2
 
 
-def test_several_engines_are_too_many(capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_engines_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(upstream="http://localhost:1", answers="a.json") == 1
     assert "Only one of" in capsys.readouterr().err
     with pytest.raises(SystemExit):
@@ -281,13 +281,13 @@ def test_several_engines_are_too_many(capsys: pytest.CaptureFixture[str]) -> Non
     ("option", "number"),
     [("generations", "0"), ("generations", "many"), ("waiting", "-1")],
 )
-def test_a_count_that_cannot_be_is_a_bad_call(option: str, number: str) -> None:
+def test_an_invalid_count_is_refused(option: str, number: str) -> None:
     with pytest.raises(SystemExit) as caught:
         main([f"--max-{option}", number])
     assert caught.value.code == 2
 
 
-def test_without_the_extra_it_says_what_to_install(
+def test_without_the_extra_the_error_says_what_to_install(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / "answers.json"
@@ -332,7 +332,7 @@ def test_the_command_serves_the_real_model_and_ends_cleanly() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM there")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_in_mid_answer_ends_it_cleanly(number: int, tmp_path: Path) -> None:
+def test_a_signal_during_an_answer_ends_the_server_cleanly(number: int, tmp_path: Path) -> None:
     file = tmp_path / "answers.json"
     file.write_text('[{"text": "one two three four", "pause": 30}]')
     with started("--quiet", "--chat-ui", "0.4", "--answers", str(file)) as (process, visitor):

@@ -6,7 +6,7 @@ from h2o_client.server import EngineFailure
 from h2o_client.server.sampling import Sampling, read_sampling
 
 
-def test_what_is_not_given_is_none_and_null_is_not_given() -> None:
+def test_missing_and_null_parameters_are_none() -> None:
     assert read_sampling({}) == Sampling()
     assert read_sampling({"temperature": None, "weird_key": 1, "details": True}) == Sampling()
 
@@ -40,11 +40,11 @@ def test_all_parameters_are_read() -> None:
     )
 
 
-def test_a_single_stop_text_may_go_without_a_list() -> None:
+def test_a_single_stop_text_needs_no_list() -> None:
     assert read_sampling({"stop": "."}).stop == (".",)
 
 
-def test_numbers_beyond_all_measure_are_as_large_as_can_be() -> None:
+def test_numbers_that_are_too_large_become_the_maximum() -> None:
     assert read_sampling({"max_new_tokens": 10**30}).max_new_tokens == 2**31 - 1
 
 
@@ -71,7 +71,9 @@ def test_numbers_beyond_all_measure_are_as_large_as_can_be() -> None:
         ("stop", 1, "`stop` must be a list of strings"),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_tgi_s_words(name: str, value: object, said: str) -> None:
+def test_invalid_parameters_are_refused_with_the_text_of_tgi(
+    name: str, value: object, said: str
+) -> None:
     with pytest.raises(EngineFailure) as caught:
         read_sampling({name: value})
     assert caught.value.said == f"Input validation error: {said}"
@@ -89,7 +91,7 @@ def test_what_makes_no_sense_is_refused_in_tgi_s_words(name: str, value: object,
         ({"do_sample": False, "temperature": 0.4}, True),
     ],
 )
-def test_do_sample_decides_and_unsaid_any_parameter_of_sampling_asks_for_it(
+def test_do_sample_decides_and_without_it_any_sampling_parameter(
     given: dict[str, object], greedy: bool
 ) -> None:
     assert read_sampling(given).greedy is greedy

@@ -37,7 +37,7 @@ def said(engine: Engine, prompt: str = "Hi", stopped: Callable[[], bool] = never
 # Texts and lists
 
 
-def test_a_text_is_said_word_by_word_every_time() -> None:
+def test_a_text_is_sent_word_by_word_every_time() -> None:
     engine = ScriptedEngine("Hello you  there\n")
     for _ in range(2):
         assert said(engine) == ["Hello", " you", "  there\n", "/stop"]
@@ -48,7 +48,7 @@ def test_words_joined_are_the_text(text: str) -> None:
     assert "".join(words(text)) == text
 
 
-def test_answers_come_in_turn_and_the_last_one_again_and_again() -> None:
+def test_answers_are_used_in_turn_and_the_last_one_is_repeated() -> None:
     engine = ScriptedEngine(["one", ScriptedAnswer("two", finish_reason="length")])
     assert [said(engine)[-2:] for _ in range(3)] == [
         ["one", "/stop"],
@@ -57,7 +57,7 @@ def test_answers_come_in_turn_and_the_last_one_again_and_again() -> None:
     ]
 
 
-def test_answers_with_a_prompt_are_for_that_question_alone() -> None:
+def test_answers_with_a_prompt_are_used_for_that_prompt_only() -> None:
     engine = ScriptedEngine(
         [
             ScriptedAnswer("4", prompt=" 2+2? "),
@@ -70,19 +70,19 @@ def test_answers_with_a_prompt_are_for_that_question_alone() -> None:
     assert said(engine, " 2+2?\n")[:2] == ["still", " 4"]
 
 
-def test_a_question_no_answer_is_for_fails_by_name() -> None:
+def test_a_prompt_without_an_answer_fails_and_is_named() -> None:
     with pytest.raises(EngineFailure, match="No scripted answer for 'Hi'") as caught:
         said(ScriptedEngine(ScriptedAnswer("4", prompt="2+2?")))
     assert (caught.value.status, caught.value.error_type) == (500, "unscripted")
 
 
-def test_a_title_is_the_message_s_first_words() -> None:
+def test_a_title_is_the_beginning_of_the_message() -> None:
     assert ScriptedEngine("x").title("  one two\nthree four five six ") == (
         "one two three four five"
     )
 
 
-def test_tokens_are_said_as_they_are() -> None:
+def test_tokens_are_sent_unchanged() -> None:
     assert said(ScriptedEngine(ScriptedAnswer(tokens=("a b", "", "c")))) == [
         "a b",
         "",
@@ -91,7 +91,7 @@ def test_tokens_are_said_as_they_are() -> None:
     ]
 
 
-def test_an_answer_may_end_without_saying_so() -> None:
+def test_an_answer_may_lack_its_final_event() -> None:
     assert said(ScriptedEngine(ScriptedAnswer("one", finish_reason=None))) == ["one"]
 
 
@@ -125,7 +125,7 @@ def test_an_answer_can_fail_before_and_after_a_text_or_be_cut() -> None:
     assert heard == ["so"]
 
 
-def test_delays_and_pauses_are_kept_and_a_stop_ends_them() -> None:
+def test_delays_and_pauses_are_observed_until_a_stop() -> None:
     begun = time.monotonic()
     assert said(ScriptedEngine(ScriptedAnswer("a b", delay=0.1, pause=0.1)))[0] == "a"
     assert time.monotonic() - begun >= 0.2
@@ -148,7 +148,7 @@ def test_a_json_list_gives_answers_in_turn(tmp_path: Path) -> None:
     assert said(engine) == ["B", "ye", "/stop"]
 
 
-def test_a_json_object_has_a_key_a_prompt(tmp_path: Path) -> None:
+def test_a_json_object_maps_prompts_to_answers(tmp_path: Path) -> None:
     file = tmp_path / "answers.json"
     file.write_text('{"2+2?": "4", "Hi": [{"text": "one"}, "two"]}')
     engine = ScriptedEngine.from_file(str(file))
@@ -160,7 +160,7 @@ def test_a_json_object_has_a_key_a_prompt(tmp_path: Path) -> None:
     ]
 
 
-def test_a_jsonl_file_has_an_answer_a_line(tmp_path: Path) -> None:
+def test_a_jsonl_file_has_one_answer_per_line(tmp_path: Path) -> None:
     file = tmp_path / "answers.jsonl"
     file.write_text('"one"\n\n{"status": 503}\n')
     engine = ScriptedEngine.from_file(file)
@@ -178,7 +178,7 @@ def test_a_jsonl_file_has_an_answer_a_line(tmp_path: Path) -> None:
         ('{"Hi": 1}', r"\$\["),
     ],
 )
-def test_a_file_of_something_else_is_a_configuration_error_with_the_place(
+def test_an_invalid_file_is_a_configuration_error_with_the_position(
     tmp_path: Path, text: str, match: str
 ) -> None:
     file = tmp_path / "answers.json"
@@ -188,7 +188,7 @@ def test_a_file_of_something_else_is_a_configuration_error_with_the_place(
     assert "answers.json" in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_a_configuration_error(tmp_path: Path) -> None:
+def test_a_missing_file_is_a_configuration_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="No such file"):
         ScriptedEngine.from_file(tmp_path / "missing.json")
 
@@ -196,7 +196,7 @@ def test_a_file_that_is_not_there_is_a_configuration_error(tmp_path: Path) -> No
 # Functions
 
 
-def test_a_function_of_the_prompt_answers() -> None:
+def test_a_function_of_the_prompt_can_answer() -> None:
     assert said(as_engine(lambda prompt: f"You said {prompt}")) == [
         "You",
         " said",
@@ -205,7 +205,7 @@ def test_a_function_of_the_prompt_answers() -> None:
     ]
 
 
-def test_a_function_may_see_the_turns_and_give_pieces() -> None:
+def test_a_function_may_receive_the_turns_and_yield_pieces() -> None:
     def count(prompt: str, turns: Sequence[Turn]) -> Iterator[str]:
         yield prompt
         yield f"{len(turns)} turns"
@@ -213,14 +213,14 @@ def test_a_function_may_see_the_turns_and_give_pieces() -> None:
     assert said(as_engine(count)) == ["Hi", "1 turns", "/stop"]
 
 
-def test_a_builtin_s_method_is_a_function_of_the_prompt() -> None:
+def test_a_method_of_a_builtin_is_a_function_of_the_prompt() -> None:
     assert said(as_engine(str.upper))[0] == "HI"
     assert said(as_engine({"Hi": "Hello"}.__getitem__))[0] == "Hello"
     assert said(as_engine({"Hi": "there"}.get))[0] == "there"
     assert said(as_engine(str))[0] == "Hi"  # whose signature cannot be known
 
 
-def test_a_function_with_defaults_alone_is_one_of_the_prompt() -> None:
+def test_a_function_with_only_defaults_receives_the_prompt() -> None:
     def answer(prompt: str = "", loud: bool = False) -> str:
         return prompt
 
@@ -237,7 +237,7 @@ def test_a_function_without_arguments_or_with_too_many_cannot_answer() -> None:
             as_engine(function)
 
 
-def test_an_engine_is_taken_as_it_is() -> None:
+def test_an_engine_is_used_unchanged() -> None:
     assert as_engine(echo) is echo
     scripted = ScriptedEngine("x")
     assert as_engine(scripted) is scripted
@@ -245,7 +245,7 @@ def test_an_engine_is_taken_as_it_is() -> None:
     assert isinstance(as_engine(ScriptedAnswer("x")), ScriptedEngine)
 
 
-def test_what_a_function_raises_fails_the_answer() -> None:
+def test_an_exception_of_a_function_fails_the_answer() -> None:
     def answer(prompt: str) -> str:
         raise EngineFailure("no", status=418, error_type="teapot", retry_after=1.5)
 
@@ -256,7 +256,7 @@ def test_what_a_function_raises_fails_the_answer() -> None:
     assert refused.headers["retry-after"] == "1.5"
 
 
-def test_a_function_that_gives_something_else_fails_with_a_line_in_the_log(
+def test_an_invalid_result_of_a_function_fails_with_a_log_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def answer(prompt: str) -> Any:
@@ -268,7 +268,7 @@ def test_a_function_that_gives_something_else_fails_with_a_line_in_the_log(
     assert "NoneType" in caplog.text
 
 
-def test_an_object_that_is_called_may_answer() -> None:
+def test_a_callable_object_can_answer() -> None:
     class Loud:
         def __call__(self, prompt: str) -> str:
             return prompt.upper()

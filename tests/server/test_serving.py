@@ -23,7 +23,7 @@ from visitors import FedEngine, Stream, Visitor, echo
 ROOT = Path(h2o_client.server.__file__).parent
 
 
-def test_a_server_listens_when_serve_returns_and_is_gone_afterwards() -> None:
+def test_a_server_listens_from_serve_until_the_end_of_the_block() -> None:
     before = threading.active_count()
     with serve(echo, chat_ui="0.4") as server:
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+", server.url)
@@ -47,7 +47,7 @@ def test_a_server_can_be_closed_twice() -> None:
     server.close()
 
 
-def test_closing_stops_what_runs_and_waits_for_the_engine() -> None:
+def test_closing_stops_running_answers_and_waits_for_the_engine() -> None:
     engine = FedEngine()
     with serve(engine, chat_ui="0.4") as server:
         visitor = Visitor(server.url)
@@ -60,7 +60,7 @@ def test_closing_stops_what_runs_and_waits_for_the_engine() -> None:
     answer.close()
 
 
-def test_closing_does_not_wait_for_clients_that_only_keep_their_connection() -> None:
+def test_closing_does_not_wait_for_idle_connections() -> None:
     with serve(echo, chat_ui="0.4") as server, requests.Session() as session:
         session.get(f"{server.url}/__data.json", timeout=PATIENCE)
         host, port = server.url.removeprefix("http://").split(":")
@@ -73,19 +73,19 @@ def test_closing_does_not_wait_for_clients_that_only_keep_their_connection() -> 
                 pass
 
 
-def test_a_port_that_cannot_be_is_a_configuration_error() -> None:
+def test_an_invalid_port_is_a_configuration_error() -> None:
     for port in (-1, 65536):
         with pytest.raises(ConfigurationError, match="Invalid port"):
             serve(echo, port=port, chat_ui="0.4")
 
 
-def test_a_port_that_is_taken_is_an_os_error() -> None:
+def test_a_port_in_use_is_an_os_error() -> None:
     with serve(echo, chat_ui="0.4") as server, pytest.raises(OSError, match=r"in use|assigned"):
         serve(echo, port=int(server.url.rpartition(":")[2]), chat_ui="0.4")
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
-def test_an_ipv6_address_stands_in_brackets() -> None:
+def test_an_ipv6_address_is_in_brackets() -> None:
     try:
         server = serve(echo, host="::1", chat_ui="0.4")
     except OSError:
@@ -95,7 +95,7 @@ def test_an_ipv6_address_stands_in_brackets() -> None:
         assert Visitor(server.url).accept().status_code == 200
 
 
-def test_garbage_on_the_socket_is_answered_without_a_word_in_any_log(
+def test_invalid_http_is_answered_without_a_log_line(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     with serve(echo, chat_ui="0.4") as server:
@@ -151,7 +151,7 @@ def bundled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[OwnedEngine]]:
     ("answers", "name"),
     [("Hello", "scripted"), (echo, "scripted"), (str.upper, "scripted"), (Named(), "mine")],
 )
-def test_a_server_says_what_answers(answers: Any, name: str) -> None:
+def test_the_list_of_models_names_the_engine(answers: Any, name: str) -> None:
     with serve(answers) as server:
         models = requests.get(f"{server.url}/api/v2/models", timeout=PATIENCE).content
     assert f'"id":"{name}"'.encode() in models
@@ -169,7 +169,7 @@ def test_without_an_engine_the_bundled_model_is_loaded_and_freed(
     assert bundled[0].closed
 
 
-def test_the_model_is_freed_when_the_port_is_taken(bundled: list[OwnedEngine]) -> None:
+def test_the_model_is_freed_if_the_port_is_in_use(bundled: list[OwnedEngine]) -> None:
     with serve(echo, chat_ui="0.4") as server, pytest.raises(OSError, match=r"in use|assigned"):
         serve(port=int(server.url.rpartition(":")[2]), chat_ui="0.4")
     assert bundled[0].closed
@@ -190,14 +190,14 @@ def test_importing_the_package_loads_none_of_its_extras() -> None:
     assert printed.stdout == "[]\n"
 
 
-def test_all_that_is_public_is_there_and_nothing_else() -> None:
+def test_exactly_the_public_names_exist() -> None:
     for name in h2o_client.server.__all__:
         assert getattr(h2o_client.server, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         h2o_client.server.nonsense  # type: ignore[attr-defined]  # noqa: B018
 
 
-def test_the_server_imports_only_what_it_may() -> None:
+def test_the_server_imports_only_allowed_modules() -> None:
     allowed = {"starlette", "uvicorn", "h11", "msgspec", "xllamacpp", "typing_extensions"}
     own = tuple(f"h2o_client.{name}" for name in ("server", "wire", "errors", "printable"))
     for file in ROOT.rglob("*.py"):
@@ -210,5 +210,5 @@ def test_the_server_imports_only_what_it_may() -> None:
                 assert known or name.startswith(own), f"{file.name} imports {name}"
 
 
-def test_a_token_needs_no_more_than_its_text() -> None:
+def test_a_token_needs_only_its_text() -> None:
     assert Token("x") == Token(text="x", special=False)

@@ -41,14 +41,14 @@ def test_a_conversation_of_another_session_is_not_found() -> None:
     assert store.conversations("bob") == []
 
 
-def test_only_exists_tells_another_session_s_conversation_from_an_unknown_one() -> None:
+def test_exists_ignores_the_session() -> None:
     store = Store()
     made = store.create("ada", model="m")
     assert store.exists(made.id)
     assert not store.exists("0" * 24)
 
 
-def test_what_another_session_does_to_a_conversation_has_no_effect() -> None:
+def test_another_session_cannot_change_a_conversation() -> None:
     store = Store()
     made = store.create("ada", model="m")
     store.save_messages("bob", made.id, asked_and_answered())
@@ -57,7 +57,7 @@ def test_what_another_session_does_to_a_conversation_has_no_effect() -> None:
     assert store.conversation("ada", made.id) == made
 
 
-def test_a_deleted_conversation_does_not_come_back_when_an_answer_is_saved_late() -> None:
+def test_saving_a_late_answer_does_not_restore_a_deleted_conversation() -> None:
     store = Store()
     made = store.create("ada", model="m")
     assert store.delete("ada", made.id)
@@ -74,7 +74,7 @@ def test_the_conversation_used_last_comes_first() -> None:
     assert store.conversations("ada")[0].id == made[0].id
 
 
-def test_renaming_changes_the_title_alone() -> None:
+def test_renaming_changes_only_the_title() -> None:
     store = Store()
     made = store.create("ada", model="m")
     assert store.rename("ada", made.id, "Names")
@@ -83,11 +83,11 @@ def test_renaming_changes_the_title_alone() -> None:
     assert (renamed.title, renamed.updated_at) == ("Names", made.updated_at)
 
 
-def test_a_session_shares_until_it_says_otherwise_and_has_accepted_nothing() -> None:
+def test_by_default_a_session_shares_and_has_accepted_no_terms() -> None:
     assert Store().settings("ada") == Settings(share=True, active_model=None, accepted_at=None)
 
 
-def test_saving_settings_replaces_them_but_terms_stay_accepted() -> None:
+def test_saving_settings_replaces_all_but_the_acceptance_of_the_terms() -> None:
     store = Store()
     store.save_settings("ada", share=True, active_model="m", accepted=True)
     accepted_at = store.settings("ada").accepted_at
@@ -97,13 +97,13 @@ def test_saving_settings_replaces_them_but_terms_stay_accepted() -> None:
     assert store.settings("bob").accepted_at is None
 
 
-def test_a_question_is_appended() -> None:
+def test_a_prompt_is_appended() -> None:
     messages = with_question(asked_and_answered(), id="u3", content="three", retry=False)
     assert ids(messages) == ["u1", "a1", "u2", "a2", "u3"]
     assert messages[-1].created_at == messages[-1].updated_at
 
 
-def test_the_same_id_twice_is_kept_twice() -> None:
+def test_two_messages_with_the_same_id_are_both_stored() -> None:
     messages = with_question(asked_and_answered(), id="u1", content="again", retry=False)
     assert ids(messages) == ["u1", "a1", "u2", "a2", "u1"]
 
@@ -117,9 +117,7 @@ def test_the_same_id_twice_is_kept_twice() -> None:
         ("unknown", ["u1", "a1", "u2", "a2", "unknown"]),
     ],
 )
-def test_a_retry_takes_the_place_of_its_message_and_drops_the_rest(
-    retried: str, left: list[str]
-) -> None:
+def test_a_retry_replaces_its_message_and_drops_the_rest(retried: str, left: list[str]) -> None:
     messages = with_question(asked_and_answered(), id=retried, content="again", retry=True)
     assert ids(messages) == left
     assert (messages[-1].sender, messages[-1].content) == ("user", "again")
@@ -134,17 +132,19 @@ def test_a_retry_takes_the_place_of_its_message_and_drops_the_rest(
         ("abcdefghijkl", "abcdefghijkl"),
     ],
 )
-def test_what_an_object_id_takes_is_an_id(text: str, kept: str) -> None:
+def test_valid_object_ids_are_accepted(text: str, kept: str) -> None:
     assert parse_id(text) == kept
 
 
 @pytest.mark.parametrize("text", ["", "zzz", "not-an-id", "6b02c9d11306e1473508e3f", "g" * 24])
-def test_anything_else_is_no_id(text: str) -> None:
+def test_other_values_are_not_ids(text: str) -> None:
     with pytest.raises(ValueError, match="24 hexadecimal digits"):
         parse_id(text)
 
 
-def test_conversations_nobody_touched_for_a_day_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_conversations_unused_for_a_day_are_deleted_at_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     store = Store(Limits(conversations_in_all=2))
     yesterday = datetime.now(timezone.utc) - timedelta(days=1, seconds=1)
     with monkeypatch.context() as patch:
@@ -157,7 +157,7 @@ def test_conversations_nobody_touched_for_a_day_make_room(monkeypatch: pytest.Mo
         store.create("bob", model="m")
 
 
-def test_the_settings_saved_longest_ago_are_forgotten_of_too_many() -> None:
+def test_above_the_limit_the_oldest_settings_are_forgotten() -> None:
     store = Store(Limits(settings=2))
     for session in ("ada", "bob", "ada", "eve"):
         store.save_settings(session, share=False, active_model="m", accepted=True)
@@ -165,7 +165,7 @@ def test_the_settings_saved_longest_ago_are_forgotten_of_too_many() -> None:
     assert accepted == [True, False, True]
 
 
-def test_only_so_many_pages_are_shared() -> None:
+def test_the_number_of_shared_pages_is_limited() -> None:
     store = Store(Limits(shared=1))
     first, second = store.create("ada", model="m"), store.create("ada", model="m")
     shared = store.share(first)
@@ -174,7 +174,7 @@ def test_only_so_many_pages_are_shared() -> None:
         store.share(second)
 
 
-def test_deleting_makes_room_for_text_again() -> None:
+def test_deleting_frees_space_for_text() -> None:
     store = Store(Limits(text=1))
     made = store.create("ada", model="m")
     store.save_messages("ada", made.id, asked_and_answered())
@@ -184,7 +184,7 @@ def test_deleting_makes_room_for_text_again() -> None:
     store.expect_room()
 
 
-def test_messages_of_a_minute_ago_do_not_count_nor_those_of_sessions_long_forgotten(
+def test_only_messages_of_the_last_minute_count_for_the_rate_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store = Store(Limits(messages_per_minute=0, settings=1))
@@ -197,7 +197,7 @@ def test_messages_of_a_minute_ago_do_not_count_nor_those_of_sessions_long_forgot
         store.expect_message(store.create("ada", model="m"), spare=1)
 
 
-def test_as_many_messages_a_minute_are_taken_as_the_limit_and_what_is_spared_say() -> None:
+def test_messages_per_minute_are_limited_with_an_allowance() -> None:
     for spare in (0, 1):
         store = Store(Limits(messages_per_minute=2))
         ada, bob = (store.create(session, model="m") for session in ("ada", "bob"))
@@ -208,7 +208,7 @@ def test_as_many_messages_a_minute_are_taken_as_the_limit_and_what_is_spared_say
         store.expect_message(bob, spare=spare)
 
 
-def test_a_conversation_has_so_many_messages_and_no_more() -> None:
+def test_the_number_of_messages_of_a_conversation_is_limited() -> None:
     store = Store(Limits(messages=4))
     made = store.create("ada", model="m")
     store.expect_message(made)
@@ -236,9 +236,7 @@ MUCH = 1000
         ({"updates": (Streamed(1),) * MUCH}, 100 * MUCH),
     ],
 )
-def test_whatever_a_message_holds_counts_as_text_that_is_kept(
-    kept: dict[str, Any], size: int
-) -> None:
+def test_every_part_of_a_message_counts_as_stored_text(kept: dict[str, Any], size: int) -> None:
     message = Message(id="u", sender="user", updated_at=now(), **{"content": "", **kept})
     assert message.size >= size
     store = Store(Limits(text=MUCH))
@@ -251,7 +249,7 @@ def test_whatever_a_message_holds_counts_as_text_that_is_kept(
     store.expect_room()
 
 
-def test_titles_prompts_sessions_and_shared_pages_count_and_what_goes_no_longer_does() -> None:
+def test_titles_prompts_sessions_and_shared_pages_count_until_deleted() -> None:
     store = Store(Limits(text=MUCH, settings=1))
     cases: list[tuple[str, dict[str, Any]]] = [
         ("s" * MUCH, {}),
@@ -281,7 +279,7 @@ def test_titles_prompts_sessions_and_shared_pages_count_and_what_goes_no_longer_
         store.expect_room()
 
 
-def test_messages_are_added_to_those_that_are_there_by_now() -> None:
+def test_messages_are_appended_to_the_current_ones() -> None:
     store = Store()
     made = store.create("ada", model="m")
     first, second = asked_and_answered()[:2], asked_and_answered()[2:]
@@ -293,7 +291,7 @@ def test_messages_are_added_to_those_that_are_there_by_now() -> None:
     assert ids(found.messages) == ["u1", "a1", "u2", "a2"]
 
 
-def test_a_message_is_saved_in_its_place_and_the_others_are_left_alone() -> None:
+def test_saving_a_message_replaces_only_that_message() -> None:
     store = Store()
     made = store.create("ada", model="m", messages=asked_and_answered())
     changed = msgspec.structs.replace(asked_and_answered()[1], content="one, rather")
@@ -304,7 +302,7 @@ def test_a_message_is_saved_in_its_place_and_the_others_are_left_alone() -> None
     assert [each.content for each in found.messages] == ["one", "one, rather", "two", "2"]
 
 
-def test_files_and_settings_are_text_that_is_kept_too() -> None:
+def test_files_and_settings_count_as_stored_text() -> None:
     store = Store(Limits(text=1000, settings=1))
     store.save_settings("ada", share=True, active_model="m", accepted=True, document=b"x" * 1000)
     with pytest.raises(Full):
@@ -320,7 +318,7 @@ def test_files_and_settings_are_text_that_is_kept_too() -> None:
     store.expect_room()
 
 
-def test_a_conversation_keeps_its_last_web_searches() -> None:
+def test_only_the_last_web_searches_of_a_conversation_are_stored() -> None:
     store = Store()
     made = store.create("ada", model="m")
     searches = [store.note_search(made) for _ in range(101)]
@@ -331,7 +329,7 @@ def test_a_conversation_keeps_its_last_web_searches() -> None:
     assert store.note_search(made)
 
 
-def test_many_threads_may_create_at_once() -> None:
+def test_many_threads_may_create_concurrently() -> None:
     store = Store()
     threads = [
         threading.Thread(target=lambda: [store.create("ada", model="m") for _ in range(50)])

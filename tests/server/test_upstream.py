@@ -81,7 +81,7 @@ DONE = b"data: [DONE]\n\n"
 # What is asked
 
 
-def test_the_turns_and_the_parameters_it_has_words_for_are_sent() -> None:
+def test_the_turns_and_the_supported_parameters_are_sent() -> None:
     with ScriptedServer(streams(chunk("Bye", "stop"), DONE)) as upstream:
         engine = UpstreamEngine(f"{upstream.url}/v1/", model="m", key="sesame")
         given = {"temperature": 0.4, "max_new_tokens": 9, "top_p": 0.5, "seed": 3, "stop": ["."]}
@@ -130,13 +130,13 @@ def test_the_key_comes_from_the_environment(
 
 
 @pytest.mark.parametrize("path", ["", "/", "/v1", "/v1/", "/v1/chat/completions"])
-def test_the_address_may_be_the_host_s_the_api_s_or_the_route_s(path: str) -> None:
+def test_the_url_may_be_that_of_the_host_the_api_or_the_route(path: str) -> None:
     with ScriptedServer(streams(chunk("x", "stop"))) as upstream:
         list(UpstreamEngine(upstream.url + path, model="m")(HI, {}, never))
     assert upstream.paths() == [f"POST {COMPLETIONS}"]
 
 
-def test_without_a_name_the_first_model_is_asked_for() -> None:
+def test_without_a_name_the_first_model_is_used() -> None:
     def models(exchange: Exchange) -> None:
         exchange.json({"data": [{"id": "qwen"}, {"id": "other"}]})
 
@@ -156,7 +156,7 @@ def test_a_server_that_does_not_list_its_models_needs_a_name(script: Script) -> 
         UpstreamEngine(upstream.url)
 
 
-def test_a_server_that_is_not_there_needs_a_name_too() -> None:
+def test_an_unreachable_server_also_needs_a_name() -> None:
     with refusing_port() as port, pytest.raises(ConfigurationError, match="Pass one as model="):
         UpstreamEngine(f"http://127.0.0.1:{port}")
 
@@ -164,7 +164,7 @@ def test_a_server_that_is_not_there_needs_a_name_too() -> None:
 @pytest.mark.parametrize(
     "url", ["", "localhost:8000", "ftp://host/", "http:///v1", "http://h/?a=1"]
 )
-def test_what_is_no_address_is_a_configuration_error(url: str) -> None:
+def test_an_invalid_url_is_a_configuration_error(url: str) -> None:
     with pytest.raises(ConfigurationError, match="Invalid address of an OpenAI"):
         UpstreamEngine(url, model="m")
 
@@ -180,7 +180,7 @@ def test_deltas_are_tokens_and_the_finish_reason_is_the_end() -> None:
     assert ask(streams(chunk("x", "length"), DONE))[-1] == Final(finish_reason="length")
 
 
-def test_lines_torn_between_chunks_are_put_together() -> None:
+def test_lines_divided_between_chunks_are_joined() -> None:
     whole = chunk("Grüße") + chunk(None, "stop")
     assert ask(streams(*(whole[i : i + 3] for i in range(0, len(whole), 3)))) == [
         Token("Grüße"),
@@ -216,7 +216,7 @@ def test_a_stream_without_a_finish_reason_has_no_end() -> None:
         (503, b"", "Service Unavailable", None),
     ],
 )  # fmt: skip
-def test_a_refusal_keeps_its_status_words_and_type(
+def test_a_refusal_keeps_its_status_message_and_type(
     status: int, body: bytes, said: str, kind: str | None
 ) -> None:
     failure = fail(refuses(status, body))
@@ -232,14 +232,14 @@ def test_a_redirect_is_a_bad_gateway_and_is_not_followed() -> None:
     assert fail(refuses(307, b"", {"Location": "http://elsewhere.example/"})).status == 502
 
 
-def test_an_error_in_mid_stream_fails_the_answer() -> None:
+def test_an_error_during_the_stream_fails_the_answer() -> None:
     event = b'data: {"error": {"message": "out of memory", "type": "server_error"}}\n\n'
     failure = fail(streams(chunk("x"), event))
     assert (failure.said, failure.error_type) == ("out of memory", "server_error")
 
 
 @pytest.mark.parametrize("data", [b"nonsense", b"[1]", b'{"choices": [7]}', b'"text"', b"3"])
-def test_what_is_no_completion_fails_the_answer(data: bytes) -> None:
+def test_an_invalid_completion_fails_the_answer(data: bytes) -> None:
     assert "invalid completion" in fail(streams(b"data: " + data + b"\n\n")).said
 
 
@@ -259,7 +259,7 @@ def test_an_upstream_that_is_silent_too_long_cuts_the_answer() -> None:
         list(UpstreamEngine(upstream.url, model="m", timeout=0.2)(HI, {}, never))
 
 
-def test_an_https_upstream_must_have_a_certificate_that_is_trusted(
+def test_an_https_upstream_needs_a_trusted_certificate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority = trustme.CA()
@@ -303,13 +303,11 @@ NESTED = b"[" * 100_000
     ],
     ids=["a line", "a token", "a document"],
 )
-def test_a_line_or_a_document_without_end_fails_the_answer(
-    head: dict[str, str], piece: bytes
-) -> None:
+def test_an_endless_line_or_document_fails_the_answer(head: dict[str, str], piece: bytes) -> None:
     assert "is too long" in fail(floods(head, piece)).said
 
 
-def test_a_list_of_models_without_end_is_none() -> None:
+def test_with_an_endless_list_of_models_a_name_is_required() -> None:
     with (
         ScriptedServer(floods({"Content-Type": "application/json"}, b" " * 65536)) as upstream,
         pytest.raises(ConfigurationError, match="Pass one as model="),
@@ -317,7 +315,7 @@ def test_a_list_of_models_without_end_is_none() -> None:
         UpstreamEngine(upstream.url)
 
 
-def test_a_list_of_models_that_does_not_come_is_waited_for_in_vain(
+def test_the_wait_for_a_list_of_models_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("h2o_client.server.upstream._LIST_WITHIN", 0.2)
@@ -333,7 +331,7 @@ def test_a_list_of_models_that_does_not_come_is_waited_for_in_vain(
     [b": ping\n\n", b"x", chunk(), b'data: {"choices": []}\n', b"data: [DONE]\n", b"\n"],
     ids=["comments", "a line", "empty chunks", "no choices", "ends", "blank lines"],
 )
-def test_an_upstream_that_sends_anything_but_tokens_cuts_the_answer(piece: bytes) -> None:
+def test_an_upstream_that_sends_no_tokens_cuts_the_answer(piece: bytes) -> None:
     def drips(exchange: Exchange) -> None:
         exchange.head(200, STREAM)
         with suppress(Over):
@@ -348,7 +346,7 @@ def test_an_upstream_that_sends_anything_but_tokens_cuts_the_answer(piece: bytes
         list(UpstreamEngine(upstream.url, model="m", timeout=0.3)(HI, {}, never))
 
 
-def test_an_upstream_that_never_comes_to_its_headers_cuts_the_answer() -> None:
+def test_an_upstream_that_never_sends_its_headers_cuts_the_answer() -> None:
     def informs(exchange: Exchange) -> None:
         with suppress(Over):
             while not exchange.gone(0.02):
@@ -359,7 +357,7 @@ def test_an_upstream_that_never_comes_to_its_headers_cuts_the_answer() -> None:
         list(UpstreamEngine(upstream.url, model="m", timeout=0.3)(HI, {}, never))
 
 
-def test_reasoning_is_a_sign_of_life() -> None:
+def test_reasoning_restarts_the_idle_timeout() -> None:
     thought = b'data: {"choices": [{"delta": {"reasoning_content": "hm"}}]}\n\n'
 
     def thinks(exchange: Exchange) -> None:
@@ -386,18 +384,18 @@ def test_deeply_nested_json_fails_the_answer(data: bytes) -> None:
         UpstreamEngine(upstream.url)
 
 
-def test_a_retry_after_beyond_measure_is_none() -> None:
+def test_a_retry_after_that_is_too_large_is_ignored() -> None:
     assert fail(refuses(429, b"{}", {"Retry-After": "9" * 400})).retry_after is None
 
 
-def test_the_words_of_a_refusal_are_printable_and_short() -> None:
+def test_the_message_of_a_refusal_is_printable_and_short() -> None:
     said = {"error": {"message": "\x1b[2J\n\u202e" + "x" * 50_000, "type": "y\x07" * 1000}}
     failure = fail(refuses(500, json.dumps(said).encode()))
     assert failure.said.startswith("\ufffd[2J \ufffdxxx")
     assert (len(failure.said), len(failure.error_type or "")) == (2000, 100)
 
 
-def test_a_line_of_the_log_about_an_upstream_is_printable_and_short(
+def test_a_log_line_about_an_upstream_is_printable_and_short(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def garbles(exchange: Exchange) -> None:
@@ -415,14 +413,14 @@ def test_a_line_of_the_log_about_an_upstream_is_printable_and_short(
 
 
 @pytest.mark.parametrize("key", ["sesame\r", "\nsesame\n", " sesame\t"])
-def test_blanks_and_line_ends_around_a_key_are_left_out(key: str) -> None:
+def test_whitespace_around_a_key_is_removed(key: str) -> None:
     with ScriptedServer(streams(chunk("x", "stop"))) as upstream:
         list(UpstreamEngine(upstream.url, model="m", key=key)(HI, {}, never))
     assert upstream.requests[0].headers["Authorization"] == "Bearer sesame"
 
 
 @pytest.mark.parametrize("key", ["ses\rame", "ses\namé", "sesamé", "ses\x00ame", "sesame\u2028x"])
-def test_a_key_that_no_header_can_have_is_refused_and_not_shown(
+def test_a_key_that_cannot_be_a_header_is_refused_and_not_shown(
     key: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key.replace("\x00", "\r"))
@@ -446,7 +444,7 @@ def test_a_key_that_no_header_can_have_is_refused_and_not_shown(
         "file:///sesame",
     ],
 )
-def test_an_address_that_may_hold_a_secret_is_refused_and_not_shown(url: str) -> None:
+def test_a_url_that_may_contain_a_secret_is_refused_and_not_shown(url: str) -> None:
     with pytest.raises(ConfigurationError, match="OpenAI-compatible") as caught:
         UpstreamEngine(url, model="m")
     assert "sesame" not in str(caught.value)
@@ -456,7 +454,7 @@ def test_an_address_that_may_hold_a_secret_is_refused_and_not_shown(url: str) ->
 
 
 @pytest.mark.parametrize("begun", [False, True])
-def test_a_stop_wakes_a_reader_that_waits(begun: bool) -> None:
+def test_a_stop_wakes_a_waiting_reader(begun: bool) -> None:
     stopped = threading.Event()
 
     def silent(exchange: Exchange) -> None:
@@ -503,7 +501,7 @@ def visit() -> Iterator[Callable[[Script], Visitor]]:
         server.__exit__(None, None, None)
 
 
-def test_an_upstream_s_answer_is_told_as_a_chat_ui_tells_it(
+def test_an_upstreams_answer_is_sent_like_a_chat_uis(
     visit: Callable[[Script], Visitor],
 ) -> None:
     visitor = visit(streams(chunk("By"), chunk("e", "stop"), DONE))
@@ -522,7 +520,7 @@ def test_an_upstream_s_refusal_is_passed_on(visit: Callable[[Script], Visitor]) 
     assert "set-cookie" in answer.headers
 
 
-def test_an_upstream_that_breaks_in_mid_stream_leaves_the_answer_broken(
+def test_an_upstream_that_breaks_off_leaves_the_answer_incomplete(
     visit: Callable[[Script], Visitor],
 ) -> None:
     visitor = visit(streams(chunk("so"), end=False))
@@ -532,7 +530,7 @@ def test_an_upstream_that_breaks_in_mid_stream_leaves_the_answer_broken(
     assert visitor.messages(made) == []
 
 
-def test_an_upstream_that_is_not_there_is_an_internal_error() -> None:
+def test_an_unreachable_upstream_is_an_internal_error() -> None:
     with (
         refusing_port() as port,
         serve(UpstreamEngine(f"http://127.0.0.1:{port}", model="m"), chat_ui="0.4") as s,

@@ -62,9 +62,7 @@ def lines_of(body: bytes) -> list[bytes]:
 # A whole answer
 
 
-def test_an_answer_is_lines_of_json_padded_as_v0_10_0_pads_them(
-    engine: FedEngine, guest: Guest
-) -> None:
+def test_an_answer_is_lines_of_json_padded_like_in_v0_10_0(engine: FedEngine, guest: Guest) -> None:
     engine.words("Hello", " there")
     engine.feed.put(Final())
     answer = guest.say(guest.create(), "Hi")
@@ -101,7 +99,7 @@ def test_it_has_the_shape_of_a_recorded_one(engine: FedEngine, guest: Guest) -> 
     assert answer.content.count(b"\n" + PADDING + b"{") == 1
 
 
-def test_each_token_comes_when_it_is_made_and_headers_before_the_first(
+def test_each_token_is_sent_at_once_and_headers_before_the_first(
     engine: FedEngine, guest: Guest, listen: Listen
 ) -> None:
     answer = listen(guest.create())
@@ -115,7 +113,7 @@ def test_each_token_comes_when_it_is_made_and_headers_before_the_first(
     assert len(answer.rest()) == 2
 
 
-def test_silence_is_broken_about_ten_times_a_second(
+def test_keepalives_are_sent_about_ten_times_a_second(
     engine: FedEngine, guest: Guest, listen: Listen
 ) -> None:
     made = guest.create()
@@ -134,7 +132,7 @@ def test_silence_is_broken_about_ten_times_a_second(
     speaking.join()
 
 
-def test_the_text_is_trimmed_at_its_end_alone_and_special_tokens_are_no_part_of_it(
+def test_the_text_is_trimmed_at_its_end_and_lacks_special_tokens(
     engine: FedEngine, guest: Guest
 ) -> None:
     engine.words("  \n", "hello ", " world ", "\n")
@@ -147,14 +145,14 @@ def test_the_text_is_trimmed_at_its_end_alone_and_special_tokens_are_no_part_of_
     assert guest.said(made)[-1] == ("assistant", "  \nhello  world")
 
 
-def test_an_answer_cut_by_its_length_has_a_final_one(engine: FedEngine, guest: Guest) -> None:
+def test_an_answer_cut_at_its_length_has_a_final_answer(engine: FedEngine, guest: Guest) -> None:
     engine.words("cut")
     engine.feed.put(Final(finish_reason="length"))
     answer = guest.say(guest.create(), "Hi")
     assert b'"finalAnswer","text":"cut","interrupted":false' in answer.content
 
 
-def test_only_the_first_message_gives_a_title(engine: FedEngine, guest: Guest) -> None:
+def test_only_the_first_message_sets_a_title(engine: FedEngine, guest: Guest) -> None:
     made = guest.create()
     titles = []
     for inputs in ("one two\nthree  four five six", "seven"):
@@ -165,7 +163,7 @@ def test_only_the_first_message_gives_a_title(engine: FedEngine, guest: Guest) -
     assert guest.tree(made)["title"] == "one two three four five"
 
 
-def test_an_engine_s_own_title_is_taken() -> None:
+def test_the_title_of_an_engine_is_used() -> None:
     class Titled(FedEngine):
         def title(self, message: str) -> str:
             return f" <think>{message.upper()}</think>{'!' * 200}"
@@ -183,7 +181,9 @@ def test_an_engine_s_own_title_is_taken() -> None:
 # What the model is asked
 
 
-def test_the_history_goes_to_the_engine_with_the_preprompt(engine: FedEngine, guest: Guest) -> None:
+def test_the_history_is_passed_to_the_engine_with_the_preprompt(
+    engine: FedEngine, guest: Guest
+) -> None:
     body = {"model": SCRIPTED, "preprompt": "Be brief."}
     made = guest.send("POST", "/conversation", json=body).json()["conversationId"]
     for question in (" My name\r\nis Ada. ", "What is my name?"):
@@ -215,7 +215,7 @@ def asked(guest: Guest, engine: FedEngine, conversation_id: str, **data: object)
     return guest.tell(conversation_id, data).status_code
 
 
-def test_a_retried_answer_gets_one_beside_it(engine: FedEngine, guest: Guest) -> None:
+def test_a_retry_adds_an_answer_beside_the_first(engine: FedEngine, guest: Guest) -> None:
     made = guest.create()
     asked(guest, engine, made, inputs="Is it?", id=guest.leaf(made))
     _, question, answer = guest.stored(made)
@@ -226,7 +226,7 @@ def test_a_retried_answer_gets_one_beside_it(engine: FedEngine, guest: Guest) ->
     assert stored[3]["ancestors"][-1] == question["id"]
 
 
-def test_an_edited_question_gets_a_branch_of_its_own(engine: FedEngine, guest: Guest) -> None:
+def test_an_edited_prompt_starts_a_branch(engine: FedEngine, guest: Guest) -> None:
     made = guest.create()
     asked(guest, engine, made, inputs="Is it?", id=guest.leaf(made))
     root, question, _ = guest.stored(made)
@@ -239,7 +239,7 @@ def test_an_edited_question_gets_a_branch_of_its_own(engine: FedEngine, guest: G
     assert len(guest.stored(made)[0]["children"]) == 3
 
 
-def test_a_retry_of_what_cannot_be_retried_says_so(engine: FedEngine, guest: Guest) -> None:
+def test_an_impossible_retry_is_an_error(engine: FedEngine, guest: Guest) -> None:
     made = guest.create()
     asked(guest, engine, made, inputs="Is it?", id=guest.leaf(made))
     root, question, _ = guest.stored(made)
@@ -252,7 +252,7 @@ def test_a_retry_of_what_cannot_be_retried_says_so(engine: FedEngine, guest: Gue
     assert len(guest.stored(made)) == 3
 
 
-def test_continuing_is_an_empty_question(engine: FedEngine, guest: Guest) -> None:
+def test_continuing_sends_an_empty_prompt(engine: FedEngine, guest: Guest) -> None:
     made = guest.create()
     asked(guest, engine, made, inputs="Is it?", id=guest.leaf(made))
     asked(guest, engine, made, id=guest.leaf(made), is_continue=True)
@@ -282,7 +282,7 @@ def error(message: str, **more: int) -> dict[str, object]:
     return {"type": "status", "status": "error", "message": message, **more}
 
 
-def test_a_failure_before_the_first_token_is_told_with_its_status(
+def test_a_failure_before_the_first_token_is_reported_with_its_status(
     engine: FedEngine, guest: Guest
 ) -> None:
     failure = EngineFailure("loading", error_type="overloaded", status=503, retry_after=2)
@@ -296,7 +296,7 @@ def test_a_failure_before_the_first_token_is_told_with_its_status(
     )
 
 
-def test_a_failure_in_mid_answer_keeps_what_was_made(engine: FedEngine, guest: Guest) -> None:
+def test_a_failure_during_an_answer_keeps_the_text_so_far(engine: FedEngine, guest: Guest) -> None:
     items = Token("one "), EngineFailure("out of memory", status=500)
     assert ended(guest, engine, *items) == ([error("out of memory")], ["one ", None, "error"])
 
@@ -309,7 +309,7 @@ def test_a_connection_that_breaks_is_a_failure_too(engine: FedEngine, guest: Gue
     )
 
 
-def test_an_engine_that_ends_without_saying_so_leaves_no_final_answer(
+def test_an_engine_without_a_final_event_leaves_no_final_answer(
     engine: FedEngine, guest: Guest
 ) -> None:
     assert ended(guest, engine, Token("one "), None) == ([FINISHED], ["one ", None, "finished"])
@@ -336,7 +336,7 @@ def test_an_engine_with_a_bug_is_logged_and_its_answer_fails(
     assert "oops" in caplog.text
 
 
-def test_a_token_that_cannot_be_written_fails_its_answer_and_no_other(
+def test_a_token_that_cannot_be_encoded_fails_only_its_answer(
     engine: FedEngine, guest: Guest, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR, logger="h2o_client.server"):
@@ -348,19 +348,19 @@ def test_a_token_that_cannot_be_written_fails_its_answer_and_no_other(
     assert ended(guest, engine, Token("two"), Final())[1] == ["two", False, "finished"]
 
 
-def test_half_a_surrogate_pair_is_told_and_kept_as_the_replacement_character(
+def test_half_a_surrogate_pair_becomes_the_replacement_character(
     engine: FedEngine, guest: Guest
 ) -> None:
     _, stored = ended(guest, engine, Token("one "), Token("\ud83e"), Final())
     assert stored == ["one \ufffd", False, "finished"]
 
 
-def test_the_words_of_a_failure_are_shortened(engine: FedEngine, guest: Guest) -> None:
+def test_the_message_of_a_failure_is_shortened(engine: FedEngine, guest: Guest) -> None:
     told, _ = ended(guest, engine, EngineFailure("x" * 1_000_000, status=502))
     assert told == [error("502 " + "x" * 4000, statusCode=502)]
 
 
-def test_the_conversation_goes_on_after_a_failure(engine: FedEngine, guest: Guest) -> None:
+def test_a_conversation_can_continue_after_a_failure(engine: FedEngine, guest: Guest) -> None:
     made = guest.create()
     engine.feed.put(EngineFailure("loading", status=503))
     guest.say(made, "Hi")
@@ -376,7 +376,7 @@ def stop(guest: Guest, conversation_id: str) -> None:
     assert (answer.status_code, answer.content) == (200, b"")
 
 
-def test_a_stop_ends_the_answer_at_once_and_keeps_its_part(
+def test_a_stop_ends_the_answer_at_once_and_stores_its_text(
     engine: FedEngine, guest: Guest, listen: Listen
 ) -> None:
     made = guest.create()
@@ -392,7 +392,7 @@ def test_a_stop_ends_the_answer_at_once_and_keeps_its_part(
     assert engine.ended.wait(PATIENCE)
 
 
-def test_a_stop_does_not_wait_for_an_engine_that_does_not_look() -> None:
+def test_a_stop_does_not_wait_for_an_engine_that_ignores_it() -> None:
     let_on, begun = threading.Event(), threading.Event()
 
     def deaf(prompt: str) -> Iterator[str]:
@@ -430,7 +430,7 @@ def test_a_stop_before_the_first_token_leaves_an_empty_answer(
     assert (last["content"], last["interrupted"]) == ("", True)
 
 
-def test_a_stop_ends_an_answer_that_waits_for_its_turn() -> None:
+def test_a_stop_ends_a_waiting_answer() -> None:
     engine = FedEngine()
     with serve(engine, chat_ui="0.10", max_generations=1) as server:
         guest = Guest(server.url)
@@ -445,7 +445,7 @@ def test_a_stop_ends_an_answer_that_waits_for_its_turn() -> None:
             each.close()
 
 
-def test_a_stop_with_nothing_to_stop_is_fine_and_stops_no_later_answer(
+def test_a_stop_without_a_running_answer_succeeds_and_stops_no_later_answer(
     engine: FedEngine, guest: Guest
 ) -> None:
     made = guest.create()
@@ -459,7 +459,7 @@ def test_a_stop_with_nothing_to_stop_is_fine_and_stops_no_later_answer(
 # Leaving
 
 
-def test_an_answer_whose_client_has_left_is_finished_and_kept(
+def test_an_answer_whose_client_has_left_is_completed_and_stored(
     engine: FedEngine, guest: Guest, listen: Listen
 ) -> None:
     made = guest.create()
@@ -488,7 +488,7 @@ def test_an_answer_whose_client_has_left_can_be_stopped(
     assert guest.said(made)[-1] == ("assistant", "one ")
 
 
-def test_a_client_that_does_not_read_is_dropped_and_its_answer_kept(
+def test_a_client_that_does_not_read_is_dropped_and_its_answer_stored(
     engine: FedEngine, guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox, "_PATIENCE", 0.2)
@@ -517,7 +517,7 @@ def test_a_client_that_does_not_read_is_dropped_and_its_answer_kept(
         assert not last.endswith(b"0\r\n\r\n")
 
 
-def test_an_answer_without_end_is_ended(
+def test_the_length_of_an_answer_is_limited(
     engine: FedEngine, guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generation, "_LONGEST_ANSWER", 10)
@@ -527,7 +527,7 @@ def test_an_answer_without_end_is_ended(
     assert engine.ended.wait(PATIENCE)
 
 
-def test_deleted_meanwhile_a_conversation_does_not_come_back(
+def test_a_conversation_deleted_during_an_answer_is_not_restored(
     engine: FedEngine, guest: Guest, listen: Listen
 ) -> None:
     made = guest.create()
@@ -540,7 +540,7 @@ def test_deleted_meanwhile_a_conversation_does_not_come_back(
     assert guest.send("GET", f"/api/conversation/{made}").status_code == 404
 
 
-def test_two_answers_at_once_in_one_conversation_are_both_kept() -> None:
+def test_two_concurrent_answers_in_one_conversation_are_both_stored() -> None:
     both = threading.Barrier(2)
 
     def answer(prompt: str) -> str:
@@ -566,7 +566,7 @@ def test_two_answers_at_once_in_one_conversation_are_both_kept() -> None:
 # The server's limits, and its end
 
 
-def test_beyond_those_that_run_and_wait_a_message_is_503_and_not_kept() -> None:
+def test_a_message_beyond_the_queue_is_a_503_and_not_stored() -> None:
     engine = FedEngine()
     with serve(engine, chat_ui="0.10", max_generations=1, max_waiting=1) as server:
         guest = Guest(server.url)
@@ -590,7 +590,7 @@ def test_beyond_those_that_run_and_wait_a_message_is_503_and_not_kept() -> None:
         assert guest.say(made[2], "x").status_code == 200
 
 
-def test_closing_stops_what_runs_with_and_without_a_client(leaks_nothing: None) -> None:
+def test_closing_stops_answers_with_and_without_a_client(leaks_nothing: None) -> None:
     engine = FedEngine()
     with serve(engine, chat_ui="0.10") as server:
         guest = Guest(server.url)
@@ -620,6 +620,6 @@ def test_a_connection_is_kept_alive_after_a_stream(engine: FedEngine, guest: Gue
     answer.close()
 
 
-def test_what_is_read_back_as_updates_is_what_was_written() -> None:
+def test_stored_updates_are_those_that_were_sent() -> None:
     for event in (Status("started"), Title("T"), Failure("no", status=503)):
         assert updates.read(updates.write(event)) == event

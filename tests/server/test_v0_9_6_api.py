@@ -29,14 +29,14 @@ def read(guest: Guest, path: str) -> object:
     return superjson.read(answer.content)
 
 
-def test_the_list_of_models_tells_the_generation(guest: Guest) -> None:
+def test_the_list_of_models_identifies_the_generation(guest: Guest) -> None:
     (model,) = guest.send("GET", "/api/models").json()
     assert (model["id"], model["name"], model["unlisted"]) == (SCRIPTED, SCRIPTED, False)
     assert model["supportsTools"] is False
     assert not {"tools", "supportsArtifacts"} & set(model)
 
 
-def test_v2_tells_the_model_s_parameters_too(guest: Guest) -> None:
+def test_v2_also_lists_the_models_parameters(guest: Guest) -> None:
     models = read(guest, "/api/v2/models")
     assert isinstance(models, list)
     assert models == [read(guest, f"/api/v2/models/{SCRIPTED}")]
@@ -47,7 +47,7 @@ def test_v2_tells_the_model_s_parameters_too(guest: Guest) -> None:
     assert (answer.status_code, answer.text) == (404, '{"message":"Model not found"}')
 
 
-def test_nobody_is_signed_in(guest: Guest) -> None:
+def test_no_user_is_logged_in(guest: Guest) -> None:
     answer = guest.send("GET", "/api/user")
     assert (answer.status_code, answer.text) == (401, '{"message":"Must be signed in"}')
     assert guest.send("GET", "/api/v2/user").text == '{"json":null}'
@@ -56,7 +56,7 @@ def test_nobody_is_signed_in(guest: Guest) -> None:
     assert flags["loginEnabled"] is False
 
 
-def test_conversations_come_in_pages_of_30_the_latest_first(guest: Guest) -> None:
+def test_conversations_are_listed_in_pages_of_30_with_the_latest_first(guest: Guest) -> None:
     made = [guest.create() for _ in range(31)]
     made.reverse()
     page = guest.send("GET", "/api/conversations").json()
@@ -80,13 +80,13 @@ def test_conversations_come_in_pages_of_30_the_latest_first(guest: Guest) -> Non
 
 
 @pytest.mark.parametrize("page", ["", "x", "-1", "1e9", "9" * 400])
-def test_a_page_that_is_no_number_or_past_the_end_harms_nobody(guest: Guest, page: str) -> None:
+def test_an_invalid_page_number_does_no_harm(guest: Guest, page: str) -> None:
     made = guest.create()
     entries = guest.send("GET", f"/api/conversations?p={page}").json()
     assert [each["id"] for each in entries] == [made]
 
 
-def test_what_was_used_last_comes_first(guest: Guest) -> None:
+def test_the_conversation_used_last_is_listed_first(guest: Guest) -> None:
     made = [guest.create(), guest.create()]
     guest.say(made[0], "Hello")
     entries = guest.send("GET", "/api/conversations").json()

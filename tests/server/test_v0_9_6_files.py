@@ -31,12 +31,12 @@ def message(content: str, *files: File) -> Message:
         base64.b64encode(TEXT).replace(b"w", b"w\r\n"),
     ],
 )
-def test_base64_is_read_as_javascript_does(content: bytes) -> None:
+def test_base64_is_decoded_like_in_javascript(content: bytes) -> None:
     assert read_files([upload("base64;a.txt", content)], []) == (KEPT,)
 
 
 @pytest.mark.parametrize(("digits", "content"), [(b"A", b""), (b"YWJjZ", b"abc"), (b"====", b"")])
-def test_a_digit_of_base64_that_fills_no_byte_is_passed_over(digits: bytes, content: bytes) -> None:
+def test_an_incomplete_byte_of_base64_is_ignored(digits: bytes, content: bytes) -> None:
     (file,) = read_files([upload("base64;a", digits)], [])
     assert file.content == content
 
@@ -46,17 +46,17 @@ def test_a_name_keeps_its_semicolons() -> None:
     assert file.name == "a;b.txt"
 
 
-def test_empty_files_and_those_of_other_fields_are_passed_over() -> None:
+def test_empty_files_and_those_of_other_fields_are_ignored() -> None:
     sent = [upload("base64;a.txt", b""), upload("x", b"YQ==", field="other")]
     assert read_files(sent, []) == ()
 
 
-def test_a_file_that_a_message_has_is_sent_again_by_its_hash() -> None:
+def test_a_file_of_an_earlier_message_is_sent_by_its_hash() -> None:
     assert read_files([upload("hash;b.txt", SHA.encode())], [message("", KEPT)]) == (KEPT,)
 
 
 @pytest.mark.parametrize("filename", ["a.txt", "", "hash;a.txt", "gzip;a.txt"])
-def test_what_is_sent_in_another_way_is_refused(filename: str) -> None:
+def test_other_encodings_of_files_are_refused(filename: str) -> None:
     with pytest.raises(Refusal) as caught:
         read_files([upload(filename, b"0000")], [])
     assert (caught.value.status, caught.value.said) == (500, None)
@@ -67,7 +67,7 @@ def test_a_file_is_found_by_its_hash_in_any_message() -> None:
     assert find([message("")], SHA) is None
 
 
-def test_texts_are_told_to_the_model_before_the_question_and_nothing_else_is() -> None:
+def test_only_text_files_are_added_to_the_prompt() -> None:
     image = File("1", "a.png", "image/png", b"\x89PNG")
     data = File("2", "b.json", "application/json", b'{"a":\xff}')
     assert told(message("What is this?", KEPT, image, data)) == (
@@ -87,7 +87,7 @@ def test_texts_are_told_to_the_model_before_the_question_and_nothing_else_is() -
         ("tëxt/plain", "application/octet-stream"),
     ],
 )
-def test_a_file_is_given_back_so_that_no_browser_shows_it_as_a_page(mime: str, served: str) -> None:
+def test_a_file_is_returned_with_headers_that_prevent_rendering(mime: str, served: str) -> None:
     answer = download(File("sha", "a", mime, b"<script>"))
     assert answer.body == b"<script>"
     assert answer.headers["content-type"] == served

@@ -14,7 +14,7 @@ def run(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(main, 10))
 
 
-def test_all_that_has_come_is_taken_at_once_and_then_the_end() -> None:
+def test_take_returns_all_pieces_together_and_then_the_end() -> None:
     async def main() -> None:
         box = Outbox()
         box.put(b"one ")
@@ -32,7 +32,7 @@ def test_all_that_has_come_is_taken_at_once_and_then_the_end() -> None:
     run(main())
 
 
-def test_who_has_left_is_told_nothing_and_nobody_waits_for_them() -> None:
+def test_a_reader_that_has_left_receives_nothing_and_blocks_nothing() -> None:
     async def main() -> None:
         box = Outbox()
         box.put(b"x" * 10_000_000)
@@ -48,7 +48,7 @@ def test_who_has_left_is_told_nothing_and_nobody_waits_for_them() -> None:
     run(main())
 
 
-def test_there_is_room_again_once_it_has_been_read() -> None:
+def test_reading_frees_space() -> None:
     async def main() -> None:
         box = Outbox()
         await box.room()
@@ -62,7 +62,7 @@ def test_there_is_room_again_once_it_has_been_read() -> None:
     run(main())
 
 
-def test_who_stays_without_reading_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_does_not_read_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PATIENCE", 0.01)
 
     async def main() -> None:

@@ -89,12 +89,12 @@ def test_a_preprompt_is_the_system_message_and_reaches_the_model(guest: Guest) -
     ],
     ids=json.dumps,
 )
-def test_a_creation_that_does_not_fit_is_400(guest: Guest, body: object) -> None:
+def test_an_invalid_creation_is_a_400(guest: Guest, body: object) -> None:
     answer = guest.send("POST", "/conversation", json=body)
     assert refused(answer) == (400, "application/json", INVALID, True)
 
 
-def test_a_creation_that_is_no_json_or_has_no_content_type_fails_with_an_id(guest: Guest) -> None:
+def test_a_creation_without_json_or_content_type_fails_with_an_error_id(guest: Guest) -> None:
     headers = {"Content-Type": "application/json"}
     for given in ({"data": "{nope"}, {"data": ""}):
         answer = guest.send("POST", "/conversation", headers=headers, **given)
@@ -103,12 +103,12 @@ def test_a_creation_that_is_no_json_or_has_no_content_type_fails_with_an_id(gues
     assert crashed(guest.send("POST", "/conversation", data=b'{"model": "m"}'))
 
 
-def test_errors_are_html_for_who_wants_a_page(guest: Guest) -> None:
+def test_errors_are_html_for_browsers(guest: Guest) -> None:
     answer = guest.send("POST", "/conversation", json={}, headers={"Accept": "text/html"})
     assert (answer.status_code, answer.headers["content-type"][:9]) == (400, "text/html")
 
 
-def test_only_so_many_conversations_are_kept() -> None:
+def test_the_number_of_conversations_is_limited() -> None:
     with serve(echo, chat_ui="0.10", limits=Limits(conversations=1)) as server:
         guest = Guest(server.url)
         guest.create()
@@ -147,7 +147,7 @@ def test_a_conversation_is_a_tree_in_v2_and_a_list_before(guest: Guest) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", plain["updatedAt"])
 
 
-def test_pages_have_no_data_any_more(guest: Guest) -> None:
+def test_pages_have_no_data(guest: Guest) -> None:
     made = guest.create()
     pages = {
         "/__data.json": '{"type":"data","nodes":[null,null]}',
@@ -178,7 +178,7 @@ def test_a_browser_is_shown_pages(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize("accept", ["*/*", "text/html,application/xhtml+xml,*/*;q=0.8"])
-def test_the_address_of_a_shared_conversation_opens_a_page(guest: Guest, accept: str) -> None:
+def test_the_url_of_a_shared_conversation_opens_a_page(guest: Guest, accept: str) -> None:
     made = guest.create()
     guest.say(made, "<b>Hello</b>")
     shared = guest.send("POST", f"/conversation/{made}/share").json()["shareId"]
@@ -207,7 +207,7 @@ def test_a_get_of_a_post_only_route_lists_the_allowed_methods(guest: Guest) -> N
         ("GET", "/login"),
     ],
 )
-def test_what_other_generations_have_is_a_404_page(guest: Guest, method: str, path: str) -> None:
+def test_routes_of_other_generations_are_404_pages(guest: Guest, method: str, path: str) -> None:
     answer = guest.send(method, path, headers={"Accept": "application/json"})
     assert (answer.status_code, answer.headers["content-type"][:9]) == (404, "text/html")
 
@@ -215,7 +215,7 @@ def test_what_other_generations_have_is_a_404_page(guest: Guest, method: str, pa
 # The cookie
 
 
-def test_only_answers_to_posts_set_the_cookie_and_no_refusal_of_the_hook_does(guest: Guest) -> None:
+def test_only_responses_to_posts_set_the_cookie_except_refusals_of_the_hook(guest: Guest) -> None:
     pattern = rf"hf-chat={guest.session}; Path=/; Expires=[^;]+; HttpOnly; Secure; SameSite=None"
     made = guest.create()
     for answer in (
@@ -279,14 +279,14 @@ def test_a_form_from_elsewhere_is_refused(
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_form_from_its_own_host_is_taken_whatever_the_scheme(guest: Guest, scheme: str) -> None:
+def test_a_form_from_its_own_host_is_accepted_with_any_scheme(guest: Guest, scheme: str) -> None:
     made = guest.create()
     origin = f"{scheme}://{urlsplit(guest.url).netloc}"
     data = {"inputs": "Hello", "id": guest.leaf(made)}
     assert guest.tell(made, data, headers={"Origin": origin}).status_code == 200
 
 
-def test_a_server_told_its_origin_takes_forms_from_there_alone() -> None:
+def test_a_server_with_an_origin_accepts_forms_only_from_it() -> None:
     with serve(echo, chat_ui="0.10", origin="https://chat.example.org") as server:
         guest = Guest(server.url)
         assert guest.tell(UNKNOWN, {}).status_code == 403
@@ -342,7 +342,7 @@ def test_posted_settings_replace_the_whole_document(guest: Guest, path: str) -> 
     assert (kept["customPrompts"], kept["directPaste"]) == ({}, True)
 
 
-def test_a_welcome_once_seen_stays_seen_and_is_dated(guest: Guest) -> None:
+def test_the_date_of_the_welcome_is_stored_and_kept(guest: Guest) -> None:
     guest.send("POST", "/settings", json={"welcomeModalSeen": True})
     seen = guest.kept()["welcomeModalSeenAt"]
     guest.send("POST", "/settings", json={"welcomeModalSeen": False})
@@ -350,14 +350,14 @@ def test_a_welcome_once_seen_stays_seen_and_is_dated(guest: Guest) -> None:
     assert (kept["welcomeModalSeen"], kept["welcomeModalSeenAt"]) == (True, seen)
 
 
-def test_an_unknown_model_is_taken_and_not_used(guest: Guest) -> None:
+def test_an_unknown_model_is_accepted_but_not_used(guest: Guest) -> None:
     answer = guest.send("POST", "/settings", json={"activeModel": "no/such-model"})
     assert answer.status_code == 200
     assert guest.kept()["activeModel"] == SCRIPTED
 
 
 @pytest.mark.parametrize("value", ["false", "off", "", 0, None, "on"])
-def test_sharing_is_true_or_false_and_nothing_else(guest: Guest, value: object) -> None:
+def test_sharing_must_be_true_or_false(guest: Guest, value: object) -> None:
     guest.send("POST", "/settings", json={"shareConversationsWithModelAuthors": False})
     answer = guest.send("POST", "/settings", json={"shareConversationsWithModelAuthors": value})
     assert crashed(answer)
@@ -365,7 +365,7 @@ def test_sharing_is_true_or_false_and_nothing_else(guest: Guest, value: object) 
     assert guest.kept()["shareConversationsWithModelAuthors"] is False
 
 
-def test_settings_that_are_no_json_fail(guest: Guest) -> None:
+def test_settings_that_are_not_json_fail(guest: Guest) -> None:
     headers = {"Content-Type": "application/json"}
     assert crashed(guest.send("POST", "/settings", data="{not json", headers=headers))
     assert crashed(guest.send("POST", "/settings", data={"a": "b"}, headers={"Origin": guest.url}))
@@ -409,7 +409,7 @@ def test_each_session_has_settings_of_its_own(guest: Guest, stranger: Guest) -> 
         ),
     ],
 )
-def test_unknown_and_malformed_ids_are_refused_each_in_its_words(
+def test_unknown_and_malformed_ids_have_different_errors(
     guest: Guest,
     method: str,
     path: str,
@@ -426,7 +426,7 @@ def test_unknown_and_malformed_ids_are_refused_each_in_its_words(
         assert (answer.status_code, answer.json()["message"]) == malformed
 
 
-def test_another_session_s_conversation_is_out_of_reach(guest: Guest, stranger: Guest) -> None:
+def test_no_route_reaches_another_sessions_conversation(guest: Guest, stranger: Guest) -> None:
     made = guest.create()
     guest.say(made, "secret")
     leaf = guest.leaf(made)
@@ -462,9 +462,7 @@ def test_deleting_works_once(guest: Guest) -> None:
         assert told(guest.tell(made, {"inputs": "x"})) == (404, NOT_FOUND)
 
 
-def test_all_of_a_session_s_conversations_are_deleted_at_once(
-    guest: Guest, stranger: Guest
-) -> None:
+def test_all_conversations_of_a_session_are_deleted_together(guest: Guest, stranger: Guest) -> None:
     stranger.create()
     guest.create(), guest.create()
     assert told(guest.send("DELETE", "/api/conversations")) == (200, "")
@@ -491,7 +489,7 @@ def test_all_of_a_session_s_conversations_are_deleted_at_once(
     ],
     ids=lambda each: json.dumps(each)[:30] if isinstance(each, dict) else "",
 )
-def test_a_title_of_1_to_100_characters_is_taken(
+def test_a_title_of_1_to_100_characters_is_accepted(
     guest: Guest, body: object, status: int, v2_status: int, title: str
 ) -> None:
     made = guest.create()
@@ -505,7 +503,7 @@ def test_a_title_of_1_to_100_characters_is_taken(
     assert guest.tree(other)["title"] == title
 
 
-def test_a_blank_title_is_refused_but_by_v2(guest: Guest) -> None:
+def test_a_blank_title_is_refused_except_by_v2(guest: Guest) -> None:
     made = guest.create()
     assert crashed(guest.send("PATCH", f"/conversation/{made}", json={"title": "  "}))
     answer = guest.send("PATCH", f"/api/v2/conversations/{made}", json={"title": "  "})
@@ -521,9 +519,7 @@ def shared(guest: Guest, made: str) -> str:
     return str(answer.json()["shareId"])
 
 
-def test_what_is_shared_is_shared_once_and_can_be_read_by_anybody(
-    guest: Guest, stranger: Guest
-) -> None:
+def test_a_conversation_is_shared_once_and_readable_by_all(guest: Guest, stranger: Guest) -> None:
     made = guest.create()
     guest.say(made, "share me")
     share_id = shared(guest, made)
@@ -540,16 +536,14 @@ def test_what_is_shared_is_shared_once_and_can_be_read_by_anybody(
     assert [each["content"] for each in tree["messages"]] == ["", "share me", "share me"]
 
 
-def test_a_link_leads_nowhere_but_to_a_conversation(guest: Guest) -> None:
+def test_a_shared_link_opens_only_its_conversation(guest: Guest) -> None:
     answer = guest.send("GET", "/r/%0D%0Ax:%20y%C3%BC%2F..")
     assert answer.status_code == 404
     answer = guest.send("GET", "/r/%0D%0Ax:%20y%C3%BC")
     assert answer.headers["location"] == "/conversation/%0D%0Ax%3A%20y%C3%BC"
 
 
-def test_a_shared_conversation_can_be_copied_and_gone_on_with(
-    guest: Guest, stranger: Guest
-) -> None:
+def test_a_shared_conversation_can_be_copied_and_continued(guest: Guest, stranger: Guest) -> None:
     made = guest.create()
     guest.say(made, "share me")
     share_id = shared(guest, made)
@@ -562,7 +556,7 @@ def test_a_shared_conversation_can_be_copied_and_gone_on_with(
     assert len(guest.said(made)) == 3
 
 
-def test_what_was_never_shared_is_not_found(guest: Guest) -> None:
+def test_a_link_that_was_never_shared_is_not_found(guest: Guest) -> None:
     body = {"fromShare": "xxxxxxx", "model": SCRIPTED}
     assert told(guest.send("POST", "/conversation", json=body)) == (404, NOT_FOUND)
     assert told(guest.send("GET", "/api/v2/conversations/xxxxxxx")) == (404, NOT_FOUND)
@@ -574,7 +568,7 @@ def test_what_was_never_shared_is_not_found(guest: Guest) -> None:
 # Files
 
 
-def test_a_file_is_kept_with_its_message_and_given_back_to_who_may_see_it(
+def test_a_file_is_stored_with_its_message_and_returned_to_its_readers(
     guest: Guest, stranger: Guest
 ) -> None:
     made = guest.create()
@@ -630,7 +624,7 @@ def test_a_file_that_is_not_base64_fails(guest: Guest) -> None:
     ],
     ids=str,
 )
-def test_a_message_that_makes_no_sense_is_refused(guest: Guest, data: object, status: int) -> None:
+def test_an_invalid_message_is_refused(guest: Guest, data: object, status: int) -> None:
     made = guest.create()
     if isinstance(data, dict) and data.get("id") == "LEAF":
         data = {**data, "id": guest.leaf(made)}
@@ -643,7 +637,7 @@ def test_a_message_that_makes_no_sense_is_refused(guest: Guest, data: object, st
     assert guest.said(made) == [("system", "")]
 
 
-def test_a_message_in_another_generation_s_form_is_refused(guest: Guest) -> None:
+def test_a_message_in_another_generations_format_is_refused(guest: Guest) -> None:
     made = guest.create()
     path, data = f"/conversation/{made}", {"inputs": "hi", "id": guest.leaf(made)}
     assert crashed(guest.send("POST", path, json=data))
@@ -656,7 +650,7 @@ def test_a_message_in_another_generation_s_form_is_refused(guest: Guest) -> None
     assert crashed(guest.send("POST", path, data=b"nonsense", headers=headers))
 
 
-def test_an_ordinary_form_does_as_well(guest: Guest) -> None:
+def test_an_urlencoded_form_works_too(guest: Guest) -> None:
     made = guest.create()
     data = json.dumps({"inputs": "hi", "id": guest.leaf(made), "unknown": 1})
     answer = guest.send(
@@ -666,7 +660,7 @@ def test_an_ordinary_form_does_as_well(guest: Guest) -> None:
     assert guest.said(made)[-1] == ("assistant", "hi")
 
 
-def test_more_messages_a_minute_than_the_limit_are_429() -> None:
+def test_messages_above_the_limit_per_minute_are_a_429() -> None:
     with serve(echo, chat_ui="0.10", limits=Limits(messages_per_minute=2)) as server:
         guest = Guest(server.url)
         made = guest.create()

@@ -33,31 +33,31 @@ def test_a_conversation_begins_with_its_preprompt() -> None:
     assert len(ROOT.id) == 36
 
 
-def test_a_question_hangs_on_its_parent_and_an_empty_answer_on_it() -> None:
+def test_a_prompt_has_its_parent_and_an_empty_answer_as_its_child() -> None:
     question, answer = FIRST.added
     assert (question.sender, question.content, question.parent) == ("user", "one?", ROOT.id)
     assert answer.parent == question.id
     assert said(FIRST.history) == ["Be brief.", "one?"]
 
 
-def test_the_history_of_a_second_question_is_all_that_was_said() -> None:
+def test_the_history_of_a_second_prompt_is_all_previous_messages() -> None:
     second = tree.asked_next(MESSAGES, ONE[1], "two?", ())
     assert said(second.history) == ["Be brief.", "one?", "one.", "two?"]
 
 
-def test_a_question_after_an_earlier_message_is_a_branch() -> None:
+def test_a_prompt_after_an_earlier_message_is_a_branch() -> None:
     other = tree.asked_next(MESSAGES, ROOT, "uno?", ())
     assert said(other.history) == ["Be brief.", "uno?"]
     assert other.added[0].parent == ROOT.id
 
 
-def test_another_answer_stands_beside_the_first_and_has_its_history() -> None:
+def test_another_answer_is_a_sibling_of_the_first_with_its_history() -> None:
     again = tree.answered_again(MESSAGES, ONE[1])
     assert [each.parent for each in again.added] == [ONE[0].id]
     assert said(again.history) == ["Be brief.", "one?"]
 
 
-def test_another_question_stands_beside_the_first_with_an_answer_of_its_own() -> None:
+def test_another_prompt_is_a_sibling_of_the_first_with_its_own_answer() -> None:
     file = File("sha", "a.txt", "text/plain", b"a")
     edited = tree.asked_instead(MESSAGES, ONE[0], "uno?", [file])
     question, answer = edited.added
@@ -65,6 +65,6 @@ def test_another_question_stands_beside_the_first_with_an_answer_of_its_own() ->
     assert said(edited.history) == ["Be brief.", "uno?"]
 
 
-def test_a_message_is_found_by_its_id_alone() -> None:
+def test_a_message_is_found_by_its_id() -> None:
     assert tree.find(MESSAGES, ONE[1].id) is ONE[1]
     assert tree.find(MESSAGES, "") is None

@@ -40,7 +40,7 @@ def whole(count: int) -> dict[int, str]:
 
 @every_version
 @pytest.mark.parametrize("is_given", [False, True], ids=["anonymous", "cookie"])
-def test_a_batch_that_is_killed_ten_times_answers_each_prompt_once(
+def test_a_batch_killed_ten_times_answers_each_prompt_once(
     version: str, is_given: bool, tmp_path: Path
 ) -> None:
     chance = random.Random(version)
@@ -64,7 +64,9 @@ def test_a_batch_that_is_killed_ten_times_answers_each_prompt_once(
 
 
 @pytest.mark.parametrize("chat_ui", ["0.4", "0.9.6", "latest"])
-def test_so_does_one_of_the_bundled_server(chat_ui: str, tmp_path: Path) -> None:
+def test_a_batch_on_the_bundled_server_killed_ten_times_does_too(
+    chat_ui: str, tmp_path: Path
+) -> None:
     asked: Counter[str] = Counter()
     lock = threading.Lock()
     accesses: list[Access] = []

@@ -158,7 +158,7 @@ def test_a_very_long_line_is_refused_in_bounded_memory(language: Language, face:
 
 
 @every_era
-def test_many_threads_share_a_session_and_mix_nothing_up(version: str) -> None:
+def test_many_threads_sharing_a_session_are_kept_apart(version: str) -> None:
     wrong: list[str] = []
 
     def ask(number: int) -> None:
@@ -183,7 +183,9 @@ def test_many_threads_share_a_session_and_mix_nothing_up(version: str) -> None:
 
 
 @pytest.mark.parametrize("chat_ui", ["0.4", "0.10"])
-def test_many_clients_at_once_get_their_own_answers_from_the_bundled_server(chat_ui: str) -> None:
+def test_many_concurrent_clients_get_their_own_answers_from_the_bundled_server(
+    chat_ui: str,
+) -> None:
     together = threading.Barrier(CLIENTS)
 
     def chat(number: int) -> None:
@@ -251,7 +253,7 @@ def leave(reply: Reply, how: str, after: int, chance: random.Random) -> None:
 
 
 @pytest.mark.parametrize("version", ALL)
-def test_cancels_by_chance_leave_nothing_behind(version: str) -> None:
+def test_random_cancellations_leave_no_conversation(version: str) -> None:
     seed = random.randrange(1 << 30)
     chance = random.Random(seed)
 
@@ -271,7 +273,7 @@ def test_cancels_by_chance_leave_nothing_behind(version: str) -> None:
 
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("version", ALL)
-def test_tasks_cancelled_by_chance_leave_nothing_behind(version: str, backend: str) -> None:
+def test_tasks_cancelled_at_random_leave_no_conversation(version: str, backend: str) -> None:
     seed = random.randrange(1 << 30)
     chance = random.Random(seed)
 
@@ -326,7 +328,7 @@ def check_left(server: FakeChatUi, seed: int) -> None:
 
 
 @pytest.mark.parametrize("language", [EVENTS, LINES], ids=["events", "lines"])
-def test_a_flood_however_long_is_bounded_by_the_time_for_the_first_token(
+def test_a_flood_is_bounded_by_the_timeout_of_the_first_token(
     language: Language,
 ) -> None:
     def message(exchange: Exchange) -> bool:

@@ -35,7 +35,7 @@ def fed(pieces: list[bytes]) -> bytes:
 @pytest.mark.parametrize(
     "kind", ["gzip", "gzip in members", "gzip with padding", "deflate", "a lie"]
 )
-def test_a_body_is_the_same_whole_byte_by_byte_and_cut_anywhere(kind: str) -> None:
+def test_the_division_of_a_body_makes_no_difference(kind: str) -> None:
     data = compressed(kind)
     assert fed([data]) == TEXT
     assert fed([data[place : place + 1] for place in range(len(data))]) == TEXT
@@ -44,11 +44,11 @@ def test_a_body_is_the_same_whole_byte_by_byte_and_cut_anywhere(kind: str) -> No
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\x1f", b"xx"])
-def test_a_body_that_is_too_short_to_tell_is_as_it_is(data: bytes) -> None:
+def test_a_body_that_is_too_short_to_examine_is_unchanged(data: bytes) -> None:
     assert fed([data]) == data
 
 
-def test_a_small_body_that_stands_for_much_comes_in_pieces() -> None:
+def test_a_highly_compressed_body_is_expanded_in_pieces() -> None:
     found = Decompressor()
     data = gzip.compress(b"x" * (10 << 20))
     pieces = [found.feed(data)]
@@ -58,7 +58,7 @@ def test_a_small_body_that_stands_for_much_comes_in_pieces() -> None:
     assert sum(map(len, pieces)) == 10 << 20
 
 
-def test_a_body_that_is_broken_is_said_to_be() -> None:
+def test_an_invalid_compressed_body_is_an_error() -> None:
     found = Decompressor()
     with pytest.raises(CompressionError):
         found.feed(gzip.compress(TEXT)[:10] + b"\xff" * 100)
@@ -69,5 +69,5 @@ def test_a_body_that_is_broken_is_said_to_be() -> None:
     [("gzip", True), ("x-gzip", True), ("Deflate", True), ("br, gzip", True), ("identity", False),
      ("", False), ("br", False)],
 )  # fmt: skip
-def test_only_what_is_said_to_be_compressed_is_looked_at(encoding: str, is_one: bool) -> None:
+def test_only_a_declared_compression_is_decoded(encoding: str, is_one: bool) -> None:
     assert (decompressor(encoding) is not None) is is_one

@@ -243,13 +243,17 @@ def bytewise(data: bytes) -> list[bytes]:
 
 
 @pytest.mark.parametrize(("data", "events"), CASES.values(), ids=CASES)
-def test_bytes_are_events_whole_and_byte_by_byte(data: bytes, events: tuple[Event, ...]) -> None:
+def test_bytes_are_decoded_in_one_piece_or_byte_by_byte(
+    data: bytes, events: tuple[Event, ...]
+) -> None:
     assert decoded([data]) == events
     assert decoded(bytewise(data)) == events
 
 
 @pytest.mark.parametrize(("data", "events"), CASES.values(), ids=CASES)
-def test_bytes_are_the_same_events_in_every_cut(data: bytes, events: tuple[Event, ...]) -> None:
+def test_every_division_of_the_bytes_gives_the_same_events(
+    data: bytes, events: tuple[Event, ...]
+) -> None:
     for place in range(len(data) + 1):
         assert decoded([data[:place], b"", data[place:]]) == events
 
@@ -263,7 +267,7 @@ def test_nothing_follows_the_end() -> None:
 
 
 @pytest.mark.parametrize("data", UNREADABLE.values(), ids=UNREADABLE)
-def test_what_is_no_format_is_malformed_at_its_first_bytes(data: bytes) -> None:
+def test_an_unknown_format_is_malformed_at_its_first_bytes(data: bytes) -> None:
     decoder = Decoder()
     (event,) = decoder.feed(data)
     assert isinstance(event, Malformed)
@@ -274,7 +278,7 @@ def test_what_is_no_format_is_malformed_at_its_first_bytes(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("data", UNREADABLE.values(), ids=UNREADABLE)
-def test_what_is_no_format_is_malformed_once_in_any_cut(data: bytes) -> None:
+def test_an_unknown_format_is_malformed_once_in_any_division(data: bytes) -> None:
     for pieces in (bytewise(data), *([data[:at], data[at:]] for at in range(len(data)))):
         (event,) = decoded(pieces)
         assert isinstance(event, Malformed)
@@ -290,7 +294,7 @@ def test_an_excerpt_is_short() -> None:
     assert len(event.excerpt) == 200
 
 
-def test_a_token_is_there_as_soon_as_its_line() -> None:
+def test_a_token_is_returned_as_soon_as_its_line_is_complete() -> None:
     decoder = Decoder()
     assert decoder.feed(b'data:{"token":{"text":"a"}}') == []
     assert decoder.feed(b"\n") == [Token("a")]
@@ -328,7 +332,7 @@ def overlong(decoder: Decoder, begin: bytes, piece: bytes) -> tuple[list[Event],
     ],
     ids=["a line", "an event", "a list", "a list on lines", "an event on lines"],
 )
-def test_a_line_without_end_is_malformed_and_let_go(begin: bytes, piece: bytes) -> None:
+def test_an_endless_line_is_malformed_and_dropped(begin: bytes, piece: bytes) -> None:
     decoder = Decoder()
     tracemalloc.start()
     events, fed = overlong(decoder, begin, piece)
@@ -352,7 +356,7 @@ def test_a_document_on_very_many_lines_is_read_once() -> None:
     assert event.raw == ["a" * 20] * lines + [0]
 
 
-def test_text_received_so_far_allows_a_line_as_long_again() -> None:
+def test_the_limit_of_a_line_grows_with_the_received_text() -> None:
     decoder = Decoder()
     decoder.text_bytes = 10 << 20
     begin = b'{"type":"finalAnswer","text":"'
@@ -376,9 +380,7 @@ def test_an_answer_of_16_mib_is_read_with_the_standard_limit() -> None:
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'{"token":', b'{"type":'])
 @pytest.mark.parametrize("around", [(b"data:", b"\n\n"), (b'{"x":', b"\n")])
-def test_a_nesting_bomb_is_malformed_or_nothing(
-    opening: bytes, around: tuple[bytes, bytes]
-) -> None:
+def test_deeply_nested_json_is_malformed(opening: bytes, around: tuple[bytes, bytes]) -> None:
     before, behind = around
     events = decoded([before + opening * 100_000 + behind])
     assert [type(event) for event in events] == [Malformed]
@@ -413,7 +415,9 @@ def joined(events: Iterable[Event]) -> list[Event | str]:
 
 
 @given(st.lists(SCRAPS, max_size=12), st.lists(st.integers(0, 300), max_size=6))
-def test_any_bytes_are_the_same_events_in_any_cut(scraps: list[bytes], cuts: list[int]) -> None:
+def test_any_division_of_any_bytes_gives_the_same_events(
+    scraps: list[bytes], cuts: list[int]
+) -> None:
     data = b"".join(scraps)
     places = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
     whole = decoded([data])
@@ -466,7 +470,7 @@ def test_real_answers_of_v0_4_are_read(name: str, text: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 1 << 20])
-def test_raw_characters_and_escapes_and_torn_chunks_are_the_same_text(size: int) -> None:
+def test_raw_escaped_and_divided_characters_are_the_same_text(size: int) -> None:
     raw, _ = transcribed("v0.4-upstream-unicode", size)
     escaped, _ = transcribed("v0.4-upstream-escape", size)
     torn, _ = transcribed("v0.4-upstream-split", size)
@@ -512,7 +516,9 @@ def test_a_real_answer_without_its_end_has_text_and_no_end(name: str, text: str,
         ("HEAD-upstream-429", Failure("429 scripted upstream error 429", status=429), ""),
     ],
 )
-def test_a_real_error_in_mid_stream_wins(name: str, failure: Failure, text: str) -> None:
+def test_a_real_error_during_the_stream_has_priority(
+    name: str, failure: Failure, text: str
+) -> None:
     transcript, _ = transcribed(name, 64)
     assert transcript.failure == failure
     assert transcript.ended
@@ -549,19 +555,19 @@ def test_real_unicode_is_whole() -> None:
         assert {"\u2028", "\u2029", "\x85"} <= set(transcript.text)
 
 
-def test_updates_behind_the_padding_of_a_real_answer_are_read() -> None:
+def test_updates_after_the_padding_of_a_real_answer_are_read() -> None:
     _, events = transcribed("HEAD-content-unicode", 100)
     assert isinstance(events[-2], Final)
     assert events[-1] == Status("finished")
 
 
-def test_a_real_stop_says_so() -> None:
+def test_a_real_stop_is_recognized() -> None:
     transcript, events = transcribed("v0.10.0-stop-generating", 100)
     assert transcript.final == Final("w0 w1 w2 w3 w4 w5 w6 w7 ", interrupted=True)
     assert events.count(Status("keepAlive")) > 10
 
 
-def test_a_real_tool_call_is_told_by_its_steps() -> None:
+def test_a_real_tool_call_is_reported_by_its_steps() -> None:
     transcript, events = transcribed("v0.10.0-tool-call", 100)
     tools = [event for event in events if isinstance(event, Tool)]
     assert [tool.kind for tool in tools] == ["call", "eta", "progress", "progress", "result"]
@@ -581,7 +587,7 @@ def test_a_real_tool_call_is_told_by_its_steps() -> None:
         ("v0.9.4-web-search-true", ["update", "error", "finished"]),
     ],
 )
-def test_a_real_web_search_is_told_by_its_steps(name: str, kinds: list[str]) -> None:
+def test_a_real_web_search_is_reported_by_its_steps(name: str, kinds: list[str]) -> None:
     transcript, events = transcribed(name, 100)
     searches = [event for event in events if isinstance(event, WebSearch)]
     assert [search.kind for search in searches] == kinds

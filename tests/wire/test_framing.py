@@ -80,7 +80,7 @@ def broken(*pieces: bytes) -> tuple[bytes, FramingError | None]:
 
 
 @pytest.mark.parametrize(("data", "payload", "excess"), CHUNKED.values(), ids=CHUNKED)
-def test_chunks_are_undone_whole_and_byte_by_byte(
+def test_chunks_are_decoded_in_one_piece_or_byte_by_byte(
     data: bytes, payload: bytes, excess: bytes
 ) -> None:
     for pieces in ([data], bytewise(data)):
@@ -92,7 +92,7 @@ def test_chunks_are_undone_whole_and_byte_by_byte(
 
 
 @pytest.mark.parametrize(("data", "payload", "excess"), CHUNKED.values(), ids=CHUNKED)
-def test_chunks_are_undone_in_every_cut(data: bytes, payload: bytes, excess: bytes) -> None:
+def test_chunks_are_decoded_in_every_division(data: bytes, payload: bytes, excess: bytes) -> None:
     for place in range(len(data) + 1):
         frame = Chunked()
         assert fed(frame, data[:place], b"", data[place:]) == payload
@@ -100,7 +100,7 @@ def test_chunks_are_undone_in_every_cut(data: bytes, payload: bytes, excess: byt
 
 
 @pytest.mark.parametrize(("data", "payload", "excess"), CHUNKED.values(), ids=CHUNKED)
-def test_a_body_without_its_last_chunk_is_not_whole(
+def test_a_body_without_its_last_chunk_is_incomplete(
     data: bytes, payload: bytes, excess: bytes
 ) -> None:
     body = data[: len(data) - len(excess)]
@@ -111,14 +111,14 @@ def test_a_body_without_its_last_chunk_is_not_whole(
         assert not frame.close()
 
 
-def test_payload_is_given_before_its_chunk_is_whole() -> None:
+def test_payload_is_returned_before_its_chunk_is_complete() -> None:
     frame = Chunked()
     assert frame.feed(b"ff\r\ntoken") == b"token"
     assert frame.feed(b"s") == b"s"
 
 
 @pytest.mark.parametrize(("data", "payload", "place"), BROKEN.values(), ids=BROKEN)
-def test_a_lie_is_an_error_that_holds_the_payload_before_it(
+def test_invalid_framing_is_an_error_after_the_payload_before_it(
     data: bytes, payload: bytes, place: bytes
 ) -> None:
     got, error = broken(data)
@@ -130,7 +130,9 @@ def test_a_lie_is_an_error_that_holds_the_payload_before_it(
 
 
 @pytest.mark.parametrize(("data", "payload", "place"), BROKEN.values(), ids=BROKEN)
-def test_a_lie_is_one_in_every_cut(data: bytes, payload: bytes, place: bytes) -> None:
+def test_invalid_framing_is_an_error_in_every_division(
+    data: bytes, payload: bytes, place: bytes
+) -> None:
     for cut in range(1, min(len(data), 100)):
         got, error = broken(data[:cut], data[cut:])
         assert got == payload
@@ -140,11 +142,11 @@ def test_a_lie_is_one_in_every_cut(data: bytes, payload: bytes, place: bytes) ->
 @pytest.mark.parametrize(
     "data", [each[0] for each in BROKEN.values() if len(each[0]) < 6000], ids=len
 )
-def test_a_lie_is_one_byte_by_byte(data: bytes) -> None:
+def test_invalid_framing_is_an_error_byte_by_byte(data: bytes) -> None:
     assert broken(*bytewise(data))[1] is not None
 
 
-def test_blanks_behind_a_size_are_refused_before_they_cost_anything() -> None:
+def test_many_blanks_after_a_size_are_refused_early() -> None:
     # 60,000 of them, one at a time, took 70 seconds.
     frame = Chunked()
     frame.feed(b"5")
@@ -152,14 +154,14 @@ def test_blanks_behind_a_size_are_refused_before_they_cost_anything() -> None:
         fed(frame, *[b" "] * 17)
 
 
-def test_what_comes_after_the_end_is_excess_in_any_cut() -> None:
+def test_bytes_after_the_end_are_excess_in_any_division() -> None:
     # The second feed was read as a trailer, and lost.
     frame = Chunked()
     assert fed(frame, b"1\r\na\r\n0\r\n\r\n", *bytewise(b"HTTP/1.1 200 OK\r\n\r\n"), b"x") == b"a"
     assert frame.excess == b"HTTP/1.1 200 OK\r\n\r\nx"
 
 
-def test_a_long_trailer_that_came_whole_is_refused_like_one_in_pieces() -> None:
+def test_a_long_trailer_is_refused_in_one_piece_or_several() -> None:
     trailer = b"0\r\n" + b"X: y\r\n" * 12000 + b"\r\n"
     for pieces in ([trailer], [trailer[:50000], trailer[50000:]]):
         with pytest.raises(FramingError):
@@ -167,7 +169,7 @@ def test_a_long_trailer_that_came_whole_is_refused_like_one_in_pieces() -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 5])
-def test_a_length_is_counted_in_every_cut(length: int) -> None:
+def test_a_length_is_counted_in_every_division(length: int) -> None:
     data = b"hello"[:length] + b"HTTP/1.1"
     for place in range(len(data) + 1):
         frame = Length(length)
@@ -178,14 +180,14 @@ def test_a_length_is_counted_in_every_cut(length: int) -> None:
         assert frame.excess == b"HTTP/1.1"
 
 
-def test_a_body_shorter_than_its_length_is_not_whole() -> None:
+def test_a_body_shorter_than_its_length_is_incomplete() -> None:
     frame = Length(6)
     assert frame.feed(b"hello") == b"hello"
     assert not frame.done
     assert not frame.close()
 
 
-def test_a_body_until_close_is_whole_when_the_connection_ends() -> None:
+def test_a_body_until_close_is_complete_when_the_connection_ends() -> None:
     frame = UntilClose()
     assert fed(frame, b"5\r\n", b"", b"hello") == b"5\r\nhello"
     assert not frame.done
@@ -205,7 +207,7 @@ def test_what_was_written_is_read() -> None:
 
 
 @given(st.lists(st.binary(min_size=1)), st.lists(st.integers(0, 400)), st.binary(max_size=5))
-def test_any_payloads_come_back_in_any_cut(
+def test_any_payloads_are_read_in_any_division(
     payloads: list[bytes], cuts: list[int], excess: bytes
 ) -> None:
     data = b"".join(map(write_chunk, payloads)) + LAST_CHUNK + excess
@@ -227,7 +229,7 @@ def test_any_payloads_come_back_in_any_cut(
         max_size=12,
     )
 )
-def test_any_bytes_are_payload_or_a_framing_error_the_same_in_any_cut(pieces: list[bytes]) -> None:
+def test_any_division_of_any_bytes_gives_the_same_payload_or_error(pieces: list[bytes]) -> None:
     data = b"".join(pieces)
     whole, error = broken(data)
     cut, cut_error = broken(*pieces)
@@ -248,7 +250,9 @@ def test_any_bytes_are_payload_or_a_framing_error_the_same_in_any_cut(pieces: li
         ("v0.10.0-content-emoji", True),
     ],
 )
-def test_real_chunked_answers_are_undone_as_by_the_standard_library(name: str, whole: bool) -> None:
+def test_real_chunked_responses_are_decoded_like_in_the_standard_library(
+    name: str, whole: bool
+) -> None:
     wire = (Path(__file__).parents[1] / "recordings" / f"{name}.bin").read_bytes()
     response = http.client.HTTPResponse(_Wire(wire))  # type: ignore[arg-type]
     response.begin()

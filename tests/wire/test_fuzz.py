@@ -155,7 +155,7 @@ def test_any_document_is_read_or_refused_by_every_dialect(
 
 
 @given(st.one_of(DOCUMENTS.map(written), st.binary(max_size=100)))
-def test_any_answer_tells_a_dialect_or_none(body: bytes) -> None:
+def test_any_response_identifies_a_dialect_or_none(body: bytes) -> None:
     detection.by_models(body)
     detection.is_enough(body)
     for status, kind in ((200, "application/json"), (403, "text/sveltekit-data")):
@@ -193,7 +193,7 @@ def test_any_bytes_in_any_chunks_are_the_same_answer(body: bytes, chunk: int, cu
     ],
 )
 @pytest.mark.parametrize("begin", [b"", b"data:", b"{", b"[", b'{"type":"stream","token":"'])
-def test_no_bytes_however_often_they_come_are_kept(
+def test_no_repeated_bytes_are_kept_in_memory(
     begin: bytes, piece: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a limit of 1 MiB a line, where it really is 16."""
@@ -215,7 +215,7 @@ def test_no_bytes_however_often_they_come_are_kept(
     "piece", [b"x", b"0", b"1;", b"1;x=y", b"\r\n", b"0\r\nX: y\r\n", b"X: y\r\n"]
 )
 @pytest.mark.parametrize("begin", [b"", b"5;", b"0\r\n", b"5\r\nhello"])
-def test_no_framing_however_long_is_kept(begin: bytes, piece: bytes) -> None:
+def test_no_long_framing_is_kept_in_memory(begin: bytes, piece: bytes) -> None:
     frame = Chunked()
     much = piece * ((1 << 16) // len(piece))
     tracemalloc.start()
@@ -236,7 +236,7 @@ def test_no_framing_however_long_is_kept(begin: bytes, piece: bytes) -> None:
     st.booleans(),
 )
 @settings(max_examples=settings().max_examples // 4)
-def test_any_answer_of_a_server_is_an_answer_or_an_error_of_ours(
+def test_any_response_is_an_answer_or_an_error_of_this_package(
     lines: list[bytes], version: str, proper: bool
 ) -> None:
     """On a real socket, whatever the documents of the stream are."""

@@ -45,13 +45,13 @@ def test_bytes_that_are_not_utf_8_are_refused_by_every_reader(document: bytes) -
 
 
 @pytest.mark.parametrize("document", NOT_JSON.values(), ids=NOT_JSON)
-def test_what_is_not_json_is_refused_by_every_reader(document: bytes) -> None:
+def test_invalid_json_is_refused_by_every_reader(document: bytes) -> None:
     for read in (STREAM.read, json.read, lambda bytes: json.read_as(bytes, Stream)):
         with pytest.raises(json.InvalidJson):
             read(document)
 
 
-def test_characters_across_the_pieces_of_a_long_document_are_read() -> None:
+def test_characters_divided_between_pieces_of_a_long_document_are_read() -> None:
     for shift in range(4):
         text = "x" * shift + "🦙" * 50_000
         document = msgspec.json.encode({"type": "stream", "token": text})
@@ -70,13 +70,13 @@ def test_a_byte_order_mark_is_skipped() -> None:
 
 
 @pytest.mark.parametrize("document", [b"[]", b'{"type":"other"}', b'{"type":"stream","token":1}'])
-def test_json_of_another_shape_is_told_from_what_is_not_json(document: bytes) -> None:
+def test_json_of_another_shape_is_a_different_error_than_invalid_json(document: bytes) -> None:
     for read in (STREAM.read, lambda bytes: json.read_as(bytes, Stream)):
         with pytest.raises(json.UnexpectedShape):
             read(document)
 
 
-def test_a_value_that_does_not_convert_is_of_another_shape() -> None:
+def test_a_value_that_cannot_be_converted_has_another_shape() -> None:
     moment = datetime(2026, 7, 1, tzinfo=timezone.utc)
     assert json.convert("2026-07-01T00:00:00Z", datetime) == moment
     with pytest.raises(json.UnexpectedShape):

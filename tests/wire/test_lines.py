@@ -43,7 +43,7 @@ def split(pieces: list[bytes], *, carriage_returns: bool) -> tuple[list[bytes], 
 @pytest.mark.parametrize(
     ("data", "lines", "rest", "sse_lines", "sse_rest"), CASES.values(), ids=CASES
 )
-def test_lines_are_the_same_in_every_cut(
+def test_lines_are_the_same_in_every_division(
     data: bytes, lines: list[bytes], rest: bytes, sse_lines: list[bytes], sse_rest: bytes
 ) -> None:
     bytewise = [data[place : place + 1] for place in range(len(data))]
@@ -53,7 +53,7 @@ def test_lines_are_the_same_in_every_cut(
         assert split(pieces, carriage_returns=True) == (sse_lines, sse_rest)
 
 
-def test_a_line_that_ends_in_a_return_is_given_at_once() -> None:
+def test_a_line_that_ends_in_a_carriage_return_is_returned_at_once() -> None:
     splitter = LineSplitter(carriage_returns=True)
     assert splitter.feed(b"ab\r") == [b"ab"]
     assert splitter.feed(b"") == []
@@ -63,7 +63,7 @@ def test_a_line_that_ends_in_a_return_is_given_at_once() -> None:
 
 @pytest.mark.parametrize("character", NOT_NEWLINES, ids=ascii)
 @pytest.mark.parametrize("carriage_returns", [False, True])
-def test_what_only_str_splitlines_splits_on_stays_in_its_line(
+def test_other_line_ends_of_str_splitlines_do_not_end_a_line(
     character: str, carriage_returns: bool
 ) -> None:
     line = f"a{character}b".encode()
@@ -106,7 +106,7 @@ def _profiled(
 
 
 @given(st.lists(st.text("ab\r\n\u2028", max_size=6).map(str.encode)))
-def test_any_cut_gives_the_lines_of_the_whole(pieces: list[bytes]) -> None:
+def test_any_division_gives_the_lines_of_the_whole(pieces: list[bytes]) -> None:
     data = b"".join(pieces)
     *lines, rest = data.split(b"\n")
     assert split(pieces, carriage_returns=False) == (lines, rest)

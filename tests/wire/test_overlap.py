@@ -37,7 +37,7 @@ def rest_of(given: str, log: list[str]) -> str:
 
 
 @given(answers, st.data())
-def test_what_was_given_and_the_rest_of_the_log_are_the_whole_text(
+def test_the_text_before_and_the_rest_of_the_log_are_the_whole_text(
     tokens: list[str], data: st.DataObject
 ) -> None:
     whole = "".join(tokens)
@@ -46,7 +46,7 @@ def test_what_was_given_and_the_rest_of_the_log_are_the_whole_text(
 
 
 @given(answers, st.data())
-def test_tokens_that_were_given_without_their_padding_are_found_again(
+def test_tokens_without_their_padding_are_found_in_the_log(
     tokens: list[str], data: st.DataObject
 ) -> None:
     count = data.draw(st.integers(0, len(tokens)))
@@ -56,13 +56,13 @@ def test_tokens_that_were_given_without_their_padding_are_found_again(
 
 
 @given(st.text(max_size=20), st.text(max_size=20))
-def test_a_log_that_says_something_else_gives_only_what_it_has_more_of(had: str, log: str) -> None:
+def test_a_log_with_another_text_adds_only_its_end(had: str, log: str) -> None:
     rest = rest_of(had, [log])
     assert log.endswith(rest)
     assert len(rest) <= max(0, len(log) - len(had)) + log.count(PADDING)
 
 
-def test_a_log_that_says_something_else_is_not_joined_to_it() -> None:
+def test_a_log_with_another_text_is_not_joined() -> None:
     assert rest_of("Hello", ["Help me", " out"]) == "me out"
     assert rest_of("Hello", ["Hel"]) == ""
 
@@ -80,13 +80,13 @@ EVENTS: tuple[Event, ...] = (
 
 
 @given(st.integers(0, len(EVENTS)), st.integers(0, 3))
-def test_each_event_is_given_once(cut: int, alive: int) -> None:
+def test_each_event_is_returned_once(cut: int, alive: int) -> None:
     had = [*EVENTS[:cut], *([Status("keepAlive")] * alive)]
     text = "".join(each.text for each in had if isinstance(each, Token))
     assert Overlap(text, counted(had)).rest(EVENTS) == list(EVENTS[cut:])
 
 
-def test_no_name_that_a_server_makes_up_is_kept() -> None:
+def test_invented_names_of_a_server_are_not_kept() -> None:
     assert len(counted([Status(str(number)) for number in range(1000)])) == 1
     had = counted([Status("one"), Status("started")])
     assert Overlap("", had).rest([Status("started"), Status("one"), Status("two")]) == [
@@ -94,7 +94,7 @@ def test_no_name_that_a_server_makes_up_is_kept() -> None:
     ]
 
 
-def test_a_token_that_is_partly_new_is_given_in_part() -> None:
+def test_only_the_new_part_of_a_token_is_returned() -> None:
     assert Overlap("ab").rest([Token("abc"), Token("d")]) == [Token("c"), Token("d")]
 
 
@@ -134,7 +134,7 @@ WORDS = st.lists(st.text(alphabet="ab é🧪\u2028\u0085", min_size=1, max_size=
 
 @given(WORDS, st.text(alphabet="ab", max_size=4), st.data())
 @example(["🧪", "🧪"], "", None)
-def test_an_answer_cut_anywhere_and_its_log_cut_anywhere_are_whole_once(
+def test_an_answer_and_its_log_in_any_division_are_complete_without_repeats(
     tokens: list[str], final: str, data: st.DataObject | None
 ) -> None:
     stream = live(tokens, final)

@@ -112,12 +112,12 @@ BROKEN: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize(("values", "value"), VALUES.values(), ids=VALUES)
-def test_a_list_is_read_as_its_value(values: object, value: object) -> None:
+def test_a_list_is_read_as_a_value(values: object, value: object) -> None:
     assert unflatten(values) == value
     assert read(page({"type": "data", "data": values})) == [Data(value)]
 
 
-def test_zero_below_zero_and_no_number_are_read() -> None:
+def test_negative_zero_and_nan_are_read() -> None:
     found = unflatten([[-3, -6]])
     assert repr(found) == "[nan, -0.0]"
 
@@ -185,16 +185,16 @@ def test_a_document_that_is_too_large_when_expanded_is_refused(document: bytes) 
 
 
 @pytest.mark.parametrize("document", CYCLES.values(), ids=CYCLES)
-def test_a_value_in_itself_is_refused(document: bytes) -> None:
+def test_a_value_that_contains_itself_is_refused(document: bytes) -> None:
     with pytest.raises(ValueError, match="contains itself"):
         read(document)
 
 
-def test_as_much_as_a_document_holds_may_be_shared() -> None:
+def test_shared_values_below_the_limit_are_read() -> None:
     assert isinstance(read(page(data(*doubled(14)))), list)
 
 
-def test_work_on_a_document_can_be_ended() -> None:
+def test_reading_a_document_can_be_ended() -> None:
     class OverError(Exception):
         pass
 
@@ -206,7 +206,7 @@ def test_work_on_a_document_can_be_ended() -> None:
 
 
 @pytest.mark.parametrize("document", BROKEN.values(), ids=BROKEN)
-def test_what_is_no_page_data_is_a_value_error(document: bytes) -> None:
+def test_invalid_page_data_is_a_value_error(document: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - json's and our own
         read(document)
 
@@ -242,11 +242,11 @@ def test_a_node_may_be_absent_skipped_or_failed(node: object, read_as: Node) -> 
         (b'{"type":"redirect","location":"/","status":1e999}', Redirected("/", 302)),
     ],
 )
-def test_a_page_may_be_elsewhere(document: bytes, redirected: Redirected) -> None:
+def test_a_page_may_be_a_redirect(document: bytes, redirected: Redirected) -> None:
     assert read(document) == redirected
 
 
-def test_later_lines_keep_the_promises() -> None:
+def test_later_lines_resolve_the_promises() -> None:
     first = page(
         data({"a": 1, "b": 3, "c": 5}, ["Promise", 2], 1, ["Promise", 4], 2, ["Promise", 6], 3)
     )
@@ -261,7 +261,7 @@ def test_later_lines_keep_the_promises() -> None:
     assert read(first + b"\n".join(then)) == [Data({"a": [], "b": {"x": "y"}, "c": None})]
 
 
-def test_what_is_written_is_devalue_and_says_equal_things_once() -> None:
+def test_equal_values_are_written_once() -> None:
     written = write([Data({"a": "x", "b": ["x", 5, 5], "c": UNDEFINED, "d": NOON})])
     assert json.loads(written) == {
         "type": "data",
@@ -274,7 +274,7 @@ def test_what_is_written_is_devalue_and_says_equal_things_once() -> None:
     }  # fmt: skip
 
 
-def test_what_json_lacks_is_written_as_its_number() -> None:
+def test_values_that_json_lacks_are_written_as_their_numbers() -> None:
     # NaN stood there as NaN, which no browser reads; -0.0 became 0.0 beside a 0.0.
     values = flatten([0.0, -0.0, math.nan, math.inf, -math.inf, UNDEFINED])
     assert values == [[1, -6, -3, -4, -5, -1], 0.0]
@@ -283,7 +283,7 @@ def test_what_json_lacks_is_written_as_its_number() -> None:
     assert read(write([Data(UNDEFINED)])) == [Data(UNDEFINED)]
 
 
-def test_true_and_one_are_not_the_same() -> None:
+def test_true_and_one_are_distinct() -> None:
     found = unflatten(flatten([True, 1, 1.0, False, 0]))
     assert repr(found) == "[True, 1, 1.0, False, 0]"
 
@@ -417,7 +417,7 @@ def test_a_real_web_search_of_v0_4_is_read() -> None:
     ]
 
 
-def test_real_promises_of_v0_9_4_are_kept_by_the_second_line() -> None:
+def test_real_promises_of_v0_9_4_are_resolved_by_the_second_line() -> None:
     payload = recording("v0.9.4-settings-read-back").payload
     assert b'"conversations":2' in payload
     assert b'["Promise",3]' in payload

@@ -110,7 +110,7 @@ SERVER: dict[str, tuple[int, dict[str, str], bytes, type[StatusError], str]] = {
 
 
 @pytest.mark.parametrize(("status", "headers", "body", "kind", "said"), SERVER.values(), ids=SERVER)
-def test_an_answer_is_its_error(
+def test_a_response_becomes_its_error(
     status: int, headers: dict[str, str], body: bytes, kind: type[StatusError], said: str
 ) -> None:
     error = refusal(status, headers, body, url="http://a/b")
@@ -193,7 +193,7 @@ def test_a_page_of_a_gateway_is_not_the_refusal_of_the_chat_ui(
     assert str(error).endswith(error.hint)
 
 
-def test_an_empty_page_is_no_page() -> None:
+def test_an_empty_page_is_not_a_page() -> None:
     error = refusal(401, HTML, b"", url="http://a/b")
     assert (type(error), error.said, error.origin) == (AuthenticationError, "", "gateway")
     assert "HTML" not in str(error)
@@ -210,7 +210,7 @@ def test_an_empty_page_is_no_page() -> None:
         (401, {"www-authenticate": "Key", **JSON}, b'{"message":"Unauthorized"}'),
     ],
 )
-def test_what_no_chat_ui_answers_is_a_gateways(
+def test_a_response_that_no_chat_ui_sends_is_a_gateways(
     status: int, headers: dict[str, str], body: bytes
 ) -> None:
     error = refusal(status, headers, body)
@@ -230,24 +230,24 @@ def test_what_no_chat_ui_answers_is_a_gateways(
         (b'{"message":"Message not found"}', True),
     ],
 )
-def test_a_route_that_is_not_there_is_no_lost_conversation(body: bytes, is_route: bool) -> None:
+def test_a_missing_route_is_not_a_missing_conversation(body: bytes, is_route: bool) -> None:
     error = refusal(404, {}, body)
     assert type(error) is NotFoundError
     assert ("session cookie" in str(error)) is is_route
 
 
-def test_a_page_with_many_beginnings_of_a_title_is_looked_through_in_linear_time() -> None:
+def test_a_page_with_many_title_tags_is_searched_in_linear_time() -> None:
     assert refusal(500, HTML, b"<title" * 1_000_000).said == "an HTML page"
 
 
-def test_what_an_error_holds_is_short() -> None:
+def test_the_contents_of_an_error_are_short() -> None:
     error = refusal(500, TEXT, b"x" * 1000)
     assert (len(error.said), len(error.body)) == (200, 500)
     error = refusal(500, JSON, b'{"message":"%b"}' % (b"x" * 1000))
     assert (len(error.said), len(error.body)) == (200, 500)
 
 
-def test_an_error_holds_what_the_headers_say() -> None:
+def test_an_error_contains_the_facts_of_the_headers() -> None:
     headers = {"x-request-id": "r1", "retry-after": "7", **JSON}
     error = refusal(429, headers, b'{"error":"x","error_type":"overloaded"}')
     assert (error.request_id, error.retry_after, error.error_type) == ("r1", 7.0, "overloaded")
@@ -273,7 +273,7 @@ MODEL: dict[str, tuple[int, bytes, type[StatusError]]] = {
 
 
 @pytest.mark.parametrize(("status", "body", "kind"), MODEL.values(), ids=MODEL)
-def test_a_model_servers_answer_is_told_from_the_servers(
+def test_a_refusal_of_the_model_server_is_recognized(
     status: int, body: bytes, kind: type[StatusError]
 ) -> None:
     error = refusal(status, COOKIE, body, passes_model_on=True)
@@ -293,7 +293,7 @@ def test_a_model_servers_answer_is_told_from_the_servers(
         (401, COOKIE, LOGGED_IN, False),  # a route that passes nothing on
     ],
 )
-def test_the_servers_own_answer_is_not_the_models(
+def test_a_refusal_of_the_server_is_not_the_models(
     status: int, headers: dict[str, str], body: bytes, passes_model_on: bool
 ) -> None:
     error = refusal(status, headers, body, passes_model_on=passes_model_on)
@@ -310,7 +310,7 @@ def test_the_servers_own_answer_is_not_the_models(
         (503, "Try again later"),
     ],
 )
-def test_what_to_do_about_a_model_servers_answer_is_said(status: int, hint: str) -> None:
+def test_a_refusal_of_the_model_server_has_a_hint(status: int, hint: str) -> None:
     # All of them, an input that is too long included, told the user to ask the operator.
     assert hint in str(refusal(status, COOKIE, b'{"error":"x"}', passes_model_on=True))
 
@@ -363,7 +363,7 @@ RECORDED: dict[str, tuple[int, type[StatusError], str, str]] = {
 
 
 @pytest.mark.parametrize(("name", "expected"), RECORDED.items(), ids=RECORDED)
-def test_real_refusals_of_v0_4_are_told_apart(
+def test_real_refusals_of_v0_4_are_distinguished(
     name: str, expected: tuple[int, type[StatusError], str, str]
 ) -> None:
     status, _, origin, _ = expected
@@ -374,7 +374,7 @@ def test_real_refusals_of_v0_4_are_told_apart(
     assert error.retry_after == (7 if status in (429, 503) and origin == "model" else None)
 
 
-def test_a_real_answer_to_a_wrong_method_is_no_refusal_of_terms() -> None:
+def test_a_real_response_to_a_wrong_method_is_not_a_refusal_for_the_terms() -> None:
     answer = recording("v0.4-head-conversation")
     assert type(refusal(answer.status, answer.headers, b"HEAD method not allowed")) is StatusError
 
@@ -442,7 +442,7 @@ def test_any_refusal_has_its_status_and_a_sentence(status: int, body: bytes, pas
         (404, b"Invalid referer for POST request", False),
     ],
 )
-def test_a_refusal_for_the_referer_is_known(status: int, body: bytes, refused: bool) -> None:
+def test_a_refusal_for_the_referer_is_recognized(status: int, body: bytes, refused: bool) -> None:
     assert is_referer_refusal(status, body) == refused
 
 
@@ -460,7 +460,7 @@ def test_a_refusal_for_the_referer_is_known(status: int, body: bytes, refused: b
         ("?state=s3cret", "another page"),
     ],
 )
-def test_a_login_wall_says_where_without_its_secrets(location: str, place: str) -> None:
+def test_a_login_page_is_named_without_its_secrets(location: str, place: str) -> None:
     error = login_wall(302, location, url="http://a/settings")
     assert type(error) is AuthenticationError
     assert (error.status, error.url) == (302, "http://a/settings")

@@ -35,14 +35,14 @@ FORM = "application/x-www-form-urlencoded"
     ],
     ids=repr,
 )
-def test_a_request_is_a_value(request_: Request, expected: Request) -> None:
+def test_requests_are_compared_by_value(request_: Request, expected: Request) -> None:
     assert request_ == expected
 
 
-def test_json_is_accepted_unless_something_else_is_said() -> None:
+def test_json_is_accepted_by_default() -> None:
     # Without it the errors of every version are HTML pages.
     assert get("/a").accept == post("/a").accept == post_json("/a", {}).accept == JSON
 
 
-def test_a_request_names_itself_without_its_body() -> None:
+def test_the_repr_of_a_request_lacks_its_body() -> None:
     assert str(post_json("/a", {"secret": 1})) == "POST /a"

@@ -72,7 +72,7 @@ def read(data: bytes, *cuts: int) -> tuple[list[Event], int, str | None]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_log_is_read_in_whatever_pieces_it_comes(name: str) -> None:
+def test_a_log_is_read_in_any_division(name: str) -> None:
     data, *expected = CASES[name]
     assert read(data) == tuple(expected)
     assert read(data, *range(1, len(data))) == tuple(expected)
@@ -94,21 +94,21 @@ def test_a_recorded_log_of_a_silent_model() -> None:
     assert (log.last, log.end_status, body.count(b": heartbeat")) == (5, "completed", 14)
 
 
-def test_what_was_cut_comes_again_and_is_given_once() -> None:
+def test_a_repeated_update_is_returned_once() -> None:
     log = RunLog(Overlap(""))
     assert log.feed(A + B[:-3]) == [Token("a")]
     log.again()
     assert log.feed(B + write_end("completed")) == [Token("b")]
 
 
-def test_a_server_that_begins_anew_although_asked_to_go_on_is_understood() -> None:
+def test_a_log_that_begins_again_instead_of_continuing_is_read() -> None:
     log = RunLog(Overlap(""))
     log.feed(A)
     log.again()
     assert log.feed(A + B) == [Token("b")]
 
 
-def test_a_line_without_an_end_is_given_up() -> None:
+def test_an_endless_line_is_an_error() -> None:
     log = RunLog(Overlap(""))
     log.feed(b"data: ")
     found: list[Event] = []
@@ -125,7 +125,7 @@ def test_an_event_of_very_many_lines_is_read_in_linear_time() -> None:
 
 
 @pytest.mark.parametrize("number", [b"9" * 5000, b"1" * 16])
-def test_a_number_that_no_log_reaches_is_none(number: bytes) -> None:
+def test_an_impossible_number_is_ignored(number: bytes) -> None:
     log = RunLog(Overlap(""))
     assert log.feed(b"id: " + number + b"\n" + A.partition(b"\n")[2]) == [Token("a")]
     assert log.last == 0
@@ -144,5 +144,7 @@ def test_a_number_that_no_log_reaches_is_none(number: bytes) -> None:
         (b"data: []", None),
     ],
 )
-def test_the_live_list(line: bytes, running: list[tuple[str, str]] | None) -> None:
+def test_the_list_of_running_answers_is_read(
+    line: bytes, running: list[tuple[str, str]] | None
+) -> None:
     assert read_running(line) == running

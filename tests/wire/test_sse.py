@@ -38,11 +38,11 @@ def test_an_event_is_written_with_its_fields_and_a_blank_line() -> None:
     assert write_event(b"{}", event="update", id="7") == b"id: 7\nevent: update\ndata:{}\n\n"
 
 
-def test_data_of_several_lines_are_several_fields() -> None:
+def test_data_of_several_lines_is_written_as_several_fields() -> None:
     assert write_event(b"a\nb") == b"data:a\ndata:b\n\n"
 
 
-def test_a_comment_is_an_event_of_nothing() -> None:
+def test_a_comment_is_an_event_without_data() -> None:
     assert write_comment() == b":\n\n"
     assert write_comment("heartbeat") == b":heartbeat\n\n"
 

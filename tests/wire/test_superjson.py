@@ -21,7 +21,7 @@ SETTINGS = (
 )
 
 
-def test_a_recorded_document_gives_dates_and_leaves_out_what_is_undefined() -> None:
+def test_a_recorded_document_has_dates_and_lacks_undefined_values() -> None:
     assert superjson.read(SETTINGS) == {
         "welcomeModalSeen": True,
         "welcomeModalSeenAt": MOMENT,
@@ -29,7 +29,7 @@ def test_a_recorded_document_gives_dates_and_leaves_out_what_is_undefined() -> N
     }
 
 
-def test_a_recorded_document_is_written_as_it_was() -> None:
+def test_a_recorded_document_is_written_unchanged() -> None:
     value = {
         "welcomeModalSeen": True,
         "welcomeModalSeenAt": MOMENT,
@@ -61,11 +61,11 @@ def test_what_is_written_reads_back(value: object) -> None:
 @pytest.mark.parametrize(
     ("value", "read"), [(UNDEFINED, None), ([UNDEFINED, 1], [None, 1]), ({"a": UNDEFINED}, {})]
 )
-def test_undefined_is_left_out_where_that_can_be(value: object, read: object) -> None:
+def test_undefined_is_omitted_if_possible(value: object, read: object) -> None:
     assert superjson.read(superjson.write(value)) == read
 
 
-def test_a_value_of_json_alone_has_no_meta() -> None:
+def test_a_value_of_plain_json_has_no_meta() -> None:
     assert superjson.write(None) == b'{"json":null}'
 
 
@@ -126,6 +126,6 @@ def test_types_are_found_where_superjson_puts_them(
         b'{"json":1,"meta":{"values":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_002,
     ],
 )
-def test_what_is_no_superjson_is_a_value_error(document: bytes) -> None:
+def test_invalid_superjson_is_a_value_error(document: bytes) -> None:
     with pytest.raises(ValueError, match=r".+"):
         superjson.read(document)

@@ -105,7 +105,7 @@ def test_data_is_read_as_events(data: bytes, events: tuple[Event, ...]) -> None:
 
 
 @pytest.mark.parametrize("data", NO_JSON, ids=lambda data: repr(data[:24]))
-def test_what_is_no_json_is_a_value_error_or_a_recursion_error(data: bytes) -> None:
+def test_invalid_json_is_a_value_error_or_a_recursion_error(data: bytes) -> None:
     with pytest.raises((ValueError, RecursionError)):
         read(data)
 

@@ -35,7 +35,7 @@ def transcript_of(*events: Event) -> Transcript:
     return transcript
 
 
-def test_nothing_is_an_unended_answer_without_text() -> None:
+def test_without_events_an_answer_is_incomplete_and_has_no_text() -> None:
     transcript = transcript_of()
     assert (transcript.text, transcript.text_bytes, transcript.ended) == ("", 0, False)
     assert (transcript.title, transcript.sources) == (None, ())
@@ -61,7 +61,7 @@ TEXTS: list[tuple[Sequence[Event], str, bool]] = [
 
 
 @pytest.mark.parametrize(("events", "text", "ended"), TEXTS, ids=repr)
-def test_events_make_the_text_together_or_one_by_one(
+def test_events_give_the_same_text_together_or_one_by_one(
     events: Sequence[Event], text: str, ended: bool
 ) -> None:
     single = Transcript()
@@ -89,7 +89,7 @@ WITH_TOOLS = [
 
 
 @pytest.mark.parametrize(("joined", "final", "expected"), WITH_TOOLS)
-def test_with_tools_the_answer_is_all_that_the_model_said(
+def test_with_tools_the_answer_is_the_whole_text_of_the_model(
     joined: str, final: str, expected: str
 ) -> None:
     called = Tool("call", "echo", {})
@@ -109,7 +109,7 @@ def test_the_last_title_counts() -> None:
     assert transcript_of(Title("first"), Title("second")).title == "second"
 
 
-def test_the_last_sources_that_are_any_count() -> None:
+def test_the_last_nonempty_sources_count() -> None:
     transcript = transcript_of(
         WebSearch("sources", sources=CATS), WebSearch("sources", sources=DOGS), WebSearch("done")
     )
@@ -134,7 +134,7 @@ def test_text_bytes_are_those_of_the_text(tokens: list[Token]) -> None:
     assert transcript.text_bytes == len(whole.encode()) + 3 * halves
 
 
-def test_text_bytes_count_what_came_and_not_what_counts() -> None:
+def test_text_bytes_count_tokens_and_not_the_final_text() -> None:
     assert transcript_of(Token("äöü"), Final("x" * 100)).text_bytes == 6
 
 
@@ -144,7 +144,7 @@ def test_a_final_answers_sources_count_and_files_are_named() -> None:
     assert transcript.files == ("a.png", "b.csv")
 
 
-def test_what_a_tool_asks_is_open_until_it_is_resolved() -> None:
+def test_an_elicitation_is_open_until_it_is_resolved() -> None:
     asked = Elicitation(id="e1", state="request", message="Sure?")
     transcript = transcript_of(Token("Let me look. "), asked, Status("finished"))
     assert (transcript.elicitation, transcript.ended) == (asked, False)
@@ -158,7 +158,7 @@ def test_the_names_of_very_many_files_are_kept_in_linear_time() -> None:
     assert transcript.malformed is None
 
 
-def test_no_more_names_of_files_are_kept_than_a_line_may_have() -> None:
+def test_the_kept_names_of_files_are_bounded() -> None:
     transcript = transcript_of(*[File("n" * (1 << 20), "s", "m") for _ in range(20)])
     assert len(transcript.files) == 15
     assert transcript.malformed is not None
@@ -187,13 +187,13 @@ assert most < 1.5 * sys.getsizeof(transcript.text), most
 
 
 @pytest.mark.parametrize("letter", ["a", "\N{LATIN SMALL LETTER E WITH ACUTE}", "\N{CAT FACE}"])
-def test_a_text_that_is_read_after_each_token_is_not_copied(letter: str) -> None:
+def test_reading_the_text_after_each_token_copies_nothing(letter: str) -> None:
     command = [sys.executable, "-c", READ_AFTER_EACH_TOKEN, letter]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
 
 
-def test_a_text_that_is_kept_stays_what_it_was() -> None:
+def test_a_text_is_not_changed_by_later_tokens() -> None:
     transcript = transcript_of(Token("a"))
     before = transcript.text
     transcript.add([Token("b")])

@@ -214,7 +214,7 @@ def test_a_line_is_read_as_an_event(line: bytes, event: Event) -> None:
     assert read(line) == event
 
 
-def test_what_is_not_a_number_is_kept_as_it_came() -> None:
+def test_a_value_that_is_not_a_number_is_kept_unchanged() -> None:
     event = read(b'{"type":"hologram","x":NaN}')
     assert isinstance(event, Notice)
     assert repr(event.raw) == "{'type': 'hologram', 'x': nan}"
@@ -237,7 +237,7 @@ def test_what_is_not_a_number_is_kept_as_it_came() -> None:
     ],
     ids=lambda line: repr(line[:30]),
 )
-def test_what_is_no_json_is_a_value_error_or_a_recursion_error(line: bytes) -> None:
+def test_invalid_json_is_a_value_error_or_a_recursion_error(line: bytes) -> None:
     with pytest.raises((ValueError, RecursionError)):
         read(line)
 
@@ -258,7 +258,7 @@ def test_what_is_no_json_is_a_value_error_or_a_recursion_error(line: bytes) -> N
         ),
     ],
 )
-def test_an_event_is_written_as_v0_10_does(
+def test_an_event_is_written_like_in_v0_10(
     event: Token | Final | Failure | Title | Status, line: bytes
 ) -> None:
     assert write(event) == line
