@@ -216,7 +216,7 @@ def test_reading_messages_does_not_wait_after_a_late_stop() -> None:
         assert len(server.late_stops) == 1
 
 
-def test_a_stop_that_is_handled_after_it_was_given_up_does_not_end_the_next_answer(
+def test_a_late_stop_does_not_end_the_next_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # The five seconds were counted from when the client had given it up, which was too early.

@@ -156,7 +156,7 @@ def test_a_killed_dask_worker_loses_no_answer(dask: Client) -> None:
         assert not server.conversations
 
 
-def test_an_object_that_is_no_dask_cluster_is_refused() -> None:
+def test_an_object_that_is_not_a_dask_cluster_is_refused() -> None:
     pytest.importorskip("distributed")
     with (
         H2oSession("http://127.0.0.1:1") as session,

@@ -183,7 +183,7 @@ def test_the_signal_handlers_of_a_program_are_restored() -> None:
     assert signal.getsignal(signal.SIGTERM) is former
 
 
-def test_what_nohup_ignores_stays_ignored() -> None:
+def test_signals_ignored_by_nohup_stay_ignored() -> None:
     former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with signals_as_exceptions():

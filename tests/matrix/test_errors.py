@@ -72,7 +72,7 @@ def test_a_model_server_that_refuses(version: str, status: int) -> None:
 
 
 @every_version
-def test_a_model_that_fails_in_mid_stream(version: str) -> None:
+def test_a_model_that_fails_during_the_stream(version: str) -> None:
     says = Says(("One", " two"), end="error")
     with talking(version, answer=[says]) as (server, client):
         error = failing(client, GenerationError)
@@ -101,7 +101,7 @@ def test_a_model_server_that_ends_too_early(version: str) -> None:
 
 
 @every_era
-def test_a_conversation_goes_on_after_a_failure(
+def test_a_conversation_can_continue_after_a_failure(
     version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("h2o_client.answer.storage._STORED_WITHIN", PATIENCE)

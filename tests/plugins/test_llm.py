@@ -118,7 +118,7 @@ def test_a_deleted_conversation_is_replaced_by_a_new_one(server: FakeChatUi) -> 
     assert len(server.conversations) == 1
 
 
-def test_a_session_that_has_expired_begins_anew(server: FakeChatUi, home: Path) -> None:
+def test_an_expired_session_is_replaced(server: FakeChatUi, home: Path) -> None:
     asked = "-o", "url", server.url
     run("-m", "chat-ui", "one", *asked)
     (file,) = home.glob("*.cookies")

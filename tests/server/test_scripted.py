@@ -95,7 +95,7 @@ def test_an_answer_may_lack_its_final_event() -> None:
     assert said(ScriptedEngine(ScriptedAnswer("one", finish_reason=None))) == ["one"]
 
 
-def test_an_answer_can_fail_before_and_after_a_text_or_be_cut() -> None:
+def test_an_answer_can_fail_before_or_after_a_text_or_be_cut_off() -> None:
     def failing(answer: ScriptedAnswer) -> tuple[list[str], Exception]:
         heard: list[str] = []
         try:

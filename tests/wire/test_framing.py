@@ -196,7 +196,7 @@ def test_a_body_until_close_is_complete_when_the_connection_ends() -> None:
     assert frame.excess == b""
 
 
-def test_what_was_written_is_read() -> None:
+def test_what_is_written_can_be_read() -> None:
     frame = Chunked()
     assert (
         frame.feed(write_chunk(b"a" * 26) + write_chunk(b"\r\n") + LAST_CHUNK)

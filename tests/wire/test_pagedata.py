@@ -316,7 +316,7 @@ NODES = st.lists(
 
 
 @given(NODES)
-def test_what_was_written_is_read(nodes: list[Node]) -> None:
+def test_what_is_written_can_be_read(nodes: list[Node]) -> None:
     assert read(write(nodes)) == nodes
     assert repr(read(write(nodes))) == repr(nodes)
 

@@ -273,7 +273,7 @@ def test_an_event_is_written_like_in_v0_10(
         st.builds(Status, st.sampled_from(["started", "finished", "keepAlive", ""]), st.text()),
     )
 )
-def test_what_was_written_is_read(event: Token | Final | Failure | Title | Status) -> None:
+def test_what_is_written_can_be_read(event: Token | Final | Failure | Title | Status) -> None:
     line = write(event)
     assert line.endswith(b"\n")
     assert b"\n" not in line[:-1]
