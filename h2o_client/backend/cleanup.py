@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from h2o_client.backend.background import run_detached, run_shielded, wait_until_empty
 from h2o_client.backend.worker import Worker
 from h2o_client.dialects.conversation_requests import delete_request, stop_request
-from h2o_client.errors import H2oError, ProtocolError, StatusError
+from h2o_client.errors import H2oError, ProtocolError, StatusError, TransportTimeout
 from h2o_client.log import log
 from h2o_client.timeouts import Timeouts, monotonic
 from h2o_client.transport.call import Call, Woken
@@ -129,7 +129,7 @@ class Cleanup:
         call = clean_up_call(until=soon if until is None else min(soon, until))
         failed = self._failed(stop_request(conversation_id), call)
         if failed is not None:
-            log.info("could not stop the answer in %s: %s", conversation_id, failed)
+            log.info("could not stop the answer in %s: %s", conversation_id, _cause(failed))
         has_response = failed is None or isinstance(failed, StatusError | ProtocolError)
         return monotonic() + (0.0 if has_response else _HANDLED_WITHIN)
 
@@ -137,7 +137,7 @@ class Cleanup:
         """Delete a temporary conversation: see `TemporaryConversation.delete`."""
         failed = self._delete(conversation_id, clean_up_call(until=until))
         if failed is not None:
-            log.info("could not delete conversation %s yet: %s", conversation_id, failed)
+            log.info("could not delete conversation %s yet: %s", conversation_id, _cause(failed))
 
     def delete_in_background(self, conversation_id: str) -> bool:
         """Delete a conversation soon: see `TemporaryConversation.delete_in_background`."""
@@ -161,7 +161,7 @@ class Cleanup:
         try:
             failed = self._delete(conversation_id, call)
             if failed is not None:
-                log.info("could not delete conversation %s: %s", conversation_id, failed)
+                log.info("could not delete conversation %s: %s", conversation_id, _cause(failed))
         finally:
             self._worker_call = None
             self._note_done(conversation_id)
@@ -184,7 +184,7 @@ class Cleanup:
             failed = self._delete(conversation_id, call)
             if failed is not None:
                 log.warning(
-                    "conversation %s may be left on the server: %s", conversation_id, failed
+                    "conversation %s may be left on the server: %s", conversation_id, _cause(failed)
                 )
 
     def finalize(self) -> None:
@@ -220,6 +220,13 @@ class Cleanup:
                 raise
             return exc
         return None
+
+
+def _cause(failed: Exception) -> str:
+    """What the log says about a failed request. The caller's timeouts do not apply to it."""
+    if isinstance(failed, TransportTimeout):
+        return "the server did not respond in time"
+    return failed.message if isinstance(failed, H2oError) else type(failed).__name__
 
 
 def clean_up_call(*, until: float | None = None) -> Call:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -105,6 +106,21 @@ def test_a_hanging_deletion_delays_close_by_at_most_five_seconds() -> None:
         with at_once():
             client.close()
         never.set()
+
+
+def test_the_warning_of_a_hanging_deletion_does_not_name_a_timeout_of_the_caller(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("h2o_client.backend.backend.CLEAN_UP", 0.3)
+    never = threading.Event()
+    with FakeChatUi("0.10.0", before=held(never)) as server:
+        with caplog.at_level(logging.WARNING), H2oSession(server.url) as client:
+            client.chat("Hi")
+        never.set()
+    assert caplog.messages[0].endswith(
+        "may be left on the server: the server did not respond in time"
+    )
+    assert "Timeouts" not in caplog.text
 
 
 PROGRAM = """
