@@ -41,7 +41,7 @@ class Batch(Iterator[Result]):
         self._ordered = ordered
         self._after = -1 if ordered else 0
         self._page: deque[Row] = deque()
-        self._abandoned = weakref.finalize(self, self._run.stop, _STOP_WITHIN)
+        self._abandoned = weakref.finalize(self, self._run.abandon)
         self._abandoned.atexit = False  # the run itself notices the end of the program
         self._run.start()
 
@@ -111,6 +111,7 @@ class _Run:
         self._journal = journal
         self._changed = threading.Condition()  # guards is_over; notified when there are results
         self._is_over = False
+        self._is_abandoned = False  # whether nobody reads the results any more
         self._is_raised = False
         self._loop: asyncio.AbstractEventLoop | None = None
         # The seconds of the last `stop`, in case it came before the loop existed.
@@ -150,8 +151,16 @@ class _Run:
             self._is_raised = True
             raise failure
 
+    def abandon(self) -> None:
+        """Stop the engine, and close the journal at its end. For a finalizer."""
+        self._is_abandoned = True
+        self.stop(_STOP_WITHIN)
+        if self._is_over:
+            self._journal.close()
+
     def stop(self, seconds: float) -> None:
         """Stop the engine within ``seconds``, from any thread or finalizer."""
+        self._journal.end_soon()
         self._stop_within = seconds
         loop = self._loop
         if loop is not None:
@@ -177,6 +186,9 @@ class _Run:
             with self._changed:
                 self._is_over = True
                 self._changed.notify_all()
+            self._journal.end()
+            if self._is_abandoned:
+                self._journal.close()
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()

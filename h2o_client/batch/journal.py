@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -37,6 +38,7 @@ _VERSION = 1
 _PAGE = 256
 _MOST_SHOWN = 10
 _PRIVATE = 0o600
+_ENDED_WITHIN = 10.0  # seconds
 _CHECKPOINT = 4000  # pages of 4 KiB
 _SIDECARS = ("", "-wal", "-shm", "-journal")
 
@@ -161,10 +163,12 @@ class Journal:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None) -> None:
-        self.path: Path | None = None if path is None else _own_file(Path(path))
-        self._identity = None if self.path is None else _taken(self.path)
         self._lock = threading.RLock()  # held for each statement and each transaction
         self._is_closed = False
+        self._is_ending = False  # whether `end_soon` was called
+        self._has_ended = threading.Event()  # set by `end`
+        self.path: Path | None = None if path is None else _own_file(Path(path))
+        self._identity = None if self.path is None else _taken(self.path, self)
         name = "" if self.path is None else str(self.path)
         try:
             self._db = sqlite3.connect(
@@ -195,9 +199,25 @@ class Journal:
         """Whether `close` was called."""
         return self._is_closed
 
+    def end_soon(self) -> None:
+        """Note that the run was told to stop. A finalizer may call it."""
+        self._is_ending = True
+
+    def end(self) -> None:
+        """Note that the run has ended: only its results are read now."""
+        self._has_ended.set()
+
+    def give_up(self) -> bool:
+        """Close the file for another run of this process. Return False if its run goes on."""
+        if self._is_ending:
+            self._has_ended.wait(_ENDED_WITHIN)
+        if self._has_ended.is_set():
+            self.close()
+        return self._is_closed
+
     def _release(self) -> None:
         if self._identity is not None:
-            _in_use.discard(self._identity)
+            _in_use.pop(self._identity, None)
 
     # Prompts
 
@@ -580,14 +600,15 @@ def _own_file(path: Path) -> Path:
         target = safe_target(path)
         for suffix in _SIDECARS:
             _check_own(Path(f"{target}{suffix}"))
-        if _identity(target) in _in_use:
-            raise _used(target)
+        _check_use(target)
         flags = os.O_CREAT | os.O_RDWR | getattr(os, "O_NOFOLLOW", 0)
         descriptor = os.open(target, flags, _PRIVATE)
         try:
             _check_locks(descriptor, target)
         finally:
             os.close(descriptor)
+    except ConfigurationError:
+        raise
     except (OSError, ValueError) as exc:  # a path with a NUL is a ValueError
         reason = getattr(exc, "strerror", None) or exc
         raise ConfigurationError(
@@ -600,7 +621,7 @@ def _own_file(path: Path) -> Path:
 
 # Journals that this process has open. Opening and closing the file again would release the locks
 # that SQLite holds on it.
-_in_use: set[tuple[int, int]] = set()
+_in_use: WeakValueDictionary[tuple[int, int], Journal] = WeakValueDictionary()
 _in_use_lock = threading.Lock()
 
 
@@ -612,21 +633,29 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _taken(path: Path) -> tuple[int, int] | None:
+def _check_use(path: Path) -> None:
+    """Raise `ConfigurationError` if another run of this process uses the file."""
+    identity = _identity(path)
+    other = None if identity is None else _in_use.get(identity)
+    if other is not None and not other.give_up():
+        raise _used(path, hint="Close that batch, or use another one: {journal}.")
+
+
+def _taken(path: Path, journal: Journal) -> tuple[int, int] | None:
     identity = _identity(path)
     with _in_use_lock:
         if identity is not None:
             if identity in _in_use:
                 raise _used(path)
-            _in_use.add(identity)
+            _in_use[identity] = journal
     return identity
 
 
-def _used(path: object) -> ConfigurationError:
+def _used(
+    path: object, *, hint: str = "Wait until it has ended, or use another one: {journal}."
+) -> ConfigurationError:
     return ConfigurationError(
-        f"Another run uses the journal {path}",
-        hint=Hint("Wait until it has ended, or use another one: {journal}."),
-        argument="journal",
+        f"Another run uses the journal {path}", hint=Hint(hint), argument="journal"
     )
 
 

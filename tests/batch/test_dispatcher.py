@@ -483,6 +483,42 @@ def test_a_garbage_collected_batch_ends(tmp_path: Path) -> None:
         assert len(server.prompts) < 1000
 
 
+def test_the_journal_of_a_garbage_collected_batch_is_free(tmp_path: Path) -> None:
+    with FakeChatUi("head", answer=answer) as server, H2oSession(server.url) as session:
+        prompts = list(map(str, range(200)))
+        batch = session.batch(prompts, journal=tmp_path / "j")
+        next(batch)
+        del batch
+        gc.collect()
+        results = list(session.batch(prompts, journal=tmp_path / "j"))
+        assert {*texts(results)} == {f"To {each}" for each in prompts}
+
+
+def test_a_stopped_batch_leaves_its_journal_to_the_next_one(tmp_path: Path) -> None:
+    with FakeChatUi("head", answer=answer) as server, H2oSession(server.url) as session:
+        prompts = list(map(str, range(200)))
+        stopped = session.batch(prompts, journal=tmp_path / "j")
+        next(stopped)
+        stopped.stop()
+        results = list(session.batch(prompts, journal=tmp_path / "j"))
+        assert {*texts(results)} == {f"To {each}" for each in prompts}
+        assert {*texts(list(stopped))} < {*texts(results)}  # what it has read already
+
+
+def test_the_journal_of_a_running_batch_is_refused(tmp_path: Path) -> None:
+    with (
+        FakeChatUi("head", answer=lambda _: Says(holds=True)) as server,
+        H2oSession(server.url) as session,
+        session.batch(["a"], journal=tmp_path / "j"),
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            session.batch(["a"], journal=tmp_path / "j")
+        assert str(caught.value) == (
+            f"Another run uses the journal {tmp_path / 'j'}. "
+            "Close that batch, or use another one: journal=."
+        )
+
+
 def test_the_journal_contains_no_cookie_of_the_user(tmp_path: Path) -> None:
     with FakeChatUi("head", answer=answer) as server:
         cookie = server.browser()
