@@ -1,4 +1,4 @@
-"""The stair of imports, the version, and the public names."""
+"""The layers of imports, the version, and the public names."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import h2o_client
 
 PACKAGE = Path(h2o_client.__file__).parent
 
-# Each step may import those before it, and itself.
-STAIR = (
+# Each layer may import itself and those above it in this list, which are lower layers.
+LAYERS = (
     ("version", "printable", "private_file", "errors", "arguments", "log"),
     ("messages", "timeouts"),
     ("config",),
@@ -35,7 +35,7 @@ STAIR = (
     ("__main__",),
 )
 PURE = ("wire", "dialects", "messages", "errors", "arguments", "printable", "answer/state")
-NO_PLACE_IN_PURE = {"socket", "threading", "time", "os", "requests", "urllib3", "anyio", "asyncio"}
+FORBIDDEN_IN_PURE = {"socket", "threading", "time", "os", "requests", "urllib3", "anyio", "asyncio"}
 
 
 def modules(name: str) -> list[Path]:
@@ -44,7 +44,7 @@ def modules(name: str) -> list[Path]:
 
 
 def imports(path: Path) -> set[str]:
-    """What it imports when it runs: names for type checkers alone make no step."""
+    """The modules that ``path`` imports at run time, without those for type checkers."""
     found: set[str] = set()
     tree = ast.parse(path.read_text(encoding="utf-8"))
     tree.body = [each for each in tree.body if not is_for_checkers(each)]
@@ -63,12 +63,12 @@ def is_for_checkers(node: ast.stmt) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
-def steps_used(path: Path) -> set[str]:
+def layers_used(path: Path) -> set[str]:
     return {name.split(".")[1] for name in imports(path) if name.startswith("h2o_client.")}
 
 
 def test_every_module_belongs_to_a_layer() -> None:
-    placed = {name for step in STAIR for name in step} | {"__init__"}
+    placed = {name for layer in LAYERS for name in layer} | {"__init__"}
     assert {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()} - {
         "__pycache__"
     } == placed
@@ -76,20 +76,20 @@ def test_every_module_belongs_to_a_layer() -> None:
 
 def test_the_page_on_the_project_names_every_module_and_folder() -> None:
     page = (PACKAGE.parent / "docs" / "project.rst").read_text(encoding="utf-8")
-    for name in (name for step in STAIR for name in step):
+    for name in (name for layer in LAYERS for name in layer):
         assert re.search(rf"``{name}/?``", page), name
 
 
 def test_a_layer_imports_only_lower_layers() -> None:
     below: set[str] = set()
-    for step in STAIR:
-        for name in step:
+    for layer in LAYERS:
+        for name in layer:
             for path in modules(name):
-                assert steps_used(path) <= below | set(step), path
-        below |= set(step)
+                assert layers_used(path) <= below | set(layer), path
+        below |= set(layer)
 
 
-# What stands in these folders has the name of what it runs beside: another face, another era.
+# The modules of these folders have the names of their counterparts for sync or another version.
 PARALLEL = ("aio", "server/v0_3", "server/v0_9_6", "server/latest")
 
 
@@ -102,7 +102,7 @@ def names_of_modules() -> dict[str, Path]:
 
 
 def imported_at_once(name: str, known: dict[str, Path]) -> set[str]:
-    """The modules of the package that the import of this one runs; not the package itself."""
+    """The modules that the import of ``name`` runs, without the package itself."""
     found: set[str] = set()
 
     def look(body: list[ast.stmt]) -> None:
@@ -173,7 +173,7 @@ def test_pure_modules_use_no_network_no_clock_and_no_thread() -> None:
     for name in PURE:
         for path in modules(name):
             roots = {each.split(".")[0] for each in imports(path)}
-            assert not roots & NO_PLACE_IN_PURE, path
+            assert not roots & FORBIDDEN_IN_PURE, path
 
 
 def test_only_the_transport_imports_requests_and_urllib3() -> None:
@@ -199,7 +199,7 @@ def test_only_the_async_api_and_the_gateway_import_anyio() -> None:
 
 def test_the_server_shares_only_the_wire_with_the_client() -> None:
     for path in modules("server"):
-        assert steps_used(path) <= {"wire", "errors", "printable", "server"}, path
+        assert layers_used(path) <= {"wire", "errors", "printable", "server"}, path
 
 
 def test_importing_the_package_loads_no_extra() -> None:
@@ -229,7 +229,7 @@ def test_the_package_is_typed() -> None:
 
 
 def test_connections_use_a_clock_that_no_test_replaces() -> None:
-    """But for the server, and the screens, which tell the time to people."""
+    """Exceptions: the server, and the interfaces that display times."""
     for path in PACKAGE.rglob("*.py"):
         if not {"server", "cli", "notebook"} & set(path.parts) and path.stem != "timeouts":
             assert "time.monotonic" not in path.read_text(), path

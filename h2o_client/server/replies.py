@@ -141,7 +141,7 @@ def wants_html(request: Request, *, unsaid: str) -> bool:
 
 
 def _rank(accept: str, media_type: str) -> int | None:
-    # As negotiate() of SvelteKit: by quality, then exact before wildcard, then in their order.
+    # Like negotiate() of SvelteKit: by quality, then exact before wildcard, then in their order.
     kind, _, subtype = media_type.partition("/")
     # Match only at the start of each part: a search would take quadratic time.
     found = [match.groups() for part in accept.split(",") if (match := _MEDIA_RANGE.match(part))]
@@ -152,7 +152,7 @@ def _rank(accept: str, media_type: str) -> int | None:
     return None
 
 
-# A quality that is not a number counts as none.
+# A quality that is not a number is ignored.
 _MEDIA_RANGE = re.compile(r"\s*([^/\s]+)/([^;\s]+)\s*(?:;\s*q=([0-9]*\.?[0-9]+))?")
 
 

@@ -159,10 +159,10 @@ class Store:
         if self._text >= self._limits.text:
             raise Full(_NO_ROOM)
 
-    def expect_message(self, conversation: Conversation, *, spare: int = 0) -> None:
+    def expect_message(self, conversation: Conversation, *, allowance: int = 0) -> None:
         """Count a message. Raise `Full` if there is no room, or the rate limit is exceeded.
 
-        ``spare`` messages more than the limit are accepted.
+        ``allowance`` messages more than the limit are accepted.
         """
         self.expect_room()
         # The tree is sent with the ancestors of every message, which needs quadratic space.
@@ -174,7 +174,7 @@ class Store:
         with self._lock:
             asked = [each for each in self._asked.pop(session, ()) if each > moment - _MINUTE]
             self._asked[session] = asked
-            if len(asked) >= self._limits.messages_per_minute + spare:
+            if len(asked) >= self._limits.messages_per_minute + allowance:
                 raise Full(_TOO_OFTEN)
             asked.append(moment)
             if len(self._asked) > self._limits.settings:

@@ -192,20 +192,20 @@ def test_only_messages_of_the_last_minute_count_for_the_rate_limit(
     for seconds, session in ((0, "ada"), (61, "ada"), (62, "bob"), (63, "ada")):
         at = moment + timedelta(seconds=seconds)
         monkeypatch.setattr("h2o_client.server.store.now", lambda at=at: at)
-        store.expect_message(store.create(session, model="m"), spare=1)
+        store.expect_message(store.create(session, model="m"), allowance=1)
     with pytest.raises(Full, match="too many messages"):
-        store.expect_message(store.create("ada", model="m"), spare=1)
+        store.expect_message(store.create("ada", model="m"), allowance=1)
 
 
 def test_messages_per_minute_are_limited_with_an_allowance() -> None:
-    for spare in (0, 1):
+    for allowance in (0, 1):
         store = Store(Limits(messages_per_minute=2))
         ada, bob = (store.create(session, model="m") for session in ("ada", "bob"))
-        for _ in range(2 + spare):
-            store.expect_message(ada, spare=spare)
+        for _ in range(2 + allowance):
+            store.expect_message(ada, allowance=allowance)
         with pytest.raises(Full, match="too many messages"):
-            store.expect_message(ada, spare=spare)
-        store.expect_message(bob, spare=spare)
+            store.expect_message(ada, allowance=allowance)
+        store.expect_message(bob, allowance=allowance)
 
 
 def test_the_number_of_messages_of_a_conversation_is_limited() -> None:

@@ -23,7 +23,7 @@ def with_answer(branch: Branch, content: str) -> Message:
 
 
 ROOT = tree.root("Be brief.")
-FIRST = tree.asked_next([ROOT], ROOT, "one?", ())
+FIRST = tree.next_prompt([ROOT], ROOT, "one?", ())
 ONE = FIRST.added[0], with_answer(FIRST, "one.")
 MESSAGES = (ROOT, *ONE)
 
@@ -41,25 +41,25 @@ def test_a_prompt_has_its_parent_and_an_empty_answer_as_its_child() -> None:
 
 
 def test_the_history_of_a_second_prompt_is_all_previous_messages() -> None:
-    second = tree.asked_next(MESSAGES, ONE[1], "two?", ())
+    second = tree.next_prompt(MESSAGES, ONE[1], "two?", ())
     assert said(second.history) == ["Be brief.", "one?", "one.", "two?"]
 
 
 def test_a_prompt_after_an_earlier_message_is_a_branch() -> None:
-    other = tree.asked_next(MESSAGES, ROOT, "uno?", ())
+    other = tree.next_prompt(MESSAGES, ROOT, "uno?", ())
     assert said(other.history) == ["Be brief.", "uno?"]
     assert other.added[0].parent == ROOT.id
 
 
 def test_another_answer_is_a_sibling_of_the_first_with_its_history() -> None:
-    again = tree.answered_again(MESSAGES, ONE[1])
+    again = tree.retry(MESSAGES, ONE[1])
     assert [each.parent for each in again.added] == [ONE[0].id]
     assert said(again.history) == ["Be brief.", "one?"]
 
 
 def test_another_prompt_is_a_sibling_of_the_first_with_its_own_answer() -> None:
     file = File("sha", "a.txt", "text/plain", b"a")
-    edited = tree.asked_instead(MESSAGES, ONE[0], "uno?", [file])
+    edited = tree.edit(MESSAGES, ONE[0], "uno?", [file])
     question, answer = edited.added
     assert (question.parent, question.files, answer.parent) == (ROOT.id, (file,), question.id)
     assert said(edited.history) == ["Be brief.", "uno?"]

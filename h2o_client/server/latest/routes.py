@@ -114,8 +114,8 @@ class Routes(v0_9_6.Routes):
     def _new_updates(self, answer: Message) -> Log:
         return Log(str(answer.generation_id))
 
-    def _begin(self, conversation: Conversation, branch: tree.Branch, title: str) -> Run:
-        run = super()._begin(conversation, branch, title)
+    def _start(self, conversation: Conversation, branch: tree.Branch, title: str) -> Run:
+        run = super()._start(conversation, branch, title)
         assert isinstance(run.updates, Log)
         # If the id was used before, this run has no log, and the earlier run keeps its log.
         if not any(_is_of(each, run.updates.generation_id) for each in conversation.messages):

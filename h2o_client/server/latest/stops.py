@@ -27,10 +27,10 @@ class Stops:
 
     async def stop(self, conversation_id: str, runs: Sequence[Run], asked: Stop) -> None:
         """Stop the conversation's running ``runs``, and wait until they are stored."""
-        going = [run for run in runs if run.going]
-        if not going:
+        running = [run for run in runs if run.is_running]
+        if not running:
             self._mark(conversation_id)
-        for run in going:
+        for run in running:
             await run.stop(partial(_seen, run, asked))
 
     def note_start(self, run: Run) -> None:
@@ -49,7 +49,7 @@ class Stops:
         self._marks[conversation_id] = moment + _MARK_LASTS
 
     def _stop_marked(self, run: Run) -> None:
-        if run.going and self._marks.pop(run.name, None) is not None:
+        if run.is_running and self._marks.pop(run.name, None) is not None:
             run.abort()
 
 

@@ -149,7 +149,7 @@ class _StoppedError(Exception):
 
 
 class _CutError(Exception):
-    """The generation broke."""
+    """The connection to the model broke."""
 
 
 _Result = TypeVar("_Result")

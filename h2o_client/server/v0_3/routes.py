@@ -255,7 +255,7 @@ class Routes:
         return Response()
 
     def _answer(self, request: Request, conversation: Conversation, asked: Question) -> ASGIApp:
-        self._store.expect_message(conversation, spare=1)
+        self._store.expect_message(conversation, allowance=1)
         options = asked.options
         content = asked.inputs.strip()
         search = options.web_search_id or ""

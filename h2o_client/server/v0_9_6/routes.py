@@ -170,12 +170,12 @@ class Routes:
         except ValueError:
             raise Refusal() from None
         asked = read_question(form, self.question)
-        # Read it again, because messages may have been added in the meantime.
+        # Read the conversation again, because messages may have been added in the meantime.
         conversation = stored_conversations.own(self._store, request)
         branch = self._branch(conversation, asked, form)
         title = self._title(conversation, branch)
-        run = self._begin(conversation, branch, title)
-        # In time, because no part of the answer is sent before this coroutine waits.
+        run = self._start(conversation, branch, title)
+        # This is early enough: no part of the answer is sent before this coroutine waits.
         self._store.add_messages(conversation.session, conversation.id, branch.added)
         if title:
             self._store.rename(conversation.session, conversation.id, title)
@@ -185,7 +185,7 @@ class Routes:
         """The messages that the prompt adds to the conversation. Raises `Refusal`."""
         return _branch(conversation.messages, asked, form)
 
-    def _begin(self, conversation: Conversation, branch: tree.Branch, title: str) -> Run:
+    def _start(self, conversation: Conversation, branch: tree.Branch, title: str) -> Run:
         """Start the answer. May raise `Overloaded`."""
         return self._runs.begin(
             conversation.id,
@@ -235,7 +235,7 @@ class _Keeper:
 
 
 def _no_data(request: Request, *, nodes: int) -> Response:
-    # Its pages have no data, which is under /api. One flag for each node.
+    # The pages of this version have no data: it is under /api. The parameter has a flag per node.
     wanted = request.query_params.get("x-sveltekit-invalidated", "1" * nodes)
     flags = wanted[:nodes].ljust(nodes, "0")
     return replies.page_data([None if flag == "1" else Skipped() for flag in flags])
@@ -247,13 +247,13 @@ def _branch(messages: Sequence[Message], asked: Question, form: Form) -> tree.Br
     if not (asked.is_retry is True and asked.id is not UNSET):
         if about is None:
             raise Refusal()
-        return tree.asked_next(messages, about, asked.text, sent)
+        return tree.next_prompt(messages, about, asked.text, sent)
     if about is None:
         raise Refusal(404, "Message not found")
     if about.sender == "assistant":
-        return tree.answered_again(messages, about)
+        return tree.retry(messages, about)
     if about.sender == "user" and asked.text:
-        return tree.asked_instead(messages, about, asked.text, sent)
+        return tree.edit(messages, about, asked.text, sent)
     raise Refusal(500, "Failed to create message")
 
 

@@ -44,7 +44,7 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def _host_of(url: str) -> tuple[str, int | None]:
-    # As URL.host of JavaScript: without the default port.
+    # Like URL.host of JavaScript: without the default port.
     parts = urlsplit(url)
     if not parts.scheme or not parts.hostname:
         raise ValueError(f"{url!r} has no host")

@@ -53,7 +53,7 @@ class Runs:
             run = Run(
                 name, generation, updates, title=title, keep=keep, kept_every=self._kept_every
             )
-            task = asyncio.get_running_loop().create_task(_go(run, stack.pop_all()))
+            task = asyncio.get_running_loop().create_task(_run_with(run, stack.pop_all()))
         self._running[task] = run
         task.add_done_callback(self._running.pop)
         return run
@@ -92,7 +92,7 @@ class Run:
         self._texts: list[str] = []
 
     @property
-    def going(self) -> bool:
+    def is_running(self) -> bool:
         """Whether it has neither ended nor been stopped."""
         return not self._generation.stopped.is_set()
 
@@ -106,17 +106,17 @@ class Run:
         self.abort()
         await self._generation.ended.wait()
 
-    async def go(self) -> None:
+    async def run(self) -> None:
         """Run until the answer has ended in any way."""
-        meanwhile = [asyncio.ensure_future(each) for each in self._meanwhile()]
+        background = [asyncio.ensure_future(each) for each in self._background_tasks()]
         try:
-            self._tell(Status("started"))
+            self._send(Status("started"))
             self.outbox.put(_KEEP_ALIVE)
             if self._title:
-                self._tell(Title(self._title))
+                self._send(Title(self._title))
             self._end(await self._until_stopped())
         finally:
-            for each in meanwhile:
+            for each in background:
                 each.cancel()
             self.updates.close()
             self.outbox.close()
@@ -176,27 +176,31 @@ class Run:
         lines.insert(len(last), padding)
         self.outbox.put(b"".join(lines))
 
-    def _tell(self, update: Status | Title) -> None:
+    def _send(self, update: Status | Title) -> None:
         self.updates.add(update)
         self.outbox.put(updates.write(update))
 
-    def _meanwhile(self) -> list[Coroutine[Any, Any, None]]:
+    def _background_tasks(self) -> list[Coroutine[Any, Any, None]]:
         if self._kept_every is None:
-            return [self._stay_alive()]
-        return [self._stay_alive(), self._keep_every(self._kept_every), self._keep_when_left()]
+            return [self._send_keep_alives()]
+        return [
+            self._send_keep_alives(),
+            self._store_every(self._kept_every),
+            self._store_when_disconnected(),
+        ]
 
-    async def _stay_alive(self) -> None:
+    async def _send_keep_alives(self) -> None:
         while True:
             await asyncio.sleep(_ALIVE_EVERY)
             if self.outbox.empty:
                 self.outbox.put(_KEEP_ALIVE)
 
-    async def _keep_every(self, seconds: float) -> None:
+    async def _store_every(self, seconds: float) -> None:
         while True:
             await asyncio.sleep(seconds)
             self._keep(self._text, self.updates.all(), None)
 
-    async def _keep_when_left(self) -> None:
+    async def _store_when_disconnected(self) -> None:
         await self.outbox.left.wait()
         self._keep(self._text, self.updates.all(), None)
 
@@ -205,6 +209,6 @@ _KEEP_ALIVE = updates.write(Status("keepAlive"))
 _ALIVE_EVERY = 0.1
 
 
-async def _go(run: Run, ending: ExitStack) -> None:
+async def _run_with(run: Run, ending: ExitStack) -> None:
     with ending:
-        await run.go()
+        await run.run()

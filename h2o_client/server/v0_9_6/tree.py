@@ -30,21 +30,21 @@ def find(messages: Sequence[Message], message_id: str) -> Message | None:
     return next((each for each in messages if each.id == message_id), None)
 
 
-def asked_next(
+def next_prompt(
     messages: Sequence[Message], parent: Message, content: str, files: Sequence[File]
 ) -> Branch:
     """A prompt after ``parent``."""
     return _asked(messages, parent.id, content, files)
 
 
-def asked_instead(
+def edit(
     messages: Sequence[Message], question: Message, content: str, files: Sequence[File]
 ) -> Branch:
     """An edit: another prompt beside ``question``."""
     return _asked(messages, question.parent, content, files)
 
 
-def answered_again(messages: Sequence[Message], answer: Message) -> Branch:
+def retry(messages: Sequence[Message], answer: Message) -> Branch:
     """A retry: another answer beside ``answer``."""
     history = path(messages, answer)[:-1]
     return Branch((_new("assistant", "", parent=answer.parent),), history)
