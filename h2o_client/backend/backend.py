@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class Unfinished(Protocol):
-    """An unfinished answer. The end of the session also ends it."""
+    """An unfinished answer or batch. The end of the session also ends it."""
 
     def end(self, *, until: float | None = None) -> None: ...
 
@@ -77,8 +77,9 @@ class Backend:
         )
         self.reader: BackgroundReader = BackgroundReader()
         self.unstored: UnstoredAnswers = UnstoredAnswers()
-        self._guard = Guard()  # guards the next two attributes
+        self._guard = Guard()  # guards the next three attributes
         self._unfinished: set[Unfinished] = set()
+        self._batches: weakref.WeakSet[Unfinished] = weakref.WeakSet()
         self._warned_about: set[str] = set()
         # For sessions that are not closed: runs when the last reference is gone, or at exit.
         weakref.finalize(self, _finalize, self.reader, self.prepared, self.creations, self.cleanup)
@@ -166,6 +167,11 @@ class Backend:
         with self._guard:
             self._unfinished.discard(answer)
 
+    def add_batch(self, batch: Unfinished) -> None:
+        """Register a batch, which has to end before the answers that it waits for."""
+        with self._guard:
+            self._batches.add(batch)
+
     def is_first_warning(self, about: str) -> bool:
         """Return True on the first call with ``about``, False on later ones."""
         with self._guard:
@@ -174,17 +180,17 @@ class Backend:
         return is_first
 
     def close(self) -> None:
-        """End the answers, delete temporary conversations, close connections. Never raises.
+        """End batches and answers, delete temporary conversations, close connections. Never raises.
 
         Takes about `CLEAN_UP` seconds at most.
         """
         end = monotonic() + CLEAN_UP
-        ending: set[object] = set()
+        with self._guard:
+            batches = list(self._batches)
+        _end_all(batches, end - CLEAN_UP / 2)
         with self._guard:
             unfinished = list(self._unfinished)
-        for answer in unfinished:
-            run_in_background(partial(answer.end, until=end), pending=ending)
-        wait_until_empty(ending, end - monotonic())
+        _end_all(unfinished, end)
         self.prepared.close()
         self.creations.close(end - monotonic())
         self.cleanup.delete_all(until=end)
@@ -199,6 +205,7 @@ class Backend:
         for answer in self._unfinished:
             answer.forget()
         self._unfinished = set()
+        self._batches = weakref.WeakSet()
         self.transport.forget()
         self.detector.forget()
         self.unstored.forget()
@@ -206,6 +213,13 @@ class Backend:
         self.prepared.forget()
         self.creations.forget()
         self.cleanup.forget()
+
+
+def _end_all(unfinished: list[Unfinished], until: float) -> None:
+    ending: set[object] = set()
+    for each in unfinished:
+        run_in_background(partial(each.end, until=until), pending=ending)
+    wait_until_empty(ending, until - monotonic())
 
 
 def _finalize(

@@ -6,17 +6,21 @@ import asyncio
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from h2o_client.batch.dispatcher import Engine
 from h2o_client.batch.journal import Journal, Row
 from h2o_client.batch.progress import Progress
 from h2o_client.batch.results import Result
+from h2o_client.timeouts import monotonic
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from h2o_client.session import H2oSession
 
 _STOP_WITHIN = 2.0  # seconds
 _POLL_EVERY = 0.2
@@ -33,10 +37,17 @@ class Batch(Iterator[Result]):
     ``with`` block. Servers since July 2026 then continue unfinished answers, for the next run with
     the same journal; on older servers, unfinished answers are stopped and deleted. If nothing more
     can be sent (no login works any more, or the server was down for too long), the iteration
-    returns all results and then raises the error.
+    returns all results and then raises the error. So it does if one of the sessions was closed.
     """
 
-    def __init__(self, journal: Journal, make_engine: MakeEngine, *, ordered: bool) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        make_engine: MakeEngine,
+        sessions: Iterable[H2oSession],
+        *,
+        ordered: bool,
+    ) -> None:
         self._run = _Run(journal, make_engine)
         self._ordered = ordered
         self._after = -1 if ordered else 0
@@ -44,6 +55,8 @@ class Batch(Iterator[Result]):
         self._abandoned = weakref.finalize(self, self._run.abandon)
         self._abandoned.atexit = False  # the run itself notices the end of the program
         self._run.start()
+        for session in sessions:
+            session._backend.add_batch(self._run)
 
     @property
     def progress(self) -> Progress:
@@ -114,8 +127,8 @@ class _Run:
         self._is_abandoned = False  # whether nobody reads the results any more
         self._is_raised = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        # The seconds of the last `stop`, in case it came before the loop existed.
-        self._stop_within: float | None = None
+        # The last call for the loop, in case it came before the loop existed.
+        self._posted: Callable[[], None] | None = None
         self.engine = make_engine(self._notify)
         # Not a daemon thread: the program waits for its end.
         self._thread = threading.Thread(target=self._work, name="h2o_client-batch", daemon=False)
@@ -160,17 +173,30 @@ class _Run:
 
     def stop(self, seconds: float) -> None:
         """Stop the engine within ``seconds``, from any thread or finalizer."""
-        self._journal.end_soon()
-        self._stop_within = seconds
-        loop = self._loop
-        if loop is not None:
-            with suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(self.engine.stop, seconds)
+        self._post(partial(self.engine.stop, seconds))
+
+    def end(self, *, until: float | None = None) -> None:
+        """Stop the engine and wait for its end: a session of the batch is being closed."""
+        if not self._thread.is_alive():
+            return
+        self._post(partial(self.engine.end, _STOP_WITHIN))
+        self._thread.join(None if until is None else max(0.0, until - monotonic()))
+
+    def forget(self) -> None:
+        """Do nothing: in a forked child, the thread of the batch does not exist."""
 
     def join(self) -> None:
         self._thread.join(_JOIN_WITHIN)
         if not self._thread.is_alive():
             self._journal.close()
+
+    def _post(self, call: Callable[[], None]) -> None:
+        self._journal.end_soon()
+        self._posted = call
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(call)
 
     def _notify(self) -> None:
         with self._changed:
@@ -192,8 +218,8 @@ class _Run:
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
-        if self._stop_within is not None:
-            self.engine.stop(self._stop_within)
+        if self._posted is not None:
+            self._posted()
         watch = asyncio.create_task(self._watch_program())
         try:
             await self.engine.run()

@@ -25,7 +25,13 @@ from h2o_client.batch.pending import Pending
 from h2o_client.batch.progress import AccountProgress, Progress, Tally
 from h2o_client.batch.recording import Recorder
 from h2o_client.batch.results import Outcome
-from h2o_client.errors import GenerationError, H2oError, StatusError, TransportError
+from h2o_client.errors import (
+    ConfigurationError,
+    GenerationError,
+    H2oError,
+    StatusError,
+    TransportError,
+)
 from h2o_client.log import log
 from h2o_client.timeouts import monotonic
 
@@ -98,6 +104,15 @@ class Engine:
         if self._stops_at is None:
             self._stops_at = monotonic() + within
             self._wake()
+
+    def end(self, within: float) -> None:
+        """Like `stop`, because a session is being closed: unanswered prompts are a failure."""
+        if self._is_work_left and self.failure is None:
+            self.failure = ConfigurationError(
+                "The session was closed before its batch had ended",
+                hint="Close the batch first, for example with a with block.",
+            )
+        self.stop(within)
 
     async def run(self) -> None:
         """Run until every prompt has a result, every account is stopped, or `stop` is called."""

@@ -180,4 +180,4 @@ def begin(
             on_result=on_result,
         )
 
-    return Batch(journal, engine, ordered=ordered)
+    return Batch(journal, engine, sessions, ordered=ordered)

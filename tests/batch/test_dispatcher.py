@@ -590,3 +590,34 @@ def test_results_can_be_written_as_json() -> None:
     with FakeChatUi("head", answer=answer) as server, H2oSession(server.url) as session:
         [result] = session.batch([{"prompt": "a", "id": "x", "of": [1]}])
         assert json.dumps({"id": result.id, **result.extra}) == '{"id": "x", "of": [1]}'
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.9.4", "head"])
+def test_closing_the_session_stops_its_batch_for_the_next_run(version: str, tmp_path: Path) -> None:
+    holding = threading.Event()
+
+    def holds(asked: Asked) -> Says:
+        return Says(("To ",), holds=not holding.is_set(), rest=(asked.last,))
+
+    names = [f"p{number}" for number in range(9)]
+    with FakeChatUi(version, answer=holds) as server:
+        with H2oSession(server.url) as session:
+            batch = session.batch(names, journal=tmp_path / "j", concurrency=3)
+            server.wait_for(lambda fake: len(fake.prompts) == 3)
+        with pytest.raises(ConfigurationError, match="closed before its batch had ended"):
+            list(batch)
+        holding.set()
+        server.released.set()
+        with H2oSession(server.url) as session:
+            results = list(session.batch(names, journal=tmp_path / "j"))
+        assert sorted(str(each.answer) for each in results) == [f"To {name}" for name in names]
+        assert not server.conversations
+
+
+def test_closing_the_session_is_no_error_for_a_batch_whose_prompts_are_answered() -> None:
+    with FakeChatUi("head", answer=answer) as server:
+        with H2oSession(server.url) as session:
+            batch = session.batch(["a", "b"])
+            found = [next(batch), next(batch)]
+        assert (len(found), list(batch)) == (2, [])
+        assert not server.conversations
