@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 from h2o_client.arguments import optional_text
-from h2o_client.errors import ConfigurationError
+from h2o_client.errors import ConfigurationError, Hint
 from h2o_client.timeouts import Timeouts
 
 if TYPE_CHECKING:
@@ -80,3 +80,16 @@ def check_count(name: str, value: object, least: int) -> None:
             hint=f"Pass a whole number of at least {least}.",
             argument=name,
         )
+
+
+def no_address() -> ConfigurationError:
+    """The error for a session that was given no address."""
+    return ConfigurationError(
+        f"No server address was given, and the default one, {DEFAULT_URL}, has not had a chat-ui "
+        "since October 2023",
+        hint=Hint(
+            'Pass {base_url:"http://localhost:3000"}, or set H2O_CLIENT_URL. To start a server of '
+            "your own, run {h2o-chat serve}."
+        ),
+        argument="base_url",
+    )

@@ -17,13 +17,11 @@ from h2o_client.backend.offered_models import OfferedModels
 from h2o_client.backend.prepared import PreparedConversations
 from h2o_client.backend.stored_settings import StoredSettings
 from h2o_client.backend.unstored import UnstoredAnswers
-from h2o_client.config import DEFAULT_URL
+from h2o_client.config import no_address
 from h2o_client.dialects.conversation_requests import delete_request
 from h2o_client.errors import (
     AuthenticationError,
-    ConfigurationError,
     H2oError,
-    Hint,
     NotFoundError,
     ProtocolError,
     ServerError,
@@ -96,7 +94,7 @@ class Backend:
         except H2oError as exc:
             if self.config.has_address:
                 raise
-            raise _no_address() from exc
+            raise no_address() from exc
         if exactly and dialect.has_pages:
             return self.detector.detect_exactly(call).dialect
         return dialect
@@ -248,15 +246,3 @@ def _forget_all() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)
-
-
-def _no_address() -> ConfigurationError:
-    return ConfigurationError(
-        f"No server address was given, and the default one, {DEFAULT_URL}, has not had a chat-ui "
-        "since October 2023",
-        hint=Hint(
-            'Pass {base_url:"http://localhost:3000"}, or set H2O_CLIENT_URL. To start a server of '
-            "your own, run {h2o-chat serve}."
-        ),
-        argument="base_url",
-    )

@@ -157,6 +157,8 @@ def batch(
         counts = _checked(prompts, name, defaults, format, column)
         _say_counts(counts, name, retry_failed=retry_failed)
         return 0
+    for connection in connections:
+        connection.check_address()
     with ExitStack() as stack:
         opened = Journal(name)
         stack.callback(opened.close)

@@ -17,6 +17,7 @@ from h2o_client import options as opts
 from h2o_client.cli.kept_conversations import last_kept, remember, restore_session
 from h2o_client.cli.saved_answers import cookies_of
 from h2o_client.cli.terminal import Waiting, say
+from h2o_client.config import SessionConfig, no_address
 from h2o_client.errors import ConfigurationError, install_hint
 from h2o_client.options import Options
 from h2o_client.session import H2oSession
@@ -53,6 +54,11 @@ class Connection:
         with self.address() as address, self._session(address, model, jar) as client:
             yield client
 
+    def check_address(self) -> None:
+        """Raise `ConfigurationError` if there is no address. No command uses the default one."""
+        if not self.local and not SessionConfig(self.url).has_address:
+            raise no_address()
+
     def at(self, address: str | None) -> Connection:
         """Return this with the address from an argument, if there is one."""
         if address is None:
@@ -88,8 +94,12 @@ class Connection:
 
     @contextmanager
     def address(self) -> Iterator[str | None]:
-        """The server's address; with ``--local``, of a server that runs within the block."""
+        """The server's address; with ``--local``, of a server that runs within the block.
+
+        Raises `ConfigurationError` if there is none.
+        """
         if not self.local:
+            self.check_address()
             yield self.url
             return
         if self.url is not None:

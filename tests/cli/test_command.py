@@ -301,6 +301,25 @@ def test_options_control_the_answer(no_stdin: None, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out == "Hello there\n"
 
 
+@pytest.mark.parametrize("name", ["chat", "models", "doctor", "conversations", "gateway", "batch"])
+def test_a_command_without_an_address_says_so_before_it_starts(
+    no_stdin: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    name: str,
+) -> None:
+    monkeypatch.delenv("H2O_CLIENT_URL", raising=False)
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("Hello\n")
+    more = [str(prompts), "-o", str(tmp_path / "answers.jsonl")] if name == "batch" else []
+    assert run([name, *more]) == 2
+    told = "".join(capsys.readouterr())
+    assert "No server address was given" in told
+    assert "gpt-gm.h2o.ai. /help" not in told
+    assert [path.name for path in tmp_path.iterdir()] == ["prompts.txt"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
