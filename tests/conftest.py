@@ -1,4 +1,4 @@
-"""What every test is held to: nothing of the caller's environment, nothing left behind."""
+"""Fixtures for every test: an isolated environment, and a check that nothing is left."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from h2o_client import H2oSession
 from local_service import PATIENCE, LocalService
 from programs import end_all
 
-# What a job in the background and one under nohup ignore, the programs that tests start would, too.
+# Signals that are ignored, for example under nohup, would also be ignored in started programs.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 for _name in ("SIGHUP", "SIGQUIT", "SIGTERM"):
     if hasattr(signal, _name):
         signal.signal(getattr(signal, _name), signal.SIG_DFL)
 
 
-# What `make soak` does at length. No example has a deadline: it would be one for the machine.
+# `make soak` runs more examples. No example has a deadline, because machines differ in speed.
 settings.register_profile(
     "ours",
     max_examples=2000 if os.environ.get("SOAK") == "full" else 60,
@@ -36,7 +36,7 @@ settings.load_profile("ours")
 
 @pytest.fixture
 def own_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the command keeps what it keeps, in the place of the developer's own folder."""
+    """A folder for the command's files, instead of the developer's own."""
     return tmp_path_factory.mktemp("config")
 
 
@@ -56,7 +56,7 @@ def _programs_end() -> Iterator[None]:
 
 @pytest.fixture
 def open_session() -> Iterator[Callable[..., H2oSession]]:
-    """Makes sessions, and closes them before the test's servers stop, or when the test is over."""
+    """Create sessions, and close them before the test's servers stop or at the end of the test."""
     sessions: list[H2oSession] = []
 
     def make(*args: object, **kwargs: object) -> H2oSession:
@@ -75,13 +75,13 @@ def open_session() -> Iterator[Callable[..., H2oSession]]:
 
 @pytest.fixture
 def reads_back_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a failure what is stored is looked for once, which here is never anything."""
+    """Look for stored messages only once after a failure: here there are never any."""
     monkeypatch.setattr("h2o_client.answer.storage._READ_BACK_WITHIN", 0.0)
 
 
 @pytest.fixture
 def leaks_nothing() -> Iterator[None]:
-    """Threads and file descriptors are back to what they were."""
+    """Check that no threads and file descriptors are left."""
     threads, descriptors = len(_threads()), _descriptors()
     yield
     end = time.monotonic() + PATIENCE
@@ -94,7 +94,7 @@ def leaks_nothing() -> Iterator[None]:
 
 
 def _threads() -> list[threading.Thread]:
-    # trio keeps its idle threads for ten seconds, and asyncio's runs of a test show ours as well.
+    # trio keeps idle threads for ten seconds. The runs on asyncio also detect left threads.
     idle = ("Trio thread", "h2o_client-standing")
     # Up to Python 3.12, a thread that `threading` has not started stays listed when it has ended.
     running = sys._current_frames()

@@ -1,4 +1,4 @@
-"""What callers give: any class that json takes, at every door; half a surrogate pair at none."""
+"""Arguments of callers: every class that json accepts, but never half a surrogate pair."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HALF = "half \ud83e"
 
 
 class Shouting(str):
-    """A str that shows itself differently, as an Enum's and some templates' do."""
+    """A str with another str(), like those of Enums and some templates."""
 
     __slots__ = ()
 
@@ -44,7 +44,7 @@ class Word(str, enum.Enum):
 
 
 class Exactly(float):
-    """As numpy.float64."""
+    """Like numpy.float64."""
 
 
 class Count(enum.IntEnum):

@@ -1,4 +1,4 @@
-"""What a hostile or broken server can cost: memory, time, and what is sent back to it."""
+"""Limits for hostile or broken servers: memory, time, and data sent back to them."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from local_service import Over
 from scripted import Exchange, Routes, Script, ScriptedServer
 from scripted_chatui import LAYOUT, no_such_page
 
-COOKIE = {"hf-chat": "x"}  # with it the settings are a user's own, and read first
+COOKIE = {"hf-chat": "x"}  # with a cookie, the settings are a user's own and are read first
 MESSAGE = re.compile("/conversation/[0-9a-f]+")
 Opens = Callable[..., H2oSession]
 
 
 def pages(body: bytes) -> Routes:
-    """A server that has its root page, and takes settings."""
+    """A server with a root page that accepts settings."""
     return Routes(
         {
             ("GET", "/api/models"): no_such_page,
@@ -47,7 +47,7 @@ def pages(body: bytes) -> Routes:
 
 
 def only(method: str, path: re.Pattern[str], script: Script) -> Callable[[Exchange], bool]:
-    """What a `FakeChatUi` does ``before`` all else, for requests to one path alone."""
+    """A ``before`` function of `FakeChatUi` for requests to one path only."""
 
     def before(exchange: Exchange) -> bool:
         request = exchange.request
@@ -127,7 +127,7 @@ def test_half_a_surrogate_pair_in_settings_is_sent_back_unchanged(open_session: 
     assert json.loads(posted.body)["note"] == "\ud83e"
 
 
-# Long documents, in short, by who reads them.
+# Short descriptions of long documents, by their reader.
 DECODED: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "page data": (pagedata.read, page([1, 1], 5)),
     "superjson": (superjson.read, b'{"json":["1"],"meta":{"values":{"0":["number"]}}}'),
@@ -287,7 +287,7 @@ def test_an_endless_line_takes_bounded_memory_in_the_background() -> None:
         transport.close()
 
 
-# What goes on in an answer, in the words of the newest servers, and whether it is a sign of life.
+# Updates of the newest servers, and whether each one restarts the idle timeout.
 LIFE = {
     "text": (b'{"type":"stream","token":"x"}', True),
     "text with padding": (b'{"type":"stream","token":"x\\u0000\\u0000"}', True),

@@ -1,4 +1,4 @@
-"""What a session was configured with: the environment's part, the checks, and no secrets shown."""
+"""A session's configuration: the environment, the checks, and hidden secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several turns in one conversation: history kept by the server, stored before the next message."""
+"""Several turns in one conversation, whose history is stored on the server."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PAGE = f"{MESSAGE}/__data.json"
 
 
 class Stored:
-    """A conversation that the server stores some reads after the answer has ended."""
+    """A conversation that the server stores only after some reads."""
 
     def __init__(self, *, late: int = 0) -> None:
         self.late = late

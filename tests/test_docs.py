@@ -1,4 +1,4 @@
-"""The pages in docs/: what they show is run here, what they name is there, and Sphinx builds them.
+"""The pages in docs/: their examples run, the names in them exist, and Sphinx builds them.
 
 Python is run page by page, in order, against a bundled server that is told what to say; what
 defines tests is run by pytest. Of the shell, ``h2o-chat`` is, into ``jq`` where there is one.
@@ -53,7 +53,7 @@ WITH_SHELL = [page for page in PAGES if blocks(page, "sh")]
 
 @pytest.fixture(scope="module", params=["0.4", "latest"])
 def url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """What a page shows runs on the oldest chat-ui and on the newest."""
+    """A page's examples run on the oldest and on the newest chat-ui."""
     with serve(lambda prompt: ANSWER, chat_ui=request.param) as server:
         yield server.url
 
@@ -94,7 +94,7 @@ def test_the_examples_of_each_page_run_in_order(
 
 
 def run(snippet: str, name: str, names: dict[str, Any]) -> None:
-    """Runs it as a notebook would: ``await`` may stand at the top."""
+    """Run it like a notebook: ``await`` is allowed at the top level."""
     if sys.version_info < (3, 11) and "asyncio.timeout" in snippet:
         return
     if "import pandas" in snippet and find_spec("pandas") is None:
@@ -174,7 +174,7 @@ def test_sphinx_builds_the_pages_without_a_warning(tmp_path: Path) -> None:
     for page in PAGES:
         built = (tmp_path / f"{page.stem}.html").read_text(encoding="utf-8")
         options = re.findall(r"(?:^|[ (>])([\u2013\u2014][a-z]+)", built)
-        assert options == [], page  # their two dashes are no dash of a sentence
+        assert options == [], page  # two hyphens of an option are not a dash
 
 
 def test_every_public_name_is_in_the_reference() -> None:
@@ -185,7 +185,7 @@ def test_every_public_name_is_in_the_reference() -> None:
 
 
 def public_members() -> list[tuple[str, object]]:
-    """All that a user can call or read, by its name."""
+    """All public names and methods, by name."""
     found: list[tuple[str, object]] = []
     for module in (h2o_client, h2o_client.server, h2o_client.plugins.pytest):
         for name in module.__all__:

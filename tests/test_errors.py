@@ -46,7 +46,7 @@ def status_error(kind: type[StatusError], status: int) -> StatusError:
     )
 
 
-# One of each, and what its sentence must tell.
+# One error of each class, and a text that its message must contain.
 EACH: dict[str, tuple[H2oError, str]] = {
     "H2oError": (H2oError("Something."), "Something."),
     "ConfigurationError": (ConfigurationError("Say it so."), "Say it so."),
@@ -143,7 +143,7 @@ def test_every_error_is_an_h2o_error(name: str) -> None:
 def test_an_error_is_pickled_with_all_its_fields(
     error: H2oError, again: Callable[[H2oError], H2oError]
 ) -> None:
-    # Exception's own pickling calls the class with the sentence: a TypeError for half of them.
+    # The default pickling calls the class with the message: a TypeError for half of them.
     error = copy.copy(error)
     error.partial = "The answer is"
     error.conversation_id = "6b02"
@@ -175,7 +175,7 @@ def test_an_error_states_whether_the_prompt_arrived_and_has_the_text(error: H2oE
     plain = str(error)
     assert (error.partial, error.conversation_id, error.resendable) == ("", None, None)
     error.resendable = True
-    # A refusal or a mistake in the call speaks for itself.
+    # A refusal or a wrong call needs no further explanation.
     unsure = isinstance(error, TransportError | ServerError)
     assert (
         str(error)

@@ -1,4 +1,4 @@
-"""Faults on real sockets, through every face: the error, what is kept, what is sent, what is left.
+"""Faults on real sockets with every API: the error, the text, the requests, and the cleanup.
 
 `faults.py` has the table of what can happen to a message; here is what can happen before one, and
 what is sent again.
@@ -56,7 +56,7 @@ every_face = pytest.mark.parametrize("face", FACES)
 
 @pytest.fixture
 def paused(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that were waited for before something was sent again; nobody waits here."""
+    """The delays before retries, in seconds. They are only recorded here."""
     seconds: list[float] = []
     pause = Call.pause
 
@@ -166,7 +166,7 @@ def test_an_endless_line_takes_bounded_memory(language: Language, face: str) -> 
 def flooding(
     language: Language, piece: bytes, *, said: int = 1, opening: bytes | None = None
 ) -> FakeChatUi:
-    """A server that answers with so many words, and then with ``piece`` over and over."""
+    """A server that sends some words and then repeats ``piece``."""
 
     def message(exchange: Exchange) -> bool:
         if exchange.request.method != "POST" or not MESSAGE.fullmatch(exchange.request.path):
@@ -189,7 +189,7 @@ def check_error(error: H2oError, fault: Fault, scene: Scene) -> None:
         assert getattr(error, name) == value
 
 
-# What happens before a message is sent
+# Faults before a message is sent
 
 
 @every_face
@@ -221,7 +221,7 @@ def test_a_failure_before_the_message_sends_no_message(name: str, face: str) -> 
         ("0.4", r"GET /__data\.json", AuthenticationError),
         ("0.4", SETTINGS, AuthenticationError),
         ("0.4", CREATION, AuthenticationError),
-        ("0.10.0", MODELS, ConfigurationError),  # nothing there looks like a chat-ui any more
+        ("0.10.0", MODELS, ConfigurationError),  # nothing there looks like a chat-ui
         ("0.10.0", SETTINGS, AuthenticationError),
         ("0.10.0", CREATION, AuthenticationError),
     ],
@@ -246,13 +246,13 @@ def test_a_redirect_to_another_host_is_an_error_and_is_not_followed(
         assert elsewhere.connections == 0
 
 
-# What is sent again, and what never
+# Retries
 
 VERSIONS = pytest.mark.parametrize("version", ["0.4", "0.7", "0.9.1", "0.9.4", "0.10.0", "head"])
 
 
 def failing_once(words: str, fail: Script) -> tuple[list[str], Callable[[Exchange], bool]]:
-    """Has the first of the requests of each kind fail; those that did are in the list."""
+    """Make the first request of each kind fail. The list contains the failed ones."""
     failed: list[str] = []
 
     def before(exchange: Exchange) -> bool:
@@ -366,7 +366,7 @@ def test_with_zero_retries_nothing_is_retried(paused: list[float]) -> None:
         with H2oSession(server.url, max_retries=0) as session:
             session.chat("Hi")
             server.wait_for(lambda server: server.count("DELETE") == 1)
-        assert server.count("DELETE") == 2  # closing the session tries once more what is left
+        assert server.count("DELETE") == 2  # closing the session retries the remaining deletions
     with ScriptedServer(hang_up) as closing, H2oSession(closing.url, max_retries=0) as session:
         with pytest.raises(TransportError):
             session.models()
@@ -426,13 +426,13 @@ def test_a_connection_closed_by_the_server_is_not_reused(version: str, face: str
         assert server.conversations == {}
 
 
-# What a random search found
+# Found by a random search
 
 
 def test_a_response_that_arrives_while_the_answer_ends_is_released(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The head arrives; before anybody holds the answer, another thread ends it all."""
+    """The head arrives, but another thread ends the answer before the response is stored."""
     opened: list[Response] = []
     real = ApiClient.open
 
@@ -457,4 +457,4 @@ def test_a_response_that_arrives_while_the_answer_ends_is_released(
         chat.stream("Hi")
         assert not opened[0].open
         chat.close()
-        opened[0].close()  # so that nothing else fails of it
+        opened[0].close()  # so that nothing else fails because of it

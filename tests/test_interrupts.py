@@ -1,4 +1,4 @@
-"""An interrupt between any two lines: nothing is left, held or waited for."""
+"""An interrupt between any two lines: nothing is left, locked, or waited for."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STEPS = 24  # of the lines of an answer, spread over all of them
 
 
 class Interrupter:
-    """Raises KeyboardInterrupt in this thread at the n-th line of the package that it runs."""
+    """Raise KeyboardInterrupt in this thread at the n-th executed line of the package."""
 
     def __init__(self, at: int) -> None:
         self.lines = 0
@@ -42,7 +42,7 @@ class Interrupter:
 
     def run(self, work: Callable[[], object]) -> None:
         before = sys.gettrace()
-        gc.disable()  # Python ignores what is raised in a finalizer, and has lost its trace then
+        gc.disable()  # Python ignores exceptions in a finalizer, and loses the trace function then
         sys.settrace(self._trace)
         try:
             work()
@@ -60,9 +60,9 @@ def broken_off(client: H2oSession) -> None:
 
 @pytest.mark.parametrize("version", ["0.4", "0.9.4", "head"])
 def test_an_interrupt_at_any_line_blocks_nothing_and_leaves_no_conversation(version: str) -> None:
-    # In a program of its own, whose main thread is interrupted.
+    # In a separate program, whose main thread is interrupted.
     command = [sys.executable, __file__, version]
-    # It imports the fakes, as this one does.
+    # It imports the fakes, like this file.
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     ended = subprocess.run(
         command, capture_output=True, text=True, timeout=110, check=False, env=env
@@ -79,7 +79,7 @@ def interrupt_everywhere(version: str) -> None:
             at = 1 + step * counting.lines // STEPS
             client = H2oSession(server.url, max_connections=1, timeout=20)
             Interrupter(at).run(lambda client=client: broken_off(client))  # type: ignore[misc]
-            # Neither this thread nor another meets a lock or a slot that is still taken.
+            # No lock or slot is still held, for this thread or another.
             assert client.chat("Hello").text == "abc"
             other = threading.Thread(target=client.chat, args=("Hello",))
             other.start()
@@ -114,7 +114,7 @@ chat.close()
 @pytest.mark.parametrize("version", ["0.4", "0.7", "0.9.4", "0.10.0", "head"])
 @pytest.mark.parametrize("kind", ["once", "conversation"])
 def test_stopping_and_closing_start_no_threads(version: str, kind: str) -> None:
-    # As where a container has as many threads as it may.
+    # Like in a container at its limit of threads.
     says = Says(("a",), holds=True)
     with FakeChatUi(version, answer=lambda prompt: says) as server:
         command = [sys.executable, "-c", PROGRAM, server.url, kind]

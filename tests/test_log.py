@@ -1,4 +1,4 @@
-"""What is logged, and what never is."""
+"""Log lines, without secrets."""
 
 from __future__ import annotations
 

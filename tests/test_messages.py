@@ -46,7 +46,7 @@ def generated() -> Iterator[dict[str, object]]:
             ],
             [Message("system", "Be brief"), HELLO, Message("assistant", "")],
         ),
-        # What the server told of a message is not sent back.
+        # The server's fields of a message are not sent back.
         ([Message("user", "Hello", id="1", files=("f",))], [HELLO]),
         (" Hello\n", [Message("user", " Hello\n")]),
     ],

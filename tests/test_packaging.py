@@ -1,4 +1,4 @@
-"""What is installed and what is packed: the README's way in, the sdist, the pinned versions."""
+"""Packaging: the installation of the README, the sdist, and the pinned versions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ reveal_type(answer.text)
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tree as a clone has it: a build writes into the folder that it builds."""
+    """A copy of the repository, because a build writes into its folder."""
     copy = tmp_path_factory.mktemp("clone") / "h2o-chat"
     hidden = shutil.ignore_patterns(".git", ".venv*", ".tox", ".*_cache", ".hypothesis", "build")
     shutil.copytree(ROOT, copy, ignore=hidden)
@@ -49,7 +49,7 @@ def test_a_type_checker_finds_the_package_that_the_readme_installs(
     venv.create(tmp_path / "venv", with_pip=False, symlinks=True)
     scripts = Path(sysconfig.get_path("scripts", SCHEME, {"base": str(tmp_path / "venv")}))
     python = scripts / Path(sys.executable).name
-    # The dependencies come from this environment, but not the package, which is only a path there.
+    # The dependencies are those of this environment. The package itself is only a path there.
     packages = Path(sysconfig.get_path("purelib", SCHEME, {"base": str(tmp_path / "venv")}))
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index")

@@ -1,4 +1,4 @@
-"""The pictures in docs/ show what the command and a notebook show today."""
+"""The pictures in docs/ match the current output of the command and a notebook."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ STALE = "the pictures are stale: run python docs/pictures.py"
 
 
 def words(drawn: str) -> list[str]:
-    """What is to be read in a picture."""
+    """The text of a picture."""
     drawn = re.sub(r"<style>.*?</style>", "", drawn, flags=re.DOTALL)
     return html.unescape(re.sub(r"<[^>]*>", " ", drawn)).split()
 

@@ -1,4 +1,4 @@
-"""What a server wrote, in messages, titles and lines of the log: no character of it steers."""
+"""A server's texts in errors, titles and log lines contain no control characters."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def mode(path: Path) -> int:
 
 @pytest.fixture
 def open_folder(tmp_path: Path) -> Path:
-    """One that anybody can write to."""
+    """A folder that every user can write to."""
     folder = tmp_path / "open"
     folder.mkdir()
     folder.chmod(0o777)
@@ -44,7 +44,7 @@ def test_a_new_file_is_readable_by_its_user_only(tmp_path: Path, before: int | N
     assert (path.read_bytes(), mode(path)) == (b"new", 0o600)
     assert list(tmp_path.iterdir()) == [path]
     if reader is not None:
-        assert reader.read() == "old"  # whoever has opened it before does not read on
+        assert reader.read() == "old"  # a process that opened it earlier cannot read the new text
         reader.close()
 
 
@@ -77,7 +77,7 @@ def test_a_link_in_a_folder_writable_by_others_is_not_followed(
     (target / "chat.md").write_text("precious")
     (open_folder / "link").symlink_to(target)
     (open_folder / "chat.md").symlink_to(target / "chat.md")
-    own = tmp_path / "own"  # a link of one's own, which leads through another's
+    own = tmp_path / "own"  # the user's own link to another user's link
     own.symlink_to(open_folder / "link")
     path = tmp_path / where if where.startswith("own") else open_folder / where
     with pytest.raises(Unsafe, match="link in a folder that others can write to"):

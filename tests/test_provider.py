@@ -1,4 +1,4 @@
-"""`H2o` as the users of its ancestor call it, against the bundled server and its real model."""
+"""`H2o` called like its ancestor, against the bundled server and its real model."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def real_model() -> Iterator[str]:
 
 
 def at(url: str) -> type[H2o]:
-    """The provider, for a server elsewhere."""
+    """The provider, for another server."""
     return type("Elsewhere", (H2o,), {"url": url})
 
 
@@ -110,7 +110,7 @@ async def test_callers_parameters_precede_the_ancestors_and_unknown_ones_are_sen
         )
         assert text == "Hello there"
         own = {"temperature": 0.7, "max_new_tokens": 500, "watermark": True}
-        # The server's own top_k, which a session would keep, is not the ancestor's.
+        # A session would keep the server's top_k. The ancestor does not.
         assert sent(server)["parameters"] == {**DEFAULT_SAMPLING, **own}
         assert server.paths()[-1] == f"DELETE {MESSAGE}"
 

@@ -1,4 +1,4 @@
-"""What README.rst says is run here, against the bundled server and its real model."""
+"""The examples of README.rst, run against the bundled server and its real model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_every_snippet_runs_and_prints(
     place: int, url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     snippet = SNIPPETS[place].replace("http://localhost:3000", url)
-    # Later snippets go on from the import of the first.
+    # Later snippets use the import of the first.
     exec(compile(f"from h2o_client import H2oSession\n{snippet}", f"README {place}", "exec"), {})
     assert capsys.readouterr().out.strip()
 

@@ -1,4 +1,4 @@
-"""docs/reliability.rst keeps its word: each paragraph names tests, and those are there."""
+"""Each paragraph of docs/reliability.rst names tests, and these exist."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MESSAGE = f"/conversation/{ID}"
 
 
 def blocks() -> list[str]:
-    """What blank lines part on the page, from its first section on."""
+    """The paragraphs of the page, from its first section."""
     text = PAGE.read_text(encoding="utf-8")
     return [block.strip() for block in text[text.index("\n---") :].split("\n\n")][1:]
 
@@ -79,7 +79,7 @@ for token in client.stream("Hi"):
 
 
 def terminated(server: ScriptedServer, first: str = "") -> tuple[int, str]:
-    """A program that gets SIGTERM once it has read a token: how it ends, and what it says."""
+    """The exit status and stderr of a program that gets SIGTERM after its first token."""
     program = start(
         [sys.executable, "-c", PROGRAM.format(first=first), server.url],
         stdout=subprocess.PIPE,
@@ -154,7 +154,7 @@ def test_sigterm_ends_a_program_of_tasks_and_deletes_its_conversations(first: st
             program.send_signal(signal.SIGTERM)
             rest, errors = program.communicate(timeout=PATIENCE)
         assert (program.returncode, rest) == (0, "stopped\n" if first == BY_CANCEL else "")
-        assert errors == "" or first == BY_EXIT  # of which asyncio says what it thinks
+        assert errors == "" or first == BY_EXIT  # asyncio logs this
         server.wait_for(lambda fake: not fake.conversations)
 
 

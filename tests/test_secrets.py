@@ -1,4 +1,4 @@
-"""What is secret is shown nowhere: canaries in cookies, headers, passwords and prompts.
+"""Secrets are never shown: canaries in cookies, headers, passwords and prompts.
 
 Whatever fails, they are looked for in every `repr`, log line, error and traceback.
 """
@@ -45,7 +45,7 @@ SECRETS: dict[str, Any] = {
 
 @pytest.fixture
 def shown(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., str]]:
-    """All that a program can come to see: logs at DEBUG of all loggers, warnings, what is given."""
+    """All visible output: logs of all loggers at DEBUG, warnings, and the given objects."""
     caplog.set_level(logging.DEBUG)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
@@ -63,7 +63,7 @@ def shown(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[..., str]]:
 
 
 def chain(error: BaseException) -> list[str]:
-    """An error's traceback, and whatever hangs on it, shown or not."""
+    """An error's traceback with all causes and contexts, shown or not."""
     seen = traceback.format_exception(error)
     waiting: list[BaseException | None] = [error]
     while waiting:
@@ -169,7 +169,7 @@ def test_no_proxy_shows_its_password(
                     seen.append(session.chat(PROMPT))
                 except H2oError as exc:
                     seen.append(exc)
-            # The environment's is for other machines; the server takes itself for 127.0.0.1.
+            # The proxy of the environment is for other machines. The server counts as 127.0.0.1.
             assert isinstance(seen[-1], H2oError) is (kind in ("refused", "wrong") or not given)
             check(shown(session, *[each for each in seen if isinstance(each, H2oError)]))
 
@@ -224,9 +224,9 @@ def test_no_object_of_the_async_api_shows_a_secret(backend: str, shown: Callable
 
 @pytest.mark.parametrize("status", [200, 404, 500])
 def test_the_prompt_of_a_web_search_is_never_shown(status: int, shown: Callable[..., str]) -> None:
-    """v0.3 to v0.6 are asked for it by a GET, whose address holds the prompt.
+    """v0.3 to v0.6 use a GET for it, whose URL contains the prompt.
 
-    urllib3 itself logs addresses at DEBUG, which nobody can keep it from but by its own logger.
+    urllib3 logs URLs at DEBUG. Only its own logger can prevent this.
     """
 
     def before(exchange: Exchange) -> bool:
@@ -298,7 +298,7 @@ def test_netrc_neither_replaces_nor_adds_an_authorization(
 @pytest.mark.parametrize("words", ["GET", "POST", "DELETE"])
 @every_era
 def test_nothing_is_sent_to_another_host(version: str, words: str, status: int) -> None:
-    """Neither by a redirect nor by a cookie for it: a proxy sees every request there is."""
+    """Neither after a redirect nor with a cookie for it. A proxy records every request."""
     place = "http://other.example/authorize"
 
     def before(exchange: Exchange) -> bool:
@@ -350,7 +350,7 @@ def test_every_error_class_is_shown_by_some_fault_here() -> None:
 
 
 def test_urllib3_logs_the_url_of_a_web_search(caplog: pytest.LogCaptureFixture) -> None:
-    """Nobody but its own logger keeps it from that; docs/reliability.rst says so."""
+    """Only urllib3's logger can prevent this, as docs/reliability.rst explains."""
     caplog.set_level(logging.DEBUG)
     with FakeChatUi("0.4") as server, H2oSession(server.url, **SECRETS) as session:
         session.chat(PROMPT, web_search=True)
@@ -360,7 +360,7 @@ def test_urllib3_logs_the_url_of_a_web_search(caplog: pytest.LogCaptureFixture) 
 
 
 def frames_of(error: BaseException) -> Iterator[tuple[str, str, str]]:
-    """What error trackers show: each local of each frame of the error and of what it came from."""
+    """The data of error trackers: all locals of all frames of the error and its causes."""
     chain: list[BaseException | None] = [error]
     seen: set[int] = set()
     while chain:
@@ -425,7 +425,7 @@ def waiting(backend: str, ask: Callable[[AsyncH2oSession], Awaitable[object]]) -
 
 
 def provided(backend: str, ask: Callable[[type[H2o]], Awaitable[object]]) -> Way:
-    # It finds out the version by itself.
+    # It detects the version itself.
     return lambda url, **_: anyio.run(ask, type("Elsewhere", (H2o,), {"url": url}), backend=backend)
 
 
@@ -475,7 +475,7 @@ for _backend in ("asyncio", "trio"):
 
 @pytest.fixture
 def cookie_of_environment(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Gives the provider, which takes no cookies, its own."""
+    """Set the cookies of the provider, which has no parameter for them."""
 
     def give(url: str) -> None:
         monkeypatch.setenv("H2O_CLIENT_URL", url)

@@ -1,4 +1,4 @@
-"""`H2oSession` against a scripted chat-ui of 2023: what is sent, in which order, how often."""
+"""`H2oSession` against a scripted chat-ui of 2023: its requests, their order and number."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_an_answer_needs_these_requests_in_this_order(open_session: Open) -> Non
         one_answer = ["POST /conversation", f"POST {MESSAGE}", f"DELETE {MESSAGE}"]
         found = ["GET /api/models", "GET /__data.json", "POST /settings"]
         assert server.paths() == [*found, *one_answer, *one_answer]
-        assert server.connections <= 2  # one more for what is deleted in the background
+        assert server.connections <= 2  # one more for the deletions in the background
 
 
 def test_by_default_settings_accept_the_terms_and_turn_sharing_off(open_session: Open) -> None:
@@ -598,7 +598,7 @@ client = H2oSession(sys.argv[1])
 def run(
     server: ScriptedServer, body: str, interrupt: Callable[[], object] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """A program of its own with a session and no ``with``."""
+    """A separate program with a session and without ``with``."""
     program = start(
         [sys.executable, "-c", SCRIPT.format(body=body), server.url],
         stdout=subprocess.PIPE,
@@ -839,7 +839,7 @@ def test_all_cleanup_on_a_stalling_server_takes_five_seconds_at_most() -> None:
         client.close()
         assert time.monotonic() - began < 12  # one after the other take fifteen
         assert [reply.finish_reason for reply in replies] == [None] * 3
-        # The stop does not eat up the time of the DELETE.
+        # The stop leaves enough time for the DELETE.
         assert server.count("DELETE") >= 3
 
 
@@ -976,7 +976,7 @@ def test_a_session_with_its_own_ssl_context_cannot_be_pickled() -> None:
 
 @pytest.mark.parametrize("version", ["0.4", "head"])
 def test_a_generator_closed_by_the_end_of_the_program_leaves_no_conversation(version: str) -> None:
-    """The interpreter closes it when no more threads can be started."""
+    """The interpreter closes it when threads cannot be started."""
     program = """
 import builtins, sys
 from h2o_client import H2oSession

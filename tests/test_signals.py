@@ -1,4 +1,4 @@
-"""What a signal handler raises reaches the caller as it is, and everything is cleaned up behind it.
+"""An exception of a signal handler reaches the caller unchanged, and everything is cleaned up.
 
 Task queues and timeout decorators end a job with an exception of their own out of a handler: a
 plain Exception (Celery, RQ), or a TimeoutError, which network failures are, too.
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 
 class SoftTimeLimitExceeded(Exception):
-    """As Celery's."""
+    """Like Celery's exception."""
 
 
 KINDS = (SoftTimeLimitExceeded, TimeoutError, ConnectionResetError)
@@ -137,7 +137,7 @@ def told() -> threading.Event:
 
 
 def engine_that_rings(told: threading.Event) -> Callable[[str], Iterator[str]]:
-    """Gives a few words, has the signal come, and goes on until it is stopped."""
+    """Send a few words, raise the signal, and continue until it is stopped."""
 
     def engine(prompt: str) -> Iterator[str]:
         yield "one "
@@ -197,7 +197,7 @@ STOPPED = re.compile(".*/stop-generating")
 
 @pytest.fixture
 def on_alarm() -> Iterator[list[Callable[[], object]]]:
-    """What the handler of SIGALRM does, once."""
+    """Set the action of the handler of SIGALRM, for one signal."""
     work: list[Callable[[], object]] = []
 
     def handler(*_: object) -> None:
@@ -231,7 +231,7 @@ def test_a_handler_may_close_at_once_and_the_answer_is_stopped_before_it_is_dele
         client.close()
         done = [each for each in server.requests if each.method == "DELETE" or "stop" in each.path]
         assert [each.method for each in done] == ["POST", "DELETE"]
-        # Nothing has waited for a reader that cannot go on.
+        # Nothing has waited for a reader that cannot continue.
         asked = next(each for each in server.requests if each.path.endswith(ID))
         assert done[-1].when - asked.when < 4
 

@@ -53,14 +53,14 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 async def asking(
     message: Script, *, stop: Script | None = None, **options: Any
 ) -> AsyncIterator[tuple[ScriptedServer, AsyncReply]]:
-    """A server with this message route, and an unsent prompt to it."""
+    """An unsent prompt, and a server that answers it with this message route."""
     with ScriptedChatUi(message, stop=stop) as server:
         async with AsyncH2oSession(server.url, max_retries=0) as client:
             yield server, client.stream("Hi", **options)
 
 
 def stalls(*texts: str, framing: Framing = "chunked") -> Script:
-    """Sends these tokens, then nothing for as long as the client is there."""
+    """Send these tokens, then nothing until the client disconnects."""
 
     def message(exchange: Exchange) -> None:
         exchange.head(200, HEAD, framing=framing)
@@ -76,7 +76,7 @@ def silent(exchange: Exchange) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> bool:
-    """Whether the condition comes to hold."""
+    """Whether the condition becomes true."""
     with anyio.move_on_after(PATIENCE):
         while not condition():
             await anyio.sleep(0.005)
@@ -85,7 +85,7 @@ async def until(condition: Callable[[], bool]) -> bool:
 
 @asynccontextmanager
 async def cancelled_when(condition: Callable[[], bool]) -> AsyncIterator[None]:
-    """Cancels what is done inside as soon as the condition holds, which must end it at once."""
+    """Cancel the block as soon as the condition is true. The block must end at once."""
     with at_once(), anyio.CancelScope() as scope:
         async with anyio.create_task_group() as tasks:
 
@@ -99,7 +99,7 @@ async def cancelled_when(condition: Callable[[], bool]) -> AsyncIterator[None]:
 
 
 async def test_a_reply_can_be_iterated_entered_or_read() -> None:
-    # A session each: the conversations of this server all have the same id.
+    # One session for each, because all conversations of this server have the same id.
     with ScriptedChatUi() as server:
         async with AsyncH2oSession(server.url) as client:
             assert [token async for token in client.stream("Hi")] == ["Hello", " there"]
@@ -322,7 +322,7 @@ async def test_a_reply_can_be_closed_from_another_task(script: Script) -> None:
             with at_once():
                 async for token in reply:
                     texts.append(token)
-        except ConfigurationError:  # it was closed before it could begin
+        except ConfigurationError:  # the session was closed before the answer started
             assert not texts
         assert await until(lambda: server.paths()[-1] == DELETE)
 
@@ -493,7 +493,7 @@ async def test_the_event_loop_keeps_running_during_fast_streams() -> None:
                 for reply in replies:
                     readers.start_soon(reply.read)
             tasks.cancel_scope.cancel()
-    # Each answer has 25,000 characters: none of them is read in one turn of the loop.
+    # Each answer has 25,000 characters, too many for one iteration of the event loop.
     assert max(steps) < 5000
 
 
@@ -510,7 +510,7 @@ async def test_a_consumer_that_stops_reading_slows_the_server_down() -> None:
 
     async with asking(message) as (_, reply), reply:
         await reply.__anext__()
-        # The server gets stuck: the kernel's buffers are full, and ours take no more.
+        # The server blocks: the buffers of the kernel and of the client are full.
         before = -1
         while before != sent:
             before = sent

@@ -1,4 +1,4 @@
-"""What comes of an answer in which the model says nothing."""
+"""Answers without text."""
 
 from __future__ import annotations
 

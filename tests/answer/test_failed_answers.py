@@ -1,4 +1,4 @@
-"""What is sent again after an answer that failed, of which a server stores nothing."""
+"""What is sent again after a failed answer that the server did not store."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_retrying_a_failed_first_message_includes_the_system_prompt(
 
 
 class RefusesOne:
-    """The server refuses the second message: too many, just now."""
+    """The server refuses the second message with a rate limit."""
 
     def __init__(self) -> None:
         self.messages = 0

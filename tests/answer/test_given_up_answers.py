@@ -36,7 +36,7 @@ VERSIONS = pytest.mark.parametrize("version", ["0.3", "0.6"])
 
 
 class Blocking:
-    """What a test does with a conversation, in the blocking face."""
+    """The calls of a test on a conversation, with the blocking API."""
 
     def __init__(self, client: H2oSession, **options: Any) -> None:
         self.chat: Conversation = client.conversation(**options)
@@ -82,7 +82,7 @@ class Blocking:
 
 
 class Async(Blocking):
-    """The same in the async face."""
+    """The same calls with the async API."""
 
     def __init__(self, client: AsyncH2oSession, **options: Any) -> None:
         self.face: AsyncConversation = client.conversation(**options)
@@ -125,7 +125,7 @@ FACES = pytest.mark.parametrize("face", ["blocking", "async"])
 
 @asynccontextmanager
 async def talking(face: str, server: FakeChatUi, **options: Any) -> AsyncIterator[Blocking]:
-    """A conversation whose next message lets the server's model go on when it has to wait."""
+    """A conversation; when its next message has to wait, the server's model continues."""
     if face == "async":
         async with AsyncH2oSession(server.url) as client:
             talk = Async(client, **options)
@@ -150,7 +150,7 @@ def _soon_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def said(server: FakeChatUi) -> list[str]:
-    """What the server has stored of its one conversation, once it has."""
+    """Wait until the server has stored its only conversation, and return the messages."""
     server.wait_for(lambda server: server.stored)
     (conversation,) = server.conversations.values()
     return [each.content for each in conversation.messages]
@@ -163,11 +163,11 @@ def is_clean(server: FakeChatUi) -> bool:
 @VERSIONS
 @FACES
 async def test_an_ignored_stop_loses_no_later_answer(version: str, face: str) -> None:
-    # The second stop: the mark of the first one lives.
+    # The second stop: the mark of the first one has not expired.
     with FakeChatUi(version, answer=[SLOW, SLOW, WHOLE]) as server:
         async with talking(face, server) as talk:
             assert await talk.stopped("stream", "one") == "Some words"
-            talk.chat.on_wait = None  # this stop is heeded, if late
+            talk.chat.on_wait = None  # this stop is obeyed, but late
             assert await talk.stopped("stream", "two") == "Some words"
             talk.chat.on_wait = server.released.set
             assert await talk.whole("three") == "All of it"

@@ -38,7 +38,7 @@ HELLO, YES = Says(("Hello",)), Says(("Yes", " indeed"))
 
 
 def test_an_answer_ended_by_an_earlier_late_stop_is_retried_once() -> None:
-    # It came back as an empty answer, which looked like a good one.
+    # This used to be returned as an empty answer, as if the model had sent no text.
     with talking("head", answer=[HELLO, YES, YES, HELLO]) as (server, client):
         with client.conversation() as chat:
             chat.chat("one")
@@ -52,7 +52,7 @@ def test_an_answer_ended_by_an_earlier_late_stop_is_retried_once() -> None:
             assert [each.content for each in chat.messages()[-2:]] == ["", "Yes indeed"]
             chat.chat("three")
         turns = [[each[1] for each in prompt.turns] for prompt in server.prompts]
-        # As a retry, and not as a second message.
+        # It is sent as a retry, not as a second message.
         assert turns[1] == turns[2] == ["one", "Hello", "two"]
         assert turns[3] == ["one", "Hello", "two", "Yes indeed", "three"]
         assert server.stops == []
@@ -180,13 +180,13 @@ STOP_REQUEST = re.compile(r"/conversation/[^/]+/stop-generating")
 
 @pytest.fixture
 def lasting_marks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who waits for a mark to pass meets the total timeout."""
+    """The wait for a mark to expire is limited by the total timeout."""
     monkeypatch.setattr(storage, "_MARK_LASTS", 3600.0)
 
 
 @pytest.mark.usefixtures("lasting_marks")
 def test_no_message_waits_after_a_stop_that_ended_its_answer() -> None:
-    # The second message after a stop, and each reading, waited for up to five seconds.
+    # The second message after a stop, and each request for messages, waited up to five seconds.
     answers, options = [Says(("One",), holds=True), HELLO, YES], {"timeout": Timeouts(total=20)}
     with (
         talking("head", answer=answers, client=options) as (_, client),
@@ -219,7 +219,7 @@ def test_reading_messages_does_not_wait_after_a_late_stop() -> None:
 def test_a_late_stop_does_not_end_the_next_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # The five seconds were counted from when the client had given it up, which was too early.
+    # The five seconds used to begin when the client gave up the stop, which was too early.
     monkeypatch.setattr(cleanup, "_STOP_WITHIN", 0.05)
     monkeypatch.setattr(storage, "_MARK_LASTS", 0.5)
     monkeypatch.setattr(fake_model, "MARK_OF_2026", 0.5)
@@ -264,7 +264,7 @@ STOP = Final("", interrupted=True)
         ([], [Final("a", interrupted=True)], False),
         ([], [Token("a"), STOP], False),
         ([Token("a")], [STOP], False),
-        # What a tool has done would be done twice.
+        # Otherwise the tool would do its work twice.
         ([Tool("call", "n", {})], [STOP], False),
         ([], [Tool("call", "n", {}), STOP], False),
         ([Elicitation(id="e", state="request")], [STOP], False),

@@ -1,4 +1,4 @@
-"""A later message follows what was seen behind the answer before: nothing is read again first."""
+"""A later message continues from the previous answer without another read of the conversation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fake_checks import MESSAGE
 from h2o_client import H2oSession
 
 pytestmark = pytest.mark.usefixtures("leaks_nothing")
-# v0.9.6 to v0.10.0 are looked at first: only that tells that they were upgraded.
+# v0.9.6 to v0.10.0 are read first, because only this reveals an upgrade.
 TREES = pytest.mark.parametrize("version", ["0.8.4", "0.9.1", "0.9.4", "head"])
 
 

@@ -44,11 +44,11 @@ FRAMINGS: tuple[Framing, ...] = ("chunked", "length", "close", "http10")
 
 @pytest.fixture
 def ask(leaks_nothing: None) -> Iterator[Callable[..., tuple[ScriptedServer, Reply]]]:
-    """Asks a server with this message route; servers and sessions end with the test."""
+    """Send a prompt to a server with this message route. Servers and sessions end with the test."""
     opened: list[Any] = []
 
     def start(message: Script, **options: Any) -> tuple[ScriptedServer, Reply]:
-        # Nothing is stored, as of an answer that fails.
+        # Nothing is stored, as for a failed answer.
         server = ScriptedChatUi(message, read=page([])).__enter__()
         opened.append(server)
         client = H2oSession(server.url, max_retries=0)
@@ -256,7 +256,7 @@ def test_the_error_of_a_broken_answer_has_the_text_so_far(
 
 
 def cleaning(server: ScriptedServer) -> list[str]:
-    """What was asked for, less the looks at what is stored."""
+    """The requests, without those that read stored messages."""
     return [path for path in server.paths() if not path.startswith("GET ")]
 
 
@@ -375,7 +375,7 @@ def test_the_total_timeout_ends_an_endless_answer(ask: Ask) -> None:
 
 
 def unending(exchange: Exchange) -> None:
-    """Sends a token, then nothing, until the client hangs up."""
+    """Send a token, then nothing until the client disconnects."""
     exchange.head(200)
     exchange.write(HELLO[0])
     exchange.until_gone()
@@ -423,7 +423,7 @@ def test_a_finished_answer_is_not_stopped(ask: Ask) -> None:
 
 @pytest.fixture
 def last_words(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What still comes after a stop is waited for, on a busy machine too."""
+    """After a stop the client waits for the last text, also on a busy machine."""
     monkeypatch.setattr("h2o_client.answer.ending._LATE_TEXT_WITHIN", PATIENCE)
 
 
@@ -436,7 +436,7 @@ def test_after_stop_the_remaining_text_is_returned_without_an_error(ask: Ask) ->
         exchange.write(HELLO[0])
         exchange.until(stopped)
         exchange.write(HELLO[1])
-        exchange.cut()  # as chat-ui does: without a last event or a last chunk
+        exchange.cut()  # like chat-ui: without a final event or a last chunk
 
     server, reply = ask(message)
     texts = []
@@ -506,7 +506,7 @@ def test_a_reply_shows_its_state_and_cannot_be_copied_or_pickled(ask: Ask) -> No
 
 @pytest.mark.parametrize("how", ["ended", "broken off", "raised", "stopped"])
 def test_a_hundred_runs_leave_nothing_behind(leaks_nothing: None, how: str) -> None:
-    """Counted on the server: a DELETE for each conversation made."""
+    """The server has received one DELETE for each conversation."""
     made: list[str] = []
     lock = threading.Lock()
 
@@ -675,7 +675,7 @@ def test_stop_does_not_wait_for_a_slow_response(leaks_nothing: None) -> None:
 
 
 def updates(*documents: dict[str, object], pause: float = 0.0, end: bool = True) -> Script:
-    """A message route that sends JSON lines as chat-ui v0.7 and later do."""
+    """A message route that sends JSON lines, like chat-ui v0.7 and later."""
 
     def message(exchange: Exchange) -> None:
         exchange.head(200, {"Content-Type": "application/jsonl", "Set-Cookie": COOKIE})
@@ -698,7 +698,7 @@ TOKEN: dict[str, object] = {"type": "stream", "token": "a"}
 
 
 def test_keepalives_do_not_restart_the_idle_timeout(ask: Ask) -> None:
-    # About ten a second come in silence from v0.9.3 on: no socket ever times out.
+    # v0.9.3 and later send about ten a second during silence, so no socket times out.
     script = updates(STARTED, TOKEN, *[ALIVE] * 1000, pause=0.05)
     _, reply = ask(script, timeout=Timeouts(idle=0.4))
     with pytest.raises(TransportTimeout) as raised:

@@ -1,4 +1,4 @@
-"""Answers of the newest servers whose connections break: each is whole, and asked for once."""
+"""Answers of the newest servers on broken connections: each is complete and requested once."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ IMPATIENT = Timeouts(first_token=60.0, idle=0.5)
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits long before another try."""
+    """Shorten the delay before a retry."""
     monkeypatch.setattr(resume, "_FIRST_PAUSE", 0.01)
     monkeypatch.setattr(resume, "_GONE_PAUSES", (0.01, 0.02))
 
 
 @pytest.fixture
 def notices_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that brings nothing is soon taken for dead."""
+    """Shorten the time after which a silent connection counts as broken."""
     latest = replace(LATEST, head_within=0.3, longest_silence=0.3)
     former = replace(V0_9_6, longest_silence=0.3)
     monkeypatch.setattr(detection, "LATEST", latest)
@@ -75,7 +75,7 @@ def talking(
     answer: Sequence[Says] = (Says(TOKENS),),
     client: dict[str, Any] | None = None,
 ) -> Iterator[tuple[FakeChatUi, BreakingPath, H2oSession]]:
-    """A server, the way to it, and a client, which leaves nothing behind."""
+    """A server, a breakable connection to it, and a client. No conversation may remain."""
     options = {"timeout": PATIENT, "server_version": "latest", **(client or {})}
     with FakeChatUi("head", answer=answer) as server, BreakingPath(server.port, way) as path:
         with H2oSession(path.url, **options) as session:
@@ -86,7 +86,7 @@ def talking(
 def taken(
     cuts: Sequence[Cut | None], logs: Sequence[Cut | None] = (), *, timeout: Timeouts = PATIENT
 ) -> tuple[Reply, list[Event | Answer]]:
-    """An answer that comes over such a way, with all that was given of it."""
+    """An answer over such a connection, with all events that were returned."""
     with talking(Way(cuts, logs), client={"timeout": timeout}) as (server, _, client):
         reply = client.stream("Hello")
         events = list(reply.events())
@@ -99,7 +99,7 @@ def text_of(events: Sequence[Event | Answer]) -> str:
 
 
 def whole(reply: Reply, events: Sequence[Event | Answer]) -> None:
-    """As an unbroken stream gives it."""
+    """The answer as an unbroken stream returns it."""
     assert text_of(events) == TEXT
     assert reply.text == ANSWER
     assert reply.finish_reason == "stop"
@@ -110,7 +110,7 @@ def whole(reply: Reply, events: Sequence[Event | Answer]) -> None:
 
 
 def length() -> int:
-    """The bytes of the whole answer, up to the final one's padding."""
+    """The bytes of the whole answer, without the padding after the final answer."""
     with talking(Way([Cut(1 << 30)])) as (_, path, client):
         client.chat("Hello")
         return path.passed - 4096
@@ -122,7 +122,7 @@ def test_an_answer_cut_at_any_byte_is_resumed_without_gaps_or_repeats(how: How) 
     for at in range(0, end, 1 if FULL else 31):
         reply, events = taken([Cut(at, how)])
         whole(reply, events)
-        # Behind the final answer nothing is missing any more.
+        # After the final answer, nothing is missing.
         assert reply.resumed == (1 if at < end - 200 else reply.resumed), at
 
 
@@ -134,7 +134,7 @@ def test_an_answer_that_stalls_at_any_byte_is_resumed_without_gaps_or_repeats() 
 
 @pytest.mark.parametrize("first", [Cut(700, "stall"), Cut(700, "reset")])
 def test_after_an_idle_timeout_later_breaks_are_still_resumed(first: Cut) -> None:
-    # Once the idle time had run out, every break was taken for another silence of the model.
+    # After the idle timeout, every break used to be treated as silence of the model.
     later = [Cut(0, "stall"), *(Cut(at, how) for at in (300, 500, 250) for how in ("end", "reset"))]
     reply, events = taken([first], later, timeout=Timeouts(first_token=60.0, idle=0.5))
     whole(reply, events)
@@ -236,7 +236,7 @@ def test_a_log_that_the_server_ends_early_is_requested_again(
         server.log_length = 2
         reply = client.stream("Hello")
         whole(reply, list(reply.events()))
-        assert reply.resumed == 1  # that is no break
+        assert reply.resumed == 1  # this is not a break
         asked = [each.query for each in path.log if LOG.fullmatch(each.path)]
         assert [each.rpartition("=")[2] for each in asked[:3]] == ["0", "2", "4"]
 
@@ -275,7 +275,7 @@ def test_resuming_ends_after_max_retries_failures() -> None:
         assert caught.value.resendable is False
         asked = [each for each in path.log if LOG.fullmatch(each.path)]
         assert len(asked) == 4  # one at once, three more
-        assert server.stops == []  # nor was it stopped: it can still be resumed
+        assert server.stops == []  # it was not stopped either: it can still be resumed
 
 
 def test_without_retries_nothing_is_resumed() -> None:
@@ -353,7 +353,7 @@ def test_a_server_that_stops_responding_is_not_waited_for_repeatedly() -> None:
 def test_all_connections_share_the_first_token_timeout(
     at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # With first_token=1 an error came after 5.2 s.
+    # With first_token=1, the error used to be raised after 5.2 s.
     monkeypatch.setattr(resume, "_FIRST_PAUSE", 60.0)
     way = Way([Cut(at, "stall")], [Cut(0, "stall"), Cut(0, "lost"), Cut(0, "stall")] * 9)
     patience = {"timeout": Timeouts(first_token=1.0)}
@@ -390,12 +390,12 @@ def test_a_hanging_server_gets_as_much_time_as_a_silent_model() -> None:
 
 @pytest.mark.usefixtures("notices_soon")
 def test_a_server_that_hangs_longer_is_retried_max_retries_times() -> None:
-    # After two silences it was given up, however many tries there were left.
+    # After two silences the client used to give up, with retries left.
     options = {"timeout": IMPATIENT, "max_retries": 3}
     for stalls, asked in ((3, 4), (9, 4)):
         way = Way([Cut(700, "reset")], [Cut(0, "stall")] * stalls)
         with talking(way, client=options) as (_, path, client):
-            # In the end it is read from the store.
+            # Finally the answer is read from the stored messages.
             assert client.chat("Hello").text == ANSWER
             assert sum(bool(LOG.fullmatch(each.path)) for each in path.log) == asked
 
@@ -424,7 +424,7 @@ def test_a_message_that_may_still_arrive_is_not_sent_again() -> None:
     [
         (TransportTimeout("idle", 60.0), 0.1, False),
         (TransportTimeout("idle", 60.0), 4.0, True),
-        # A stall in a time so short was taken for the model's silence in half of the cases.
+        # With so short a time, half of the stalls used to be treated as silence of the model.
         (TransportTimeout("idle", 3.0), 1.5, True),
         (TransportTimeout("idle", 0.4), 0.3, True),
         (TransportTimeout("idle", 0.4), 0.1, False),
@@ -458,7 +458,7 @@ def test_the_total_timeout_applies_while_resuming(monkeypatch: pytest.MonkeyPatc
 
 
 def waits(server: FakeChatUi, path: BreakingPath) -> None:
-    """Until the first question for the log has failed."""
+    """Wait until the first request for the log has failed."""
     path.wait_for(lambda path: any(LOG.fullmatch(each.path) for each in path.log))
 
 
@@ -513,7 +513,7 @@ def test_an_answer_waiting_for_the_user_is_not_resumed_before_the_user_answers()
 
 
 def test_after_the_users_answer_the_first_token_timeout_restarts() -> None:
-    # Taken up again, it had the time between two tokens alone, since the answer had begun before.
+    # A resumed answer used to have only the idle timeout, because it had already started.
     says = [Says(("One",), asks=True), Says((), holds=True, rest=(" two",))]
     patience = {"timeout": Timeouts(first_token=60.0, idle=0.3)}
     with talking(Way([None, Cut(450, "reset")]), answer=says, client=patience) as (
@@ -608,7 +608,7 @@ async def test_many_async_answers_break_at_once_and_none_is_lost() -> None:
         check(server)
 
 
-# What it may cost.
+# The limits of requests.
 
 
 def test_a_message_that_is_always_lost_is_retried_max_retries_times() -> None:
@@ -671,7 +671,7 @@ def test_a_gateway_timeout_does_not_lose_the_answer(status: int) -> None:
 
 
 class Unheard:
-    """An exchange whose answer nobody gets."""
+    """An exchange whose response reaches nobody."""
 
     def __init__(self, exchange: Any) -> None:
         self.request, self.server = exchange.request, exchange.server

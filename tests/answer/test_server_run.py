@@ -1,4 +1,4 @@
-"""Answers that another process goes on with, and what runs just now."""
+"""Answers that another process continues, and the list of running answers."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ Open = Callable[..., H2oSession]
 def left(
     server: FakeChatUi, tmp_path: Path, *, ask: str = 'client.stream("Hello", keep=True)'
 ) -> str:
-    """The token of an answer that another process asked for, and was killed in the middle of."""
+    """The token of an answer whose process was killed before the answer ended."""
     program = f"""
         import os, signal
         from h2o_client import H2oSession
@@ -75,7 +75,7 @@ def test_another_process_resumes_the_answer_of_a_killed_one(
         assert reply.answer.text == reply.text == TEXT
         assert (reply.finish_reason, reply.model, reply.title) == ("stop", "acme/large", "A title")
         assert reply.message_id == client.conversation(reply.conversation_id).messages()[-1].id
-        assert list(server.conversations) == [reply.conversation_id]  # it was to be kept
+        assert list(server.conversations) == [reply.conversation_id]  # the conversation is kept
         assert (server.stops, len(server.prompts)) == ([], 1)
 
 
@@ -111,7 +111,7 @@ def test_a_forged_token_deletes_no_conversation(open_session: Open, ours: str) -
         reply = precious.stream("Hello")
         run_id = ResumeToken.read(str(reply.resume_token)).run_id
         reply.read()
-        # The last field was a right in 0.1: to delete the conversation afterwards.
+        # In 0.1 the last field was the permission to delete the conversation afterwards.
         for run in (run_id, "00000000-0000-4000-8000-000000000000"):
             said = f'["{server.url}","{precious.id}","{run}",0{ours}]'
             token = "h2o1." + urlsafe_b64encode(said.encode()).decode().rstrip("=")
@@ -340,7 +340,7 @@ PARKED = Says(("Let me look. ",), asks=True)
 
 
 def test_a_resumed_answer_continues_after_the_users_answer(open_session: Open) -> None:
-    # The server took the answer, and no message followed: the tool never ran.
+    # The server accepted the answer to the elicitation, but without a message the tool never ran.
     with FakeChatUi("head", answer=[PARKED, Says((), tool=("It ", "is 5."))]) as server:
         client = open_session(server.url)
         asked = client.stream("Hello", keep=True)

@@ -1,4 +1,4 @@
-"""What may happen in each state of an answer: tables of facts, without a server."""
+"""The transitions of an answer's state, as tables, without a server."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_timeout_applies_in_states_that_wait_for_the_server(state: State) -> N
 
 
 def in_state(state: State) -> AnswerState:
-    """An answer in that state, by the shortest way."""
+    """An answer in that state, reached in as few steps as possible."""
     ways = {
         State.NEW: state_of(work=Work.NOT_SENT),
         State.SENDING: state_of(work=Work.SENDING),

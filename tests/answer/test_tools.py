@@ -72,8 +72,8 @@ def test_text_before_an_elicitation_is_kept() -> None:
 
 @pytest.mark.parametrize("late", [0.0, 0.3])
 def test_text_read_from_the_store_is_not_repeated(late: float) -> None:
-    # Until the server has stored the second run, it shows that the first one has ended. Of the
-    # stored answer, what was said before the user was asked has been given.
+    # Until the server has stored the second run, it reports that the first one has ended. Of the
+    # stored answer, the text before the elicitation has already been returned.
     asks = Says(("Let me ", "look. "), asks=True)
     says = [asks, Says((), tool=("It ", "is 5."))]
     with FakeChatUi("head", answer=says) as server:

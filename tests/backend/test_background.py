@@ -1,4 +1,4 @@
-"""Work that comes to its end even when its caller is interrupted."""
+"""Background work ends even if its caller is interrupted."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_signal_just_before_the_wait_is_noticed(
     wait = Future.result
 
     def too_late(future: Future[object], timeout: float | None = None) -> object:
-        # The signal has come, and does not wake the caller.
+        # The signal has arrived, but does not wake the caller.
         waits.append(timeout)
         if len(waits) > 1:
             raise KeyboardInterrupt
@@ -113,7 +113,7 @@ def test_the_wait_for_pending_work_is_bounded() -> None:
 
 @pytest.fixture
 def no_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As when the interpreter is going down."""
+    """As during the shutdown of the interpreter."""
 
     def refuse(*args: object, **kwargs: object) -> int:
         raise RuntimeError("can't create new thread at interpreter shutdown")

@@ -1,4 +1,4 @@
-"""Nobody waits for the deletion after an answer that came whole; and nothing is left."""
+"""After a complete answer the deletion runs in the background, and nothing is left."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ VERSIONS = pytest.mark.parametrize("version", ["0.4", "0.9.4", "head"])
 
 
 def held(may_go: threading.Event) -> Callable[[Exchange], bool]:
-    """Has every DELETE wait."""
+    """Make every DELETE wait."""
 
     def before(exchange: Exchange) -> bool:
         if exchange.request.method == "DELETE":

@@ -1,4 +1,4 @@
-"""A conversation that is made when its caller is gone already is deleted."""
+"""A conversation that is created after its caller has left is deleted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SOON = Timeouts(idle=0.2)
 
 
 class Slow:
-    """A server that makes a conversation only when the test lets it."""
+    """A server that creates a conversation only when the test allows it."""
 
     def __init__(self) -> None:
         self.asked, self.go_on = threading.Event(), threading.Event()

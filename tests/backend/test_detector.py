@@ -1,4 +1,4 @@
-"""What the server is, is detected once, and again after a sign that it was upgraded."""
+"""The server's version is detected once, and again after a sign of an upgrade."""
 
 from __future__ import annotations
 

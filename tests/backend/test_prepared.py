@@ -1,4 +1,4 @@
-"""A conversation that is created ahead spares the next prompt a round trip, and is never left."""
+"""A conversation created in advance saves a round trip and is never left on the server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the next message in a conversation has to wait for is remembered, within bounds."""
+"""Answers that the next message has to wait for are remembered, up to a limit."""
 
 from __future__ import annotations
 
@@ -44,6 +44,6 @@ def test_a_late_stop_makes_the_next_message_wait_until_its_time() -> None:
 def test_a_forked_child_does_not_wait_for_answers_of_its_parent() -> None:
     answers = UnstoredAnswers()
     answers.put("c", UnstoredAnswer("a", 1.0))
-    answers._guard.__enter__()  # as a thread of the parent that the child does not have
+    answers._guard.__enter__()  # like a thread of the parent that does not exist in the child
     answers.forget()
     assert answers.get("c") is None

@@ -1,4 +1,4 @@
-"""Batches against chat-uis of every era: each prompt is answered once, and nothing is left."""
+"""Batches against every version of chat-ui: each prompt is answered once, and nothing is left."""
 
 from __future__ import annotations
 
@@ -261,7 +261,7 @@ def test_retry_failed_sends_failed_prompts_again(tmp_path: Path) -> None:
 
 @every_version
 def test_after_a_broken_connection_the_answer_is_read_from_the_server(version: str) -> None:
-    """But on v0.7 and v0.8.4, where the model stops when its reader has gone."""
+    """Except on v0.7 and v0.8.4, whose model stops when its reader disconnects."""
     says = [Says(("Hel",), breaks=True, rest=("lo",))]
     with FakeChatUi(version, answer=says) as server, H2oSession(server.url) as session:
         [result] = session.batch(["a"])
@@ -332,7 +332,7 @@ def test_a_server_that_is_down_is_waited_for() -> None:
 
 @pytest.mark.parametrize(("version", "attempts"), [("head", 1), ("0.4", 2)])
 def test_a_gateway_that_failed_may_have_passed_the_prompt_on(version: str, attempts: int) -> None:
-    """It is looked for before it is sent again; v0.4 does not show a prompt without its answer."""
+    """It is looked up before it is sent again. v0.4 does not list a prompt without its answer."""
     failed: list[int] = []
 
     def before(exchange: Exchange) -> bool:
@@ -438,7 +438,7 @@ def test_another_server_can_continue_the_batch(tmp_path: Path) -> None:
 
 @every_version
 def test_an_interrupted_batch_is_continued(version: str, tmp_path: Path) -> None:
-    """On the newest servers the model is left at work, elsewhere it is stopped."""
+    """On the newest servers the model continues; on others it is stopped."""
     held: list[str] = []
 
     def holding(asked: Asked) -> Says:
@@ -562,7 +562,7 @@ def test_an_empty_conversation_left_by_a_killed_run_is_deleted(
 
 
 def interrupt(path: Path) -> None:
-    """As if a run had been killed while it made a conversation."""
+    """As if a run had been killed while it created a conversation."""
     journal = Journal(path)
     journal._do("UPDATE prompts SET state = 1, outcome = NULL, number = NULL WHERE position = 0")
     journal.close()

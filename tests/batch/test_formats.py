@@ -1,4 +1,4 @@
-"""Bytes of files in, values with the numbers of their lines out."""
+"""Reading files: values with their line numbers."""
 
 from __future__ import annotations
 

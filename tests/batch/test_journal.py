@@ -1,4 +1,4 @@
-"""The journal on disk: what it keeps, whom it refuses, and the answers file beside it."""
+"""The journal on disk: what it stores, which runs it refuses, and the answers file."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_changed_prompt_is_sent_and_a_removed_one_is_not(journal: Journal) -> 
     assert (counts.total, counts.answered) == (1, 0)
     assert [job.payload.to_send() for job in journal.claim(-1, 9)] == ["changed"]
     assert journal.results(0, ordered=False) == []
-    # What was answered once is there when it comes back.
+    # Prompts that were answered are known after a restart.
     assert journal.load(prompts({"prompt": "a", "id": "x"})).answered == 1
 
 
@@ -420,7 +420,7 @@ def test_lines_of_openais_batch_api_get_lines_in_its_format(
     journal.note_outcomes([(first.row, outcome("A", finish_reason="stop", model="m"))])
     journal.note_outcomes([(second.row, outcome("", error_type="ServerError", error_message="No"))])
     write_all(journal, path)
-    write_all(journal, path)  # and each is known again
+    write_all(journal, path)  # each is recognized after a restart
     good, bad = (json.loads(line) for line in path.read_bytes().splitlines())
     assert (good["custom_id"], good["error"]) == ("a", None)
     completion = types.ChatCompletion.model_validate(good["response"]["body"])

@@ -1,4 +1,4 @@
-"""A batch that is killed and run again: one line a prompt, nothing left, nothing asked for nothing.
+"""A batch that is killed and run again: one line per prompt, nothing left, no wasted prompts.
 
 The same at length is in tests/soak.
 """
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="kills are POSIX's")
 
 
 def says(asked: Prompt) -> Says:
-    time.sleep(0.02)  # as a model takes its time
+    time.sleep(0.02)  # a model needs some time
     return Says.words(f"Answer to {asked.last}")
 
 

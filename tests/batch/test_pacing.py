@@ -1,4 +1,4 @@
-"""How fast an account sends: against models of servers, in a time of the tests' own."""
+"""How fast an account sends: against simulated servers and a simulated clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from h2o_client.batch.pacing import MINUTE, Pace
 
 
 class Limited:
-    """A server that takes so many messages in any minute; it may count those that it refuses."""
+    """A server that accepts ``limit`` messages per minute. It may count those that it refuses."""
 
     def __init__(self, limit: int, *, counts_refused: bool = False) -> None:
         self.limit = limit
@@ -38,10 +38,10 @@ def run(
     refuses_in: float = 0.05,
     faults: float = 0.0,
 ) -> None:
-    """Prompts without end, until that time."""
+    """Endless prompts, until that time."""
     now = 0.0
     chance = random.Random(1)
-    under_way: list[tuple[float, float, bool]] = []  # when it ends, when it was sent, if taken
+    under_way: list[tuple[float, float, bool]] = []  # end, start, accepted
     while now < seconds:
         wait = pace.wait(now)
         if not wait and len(under_way) < pace.at_once:
@@ -118,7 +118,7 @@ def test_retry_after_is_obeyed() -> None:
     pace.sending(0.0)
     pace.sending(0.1)
     assert pace.refused(0.0, 0.2, 5.0) == 5.0
-    assert pace.refused(0.1, 0.3, 7.0) == 7.0  # of one that was under way with it
+    assert pace.refused(0.1, 0.3, 7.0) == 7.0  # of one that was sent at the same time
     assert pace.wait(0.3) == 7.0
     assert pace.wait(7.3) == 0.0
 

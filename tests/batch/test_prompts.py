@@ -1,4 +1,4 @@
-"""What a line or a caller says, as a prompt; a table of what is refused, and why."""
+"""Lines and values as prompts, and a table of those that are refused, with the reason."""
 
 from __future__ import annotations
 

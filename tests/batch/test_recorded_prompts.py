@@ -1,4 +1,4 @@
-"""What a batch needs of a session: its record is on disk before a message is sent."""
+"""A batch's record is on disk before its message is sent."""
 
 from __future__ import annotations
 

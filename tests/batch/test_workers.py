@@ -1,4 +1,4 @@
-"""Prompts that workers send: threads, processes, and Dask's, which are killed."""
+"""Prompts sent by workers: threads, processes, and Dask workers that are killed."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_broken_executor_ends_the_batch_and_the_next_run_continues(tmp_path: P
 
 
 def test_a_task_whose_prompt_was_sent_is_not_repeated() -> None:
-    """As Dask has it done, which runs the tasks of a worker that died again."""
+    """Run a task twice, like Dask after the death of a worker."""
     import pickle
 
     from h2o_client.batch.prompts import Payload
@@ -127,7 +127,7 @@ def dask() -> Iterator[Client]:
         yield client
 
 
-@pytest.mark.filterwarnings("ignore")  # of Dask's own making
+@pytest.mark.filterwarnings("ignore")  # created by Dask
 @pytest.mark.parametrize("version", ["head", "0.4"])
 def test_dask_sends_the_prompts_on_both_workers(version: str, dask: Client) -> None:
     with FakeChatUi(version, answer=says) as server, H2oSession(server.url) as session:

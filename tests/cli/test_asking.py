@@ -1,4 +1,4 @@
-"""The options that say how a prompt is answered: parameters, and what is kept."""
+"""The options of a prompt: parameters, and keeping the conversation."""
 
 from __future__ import annotations
 

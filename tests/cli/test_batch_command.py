@@ -1,4 +1,4 @@
-"""``h2o-chat batch``: prompts in, lines of answers out, whatever is in the way."""
+"""``h2o-chat batch``: it reads prompts and writes lines of answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``h2o-chat chat`` with piped lines: what is said, what a slash does, what goes wrong."""
+"""``h2o-chat chat`` with piped lines: prompts, slash commands, and errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Talk = Callable[..., "Talked"]
 
 
 class Talked:
-    """What came of a chat."""
+    """The result of a chat."""
 
     def __init__(self, status: int, out: str, err: str) -> None:
         self.status, self.out, self.err = status, out, err

@@ -1,4 +1,4 @@
-"""The command: what goes where, and with which exit status; in pipes and under signals."""
+"""The command: its output, its exit status, pipes, and signals."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COMMAND = [sys.executable, "-m", "h2o_client"]
 def command(
     *arguments: str, piped: str | None = None, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """The command as a shell runs it."""
+    """The command as run by a shell."""
     return subprocess.run(
         [*COMMAND, *arguments],
         input=piped or "",
@@ -153,7 +153,7 @@ def test_a_sub_command_that_is_called_wrongly_is_not_a_prompt(
 def test_options_of_a_sub_command_may_stand_before_it(
     no_stdin: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # Without a model here: llama.cpp may hang if its model is closed the moment it is opened.
+    # Without a model: llama.cpp may hang if its model is closed immediately after it is opened.
     words = ["--port", "70000", "--upstream", "http://127.0.0.1:1", "--model", "x", "serve"]
     assert run(words) == 1
     assert "70000" in capsys.readouterr().err
@@ -256,7 +256,7 @@ def test_an_elicitation_is_declined_and_the_answer_continues(
 def test_a_tool_that_asks_endlessly_is_declined_ten_times(
     no_stdin: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # It asks again whatever it is told: 97 rounds were seen in 20 seconds.
+    # It asks again after any answer: 97 rounds were measured in 20 seconds.
     with FakeChatUi("head", answer=lambda prompt: Says(("one ",), asks=True)) as server:
         assert run(["--url", server.url, "Hi"]) == 5
         posted = [each.json() for each in server.requests if "/elicitation" in each.path]

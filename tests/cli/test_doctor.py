@@ -1,4 +1,4 @@
-"""``h2o-chat doctor``: steps as lines, a status for each failure, hints in the shell's words."""
+"""``h2o-chat doctor``: steps as lines, a status for each failure, hints for a shell."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ FORGED = "no\nok      deletion     gone\r\n\u2028ok\x85fine"
 
 
 def forging(exchange: Any) -> bool:
-    """Refuses to make a conversation, with words that look like more steps of the doctor's."""
+    """Refuse to create a conversation, with a text that looks like more steps of the doctor."""
     if exchange.request.method != "POST" or exchange.request.path != "/conversation":
         return False
     exchange.json({"message": FORGED}, status=500)

@@ -40,7 +40,7 @@ def held() -> Iterator[FakeChatUi]:
 
 
 def shell(line: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """What comes of a line of bash in which H2O stands for the command."""
+    """The result of a line of bash, in which H2O is replaced with the command."""
     return subprocess.run(
         ["bash", "-c", line.replace("H2O", " ".join(COMMAND))],
         stdin=subprocess.DEVNULL,
@@ -178,7 +178,7 @@ def test_the_signal_handlers_of_a_program_are_restored() -> None:
         try:
             os.kill(os.getpid(), signal.SIGHUP)
         finally:
-            os.kill(os.getpid(), signal.SIGTERM)  # another one disturbs no cleaning up
+            os.kill(os.getpid(), signal.SIGTERM)  # another signal does not interrupt the cleanup
     assert caught.value.code == 129
     assert signal.getsignal(signal.SIGTERM) is former
 

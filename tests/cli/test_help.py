@@ -1,4 +1,4 @@
-"""The command's help: its examples work, its chapter is up to date, shells complete it."""
+"""The command's help: its examples work, its chapter is up to date, and completion works."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_every_command_has_examples() -> None:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A folder with what the examples mention in it."""
+    """A folder with the files of the examples."""
     for folder in (
         ".local/share/bash-completion/completions",
         ".zfunc",
@@ -98,7 +98,7 @@ def test_an_example_works(example: str, home: Path) -> None:
 def test_an_example_that_starts_a_server_works(example: str, tmp_path: Path) -> None:
     answers = tmp_path / "answers.jsonl"
     answers.write_text('"scripted answer"\n')
-    # The last port that is said counts: another one may be taken.
+    # The last port counts: another one may be in use.
     words = [*example.split(), "--port", "0"]
     if "serve" in words:
         words += ["--answers", str(answers)]
@@ -168,7 +168,7 @@ def test_other_words_are_a_prompt(words: list[str], monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture
 def taken() -> Iterator[int]:
-    """A port on which somebody listens."""
+    """A port that is in use."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         yield other.getsockname()[1]
 
@@ -202,7 +202,7 @@ def test_the_chapter_in_the_documentation_equals_the_help() -> None:
 
 
 def completed(*words: str) -> list[str]:
-    """What bash would be offered behind these words."""
+    """The completions that bash gets after these words."""
     done = subprocess.run(
         [str(BIN / "h2o-chat")],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Going on with kept conversations: ``-c``, ``--conversation``, ``chat ID`` and ``/open``."""
+"""Continuing kept conversations: ``-c``, ``--conversation``, ``chat ID`` and ``/open``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def server(request: pytest.FixtureRequest, piped: Piped) -> Iterator[FakeChatUi]
 
 
 def turns(server: FakeChatUi) -> list[str]:
-    """What was said to the server, and what it was told of before the last time."""
+    """The last prompt that the server received, and its history."""
     return [text for _, text in server.prompts[-1].turns]
 
 

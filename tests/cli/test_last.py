@@ -1,4 +1,4 @@
-"""The answers that are kept to be gone on with: when, where, and for how long."""
+"""Answers that are saved to be resumed: when, where, and for how long."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def load() -> Record | None:
 
 
 def broken_off(client: H2oSession, number: int = 1) -> None:
-    """An answer that the network broke off."""
+    """An answer that was interrupted by the network."""
     with pytest.raises(TransportError), saving(client, Answering(token(number))):
         raise TransportError("reset")
 

@@ -1,4 +1,4 @@
-"""Markdown that grows on a terminal: all of it is there at the end, and none of it steers."""
+"""Growing Markdown on a terminal: it is complete at the end and contains no control characters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from h2o_client.cli.terminal_markdown import (
 from local_service import PATIENCE
 
 STYLES = re.compile(r"\x1b\[[\d;]*m")
-# What draws a growing text over itself: erase a line, go up, show and hide the cursor.
+# The control sequences that redraw a growing text.
 DRAWING = re.compile(r"\x1b\[(2K|1A|\?25[hl])|\r")
 
 
@@ -125,7 +125,7 @@ def test_a_block_that_does_not_fit_shows_its_end_while_it_grows() -> None:
 
 
 def drawn(answer: Growing) -> list[str]:
-    """What is on the screen of what came so far."""
+    """The part of the text so far that is on the screen."""
     answer._refresh()
     return answer._frame._drawn
 

@@ -1,4 +1,4 @@
-"""What a terminal gets and a file does not: tables, signs of life, a line editor."""
+"""Output only for terminals: tables, progress, a line editor."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from local_service import PATIENCE
 
 
 class Screen(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -58,7 +58,7 @@ class Scripted:
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Screen]:
-    """Makes stdin, stdout and stderr one terminal; in the test, for pytest sets them before it."""
+    """Make stdin, stdout and stderr one terminal. Call it in the test: pytest sets them before."""
 
     def made() -> Screen:
         for name, value in (("TERM", "xterm"), ("COLUMNS", "100")):
@@ -95,7 +95,7 @@ def test_an_empty_list_has_a_hint(terminal: Callable[[], Screen]) -> None:
 
 
 def until(screen: Screen, text: str) -> None:
-    """Waits until the screen got it."""
+    """Wait until the screen contains the text."""
     end = time.monotonic() + PATIENCE
     while text not in screen.getvalue():
         assert time.monotonic() < end, screen.getvalue()
@@ -103,7 +103,7 @@ def until(screen: Screen, text: str) -> None:
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is waited for is shown at once."""
+    """Show the reason of a wait at once."""
     monkeypatch.setattr("h2o_client.cli.terminal._SHOWN_AFTER", 0.0)
     monkeypatch.setattr("h2o_client.cli.terminal._SHOWN_EVERY", 0.001)
 
@@ -205,7 +205,7 @@ Typing = Callable[[str], Editor]
 
 @pytest.fixture
 def typing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Typing]:
-    """Makes editors that these keys are typed into."""
+    """Create editors that receive these keys."""
     monkeypatch.setattr("prompt_toolkit.output.create_output", lambda **given: DummyOutput())
     piped: AbstractContextManager[PipeInput] = create_pipe_input()
     with piped as keys, create_app_session(input=keys, output=DummyOutput()):

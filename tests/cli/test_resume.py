@@ -1,4 +1,4 @@
-"""``h2o-chat resume``: an answer whose program was killed, or whose connection broke."""
+"""``h2o-chat resume``: answers whose program was killed or whose connection broke."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def server() -> Iterator[FakeChatUi]:
-    """A server on which an answer goes on whose reader was killed."""
+    """A server with a running answer whose reader was killed."""
     with FakeChatUi("head", answer=[ANSWER]) as server:
         asking(server)
         server.released.set()
@@ -69,7 +69,7 @@ def asking(
 
 
 def _writing(server: FakeChatUi, path: Path) -> subprocess.Popen[bytes]:
-    """The same into a file; the program is killed once that and its note of it are there."""
+    """The same into a file. The program is killed once the text and its saved token exist."""
     with open(path, "wb") as file:
         program = start(
             [sys.executable, "-m", "h2o_client", "--url", server.url, "Count"],
@@ -93,7 +93,7 @@ def _is_noted(home: Path, printed: int) -> bool:
 
 
 def change(folder: Path, **changes: Any) -> None:
-    """Has something else be kept."""
+    """Save another answer."""
     (path,) = folder.glob("*.json")
     found = msgspec.json.decode(path.read_bytes(), type=Record)
     path.write_bytes(msgspec.json.encode(msgspec.structs.replace(found, **changes)))
@@ -291,7 +291,7 @@ def test_a_missing_cookie_is_reported(
 
 
 def in_the_network(folder: Path, port: int, *, given: bool) -> None:
-    """Has the answer be that of a server in the network, which spoke http and set its cookie so."""
+    """Make the answer one of a remote server that used http and set its cookie over http."""
     (path,) = folder.glob("*.json")
     found = msgspec.json.decode(path.read_bytes(), type=Record)
     url = f"http://chat.example:{port}"

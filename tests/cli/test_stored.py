@@ -1,4 +1,4 @@
-"""``models``, ``conversations``, ``export``: lists for people and programs, and documents."""
+"""``models``, ``conversations``, ``export``: lists for users and programs, and documents."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class Stored:
-    """A server with two conversations of somebody's browser."""
+    """A server with two conversations of a browser's session."""
 
     def __init__(self, server: FakeChatUi) -> None:
         self.server = server
@@ -41,7 +41,7 @@ class Stored:
         return run([*arguments, "--url", self.server.url, "--cookie", self.cookie])
 
     def on_terminal(self, *arguments: str, typed: bytes = b"") -> tuple[int, str]:
-        """The status, and what a terminal gets."""
+        """The exit status, and the output on a terminal."""
         parent, child = pty.openpty()
         program = start(
             [sys.executable, "-m", "h2o_client", *arguments],
@@ -65,7 +65,7 @@ class Stored:
             while data := os.read(parent, 10_000):
                 shown += data
         except OSError:
-            pass  # Linux's way to say that nothing more comes
+            pass  # how Linux signals the end of a terminal
         os.close(parent)
         return status, shown.decode()
 

@@ -1,4 +1,4 @@
-"""The chat in a real terminal: tmux types, and tells what is on the screen."""
+"""The chat in a real terminal: tmux sends the keys and reads the screen."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Terminal:
         words = " ".join(map(shlex.quote, command))
         given = {"XDG_CONFIG_HOME": str(folder), "HOME": str(folder), **environment}
         said = " ".join(f"{name}={shlex.quote(value)}" for name, value in given.items())
-        # It lives on until the screen has been looked at.
+        # Keep it alive until the screen has been read.
         line = f"cd {shlex.quote(str(ROOT))}; {said} {words}; echo status $?; sleep 1000"
         start = ["new-session", "-d", "-x", "80", "-y", "24", line]
         subprocess.run(
@@ -54,14 +54,14 @@ class Terminal:
         )
 
     def type(self, *keys: str) -> None:
-        """Texts as they are, and keys by tmux's names, as "Enter" or "C-c"."""
+        """Type texts, and keys by the names of tmux, such as "Enter" or "C-c"."""
         for key in keys:
             is_name = re.fullmatch(r"Enter|Escape|Tab|Up|C-\w", key) is not None
             self._tmux("send-keys", *(() if is_name else ("-l",)), key)
 
     def resize(self, width: int, height: int) -> None:
         self._tmux("resize-window", "-x", str(width), "-y", str(height))
-        # The program's own terminal is told a moment later.
+        # The program's terminal is notified a little later.
         place = self._tmux("display-message", "-p", "#{pane_tty}").strip()
         end = time.monotonic() + PATIENCE
         with open(place, "rb", buffering=0) as terminal:
@@ -70,12 +70,12 @@ class Terminal:
                 time.sleep(0.01)
 
     def screen(self, *, styles: bool = False) -> str:
-        """What is there, with what has scrolled away."""
+        """The screen with its scrollback."""
         more = ["-e"] if styles else []
         return self._tmux("capture-pane", "-p", "-J", "-S", "-1000", *more)
 
     def until(self, *texts: str, gone: str | None = None) -> str:
-        """The screen, once these texts are on it, in that order."""
+        """Wait until these texts are on the screen, in that order, and return the screen."""
         pattern = re.compile(".*".join(map(re.escape, texts)), re.DOTALL)
         end = time.monotonic() + PATIENCE
         pause = threading.Event()
@@ -99,7 +99,7 @@ Open = Callable[..., Terminal]
 
 @pytest.fixture
 def chat(tmp_path: Path) -> Iterator[Open]:
-    """Opens terminals with a chat in them."""
+    """Open terminals with a chat."""
     opened: list[Terminal] = []
 
     def open_chat(url: str, *arguments: str, **environment: str) -> Terminal:
@@ -114,7 +114,7 @@ def chat(tmp_path: Path) -> Iterator[Open]:
 
 
 class Held:
-    """An answer that stops in the middle until the test lets it go on, or `stop` is asked for."""
+    """An answer that pauses until the test continues it or a stop is requested."""
 
     def __init__(self, *rest: str) -> None:
         self.go_on = threading.Event()
@@ -238,7 +238,7 @@ def test_a_repeatedly_stopped_prompt_can_be_edited(chat: Open) -> None:
         terminal.until("(Stopped. /retry requests another answer.)", PROMPT)
         terminal.type("/retry", "Enter")
         terminal.until("/retry", "Some words")
-        terminal.type("C-c")  # ignored, for the mark of the first one lives
+        terminal.type("C-c")  # ignored, because the mark of the first one has not expired
         terminal.until("/retry", "(Stopped. /retry requests another answer.)", PROMPT)
         terminal.type("/edit Uno", "Enter")
         terminal.until("/edit", "(Waiting for the server to end the earlier answer.")

@@ -1,4 +1,4 @@
-"""The library's hints in the words of the shell: none of them speaks Python."""
+"""The library's hints as shown in a shell: none of them names Python."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ OPTIONS = {
     for name in each.opts
 }
 
-# Code that the command does not call with what a person says, or whose sentences are its own.
+# Code that the command does not call with a user's input, or that has its own texts.
 ELSEWHERE = {"aio", "cli", "notebook", "server", "plugins", "__init__.py", "provider.py"}
-# Said to a programmer: the command never makes these mistakes.
+# Errors for programmers: the command never causes them.
 NOT_FROM_A_SHELL = (
     " X characters of the answer are in",
     " The stored messages are in",
@@ -55,7 +55,7 @@ PYTHON = re.compile(
 
 
 def texts() -> Iterator[str]:
-    """Every text of the library that reads as a sentence, with X for what is put into it."""
+    """Every text of the library that is a sentence, with X for inserted values."""
     for path in sorted(PACKAGE.rglob("*.py")):
         if ELSEWHERE.isdisjoint(path.relative_to(PACKAGE).parts):
             yield from texts_in(ast.parse(path.read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""What clients see of a gateway, and what the model behind it has seen."""
+"""A gateway for clients, and the turns that the model behind it received."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MODEL = "acme/large"
 
 @dataclass
 class Behind:
-    """``url`` is the gateway's, with ``/v1``; ``turns`` is what reached the model."""
+    """``url`` is the gateway's, with ``/v1``. ``turns`` are the turns that reached the model."""
 
     url: str = ""
     turns: list[tuple[tuple[str, str], ...]] = field(default_factory=list)

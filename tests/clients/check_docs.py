@@ -1,4 +1,4 @@
-"""The sections on clients in docs/gateway.rst, as they stand there."""
+"""The sections on clients in docs/gateway.rst, run unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""haystack's chat generator, whole and streamed."""
+"""haystack's chat generator, with and without streaming."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""openai-python: blocking and async, streamed and whole, errors."""
+"""openai-python: blocking and async, with and without streaming, and errors."""
 
 from __future__ import annotations
 

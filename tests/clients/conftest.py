@@ -27,7 +27,7 @@ def served(request: pytest.FixtureRequest) -> Iterator[Behind]:
 
 @pytest.fixture
 def behind(served: Behind, monkeypatch: pytest.MonkeyPatch) -> Behind:
-    """The gateway, and nothing of what the model has seen before."""
+    """The gateway, without the turns of earlier tests."""
     served.turns.clear()
     monkeypatch.setenv("OPENAI_API_KEY", "any")
     monkeypatch.setenv("NO_PROXY", "*")

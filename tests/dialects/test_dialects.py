@@ -1,4 +1,4 @@
-"""The requests of each dialect from v0.7 on, and how it reads the responses."""
+"""The requests of each dialect since v0.7, and how it reads the responses."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def dialect(version: str) -> Dialect:
 
 
 def document(request: Request) -> dict[str, object]:
-    """The JSON of a message, whatever carries it."""
+    """The JSON of a message, in any encoding of the request."""
     assert request.body is not None
     if request.content_type == "application/json":
         found = json.loads(request.body)
@@ -235,7 +235,7 @@ def test_a_preprompt_is_sent_with_the_creation(version: str) -> None:
 def test_a_conversation_of_the_newest_servers_comes_with_its_leaf() -> None:
     body = recording("HEAD-created").payload
     leaf = "f83f6838-614d-4cb4-ad33-98840b9c09a0"
-    # An upgrade from v0.10 is noticed by that.
+    # This is how an upgrade from v0.10 is detected.
     for version in ("0.10.0", "latest"):
         create = dialect(version).create("m", None)
         assert create.read(body) == Created("6b02d72c6a7f6f95d6ecc381", leaf)

@@ -1,4 +1,4 @@
-"""What servers tell, read from page data, from the API and from superjson."""
+"""Documents of servers, read from page data, the API, and superjson."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FALCON_7B = "h2oai/h2ogpt-gm-oasst1-en-2048-falcon-7b-v2"
 NOON = datetime(2023, 6, 1, 12, tzinfo=timezone.utc)
 
 
-# Node 0 as v0.3, v0.4 and v0.5 have it, and what it says.
+# Node 0 of v0.3, v0.4 and v0.5, and its contents.
 MODELS = [{"id": "m", "name": "m", "displayName": "M"}]
 LAYOUTS: dict[str, tuple[dict[str, object], Settings]] = {
     "v0.3": (
@@ -307,7 +307,7 @@ def test_the_real_messages_of_v0_4_are_read() -> None:
     ]
     assert messages[0].id == "5515afb2-019c-4bd8-83aa-15bd37a214fd"
     assert messages[0].created_at == datetime(2026, 11, 22, 11, 3, 20, 377000, timezone.utc)
-    # A retry of what is no user message stored one without a time.
+    # A retry of another message than a user's stored one without a time.
     assert messages[1].created_at is None
 
 

@@ -36,7 +36,7 @@ def form(settings: Settings) -> dict[str, list[str]]:
 def test_the_settings_form_leaves_out_false_fields(
     accepted: bool, shares: bool, search: bool, prompts: dict[str, str] | None
 ) -> None:
-    # "false" would say yes to sharing on v0.3 to v0.5; "" is a 500 on v0.6.
+    # "false" would turn sharing on in v0.3 to v0.5; "" is a 500 on v0.6.
     sent = form(
         Settings(
             accepted=accepted,

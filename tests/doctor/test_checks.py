@@ -1,4 +1,4 @@
-"""`H2oSession.check`: each broken set-up is told by its cause, at its step, with what to do."""
+"""`H2oSession.check`: each faulty setup is reported at its step, with its cause and a remedy."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_garbage_collected_checks_are_cleaned_up_at_once(last: str) -> None:
         for check in client.check():
             if check.name == last:
                 break
-        # Behind what is being cleaned up just now.
+        # After the cleanup that is running now.
         wait_until_empty(client._backend.cleanup.pending)
         assert server.count("DELETE") == 1
         assert server.conversations == {}
@@ -172,7 +172,7 @@ def test_https_to_a_port_that_speaks_http() -> None:
 
 
 class SilentWithoutAnEnd(LocalService):
-    """Answers lines of HTTP, and waits for the end of what is none, as some servers do."""
+    """Answer HTTP, and wait for the end of anything else, like some servers."""
 
     def serve(self, wire: Wire, number: int) -> None:
         if wire.exactly(1) == b"H":
@@ -198,7 +198,7 @@ def test_http_to_a_port_that_speaks_tls() -> None:
 
 
 class BothServer(LocalService):
-    """Understands TLS and plain http on one port, as nginx does, and refuses the latter."""
+    """Accept TLS and plain http on one port, and refuse the latter, like nginx."""
 
     def serve(self, wire: Wire, number: int) -> None:
         if wire.sock.recv(1, socket.MSG_PEEK) == b"\x16":
@@ -286,7 +286,7 @@ def test_a_web_server_without_a_chat_ui(script: Script) -> None:
 
 
 def openai_api(wants_key: bool) -> Script:
-    """As Ollama and vLLM answer, at /v1; with a key, as OpenAI does."""
+    """Responses of Ollama and vLLM at /v1, or with a key, of OpenAI."""
 
     def answer(exchange: Exchange) -> None:
         if wants_key:
@@ -326,7 +326,7 @@ def test_a_refusal_without_a_reason_is_reported() -> None:
 
 
 class SshServer(LocalService):
-    """Greets as sshd does."""
+    """Send the greeting of sshd."""
 
     def serve(self, wire: Wire, number: int) -> None:
         wire.send(b"SSH-2.0-OpenSSH_9.2\r\n")
@@ -399,7 +399,7 @@ def test_a_proxy_that_removes_the_set_cookie_header() -> None:
 
 
 def test_a_proxy_that_removes_the_cookie_header() -> None:
-    # Whatever the session does, the page is that of one that has accepted nothing.
+    # The page is always that of a session that has not accepted the terms.
     with ScriptedChatUi(root=layout()) as server:
         failed = failure(checked(server.url))
         assert failed.name == "cookie"
@@ -469,7 +469,7 @@ def test_a_hanging_answer_ends_before_its_timeouts(
 
 
 class Dripping(tuple[str, ...]):
-    """Tokens without an end, one after the other is asked for."""
+    """Endless tokens, each produced on demand."""
 
     def __init__(self, given: tuple[str, ...]) -> None:
         self.over = threading.Event()

@@ -1,4 +1,4 @@
-"""A way to a server that breaks: connections are cut, reset or stalled at any byte of an answer."""
+"""A breakable connection to a server: it is cut, reset or stalled at any byte of an answer."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ How = Literal["end", "reset", "stall", "lost"]
 
 @dataclass(frozen=True)
 class Cut:
-    """So many bytes of an answer pass. "lost" takes the request away, too."""
+    """How many bytes of an answer pass. "lost" also drops the request."""
 
     at: int
     how: How = "end"
 
 
 class BreakingPath(LocalService):
-    """Stands in front of ``port``; ``plan`` says for each request where its answer is cut."""
+    """A proxy for ``port``. ``plan`` gives for each request where its answer is cut."""
 
     def __init__(
         self, port: int, plan: Callable[[Request], Cut | None], *, patience: float = PATIENCE
@@ -32,7 +32,7 @@ class BreakingPath(LocalService):
         self.target = port
         self.plan = plan
         self.log: list[Request] = []
-        self.passed = 0  # bytes of the answers that were to be cut
+        self.passed = 0  # bytes of the answers to cut
 
     @property
     def url(self) -> str:
@@ -62,7 +62,7 @@ class BreakingPath(LocalService):
         return head.encode("latin-1") + request.body
 
     def _pass_back(self, there: Wire, wire: Wire, cut: Cut | None) -> bool:
-        """Carries an answer until the client says something; False once the way is broken."""
+        """Forward an answer until the client sends data. Return False if the connection broke."""
         passed = 0
         while True:
             ready, _, _ = select.select([there.sock, wire.sock], [], [], self.patience)

@@ -1,4 +1,4 @@
-"""What every cell of the matrix is held to, whatever it is about."""
+"""Checks for every test of the matrix."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PNG = (
 
 MESSAGE = re.compile(r"(/chat)?/conversation/[^/]+")
 
-# One of each era, for what does not differ within one.
+# One version of each era, for claims that do not differ within it.
 SIX = ("0.4", "0.7", "0.9.1", "0.9.4", "0.10.0", "head")
 
 every_version = pytest.mark.parametrize("version", ALL)
@@ -39,7 +39,7 @@ def versions(first: tuple[int, ...] = (), before: tuple[int, ...] = (99,)) -> py
 
 
 def spoken(version: str) -> str:
-    """What `H2oSession.server` says of the versions that speak as this one."""
+    """The versions that `H2oSession.server` returns for this one."""
     number = VERSIONS[version].number
     return next(words for before, words in _SPOKEN if number < before)
 
@@ -63,7 +63,7 @@ def stops(version: str) -> bool:
 def talking(
     version: str, *, client: dict[str, Any] | None = None, **server: Any
 ) -> Iterator[tuple[FakeChatUi, H2oSession]]:
-    """A server, and a client of it, which leaves it as it should."""
+    """A server, and a client that must leave it clean."""
     with FakeChatUi(version, **server) as fake:
         with H2oSession(fake.url, **(client or {})) as session:
             yield fake, session
@@ -71,7 +71,7 @@ def talking(
 
 
 def check(fake: FakeChatUi) -> None:
-    """Nothing is left, nothing was shared, stopped late or sent twice, nothing was out of order."""
+    """Check that nothing is left, shared, stopped late, sent twice, or sent in a wrong order."""
     left = [each.id for each in fake.conversations.values() if each.title != "kept"]
     assert not left, f"left there: {left}; {fake!r}"
     assert not fake.shared, f"shared: {fake.shared}"

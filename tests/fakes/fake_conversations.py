@@ -1,4 +1,4 @@
-"""The routes of conversations, but for their messages."""
+"""The routes of conversations, except messages."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class ConversationRoutes(FakeServer):
     def delete(self, exchange: Exchange, value: str, conversation_id: str) -> None:
         conversation = self.find(value, conversation_id)
         with self.changed:
-            self.conversations.pop(conversation.id, None)  # of two at once, one comes second
+            self.conversations.pop(conversation.id, None)  # of two concurrent requests
             self.changed.notify_all()
         self.reply(exchange, value, b"", "")
 
@@ -164,7 +164,7 @@ class ConversationRoutes(FakeServer):
 
 
 def _search_steps(version: Version, prompt: str, fails: bool) -> list[Document]:
-    """As each version words them."""
+    """The messages of each version."""
     asked = {"type": "update", "message": "Searching Google"}
     page = "https://a.example/1"
     if fails:

@@ -1,4 +1,4 @@
-"""What a chat-ui server tells of what it keeps, in the shape of each version: pages and JSON."""
+"""Documents of stored data in the format of each version: pages and JSON."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOT_YOURS = (
 
 
 def page(*nodes: Document | Skipped | Failed | None, chunk: object = None) -> bytes:
-    """Page data. ``chunk`` comes later, for the promise in node 0."""
+    """Page data. ``chunk`` is sent later and resolves the promise in node 0."""
     written = fake_wire.page(*nodes)
     if chunk is None:
         return written + b"\n"
@@ -41,7 +41,7 @@ def page(*nodes: Document | Skipped | Failed | None, chunk: object = None) -> by
 
 
 def api_models(version: Version) -> list[Document]:
-    """As ``/api/models`` lists them, from v0.8 on."""
+    """The models as listed by ``/api/models`` since v0.8."""
     signs: Document = {"multimodal": False, "unlisted": False, "hasInferenceAPI": False}
     if version.within((0, 9, 2), (0, 9, 6)):
         signs["tools"] = False
@@ -101,7 +101,7 @@ def v2_settings(version: Version, session: Session) -> Document:
 def layout(
     version: Version, session: Session, conversations: list[Conversation], *, login: bool = False
 ) -> Document:
-    """Node 0 of every page, up to v0.9.5; with a ``login``, guests have no conversations."""
+    """Node 0 of every page up to v0.9.5. With a ``login``, guests have no conversations."""
     listed = [entry(version, each) for each in conversations]
     user = session.user if session.user is not None else UNDEFINED
     node: Document = {
@@ -125,7 +125,7 @@ def layout(
         node |= {"assistants": [], "assistant": None, "enableAssistants": False}
     if version.number >= (0, 9, 5):
         node |= {"isAdmin": False, "publicConfig": {"PUBLIC_APP_NAME": "ChatUI"}}
-    # v0.7 says so only of guests who had a number of messages free.
+    # v0.7 sends this only if guests may send a number of messages.
     required = login and session.user is None and version.since(0, 8)
     return node | {"loginRequired": required, "loginEnabled": login, "guestMode": False}
 
@@ -159,7 +159,7 @@ def api_entry(version: Version, conversation: Conversation) -> Document:
 
 
 def message(version: Version, stored: Message, *, tree: bool = True) -> Document:
-    """A message, as pages and ``/api/v2`` have it; without the tree, as ``/api`` has it."""
+    """A message in pages and ``/api/v2``; without the tree, in ``/api``."""
     found: Document = {"from": stored.role, "content": stored.content, "id": stored.id}
     found |= {"createdAt": stored.created, "updatedAt": stored.created}
     if stored.files:
@@ -182,7 +182,7 @@ def message(version: Version, stored: Message, *, tree: bool = True) -> Document
 
 
 def conversation(version: Version, stored: Conversation) -> Document:
-    """The node of a conversation's page, and what ``/api/v2`` has."""
+    """The node of a conversation's page, and the document of ``/api/v2``."""
     found: Document = {
         "messages": [message(version, each) for each in stored.messages],
         "title": stored.title,
@@ -203,7 +203,7 @@ def conversation(version: Version, stored: Conversation) -> Document:
 
 
 def api_conversation(version: Version, stored: Conversation) -> Document:
-    """As ``/api/conversation/{id}`` has it."""
+    """The document of ``/api/conversation/{id}``."""
     return {
         **api_entry(version, stored),
         "messages": [message(version, each, tree=False) for each in stored.messages],

@@ -1,4 +1,4 @@
-"""How each version of chat-ui takes a message: what it demands, and what it makes of it."""
+"""The messages of each version of chat-ui: what they require, and how they are stored."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class MessageRoutes(ConversationRoutes):
-    """Messages, and what runs because of them."""
+    """Messages and running answers."""
 
     def message(self, exchange: Exchange, value: str, conversation_id: str) -> None:
         try:
@@ -80,7 +80,7 @@ class MessageRoutes(ConversationRoutes):
         self.reply(exchange, value, b"", "")
 
     def _stopped(self, conversation: Conversation) -> bool:
-        """A stop has come; whether there was anything to stop."""
+        """Handle a stop. Return whether there was a running answer."""
         version, run = self.version, conversation.run
         if run is None:
             self.violate("a stop before any message")
@@ -92,7 +92,7 @@ class MessageRoutes(ConversationRoutes):
         if not version.stops:
             self.violate("a stop that has no effect in this version")
         elif version.before(0, 8):
-            # Another stop does not renew the mark, and one older than the prompt says nothing.
+            # Another stop does not renew the mark, and a mark older than the prompt has no effect.
             if time.monotonic() - conversation.marked > MARK_OF_2023:
                 conversation.marked = time.monotonic()
                 if runs and not self.deaf:
@@ -104,7 +104,7 @@ class MessageRoutes(ConversationRoutes):
         return runs or run.abandoned
 
     def resume(self, exchange: Exchange, value: str, conversation_id: str) -> None:
-        """The log of a run, from the beginning or from where the client says it was."""
+        """The log of a run, from the beginning or from the client's position."""
         conversation = self.find(value, conversation_id)
         run = self._run_asked_for(exchange, conversation)
         place = _place_asked_for(exchange)
@@ -127,7 +127,7 @@ class MessageRoutes(ConversationRoutes):
         return conversation.runs.get(asked[0]) if asked else conversation.run
 
     def _log(self, exchange: Exchange, run: Run, place: int, last: int | None) -> bool:
-        """True if the body is over before the run is: after five minutes, say."""
+        """Whether the body ends before the run, as after five minutes."""
         began = time.monotonic()
         while True:
             while place < len(run.log):
@@ -144,7 +144,7 @@ class MessageRoutes(ConversationRoutes):
             exchange.write(b": heartbeat\n\n")
 
     def running(self, exchange: Exchange, value: str) -> None:
-        """The live list, told twice."""
+        """The list of running answers, sent twice."""
         exchange.head(200, {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
         for _ in range(2):
             with self.changed:
@@ -224,7 +224,7 @@ class MessageRoutes(ConversationRoutes):
         return run, contents, searches
 
     def _run_of(self, conversation: Conversation, inputs: str, options: Document) -> Run:
-        """Where ids are the client's: a retry drops the user's message and all behind it."""
+        """For ids of the client: a retry drops the user's message and all later ones."""
         own, answer_id = options.get("id"), options.get("response_id")
         for each in (own, answer_id):
             if each is not None and not (isinstance(each, str) and _UUID.fullmatch(each)):
@@ -268,7 +268,7 @@ class MessageRoutes(ConversationRoutes):
         if body.get("web_search") and version.since(0, 9, 6):
             self.violate("a web search was asked for that is ignored")
         run = self._grown(conversation, body, message_id, inputs)
-        if version.is_latest:  # each run has an id and a log, whoever chooses it
+        if version.is_latest:  # each run has an id and a log
             run.answer.run_id = run_id or str(uuid.uuid4())
             conversation.runs[run.answer.run_id] = run
         hashes = [hashlib.sha256(content).hexdigest() for content in contents]
@@ -285,7 +285,7 @@ class MessageRoutes(ConversationRoutes):
     def _grown(
         self, conversation: Conversation, body: Document, message_id: str, inputs: str | None
     ) -> Run:
-        """What the message adds to the tree: it is there before the first byte of the answer."""
+        """Add the message to the tree, before the first byte of the answer."""
         version, about = self.version, conversation.get(message_id)
         if body.get("resumeElicitationId") and version.is_latest:
             if about is None or about.role != "assistant":
@@ -352,7 +352,7 @@ class MessageRoutes(ConversationRoutes):
 
 
 def _place_asked_for(exchange: Exchange) -> int:
-    """The header counts before the query, and what is no number as 0."""
+    """The header has priority over the query. A value that is not a number counts as 0."""
     given = exchange.request.headers.get("last-event-id")
     if given is None:
         given = parse_qs(exchange.request.query).get("fromSeq", ["0"])[0]
@@ -360,7 +360,7 @@ def _place_asked_for(exchange: Exchange) -> int:
 
 
 def _images(files: Any) -> list[bytes]:
-    """Texts in base64, up to v0.8.4, which measures them as images."""
+    """Texts in base64, up to v0.8.4, which treats them as images."""
     if not isinstance(files, list) or not all(isinstance(each, str) for each in files):
         raise Refusal(500)
     contents = [base64.b64decode(each) for each in files]
@@ -370,7 +370,7 @@ def _images(files: Any) -> list[bytes]:
 
 
 def _objects(files: Any) -> tuple[list[bytes], list[str]]:
-    """Contents and names, as v0.9.0 and v0.9.1 take them."""
+    """Contents and names in the format of v0.9.0 and v0.9.1."""
     if not isinstance(files, list):
         raise Refusal(500)
     for each in files:

@@ -1,4 +1,4 @@
-"""The model behind the fake chat-ui, and how each version of chat-ui hands its words on.
+"""The model behind the fake chat-ui, and the streams of each version.
 
 `Says` is what the model does with a prompt. A `Stream` gives it as its version does, heeds stops
 and clients that hang up, and keeps what that version keeps.
@@ -19,7 +19,7 @@ from fake_wire import event, line
 from local_service import Over
 from scripted import Exchange
 
-BITES = 0.3  # seconds after a stop in which a model of v0.3 to v0.6 that holds says a token
+BITES = 0.3  # seconds after a stop until a pausing model of v0.3 to v0.6 sends a token
 SPACES = b" " * 4096
 TOOL = {"uuid": "d3dc3b40-76cf-43ec-8faa-2aa59fe9dd9a"}
 CALL = {"name": "echo", "parameters": {"text": "hä"}}
@@ -28,7 +28,7 @@ COOKIE_LASTS = "Path=/; Expires=Mon, 22 Nov 2027 10:54:34 GMT; HttpOnly; Secure;
 
 @dataclass(frozen=True)
 class Prompt:
-    """What reaches the model: the turns as (role, content), and what came with them."""
+    """What the model receives: the turns as (role, content), parameters and files."""
 
     turns: tuple[tuple[str, str], ...]
     parameters: Document = field(default_factory=dict)
@@ -68,7 +68,7 @@ class Says:
 
     @classmethod
     def words(cls, text: str, **others: Any) -> Says:
-        """The text, a token a word."""
+        """The text, one token per word."""
         first, *more = text.split(" ")
         return cls((first, *(f" {word}" for word in more)), **others)
 
@@ -77,7 +77,7 @@ Answers = Callable[[Prompt], Says]
 
 
 class Keeper(Protocol):
-    """What the streams need of the server."""
+    """The part of the server that the streams use."""
 
     version: Version
     released: threading.Event
@@ -94,7 +94,7 @@ class Keeper(Protocol):
 
 
 class Stream:
-    """One answer on its way to a client who may hang up."""
+    """One answer being sent to a client, which may disconnect."""
 
     def __init__(
         self, keeper: Keeper, exchange: Exchange, conversation: Conversation, run: Run, cookie: str
@@ -130,7 +130,7 @@ class Stream:
         raise NotImplementedError
 
     def flush(self) -> None:
-        """What was said is in the log, where there is one."""
+        """Add the text to the log, if the version has logs."""
 
     def end(self) -> None:
         if not self.gone:
@@ -139,18 +139,18 @@ class Stream:
 
     def token_of(self, text: str) -> None:
         self.run.content += text
-        if self.version.is_latest:  # stored as it comes; the others store it at the end
+        if self.version.is_latest:  # stored while it is sent; other versions store it at the end
             self.run.answer.content = self.run.content
         self.token(text)
 
     def hold(self) -> None:
-        """Until the model goes on, or is stopped: whoever listens hears keepAlive, or nothing."""
+        """Wait until the model continues or is stopped. The client gets keepAlive or nothing."""
         spoken = time.monotonic()
         stopped = 0.0
         self.flush()
         while not self.keeper.released.is_set():
             if self.run.stopped.is_set():
-                # v0.3 to v0.6 look for a stop when the model says its next token.
+                # v0.3 to v0.6 check for a stop at the model's next token.
                 stopped = stopped or time.monotonic()
                 if self.version.since(0, 7) or time.monotonic() - stopped > BITES:
                     return
@@ -194,7 +194,7 @@ class Stream:
 
 
 class TgiStream(Stream):
-    """v0.3 to v0.6: the model server's own events; the head comes with the first of them."""
+    """v0.3 to v0.6: the events of the model server. The head is sent with the first of them."""
 
     def send(self, document: Document) -> None:
         if not self.begun:
@@ -209,7 +209,7 @@ class TgiStream(Stream):
         self.tokens(says)
         run = self.run
         if run.stopped.is_set():
-            # No generated_text and no last chunk; before the first token, no answer at all.
+            # No generated_text and no last chunk; before the first token, no response at all.
             run.over = True
             if not self.gone:
                 self.exchange.cut()
@@ -232,7 +232,7 @@ class TgiStream(Stream):
                 self.head("text/event-stream")
             if not self.gone:
                 self.exchange.cut()
-            run.pending, run.abandoned = False, True  # nothing tells the client that it is over
+            run.pending, run.abandoned = False, True  # the client receives no end
         else:
             if says.end == "error":
                 self.send({"error": "scripted mid-stream error", "error_type": "generation"})
@@ -243,7 +243,7 @@ class TgiStream(Stream):
 
 
 class LineStream(Stream):
-    """v0.7 and later: one update a line."""
+    """v0.7 and later: one update per line."""
 
     def update(self, update: Document, *, log: bool = True) -> None:
         if log:
@@ -255,7 +255,7 @@ class LineStream(Stream):
         self.put(line(update))
 
     def token(self, text: str) -> None:
-        # The log has tokens that come soon after each other in one.
+        # The log joins tokens that are sent in quick succession.
         self.run.unlogged += text
         if len(self.run.unlogged) > len(text):
             self.flush()
@@ -314,13 +314,13 @@ class LineStream(Stream):
         self.conclude(says)
 
     def meet_mark(self, says: Says) -> None:
-        """Since July 2026 the next message is aborted by a stop that found nothing to stop."""
+        """Since July 2026, a stop without a running answer aborts the next message."""
         age = time.monotonic() - self.conversation.marked
         if self.version.is_latest and age < MARK_OF_2026 and not self.run.stopped.is_set():
             self.conversation.marked = -1e9
             self.run.stopped.set()
             if self.conversation.marked_late:
-                return  # the model has not said a word yet
+                return  # the model has not sent a token yet
             self.keeper.violate("a message met the mark that a late stop left")
             if says.tokens:
                 self.token_of(says.tokens[0])
@@ -337,7 +337,7 @@ class LineStream(Stream):
             self.update({"type": "webSearch", "subtype": "finished"})
 
     def late_title(self, says: Says) -> None:
-        """A title slower than its answer, which v0.7 and v0.8.4 drop when their reader leaves."""
+        """A title slower than its answer. v0.7 and v0.8.4 drop it if the client disconnects."""
         waits = self.version.number in ((0, 7), (0, 8, 4))
         while not self.keeper.titled.wait(0.005) and waits and not self.gone:
             self.gone = self.exchange.gone(0.005)
@@ -358,7 +358,7 @@ class LineStream(Stream):
             self.die()
         elif says.end in ("error", "reset"):
             reset = "terminated" if version.since(0, 9, 6) else "read ECONNRESET"
-            if version.since(0, 9, 6):  # it has tried again
+            if version.since(0, 9, 6):  # the server has retried
                 for text in (*says.tokens, *says.rest):
                     self.token_of(text)
             self.fail("scripted mid-stream error" if says.end == "error" else reset, None)
@@ -393,13 +393,13 @@ class LineStream(Stream):
     def finish(self, text: str, says: Says, *, interrupted: bool = False) -> None:
         run = self.run
         if self.version.ends_with_new_part:
-            text = text.removeprefix(run.prefix)  # where an answer goes on: the new part
+            text = text.removeprefix(run.prefix)  # of a continued answer: the new part
         if self.version.trims and not interrupted:
             text = text.rstrip()
-        if says.tool and not interrupted:  # what follows the tool, while all of it is stored
+        if says.tool and not interrupted:  # the text after the tool
             text = "".join(says.tool)
         if self.version.number == (0, 7) and not text:
-            # Without a token there is no answer to store; the user's message is there already.
+            # Without a token there is no answer to store. The user's message is already stored.
             run.kept = run.pending = False
             text = run.user.content
         run.over = True
@@ -410,7 +410,7 @@ class LineStream(Stream):
         self.put(SPACES)
         if says.late_title:
             self.late_title(says)
-        # What is stored is stored late: the text is not there yet at finalAnswer.
+        # Messages are stored late: at finalAnswer the text is not stored yet.
         if self.keeper.late and self.keeper.stopping.wait(self.keeper.late):
             raise Over("the server is being stopped")
         if self.version.is_latest:
@@ -435,7 +435,7 @@ class LineStream(Stream):
             self.exchange.until_gone()  # it never ends
 
     def ask(self) -> None:
-        """A run of 2026 that ends because a tool asks the user; a message resumes it."""
+        """A run of 2026 that ends with an elicitation. A message resumes it."""
         found = f"{len(self.conversation.elicitations) + 1:08x}-0000-4000-8000-000000000000"
         self.conversation.elicitations[found] = True
         fields = [{"kind": "string", "name": "confirm", "title": "Type DELETE", "required": True}]
@@ -447,7 +447,7 @@ class LineStream(Stream):
 
 
 def torn(text: str) -> list[str]:
-    """Pieces of a text that v0.8.4 sends as tokens of their own: it tears surrogate pairs."""
+    """The tokens of v0.8.4 for a text: it divides surrogate pairs."""
     units = text.encode("utf-16-le")
     whole = [units[place : place + 2] for place in range(0, len(units), 2)]
     cuts = [place + 1 for place, unit in enumerate(whole) if 0xD8 <= unit[1] <= 0xDB]

@@ -1,4 +1,4 @@
-"""What all routes of the fake chat-ui stand on.
+"""The base of all routes of the fake chat-ui.
 
 Its state, the hook that requests go through first, how answers and refusals look. What a client
 does that real servers punish late or in silence is in ``violations``.
@@ -45,7 +45,7 @@ IDENTITY = "https://id.example.org/authorize?client_id=chat"
 
 
 class Hook(Exception):
-    """A refusal before any route: no cookie, and the words of `Refusal` under "error"."""
+    """A refusal before any route: without a cookie, and the message is under "error"."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(status, message)
@@ -55,7 +55,7 @@ class Hook(Exception):
 
 @dataclass(frozen=True)
 class Route:
-    """What answers to a method and a path, from the version ``first`` on and ``before`` another."""
+    """A route for a method and a path, since the version ``first`` and ``before`` another."""
 
     method: str
     pattern: str
@@ -100,23 +100,23 @@ class FakeServer(ScriptedServer):
         self.conversations: dict[str, Conversation] = {}
         self.sessions: dict[str, Session] = {}
         self.prompts: list[Prompt] = []  # what reached the model
-        self.taken: dict[str, int] = {}  # messages, by conversation
+        self.taken: dict[str, int] = {}  # number of messages, by conversation
         self.refused_messages = 0
         self.stops: list[str] = []
         self.late_stops: list[str] = []
         self.shared: list[str] = []  # conversations with a message while their session shared
         self.violations: list[str] = []
         self.resumed: list[str] = []  # the runs whose log was asked for
-        self.logs_expire = False  # a log that is asked for is not there any more
+        self.logs_expire = False  # requested logs have expired
         self.log_length = 0  # updates after which a body of the log just ends
         self.log_seconds = 0.0  # the same by time
         self.unnoticed = 0.05  # seconds until somebody sees that the server of a run was killed
-        self.goes_missing = 0  # so often the server says that it knows no such run
-        self.released = threading.Event()  # lets go of models that hold
+        self.goes_missing = 0  # how often the server answers that it knows no such run
+        self.released = threading.Event()  # releases pausing models
         self.searches_fail = False
-        self.titled = threading.Event()  # late titles are not there before
+        self.titled = threading.Event()  # late titles are sent after this
         self.titled.set()
-        self.deaf = False  # a stop is answered 200, and does nothing (seen on v0.3 to v0.6)
+        self.deaf = False  # a stop is answered with 200 but has no effect (seen on v0.3 to v0.6)
         self._says = answer if callable(answer) else None
         self._turns = [] if callable(answer) else list(answer)
 
@@ -125,7 +125,7 @@ class FakeServer(ScriptedServer):
         return super().url + self.base
 
     def browser(self, *, user: bool = True, accepted: bool = True, **settings: object) -> str:
-        """The cookie of somebody who has set this in the browser."""
+        """The cookie of a browser whose user has chosen these settings."""
         cookie = str(uuid.uuid4())
         known = {"username": "ada", "name": "Ada", "email": "ada@example.org", "id": "1" * 24}
         session = Session(accepted=accepted, user=known if user else None)
@@ -134,13 +134,13 @@ class FakeServer(ScriptedServer):
         return f"hf-chat={cookie}"
 
     def settings(self, cookie: str) -> Document:
-        """What is stored for a cookie of `browser`."""
+        """The settings stored for a cookie of `browser`."""
         found = self.sessions[cookie.partition("=")[2]].settings
         assert found is not None
         return found
 
     def seed(self, cookie: str, title: str, *turns: tuple[str, str]) -> Conversation:
-        """A conversation that a browser has left there."""
+        """Store a conversation of a browser."""
         conversation = self.make(cookie.partition("=")[2], self.version.models[0], "")
         conversation.title = title
         last = conversation.messages[-1] if conversation.messages else None
@@ -152,7 +152,7 @@ class FakeServer(ScriptedServer):
         return conversation
 
     def become(self, version: str) -> None:
-        """The operator has upgraded the server; what it keeps is kept."""
+        """Upgrade the server. Its data is kept."""
         with self.changed:
             before, self.version = self.version, VERSIONS[version]
             for conversation in self.conversations.values():
@@ -175,7 +175,7 @@ class FakeServer(ScriptedServer):
         return Says.words(f"{len(prompt.turns)} turns, the last: {prompt.last}")
 
     def mark(self, conversation_id: str) -> None:
-        """A stop is handled only now that its client has given it up: the server was busy."""
+        """Handle a stop after its client has given it up, like a busy server."""
         conversation = self.conversations[conversation_id]
         conversation.marked, conversation.marked_late = time.monotonic(), True
 
@@ -197,7 +197,7 @@ class FakeServer(ScriptedServer):
             run.pending, run.answer.content = False, run.content
             run.answer.updates, run.answer.interrupted = run.updates, run.interrupted
             if not self.version.has_tree:
-                # The last to finish overwrites what others have stored meanwhile.
+                # The last answer to end overwrites messages stored by others.
                 history = [each for each in run.history if each.role != "system"]
                 conversation.messages = [*history, run.user]
                 if run.kept:
@@ -217,7 +217,7 @@ class FakeServer(ScriptedServer):
 
     @property
     def stored(self) -> bool:
-        """Whether all answers are through, and what is stored of them is."""
+        """Whether all answers have ended and are stored."""
         with self.changed:
             runs = [each.run for each in self.conversations.values() if each.run is not None]
             return bool(runs) and not any(run.pending for run in runs)
@@ -296,7 +296,7 @@ class FakeServer(ScriptedServer):
         return True
 
     def _check(self, exchange: Exchange, value: str) -> None:
-        """The hook that all requests go through."""
+        """The hook for all requests."""
         request, version = exchange.request, self.version
         path = request.path.removeprefix(self.base)
         kind = request.headers.get("content-type", "").partition(";")[0].strip()
@@ -357,7 +357,7 @@ class FakeServer(ScriptedServer):
             raise Refusal(500) from None
 
     def mine(self, value: str) -> list[Conversation]:
-        """The latest first."""
+        """The conversations, latest first."""
         found = [each for each in self.conversations.values() if each.owner == value]
         return sorted(found, key=lambda each: each.updated, reverse=True)
 

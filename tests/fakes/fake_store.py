@@ -1,4 +1,4 @@
-"""What a chat-ui server keeps, for `fake_chatui.py`: versions, sessions, settings, conversations.
+"""The data of a chat-ui server for `fake_chatui.py`: sessions, settings, conversations.
 
 Written from the protocol as measured on v0.3 to the chat-ui of August 2026; no client code.
 """
@@ -22,7 +22,7 @@ MARK_OF_2026 = 5.0  # seconds in which a stop that found no run aborts the next 
 
 
 class Refusal(Exception):
-    """What a route answers instead: ``message`` None is the framework's own internal error."""
+    """An error of a route. If ``message`` is None, it is the framework's internal error."""
 
     def __init__(self, status: int, message: str | None = None) -> None:
         super().__init__(status, message)
@@ -39,11 +39,11 @@ class Version:
     models: tuple[str, ...] = MODELS
 
     def since(self, *number: int) -> bool:
-        """Whether it is that version or a later one."""
+        """Whether this is that version or a later one."""
         return self.number >= number
 
     def before(self, *number: int) -> bool:
-        """Whether it is older than that version."""
+        """Whether this is older than that version."""
         return self.number < number
 
     def within(self, first: tuple[int, ...], before: tuple[int, ...]) -> bool:
@@ -52,7 +52,7 @@ class Version:
 
     @property
     def is_latest(self) -> bool:
-        """Whether it is the chat-ui since July 2026, whose runs outlive their connection."""
+        """Whether this is the chat-ui since July 2026, whose runs survive their connection."""
         return self.number >= (0, 11)
 
     @property
@@ -73,7 +73,7 @@ class Version:
 
     @property
     def wants_origin(self) -> bool:
-        """Forms are checked by their Origin; before, by a Referer of the server's own origin."""
+        """Whether forms are checked by their Origin. Earlier versions check their Referer."""
         return self.number >= (0, 8, 4)
 
     @property
@@ -112,7 +112,7 @@ class Version:
 
     @property
     def ends_with_new_part(self) -> bool:
-        """Whether the final answer of one that was continued has the new part alone."""
+        """Whether the final answer of a continued one has only the new part."""
         return self.within((0, 9, 2), (0, 9, 6)) or self.is_latest
 
     @property
@@ -147,7 +147,7 @@ _START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 def now() -> datetime:
-    """A moment later than all before."""
+    """A time later than all previous ones."""
     return _START + timedelta(milliseconds=next(_TICKS))
 
 
@@ -173,27 +173,27 @@ class Message:
 
 @dataclass
 class Run:
-    """One answer being given."""
+    """One running answer."""
 
     started: float
     user: Message
     answer: Message
     history: list[Message]
     stopped: threading.Event = field(default_factory=threading.Event)
-    content: str = ""  # what has been said, and is stored at the end
+    content: str = ""  # the text so far, which is stored at the end
     updates: list[Document] = field(default_factory=list)
     interrupted: bool | None = None
-    abandoned: bool = False  # it ended because its reader had hung up
+    abandoned: bool = False  # it ended because its client disconnected
     log: list[Document] = field(default_factory=list)
-    unlogged: str = ""  # said, and soon in the log
-    over: bool = False  # the final answer is on its way
-    pending: bool = True  # what will be stored of it is not stored yet
-    kept: bool = True  # what was said is stored: not so on v0.7 where the first token failed
-    prefix: str = ""  # what stood there before, where the answer is continued
+    unlogged: str = ""  # sent, but not yet in the log
+    over: bool = False  # the final answer is being sent
+    pending: bool = True  # it is not stored yet
+    kept: bool = True  # the text is stored, except on v0.7 after a failed first token
+    prefix: str = ""  # the previous text of a continued answer
     stops: int = 0
     resolves: str = ""  # the elicitation that was answered
-    dying: bool = False  # its server was killed, and that has not been noticed yet
-    status: str = "completed"  # as the end of its log has it
+    dying: bool = False  # its server was killed, which has not been noticed yet
+    status: str = "completed"  # the reason at the end of its log
 
 
 @dataclass
@@ -209,7 +209,7 @@ class Conversation:
     run: Run | None = None
     runs: dict[str, Run] = field(default_factory=dict)
     marked: float = -1e9  # when a stop left its mark
-    marked_late: bool = False  # by a stop that was given up by then
+    marked_late: bool = False  # by a stop that its client had given up
     searches: dict[str, list[Document]] = field(default_factory=dict)
     elicitations: dict[str, bool] = field(default_factory=dict)  # whether each is open
     votes: dict[str, int] = field(default_factory=dict)
@@ -226,12 +226,12 @@ class Conversation:
         return message
 
     def line(self, message: Message) -> list[Message]:
-        """The messages from the root to this one."""
+        """The messages from the root to this message."""
         found = [self.get(each) for each in message.ancestors]
         return [each for each in found if each is not None] + [message]
 
     def plant(self) -> None:
-        """Makes a tree of a conversation of v0.3 to v0.7, as later servers do."""
+        """Convert a conversation of v0.3 to v0.7 to a tree, like later servers."""
         old, self.messages = self.messages, []
         last = self.add(Message("system", self.preprompt), None)
         self.root = last.id
@@ -241,16 +241,16 @@ class Conversation:
 
 @dataclass
 class Session:
-    """Who a cookie stands for."""
+    """The session of a cookie."""
 
     settings: Document | None = None
     accepted: bool = False
     user: Document | None = None
-    sent: int = 0  # messages, refused ones too
+    sent: int = 0  # messages, including refused ones
 
 
 def default_settings(version: Version) -> Document:
-    """The settings a session has that has set none. Sharing is on."""
+    """The default settings of a session. Sharing is on."""
     document: Document = {
         "shareConversationsWithModelAuthors": True,
         "activeModel": version.models[0],

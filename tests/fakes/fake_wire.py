@@ -1,4 +1,4 @@
-"""How chat-ui writes values: page data (devalue), superjson, the events of a stream.
+"""Encoders for the formats of chat-ui: page data (devalue), superjson, events of a stream.
 
 Written from what real servers sent, without the client's code: `test_fake_wire.py` compares it with
 the recordings.
@@ -37,7 +37,7 @@ class Failed:
 
 
 def iso(moment: datetime) -> str:
-    """A UTC moment as JavaScript's ``toISOString`` has it."""
+    """A UTC time in the format of JavaScript's ``toISOString``."""
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -86,7 +86,7 @@ def _node(node: Mapping[str, Any] | Skipped | Failed | None) -> object:
 
 
 def superjson(value: object) -> bytes:
-    """A value as ``/api/v2`` answers: JSON, and beside it the paths of what JSON lacks."""
+    """A value in the format of ``/api/v2``: JSON, and the paths of the values that JSON lacks."""
     types: dict[str, list[str]] = {}
 
     def plain(part: object, *path: str) -> object:
@@ -107,7 +107,7 @@ def superjson(value: object) -> bytes:
 
 
 def plain_json(value: Any) -> Any:
-    """A value without what JSON lacks, for ``/api``."""
+    """A value for ``/api``, without the values that JSON lacks."""
     if isinstance(value, dict):
         return {key: plain_json(each) for key, each in value.items() if each is not UNDEFINED}
     if isinstance(value, list):
@@ -116,14 +116,14 @@ def plain_json(value: Any) -> Any:
 
 
 def event(document: Mapping[str, object]) -> bytes:
-    """An event of v0.3 to v0.6, as text-generation-inference sends it."""
+    """An event of v0.3 to v0.6, in the format of text-generation-inference."""
     return b"data:" + _compact(document) + b"\n\n"
 
 
 def token_event(
     text: str, *, id: int = 110, special: bool = False, end: str | None = None
 ) -> bytes:
-    """A token; the last one has the whole text in ``end``."""
+    """A token. The last one has the whole text in ``end``."""
     token = {"id": id, "text": text, "logprob": -0.5, "special": special}
     return event({"token": token, "generated_text": end, "details": None})
 

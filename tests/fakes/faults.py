@@ -1,4 +1,4 @@
-"""Everything that can happen to a message, as one table: what is sent, and what must come of it.
+"""All faults of a message in one table: what the server sends, and the expected result.
 
 The rows are run by `test_faults.py` in both languages of answers (server-sent events of v0.3 to
 v0.6, JSON lines of v0.7 and later) and through every face of the client.
@@ -34,8 +34,8 @@ from h2o_client import (
 )
 from scripted import Exchange, Framing, chunk, endless_headers, garbage
 
-SOON = 0.15  # seconds, for the times that run out
-LONG = 1 << 30  # bytes of a line that no client should swallow
+SOON = 0.15  # seconds, for timeouts that expire
+LONG = 1 << 30  # bytes of a line that no client should accept
 DEEP = 100_000  # brackets
 
 
@@ -49,7 +49,7 @@ def padded_token(text: str) -> bytes:
 
 @dataclass(frozen=True)
 class Language:
-    """How servers of one version say the same things; ``said`` is Hello and there."""
+    """The format of one version for the same events. ``said`` is Hello and there."""
 
     version: str
     begins: bytes
@@ -58,10 +58,10 @@ class Language:
     failed: bytes
     alive: bytes
     head: Mapping[str, str]
-    line: Callable[[bytes], bytes]  # JSON as this language carries it
+    line: Callable[[bytes], bytes]  # JSON in this format
 
     def token(self, written: bytes) -> bytes:
-        """A token whose JSON string is written so."""
+        """A token with this JSON string."""
         if self.version == "0.4":
             return self.line(b'{"token":{"text":"%b"}}' % written)
         return self.line(b'{"type":"stream","token":"%b"}' % written)
@@ -91,14 +91,14 @@ LINES = Language(
 
 @dataclass
 class Scene:
-    """One fault being played: what the server speaks, and what the client has read so far."""
+    """One running fault: the server's format, and the text that the client has read so far."""
 
     language: Language
-    elsewhere: str = ""  # a server that nobody may talk to
+    elsewhere: str = ""  # a server that no request may reach
     text: str = ""
 
     def until_read(self, exchange: Exchange, text: str) -> None:
-        """Waits until the client has handed that text over: a reset overtakes what it has not."""
+        """Wait until the client has returned that text, because a reset drops unread bytes."""
         exchange.server.wait_for(lambda server: self.text == text)
 
 
@@ -107,7 +107,7 @@ Play = Callable[[Exchange, Scene], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """What a server does with a message, and what must come of it.
+    """A server's reaction to a message, and the expected result.
 
     ``error`` None: it is no fault after all, and ``partial`` is the answer. ``stops``: how often
     the server must be told to stop.
@@ -123,7 +123,7 @@ class Fault:
 
 
 def begun(exchange: Exchange, scene: Scene, *, said: int, framing: Framing = "chunked") -> None:
-    """The head, and the first of the answer's words, once the client has read them."""
+    """Send the head and the first words, and wait until the client has read them."""
     language = scene.language
     exchange.head(200, language.head, framing=framing, length=10_000)
     exchange.write(language.begins)
@@ -133,7 +133,7 @@ def begun(exchange: Exchange, scene: Scene, *, said: int, framing: Framing = "ch
 
 
 def ends(how: str, *, said: int = 2, framing: Framing = "chunked", torn: bytes = b"") -> Play:
-    """Says so much, perhaps a piece of another event, and ends in that way."""
+    """Send these words, perhaps a piece of another event, and end in that way."""
 
     def play(exchange: Exchange, scene: Scene) -> None:
         begun(exchange, scene, said=said, framing=framing)
@@ -155,7 +155,7 @@ def half_an_event(how: str) -> Play:
 
 
 def sends(*, raw: bytes = b"", said: int = 1, then: str = "") -> Play:
-    """Bytes past the framing, behind so many words; and waits for the client to hang up."""
+    """Send invalid framing after these words, and wait for the client to disconnect."""
 
     def play(exchange: Exchange, scene: Scene) -> None:
         begun(exchange, scene, said=said)
@@ -166,7 +166,7 @@ def sends(*, raw: bytes = b"", said: int = 1, then: str = "") -> Play:
 
 
 def says(make: Callable[[Language], bytes], *, said: int = 1, last: bool = False) -> Play:
-    """Something strange as one more event; and the end of all, or nothing more."""
+    """Send a strange event, then the end of the answer or nothing."""
 
     def play(exchange: Exchange, scene: Scene) -> None:
         begun(exchange, scene, said=said)
@@ -201,7 +201,7 @@ def silent(exchange: Exchange, scene: Scene) -> None:
 
 
 def stalls(*, said: int, alive: bool) -> Play:
-    """Says so much, then nothing, or nothing but that the connection lives."""
+    """Send these words, then nothing or only keep-alives."""
 
     def play(exchange: Exchange, scene: Scene) -> None:
         begun(exchange, scene, said=said)
@@ -213,7 +213,7 @@ def stalls(*, said: int, alive: bool) -> Play:
 
 
 def floods(*, said: int) -> Play:
-    """Says so much, then as fast as it can that the connection lives."""
+    """Send these words, then keep-alives as fast as possible."""
 
     def play(exchange: Exchange, scene: Scene) -> None:
         begun(exchange, scene, said=said)
@@ -224,7 +224,7 @@ def floods(*, said: int) -> Play:
     return play
 
 
-# Another process, for a server in this one shares its interpreter and never outruns the client.
+# A separate process, because a server in this one is never faster than the client.
 _FLOOD = """
 import os, select, sys
 data = bytes.fromhex(sys.argv[1])
@@ -239,7 +239,7 @@ while True:
 
 
 def flood(exchange: Exchange, piece: bytes) -> None:
-    """Sends ``piece`` over and over, faster than anybody reads, until the client hangs up."""
+    """Send ``piece`` repeatedly, faster than it is read, until the client disconnects."""
     flooding = subprocess.Popen(
         [sys.executable, "-c", _FLOOD, piece.hex()],
         stdout=exchange._wire.sock.fileno(),
@@ -276,7 +276,7 @@ def answers(
 
 
 def redirects(status: int, path: str = "/authorize?client_id=chat") -> Play:
-    """To a page of another host, as a status or inside a 200."""
+    """Redirect to a page of another host, as a status or inside a 200."""
 
     def play(exchange: Exchange, scene: Scene) -> None:
         place = scene.elsewhere + path
@@ -289,7 +289,7 @@ def redirects(status: int, path: str = "/authorize?client_id=chat") -> Play:
 
 
 def whole(*, framing: Framing = "chunked", then: str = "end") -> Play:
-    """A proper answer, and what may follow it without harm."""
+    """A complete answer, and harmless data after it."""
 
     def play(exchange: Exchange, scene: Scene) -> None:
         begun(exchange, scene, said=2, framing=framing)
@@ -368,7 +368,7 @@ FAULTS: dict[str, Fault] = {
     "reset behind the first word": _broken(ends("reset", said=1), "Hello"),
     "reset behind the last word": _broken(ends("reset"), _SAID),
     "reset inside a line": _broken(half_an_event("reset"), "Hello"),
-    # It ends, well or not, before the answer has
+    # The body ends, cleanly or not, before the answer
     "closed behind the head": _incomplete(ends("cut", said=0), "", 1),
     "closed behind the first word": _incomplete(ends("cut", said=1), "Hello", 1),
     "closed behind the last word": _incomplete(ends("cut"), _SAID, 1),
@@ -380,7 +380,7 @@ FAULTS: dict[str, Fault] = {
     "closed without any framing": _incomplete(ends("cut", framing="close"), _SAID, 0),
     "closed as HTTP/1.0": _incomplete(ends("cut", framing="http10"), _SAID, 0),
     "nothing at all": _incomplete(answers(200, b"", "text/event-stream"), "", 0),
-    # Lies about lengths
+    # Wrong lengths
     "a chunk longer than it is": _incomplete(
         sends(raw=chunk(b"\n", size=500), then="cut"), "Hello", 1
     ),
@@ -400,7 +400,7 @@ FAULTS: dict[str, Fault] = {
     "a flood before the first word": _late("first_token", floods(said=0)),
     "a flood between words": _late("idle", floods(said=1), "Hello", seconds=0.5),
     "words without end": _late("total", unending, "Hello", seconds=2.0),
-    # What cannot be understood
+    # Invalid data
     "no HTTP": _nonsense(lambda exchange, scene: garbage(exchange)),
     "headers without end": _nonsense(lambda exchange, scene: endless_headers(exchange)),
     "a line without end": _nonsense(long_line, "Hello"),
@@ -429,7 +429,7 @@ FAULTS: dict[str, Fault] = {
     "429 until some day": _refused(429, RateLimitError, wait="soon"),
     "500": _refused(500, ServerError, taken=True),
     "502 as a page": Fault(
-        # A gateway's: the server behind it may be at work.
+        # A gateway's refusal: the server behind it may be working.
         play=answers(502, _HTML, "text/html"),
         error=ServerError,
         stops=1,
@@ -453,7 +453,7 @@ FAULTS: dict[str, Fault] = {
         error=GenerationError,
         stops=0,
     ),
-    # No faults after all
+    # No faults
     "half a pair of surrogates": _fine(
         says(lambda language: language.token(b"\\ud83e"), last=True), "Hello\ufffd"
     ),

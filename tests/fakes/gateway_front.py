@@ -20,7 +20,7 @@ MODEL = "acme/large"
 
 @contextmanager
 def asking(url: str, *, key: str = "any") -> Iterator[httpx.Client]:
-    """A client of the gateway at that address."""
+    """An HTTP client of the gateway."""
     headers = {"Authorization": f"Bearer {key}"}
     with httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False, headers=headers) as client:
         yield client
@@ -34,7 +34,7 @@ def fronted(
     server: dict[str, Any] | None = None,
     **options: Any,
 ) -> Iterator[tuple[FakeChatUi, httpx.Client]]:
-    """A chat-ui behind a gateway, which leaves it as it should."""
+    """A chat-ui behind a gateway, which must leave it clean."""
     with FakeChatUi(version, answer=answer, **(server or {})) as fake:
         with gateway(fake.url, **options) as running, asking(running.url) as client:
             yield fake, client
@@ -57,7 +57,7 @@ def complete(client: httpx.Client, *messages: dict[str, Any], **others: Any) -> 
 
 
 def text_of(response: httpx.Response) -> str:
-    """The answer's text, whole or streamed."""
+    """The text of an answer, with or without streaming."""
     assert response.status_code == 200, response.text
     if response.headers["content-type"] == "application/json":
         return str(response.json()["choices"][0]["message"]["content"])
@@ -66,12 +66,12 @@ def text_of(response: httpx.Response) -> str:
 
 
 def events_of(response: httpx.Response) -> list[dict[str, Any]]:
-    """The events of a stream but its [DONE], which must be the last."""
+    """The events of a stream without [DONE], which must be the last."""
     lines = [line.removeprefix("data: ") for line in response.text.split("\n\n") if line]
     assert lines[-1] == "[DONE]"
     return [json.loads(line) for line in lines[:-1]]
 
 
 def echoes(prompt: Any) -> Says:
-    """The model repeats what it is told."""
+    """A model that repeats its prompt."""
     return Says.words(f"You said {prompt.last}")

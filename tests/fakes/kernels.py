@@ -1,4 +1,4 @@
-"""A real Jupyter kernel, as a front end sees it: code in, outputs as they are drawn."""
+"""A real Jupyter kernel, used like by a front end."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Ran:
-    """What a cell has come to."""
+    """The outputs of a cell."""
 
     status: str
-    shown: list[dict[str, str]]  # each display as it was drawn last
+    shown: list[dict[str, str]]  # each display in its latest state
     drawings: int
     printed: str
     error: list[str]  # the traceback, line by line
@@ -74,7 +74,7 @@ class Kernel:
         self.close()
 
     def close(self) -> None:
-        """Has the kernel end as a front end does, and waits until it has."""
+        """Shut the kernel down like a front end, and wait for its end."""
         if self._manager.has_kernel:
             self._client.stop_channels()
             self._manager.shutdown_kernel()

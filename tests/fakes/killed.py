@@ -1,4 +1,4 @@
-"""Batches that are killed at random times and run again, and what is left of them then."""
+"""Batches that are killed at random times and run again, and their results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def prompt_texts(count: int) -> list[str]:
 
 
 class KilledBatch:
-    """The command ``h2o-chat batch`` on so many prompts, in a folder of its own."""
+    """The command ``h2o-chat batch`` on ``count`` prompts, in its own folder."""
 
     def __init__(self, folder: Path, url: str, count: int, *options: str) -> None:
         self.answers = folder / "answers.jsonl"
@@ -45,7 +45,7 @@ class KilledBatch:
         return programs.start(words, cwd=ROOT, stderr=subprocess.PIPE)
 
     def kill_after(self, is_time: Callable[[], bool], seconds: float) -> bool:
-        """Kill a run once ``is_time``, or after so many seconds. False if it had ended before."""
+        """Kill a run when ``is_time``, or after some seconds. Return False if it ended before."""
         with self.start() as run:
             end = time.monotonic() + seconds
             never = threading.Event()
@@ -57,7 +57,7 @@ class KilledBatch:
             return run.wait() == -signal.SIGKILL
 
     def kill_at_random(self, times: int, asked: Callable[[], int], seed: int) -> None:
-        """Kill so many runs, each when another random number of prompts has been asked."""
+        """Kill this number of runs, each after a random number of further prompts."""
         chance = random.Random(seed)
         for _ in range(times):
             goal = asked() + chance.randint(0, max(1, 2 * (self._count - asked()) // times))
@@ -72,7 +72,7 @@ class KilledBatch:
             self.kill_after(is_time, 60.0)
 
     def finish(self) -> int:
-        """Run it to its end; the exit status."""
+        """Run it to its end. Return the exit status."""
         with self.start() as run:
             assert run.stderr is not None
             self.errors += run.stderr.read().decode()

@@ -35,14 +35,14 @@ PATIENCE = 120.0
 
 @contextmanager
 def at_once() -> Iterator[None]:
-    """Fails if what is done inside waits for what does not come, which takes `PATIENCE`."""
+    """Fail if the block takes as long as `PATIENCE`, because it waits in vain."""
     began = time.monotonic()
     yield
     assert time.monotonic() - began < PATIENCE / 2
 
 
 class Over(Exception):
-    """The client has gone or the server is being stopped. It ends a script, and no test."""
+    """The client has disconnected or the server is stopping. This ends a script, not a test."""
 
 
 class Field(NamedTuple):
@@ -86,7 +86,7 @@ class Request:
         return json.loads(self.body)
 
     def form(self) -> list[Field]:
-        """The fields of a urlencoded or multipart body, in order."""
+        """The fields of an urlencoded or multipart body, in order."""
         kind = self.headers.get("content-type", "")
         if kind == "application/x-www-form-urlencoded":
             pairs = parse_qsl(self.body.decode(), keep_blank_values=True)
@@ -97,10 +97,10 @@ class Request:
 
 
 class Wire:
-    """One socket, a deadline on everything, and a buffer of what came and was not asked for yet."""
+    """One socket with a deadline for every wait, and a buffer of unread bytes."""
 
     def __init__(self, service: LocalService, sock: socket.socket) -> None:
-        with suppress(OSError):  # on some systems, when the client has already gone
+        with suppress(OSError):  # on some systems, if the client has already disconnected
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.service = service
         self.sock = sock
@@ -121,7 +121,7 @@ class Wire:
             raise Over("the client broke off the TLS handshake") from error
 
     def more(self, seconds: float) -> bool:
-        """Waits for bytes and keeps them in the buffer; False if the client has closed its side."""
+        """Wait for bytes and put them into the buffer. Return False if the client has closed."""
         if self.eof:
             return False
         data = b""
@@ -168,19 +168,19 @@ class Wire:
             raise Over("the client has gone") from error
 
     def fin(self, *, notify: bool = True) -> None:
-        """Closes our side. On TLS with a close_notify, unless told not to."""
+        """Close this side. On TLS, send a close_notify if ``notify``."""
         with suppress(OSError, ValueError):
             if notify and isinstance(self.sock, ssl.SSLSocket):
-                self.sock.settimeout(0)  # the peer's own close_notify is not waited for
+                self.sock.settimeout(0)  # do not wait for the peer's close_notify
                 self.sock.unwrap()
         with self.service.changed, suppress(OSError):
             self.finished = True
             self.service.changed.notify_all()
-            # Not SSLSocket.shutdown, which drops the TLS state under whoever is reading.
+            # Not SSLSocket.shutdown, which drops the TLS state while another thread reads.
             socket.socket.shutdown(self.sock, socket.SHUT_WR)
 
     def rst(self, *, close: bool = True) -> None:
-        """Breaks the connection; not before another thread closes it, if that one reads it."""
+        """Reset the connection. If another thread is reading it, that thread closes it."""
         with suppress(OSError):
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             socket.socket.shutdown(self.sock, socket.SHUT_RD)  # wakes a reader, sends nothing
@@ -188,7 +188,7 @@ class Wire:
             self.close()
 
     def linger(self, seconds: float) -> None:
-        """Reads on until the client closes: close() with bytes unread would send an RST."""
+        """Read until the client closes, because close() with unread bytes would send an RST."""
         deadline = time.monotonic() + seconds
         with suppress(OSError):
             while (left := deadline - time.monotonic()) > 0:
@@ -243,12 +243,12 @@ class LocalService:
         for end in self.ends_before:
             end()
         self.stop()
-        # A script's failure is mostly the cause of the test's own; Python shows both.
+        # A script's failure is usually the cause of the test's. Python shows both.
         if self.failures and (error is None or isinstance(error, Exception)):
             raise self.failures[0]
 
     def stop(self) -> None:
-        """Ends every wait, closes every socket and joins every thread; may be called twice."""
+        """End every wait, close every socket and join every thread. May be called twice."""
         with self.changed:
             self.stopping.set()
             self.changed.notify_all()
@@ -267,7 +267,7 @@ class LocalService:
             wire.close()
 
     def wait_for(self, true: Callable[[Self], object], seconds: float = PATIENCE) -> None:
-        """Returns once `true(self)` is; AssertionError after `seconds`, or what a script raised."""
+        """Wait until `true(self)`. Raise AssertionError after `seconds`, or a script's error."""
         deadline = time.monotonic() + seconds
         with self.changed:
             while not true(self):
@@ -275,7 +275,7 @@ class LocalService:
                     raise self.failures[0]
                 if (left := deadline - time.monotonic()) <= 0:
                     raise AssertionError(f"still not true after {seconds} s; seen: {self!r}")
-                # In slices, as `true` may look at things that nobody notifies about.
+                # In short waits, because `true` may depend on changes without a notification.
                 self.changed.wait(min(left, 0.02))
 
     def spawn(self, target: Callable[..., None], *args: object) -> None:
@@ -285,7 +285,7 @@ class LocalService:
         thread.start()
 
     def wire(self, sock: socket.socket) -> Wire:
-        """Takes a socket into care: stop() wakes whoever waits on it."""
+        """Register a socket, so that stop() wakes its threads."""
         with self.changed:
             if self.stopping.is_set():
                 sock.close()
@@ -337,7 +337,7 @@ class LocalService:
 
 
 def read_request(wire: Wire, connection: int, idle: float) -> Request | None:
-    """The next request; None if the client closes, or is silent for `idle` seconds, before it."""
+    """The next request, or None if the client closes or is silent for `idle` seconds."""
     try:
         if not wire.buffer and not wire.more(idle):
             return None

@@ -1,4 +1,4 @@
-"""What may go wrong with a request, and the servers that make it so."""
+"""Obstacles of a request, and the servers that cause them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from scripted import (
 
 
 def asked(face: str, url: str, scene: Scene, timeout: Any = None, **client: Any) -> Answer:
-    """The answer through that face; what has been read of it is in the scene meanwhile."""
+    """The answer through that API. The text read so far is in the scene."""
     if face == "blocking":
         with H2oSession(url, **client) as session:
             reply = session.stream("Hi", timeout=timeout)
@@ -71,7 +71,7 @@ Opened = tuple[str, dict[str, Any], ScriptedServer | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Obstacle:
-    """What is in the way; ``open`` gives the address, the client's arguments, and the server."""
+    """An obstacle. ``open`` returns the URL, the client's arguments, and the server."""
 
     open: Callable[[ExitStack], Opened]
     error: type[H2oError]
@@ -126,7 +126,7 @@ def accepts_and(script: AtAccept) -> Callable[[ExitStack], Opened]:
 
 
 def proxy(kind: str, *, over_tls: bool) -> Callable[[ExitStack], Opened]:
-    """A proxy that fails in that way, on the way to a server that is well."""
+    """A proxy that fails in that way, in front of a working server."""
 
     def opened(stack: ExitStack) -> Opened:
         certs = certificates()
@@ -149,7 +149,7 @@ def proxy(kind: str, *, over_tls: bool) -> Callable[[ExitStack], Opened]:
 def on_the_way(
     words: str, script: Script, version: str = "0.10.0"
 ) -> Callable[[ExitStack], Opened]:
-    """A server that is well, but for the requests of that kind."""
+    """A server that fails only for requests of that kind."""
 
     def before(exchange: Exchange) -> bool:
         request = exchange.request

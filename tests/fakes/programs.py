@@ -1,4 +1,4 @@
-"""Programs that tests start: each ends with its test, also with one that fails."""
+"""Programs started by tests. Each ends with its test, even if the test fails."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def start(words: list[Any], **options: Any) -> subprocess.Popen[Any]:
 
 
 def end_all() -> None:
-    """What is left of them would be a warning in whatever test comes later."""
+    """Close their pipes, which would otherwise cause a warning in a later test."""
     while _started:
         with _started.pop() as program:
             program.kill()

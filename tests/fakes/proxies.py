@@ -24,7 +24,7 @@ from scripted import chunk, header_lines
 
 @dataclass(frozen=True)
 class SocksRequest:
-    """What a SOCKS5 client asked for. `kind` is "domain" or "ipv4": who was to look the name up."""
+    """The target of a SOCKS5 client. `kind` is "domain" if the proxy resolves it, or "ipv4"."""
 
     host: str
     port: int
@@ -33,10 +33,10 @@ class SocksRequest:
 
 
 class OneWay:
-    """A thread that carries what comes from `source` to `target`, and says so when source ends."""
+    """A thread that forwards bytes from `source` to `target`, and notes the end of the source."""
 
     def __init__(self, service: LocalService, source: Wire, target: Wire) -> None:
-        self.retired = False  # the target is not to hear of the end
+        self.retired = False  # the end is not forwarded to the target
         self.over = threading.Event()
         self._source = source
         self._target = target
@@ -54,7 +54,7 @@ class OneWay:
 
 
 def carry_some(source: Wire, target: Wire) -> bool:
-    """False when the source has ended, or nothing came within its patience."""
+    """Return False if the source has ended or nothing arrived in time."""
     with suppress(TimeoutError):
         if source.buffer or source.more(source.service.patience):
             target.send(source.take())
@@ -72,7 +72,7 @@ Entry = TypeVar("Entry")
 
 
 class Proxy(LocalService, Generic[Entry]):
-    """What both kinds share. `login` is (user, password); `failing` refuses whatever is asked."""
+    """The base of both proxies. `login` is (user, password). `failing` refuses all requests."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Proxy(LocalService, Generic[Entry]):
 
     @property
     def log(self) -> list[Entry]:
-        """Everything the proxy was asked for, in order; what it refused too."""
+        """All requests to the proxy, in order, including refused ones."""
         with self.changed:
             return list(self._log)
 
@@ -100,7 +100,7 @@ class Proxy(LocalService, Generic[Entry]):
             self.changed.notify_all()
 
     def reach(self, host: str, port: int) -> Wire | None:
-        """A connection to the target; None if it is refused or not on this machine."""
+        """A connection to the target, or None if it is refused or not on this machine."""
         if host in self.hosts:
             host, port = "127.0.0.1", self.hosts[host]
         with suppress(OSError, ValueError):
@@ -109,7 +109,7 @@ class Proxy(LocalService, Generic[Entry]):
         return None
 
     def wait_until(self, event: threading.Event) -> None:
-        """Not longer than the proxy lives."""
+        """Wait, at most until the proxy stops."""
         end = time.monotonic() + self.patience
         while not event.wait(0.02) and not self.stopping.is_set() and time.monotonic() < end:
             pass
@@ -185,7 +185,7 @@ def refuse(wire: Wire, status: str) -> None:
 
 
 def forwarded(request: Request) -> bytes:
-    """The request in origin form, without what was meant for the proxy."""
+    """The request in origin form, without the headers for the proxy."""
     url = urlsplit(request.target)
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
     kept = [pair for pair in request.headers.items() if not pair[0].lower().startswith("proxy-")]
@@ -201,7 +201,7 @@ class SocksProxy(Proxy[SocksRequest]):
 
     @property
     def url(self) -> str:
-        """With socks5h the proxy looks names up; a login stands in it."""
+        """The URL of the proxy, with its login. With socks5h the proxy resolves names."""
         login = ":".join(self.login) + "@" if self.login else ""
         return f"socks5h://{login}127.0.0.1:{self.port}"
 

@@ -31,7 +31,7 @@ HeaderLines = Mapping[str, str] | Iterable[tuple[str, str]]
 
 
 def chunk(payload: bytes, *, size: int | None = None, extension: str = "") -> bytes:
-    """One HTTP chunk; `size=` lies about its length, `extension=` is e.g. ";name=value"."""
+    """One HTTP chunk. `size=` declares a false length, `extension=` is e.g. ";name=value"."""
     length = len(payload) if size is None else size
     return f"{length:x}{extension}\r\n".encode() + payload + b"\r\n"
 
@@ -45,7 +45,7 @@ def header_lines(headers: HeaderLines) -> str:
 
 
 class Exchange:
-    """One request on one connection, and everything a script may do with it.
+    """One request on one connection, and the actions of a script.
 
     A script says how it ends: end(), answer(), json(), cut() or reset(). One that returns without,
     while the client is still there, fails the test.
@@ -82,7 +82,7 @@ class Exchange:
         length: int | None = None,
         pause: float | None = None,
     ) -> None:
-        """Status line and headers; with `pause` byte by byte, that many seconds apart.
+        """Send the status line and headers. With `pause`, send a byte every that many seconds.
 
         "length" needs `length=`, which may be a lie; "close" has none and says Connection: close,
         "http10" is an HTTP/1.0 answer without one.
@@ -106,21 +106,21 @@ class Exchange:
         self._owed = length or 0
 
     def write(self, payload: bytes) -> None:
-        """A piece of the body in the framing of head(): one chunk, or the bytes as they are."""
+        """Send a piece of the body in the framing of head(): one chunk, or the plain bytes."""
         assert self._framing, "write() before head()"
         assert not self.ended, "write() after end(), cut() or reset()"
         self._owed -= len(payload)
         self.send(chunk(payload) if self._framing == "chunked" else payload)
 
     def drip(self, payload: bytes, size: int = 1, pause: float = 0.0, *, raw: bool = False) -> None:
-        """`size` bytes at a time, `pause` seconds apart; unframed before head() or if `raw`."""
+        """Send `size` bytes every `pause` seconds, without framing before head() or if `raw`."""
         put = self.send if raw or self._framing is None else self.write
         for start in range(0, len(payload), size):
             put(payload[start : start + size])
             self.stall(pause)
 
     def end(self, trailers: HeaderLines = ()) -> None:
-        """What ends this framing. The connection stays for the next request if it can."""
+        """Send the end of this framing. The connection stays open for more requests if possible."""
         if self._framing == "chunked":
             self.send(f"0\r\n{header_lines(trailers)}\r\n".encode("latin-1"))
         self.ended = True
@@ -134,7 +134,7 @@ class Exchange:
         content_type: str = "text/plain; charset=utf-8",
         headers: HeaderLines = (),
     ) -> None:
-        """A whole answer with Content-Length."""
+        """A complete response with Content-Length."""
         pairs = [("Content-Type", content_type), *header_pairs(headers)]
         self.head(status, pairs, framing="length", length=len(body))
         self.write(body)
@@ -144,18 +144,18 @@ class Exchange:
         self.answer(status, json.dumps(value).encode(), "application/json", headers)
 
     def receive(self, seconds: float | None = None) -> bytes:
-        """For AtAccept: the bytes that came, as soon as some have; b"" if the client closed."""
+        """For AtAccept: wait for bytes and return them, or b"" if the client has closed."""
         if not self._wire.buffer:
             self._wire.more(self.server.patience if seconds is None else seconds)
         return self._wire.take()
 
     def stall(self, seconds: float) -> None:
-        """Does nothing for so long; stop() ends it at once."""
+        """Sleep. stop() ends it at once."""
         if seconds > 0 and self.server.stopping.wait(seconds):
             raise Over("the server is being stopped")
 
     def until(self, event: threading.Event, seconds: float | None = None) -> None:
-        """Waits for the test to set the event; TimeoutError (after `patience`) if it does not."""
+        """Wait for the test to set the event. Raise TimeoutError after `patience`."""
         deadline = time.monotonic() + (self.server.patience if seconds is None else seconds)
         while not event.wait(0.005):
             if self.server.stopping.is_set():
@@ -164,30 +164,30 @@ class Exchange:
                 raise TimeoutError("the event a script waits for was not set")
 
     def gone(self, seconds: float) -> bool:
-        """Whether the client closes its side of the connection (or has) within that time."""
+        """Whether the client closes its side of the connection within that time."""
         deadline = time.monotonic() + seconds
         with suppress(TimeoutError):
             while self._wire.more(deadline - time.monotonic()) and time.monotonic() < deadline:
-                pass  # what came is for the next request
+                pass  # these bytes belong to the next request
         return self._wire.eof
 
     def until_gone(self) -> None:
-        """Waits for the client to hang up; TimeoutError (after `patience`) if it does not."""
+        """Wait for the client to disconnect. Raise TimeoutError after `patience`."""
         if not self.gone(self.server.patience):
             raise TimeoutError("the client does not hang up")
 
     def cut(self, *, notify: bool = True) -> None:
-        """Closes cleanly (FIN) at this place; `notify=False`: on TLS without a close_notify."""
+        """Close cleanly (FIN) here. On TLS, `notify=False` sends no close_notify."""
         self.ended = True
         self._wire.fin(notify=notify)
 
     def reset(self) -> None:
-        """Breaks the connection (RST) at this place."""
+        """Reset the connection (RST) here."""
         self.ended = True
         self._wire.rst()
 
     def close_after(self, seconds: float = 0.0) -> None:
-        """Once the answer is out, an idle connection is kept so long, then closed unannounced."""
+        """After the response, close the connection without notice when idle for this time."""
         self.idle = seconds
 
 
@@ -208,7 +208,7 @@ class AtAccept:
 
 
 class InTurn:
-    """Scripts used up one a call; a call too many fails the test."""
+    """Scripts of which each call uses the next one. A call too many fails the test."""
 
     def __init__(self, *scripts: Script) -> None:
         self.left = deque(scripts)
@@ -226,7 +226,7 @@ class InTurn:
 
 
 class Routes:
-    """A script, or several in turn, for each method and path (a str or a pattern); else 404."""
+    """A script, or several in turn, for each method and path (str or pattern). Otherwise 404."""
 
     def __init__(
         self, table: Mapping[tuple[str, str | re.Pattern[str]], Script | Sequence[Script]]
@@ -258,7 +258,7 @@ def as_pattern(path: str | re.Pattern[str]) -> re.Pattern[str]:
 
 
 class ScriptedServer(LocalService):
-    """Runs the script for every request; a list of scripts is used up in order, one a request."""
+    """Run the script for every request. Of a list, each request uses the next script."""
 
     def __init__(
         self,
@@ -283,7 +283,7 @@ class ScriptedServer(LocalService):
 
     @property
     def open(self) -> int:
-        """Connections that, as far as the server has seen, neither side has closed."""
+        """Connections that neither side has closed, as far as the server has noticed."""
         with self.changed:
             return sum(not (wire.eof or wire.finished) for wire in self.wires)
 
@@ -335,7 +335,7 @@ def garbage(exchange: Exchange) -> None:
 
 def endless_headers(exchange: Exchange) -> None:
     exchange.send(b"HTTP/1.1 200 OK\r\n")
-    for number in range(100_000):  # 8 MB: an end after all, for clients that swallow everything
+    for number in range(100_000):  # 8 MB: an end for clients that accept everything
         exchange.send(b"X-Filler-%d: %s\r\n" % (number, b"x" * 64))
     exchange.cut()
 
@@ -347,7 +347,7 @@ hang_up_rudely = AtAccept(lambda exchange: exchange.reset())
 
 @contextmanager
 def refusing_port() -> Iterator[int]:
-    """A port of 127.0.0.1 that refuses connections, and that nobody else can take meanwhile."""
+    """A port of 127.0.0.1 that refuses connections and stays reserved."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield sock.getsockname()[1]
@@ -355,7 +355,7 @@ def refusing_port() -> Iterator[int]:
 
 @contextmanager
 def unaccepted_port(*, full: bool = False) -> Iterator[int]:
-    """A port that listens and never accepts: clients wait; if `full`, already for connecting."""
+    """A port that listens and never accepts. If `full`, clients cannot even connect."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
         listener.bind(("127.0.0.1", 0))
@@ -372,7 +372,7 @@ def unaccepted_port(*, full: bool = False) -> Iterator[int]:
 class Certificates:
     server: ssl.SSLContext  # good for 127.0.0.1 and localhost
     other_host: ssl.SSLContext  # good for chat.example only
-    untrusted: ssl.SSLContext  # the right names, from an authority nobody trusts
+    untrusted: ssl.SSLContext  # the right names, from an untrusted authority
     ca: str  # path of the PEM file that a client must trust
 
 

@@ -1,4 +1,4 @@
-"""A chat-ui v0.4 some of whose routes are scripts of a test, and the scripts that tests share."""
+"""A chat-ui v0.4 with scripts of a test as routes, and scripts shared by tests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Scripts = Script | Sequence[Script]
 
 
 class ScriptedChatUi(FakeChatUi):
-    """A chat-ui v0.4 whose routes are these scripts, or several in turn, where they are given.
+    """A chat-ui v0.4. Each given route is a script, or several in turn.
 
     It has one session and one id for every conversation, knows any conversation that is named, and
     takes every message of a script for answered with "Hello there".
@@ -81,7 +81,7 @@ class ScriptedChatUi(FakeChatUi):
         return ID
 
     def _check(self, exchange: Exchange, value: str) -> None:
-        """By which name it is called does not matter here."""
+        """Ignore the Host header."""
 
     def _scripted(self, exchange: Exchange) -> bool:
         conversation = self._named(exchange)
@@ -94,7 +94,7 @@ class ScriptedChatUi(FakeChatUi):
         return True
 
     def _named(self, exchange: Exchange) -> Conversation | None:
-        """The conversation that a path names, which is there whether or not it was made."""
+        """The conversation of a path, which exists even if it was not created."""
         found = _CONVERSATION.fullmatch(exchange.request.path)
         if found is None:
             return None
@@ -111,7 +111,7 @@ def _is_message(exchange: Exchange) -> bool:
 
 
 def _note(conversation: Conversation, body: bytes) -> None:
-    """The server has stored the prompt, and an answer."""
+    """Page data with a stored prompt and an answer."""
     asked = json.loads(body)
     ids = asked["options"]
     conversation.messages += [
@@ -121,7 +121,7 @@ def _note(conversation: Conversation, body: bytes) -> None:
 
 
 def tokens(*texts: str, end: bool = True) -> list[bytes]:
-    """The events of an answer, one a text."""
+    """The events of an answer, one per text."""
     events = [token_event(text, id=place) for place, text in enumerate(texts)]
     if end:
         events.append(token_event("<|endoftext|>", id=0, special=True, end="".join(texts)))
@@ -129,7 +129,7 @@ def tokens(*texts: str, end: bool = True) -> list[bytes]:
 
 
 def streams(events: Iterable[bytes], *, framing: Framing = "chunked", end: bool = True) -> Script:
-    """A message route that sends ``events``, one a write, and ends."""
+    """A message route that sends ``events``, one per write, and ends."""
 
     def message(exchange: Exchange) -> None:
         events_now = list(events)
@@ -148,7 +148,7 @@ def streams(events: Iterable[bytes], *, framing: Framing = "chunked", end: bool 
 
 
 def no_such_page(exchange: Exchange) -> None:
-    """What these servers answer to /api/models: a page, and a session's cookie."""
+    """The response of these servers to /api/models: a page, and a session's cookie."""
     body = b'<!doctype html><title>Not found</title><div data-sveltekit-preload-data="hover">'
     exchange.answer(404, body, content_type="text/html", headers={"Set-Cookie": COOKIE})
 
@@ -174,7 +174,7 @@ def page(messages: Sequence[Mapping[str, object]]) -> Script:
 
 
 def accepts_settings(exchange: Exchange) -> None:
-    """The redirect that says yes."""
+    """The redirect that accepts the settings."""
     referer = exchange.request.headers["Referer"] or ""
     value = {"type": "redirect", "status": 303, "location": referer}
     exchange.json(value, headers={"Set-Cookie": COOKIE})
@@ -185,7 +185,7 @@ def creates(exchange: Exchange) -> None:
 
 
 def done(exchange: Exchange) -> None:
-    """200 with nothing in it, as for a stop or a delete."""
+    """An empty 200, as for a stop or a delete."""
     exchange.answer(200, b"")
 
 

@@ -1,4 +1,4 @@
-"""What the fakes write is what real servers were recorded to write."""
+"""The fakes write the same bytes as recorded servers."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def test_page_data_is_written_like_real_servers_do(name: str) -> None:
     written = json.loads(fake_wire.page(*(node_of(each) for each in recorded["nodes"])))
     for node in recorded["nodes"]:
         if node is not None and "uses" in node:
-            node["uses"] = {}  # which nodes to load anew: nothing to a client
+            node["uses"] = {}  # which nodes to load again: clients ignore this
     assert written == recorded
 
 
 @pytest.mark.parametrize("name", SUPERJSON)
 def test_superjson_is_written_like_real_servers_do(name: str) -> None:
     recorded = json.loads(recording(name).payload)
-    # Which ids are of MongoDB, and which values are one object, says nothing to a client.
+    # Clients ignore which ids are of MongoDB, and which values are the same object.
     kinds = recorded["meta"]["values"]
     kinds = {path: each for path, each in kinds.items() if each in (["Date"], ["undefined"])}
     recorded["meta"] = {"values": kinds}

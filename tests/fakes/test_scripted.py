@@ -1,4 +1,4 @@
-"""What scripted.py and proxies.py promise, seen from raw sockets and from requests."""
+"""scripted.py and proxies.py, tested with raw sockets and with requests."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def read_until(sock: socket.socket, end: bytes) -> bytes:
 
 
 def conversation(script: Script, request: bytes = GET) -> bytes:
-    """All bytes that come back, to the server's FIN."""
+    """All received bytes, until the server's FIN."""
     with ScriptedServer(script) as server, dial(server) as sock:
         sock.sendall(request)
         return read_all(sock)
@@ -85,7 +85,7 @@ def nothing_left_behind() -> Iterator[None]:
     before = threading.active_count(), descriptors()
     yield
     gc.collect()
-    # Threads of tests before may have ended meanwhile.
+    # Threads of earlier tests may have ended in the meantime.
     assert threading.active_count() <= before[0]
     assert descriptors() <= before[1]
 
@@ -345,7 +345,10 @@ def test_at_accept_a_script_can_reset_or_read_raw_bytes() -> None:
         exchange.send(b"bye")
 
     with ScriptedServer([hang_up_rudely, AtAccept(look)]) as server:
-        with pytest.raises(ConnectionResetError), dial(server) as sock:  # dialling may see it too
+        with (
+            pytest.raises(ConnectionResetError),
+            dial(server) as sock,
+        ):  # or here
             sock.recv(1)
         with dial(server) as sock:
             sock.sendall(b"\x16\x03\x01")
@@ -408,7 +411,7 @@ def test_gone_reports_whether_the_client_has_left(tls: bool) -> None:
     certs = certificates()
     with ScriptedServer(script, tls=certs.server if tls else None) as server:
         with requests.get(server.url, stream=True, verify=certs.ca) as response:
-            body = response.iter_content(5)  # held, as its end would close the connection
+            body = response.iter_content(5)  # kept, because its end would close the connection
             assert next(body) == b"token"
             server.wait_for(lambda _: seen)
         server.wait_for(lambda _: len(seen) == 2)

@@ -1,4 +1,4 @@
-"""Clients of the bundled server that speak raw HTTP, and engines that a test feeds."""
+"""Clients of the bundled server with raw HTTP, and engines controlled by a test."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ UNKNOWN = "0123456789abcdef01234567"
 def echo(
     turns: Sequence[Turn], parameters: Mapping[str, object], stopped: Callable[[], bool]
 ) -> Iterator[Token | Final]:
-    """Says back what it was asked, a word a token."""
+    """Repeat the prompt, one token per word."""
     for word in re.findall(r"\S+\s*", turns[-1].content):
         yield Token(word)
     yield Final()
 
 
 class Visitor:
-    """A client with a cookie of its own; requests sends no Secure cookie over http by itself."""
+    """A client with its own cookie. requests sends no Secure cookie over http by itself."""
 
     def __init__(self, url: str, session: str | None = None, *, model: str = SCRIPTED) -> None:
         self.url = url
@@ -114,7 +114,7 @@ Item = Token | Final | Exception | None
 
 
 class FedEngine:
-    """Gives what the test feeds it; None ends it, an exception is raised by it."""
+    """An engine that returns the events of ``feed``. None ends it, an exception is raised."""
 
     def __init__(self) -> None:
         self.feed: SimpleQueue[Item] = SimpleQueue()
@@ -155,7 +155,7 @@ _NOTHING_YET = Token("nothing yet", special=True)
 
 
 class Stream:
-    """One message being answered, its events read one by one."""
+    """One running answer. Its events are read one by one."""
 
     def __init__(self, visitor: Visitor, conversation_id: str, inputs: str = "Hello") -> None:
         host = urlsplit(visitor.url)
@@ -198,7 +198,7 @@ CRASHED = re.compile(r'\{"message":"An error occurred","errorId":"[0-9a-f-]{36}"
 
 
 class Guest(Visitor):
-    """A client of a chat-ui of today."""
+    """A client of the current chat-ui."""
 
     def tree(self, conversation_id: str) -> dict[str, Any]:
         answer = self.send("GET", f"/api/v2/conversations/{conversation_id}")
@@ -245,7 +245,7 @@ def told(answer: requests.Response) -> tuple[int, str]:
 
 
 class Listener:
-    """One message being answered, its updates read one by one; keep-alives are counted apart."""
+    """One running answer. Its updates are read one by one, and keep-alives are counted."""
 
     def __init__(self, guest: Guest, conversation_id: str, data: dict[str, object]) -> None:
         host = urlsplit(guest.url)
@@ -264,7 +264,7 @@ class Listener:
         self.alive = 0
 
     def line(self) -> bytes:
-        """The next line that is no keep-alive."""
+        """The next line that is not a keep-alive."""
         while b'"keepAlive"' in (line := self.response.readline()):
             self.alive += 1
         return line
@@ -289,7 +289,7 @@ class Listener:
 
 
 def eventually(true: Callable[[], bool]) -> None:
-    """Returns once it is true; fails if it never is."""
+    """Wait until it is true. Fail if it never is."""
     end = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < end
@@ -306,7 +306,7 @@ Frame = tuple[str, str, Any]
 
 
 class Reader:
-    """The log of a run, read frame by frame; heartbeats are counted apart."""
+    """The log of a run. Its frames are read one by one, and heartbeats are counted."""
 
     def __init__(self, guest: Guest, path: str, headers: dict[str, str] | None = None) -> None:
         host = urlsplit(guest.url)
@@ -319,7 +319,7 @@ class Reader:
         self.heartbeats = 0
 
     def next(self) -> Frame | None:
-        """The next frame that is no heartbeat: its id, its event and its data; None at the end."""
+        """The next frame that is not a heartbeat: id, event and data, or None at the end."""
         fields: dict[str, str] = {}
         while line := self.response.readline().decode():
             if line == ": heartbeat\n":
@@ -363,7 +363,7 @@ def text(found: list[Frame]) -> str:
 
 
 class Asked:
-    """A message whose run has an id; its client reads on, or leaves."""
+    """A message whose run has an id. Its client reads or disconnects."""
 
     def __init__(self, guest: Guest, conversation_id: str, inputs: str = "Hello") -> None:
         self.id = str(uuid.uuid4())
@@ -373,7 +373,7 @@ class Asked:
         )
 
     def begin(self) -> None:
-        """Until the answer's first token."""
+        """Wait for the answer's first token."""
         self.listener.next(), self.listener.next(), self.listener.token()
 
     def whole(self) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""One interface to the blocking and the async face, for tests that run on both."""
+"""One interface to the blocking and the async API, for tests of both."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOG = re.compile(r"/conversation/[^/]+/stream")
 
 
 class Way:
-    """What happens on the way: the answers to messages and to questions for a log, in turn."""
+    """A connection with faults: the responses to messages and to requests for a log, in turn."""
 
     def __init__(
         self, messages: Sequence[Cut | None] = (), logs: Sequence[Cut | None] = ()

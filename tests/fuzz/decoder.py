@@ -1,4 +1,4 @@
-"""Fuzzes whatever reads a server's bytes: any bytes, in any cut, give the same or an error of ours.
+"""Fuzz the readers of a server's bytes: any division gives the same result or a known error.
 
 ``python tests/fuzz/decoder.py -max_total_time=60`` runs it for so long (``pip install atheris``);
 without a time it runs until it finds something. `test_decoder_target.py` tries it without atheris.
@@ -31,20 +31,20 @@ with atheris.instrument_imports(include=["h2o_client"]) if atheris else nullcont
     from h2o_client.wire.refusal import refusal, retry_after
     from h2o_client.wire.transcript import Transcript
 
-HELD = 4  # times as much as was fed: what a decoder may hold at most
+HELD = 4  # a decoder may keep at most this many times the bytes fed
 _ID = "6b02c9d11306e1473508e3f3"
-# What readers of documents may raise: who asks for them makes errors of ours of it.
+# Exceptions of readers of documents. Their callers convert these to errors of this package.
 _READABLE = (ValueError, RecursionError, msgspec.MsgspecError, Refused, Moved)
 
 
 def check(data: bytes) -> None:
-    """One input. Its first byte says what reads it, the second where it is cut."""
+    """One input. Its first byte chooses the reader, the second one the division."""
     if len(data) >= 2:
         TARGETS[data[0] % len(TARGETS)](data[2:], data[1] + 1)
 
 
 def stream(data: bytes, cut: int) -> None:
-    """An answer: the same events, whole and in pieces, and no half of a surrogate pair."""
+    """An answer: the same events in one piece or several, without half surrogate pairs."""
     whole = decoded([data])
     assert joined(decoded(pieces(data, cut))) == joined(whole)
     assert Malformed not in [type(event) for event in whole[:-1]]
@@ -57,7 +57,7 @@ def stream(data: bytes, cut: int) -> None:
 
 
 def chunked(data: bytes, cut: int) -> None:
-    """A chunked body around an answer: the same payload, or a framing error, in any cut."""
+    """A chunked body around an answer: the same payload or framing error in any division."""
     assert unframed([data]) == unframed(pieces(data, cut))
 
 
@@ -78,7 +78,7 @@ def document(data: bytes, cut: int) -> None:
 
 
 def refused(data: bytes, cut: int) -> None:
-    """A refusal: always an error of ours, with a sentence."""
+    """A refusal: always an error of this package with a message."""
     error = refusal(300 + cut, {"retry-after": data[:40].decode("latin-1")}, data)
     assert isinstance(error, H2oError)
     str(error)
@@ -87,7 +87,7 @@ def refused(data: bytes, cut: int) -> None:
 
 
 def records(data: bytes, cut: int) -> None:
-    """The documents of every dialect, and telling the dialect itself."""
+    """The documents of every dialect, and the detection of the dialect."""
     endpoint = ENDPOINTS[cut % len(ENDPOINTS)]
     by_page = partial(detection.by_page, b"", 404, "")
     for read in (endpoint.read, detection.by_models, by_page):
@@ -126,7 +126,7 @@ def endpoints_of(dialect: Dialect) -> Iterable[Endpoint[Any]]:
         try:
             made = make()
         except H2oError:
-            continue  # this dialect cannot
+            continue  # this dialect does not support it
         yield from made if isinstance(made, tuple) else [made] if made is not None else []
 
 
@@ -146,7 +146,7 @@ def decoded(parts: Iterable[bytes]) -> list[Event]:
 
 
 def joined(events: Iterable[Event]) -> list[object]:
-    """Events with adjacent tokens joined; how a Malformed shows itself depends on the cut."""
+    """Events with adjacent tokens joined. The excerpt of a Malformed depends on the division."""
     told: list[object] = []
     for event in events:
         if isinstance(event, Token) and not event.special:
@@ -165,7 +165,7 @@ def comparable(event: Event) -> object:
 
 
 def shown(event: Event) -> str:
-    """The text of an event that a program would print."""
+    """The printable text of an event."""
     if isinstance(event, Token | Final):
         return event.text or ""
     if isinstance(event, Failure):
@@ -174,7 +174,7 @@ def shown(event: Event) -> str:
 
 
 def unframed(parts: Iterable[bytes]) -> tuple[bytes, bool, bool]:
-    """The payload, whether its end has come, and whether the framing is broken."""
+    """The payload, whether it is complete, and whether the framing is invalid."""
     frame, payload = Chunked(), b""
     for part in parts:
         if frame.done:

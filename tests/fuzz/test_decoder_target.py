@@ -1,4 +1,4 @@
-"""The fuzz target runs: on these inputs, without atheris."""
+"""The fuzz target, run on these inputs without atheris."""
 
 from __future__ import annotations
 

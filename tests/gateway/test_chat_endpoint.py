@@ -1,4 +1,4 @@
-"""Answers on their way: whole, streamed, cut by stop sequences, failing, left by their reader."""
+"""Answers: whole, streamed, cut by stop sequences, failing, or abandoned by the client."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_stop_sequence_ends_the_answer_and_the_model(version: str, stream: boo
         assert text_of(response) == "one "
         assert text_of(complete(client, user("Hi"), stop="END", stream=stream)) == "a E"
         assert len(fake.stops) == int(stops(version))
-        # What the server has is not what the client has seen: the history becomes one prompt.
+        # The stored text differs from the text that the client has: the history becomes one prompt.
         history = (user("Hi"), {"role": "assistant", "content": "one "}, user("Go on"))
         text_of(complete(client, *history))
         assert fake.prompts[-1].last.startswith("User: Hi\nAssistant: one \nUser: Go on")
@@ -131,7 +131,7 @@ def test_a_failure_before_the_first_token_is_an_http_error(version: str, stream:
         response = complete(client, user("Hi"), stream=stream)
         assert response.status_code in (502, 503)
         assert response.json()["error"]["type"] == "server_error"
-        # On v0.3 to v0.6 it is a status, and the message was not taken.
+        # On v0.3 to v0.6 it is a status, and the message was not accepted.
         assert ("x-should-retry" in response.headers) == (VERSIONS[version].since(0, 7))
 
 
@@ -140,7 +140,7 @@ def test_a_failure_during_the_stream_is_an_event(version: str) -> None:
     with fronted(version, [Says(("a", " b"), end="error")]) as (_, client):
         *events, last = events_of(complete(client, user("Hi"), stream=True))
         text = "".join(each["choices"][0]["delta"].get("content", "") for each in events)
-        assert text.startswith("a b")  # v0.9.6 and later try again, and repeat it
+        assert text.startswith("a b")  # v0.9.6 and later retry and repeat it
         assert set(last) == {"error"}
         assert last["error"]["type"] == "server_error"
 
@@ -159,7 +159,7 @@ def test_a_rate_limit_of_the_chat_ui_is_a_429_with_retry_after(version: str) -> 
 def test_a_login_required_by_the_chat_ui_is_a_401(version: str) -> None:
     with fronted(version, server={"login": "401"}) as (_, client):
         for refused in (complete(client, user("Hi")), client.get("/v1/models")):
-            if refused.status_code == 200:  # some list their models for anybody
+            if refused.status_code == 200:  # some list their models without a login
                 continue
             assert refused.status_code == 401
             assert refused.json()["error"]["code"] == "chat_ui_login"
@@ -214,7 +214,7 @@ def test_an_elicitation_is_declined() -> None:
 
 
 class Leaving:
-    """Sends a request as bytes, and hangs up when it likes."""
+    """A client that sends a request as bytes and can disconnect at any time."""
 
     def __init__(self, client: httpx.Client, *messages: Any, stream: bool) -> None:
         body = {"model": MODEL, "messages": messages, "stream": stream}

@@ -1,4 +1,4 @@
-"""openai-python against the gateway before the bundled server in each of its versions."""
+"""openai-python against the gateway in front of each version of the bundled server."""
 
 from __future__ import annotations
 

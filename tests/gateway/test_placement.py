@@ -1,4 +1,4 @@
-"""Which conversation a prompt goes into, at a chat-ui of every era."""
+"""The conversation that the gateway chooses for a prompt, on every version of chat-ui."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SYSTEM = {"role": "system", "content": "Be brief"}
 
 
 def sent(fake: Any) -> list[str]:
-    """What was sent to the chat-ui as messages, in order."""
+    """The messages that the chat-ui received, in order."""
     return [prompt.last for prompt in fake.prompts]
 
 
@@ -91,7 +91,7 @@ def test_on_servers_with_trees_a_branch_sends_only_its_own_text(version: str, ed
         if VERSIONS[version].has_tree:
             said = [turn for turn in fake.prompts[-1].turns if turn[0] != "system"]
             assert said == [("user", "one"), ("assistant", "You said one"), ("user", edited)]
-        # Both branches go on, each with its own history.
+        # Both branches continue, each with its own history.
         for turns in (second, branch):
             assert "three" in text_of(complete(client, *first, *turns, user("three")))
             seen = str(fake.prompts[-1].turns)
@@ -109,7 +109,7 @@ def test_a_conversation_with_many_branches_gets_no_more(monkeypatch: pytest.Monk
             answer = text_of(complete(client, *first, user(f"two {number}")))
             assert f"two {number}" in answer
         assert len(fake.conversations) == 2
-        # The end of the full one can still go on.
+        # The full conversation can still continue.
         complete(client, *first, user("two 1"), assistant("You said two 1"), user("three"))
         assert sent(fake)[-1] == "three"
 
@@ -213,7 +213,7 @@ def test_a_conversation_deleted_elsewhere_is_replaced(version: str) -> None:
             refused = fake.refused_messages
             assert text in text_of(complete(client, user("one"), assistant(answer), user(text)))
             assert sent(fake)[-1].startswith(f"User: one\nAssistant: You said one\nUser: {text}")
-        assert fake.refused_messages == refused  # the second time it is not tried any more
+        assert fake.refused_messages == refused  # the second time it is not tried
 
 
 @every_era
@@ -331,7 +331,7 @@ def test_fifty_random_keys_never_share_a_conversation() -> None:
         def turn(key: str) -> None:
             with busy[key]:
                 chat = chats[key]
-                # The texts of all keys begin alike, so that only the key tells them apart.
+                # The texts of all keys begin in the same way: only the key distinguishes them.
                 chat.append(user("Hello" if not chat else f"{key} says {len(chat)}"))
                 headers = {"Authorization": f"Bearer {key}"}
                 response = complete(client, *chat, headers=headers, stream=len(chat) % 4 == 1)

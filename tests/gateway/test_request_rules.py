@@ -1,4 +1,4 @@
-"""Who may ask, from where, and how."""
+"""Access control: keys, hosts, origins, and methods."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The async face against every era of chat-ui, on asyncio, uvloop and trio."""
+"""The async API against every version of chat-ui, on asyncio, uvloop and trio."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("leaks_nothing")]
 BACKENDS: list[Any] = [("asyncio", {}), ("trio", {})]
 if sys.platform != "win32":
     BACKENDS.append(("asyncio", {"use_uvloop": True}))
-    # Its first loop opens descriptors that stay: not ours to be counted.
+    # Its first loop opens descriptors that stay open and must not be counted.
     anyio.run(anyio.sleep, 0, backend_options={"use_uvloop": True})
 
 

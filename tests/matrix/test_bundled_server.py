@@ -1,4 +1,4 @@
-"""The client against the bundled server, with an engine that is as quick as a test wants it."""
+"""The client against the bundled server, with an engine controlled by the test."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from h2o_client.wire.request import get
 def engine(
     turns: Sequence[Turn], parameters: Mapping[str, object], stopped: Callable[[], bool]
 ) -> Iterator[Token | Final]:
-    """Answers with what was asked; some prompts make it fail or never end."""
+    """An engine that repeats the prompt. Some prompts make it fail or never end."""
     prompt = turns[-1].content
     if prompt == "fail":
         raise GenerationErrorOfEngine
@@ -53,7 +53,7 @@ GenerationErrorOfEngine = GenerationError("out of memory", error_type="overloade
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """A chat-ui with terms to accept that believes it is https, as one without ORIGIN does."""
+    """A chat-ui that requires terms and expects https, like one without ORIGIN."""
     with serve(engine, terms=True, origin="https", chat_ui="0.4") as server:
         yield server.url
 
@@ -151,7 +151,7 @@ def test_a_stop_ends_the_generation(url: str) -> None:
 # An interrupt between two bytecodes can leave a socket to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_hundred_runs_of_each_kind_leave_no_conversation(url: str) -> None:
-    """Ended, broken off, raised, refused, and interrupted by Ctrl-C at any moment."""
+    """Answers that end, break off, fail, are refused, or are interrupted by Ctrl-C at any time."""
     chance = random.Random(0)
     interrupted = 0
     with H2oSession(url) as client:
@@ -172,7 +172,7 @@ def test_a_hundred_runs_of_each_kind_leave_no_conversation(url: str) -> None:
                     client.chat(chance.choice(["fail", "break"]))
                 else:
                     seconds = chance.uniform(0.0005, 0.03)
-                    # Again and again, as a person would: one that hits a finalizer is lost.
+                    # Repeatedly, like a user, because an interrupt in a finalizer is lost.
                     signal.setitimer(signal.ITIMER_REAL, seconds, 0.5)
                     for _ in client.stream("unending"):
                         pass

@@ -1,4 +1,4 @@
-"""Every era of chat-ui: what goes wrong, as which error, with what came of it, sent once."""
+"""Every version of chat-ui: failures, their errors and fields, each message sent once."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_model_server_that_resets_its_connection(version: str) -> None:
 def test_a_model_server_that_ends_too_early(version: str) -> None:
     with talking(version, answer=[Says(("One", " two"), end="eof")]) as (_, client):
         if version in ("0.7", "0.8.4"):
-            assert client.chat("Hello").text == "One two"  # nothing tells that it is not all
+            assert client.chat("Hello").text == "One two"  # nothing shows that it is incomplete
         else:
             assert failing(client, IncompleteAnswerError).partial == "One two"
 
@@ -109,7 +109,7 @@ def test_a_conversation_can_continue_after_a_failure(
         with client.conversation() as chat:
             with pytest.raises(GenerationError):
                 chat.chat("first")
-            with at_once():  # what failed is not waited for
+            with at_once():  # a failed answer is not waited for
                 chat.chat("second")
         assert server.prompts[1].turns[-1] == ("user", "second")
 
@@ -151,7 +151,7 @@ def test_the_servers_rate_limit_is_not_retried(version: str) -> None:
 def test_terms_with_accept_terms_false(version: str) -> None:
     with talking(version, terms=True, client={"accept_terms": False}) as (server, client):
         if VERSIONS[version].since(0, 9, 6):
-            client.chat("Hello")  # nobody enforces them
+            client.chat("Hello")  # they are not enforced
         else:
             failing(client, TermsNotAcceptedError)
         assert not any(each.accepted for each in server.sessions.values())
@@ -265,7 +265,7 @@ def page(exchange: Exchange) -> None:
 
 
 def stands_before(words: str) -> Callable[[Exchange], bool]:
-    """A proxy that answers all requests of that kind with its own page."""
+    """A proxy that responds to all requests of that kind with its own page."""
 
     def before(exchange: Exchange) -> bool:
         request = exchange.request
@@ -313,7 +313,7 @@ def test_a_connection_that_breaks_during_an_answer(version: str) -> None:
     with talking(version, answer=[BREAKS]) as (server, client):
         with pytest.raises(TransportError) as caught:
             client.chat("Hello")
-        assert caught.value.partial in ("", "One", "One two")  # a reset overtakes what came before
+        assert caught.value.partial in ("", "One", "One two")  # a reset drops earlier bytes
         assert caught.value.resendable is False
         assert server.count("POST", MESSAGE) == 1
 
@@ -329,13 +329,13 @@ def test_the_error_of_a_broken_answer_has_the_stored_messages(
             client.chat("Hello")
         asked, answer = caught.value.stored[-2:]
         assert (asked.role, asked.content, answer.role) == ("user", "Hello", "assistant")
-        # Hanging up stops two of them; of all others the model is through by now.
+        # A disconnect stops two of them. The models of all others have ended by now.
         whole = version not in ("0.7", "0.8.4")
         assert answer.content == ("One two three" if whole else "One two")
         assert "in .stored" in str(caught.value)
 
 
-# Of those that can be stopped, all that do not stop by themselves when their reader hangs up.
+# The versions with stops that do not stop by themselves when their client disconnects.
 @pytest.mark.parametrize("version", [*of(before=(0, 7)), *of((0, 9, 6))])
 def test_in_a_kept_conversation_the_next_message_stops_a_running_answer(
     version: str,
@@ -347,7 +347,7 @@ def test_in_a_kept_conversation_the_next_message_stops_a_running_answer(
                 chat.chat("one")
             assert server.stops == []
             chat.messages()
-            assert server.stops == []  # who only reads stops nothing
+            assert server.stops == []  # reading stops nothing
             assert chat.chat("two").text == "Yes"
             chat.delete()
         assert len(server.stops) == 1

@@ -1,4 +1,4 @@
-"""The fake chat-ui refuses what real ones were recorded to refuse, with the statuses recorded."""
+"""The fake chat-ui refuses the same requests as recorded servers, with the same statuses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Answer = tuple[int, str, bytes]  # status, cookie, body
 
 
 class Raw:
-    """Requests by hand: nothing is added that is not said."""
+    """Plain requests: nothing is added to the given arguments."""
 
     def __init__(self, fake: FakeChatUi) -> None:
         self.fake = fake
@@ -39,7 +39,7 @@ class Raw:
         return found
 
     def begin(self) -> tuple[str, str]:
-        """A conversation and its leaf, with a cookie of one's own."""
+        """A conversation and its leaf, with its own cookie."""
         self.cookie = f"hf-chat={uuid.uuid4()}"
         share = {"shareConversationsWithModelAuthors": False, "ethicsModalAccepted": True}
         if self.fake.version.before(0, 7):
@@ -58,7 +58,7 @@ class Raw:
         return self.ask("POST", path, body.encode(), **headers)
 
     def message(self, conversation: str, document: dict[str, Any]) -> int:
-        """The status only: the answers of v0.7 never end."""
+        """Only the status, because the responses of v0.7 never end."""
         connection = http.client.HTTPConnection("127.0.0.1", self.fake.port, timeout=PATIENCE)
         given = {"Accept": "*/*", "Cookie": self.cookie, "Content-Type": "application/json"}
         body = json.dumps(document).encode()

@@ -1,4 +1,4 @@
-"""Every era of chat-ui: asking, in conversations and without, stopped and left in the middle.
+"""Every version of chat-ui: prompts in and outside conversations, stops, and abandoned answers.
 
 Each claim holds on all of chat-ui v0.3 to the newest, or raises `UnsupportedError`.
 """
@@ -39,7 +39,7 @@ HOLDS = Says(("One", " two"), holds=True, rest=(" three", " four"))
 
 
 def turns(*contents: str) -> tuple[tuple[str, str], ...]:
-    """What reached the model: user and assistant in turn."""
+    """The turns that the model received: user and assistant alternate."""
     roles = ("user", "assistant") * len(contents)
     return tuple(zip(roles, contents, strict=False))
 
@@ -230,7 +230,7 @@ def test_a_stop_before_the_first_token_ends_the_answer(version: str) -> None:
         chat.stop()
         thread.join(PATIENCE)
         assert texts == [""]
-        # v0.9.5 is told from v0.9.4 by the head of its answer, which is here or is not.
+        # v0.9.5 differs from v0.9.4 in the head of its response, which may be missing here.
         expected = {0, 1} if version == "0.9.5" else {int(stops(version))}
         assert len(server.stops) in expected
 
@@ -265,7 +265,7 @@ def test_the_turn_after_an_abandoned_answer_includes_it(version: str) -> None:
 def test_a_late_stop_does_not_end_the_next_answer() -> None:
     def before(exchange: Exchange) -> bool:
         if exchange.request.path.endswith("/stop-generating"):
-            server.released.set()  # the answer ends while the stop is on its way
+            server.released.set()  # the answer ends while the stop is being sent
             server.wait_for(lambda fake: server.stored)
         return False
 
@@ -330,7 +330,7 @@ def test_sampling_reaches_the_model_or_a_warning_says_that_it_does_not(version: 
             with pytest.warns(UserWarning, match="sampling") as warned:
                 client.chat("Hello", temperature=0.9)
             assert warned[0].filename == __file__
-            # Each name is told once.
+            # Each name is reported once.
             client.chat("Hello", temperature=0.8)
             with pytest.warns(UserWarning, match="parameters: top_k"):
                 client.chat("Hello", temperature=0.9, top_k=3)

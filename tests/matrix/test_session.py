@@ -1,4 +1,4 @@
-"""Every era of chat-ui: what a session asks and sets, keeps private, and costs."""
+"""Every version of chat-ui: a session's requests, settings, privacy, and costs."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_model_is_chosen(version: str) -> None:
 
 
 def odd_settings(server: FakeChatUi) -> Document:
-    """A value that is no default for every setting the server has."""
+    """A value that differs from the default, for every setting of the server."""
     odd: dict[type, object] = {bool: True, dict: {"acme/small": {"x": 1}}, list: ["calculator"]}
     found = dict(server.settings(server.browser()))
     for name, value in found.items():
@@ -311,7 +311,7 @@ def test_a_given_version_is_not_detected(version: str) -> None:
 
 
 def after_a_refusal(work: Callable[[], T]) -> T:
-    """What ``work`` gives, if not at once then when it is called again: an upgrade may cost one."""
+    """Return the result of ``work``. Call it twice if necessary: an upgrade may cost one call."""
     try:
         return work()
     except (StatusError, ProtocolError):
@@ -329,7 +329,7 @@ def test_a_session_survives_an_upgrade_of_its_server(
             server.wait_for(lambda fake: server.stored)
             server.become(new)
             server.terms = False
-            with at_once():  # no answer is waited for under a wrong id
+            with at_once():  # it does not wait for an answer with a wrong id
                 after_a_refusal(lambda: chat.chat("two"))
             assert server.prompts[-1].turns == (
                 ("user", "one"),
@@ -421,12 +421,12 @@ def test_a_message_that_fails_during_an_upgrade_is_sent_once(
             client.chat("two")
         assert len(posted) == 2
         assert caught.value.resendable is (status == 403)
-        assert client.chat("three").text  # the server is found anew for it
+        assert client.chat("three").text  # the server is detected again for it
         assert len(posted) == 3
 
 
 def test_threads_that_share_a_session_survive_an_upgrade() -> None:
-    # The one thread has found the server anew while the other makes a conversation.
+    # One thread has detected the server again while the other creates a conversation.
     creating, upgraded = threading.Event(), threading.Event()
 
     def before(exchange: Exchange) -> bool:
@@ -463,7 +463,7 @@ def test_threads_that_share_a_session_survive_an_upgrade() -> None:
 
 
 def test_after_an_upgrade_unsupported_requests_are_not_sent() -> None:
-    # v0.9.6 takes the messages of v0.9.5, but sends the model an empty one for a continuation.
+    # v0.9.6 accepts messages of v0.9.5, but sends the model an empty one for a continuation.
     with talking("0.9.5") as (server, client):
         with client.conversation() as chat:
             chat.chat("one")

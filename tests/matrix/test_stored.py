@@ -1,4 +1,4 @@
-"""Every era of chat-ui: conversations listed, read, renamed, shared, voted on and deleted."""
+"""Every version of chat-ui: list, read, rename, share, vote on, and delete conversations."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_the_list_is_requested_page_by_page(version: str) -> None:
             assert next(listed).title == "t64"
             asked = [each for each in server.paths() if "conversations" in each]
             assert len(asked) == (0 if VERSIONS[version].before(0, 8) else 1)
-            assert before == 0  # nothing before the first is taken
+            assert before == 0  # no request before the first is needed
             assert [each.title for each in listed] == titles[-2::-1]
         assert len(server.conversations) == 65
 
@@ -194,7 +194,7 @@ def test_kept_conversations_are_not_deleted(version: str) -> None:
 
 @every_version
 def test_the_next_message_waits_for_one_left_before_its_answer(version: str) -> None:
-    """The answer before it is stored already, and must not be taken for its own."""
+    """The previous answer is already stored and must not be mistaken for the new one."""
     arrived, leaving = threading.Event(), threading.Event()
     messages = 0
 

@@ -1,4 +1,4 @@
-"""A server's Markdown as HTML: nothing of the server's runs, loads or leads astray."""
+"""A server's Markdown as HTML: no scripts, no loads, no misleading links."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ HOSTILE = (
 
 
 class Seen(HTMLParser):
-    """What a browser would make of the HTML."""
+    """The parsed HTML, as in a browser."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -263,7 +263,7 @@ SLOW = (
 
 @pytest.mark.parametrize("text", SLOW, ids=lambda text: str(text[:5]))
 def test_the_number_of_parsing_steps_is_limited(text: str) -> None:
-    """Counted in calls, which a slow machine makes no more of."""
+    """Counted in calls, which do not depend on the speed of the machine."""
     calls = 0
 
     def count(*_: object) -> None:

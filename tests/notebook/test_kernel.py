@@ -1,4 +1,4 @@
-"""The package in a real Jupyter kernel, against a server of the test's."""
+"""The package in a real Jupyter kernel, against a server of the test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CELLS = [
 
 
 class Endless:
-    """An engine that goes on until it is stopped."""
+    """An engine that continues until it is stopped."""
 
     def __init__(self) -> None:
         self.stopped = threading.Event()

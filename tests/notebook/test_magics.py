@@ -40,7 +40,7 @@ from local_service import PATIENCE
 
 
 class Shell(InteractiveShell):
-    """An IPython whose displays are kept. With a ``kernel`` it passes for one that can update."""
+    """An IPython that records displays. With a ``kernel`` it can update them."""
 
     kernel: object
 
@@ -59,9 +59,9 @@ class Shell(InteractiveShell):
 
 @pytest.fixture
 def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
-    """A shell without a kernel: it can print, and not update."""
+    """A shell without a kernel: it can print, but not update displays."""
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
-    # A shell's own module takes the place of the program's.
+    # A shell replaces the program's main module.
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     config = Config()
     config.HistoryManager.enabled = False
@@ -75,7 +75,7 @@ def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]
 
 @pytest.fixture
 def shell(terminal: Shell) -> Shell:
-    """A shell that passes for a kernel's."""
+    """A shell that looks like a kernel's."""
     terminal.kernel = object()
     return terminal
 
@@ -89,7 +89,7 @@ def client(h2o_server: H2oServer, terminal: Shell) -> Iterator[H2oSession]:
 
 @dataclass
 class Paced:
-    """An engine that says a word, and the next when it is told to."""
+    """An engine that sends a word, and the next one when the test allows it."""
 
     said: threading.Event = field(default_factory=threading.Event)
     go_on: threading.Event = field(default_factory=threading.Event)
@@ -113,7 +113,7 @@ def deleted(server: H2oServer) -> list[str]:
 
 
 def when(true: Callable[[], object], then: Callable[[], object]) -> threading.Thread:
-    """Does ``then`` in a thread as soon as ``true()`` is."""
+    """Call ``then`` in a thread as soon as ``true()``."""
 
     def run() -> None:
         end, waiter = time.monotonic() + PATIENCE, threading.Event()
@@ -129,7 +129,7 @@ def when(true: Callable[[], object], then: Callable[[], object]) -> threading.Th
 
 
 def interrupt() -> None:
-    # To the thread that runs the cell, as Jupyter's own comes: it may be waiting for a socket.
+    # To the thread that runs the cell, like in Jupyter. It may be waiting for a socket.
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
 
@@ -477,7 +477,7 @@ def test_an_async_conversation_is_also_shown(h2o_server: H2oServer) -> None:
 
 
 class Typeset(HTMLParser):
-    """The text that a typesetter of formulas would take."""
+    """The text that a typesetter would treat as formulas."""
 
     def __init__(self, html: str) -> None:
         super().__init__()

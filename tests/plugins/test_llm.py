@@ -20,7 +20,7 @@ from fake_chatui import FakeChatUi
 from fake_model import Prompt, Says
 from fake_store import MODELS
 
-# llm loads all plugins that are installed, and the bundled model's own needs llama_cpp.
+# llm loads all installed plugins, and the bundled model's needs llama_cpp.
 os.environ["LLM_LOAD_PLUGINS"] = "h2o-chat"
 import llm
 from llm.cli import cli

@@ -1,4 +1,4 @@
-"""Ten ways to leave a reply, in both faces: each is one span, ended, with the right reason."""
+"""Ten ways to end a reply, with both APIs: each is one ended span with the right reason."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HOLDS = Says(("a", "b"), holds=True)
 
 
 class Spans:
-    """What was exported."""
+    """The exported spans and metrics."""
 
     def __init__(self) -> None:
         self.exporter = InMemorySpanExporter()
@@ -78,7 +78,7 @@ def says(way: str) -> Says:
     return Says(("a", "b"))
 
 
-# What each way ends as, and the type of its error.
+# The expected end of each way, and the type of its error.
 WAYS = {
     "read": ("stop", None),
     "break": ("stopped", None),

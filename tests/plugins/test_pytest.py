@@ -1,4 +1,4 @@
-"""The fixture `h2o_server`, used as in a project of somebody else's, and the server behind it."""
+"""The fixture `h2o_server`, used like in another project, and its server."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_a_marker_or_a_parameter_chooses_the_version(
 
 
 def said(server: H2oServer, prompt: str) -> list[dict[str, object]]:
-    """What a chat-ui of today answers, asked as a browser does: neither life signs nor padding."""
+    """A response of the current chat-ui to a browser, without keep-alives and padding."""
     with requests.Session() as browser:
         made = browser.post(f"{server.url}/conversation", json={"model": "h2o_server"}, timeout=60)
         path = f"conversation/{made.json()['conversationId']}"

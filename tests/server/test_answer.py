@@ -1,4 +1,4 @@
-"""Answers as they stream: an engine fed by the test, read over a real socket."""
+"""Streamed answers of an engine controlled by the test, read over a real socket."""
 
 from __future__ import annotations
 
@@ -480,7 +480,7 @@ def test_messages_beyond_the_limit_wait_their_turn(engine: FedEngine) -> None:
 
 
 def test_if_a_connection_cannot_be_dropped_a_stop_is_an_error(engine: FedEngine) -> None:
-    # Another ASGI server, which offers no way to drop: it ends the connection when this is raised.
+    # An ASGI server that cannot drop a connection ends it when this is raised.
     app = create_app(engine, chat_ui="0.4")
 
     async def asked(method: str, path: str, body: object = None) -> list[Message]:

@@ -1,4 +1,4 @@
-"""The routes, asked over a real socket. What chat-ui v0.4 answered stands here as literals."""
+"""The routes over a real socket. Responses of chat-ui v0.4 are literals here."""
 
 from __future__ import annotations
 
@@ -490,7 +490,7 @@ def test_a_chunked_body_over_512_kib_is_refused_too(visitor: Visitor) -> None:
     assert answer.status_code == 413
 
 
-# What else a server is asked
+# Other requests
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "text/html"])

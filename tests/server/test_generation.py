@@ -13,7 +13,7 @@ from local_service import PATIENCE
 
 
 class WaitingEngine:
-    """Waits before each of its tokens until it is let on."""
+    """An engine that waits before each token until the test continues it."""
 
     def __init__(self) -> None:
         self.called = 0
@@ -82,7 +82,7 @@ def test_a_generation_stopped_before_its_turn_never_calls_the_engine() -> None:
 
 
 class Flood:
-    """As quick as it can be, without end."""
+    """An endless engine without pauses."""
 
     def __init__(self) -> None:
         self.made = 0

@@ -1,4 +1,4 @@
-"""Who may reach the server at all: the Host it is called by, and the site a request comes from."""
+"""Access to the server: the Host header, and the site that a request comes from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes that are meant to harm: a server of either kind answers them, and everybody else, too."""
+"""Hostile bytes: every version of the server answers them, and other clients too."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from h2o_client.server.replies import wants_html
 from h2o_client.wire.events import Final, Token
 from visitors import FedEngine, Guest, Stream, Visitor
 
-MUCH = 15_000  # as much as fits into a head
-VERY_MUCH = 1_000_000  # what is quadratic takes an hour for so many
+MUCH = 15_000  # the largest value that fits into a head
+VERY_MUCH = 1_000_000  # quadratic code takes an hour for this many
 UNKNOWN = "/conversation/" + "a" * 24
 
 
@@ -46,7 +46,7 @@ def connected(server: Server) -> socket.socket:
 
 
 def answered(server: Server, *sent: bytes) -> bytes:
-    """All that the server says to these bytes, until it has said it."""
+    """The server's whole response to these bytes."""
     with connected(server) as client:
         for each in sent:
             client.sendall(each)
@@ -257,7 +257,7 @@ def test_a_body_that_begins_with_invalid_http_is_answered_once(
     assert log == []
 
 
-# Places that are held
+# Connections that are held
 
 
 def closed_by_the_server(client: socket.socket) -> bool:
@@ -315,7 +315,7 @@ def test_clients_that_send_no_request_do_not_block_others(monkeypatch: pytest.Mo
             each.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: ")
         for _ in range(3):
             assert Visitor(server.url).send("GET", "/").status_code == 200
-        assert closed_by_the_server(held[0])  # the one that waited longest went first
+        assert closed_by_the_server(held[0])  # the one that waited longest was dropped first
         for each in held:
             each.close()
 
@@ -369,7 +369,7 @@ def test_a_client_that_does_not_read_delays_its_model_for_a_bounded_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(protocol, "READ_SECONDS", 0.2)
-    # More than a socket and the queue of tokens hold.
+    # More than fits into a socket and the queue of tokens.
     monkeypatch.setattr(generation, "_LONGEST_ANSWER", 3 * 10**7)
     ended = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Many readers of one log, and those that do not read, at a newest chat-ui."""
+"""Many readers of one log, and readers that do not read, on the latest chat-ui."""
 
 from __future__ import annotations
 
@@ -85,14 +85,14 @@ def test_a_reader_that_does_not_read_delays_nothing(
             head = f"GET {log_of(made)} HTTP/1.1\r\nHost: {host.netloc}\r\n"
             client.sendall(f"{head}Cookie: hf-chat={guest.session}\r\n\r\n".encode())
             eventually(lambda: len(sent) == 2)
-            # More than the system itself holds for a reader, which can be several megabytes.
+            # More than the system's buffers for a reader, which can be several megabytes.
             for _ in range(40):
                 engine.words("x" * 500_000)
                 threading.Event().wait(0.01)
             engine.feed.put(Final())
             eventually(lambda: guest.stored(made)[-1].get("interrupted") is False)
             eventually(lambda: len(dropped) == 1)
-            # What the system has room for, and no more.
+            # Only what fits into the system's buffers.
             assert sum(sent) < 15_000_000
             assert len(guest.stored(made)[-1]["content"]) == 20_000_000
 

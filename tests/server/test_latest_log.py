@@ -1,4 +1,4 @@
-"""The log of a run, and the logs of all of them: asyncio, and no server."""
+"""The log of a run, and the collection of logs, on asyncio without a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only the newest chat-ui has besides runs, and the client that speaks with it."""
+"""Features of the latest chat-ui besides runs, and the client with this version."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_no_message_waits_for_an_elicitation(guest: Guest) -> None:
     assert len(guest.stored(made)) == 1
 
 
-# What runs
+# Running answers
 
 
 def live(guest: Guest) -> list[Frame]:
@@ -202,7 +202,7 @@ def test_a_deleted_conversation_causes_no_notification(monkeypatch: pytest.Monke
         engine.words("one")
         engine.feed.put(Final())
         asked.whole()
-        # Who reads the log already reads it to its end.
+        # A client that is already reading the log reads it to its end.
         assert log.rest()[-1] == ("", "end", {"status": "completed"})
         assert reader.rest() == [NOTHING, NOTHING, IDLE]
 

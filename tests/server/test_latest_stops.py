@@ -1,4 +1,4 @@
-"""Stops of the newest chat-ui: what they end, what they cut, and the marks they leave."""
+"""Stops of the latest chat-ui: the runs they end, the texts they cut, and their marks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def stop(guest: Guest, conversation_id: str, **body: object) -> None:
 
 def final(engine: FedEngine, asked: Asked) -> tuple[str, bool]:
     update = json.loads(asked.whole()[-2])
-    # It takes no word any more that is meant for the next one.
+    # It takes no more words, which are for the next run.
     assert engine.ended.wait(PATIENCE)
     engine.ended.clear()
     assert update["type"] == "finalAnswer"
@@ -132,7 +132,7 @@ def answer(guest: Guest, engine: FedEngine, conversation_id: str) -> None:
 
 
 def begun(guest: Guest, engine: FedEngine, conversation_id: str) -> Asked:
-    """A message behind another one, whose answer has begun."""
+    """A second message in a conversation, whose answer has started."""
     asked = Asked(guest, conversation_id)
     asked.listener.next()
     engine.words("one ")
@@ -189,9 +189,9 @@ def test_a_mark_expires(engine: FedEngine, guest: Guest, monkeypatch: pytest.Mon
 
 
 def runs_on(guest: Guest, engine: FedEngine, conversation_id: str) -> bool:
-    """Whether a message behind another is answered to its end: a mark would have been seen."""
+    """Whether a second message is answered completely, although a mark would have stopped it."""
     asked = begun(guest, engine, conversation_id)
-    # Keep-alives come ten times a second in silence, and a mark is seen after three.
+    # Keep-alives are sent ten times a second in silence, and a mark is noticed after three.
     while asked.listener.alive < 6:
         if b'"keepAlive"' not in asked.listener.response.readline():
             return False

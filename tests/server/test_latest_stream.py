@@ -1,4 +1,4 @@
-"""Answers of the newest chat-ui, read again from the logs of their runs, over a real socket."""
+"""Answers of the latest chat-ui, read from the logs of their runs over a real socket."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def answered(guest: Guest, engine: FedEngine, *words: str) -> tuple[str, Asked]:
     return made, asked
 
 
-# What a log says
+# Contents of a log
 
 
 def test_a_log_is_written_like_chat_uis() -> None:
@@ -86,7 +86,7 @@ def test_the_log_contains_what_the_client_received(engine: FedEngine, guest: Gue
     assert [each for each in logged if each["type"] != "stream"] == [
         each for each in live if each["type"] != "stream"
     ]
-    # The NUL is the answer's own here, and padding there.
+    # The NUL belongs to the answer here, and is padding there.
     assert text(found) == "na\u00efve \u2028\0\U0001f600"
     assert numbers(found) == list(range(1, len(found)))
     assert found[-1] == COMPLETED
@@ -251,7 +251,7 @@ def test_the_log_of_a_failed_answer_has_the_failure(engine: FedEngine, guest: Gu
     ]
 
 
-# What is stored meanwhile
+# Messages stored during the answer
 
 
 def test_an_unfinished_answer_is_stored_as_it_grows(
@@ -272,7 +272,7 @@ def test_an_unfinished_answer_is_stored_as_it_grows(
         assert stored["materializedSeq"] == len(stored["updates"]) == 3
         assert stored["updates"][-1] == {"type": "stream", "token": "", "len": 4}
         assert "interrupted" not in stored
-        # It says nothing of runs elsewhere.
+        # It has no effect on other runs.
         plain = guest.send("GET", f"/api/conversation/{made}").json()["messages"][-1]
         assert "generationId" not in plain
         engine.words("two")
@@ -336,7 +336,7 @@ def test_a_log_is_cut_off_when_its_time_is_over(engine: FedEngine) -> None:
         asked.begin()
         reader = Reader(guest, log_of(made, asked.id))
         found = reader.rest()
-        assert reader.response.isclosed()  # as one that was whole
+        assert reader.response.isclosed()  # like a complete one
         assert numbers(found) == [1, 2, 3]
         engine.feed.put(Final())
         asked.whole()

@@ -1,4 +1,4 @@
-"""The real bundled model, loaded once. Skipped where the extra ``local`` is not installed."""
+"""The real bundled model, loaded once. Skipped if the extra ``local`` is not installed."""
 
 from __future__ import annotations
 

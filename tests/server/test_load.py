@@ -1,4 +1,4 @@
-"""Many clients at once on one server."""
+"""Many concurrent clients on one server."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_a_message_beyond_the_queue_is_a_503_with_retry_after() -> None:
 
 
 def _refused(visitor: Visitor, conversation_id: str) -> requests.Response:
-    # Those that wait have been sent, but perhaps not been seen: then this one waits, and leaves.
+    # The waiting ones were sent but may not have arrived: then this one waits and leaves.
     for _ in range(50):
         try:
             return requests.post(

@@ -1,4 +1,4 @@
-"""Titles, sharing, votes, previews, deleting all, web search: as chat-ui v0.4 answers them."""
+"""Titles, sharing, votes, previews, deleting all, web search, like in chat-ui v0.4."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def told(answer: requests.Response) -> tuple[int, str]:
 
 
 def asked(visitor: Visitor, inputs: str = "Hello there", **options: Any) -> tuple[str, str, str]:
-    """A conversation with one exchange: its id, the question's and the answer's."""
+    """A conversation with one exchange. Returns its id, the prompt's and the answer's."""
     made, question, answer = visitor.create(), str(uuid.uuid4()), str(uuid.uuid4())
     options = {"id": question, "response_id": answer, **options}
     assert visitor.ask(made, inputs, body={"options": options}).status_code == 200
@@ -64,7 +64,7 @@ def page_of(visitor: Visitor, path: str) -> dict[str, Any]:
 def titled(
     said: str | Exception, prompts: list[str] | None = None, title: str = "Summary"
 ) -> tuple[tuple[int, str], str]:
-    """What summarize answers, and the title after it, where the model says that."""
+    """The response of summarize, and the title after it, if the model answers with that text."""
 
     def answer(prompt: str, turns: Sequence[Turn]) -> str:
         if prompts is not None:
@@ -316,7 +316,7 @@ def test_deleting_all_needs_a_form_and_its_referer(visitor: Visitor) -> None:
 
 
 def search(visitor: Visitor, made: str) -> list[dict[str, Any]]:
-    """The steps; the body stays open behind the result, as that of a chat-ui."""
+    """The steps. The body stays open after the result, like in chat-ui."""
     path = f"/conversation/{made}/web-search?prompt=hello"
     with visitor.send("GET", path, stream=True) as answer:
         assert answer.headers["content-type"] == "application/json"
@@ -392,7 +392,7 @@ def test_a_browser_sees_a_conversation_and_a_shared_one(
     assert stranger.send("GET", f"/conversation/{made}", headers=headers).status_code == 404
 
 
-# What another session may not do
+# Other sessions
 
 
 @pytest.mark.parametrize(

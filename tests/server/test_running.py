@@ -29,7 +29,7 @@ Visit = Callable[[Visitor], None]
 
 
 class OwnedEngine:
-    """Stands in for the models that run() loads."""
+    """A replacement of the models that run() loads."""
 
     loaded: list[OwnedEngine] = []  # noqa: RUF012
 
@@ -57,7 +57,7 @@ def _no_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def visited(monkeypatch: pytest.MonkeyPatch) -> Callable[[Visit], None]:
-    """Calls what it is given with the running server, and ends it then by SIGTERM."""
+    """Call a function with the running server, then end the server with SIGTERM."""
 
     def by(visit: Visit) -> None:
         def visit_and_stop(said: str, **given: Any) -> None:
@@ -297,7 +297,7 @@ def test_without_the_extra_the_error_says_what_to_install(
     assert "pip install '.[local]'" in capsys.readouterr().err
 
 
-# In a process of its own
+# In its own process
 
 
 @contextmanager

@@ -29,7 +29,7 @@ def never() -> bool:
 
 
 def said(engine: Engine, prompt: str = "Hi", stopped: Callable[[], bool] = never) -> list[str]:
-    """The tokens' texts, and the finish reason behind a mark."""
+    """The tokens' texts, and the finish reason after a mark."""
     events = engine([Turn("user", prompt)], {}, stopped)
     return [e.text if isinstance(e, Token) else f"/{e.finish_reason}" for e in events]
 

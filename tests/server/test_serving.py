@@ -69,7 +69,7 @@ def test_closing_does_not_wait_for_idle_connections() -> None:
             silent.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode())
             with at_once():
                 server.close()
-            while silent.recv(1000):  # a request that was seen already is answered
+            while silent.recv(1000):  # a request that has arrived is answered
                 pass
 
 
@@ -119,7 +119,7 @@ class Named:
 
 
 class OwnedEngine:
-    """Stands in for the bundled model."""
+    """A replacement of the bundled model."""
 
     model = BUNDLED_MODEL
 

@@ -1,4 +1,4 @@
-"""An OpenAI-compatible server that does what the test says, down to the byte."""
+"""The upstream engine, against an OpenAI-compatible server scripted to the byte."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def fail(script: Script) -> EngineFailure:
 DONE = b"data: [DONE]\n\n"
 
 
-# What is asked
+# Requests
 
 
 def test_the_turns_and_the_supported_parameters_are_sent() -> None:
@@ -169,7 +169,7 @@ def test_an_invalid_url_is_a_configuration_error(url: str) -> None:
         UpstreamEngine(url, model="m")
 
 
-# What is answered
+# Responses
 
 
 def test_deltas_are_tokens_and_the_finish_reason_is_the_end() -> None:
@@ -200,7 +200,7 @@ def test_a_stream_without_a_finish_reason_has_no_end() -> None:
     assert ask(streams(chunk("x"), DONE)) == [Token("x")]
 
 
-# What fails
+# Failures
 
 
 @pytest.mark.parametrize(
@@ -274,11 +274,11 @@ def test_an_https_upstream_needs_a_trusted_certificate(
         assert list(engine(HI, {}, never)) == [Token("x"), Final()]
 
 
-# What is bounded
+# Limits
 
 
 def floods(head: dict[str, str], piece: bytes) -> Script:
-    """Sends the piece again and again, until the reader has had enough."""
+    """Send the piece repeatedly until the reader disconnects."""
 
     def script(exchange: Exchange) -> None:
         exchange.head(200, head)

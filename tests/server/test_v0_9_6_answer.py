@@ -1,4 +1,4 @@
-"""Answers of a later chat-ui as they stream: an engine fed by the test, read over a real socket."""
+"""Streamed answers of a later chat-ui: an engine controlled by the test, over a real socket."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_the_title_of_an_engine_is_used() -> None:
         assert len(str(guest.tree(made)["title"])) == 100
 
 
-# What the model is asked
+# The model's input
 
 
 def test_the_history_is_passed_to_the_engine_with_the_preprompt(
@@ -263,7 +263,7 @@ def test_continuing_sends_an_empty_prompt(engine: FedEngine, guest: Guest) -> No
 
 
 def ended(guest: Guest, engine: FedEngine, *items: Any) -> tuple[list[dict[str, Any]], list[Any]]:
-    """What an answer ends with behind its tokens, and what is stored of it."""
+    """The updates after the tokens of an answer, and the stored message."""
     for item in items:
         engine.feed.put(item)
     made = guest.create()
@@ -456,7 +456,7 @@ def test_a_stop_without_a_running_answer_succeeds_and_stops_no_later_answer(
     assert [each.get("interrupted") for each in guest.stored(made)[2::2]] == [False, False]
 
 
-# Leaving
+# Disconnected clients
 
 
 def test_an_answer_whose_client_has_left_is_completed_and_stored(
@@ -504,7 +504,7 @@ def test_a_client_that_does_not_read_is_dropped_and_its_answer_stored(
     )
     with socket.create_connection((str(host.hostname), host.port or 0), timeout=PATIENCE) as client:
         client.sendall((head + body).encode())
-        # More than the system itself holds for a reader, which can be several megabytes.
+        # More than the system's buffers for a reader, which can be several megabytes.
         engine.words(*["\0" * 100_000] * 40)
         engine.feed.put(Final())
         eventually(lambda: len(guest.stored(made)[-1]["content"]) == 4_000_000)
@@ -563,7 +563,7 @@ def test_two_concurrent_answers_in_one_conversation_are_both_stored() -> None:
         ]
 
 
-# The server's limits, and its end
+# The server's limits and its shutdown
 
 
 def test_a_message_beyond_the_queue_is_a_503_and_not_stored() -> None:
@@ -578,7 +578,7 @@ def test_a_message_beyond_the_queue_is_a_503_and_not_stored() -> None:
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
         assert guest.said(made[2]) == [("system", "")]
         assert guest.tree(made[2])["title"] == "New Chat"
-        # Those whose clients have left run on, and count.
+        # Answers whose clients have left continue, and count.
         for each in running:
             each.close()
         assert guest.say(made[2], "x").status_code == 503

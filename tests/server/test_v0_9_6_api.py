@@ -1,4 +1,4 @@
-"""Lists, models, users: what a client reads under ``/api``."""
+"""The routes under ``/api``: lists, models, users."""
 
 from __future__ import annotations
 

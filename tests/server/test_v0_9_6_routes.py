@@ -1,4 +1,4 @@
-"""The routes of a later chat-ui, over a real socket. What v0.10.0 answered stands as literals."""
+"""The routes of a later chat-ui over a real socket. Responses of v0.10.0 are literals here."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_the_number_of_conversations_is_limited() -> None:
     )
 
 
-# What is read
+# Reading
 
 
 def test_a_conversation_is_a_tree_in_v2_and_a_list_before(guest: Guest) -> None:

@@ -10,7 +10,7 @@ def said(messages: tuple[Message, ...]) -> list[str]:
 
 
 def with_answer(branch: Branch, content: str) -> Message:
-    """The branch's answer, as it is once it has been given."""
+    """The branch's answer, as stored at its end."""
     answer = branch.added[-1]
     assert (answer.sender, answer.content, answer.updates) == ("assistant", "", None)
     return Message(

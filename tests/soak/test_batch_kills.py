@@ -93,7 +93,7 @@ def test_a_batch_on_the_bundled_server_killed_ten_times_does_too(
         assert set(asked.values()) == {1}
 
 
-@pytest.mark.filterwarnings("ignore")  # of Dask's own making
+@pytest.mark.filterwarnings("ignore")  # created by Dask
 @pytest.mark.parametrize("seed", range(RUNS))
 def test_a_killed_dask_worker_loses_no_answer(seed: int) -> None:
     distributed = pytest.importorskip("distributed")

@@ -1,4 +1,4 @@
-"""What takes long: floods of tokens, a line without end, threads, clients, cancels by chance.
+"""Long tests: floods of tokens, an endless line, threads, clients, random cancellations.
 
 `make soak` (SOAK=full) runs it in full size; `make test` the same in a small one.
 """
@@ -39,8 +39,8 @@ LINE_OFFERED = 1 << 30 if FULL else 64 << 20
 
 pytestmark = [pytest.mark.usefixtures("leaks_nothing"), pytest.mark.timeout(3600 if FULL else 120)]
 
-# A program of its own, whose memory nobody else uses. It says how much it took, in KiB, beyond
-# what it had at its first token, and how many characters came.
+# A separate program with its own memory. It prints how much memory it took, in KiB, beyond
+# its memory at the first token, and how many characters it received.
 READER = """
 import resource, sys
 import anyio
@@ -97,7 +97,7 @@ def read_apart(face: str, url: str) -> tuple[int, int, int, str]:
 
 @contextmanager
 def saying(language: Language, pieces: Iterator[bytes]) -> Iterator[FakeChatUi]:
-    """A server that answers with these bytes, as they are."""
+    """A server that sends these bytes unchanged."""
 
     def message(exchange: Exchange) -> bool:
         if exchange.request.method != "POST" or not MESSAGE.fullmatch(exchange.request.path):
@@ -119,7 +119,7 @@ def test_very_many_tokens_take_constant_memory_beyond_the_text(
     language: Language, face: str
 ) -> None:
     at_once = 10_000
-    # One HTTP chunk a token, as servers send them.
+    # One HTTP chunk per token, like servers.
     block = write_chunk(language.said[0]) * at_once
 
     def pieces() -> Iterator[bytes]:
@@ -207,7 +207,7 @@ def test_many_concurrent_clients_get_their_own_answers_from_the_bundled_server(
 
 
 def patiently(chat: object, prompt: str) -> str:
-    """The answer; a server whose queue is full is asked again, as it says."""
+    """The answer. If the server's queue is full, retry after the time that it sends."""
     assert callable(chat)
     for _ in range(100):
         try:
@@ -230,7 +230,7 @@ HOWS = ("read", "break", "close", "stop", "raise", "drop", "close from a thread"
 
 
 def leave(reply: Reply, how: str, after: int, chance: random.Random) -> None:
-    """Takes some tokens, and leaves in that way."""
+    """Read some tokens, then end in that way."""
     timer = None
     if how == "close from a thread":
         timer = threading.Timer(chance.random() / 50, reply.close)
@@ -297,7 +297,7 @@ def test_tasks_cancelled_at_random_leave_no_conversation(version: str, backend: 
     server = FakeChatUi(version, answer=lambda prompt: says, before=lambda each: deleted(each))
 
     def deleted(exchange: Exchange) -> bool:
-        """In one step, for the fake's own route fails if two come at once."""
+        """In one step, because the fake's route fails for two concurrent requests."""
         request = exchange.request
         if request.method != "DELETE":
             return False
@@ -319,7 +319,7 @@ def check_left(server: FakeChatUi, seed: int) -> None:
         server.wait_for(lambda server: not server.conversations, seconds=10)
     except AssertionError:
         raise AssertionError(f"seed {seed}: {list(server.conversations)} left") from None
-    # One that was cut off while it was being sent may come after its stop, or never.
+    # A message interrupted while it was sent may arrive after its stop, or never.
     violations = [each for each in server.violations if each != "a stop before any message"]
     assert violations == [], f"seed {seed}"
     sent = server.count("POST", MESSAGE)

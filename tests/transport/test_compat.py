@@ -1,4 +1,4 @@
-"""The private names that the transport uses are there, and libraries that replace them work."""
+"""The private names that the transport uses exist, and libraries that replace them work."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_a_program_without_ipv6_gets_ipv4(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_replaced_create_connection_is_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As programs do that look names up themselves."""
+    """Like programs that resolve names themselves."""
     real = urllib3_connection.create_connection
     asked: list[object] = []
 
@@ -391,11 +391,11 @@ def test_green_sockets_can_be_shut_down(program: str, tls: bool) -> None:
         assert (done.returncode, done.stdout.strip()) == (0, "done"), done.stderr
         made = server.count("POST", "/conversation")
         assert made >= 4
-        assert server.count("DELETE") >= made  # one whose answer is lost is sent again
+        assert server.count("DELETE") >= made  # one whose response is lost is sent again
         assert server.count("POST", STOP) == server.count("POST", re.compile(f".*/{ID}"))
 
 
-# What runs an event loop inside another, or in its place.
+# Libraries that nest or replace event loops.
 
 
 def test_an_answer_is_read_in_a_nested_event_loop(leaks_nothing: None) -> None:
@@ -435,12 +435,12 @@ def test_a_breaker_wakes_a_reader_and_closes_its_descriptor(leaks_nothing: None)
         breaker.off()
 
 
-# A library in urllib3's place, as urllib3-future, which comes with niquests.
+# A library that replaces urllib3: urllib3-future, a dependency of niquests.
 
 
 @pytest.fixture
 def other_urllib3(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of our own in the pools, and nothing below the responses."""
+    """Neither the pools nor the responses have parts of this package."""
     monkeypatch.setattr("h2o_client.transport.compat._IS_URLLIB3", False)
 
 

@@ -1,4 +1,4 @@
-"""Where cookies come from, and where they may go."""
+"""The sources of cookies, and the requests that contain them."""
 
 from __future__ import annotations
 

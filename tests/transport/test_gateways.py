@@ -1,4 +1,4 @@
-"""What stands in front of a chat-ui and answers in its place: proxies, firewalls, redirects."""
+"""Gateways that respond instead of a chat-ui: proxies, firewalls, redirects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NGINX = (
 
 
 def moves_to(base: str, status: int) -> Script:
-    """Every request to the same path at another address, as ``return 301 https://$host$uri``."""
+    """Redirect every request to the same path at another address, like nginx's ``return``."""
 
     def moved(exchange: Exchange) -> None:
         location = base + exchange.request.target

@@ -1,4 +1,4 @@
-"""Locks that an interrupt leaves locked do not hold anybody up."""
+"""Locks that an interrupt leaves locked do not block other threads."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_call_that_waits_for_another_can_be_woken() -> None:
 
 
 def interrupted(lock: CallLock, call: Call) -> None:
-    """As an interrupt between the work and its end leaves it."""
+    """The state after an interrupt between the work and its end."""
     assert lock._is_taken(call)
 
 

@@ -1,4 +1,4 @@
-"""Set-Cookie as browsers read it (RFC 6265, 5.2), whatever servers and proxies make of it."""
+"""Set-Cookie, read like in browsers (RFC 6265, 5.2), with variations of servers and proxies."""
 
 from __future__ import annotations
 

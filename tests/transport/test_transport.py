@@ -265,7 +265,7 @@ def test_every_line_is_available_when_its_bytes_have_arrived(
         exchange.head(200, framing=framing, length=5 * 7)
         for number in range(5):
             exchange.write(b"line %d\n" % number)
-            # The next line is only sent once this one was handed over.
+            # The next line is sent only after this one was returned.
             assert taken.acquire(timeout=PATIENCE)
         exchange.end()
 
@@ -697,7 +697,7 @@ def test_max_connections_limits_the_open_connections(to: Callable[..., Transport
             transport.open(get("/"), call(first_token=0.3))
         assert caught.value.which == "first_token"
         go_on.set()
-        # Only answers that are streamed count: what cleans up behind them must not wait for them.
+        # Only streamed answers count, because their cleanup must not wait for them.
         assert transport.request(get("/"), call()).whole() == b"x"
         assert first.whole() == b"x"
         assert transport.open(get("/"), call()).whole() == b"x"
@@ -826,7 +826,7 @@ def test_a_proxy_of_the_environment_is_not_used_for_this_machine(
             monkeypatch.setenv(name.upper(), proxy.url)
         transport = to(f"http://{host}:{server.port}")
         assert transport.proxies() == {}
-        if host in ("127.0.0.1", "localhost"):  # others need not be known to the resolver
+        if host in ("127.0.0.1", "localhost"):  # other names may not be resolvable
             assert transport.request(get("/"), call()).status == 200
         assert proxy.lines() == []
 

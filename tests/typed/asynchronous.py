@@ -1,4 +1,4 @@
-"""A program with the async session and the provider: what is awaited, and what that gives."""
+"""A program with the async session and the provider: the types of awaited results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A program with the blocking session: what each call gives, and what a checker refuses."""
+"""A program with the blocking session: the types of results, and calls that checkers refuse."""
 
 from __future__ import annotations
 

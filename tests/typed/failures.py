@@ -1,4 +1,4 @@
-"""A program that handles errors: what each class carries."""
+"""A program that handles errors: the fields of each class."""
 
 from __future__ import annotations
 

@@ -314,7 +314,7 @@ def test_blank_lines_before_the_answer_are_not_kept() -> None:
 
 
 def overlong(decoder: Decoder, begin: bytes, piece: bytes) -> tuple[list[Event], int]:
-    """Feeds until something comes of it; the events, and how many bytes it took."""
+    """Feed until there are events. Return them, and the number of bytes."""
     events, fed = decoder.feed(begin), len(begin)
     while not events and fed < 64 << 20:
         events, fed = decoder.feed(piece), fed + len(piece)
@@ -401,7 +401,7 @@ SCRAPS = st.one_of(
 
 
 def joined(events: Iterable[Event]) -> list[Event | str]:
-    """Events with adjacent tokens joined; how a Malformed shows itself depends on the cut."""
+    """Events with adjacent tokens joined. The excerpt of a Malformed depends on the division."""
     told: list[Event | str] = []
     for event in events:
         if isinstance(event, Token) and not event.special:
@@ -449,7 +449,7 @@ SAID = "Hello! I am a scripted model. You said: "
         ("v0.4-message-1", SAID + "Hello there"),
         # Special tokens in front and in the middle are no part of the text.
         ("v0.4-upstream-special", SAID + "@@special"),
-        # The end mark comes as a token that is not called special: nobody can know.
+        # The end mark is sent as a token that is not marked as special.
         ("v0.4-upstream-nospecialflag", SAID + "@@nospecialflag"),
         # generated_text begins with the prompt: it only marks the end.
         ("v0.4-upstream-fulltext", SAID + "@@full"),
@@ -485,9 +485,9 @@ def test_raw_escaped_and_divided_characters_are_the_same_text(size: int) -> None
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("v0.4-upstream-cut", "Hello! I"),  # the connection is cut in mid-line
-        ("v0.4-upstream-cutclean", "Hello! I"),  # the body ends well in mid-line
-        ("v0.4-upstream-noend", "Hello! I"),  # the body ends well without generated_text
+        ("v0.4-upstream-cut", "Hello! I"),  # the connection is cut within a line
+        ("v0.4-upstream-cutclean", "Hello! I"),  # the body ends cleanly within a line
+        ("v0.4-upstream-noend", "Hello! I"),  # the body ends cleanly without generated_text
         ("v0.4-stop-generating-stream", "w0 w1 w2 w3 w4 w5 "),  # so does a stopped one
         ("v0.9.1-content-length", "cut by length"),  # and one that the length has ended
         ("v0.10.0-upstream-eof", "one two three four five "),
@@ -573,7 +573,7 @@ def test_a_real_tool_call_is_reported_by_its_steps() -> None:
     assert [tool.kind for tool in tools] == ["call", "eta", "progress", "progress", "result"]
     assert [tool.name for tool in tools] == ["echo", "", "", "", "echo"]
     assert tools[0].raw["call"] == {"name": "echo", "parameters": {"text": "hä"}}
-    # The final answer holds only what came behind the tool; the server stores the joined tokens.
+    # The final answer has only the text after the tool. The server stores the joined tokens.
     assert transcript.final is not None
     assert transcript.final.text == "You said: please [[tool]]"
     tokens = "".join(event.text for event in events if isinstance(event, Token))

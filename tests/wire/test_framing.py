@@ -36,7 +36,7 @@ CHUNKED = {
     "the next answer": (b"1\r\na\r\n0\r\n\r\nHTTP/1.1 200\r\n", b"a", b"HTTP/1.1 200\r\n"),
 }  # fmt: skip
 
-# (bytes of the connection, payload before the lie, where it is seen)
+# (bytes of the connection, payload before the error, where it is detected)
 BROKEN = {
     "a negative size": (b"-5\r\nhello\r\n", b"", b"-5"),
     "a size with a sign": (b"+5\r\nhello\r\n", b"", b"+5"),
@@ -67,7 +67,7 @@ def bytewise(data: bytes) -> list[bytes]:
 
 
 def broken(*pieces: bytes) -> tuple[bytes, FramingError | None]:
-    """The payload until the framing breaks, and the error."""
+    """The payload before invalid framing, and the error."""
     frame, payload = Chunked(), bytearray()
     try:
         for piece in pieces:
@@ -243,8 +243,8 @@ def test_any_division_of_any_bytes_gives_the_same_payload_or_error(pieces: list[
     [
         ("v0.4-message-1", True),
         ("v0.4-upstream-split", True),  # chunks of 7 bytes, characters torn between them
-        ("v0.4-upstream-cut", False),  # the model server hung up: no last chunk
-        ("v0.4-stop-generating-stream", False),  # nor after a stop
+        ("v0.4-upstream-cut", False),  # the model server disconnected: no last chunk
+        ("v0.4-stop-generating-stream", False),  # no last chunk after a stop either
         ("v0.7-content-unicode", False),  # v0.7 never ends its answers
         ("v0.9.1-content-unicode", True),
         ("v0.10.0-content-emoji", True),

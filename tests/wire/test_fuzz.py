@@ -1,4 +1,4 @@
-"""Hypothesis for what reads a server's bytes: any document, any cut, any nesting, bounded memory.
+"""Hypothesis tests of the readers: any document, division and nesting, with bounded memory.
 
 What one reader promises is in its own test file; here is what holds across them.
 """
@@ -115,7 +115,7 @@ def test_any_documents_are_an_answer_whose_text_can_be_printed(
 
 
 def endpoints(dialect: Dialect) -> list[Endpoint[Any]]:
-    """Everything that is read of the responses of this dialect."""
+    """All values read from the responses of this dialect."""
     makers: list[Callable[[], Any]] = [
         *(pages.layout, dialect.models, dialect.settings, dialect.user),
         lambda: dialect.conversations(0),
@@ -201,7 +201,7 @@ def test_no_repeated_bytes_are_kept_in_memory(
     decoder, much = Decoder(), piece * ((1 << 15) // len(piece))
     decoder.feed(begin)
     tracemalloc.start()
-    # What ends a line is kept no longer than that: a few times show it.
+    # A line is kept only until its end, so a few repetitions are enough.
     for _ in range(12 if piece.endswith((b"\n", b"\r")) else 40):
         if any(isinstance(event, Malformed) for event in decoder.feed(much)):
             break

@@ -61,7 +61,7 @@ def test_characters_divided_between_pieces_of_a_long_document_are_read() -> None
 def test_half_a_surrogate_pair_as_an_escape_is_read() -> None:
     document = rb'{"type":"stream","token":"\ud83e"}'
     assert json.read(document) == {"type": "stream", "token": "\ud83e"}
-    with pytest.raises(json.InvalidJson):  # what sends its reader to `read`
+    with pytest.raises(json.InvalidJson):  # then the caller uses `read`
         STREAM.read(document)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from h2o_client.wire.lines import LineSplitter
 
-# What str.splitlines splits on and no line of ours ends with.
+# Characters on which str.splitlines splits, but which end no line here.
 NOT_NEWLINES = ["\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
 
 # (bytes, lines split on \n alone, the rest; lines split on returns too, the rest)
@@ -75,7 +75,7 @@ def test_other_line_ends_of_str_splitlines_do_not_end_a_line(
 
 def test_a_long_line_in_small_pieces_is_read_in_linear_time() -> None:
     def touched(pieces: int) -> int:
-        """Bytes that the splitter's own calls of bytes' methods have to look at."""
+        """Bytes that the splitter's calls of methods of bytes have to examine."""
         splitter, looked_at = LineSplitter(carriage_returns=True), 0
 
         def count(frame: FrameType, event: str, called: object) -> None:

@@ -20,7 +20,7 @@ booleans = st.booleans()
 
 
 def joined(data: st.DataObject, tokens: list[str]) -> list[str]:
-    """As a log has them: some of those that came one after the other in one."""
+    """Tokens as in a log, in which some consecutive ones are joined."""
     found: list[str] = []
     for token in tokens:
         together: bool = data.draw(booleans)
@@ -159,7 +159,7 @@ def test_an_answer_and_its_log_in_any_division_are_complete_without_repeats(
         events += new
         transcript.add(new)
         assert reader.end_status == "completed"
-    # As the unbroken stream would have given them.
+    # As the unbroken stream would have returned them.
     assert transcript.joined == "".join(tokens)
     assert transcript.text == final
     assert [each for each in events if isinstance(each, Title | Final)] == [

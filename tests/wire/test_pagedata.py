@@ -153,7 +153,7 @@ def promised(depth: int) -> bytes:
     return page(data(["Promise", 1], 0), then="\n".join(lines))
 
 
-# What is small as received, and large with every reference written out.
+# Documents that are small as received, but large when expanded.
 BOMBS: dict[str, bytes] = {
     "lists": page(data(*doubled(60))),
     "objects": page(data(*({"a": at + 1, "b": at + 1} for at in range(60)), "x")),
@@ -275,7 +275,7 @@ def test_equal_values_are_written_once() -> None:
 
 
 def test_values_that_json_lacks_are_written_as_their_numbers() -> None:
-    # NaN stood there as NaN, which no browser reads; -0.0 became 0.0 beside a 0.0.
+    # NaN used to be written as NaN, which no browser reads; -0.0 became 0.0 beside a 0.0.
     values = flatten([0.0, -0.0, math.nan, math.inf, -math.inf, UNDEFINED])
     assert values == [[1, -6, -3, -4, -5, -1], 0.0]
     assert repr(unflatten(values)) == "[0.0, -0.0, nan, inf, -inf, UNSET]"

@@ -311,7 +311,7 @@ def test_a_refusal_of_the_server_is_not_the_models(
     ],
 )
 def test_a_refusal_of_the_model_server_has_a_hint(status: int, hint: str) -> None:
-    # All of them, an input that is too long included, told the user to ask the operator.
+    # All of them, including one for a long input, used to tell the user to ask the operator.
     assert hint in str(refusal(status, COOKIE, b'{"error":"x"}', passes_model_on=True))
 
 

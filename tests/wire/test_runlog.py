@@ -63,7 +63,7 @@ def read(data: bytes, *cuts: int) -> tuple[list[Event], int, str | None]:
     for start, stop in pairwise(edges):
         events += log.feed(data[start:stop])
     events += log.end()
-    # Which line it was depends on nothing that a caller knows.
+    # Callers cannot know which line it was.
     found = [
         Malformed(0, each.excerpt, each.reason) if isinstance(each, Malformed) else each
         for each in events

@@ -53,7 +53,7 @@ def test_a_comment_is_an_event_without_data() -> None:
     st.text("012", max_size=3),
 )
 def test_what_is_written_can_be_read(data: bytes, event: str, id: str) -> None:
-    # By the standard a reader takes one space off: a writer of such data would have to add one.
+    # Readers remove one space, so a writer of such data would have to add one.
     data = b"\n".join(line.lstrip(b" ") for line in data.split(b"\n"))
     lines = LineSplitter(carriage_returns=True).feed(write_event(data, event=event, id=id))
     assert lines.pop() == b""

@@ -54,7 +54,7 @@ READ: dict[str, tuple[bytes, tuple[Event, ...]]] = {
     "an empty error is none": (b'{"error":"","token":{"text":"a"}}', (Token("a"),)),
     "nothing known": (b'{"a":[1]}', (Notice({"a": [1]}),)),
     "an empty object": (b"{}", (Notice({}),)),
-    # What msgspec refuses and json takes.
+    # Refused by msgspec, accepted by json.
     "half a surrogate pair": (b'{"token":{"text":"\\ud83e"}}', (Token("\ud83e"),)),
     "a whole pair as escapes": (b'{"token":{"text":"\\ud83e\\uddea"}}', (Token("\U0001f9ea"),)),
     "not a number": (b'{"token":{"text":"a","logprob":NaN}}', (Token("a"),)),

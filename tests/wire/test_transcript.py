@@ -83,7 +83,7 @@ WITH_TOOLS = [
     ("Let me look.", "It is 5.", "Let me look.\n\nIt is 5."),
     ("Let me look.\n\n", "It is 5.", "Let me look.\n\nIt is 5."),
     ("Let me look.", "\nIt is 5.", "Let me look.\nIt is 5."),
-    # The model was asked again after the tool, and the server repeats that much.
+    # The model was called again after the tool, and the server repeats this text.
     ("Let me look. It is It is 5.", "It is 5.", "Let me look. It is It is 5."),
 ]
 
@@ -123,7 +123,7 @@ def test_a_malformed_line_is_kept() -> None:
 
 @given(st.lists(st.builds(Token, st.text(st.characters(exclude_categories=[])), st.booleans())))
 def test_text_bytes_are_those_of_the_text(tokens: list[Token]) -> None:
-    # Half a pair counts three bytes, as it would take in a file.
+    # Half a pair counts three bytes, its size in a file.
     transcript = Transcript()
     for token in tokens:
         transcript.add([token])

@@ -157,7 +157,7 @@ READ: dict[str, tuple[bytes, Event]] = {
         b'{"type":"elicitation","subtype":"resolved","elicitationId":"e1","action":"accept"}',
         Elicitation(id="e1", state="resolved"),
     ),
-    # Nobody has a name for these.
+    # Updates without a known type.
     "an elicitation without an id": (
         b'{"type":"elicitation","request":{}}',
         Notice({"type": "elicitation", "request": {}}),
@@ -169,7 +169,7 @@ READ: dict[str, tuple[bytes, Event]] = {
     "a list": (b"[1]", Notice([1])),
     "a text": (b'"x"', Notice("x")),
     "null": (b"null", Notice(None)),
-    # What msgspec refuses and json takes.
+    # Refused by msgspec, accepted by json.
     "half a surrogate pair": (b'{"type":"stream","token":"\\ud83e\\u0000"}', Token("\ud83e")),
     "a token that is a number": (
         b'{"type":"stream","token":5}',
