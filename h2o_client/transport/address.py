@@ -215,6 +215,8 @@ def _split(url: object) -> SplitResult | None:
 def _with_scheme(url: object) -> str | None:
     """Add the likely scheme to an address without one; None if ``url`` is no such address."""
     url = url.strip() if isinstance(url, str) else ""
+    if port := re.fullmatch(r":?(\d{2,5})/?", url, re.ASCII):
+        return f"http://localhost:{port[1]}"
     bare = _BARE.fullmatch(url)
     if bare is None:
         return None

@@ -201,7 +201,9 @@ def _tls_failed(cause: BaseException, host: str) -> H2oError:
     tls = next((each for each in _causes(cause) if isinstance(each, ssl.SSLError)), None)
     reason = (tls.reason if tls is not None else None) or ""
     shown = reason.lower().replace("_", " ").strip()
-    hint = next((hint for words, hint in _TLS_HINTS if words in reason), "Is it https?")
+    hint = next(
+        (hint for words, hint in _TLS_HINTS if words in reason), "Is it https? If not, use http://."
+    )
     said = shown or "the server closed the connection"
     return TransportError(f"TLS with {host} failed: {said}", hint=hint, stage="TLS")
 

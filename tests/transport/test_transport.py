@@ -138,6 +138,8 @@ def test_an_invalid_address_is_refused_before_anything_is_sent(url: str) -> None
         ("localhost:3000", "http://localhost:3000"),
         ("chat.example.org/chat/", "https://chat.example.org/chat"),
         ("chat.example.org:8080", "http://chat.example.org:8080"),
+        ("3000", "http://localhost:3000"),
+        (":3000/", "http://localhost:3000"),
         ("me:secret@chat.example.org", None),
     ],
 )
@@ -768,7 +770,7 @@ def test_https_to_a_plain_http_server_is_explained(to: Callable[..., Transport])
 
     with (
         ScriptedServer(AtAccept(plain)) as server,
-        pytest.raises(TransportError, match="Is it https"),
+        pytest.raises(TransportError, match=r"Is it https\? If not, use http://"),
     ):
         to(server.url.replace("http:", "https:")).request(get("/"), call())
 
