@@ -721,9 +721,22 @@ def test_the_url_of_another_server_is_an_error_that_says_so(open_session: Open) 
     nothing = refuses(404, {"detail": "Not Found"})
     with (
         ScriptedChatUi(root=nothing) as server,
-        pytest.raises(ConfigurationError, match="does not look like a chat-ui"),
+        pytest.raises(ConfigurationError, match="does not look like a chat-ui") as caught,
     ):
         open_session(server.url).chat("Hi")
+    assert "its port and its path? check()" in str(caught.value)
+
+
+def test_the_error_for_another_server_does_not_show_the_source_of_its_page(
+    open_session: Open,
+) -> None:
+    def missing(exchange: Exchange) -> None:
+        exchange.answer(404, b"<!doctype html><title>Not Found</title><style>body{}", "text/html")
+
+    with ScriptedChatUi(root=missing) as server:
+        with pytest.raises(ConfigurationError) as caught:
+            open_session(server.url).chat("Hi")
+        assert "/__data.json returned 404. Is the address right" in str(caught.value)
 
 
 def test_a_redirected_base_url_is_an_error_with_the_new_url(open_session: Open) -> None:

@@ -306,7 +306,9 @@ class Detector:
         try:
             self._api.raise_for_status(response)
         except NotFoundError as exc:
-            raise self._no_chat_ui(f"{exc.status} {exc.body[:80]!r}") from None
+            is_page = exc.body.lstrip()[:1] in ("", "<")
+            said = "" if is_page else f" {exc.body[:80]!r}"
+            raise self._no_chat_ui(f"{exc.status}{said}") from None
         body = response.whole()
         kind = response.headers.get("content-type", "").partition(";")[0]
         page = Endpoint(request, partial(detection.by_page, first.whole(), first.status, kind))
@@ -328,7 +330,10 @@ class Detector:
         return ConfigurationError(
             f"{self._api.transport.base_url} does not look like a chat-ui server: "
             f"{pages.ROOT} returned {seen}",
-            hint=Hint("If it is one, pass its version as {server_version}."),
+            hint=Hint(
+                "Is the address right, with its port and its path? {check()} finds out. If it is a "
+                "chat-ui, pass its version as {server_version}."
+            ),
             argument="base_url",
         )
 

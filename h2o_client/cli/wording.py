@@ -19,6 +19,7 @@ _WORDS = {
     "insecure_cookies": "--insecure-cookies",
     "timeout": "--timeout SECONDS",
     # Methods.
+    "check()": "h2o-chat doctor",
     "messages()": "h2o-chat conversations show ID",
     "models()": "h2o-chat models",
     "delete_conversations()": "h2o-chat conversations delete --all",
