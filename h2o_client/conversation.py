@@ -540,8 +540,14 @@ class Conversation:
         self, model: str, preprompt: str | None, call: Call, prepared: Created | None = None
     ) -> str | None:
         created = prepared or self._backend.creations.create(model, preprompt, call)
-        self.id = created.id
-        temporary = self._backend.cleanup.add(self.id)
+        temporary = self._backend.cleanup.add(created.id)
+        with self._lock:
+            is_first = self.id is None
+            if is_first:
+                self.id = created.id
+        if not is_first:  # another thread has created it in the meantime
+            temporary.delete_in_background()
+            return None
         if self._kept:
             temporary.keep()
         elif self._closed:

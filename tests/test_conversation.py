@@ -8,11 +8,13 @@ import pickle
 import re
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 import fake_wire
+from fake_chatui import FakeChatUi
 from fake_wire import Failed, Skipped
 from h2o_client import (
     ConfigurationError,
@@ -441,3 +443,21 @@ def test_a_conversation_closed_during_its_creation_is_deleted(open_session: Open
         assert texts == []
         server.wait_for(lambda server: server.count("DELETE", MESSAGE) == 1)
         assert asked(server) == []
+
+
+@pytest.mark.parametrize("version", ["0.4", "head"])
+def test_threads_that_create_a_conversation_at_once_get_the_same_one(version: str) -> None:
+    both = threading.Barrier(2)
+
+    def before(exchange: Exchange) -> bool:
+        if exchange.request.method == "POST" and exchange.request.path == "/conversation":
+            both.wait(PATIENCE)
+        return False
+
+    with FakeChatUi(version, before=before) as server, H2oSession(server.url) as client:
+        conversation = client.conversation(keep=True)
+        with ThreadPoolExecutor(2) as pool:
+            first, second = pool.map(lambda _: conversation.create(), range(2))
+        assert first == second == conversation.id
+        client.close()
+        assert list(server.conversations) == [first]
