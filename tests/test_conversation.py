@@ -132,7 +132,7 @@ def test_no_message_waits_for_a_failed_answer_to_be_stored(open_session: Open) -
     ):
         with pytest.raises(IncompleteAnswerError):
             chat.chat("one")
-        looked = server.count("GET", PAGE)  # for what is stored of it
+        looked = server.count("GET", PAGE)  # for the stored messages
         assert chat.chat("two").text == "b"
         assert server.count("GET", PAGE) == looked
 

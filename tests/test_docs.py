@@ -1,7 +1,8 @@
 """The pages in docs/: their examples run, the names in them exist, and Sphinx builds them.
 
-Python is run page by page, in order, against a bundled server that is told what to say; what
-defines tests is run by pytest. Of the shell, ``h2o-chat`` is, into ``jq`` where there is one.
+Python runs page by page, in order, against a bundled server with scripted answers; examples that
+define tests are run by pytest. Of the shell commands, only ``h2o-chat`` is run, also piped into
+``jq`` if it is installed.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def run_as_tests(snippet: str, file: Path) -> None:
 
 @pytest.mark.parametrize("page", WITH_SHELL, ids=lambda page: page.stem)
 def test_every_command_of_a_page_exists(page: Path, url: str, tmp_path: Path) -> None:
-    """Servers and what asks a model here are looked at only: an option that is none is refused."""
+    """Only parse commands that start servers or load a model: unknown options are refused."""
     command = f"{shlex.quote(sys.executable)} -m h2o_client"
     place = {
         **os.environ,

@@ -1,7 +1,7 @@
 """Faults on real sockets with every API: the error, the text, the requests, and the cleanup.
 
-`faults.py` has the table of what can happen to a message; here is what can happen before one, and
-what is sent again.
+`faults.py` has the table of faults of a message. Here are the faults before a message, and the
+retries.
 """
 
 from __future__ import annotations

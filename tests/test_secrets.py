@@ -190,7 +190,7 @@ def test_no_public_object_shows_a_secret(version: str, shown: Callable[..., str]
             seen += [session._transport, session._backend, vars(chat), vars(reply)]
             stored = chat.messages()
         assert any(each.content == PROMPT for each in stored)
-        assert all(isinstance(each, Message) for each in stored)  # which is what it shows
+        assert all(isinstance(each, Message) for each in stored)  # it shows this
         text = shown(*seen)
         check(text)
         assert secret not in text

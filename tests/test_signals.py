@@ -1,7 +1,7 @@
 """An exception of a signal handler reaches the caller unchanged, and everything is cleaned up.
 
-Task queues and timeout decorators end a job with an exception of their own out of a handler: a
-plain Exception (Celery, RQ), or a TimeoutError, which network failures are, too.
+Task queues and timeout decorators end a job by raising an exception in a handler: a plain Exception
+(Celery, RQ), or a TimeoutError, which is also a network failure.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The programs in ``typed/`` are a user's: `make test` has mypy and pyright check them.
+"""The programs in ``typed/`` are those of a user: `make test` checks them with mypy and pyright.
 
-Their right calls say what they give (``assert_type``); their wrong calls are errors, or the comment
-that expects one is itself an error.
+Their correct calls assert the type of the result (``assert_type``). Their wrong calls are errors,
+or the comment that expects one is itself an error.
 """
 
 from __future__ import annotations

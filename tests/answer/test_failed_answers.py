@@ -1,4 +1,4 @@
-"""What is sent again after a failed answer that the server did not store."""
+"""What the client sends again after a failed answer that the server did not store."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""v0.3 to v0.6: an answer that was given up may still come, and overwrites what was said meanwhile.
+"""v0.3 to v0.6: a late answer that was given up may overwrite later messages.
 
-The server here ignores stops as real ones do: every second one while the mark of the first lives,
-and any where a test says so. It is only let go when the client waits for it.
+The server ignores stops like real servers do: every second one until the mark of the first one
+expires, and any other that a test chooses. It releases an answer only when the client waits for it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Stops that a busy server handles after their client has given them up: they end the next answer.
+"""Stops that a busy server handles after their client gave up: they end the next answer.
 
-The server of August 2026 keeps the mark of a stop that found nothing for five seconds.
+The server of August 2026 keeps the mark of a stop without a running answer for five seconds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One answer being streamed: tokens as they come, every kind of end, stopping, closing, leaks."""
+"""One streamed answer: tokens, every kind of end, stopping, closing, leaks."""
 
 from __future__ import annotations
 

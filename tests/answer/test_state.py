@@ -57,7 +57,7 @@ def state_of(
     return state
 
 
-# (what happened, the state)
+# (what happened, the new state)
 LIVES: list[tuple[list[Happens], State]] = [
     ([], State.NEW),
     ([lambda it: it.send(LATEST)], State.SENDING),
@@ -78,7 +78,7 @@ def test_each_event_changes_the_state(life: list[Happens], expected: State) -> N
     assert state.state is expected
 
 
-# (the model's work, the stage, what came, the state)
+# (the model's work, the stage, the received events, the state)
 STATES = [
     (Work.RUNNING, Stage.OPEN, (), State.READING),
     (Work.READ, Stage.OPEN, (), State.READING),
@@ -200,7 +200,7 @@ def test_resuming_means_that_the_model_may_be_running_again() -> None:
     assert state.is_at_work(has_sent=False)
 
 
-# (the model's work, the dialect, what came, how a stop works)
+# (the model's work, the dialect, the received events, how a stop works)
 STOPS = [
     (Work.NOT_SENT, None, (), StopBy.DISCONNECT),
     (Work.NOT_SENT, LATEST, (), StopBy.DISCONNECT),
@@ -283,7 +283,7 @@ def test_a_connection_is_read_in_the_background_if_data_would_be_lost(
     assert state.may_outlive_reader is expected
 
 
-# (dialect, what came, what becomes of the connection)
+# (dialect, received events, what happens to the connection)
 LEFT = [
     (V0_3, (), Leave.READ_UNTIL_STORED),
     (V0_3, (Token("a"), Final()), Leave.READ_UNTIL_STORED),

@@ -18,7 +18,7 @@ TEXT = "Let me look. It is 5."
 
 @versions((0, 9, 6))
 def test_text_before_a_tool_call_is_part_of_the_answer(version: str) -> None:
-    # The final answer has only what follows the tool; the server stores and shows all of it.
+    # The final answer has only the text after the tool. The server stores and shows the whole text.
     with talking(version, answer=[LOOKS, Says(("Yes",)), LOOKS]) as (server, client):
         with client.conversation() as chat:
             reply = chat.stream("Hello")

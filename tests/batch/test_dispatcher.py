@@ -502,7 +502,7 @@ def test_a_stopped_batch_leaves_its_journal_to_the_next_one(tmp_path: Path) -> N
         stopped.stop()
         results = list(session.batch(prompts, journal=tmp_path / "j"))
         assert {*texts(results)} == {f"To {each}" for each in prompts}
-        assert {*texts(list(stopped))} <= {*texts(results)}  # what it has read already
+        assert {*texts(list(stopped))} <= {*texts(results)}  # the part that was already read
 
 
 def test_the_journal_of_a_running_batch_is_refused(tmp_path: Path) -> None:

@@ -275,7 +275,7 @@ def test_the_error_for_a_damaged_journal_says_so(tmp_path: Path) -> None:
     journal.close()
     data = path.read_bytes()
     path.write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
-    for _ in range(2):  # a failed attempt does not hold the file
+    for _ in range(2):  # a failed attempt does not keep the file open
         with pytest.raises(JournalError, match=r"j is damaged: .*\. Restore it from a backup"):
             Journal(path)
 

@@ -1,4 +1,4 @@
-"""What each error means for a batch, as a table."""
+"""The meaning of each error for a batch, as a table."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def test_refusals_halve_the_concurrency_and_answers_increase_it() -> None:
     pace.sending(0.5)
     pace.refused(0.5, 0.5, 1.0)  # in the same pause: it is the same refusal
     assert pace.at_once == 4
-    pace.succeeded(0.0)  # sent before the refusal: it says nothing
+    pace.succeeded(0.0)  # sent before the refusal: it has no effect
     assert pace.at_once == 4
     for _ in range(100):
         pace.succeeded(2.0)

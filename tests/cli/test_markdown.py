@@ -205,7 +205,7 @@ def test_nothing_is_drawn_without_new_text_or_during_a_resize(
     drawn(answer)
     assert screen.file.getvalue() == before
     monkeypatch.setattr(terminal_markdown, "_RESIZED_AFTER", 0.0)
-    assert drawn(answer) == ["more"]  # what is drawn stays in a narrower terminal
+    assert drawn(answer) == ["more"]  # the drawn text stays in a narrower terminal
 
 
 def test_a_long_block_is_plain_text_while_it_grows_and_parsed_when_it_has_doubled(

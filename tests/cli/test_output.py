@@ -296,7 +296,7 @@ def test_line_ends_are_unchanged_in_a_file(capsys: pytest.CaptureFixture[str]) -
 
 
 class Pipe(io.StringIO):
-    """A stream that keeps what was written between two flushes."""
+    """A stream that records the text between two flushes."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -31,7 +31,7 @@ PROMPT = "\n>"
 
 
 def _own_size(environment: Mapping[str, str]) -> dict[str, str]:
-    """Without the size of another terminal, as pytest's workers have it."""
+    """Remove the size of another terminal, which pytest's workers have."""
     return {name: value for name, value in environment.items() if name not in ("COLUMNS", "LINES")}
 
 

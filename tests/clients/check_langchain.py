@@ -1,6 +1,6 @@
 """langchain-openai, by LangChain's own standard tests.
 
-What chat-ui has not: usage, tools and structured output.
+chat-ui does not support usage, tools and structured output.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""A gateway before the bundled chat-ui of each version, for clients of OpenAI's API.
+"""A gateway in front of the bundled chat-ui of each version, for clients of OpenAI's API.
 
-``make gateway-check`` runs these checks in an environment of their own.
+``make gateway-check`` runs these checks in a separate environment.
 """
 
 from __future__ import annotations

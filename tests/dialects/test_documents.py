@@ -184,7 +184,7 @@ def test_a_conversation_without_a_list_of_messages_is_a_value_error(
         read_stored(document, has_ended)
 
 
-# A run that ends because a tool asks the user, and what the next one begins with.
+# A run that ends with an elicitation, and the beginning of the next run.
 ASKED = ({"type": "status", "status": "started"}, {"type": "elicitation", "subtype": "request"})
 RESOLVED = {"type": "elicitation", "subtype": "resolved"}
 

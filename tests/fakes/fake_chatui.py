@@ -1,8 +1,8 @@
-"""A stateful chat-ui of any era, as strict as the real ones.
+"""A stateful chat-ui of any version, as strict as the real ones.
 
-The sessions' routes and the table of all routes are here. `fake_server.py` has what routes stand
-on, `fake_conversations.py` and `fake_messages.py` the others, `fake_model.py` streams the answers,
-`fake_store.py` keeps, `fake_documents.py` tells.
+This module has the routes of sessions and the table of all routes. `fake_server.py` has the base of
+the routes, `fake_conversations.py` and `fake_messages.py` have the other routes, `fake_model.py`
+streams the answers, `fake_store.py` stores the data, and `fake_documents.py` creates the documents.
 """
 
 from __future__ import annotations

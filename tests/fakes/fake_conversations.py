@@ -14,7 +14,7 @@ from scripted import Exchange
 
 
 class ConversationRoutes(FakeServer):
-    """Listing, reading, creating and changing."""
+    """Routes to list, read, create and change conversations."""
 
     def create(self, exchange: Exchange, value: str) -> None:
         body = self.body(exchange)

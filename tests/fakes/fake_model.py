@@ -1,7 +1,7 @@
 """The model behind the fake chat-ui, and the streams of each version.
 
-`Says` is what the model does with a prompt. A `Stream` gives it as its version does, heeds stops
-and clients that hang up, and keeps what that version keeps.
+`Says` is the model's answer to a prompt. A `Stream` sends it in the format of its version, obeys
+stops, notices clients that disconnect, and stores the same messages as that version.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ class Prompt:
 class Says:
     """The model's answer.
 
-    ``end``: "stop", "length", "error" (in mid-stream), "reset", "eof" (clean, but too early), or
-    "dies" (the server itself is killed, which another notices after a while; head).
-    ``status``: it refuses with that instead. ``holds``: it is silent after the tokens until it is
-    stopped or `FakeChatUi.released`, or nobody is there to hear or to stop it, and goes on with
-    ``rest``. ``asks``: a tool asks the user after the tokens (head). ``tool``: the model calls one
-    after the tokens, and then says that (v0.9.6 and later). ``breaks``: the connection to the
-    client breaks after the tokens, and the model goes on with ``rest``.
+    ``end``: "stop", "length", "error" (during the stream), "reset", "eof" (clean, but too early),
+    or "dies" (the server itself is killed, which another server notices later; head). ``status``:
+    the model refuses with this status instead. ``holds``: the model pauses after the tokens until
+    it is stopped, until `FakeChatUi.released`, or until no client can hear or stop it, and
+    continues with ``rest``. ``asks``: a tool asks the user after the tokens (head). ``tool``: the
+    model calls a tool after the tokens, and then sends this text (v0.9.6 and later). ``breaks``:
+    the connection to the client breaks after the tokens, and the model continues with ``rest``.
     """
 
     tokens: tuple[str, ...] = ("Hello", " there")

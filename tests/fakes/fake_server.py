@@ -1,7 +1,7 @@
 """The base of all routes of the fake chat-ui.
 
-Its state, the hook that requests go through first, how answers and refusals look. What a client
-does that real servers punish late or in silence is in ``violations``.
+It has the state, the hook for all requests, and the format of responses and refusals.
+``violations`` lists mistakes of a client that real servers punish late or silently.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ class Route:
 class FakeServer(ScriptedServer):
     """A server of the version of that name.
 
-    answer: what the model says to a prompt, or a list of it, used up in turn.
-    terms, login, api, base, origin: the server's configuration; without an ``origin`` ("http") the
-    server believes that it is https. rate_limit: messages a session may send. late: seconds between
-    an answer's end and its being stored. page_size: of the lists of the API. before: takes a
-    request away by returning True.
+    answer: the model's answer to a prompt, or a list of answers, used in turn. terms, login, api,
+    base, origin: the server's configuration; without an ``origin`` ("http") the server expects
+    https. rate_limit: messages that a session may send. late: seconds between an answer's end and
+    its storage. page_size: of the lists of the API. before: handles a request itself if it returns
+    True.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class FakeServer(ScriptedServer):
         self.page_size = page_size or (30 if self.version.since(0, 9, 6) else 300)
         self.conversations: dict[str, Conversation] = {}
         self.sessions: dict[str, Session] = {}
-        self.prompts: list[Prompt] = []  # what reached the model
+        self.prompts: list[Prompt] = []  # prompts that the model received
         self.taken: dict[str, int] = {}  # number of messages, by conversation
         self.refused_messages = 0
         self.stops: list[str] = []
@@ -110,7 +110,7 @@ class FakeServer(ScriptedServer):
         self.logs_expire = False  # requested logs have expired
         self.log_length = 0  # updates after which a body of the log just ends
         self.log_seconds = 0.0  # the same by time
-        self.unnoticed = 0.05  # seconds until somebody sees that the server of a run was killed
+        self.unnoticed = 0.05  # seconds until another server notices that a run's server was killed
         self.goes_missing = 0  # how often the server answers that it knows no such run
         self.released = threading.Event()  # releases pausing models
         self.searches_fail = False
@@ -185,7 +185,7 @@ class FakeServer(ScriptedServer):
     def fresh_id(self) -> str:
         return new_id()
 
-    # What streams need
+    # For streams
 
     def exists(self, conversation: Conversation) -> bool:
         with self.changed:
@@ -344,7 +344,7 @@ class FakeServer(ScriptedServer):
         status = 200 if self.version.within((0, 9, 2), (0, 9, 6)) else 404
         self.reply(exchange, value, HTML, "text/html", status=status)
 
-    # What routes share
+    # Shared by routes
 
     def body(self, exchange: Exchange) -> Any:
         """The JSON of a request."""

@@ -1,6 +1,6 @@
 """The data of a chat-ui server for `fake_chatui.py`: sessions, settings, conversations.
 
-Written from the protocol as measured on v0.3 to the chat-ui of August 2026; no client code.
+Written from the measured protocol of v0.3 to the chat-ui of August 2026, without the client's code.
 """
 
 from __future__ import annotations
@@ -302,7 +302,7 @@ def settings_of_json(version: Version, body: object) -> tuple[Document, bool]:
 def settings_of_form(
     version: Version, fields: Mapping[str, str], parse: Any
 ) -> tuple[Document, bool]:
-    """As `settings_of_json`, for the forms of v0.3 to v0.6, in which "false" is true."""
+    """Like `settings_of_json`, for the forms of v0.3 to v0.6, in which "false" is true."""
     share = fields.get("shareConversationsWithModelAuthors")
     if version.number >= (0, 6) and share not in (None, "true", "on", "false"):
         raise Refusal(500)

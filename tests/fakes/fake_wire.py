@@ -1,7 +1,7 @@
 """Encoders for the formats of chat-ui: page data (devalue), superjson, events of a stream.
 
-Written from what real servers sent, without the client's code: `test_fake_wire.py` compares it with
-the recordings.
+Written from the output of real servers, without the client's code: `test_fake_wire.py` compares it
+with the recordings.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """All faults of a message in one table: what the server sends, and the expected result.
 
-The rows are run by `test_faults.py` in both languages of answers (server-sent events of v0.3 to
-v0.6, JSON lines of v0.7 and later) and through every face of the client.
+`test_faults.py` runs the rows in both formats of answers (server-sent events of v0.3 to v0.6, JSON
+lines of v0.7 and later) and with every API of the client.
 """
 
 from __future__ import annotations

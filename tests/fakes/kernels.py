@@ -52,9 +52,9 @@ class _Outputs:
 
 
 class Kernel:
-    """Runs cells. ``watch`` is called with what is shown, whenever that changes.
+    """Runs cells. ``watch`` is called with the shown output at each change.
 
-    ``connection_file``: as a front end names it; else one of no front end's.
+    ``connection_file``: its name is like a front end's; otherwise like that of another program.
     """
 
     def __init__(self, connection_file: str = "") -> None:

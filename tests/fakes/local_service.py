@@ -1,7 +1,7 @@
-"""A service on 127.0.0.1 for tests: it accepts, reads requests, and ends when the test does.
+"""A service on 127.0.0.1 for tests: it accepts, reads requests, and ends with the test.
 
-`scripted.py` and `proxies.py` stand on it. Every wait has a deadline, nothing outlives the ``with``
-block, and what fails in one of its threads fails the test.
+It is the base of `scripted.py` and `proxies.py`. Every wait has a deadline, nothing outlives the
+``with`` block, and an error in one of its threads fails the test.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-# Seconds: the deadline of every wait, far above what anything takes on a busy machine.
+# Seconds: the deadline of every wait, far longer than anything takes on a busy machine.
 PATIENCE = 120.0
 
 
@@ -209,11 +209,11 @@ class Wire:
 
 
 class LocalService:
-    """Accepts on a free port of 127.0.0.1 and serves each connection in a thread of its own.
+    """Accepts on a free port of 127.0.0.1 and serves each connection in its own thread.
 
-    `patience`, in seconds, is the deadline of every wait that has none of its own. What the threads
-    raised is in `failures`; the first of it is raised when the `with` block ends. What is in
-    `ends_before` is called before that: a client that is closed later waits for a server in vain.
+    `patience`, in seconds, is the default deadline of every wait. `failures` has the exceptions of
+    the threads; the first one is raised when the `with` block ends. The functions in `ends_before`
+    are called before that, because a client that is closed later waits for a server in vain.
     """
 
     ends_before: ClassVar[list[Callable[[], object]]] = []

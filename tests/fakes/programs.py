@@ -9,7 +9,7 @@ _started: list[subprocess.Popen[Any]] = []
 
 
 def start(words: list[Any], **options: Any) -> subprocess.Popen[Any]:
-    """As `subprocess.Popen`."""
+    """Start a program, with the arguments of `subprocess.Popen`."""
     program: subprocess.Popen[Any] = subprocess.Popen(words, **options)
     _started.append(program)
     return program

@@ -1,6 +1,6 @@
-"""Small HTTP and SOCKS5 proxies on 127.0.0.1 that log what passes and carry it byte by byte.
+"""Small HTTP and SOCKS5 proxies on 127.0.0.1 that log requests and forward bytes unchanged.
 
-They reach this machine only: loopback addresses, and names given as `hosts={"chat.example": port}`,
+They reach only this machine: loopback addresses, and names given as `hosts={"chat.example": port}`,
 so that a test can use any host name without DNS. A cut or a reset on one side is passed on.
 """
 

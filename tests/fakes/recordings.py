@@ -1,7 +1,7 @@
-"""Answers of real chat-ui servers, as they were on the wire: ``recordings/<version>-<name>.bin``.
+"""Recorded responses of real chat-ui servers: ``recordings/<version>-<name>.bin``.
 
-Each file is one HTTP answer, head and framing included, recorded from an unmodified production
-build of that version. What a recording shows is said where it is used.
+Each file is one HTTP response with its head and framing, recorded from an unmodified production
+build of that version. The tests that use a recording describe it.
 """
 
 from __future__ import annotations

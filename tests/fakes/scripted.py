@@ -1,8 +1,8 @@
 """A server on 127.0.0.1 that does exactly what a test's script says, down to the byte.
 
-In comes a script, `Callable[[Exchange], None]`, run once for each request; out goes a log of what
-the client did. Every wait has a deadline, nothing outlives the `with` block, and what fails inside
-a script fails the test. `proxies.py` stands on the same `LocalService`.
+A script, `Callable[[Exchange], None]`, runs once for each request, and the client's requests are
+logged. Every wait has a deadline, nothing outlives the `with` block, and an exception in a script
+fails the test. `proxies.py` has the same base, `LocalService`.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ def header_lines(headers: HeaderLines) -> str:
 class Exchange:
     """One request on one connection, and the actions of a script.
 
-    A script says how it ends: end(), answer(), json(), cut() or reset(). One that returns without,
-    while the client is still there, fails the test.
+    A script ends with end(), answer(), json(), cut() or reset(). A script that returns without one
+    of these fails the test if the client is still connected.
     """
 
-    match: re.Match[str] | None = None  # what a Routes pattern found in the path
+    match: re.Match[str] | None = None  # the groups of a pattern of Routes
 
     def __init__(self, server: ScriptedServer, wire: Wire, request: Request | None) -> None:
         self.server = server
@@ -84,8 +84,8 @@ class Exchange:
     ) -> None:
         """Send the status line and headers. With `pause`, send a byte every that many seconds.
 
-        "length" needs `length=`, which may be a lie; "close" has none and says Connection: close,
-        "http10" is an HTTP/1.0 answer without one.
+        "length" needs `length=`, which may be false; "close" has no length and sends Connection:
+        close; "http10" is an HTTP/1.0 response without a length.
         """
         version = "1.0" if framing == "http10" else "1.1"
         lines = f"HTTP/{version} {status} {responses.get(status, 'Unknown')}\r\n"
@@ -196,9 +196,9 @@ Script = Callable[[Exchange], None]
 
 @dataclass(frozen=True)
 class AtAccept:
-    """Marks a script that runs when a connection is accepted, before TLS and before any request.
+    """Marks a script that runs when a connection is accepted, before TLS and any request.
 
-    If its turn in a list comes with a request of a kept-alive connection, it runs on that.
+    If its turn in a list is at a request of a kept-alive connection, it runs on that connection.
     """
 
     script: Script
@@ -379,7 +379,7 @@ class Certificates:
 @functools.cache
 def certificates() -> Certificates:
     """Made once for the whole test run."""
-    import trustme  # here, as the proxies need nothing but the standard library
+    import trustme  # here, because the proxies need only the standard library
 
     def context(authority: trustme.CA, *names: str) -> ssl.SSLContext:
         made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

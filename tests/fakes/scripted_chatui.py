@@ -33,8 +33,8 @@ Scripts = Script | Sequence[Script]
 class ScriptedChatUi(FakeChatUi):
     """A chat-ui v0.4. Each given route is a script, or several in turn.
 
-    It has one session and one id for every conversation, knows any conversation that is named, and
-    takes every message of a script for answered with "Hello there".
+    It has one session and one id for every conversation, knows every conversation that is named,
+    and counts every message of a script as answered with "Hello there".
     """
 
     def __init__(

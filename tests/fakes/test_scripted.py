@@ -345,10 +345,7 @@ def test_at_accept_a_script_can_reset_or_read_raw_bytes() -> None:
         exchange.send(b"bye")
 
     with ScriptedServer([hang_up_rudely, AtAccept(look)]) as server:
-        with (
-            pytest.raises(ConnectionResetError),
-            dial(server) as sock,
-        ):  # or here
+        with pytest.raises(ConnectionResetError), dial(server) as sock:  # or at connecting
             sock.recv(1)
         with dial(server) as sock:
             sock.sendall(b"\x16\x03\x01")

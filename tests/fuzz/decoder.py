@@ -1,7 +1,8 @@
 """Fuzz the readers of a server's bytes: any division gives the same result or a known error.
 
-``python tests/fuzz/decoder.py -max_total_time=60`` runs it for so long (``pip install atheris``);
-without a time it runs until it finds something. `test_decoder_target.py` tries it without atheris.
+``python tests/fuzz/decoder.py -max_total_time=60`` runs it for 60 seconds (``pip install
+atheris``); without a time it runs until it finds an error. `test_decoder_target.py` runs it without
+atheris.
 """
 
 from __future__ import annotations

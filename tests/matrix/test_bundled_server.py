@@ -59,7 +59,7 @@ def url() -> Iterator[str]:
 
 
 def conversations(client: H2oSession) -> list[object]:
-    """What the server has stored for this session."""
+    """The server's stored conversations of this session."""
     transport = client._transport
     assert isinstance(transport, Transport)
     nodes = pagedata.read(transport.request(get("/__data.json"), Call(Timeouts())).whole())

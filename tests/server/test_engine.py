@@ -11,7 +11,7 @@ TURNS = [Turn("user", "Hi"), Turn("assistant", "Hello"), Turn("user", "Bye")]
 
 
 class Silent:
-    """Says nothing."""
+    """An engine without an answer."""
 
     def __call__(
         self, turns: Sequence[Turn], parameters: Mapping[str, object], stopped: Callable[[], bool]

@@ -78,7 +78,7 @@ def test_an_invalid_form_is_a_value_error(content_type: str, body: bytes) -> Non
     "charset", ["punycode", '"punycode"', "idna", "unicode_escape", "utf-7", "latin-1"]
 )
 def test_a_form_must_be_utf_8(charset: str) -> None:
-    # Punycode's decoder is quadratic, unicode_escape's makes half surrogate pairs.
+    # Punycode's decoder is quadratic, and unicode_escape's creates half surrogate pairs.
     data = b"-".join([b"a" * 200_000, b"b" * 200_000])
     body = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n' + data + b"\r\n--x--\r\n"
     with pytest.raises(ValueError, match="UTF-8"):

@@ -50,7 +50,7 @@ def test_a_creation_returns_the_conversation(guest: Guest) -> None:
     assert document == guest.tree(made["conversationId"])
     (root,) = document["messages"]
     assert (root["content"], document["rootMessageId"]) == ("P", root["id"])
-    # As in a recorded one.
+    # Like in a recording.
     plain = json.loads(made["conversation"])
     assert plain["json"].keys() == {
         *("messages", "title", "model", "preprompt", "rootMessageId", "id", "updatedAt"),

@@ -215,7 +215,7 @@ def test_it_starts_the_requested_chat_ui(
     assert seen == [200, 404, 200, 200]
 
 
-# What cannot start
+# Invalid options
 
 
 def test_an_invalid_version_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

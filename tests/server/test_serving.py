@@ -175,7 +175,7 @@ def test_the_model_is_freed_if_the_port_is_in_use(bundled: list[OwnedEngine]) ->
     assert bundled[0].closed
 
 
-# What is imported
+# Imports
 
 
 def test_importing_the_package_loads_none_of_its_extras() -> None:

@@ -483,7 +483,7 @@ def test_leaving_the_iterator_closes_the_connection() -> None:
         events.close()
 
 
-# Behind the server
+# Through the server
 
 
 @pytest.fixture

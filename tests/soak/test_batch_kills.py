@@ -1,6 +1,6 @@
 """Batches of 2,000 prompts that are killed ten times, on every version, and on Dask.
 
-`make soak` runs it; a small version of it is in tests/batch.
+`make soak` runs these. A small version is in tests/batch.
 """
 
 from __future__ import annotations

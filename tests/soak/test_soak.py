@@ -1,6 +1,6 @@
 """Long tests: floods of tokens, an endless line, threads, clients, random cancellations.
 
-`make soak` (SOAK=full) runs it in full size; `make test` the same in a small one.
+`make soak` (SOAK=full) runs them in full size, `make test` in a small size.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ FRAMINGS: tuple[Framing, ...] = ("chunked", "length", "close", "http10")
 
 @pytest.fixture
 def to() -> Iterator[Callable[..., Transport]]:
-    """Makes transports, and closes them when the test is over."""
+    """Create transports, and close them at the end of the test."""
     made: list[Transport] = []
 
     def make(url: str, **settings: object) -> Transport:

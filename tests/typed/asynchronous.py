@@ -26,7 +26,7 @@ from h2o_client import (
 
 
 class Ours(H2o):
-    """A provider for a server of one's own."""
+    """A provider for the user's own server."""
 
     url = "http://localhost:3000"
     model = "ours"

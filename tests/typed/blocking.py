@@ -29,7 +29,7 @@ from h2o_client import (
 
 
 class Ours(H2oSession):
-    """A session of one's own keeps its class in a ``with``."""
+    """A subclass of the session keeps its class in a ``with``."""
 
     def greet(self) -> str:
         return str(self.chat("Hello"))

@@ -302,7 +302,7 @@ def test_a_token_is_returned_as_soon_as_its_line_is_complete() -> None:
 
 
 def test_blank_lines_before_the_answer_are_not_kept() -> None:
-    # 200,000 of them were, and read anew at each feed.
+    # 200,000 of them used to be kept, and read again at each feed.
     decoder = Decoder()
     tracemalloc.start()
     for _ in range(200):
@@ -386,7 +386,7 @@ def test_deeply_nested_json_is_malformed(opening: bytes, around: tuple[bytes, by
     assert [type(event) for event in events] == [Malformed]
 
 
-# Any pieces of the formats, torn anywhere, with other bytes between them.
+# Any pieces of the formats, divided anywhere, with other bytes between them.
 SCRAPS = st.one_of(
     st.binary(max_size=6),
     st.sampled_from(
@@ -510,7 +510,7 @@ def test_a_real_answer_without_its_end_has_text_and_no_end(name: str, text: str,
             ),
             "Hello! I",
         ),
-        # v0.7 sends the user's own prompt as the final answer behind an error.
+        # v0.7 sends the user's own prompt as the final answer after an error.
         ("v0.7-upstream-429", Failure("429 scripted upstream error 429"), ""),
         ("v0.9.1-upstream-429", Failure("429 scripted upstream error 429"), ""),
         ("HEAD-upstream-429", Failure("429 scripted upstream error 429", status=429), ""),

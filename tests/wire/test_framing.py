@@ -155,7 +155,7 @@ def test_many_blanks_after_a_size_are_refused_early() -> None:
 
 
 def test_bytes_after_the_end_are_excess_in_any_division() -> None:
-    # The second feed was read as a trailer, and lost.
+    # The second feed used to be read as a trailer and lost.
     frame = Chunked()
     assert fed(frame, b"1\r\na\r\n0\r\n\r\n", *bytewise(b"HTTP/1.1 200 OK\r\n\r\n"), b"x") == b"a"
     assert frame.excess == b"HTTP/1.1 200 OK\r\n\r\nx"

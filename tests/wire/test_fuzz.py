@@ -1,6 +1,6 @@
 """Hypothesis tests of the readers: any document, division and nesting, with bounded memory.
 
-What one reader promises is in its own test file; here is what holds across them.
+Each reader's own test file has its properties. Here are the properties of all readers.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def test_any_bytes_in_any_chunks_are_the_same_answer(body: bytes, chunk: int, cu
 def test_no_repeated_bytes_are_kept_in_memory(
     begin: bytes, piece: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a limit of 1 MiB a line, where it really is 16."""
+    """With a limit of 1 MiB per line instead of 16 MiB."""
     monkeypatch.setattr("h2o_client.wire.decoder._LONGEST_LINE", 0)
     decoder, much = Decoder(), piece * ((1 << 15) // len(piece))
     decoder.feed(begin)

@@ -13,7 +13,7 @@ from h2o_client.wire.runlog import RunLog, write_end, write_update
 from h2o_client.wire.transcript import Transcript
 
 PADDING = "\0"
-# Few letters, so that tokens repeat what was said before; and what is hard to cut.
+# Few letters, so that tokens repeat earlier text, and characters that are hard to divide.
 texts = st.text(alphabet="ab \0é🧪\u2028", min_size=1, max_size=6)
 answers = st.lists(texts, max_size=12)
 booleans = st.booleans()
@@ -98,7 +98,7 @@ def test_only_the_new_part_of_a_token_is_returned() -> None:
     assert Overlap("ab").rest([Token("abc"), Token("d")]) == [Token("c"), Token("d")]
 
 
-# From bytes to bytes: an answer cut anywhere, and its log cut anywhere.
+# From bytes to bytes: an answer and its log, in any division.
 
 
 def live(tokens: list[str], final: str) -> bytes:

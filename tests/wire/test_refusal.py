@@ -34,7 +34,7 @@ NOT_FOUND = b'{"message":"Conversation not found"}'
 LOGGED_IN = b'{"error":"You have to be logged in."}'
 MODAL = "You need to accept the welcome modal first"
 
-# (status, headers, body, class, what was said)
+# (status, headers, body, class, message)
 SERVER: dict[str, tuple[int, dict[str, str], bytes, type[StatusError], str]] = {
     "unknown conversation": (404, JSON, NOT_FOUND, NotFoundError, "Conversation not found"),
     "malformed id": (500, JSON, b'{"message":"Internal Error"}', ServerError, "Internal Error"),
@@ -132,7 +132,7 @@ CLOUDFLARE = (
     '<!DOCTYPE html><html lang="en-US"><head><title>{0}</title><meta http-equiv="Content-Type" '
     'content="text/html; charset=UTF-8"><meta name="robots" content="noindex,nofollow"></head>'
 )
-# (status, page, class, title, what its advice is not about)
+# (status, page, class, title, a word that its hint does not contain)
 GATEWAYS: dict[str, tuple[int, str, type[StatusError], str, str]] = {
     "a browser check": (
         403, CLOUDFLARE.format("Just a moment..."), StatusError, "Just a moment...",
@@ -256,7 +256,7 @@ def test_an_error_contains_the_facts_of_the_headers() -> None:
     assert refusal(503, later, b"", now=NOW).retry_after == 30
 
 
-# (status, what was said, class): an answer with Set-Cookie to a message of v0.3 to v0.6.
+# (status, message, class): a response with Set-Cookie to a message of v0.3 to v0.6.
 MODEL: dict[str, tuple[int, bytes, type[StatusError]]] = {
     "400": (400, b'{"error":"bad request"}', StatusError),
     "401": (401, b'{"error":"Authorization header is invalid"}', StatusError),
@@ -315,7 +315,7 @@ def test_a_refusal_of_the_model_server_has_a_hint(status: int, hint: str) -> Non
     assert hint in str(refusal(status, COOKIE, b'{"error":"x"}', passes_model_on=True))
 
 
-# Recordings of v0.4: (status, class, origin, what was said)
+# Recordings of v0.4: (status, class, origin, message)
 @pytest.mark.parametrize("status", [400, 500])
 @pytest.mark.parametrize("path", ["conversation/nope", "api/v2/conversations/x1?a=b"])
 def test_an_impossible_id_is_not_found(status: int, path: str) -> None:

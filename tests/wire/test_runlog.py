@@ -118,7 +118,7 @@ def test_an_endless_line_is_an_error() -> None:
 
 
 def test_an_event_of_very_many_lines_is_read_in_linear_time() -> None:
-    # Copied whole for each of its lines, it would take minutes.
+    # If it were copied for each of its lines, it would take minutes.
     log = RunLog(Overlap(""))
     assert log.feed(b"event: update\n" + b"data: \n" * 300_000 + b'data: {"type":"x"}\n') == []
     assert [type(each) for each in log.feed(b"\n")] == [Notice]

@@ -13,7 +13,7 @@ from h2o_client.wire.pagedata import UNDEFINED
 MOMENT = datetime(2026, 11, 22, 10, 52, 27, 252000, tzinfo=timezone.utc)
 ISO = "2026-11-22T10:52:27.252Z"
 
-# As chat-ui v0.10.0 answered GET /api/v2/user/settings, shortened.
+# A shortened response of chat-ui v0.10.0 to GET /api/v2/user/settings.
 SETTINGS = (
     b'{"json":{"welcomeModalSeen":true,"welcomeModalSeenAt":"2026-11-22T10:52:27.252Z",'
     b'"customPrompts":{"org/model-v0.1":"Be brief"},"billingOrganization":null},"meta":{"values":'

@@ -11,7 +11,7 @@ from h2o_client.wire.events import Event, Failure, Final, Notice, Token
 from h2o_client.wire.sse import field
 from h2o_client.wire.tgi import failure, read, read_whole, write_failure, write_token
 
-# (data of an event, what it says)
+# (data of an event, its value)
 READ: dict[str, tuple[bytes, tuple[Event, ...]]] = {
     "a token": (
         b'{"token":{"id":110,"text":"Hi","logprob":-0.5,"special":false},'

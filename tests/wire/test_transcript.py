@@ -52,7 +52,7 @@ TEXTS: list[tuple[Sequence[Event], str, bool]] = [
     ([Token("a"), Final("b"), Final("c")], "c", True),
     ([Token("a"), Final("b", interrupted=True)], "b", True),
     ([Token("a"), Failure("x")], "a", True),
-    ([Token("a"), Failure("x"), Final("the prompt")], "a", True),  # as v0.7 does
+    ([Token("a"), Failure("x"), Final("the prompt")], "a", True),  # like v0.7
     ([Token("a"), Final("b"), Failure("x")], "a", True),
     ([Token("a"), Status("finished")], "a", False),
     ([Token("a"), Title("T"), Notice({}), Tool("call", "n", {})], "a", False),
@@ -72,7 +72,7 @@ def test_events_give_the_same_text_together_or_one_by_one(
         assert transcript.ended == ended
 
 
-# (the tokens joined, the final answer's text, the answer), where a tool was used
+# (the joined tokens, the final answer's text, the answer), with a tool
 WITH_TOOLS = [
     ("Let me look. You said: hi", "You said: hi", "Let me look. You said: hi"),
     ("Let me look. It is 5. ", "It is 5.", "Let me look. It is 5. "),
