@@ -133,7 +133,7 @@ class Conversation:
         Raises `ConfigurationError` while an earlier answer in this conversation is unfinished.
         """
         turn = self._turn(messages, options)
-        del messages  # error trackers show what the frames of a traceback hold
+        del messages  # error trackers show the locals of the frames of a traceback
         return self._open(turn, options)
 
     @takes_options

@@ -59,7 +59,7 @@ class AsyncGeneratorProvider(ABC):
     ) -> str:
         """Return the whole text of the answer."""
         result = cls.create_async_generator(model, messages, proxy, **kwargs)
-        del messages, proxy  # error trackers show what the frames of a traceback hold
+        del messages, proxy  # error trackers show the locals of the frames of a traceback
         try:
             return "".join([token async for token in result])
         finally:

@@ -193,7 +193,7 @@ class H2oSession:
         """
         conversation = Conversation(self._backend, model=model, keep=keep)
         turn = conversation._turn(messages, options, system=system)
-        del messages, system  # error trackers show what the frames of a traceback hold
+        del messages, system  # error trackers show the locals of the frames of a traceback
         return conversation._open(turn, options, once=not keep)
 
     @takes_options
@@ -209,7 +209,7 @@ class H2oSession:
         """Send one prompt and return the whole answer. See `stream` for arguments and errors."""
         conversation = Conversation(self._backend, model=model, keep=keep)
         turn = conversation._turn(messages, options, system=system)
-        del messages, system  # error trackers show what the frames of a traceback hold
+        del messages, system  # error trackers show the locals of the frames of a traceback
         with conversation._open(turn, options, once=not keep) as reply:
             return reply.read()
 
@@ -520,7 +520,7 @@ def stream(
         share_data=share_data,
         verify=verify,
     )
-    # Error trackers show what the frames of a traceback hold.
+    # Error trackers show the locals of the frames of a traceback.
     del base_url, proxy, cookies, headers
     try:
         conversation = Conversation(session._backend, keep=keep)
@@ -560,7 +560,7 @@ def chat(
         share_data=share_data,
         verify=verify,
     ) as session:
-        # Error trackers show what the frames of a traceback hold.
+        # Error trackers show the locals of the frames of a traceback.
         del base_url, proxy, cookies, headers
         conversation = Conversation(session._backend, keep=keep)
         turn = conversation._turn(messages, options, system=system)

@@ -1,3 +1,3 @@
-"""The version, said once: setup.cfg and the User-Agent read it here."""
+"""The only definition of the version: setup.cfg and the User-Agent read it here."""
 
 __version__ = "0.2.0"

@@ -66,7 +66,7 @@ class AsyncConversation:
     async def chat(self, messages: Messages, **options: Unpack[Options]) -> Answer:
         """Send the next message and return the whole answer."""
         reply = self.stream(messages, **options)
-        del messages  # error trackers show what the frames of a traceback hold
+        del messages  # error trackers show the locals of the frames of a traceback
         async with reply:
             return await reply.read()
 

@@ -77,7 +77,7 @@ class Readiness:
     def _on_readable(self) -> None:
         waiter = self._waiter
         if waiter is None or waiter.done() or self._steps is None:
-            self.close()  # nobody is waiting: the bytes stay in the socket
+            self.close()  # no task is waiting: the bytes stay in the socket
             return
         try:
             ready = self._steps.advance_ready()

@@ -161,7 +161,7 @@ class AsyncH2oSession:
     ) -> Answer:
         """Send one prompt and return the whole answer. See `stream` for arguments and errors."""
         reply = self.stream(messages, model=model, system=system, keep=keep, **options)
-        del messages, system  # error trackers show what the frames of a traceback hold
+        del messages, system  # error trackers show the locals of the frames of a traceback
         async with reply:
             return await reply.read()
 

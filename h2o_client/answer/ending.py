@@ -65,7 +65,7 @@ class AnswerEnding:
         self._has_requested = False  # True as soon as a thread has started `_stop_and_delete`
         self._cleaned = Flag()
 
-    # What is ended here
+    # What this object ends
 
     def own(self, conversation_id: str, temporary: TemporaryConversation | None) -> None:
         """Set the answer's conversation, which is deleted with the answer if ``temporary``.

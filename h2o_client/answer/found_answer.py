@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class FoundAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What the server has stored of a prompt and its answer.
+    """The stored messages of a prompt and its answer.
 
     ``is_taken``: the prompt is stored. ``is_certain``: a prompt that is not stored is not being
     answered either; False for servers up to v0.7, which store a prompt together with its answer.

@@ -1,4 +1,4 @@
-"""The hook for instrumentation. A plugin is told when each reply starts, receives events, and ends.
+"""The hook for instrumentation. A plugin is notified of each reply's start, events, and end.
 
 Without a plugin, no events are collected.
 """

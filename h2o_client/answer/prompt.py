@@ -221,7 +221,7 @@ class PromptRequest:
     def sending(
         self, dialect: Dialect, conversation_id: str, leaf: str | None, call: Call
     ) -> Sending:
-        """Return what an answer needs to start. The prompt follows the message ``leaf``, if known.
+        """Return the arguments of an answer. The prompt follows the message ``leaf``, if known.
 
         Sends requests to find an unknown ``leaf``, and for a web search.
         """

@@ -104,7 +104,7 @@ class AnswerReader:
         self._elicitations = elicitations
         self._watch = Watch()
         # Guards the response, its decoder, the transcript, `read_ahead`, and everything below. A
-        # thread holds it while it reads. `close` wakes the reading thread before it closes the
+        # thread keeps it while it reads. `close` wakes the reading thread before it closes the
         # response; if that thread still holds the lock, that thread closes the response.
         self._lock = ReaderLock()
         self._to_skip = sending.position  # characters that the caller already has

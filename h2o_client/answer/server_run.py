@@ -72,7 +72,7 @@ class Running(msgspec.Struct, frozen=True):
 
 
 class StoredAnswer(msgspec.Struct, frozen=True):
-    """What the server has stored of a run. If it has ``ended`` without an ``end``, it broke off."""
+    """The stored messages of a run. If it has ``ended`` without an ``end``, it broke off."""
 
     message_id: str
     text: str
@@ -132,7 +132,7 @@ class Run:
         return self.dialect.run_log(self._conversation_id, self.id, after=after, budget=budget)
 
     def stored(self, call: Call) -> StoredAnswer | None:
-        """Read what the server has stored of the run; None if the message has not arrived.
+        """Read the stored messages of the run; None if the message has not arrived.
 
         Raises as `ApiClient.fetch`.
         """

@@ -44,11 +44,11 @@ class State(Enum):
 
 
 GATEWAY_FAILED = (502, 504, 520, 524)
-"""Statuses of a gateway behind which the model may be generating the answer."""
+"""Statuses of a gateway whose server may be generating the answer."""
 
 
 class Rules(msgspec.Struct, frozen=True):
-    """What is allowed in a `State`.
+    """The actions that a `State` allows.
 
     ``counts_silence``: whether `Timeouts.first_token` and `Timeouts.idle` apply. ``may_stop``:
     whether `stop` has an effect. ``may_resume``: whether a broken connection may be replaced.
@@ -122,7 +122,7 @@ class Owner(Enum):
 
 
 class StopBy(Enum):
-    """What `stop` has to do."""
+    """The action that `stop` has to take."""
 
     NOTHING = "nothing"  # the stream has ended: the caller gets the received events
     DISCONNECT = "disconnect"  # close the connection
@@ -130,7 +130,7 @@ class StopBy(Enum):
 
 
 class Leave(Enum):
-    """What to do with the connection of an answer that nobody reads any more."""
+    """How to end the connection of an answer that is no longer read."""
 
     CLOSE = "close"
     READ_UNTIL_STORED = "read until stored"
@@ -175,7 +175,7 @@ class AnswerState:
         self._is_first = is_first  # the first answer in its conversation
         self._is_left_running = False
 
-    # What happened
+    # Events
 
     def send(self, dialect: Dialect) -> None:
         """Note that a message is about to be sent, in the format of ``dialect``."""
@@ -224,7 +224,7 @@ class AnswerState:
         """Note that the conversation is no longer deleted with this answer."""
         self.owner = Owner.CALLER if self.is_one_shot else Owner.USER
 
-    # What follows from that
+    # Derived properties
 
     @property
     def state(self) -> State:
@@ -241,7 +241,7 @@ class AnswerState:
 
     @property
     def rules(self) -> Rules:
-        """What is allowed now."""
+        """The actions that are allowed now."""
         return RULES[self.state]
 
     def timeout(self, *, awaits_first: bool) -> Literal["first_token", "idle"] | None:
@@ -297,7 +297,7 @@ class AnswerState:
         return StopBy.REQUEST
 
     def needs_stop(self, *, has_sent: bool) -> bool:
-        """Whether a stop request is needed when nobody reads the answer any more."""
+        """Whether a stop request is needed if the answer is no longer read."""
         if self.dialect is None or not self.dialect.stops:
             return False
         if self._is_left_running or self.second_try is SecondTry.DUE:

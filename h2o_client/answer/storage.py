@@ -70,7 +70,7 @@ class AnswerStorage:
         self._backend.unstored.put(outcome.conversation_id, unstored)
 
     def _left_by(self, outcome: Outcome) -> UnstoredAnswer | None:
-        """What the next message has to wait for after an answer."""
+        """The work after an answer that the next message has to wait for."""
         dialect, response, left = outcome.dialect, outcome.response, outcome.is_left_running
         marked_until = 0.0
         stopped_by = outcome.stopped_by

@@ -233,7 +233,7 @@ class AnswerStream:
         self._on_end(self.state)
 
     def observe_end(self, reason: str, error: BaseException | None = None) -> None:
-        """Tell the observation, if there is one, how the reply ended."""
+        """Pass the end of the reply to the observation, if there is one."""
         if self.observation is not None:
             self.observation.finish(self, reason, error)
 

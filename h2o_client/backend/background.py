@@ -43,7 +43,7 @@ _this_thread = _Thread()
 
 @contextmanager
 def uninterruptible() -> Iterator[None]:
-    """Tell `run_shielded` that no interrupt reaches this thread.
+    """Declare to `run_shielded` that no interrupt reaches this thread.
 
     Work that must be completed then needs no thread of its own, which costs more than a request. At
     the end of the program, this work is waited for like that of `run_detached`.
@@ -117,7 +117,7 @@ def run_postponed(seconds: float = 6.0) -> None:
     """Run the work for which no thread could be started. Start none of it after ``seconds``."""
     end = monotonic() + seconds
     while _postponed and monotonic() < end:
-        with suppress(IndexError):  # another thread has taken the last one
+        with suppress(IndexError):  # another thread has removed the last one
             _run_quietly(*_postponed.pop(0))
 
 

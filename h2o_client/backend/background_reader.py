@@ -25,11 +25,11 @@ from h2o_client.wire.events import Event, Failure, Final, Title, Token
 if TYPE_CHECKING:
     from h2o_client.transport.response import Response
 
-_MOST_AHEAD = 1 << 20  # bytes that are read before the caller has taken any
+_MOST_AHEAD = 1 << 20  # bytes that are read before the caller takes any
 _LONGEST_REST = 1 << 16  # bytes
 _CLOSED_WITHIN = 1.0  # seconds
 GATEWAY_FAILED = (502, 504, 520, 524)
-"""Statuses of a gateway, behind which the server may be generating the answer."""
+"""Statuses of a gateway whose server may be generating the answer."""
 
 Send = Callable[[Call], "Response"]
 """Sends a request and returns the response as soon as its headers have arrived."""
@@ -89,7 +89,7 @@ class BackgroundResponse:
     # For the caller
 
     def wait_for_head(self) -> None:
-        """Wait for the headers of the response. Raises what sending the request raises."""
+        """Wait for the headers of the response. Raises the errors of the request."""
         self._caller.clock.allow("first_token", self._caller.timeouts.first_token)
         self._wait(self._caller, lambda: self._has_head or self.ended.is_set())
         if not self._has_head:

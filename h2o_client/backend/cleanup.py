@@ -223,7 +223,7 @@ class Cleanup:
 
 
 def _cause(failed: Exception) -> str:
-    """What the log says about a failed request. The caller's timeouts do not apply to it."""
+    """The log's text about a failed request. The caller's timeouts do not apply to it."""
     if isinstance(failed, TransportTimeout):
         return "the server did not respond in time"
     return failed.message if isinstance(failed, H2oError) else type(failed).__name__

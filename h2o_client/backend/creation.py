@@ -144,7 +144,7 @@ class _Creation:
             self._run()  # no more threads: the interpreter is shutting down
 
     def result(self) -> Created:
-        """Wait for the conversation. Raises what the request raises, `Woken`, and `Expired`."""
+        """Wait for the conversation. Raises the errors of the request, `Woken`, and `Expired`."""
         with self._caller.alarm() as alarm:
             while True:
                 alarm.clear()

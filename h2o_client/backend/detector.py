@@ -56,7 +56,7 @@ class Detector:
         self._api = api
         self._configured = None if server_version is None else detection.by_version(server_version)
         # Guards `_found` and `upgrades`, also during the requests that change them, and the work
-        # that callers pass to `hold`. Only `_write` changes `_found`, and its callers hold the
+        # that callers pass to `hold`. Only `_write` changes `_found`, and its callers have the
         # lock. `known` and `current` read one reference without it. Any thread may set `_is_stale`
         # without it, for the next thread that holds the lock.
         self._lock = CallLock()
@@ -66,7 +66,7 @@ class Detector:
 
     @property
     def known(self) -> Found | None:
-        """What was detected so far. Sends no request."""
+        """The result of the detection so far. Sends no request."""
         return self._found
 
     def forget(self) -> None:

@@ -50,7 +50,7 @@ class _StandingThread(threading.Thread):
             if not self._given.acquire(timeout=_IDLE_FOR):
                 try:
                     _idle.remove(self)
-                except ValueError:  # a caller has just taken it, and gives it work
+                except ValueError:  # a caller has just taken this thread, and will give it work
                     self._given.acquire()
 
 

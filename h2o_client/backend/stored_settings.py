@@ -120,7 +120,7 @@ class StoredSettings:
                 web_search=config.web_search,
                 custom_prompts=stored.custom_prompts,
             )
-        # Somebody also uses the session in a browser, so everything else stays unchanged.
+        # The session is also used in a browser, so everything else stays unchanged.
         assert stored is not None
         accepted = stored.accepted or config.accept_terms
         shares = stored.shares_data if config.share_data is None else config.share_data

@@ -124,7 +124,7 @@ class _Run:
         self._journal = journal
         self._changed = threading.Condition()  # guards is_over; notified when there are results
         self._is_over = False
-        self._is_abandoned = False  # whether nobody reads the results any more
+        self._is_abandoned = False  # whether the results are no longer read
         self._is_raised = False
         self._loop: asyncio.AbstractEventLoop | None = None
         # The last call for the loop, in case it came before the loop existed.

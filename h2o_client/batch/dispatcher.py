@@ -321,7 +321,7 @@ class Engine:
             self._wake()
 
     def _judge(self, attempt: Attempt, exc: H2oError) -> None:
-        """Decide what a failed attempt means for its prompt and for its account."""
+        """Decide the consequence of a failed attempt for its prompt and its account."""
         account, now = attempt.account, monotonic()
         if attempt.conversation_id is None and isinstance(exc, TransportError):
             self._has_lost_creations = True

@@ -208,7 +208,7 @@ class Journal:
         self._has_ended.set()
 
     def give_up(self) -> bool:
-        """Close the file for another run of this process. Return False if its run goes on."""
+        """Close the file for another run of this process. Return False if its run continues."""
         if self._is_ending:
             self._has_ended.wait(_ENDED_WITHIN)
         if self._has_ended.is_set():
@@ -438,7 +438,7 @@ class Journal:
             (cookies, json.dumps(sorted(baseline)), number),
         )
 
-    # Results
+    # Derived properties
 
     def results(self, after: int, *, ordered: bool, most: int = _PAGE) -> list[Row]:
         """Results after the number ``after``, in the order of their arrival.

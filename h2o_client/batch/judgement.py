@@ -1,4 +1,4 @@
-"""Decide what a failed attempt means for its prompt and its account, without any I/O."""
+"""Decide the consequence of a failed attempt for its prompt and its account. No I/O."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Verdict(Enum):
 
 
 def judge(exc: H2oError) -> Verdict:
-    """Decide what the error of an attempt means."""
+    """Decide the consequence of the error of an attempt."""
     if isinstance(exc, RateLimitError):
         return _LIMITS.get(exc.limit, Verdict.FINAL)
     if isinstance(exc, AuthenticationError | TermsNotAcceptedError):

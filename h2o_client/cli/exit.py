@@ -93,7 +93,7 @@ def signals_as_exceptions() -> Iterator[None]:
     def terminate(number: int, frame: FrameType | None) -> None:
         for each in handled:
             signal.signal(each, signal.SIG_IGN)
-        # A cleanup that hangs must not keep the process alive.
+        # A cleanup that blocks must not keep the process alive.
         timer = threading.Timer(_MOST_CLEANUP, os._exit, (128 + number,))
         timer.daemon = True
         timers.append(timer)

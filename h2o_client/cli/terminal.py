@@ -177,7 +177,7 @@ def in_a_line(text: str) -> str:
 
 
 class Waiting:
-    """Shows on a terminal's stderr what a block is waiting for, and since how long.
+    """Shows on a terminal's stderr the reason and the duration of a block's wait.
 
     The text appears after a second without output, at the cursor or in the line below. It is erased
     before other output.
@@ -205,7 +205,7 @@ class Waiting:
             self._is_below = not ends_line
 
     def text(self) -> str:
-        """What the block is waiting for, and since how long; "" during the first second."""
+        """The reason and the duration of the wait; "" during the first second."""
         seconds = monotonic() - self._since
         if seconds < _SHOWN_AFTER:
             return ""

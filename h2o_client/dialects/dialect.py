@@ -60,7 +60,7 @@ class Dialect:
     api: bool = True
     """Whether ``/api`` is switched on, if the era has one."""
 
-    # What it can do
+    # Features
     samples: bool
     """Whether sampling parameters of a request reach the model."""
     has_preprompt: bool

@@ -208,7 +208,7 @@ def is_other_setting(name: str) -> bool:
 
 
 def read_user(document: object) -> User | None:
-    """The user, if anybody is logged in."""
+    """The logged-in user, or None."""
     found = mapping(document)
     if not found:
         return None

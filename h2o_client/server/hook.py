@@ -90,7 +90,7 @@ class Hook:
         await self._app(scope, _limited(receive), send_with_cookie)
 
     def own_origin(self, headers: Headers) -> str:
-        """The origin that a form must come from."""
+        """The required origin of a form."""
         return self._origin if "://" in self._origin else f"{self._origin}://{headers.get('host')}"
 
     def _refusal(self, scope: Scope, headers: Headers, session: str) -> Response | None:

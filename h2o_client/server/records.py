@@ -88,7 +88,7 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Shared(msgspec.Struct, frozen=True, kw_only=True):
-    """A shared copy of a conversation. Anybody who has the id may read it."""
+    """A shared copy of a conversation. Anyone who knows the id may read it."""
 
     id: str
     model: str

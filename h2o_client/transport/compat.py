@@ -69,7 +69,7 @@ _MOST_IDLE = 1000
 _MOST_INTERIM = 100
 _LONGEST_HELD = 1 << 14
 _LONGEST_LINE = 1 << 16
-# A header that is sent or read as it stands. Values of urllib3's own (SKIP_HEADER) begin with "@".
+# A header that is sent or read unchanged. Values of urllib3's own (SKIP_HEADER) begin with "@".
 _PLAIN_HEADER = re.compile(r"[A-Za-z0-9-]+: (?!@)[ -~]*")
 _PLAIN_HEAD = re.compile(r"(?:[!-9;-~]+:[\t -~\xa0-\xff]*\r?\n)*\r?\n")
 _HEADER = re.compile(r"([!-9;-~]+):[ \t]*([\t -~\xa0-\xff]*)")

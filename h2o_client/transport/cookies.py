@@ -77,7 +77,7 @@ class SessionJar:
         self._lock = Guard()
         self._jar = CookieJar(_Policy())
         # The Cookie header, if it is the same for every request, and when it expires (seconds since
-        # 1970); None if it has to be made anew.
+        # 1970); None if it has to be created again.
         self._header: tuple[str | None, float] | None = None
         # The last Set-Cookie headers, if storing them again changes nothing; else empty.
         self._taken: tuple[str, ...] = ()

@@ -160,7 +160,7 @@ class CallLock:
                 self._release(call)
 
     def is_free_for(self, call: Call) -> bool:
-        """Whether ``call`` holds the lock, or nobody does."""
+        """Whether ``call`` holds the lock, or it is free."""
         return self._holding_call() in (None, call)
 
     def _is_held_by(self, call: Call) -> bool:

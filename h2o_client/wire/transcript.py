@@ -57,7 +57,7 @@ class Transcript:
         self.has_tools: bool = False
         # The text of the final answer if the model has generated nothing; None if that is "".
         self.empty_answer_text: str | None = None
-        # A tool's question that nobody has answered yet. A stream may end while it is open.
+        # A tool's question that has not been answered yet. A stream may end while it is open.
         self.elicitation: Elicitation | None = None
         # The text of all tokens. The final answer does not change it.
         self.joined: str = ""
