@@ -55,8 +55,8 @@ class Sender(Protocol):
         """Whether the model can finish the answer without this process, for the next run."""
         ...
 
-    async def leave(self, attempt: Attempt) -> None:
-        """Disconnect and let the model finish if it can, else stop it."""
+    async def leave(self, attempt: Attempt, *, stops: bool) -> None:
+        """Disconnect, and let the model finish unless ``stops``."""
         ...
 
     async def close(self) -> None:
@@ -95,12 +95,12 @@ class LocalSender:
     def can_leave(self, attempt: Attempt) -> bool:
         return attempt.token is not None
 
-    async def leave(self, attempt: Attempt) -> None:
+    async def leave(self, attempt: Attempt, *, stops: bool) -> None:
         assert attempt.reply is not None
-        if self.can_leave(attempt):
-            await attempt.reply.leave()
-        else:
+        if stops:
             await attempt.reply.aclose()
+        else:
+            await attempt.reply.leave()
 
     async def close(self) -> None:
         return None

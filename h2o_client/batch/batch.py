@@ -34,8 +34,8 @@ class Batch(Iterator[Result]):
     """An iterator over the results of a batch, as they arrive or in the order of the prompts.
 
     The results of earlier runs come first. If you may leave the iteration early, use the batch in a
-    ``with`` block. Servers since July 2026 then continue unfinished answers, for the next run with
-    the same journal; on older servers, unfinished answers are stopped and deleted. If nothing more
+    ``with`` block. With a journal, servers since July 2026 then continue unfinished answers, for
+    the next run. Otherwise unfinished answers are stopped and deleted. If nothing more
     can be sent (no login works any more, or the server was down for too long), the iteration
     returns all results and then raises the error. So it does if one of the sessions was closed.
     """

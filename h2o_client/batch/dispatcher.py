@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -173,6 +174,11 @@ class Engine:
     @property
     def _is_stopping(self) -> bool:
         return self._stops_at is not None
+
+    @property
+    def _is_last_run(self) -> bool:
+        """Whether no later run can collect answers: the journal is temporary."""
+        return self._journal.path is None
 
     @property
     def _is_work_left(self) -> bool:
@@ -512,18 +518,22 @@ class Engine:
         work = asyncio.gather(*ends, *self._others, return_exceptions=True)
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(work, timeout=max(0.1, self._left_to_stop() or 0.0))
+        for account in self._accounts if self._is_last_run else ():
+            for job in _pages(partial(self._journal.unanswered, account.number)):
+                assert job.conversation_id is not None
+                self._recorder.delete(account, job.conversation_id)
 
     async def _left(self, attempt: Attempt) -> None:
         if attempt.task is None or attempt.task.done():
             return
         attempt.is_left = True
         if attempt.conversation_id is not None:
-            is_stopped = not self._sender.can_leave(attempt)
+            is_stopped = self._is_last_run or not self._sender.can_leave(attempt)
             if is_stopped:
                 # Note this before the stop: on v0.3 to v0.6 a stopped answer looks complete.
                 self._journal.note_waiting([(attempt.job.row, attempt.job.attempts)])
             with suppress(H2oError):
-                await self._sender.leave(attempt)
+                await self._sender.leave(attempt, stops=is_stopped)
             if is_stopped:
                 self._recorder.delete(attempt.account, attempt.conversation_id)
         attempt.task.cancel()

@@ -100,7 +100,7 @@ class WorkerSender:
         # The worker continues; the next run collects the answer.
         return True
 
-    async def leave(self, attempt: Attempt) -> None:
+    async def leave(self, attempt: Attempt, *, stops: bool) -> None:
         return None
 
     async def close(self) -> None:

@@ -621,3 +621,15 @@ def test_closing_the_session_is_no_error_for_a_batch_whose_prompts_are_answered(
             found = [next(batch), next(batch)]
         assert (len(found), list(batch)) == (2, [])
         assert not server.conversations
+
+
+@pytest.mark.parametrize("version", ["0.9.4", "head"])
+def test_a_stopped_batch_without_a_journal_leaves_nothing(version: str) -> None:
+    with (
+        FakeChatUi(version, answer=lambda _: Says(("To ",), holds=True)) as server,
+        H2oSession(server.url) as session,
+    ):
+        with session.batch(["a", "b", "c"]):
+            server.wait_for(lambda fake: len(fake.prompts) == 3)
+        assert not server.conversations
+        assert not server.violations
