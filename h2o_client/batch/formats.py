@@ -119,7 +119,8 @@ def _of_csv(lines: Iterable[bytes], column: str, *, tabs: bool) -> Iterator[Foun
         names = [name.strip() for name in next(rows, [])]
         if column not in names:
             listed = ", ".join(names)
-            yield InvalidLine(1, f"Unknown column {column!r}. Available: {listed}.")
+            reason = f"Unknown column {column!r}. Available: {listed}. Name one with --column."
+            yield InvalidLine(1, reason)
             return
         while True:
             number = rows.line_num + 1

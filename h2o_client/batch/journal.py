@@ -167,6 +167,7 @@ class Journal:
         self._is_closed = False
         self._is_ending = False  # whether `end_soon` was called
         self._has_ended = threading.Event()  # set by `end`
+        self._is_new = path is not None and not os.path.lexists(path)
         self.path: Path | None = None if path is None else _own_file(Path(path))
         self._identity = None if self.path is None else _taken(self.path, self)
         name = "" if self.path is None else str(self.path)
@@ -187,10 +188,12 @@ class Journal:
         self._number = last or 0
 
     def close(self) -> None:
-        """Close the file. Idempotent."""
+        """Close the file, and remove it if it is new and has no prompts. Idempotent."""
         with self._lock:
             if not self._is_closed:
                 self._is_closed = True
+                if self.path is not None and self._is_new:
+                    self._remove_if_empty(self.path)
                 self._db.close()
                 self._release()
 
@@ -214,6 +217,18 @@ class Journal:
         if self._has_ended.is_set():
             self.close()
         return self._is_closed
+
+    def _remove_if_empty(self, path: Path) -> None:
+        """Remove the journal of a refused batch, while other runs cannot open it."""
+        with suppress(sqlite3.Error, OSError):
+            if (
+                self._db.execute(
+                    "SELECT 1 FROM prompts UNION ALL SELECT 1 FROM accounts"
+                ).fetchone()
+                is None
+            ):
+                self._db.execute("PRAGMA journal_mode = DELETE")  # removes the file of the WAL
+                path.unlink()
 
     def _release(self) -> None:
         if self._identity is not None:

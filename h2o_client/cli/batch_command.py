@@ -159,6 +159,7 @@ def batch(
         return 0
     for connection in connections:
         connection.check_address()
+    _check_output(output, prompts)
     with ExitStack() as stack:
         opened = Journal(name)
         stack.callback(opened.close)
@@ -337,6 +338,17 @@ def _reading(prompts: str) -> Iterator[BinaryIO]:
         raise click.UsageError(f"Cannot read {prompts}: {exc.strerror or exc}.") from exc
     with file:
         yield file
+
+
+def _check_output(output: str, prompts: str) -> None:
+    """Raise a usage error if the output is the file of prompts, or in a missing folder."""
+    if output == "-" or is_open_file(output):
+        return
+    if prompts != "-" and os.path.exists(output) and os.path.exists(prompts):
+        if os.path.samefile(output, prompts):
+            raise click.UsageError("--output is the file of prompts. Use another file.")
+    elif not os.path.isdir(os.path.dirname(output) or "."):
+        raise click.UsageError(f"Cannot write {output}. Does its folder exist?")
 
 
 def _answers(output: str, journal: Journal, *, ordered: bool, drops_failed: bool) -> AnswersFile:

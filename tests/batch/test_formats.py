@@ -46,7 +46,12 @@ def test_lines_are_read_with_their_numbers(data: bytes, name: str, found: list[F
         (b"a\n\xe4\n", "p.txt", 2, "Not UTF-8 (byte 1"),
         (b"\xff\xfea\0", "p.txt", 1, "UTF-16"),
         (b"prompt\n\xe4\n", "p.csv", 2, "Not UTF-8"),
-        (b"a,b\n1,2\n", "p.csv", 1, "Unknown column 'prompt'. Available: a, b"),
+        (
+            b"a,b\n1,2\n",
+            "p.csv",
+            1,
+            "Unknown column 'prompt'. Available: a, b. Name one with --column.",
+        ),
         (b"prompt,b\n1,2,3\n", "p.csv", 2, "3 fields, but the header has 2"),
         (b'prompt\n"a\n', "p.csv", 2, "Not CSV"),
         (b"", "p.csv", 1, "Unknown column"),

@@ -107,7 +107,35 @@ def test_an_invalid_line_refuses_the_batch_with_its_number(
     assert "Line 3: Not JSON" in said
     assert "Nothing was sent." in said
     assert not server.requests
-    assert not out.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["prompts.jsonl"]
+
+
+def test_a_refused_batch_keeps_the_journal_of_an_earlier_run(
+    server: FakeChatUi, prompts: Path, tmp_path: Path
+) -> None:
+    words = ["batch", str(prompts), "-o", str(tmp_path / "out"), "--url", server.url]
+    assert run(words) == 0
+    prompts.write_bytes(b"\xff\n")
+    assert run(words) == 2
+    assert (tmp_path / "out.journal").exists()
+
+
+def test_the_file_of_prompts_is_refused_as_the_output(
+    server: FakeChatUi, prompts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = prompts.read_bytes()
+    assert run(["batch", str(prompts), "-o", str(prompts), "--url", server.url]) == 2
+    assert "--output is the file of prompts. Use another file." in capsys.readouterr().err
+    assert prompts.read_bytes() == before
+    assert [path.name for path in prompts.parent.iterdir()] == ["prompts.txt"]
+
+
+def test_an_output_in_a_missing_folder_is_refused(
+    server: FakeChatUi, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "none" / "out")
+    assert run(["batch", str(prompts), "-o", out, "--url", server.url]) == 2
+    assert "Does its folder exist?" in capsys.readouterr().err
 
 
 def test_a_dry_run_counts_and_sends_nothing(
