@@ -96,7 +96,7 @@ class Conversation:
         self._model = optional_text(model, "The model", "model")
         self._kept = keep or id is not None
         # Guards the next two attributes: there is at most one answer at a time, and none after
-        # `close`. `stop` and `_created` read one of them without the lock, after it was set.
+        # `close`. `stop` and `_create` read one of them without the lock, after it was set.
         self._lock = Guard()
         self._closed = False
         self._stream: AnswerStream | None = None
@@ -122,7 +122,7 @@ class Conversation:
             preprompt = self._system if dialect.has_preprompt else None
             model = self._backend.choose_model(self._model, call)
             with self._backend.detector.watching(call):
-                self._created(model.id, preprompt, call)
+                self._create(model.id, preprompt, call)
             self._system_said = preprompt is not None
         return self._existing_id()
 
@@ -400,7 +400,7 @@ class Conversation:
         leaf = None
         with backend.detector.watching(call):
             if self.id is None:
-                leaf = self._created(prompt.model.id, prompt.preprompt, call, prepared)
+                leaf = self._create(prompt.model.id, prompt.preprompt, call, prepared)
         assert self.id is not None
         self._system_said = self._system_said or prompt.preprompt is not None
         stream.own(self.id, backend.cleanup.add(self.id) if once else None)
@@ -536,7 +536,7 @@ class Conversation:
             return None
         return self._backend.prepared.take(prompt.wanted)
 
-    def _created(
+    def _create(
         self, model: str, preprompt: str | None, call: Call, prepared: Created | None = None
     ) -> str | None:
         created = prepared or self._backend.creations.create(model, preprompt, call)

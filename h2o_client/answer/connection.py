@@ -157,7 +157,7 @@ class AnswerConnection:
         self.call.longest_silence = dialect.longest_silence
         send = partial(self._backend.api.open, request, passes_model_on=dialect.passes_model_on)
         try:
-            self.response = self._sent(send)
+            self.response = self._send(send)
         except (Woken, TransportError):
             # A server that is stopped before the first token closes the connection.
             if self._state.stage is Stage.OPEN:
@@ -165,7 +165,7 @@ class AnswerConnection:
         finally:
             self.call.head_within = self.call.longest_silence = None
 
-    def _sent(self, send: Callable[[Call], Response]) -> Response | BackgroundResponse:
+    def _send(self, send: Callable[[Call], Response]) -> Response | BackgroundResponse:
         if not self._state.may_outlive_reader:
             return send(self.call)
         self.call.check()

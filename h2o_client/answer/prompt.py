@@ -255,7 +255,7 @@ class PromptRequest:
         if self.run is not None:
             self.run.id = fresh_id()
         if self._web_search:
-            prompt = self._searched(dialect, conversation_id, prompt, call)
+            prompt = self._search(dialect, conversation_id, prompt, call)
         server = self.model.parameters if self._backend.config.server_samples else {}
         parameters = opts.sampling(self._options, server=server, otherwise=DEFAULT_SAMPLING)
         prompt = replace(
@@ -358,9 +358,7 @@ class PromptRequest:
         has_system = self._system_in_prompt and not self._storage.has_messages
         return turn.text if has_system else turn.later_text
 
-    def _searched(
-        self, dialect: Dialect, conversation_id: str, prompt: Prompt, call: Call
-    ) -> Prompt:
+    def _search(self, dialect: Dialect, conversation_id: str, prompt: Prompt, call: Call) -> Prompt:
         search = dialect.web_search(conversation_id, prompt.text or "")
         if search is None:
             return replace(prompt, web_search=True)

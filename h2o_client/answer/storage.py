@@ -113,24 +113,24 @@ class AnswerStorage:
         ``before_message``: stop an answer that is still being generated, and raise
         `ConversationBusyError` if the server would overwrite the next message.
         """
-        stored = self._stored(conversation_id, call, before_message)
+        stored = self._read_when_stored(conversation_id, call, before_message)
         self.has_messages = self.has_messages or stored.last("user") is not None
         return stored
 
-    def _stored(self, conversation_id: str, call: Call, before_message: bool) -> Stored:
+    def _read_when_stored(self, conversation_id: str, call: Call, before_message: bool) -> Stored:
         unstored = self._backend.unstored.get(conversation_id)
         if unstored is None:
             return self._backend.conversation(conversation_id, call)
         if not before_message:  # a late stop can only end a message
             unstored = msgspec.structs.replace(unstored, marked_until=0.0)
         if unstored.left and before_message:
-            unstored = self._stopped(conversation_id, unstored, call)
+            unstored = self._stop_answer(conversation_id, unstored, call)
         response = unstored.response
         if response is not None and self._backend.set_up(call).stores_at_end:
             return self._stored_after(response, conversation_id, unstored, call, before_message)
         if response is not None:
             response.wait_until_ended(call, _STORED_WITHIN)
-        stored, is_stored = self._polled(conversation_id, unstored, call)
+        stored, is_stored = self._poll(conversation_id, unstored, call)
         if not is_stored:
             log.warning("the server has not stored the last answer in %s yet", conversation_id)
         if is_stored or before_message or not unstored.left:
@@ -169,7 +169,7 @@ class AnswerStorage:
         least = _STORED_WITHIN if is_certain else _STOPPED_WITHIN
         seconds = max(0.0, min(lasts, max(end - monotonic(), least)))
         wanted = msgspec.structs.replace(unstored, seconds=seconds)
-        stored, is_stored = self._polled(conversation_id, wanted, call)
+        stored, is_stored = self._poll(conversation_id, wanted, call)
         if not is_stored and lasts > seconds:
             if before_message:
                 raise ConversationBusyError(
@@ -182,11 +182,11 @@ class AnswerStorage:
         self._backend.unstored.remove(conversation_id)
         return stored
 
-    def _stopped(
+    def _stop_answer(
         self, conversation_id: str, unstored: UnstoredAnswer, call: Call
     ) -> UnstoredAnswer:
         at_once = msgspec.structs.replace(unstored, seconds=0.0, marked_until=0.0)
-        if self._polled(conversation_id, at_once, call)[1]:
+        if self._poll(conversation_id, at_once, call)[1]:
             return unstored
         if unstored.response is not None:
             unstored.response.note_stop()
@@ -206,9 +206,9 @@ class AnswerStorage:
         if unstored is None:
             return self._backend.conversation(outcome.conversation_id, call), None
         wanted = msgspec.structs.replace(unstored, seconds=_READ_BACK_WITHIN, marked_until=0.0)
-        return self._polled(outcome.conversation_id, wanted, call)
+        return self._poll(outcome.conversation_id, wanted, call)
 
-    def _polled(
+    def _poll(
         self, conversation_id: str, unstored: UnstoredAnswer, call: Call
     ) -> tuple[Stored, bool]:
         """Return the conversation, and whether the awaited answer is stored in it."""

@@ -93,7 +93,7 @@ class Detector:
     def detect(self, call: Call | None = None) -> Found:
         """Return what was detected, exactly enough to send requests. The first call detects it."""
         call = call or Call(self._api.timeouts)
-        return self.current(call) or self.hold(call, lambda: self._detected(call))
+        return self.current(call) or self.hold(call, lambda: self._detect_locked(call))
 
     def detect_exactly(self, call: Call | None = None) -> Found:
         """Like `detect`, but send one more request if the responses fit several versions.
@@ -103,7 +103,7 @@ class Detector:
         call = call or Call(self._api.timeouts)
 
         def detect() -> Found:
-            found = self._detected(call)
+            found = self._detect_locked(call)
             # A server of v0.9.6 to v0.10.0 may have become a newer one since it was detected.
             may_be_newer = detection.may_have_runs(found.dialect) and not found.dialect.keeps_runs
             if not found.is_certain or (may_be_newer and self._configured is None):
@@ -262,7 +262,7 @@ class Detector:
 
         self._lock.hold_if_free(call, replace)
 
-    def _detected(self, call: Call) -> Found:
+    def _detect_locked(self, call: Call) -> Found:
         if self._found is None:
             self._is_stale = False
             return self._write(self._configured or self._request(call))
@@ -270,12 +270,12 @@ class Detector:
             return self._found
         self._is_stale = False  # before the requests: if it is set meanwhile, the next call acts
         try:
-            return self._write(self._detected_again(self._found, call))
+            return self._write(self._detect_again(self._found, call))
         except BaseException:
             self._is_stale = True
             raise
 
-    def _detected_again(self, before: Found, call: Call) -> Found:
+    def _detect_again(self, before: Found, call: Call) -> Found:
         try:
             found = self._request(call)
         except (StatusError, ProtocolError, ConfigurationError) as exc:

@@ -55,7 +55,7 @@ async def collect(
         if found.failure is not None:
             return Missing.ANSWER
         if found.resume_token is not None:
-            return await _resumed(session, found)
+            return await _resume(session, found)
         if not found.is_taken and found.is_certain:
             wait = next(waits, None)
             if wait is None:
@@ -69,7 +69,7 @@ async def collect(
         pause = min(_LONGEST_PAUSE, 1.5 * pause)
 
 
-async def _resumed(session: AsyncH2oSession, found: FoundAnswer) -> Answer | Missing:
+async def _resume(session: AsyncH2oSession, found: FoundAnswer) -> Answer | Missing:
     assert found.resume_token is not None
     reply = session.resume(found.resume_token, position=0)
     try:

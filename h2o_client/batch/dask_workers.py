@@ -84,7 +84,7 @@ class DaskWorkers:
         worker = await self._least_busy()
         self._in_flight[worker] += 1
         try:
-            future = self._submitted(task, worker)
+            future = self._submit(task, worker)
             try:
                 return await self._result(future, worker)
             finally:
@@ -112,7 +112,7 @@ class DaskWorkers:
             raise self._failure
         return min(sorted(self._workers), key=lambda each: self._in_flight[each])
 
-    def _submitted(self, task: WorkerTask, worker: str) -> Future[Any]:
+    def _submit(self, task: WorkerTask, worker: str) -> Future[Any]:
         try:
             return self._client.submit(
                 _run_apart,
@@ -134,13 +134,13 @@ class DaskWorkers:
                 loop.call_soon_threadsafe(ended.set)
 
         # In the client's event loop, because a thread would wait for a lost worker.
-        fetching = self._in_client(_fetched(self._client, future, worker))
+        fetching = self._in_client(_fetch(self._client, future, worker))
         fetching.add_done_callback(end)
         if await self._is_done(asyncio.ensure_future(ended.wait()), worker):
             return fetching.result()
         # Cancel the future, which ends the fetch. Cancelling the fetch itself would also end
         # fetches from other workers.
-        self._in_client(_cancelled(self._client, future))
+        self._in_client(_cancel(self._client, future))
         if self._failure is not None:
             raise self._failure
         raise WorkerLostError(f"The worker {worker} was lost")
@@ -209,7 +209,7 @@ def _run_apart(task: WorkerTask) -> WorkerResult:
     return run_task(task)
 
 
-async def _fetched(client: Client, future: Future[Any], worker: str) -> WorkerResult:
+async def _fetch(client: Client, future: Future[Any], worker: str) -> WorkerResult:
     """Fetch the result. Until then it is stored on its worker only."""
     from distributed.comm.core import CommClosedError
     from distributed.scheduler import KilledWorker
@@ -225,6 +225,6 @@ async def _fetched(client: Client, future: Future[Any], worker: str) -> WorkerRe
         raise WorkerError(f"A worker failed: {type(exc).__name__}: {exc}") from exc
 
 
-async def _cancelled(client: Client, future: Future[Any]) -> None:
+async def _cancel(client: Client, future: Future[Any]) -> None:
     with suppress(Exception):
         await client.cancel([future], asynchronous=True)

@@ -298,9 +298,9 @@ class Engine:
             if not attempt.is_left:
                 attempt.account.pace.succeeded(attempt.began)
                 self._longest = max(self._longest, attempt.seconds())
-                self._answered(attempt, answer)
+                self._on_answer(attempt, answer)
 
-    def _answered(self, attempt: Attempt, answer: Answer) -> None:
+    def _on_answer(self, attempt: Attempt, answer: Answer) -> None:
         outcome = Outcome.from_answer(
             answer,
             attempts=attempt.job.attempts + 1,
@@ -310,7 +310,7 @@ class Engine:
         )
         self._end(attempt, outcome, answer.conversation_id)
 
-    def _failed(self, attempt: Attempt, exc: H2oError) -> None:
+    def _on_failure(self, attempt: Attempt, exc: H2oError) -> None:
         outcome = Outcome.from_error(
             exc,
             attempts=attempt.job.attempts + 1,
@@ -352,12 +352,12 @@ class Engine:
             account.pace.failed(attempt.began, now)
             self._gives_up(account, exc)
         elif verdict is Verdict.FINAL:
-            self._failed(attempt, exc)
+            self._on_failure(attempt, exc)
         elif not self._is_stopping:  # otherwise the next run collects lost answers
             if not isinstance(exc, GenerationError | WorkerLostError):
                 account.pace.failed(attempt.began, now)
             if verdict is Verdict.LOST and attempt.conversation_id is not None:
-                self._spawn(self._collected(account, _sent_job(attempt), exc))
+                self._spawn(self._collect(account, _sent_job(attempt), exc))
             else:
                 self._try_again(attempt, exc)
 
@@ -368,7 +368,7 @@ class Engine:
     def _try_again(self, attempt: Attempt, exc: H2oError) -> None:
         attempts = attempt.job.attempts + 1
         if attempts >= MOST_ATTEMPTS:
-            self._failed(attempt, exc)
+            self._on_failure(attempt, exc)
         else:
             self._again(attempt, attempts, delay_before(attempts))
 
@@ -385,7 +385,7 @@ class Engine:
     def _collect_left(self, account: Account) -> None:
         """Collect the answers of an earlier run, and delete its conversations."""
         for job in _pages(lambda after: self._journal.unanswered(account.number, after)):
-            self._spawn(self._collected(account, job, None))
+            self._spawn(self._collect(account, job, None))
         after = ""
         while page := self._journal.left_conversations(account.number, after):
             for conversation_id in page:
@@ -406,25 +406,25 @@ class Engine:
             self._fail(exc)
         self._wake()
 
-    async def _collected(self, account: Account, job: Job, exc: H2oError | None) -> None:
+    async def _collect(self, account: Account, job: Job, exc: H2oError | None) -> None:
         """Collect the answer to a prompt that was sent, or send the prompt again.
 
         ``exc`` is the error of the attempt, None if it was in an earlier run.
         """
-        found = await self._found(account, job)
+        found = await self._find(account, job)
         if found is None:
             return  # the next run tries again
         attempt = Attempt(account, job)
         attempt.conversation_id = job.conversation_id
         attempt.began -= max(0.0, time.time() - job.sent_at)
         if not isinstance(found, Missing):
-            self._answered(attempt, found)
+            self._on_answer(attempt, found)
         elif exc is None or (found is Missing.PROMPT and judge(exc) is Verdict.DOWN):
             self._requeue(attempt)
         else:
             self._try_again(attempt, exc)
 
-    async def _found(self, account: Account, job: Job) -> Answer | Missing | None:
+    async def _find(self, account: Account, job: Job) -> Answer | Missing | None:
         """Read a prompt's answer from the server; None if the batch or the account was stopped."""
         assert job.conversation_id is not None
         async with self._room:

@@ -242,9 +242,9 @@ class Journal:
         Raises `InvalidPrompts` without changing anything.
         """
         with self._transaction():
-            return self._loaded(prompts)
+            return self._load(prompts)
 
-    def _loaded(self, prompts: Iterable[BatchPrompt | InvalidLine]) -> Counts:
+    def _load(self, prompts: Iterable[BatchPrompt | InvalidLine]) -> Counts:
         invalid: list[InvalidLine] = []
         count = position = 0
         self._do("DROP TABLE IF EXISTS temp.ids")
@@ -266,7 +266,7 @@ class Journal:
     def check(self, prompts: Iterable[BatchPrompt | InvalidLine]) -> Counts:
         """Like `load`, without changing anything."""
         with suppress(_Undone), self._transaction():
-            counts = self._loaded(prompts)
+            counts = self._load(prompts)
             raise _Undone
         return counts
 
@@ -453,7 +453,7 @@ class Journal:
             (cookies, json.dumps(sorted(baseline)), number),
         )
 
-    # Derived properties
+    # Results
 
     def results(self, after: int, *, ordered: bool, most: int = _PAGE) -> list[Row]:
         """Results after the number ``after``, in the order of their arrival.

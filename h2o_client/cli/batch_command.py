@@ -154,7 +154,7 @@ def batch(
     defaults = Defaults.of(model, system, sampling_options(parameters))
     name = journal or _journal_beside(output)
     if dry_run:
-        counts = _checked(prompts, name, defaults, format, column)
+        counts = _count_prompts(prompts, name, defaults, format, column)
         _say_counts(counts, name, retry_failed=retry_failed)
         return 0
     for connection in connections:
@@ -358,7 +358,7 @@ def _answers(output: str, journal: Journal, *, ordered: bool, drops_failed: bool
         raise click.UsageError(f"Cannot write {output}: {exc.strerror or exc}.") from exc
 
 
-def _checked(
+def _count_prompts(
     prompts: str, journal: str | None, defaults: Defaults, format: Format | None, column: str | None
 ) -> Counts:
     """Count the prompts that a run would send. Creates no journal."""

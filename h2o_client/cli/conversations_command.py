@@ -67,7 +67,7 @@ def conversations(context: click.Context, connection: Connection, as_json: bool)
 @server_options
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object per line.")
 @click.pass_context
-def _listed(context: click.Context, connection: Connection, as_json: bool) -> int:
+def _list_all(context: click.Context, connection: Connection, as_json: bool) -> int:
     """List the conversations, latest first. This is the default command.
 
     \b
@@ -149,7 +149,7 @@ def _delete(connection: Connection, ids: tuple[str, ...], everything: bool, yes:
         if everything:
             return _delete_all(client, yes)
         # Delete the others even if one does not exist.
-        tried = [_deleted(client, each, ids) for each in ids]
+        tried = [_delete_one(client, each, ids) for each in ids]
     return next((status for status in tried if status), 0)
 
 
@@ -191,7 +191,7 @@ def export(
     form = form or format_of(output or "")
     with open_stored(connection, ids[0] if ids else None) as client:
         gone: list[str] = []
-        _export(_found(client, ids), form, output, gone)
+        _export(_find(client, ids), form, output, gone)
     if not gone:
         return 0
     say(f"Not exported, because the server no longer has them: {', '.join(gone)}.")
@@ -233,7 +233,7 @@ def _delete_all(client: H2oSession, yes: bool) -> int:
     return 0
 
 
-def _deleted(client: H2oSession, id: str, ids: tuple[str, ...]) -> int:
+def _delete_one(client: H2oSession, id: str, ids: tuple[str, ...]) -> int:
     """Delete one of the conversations. Write its error to stderr, and return its exit status."""
     try:
         with Waiting(f"Deleting {id}"):
@@ -245,7 +245,7 @@ def _deleted(client: H2oSession, id: str, ids: tuple[str, ...]) -> int:
     return 0
 
 
-def _found(client: H2oSession, ids: tuple[str, ...]) -> list[Conversation]:
+def _find(client: H2oSession, ids: tuple[str, ...]) -> list[Conversation]:
     if ids:
         return [client.conversation(each) for each in ids]
     with Waiting(_LISTING):

@@ -107,14 +107,14 @@ class PipedLines:
     def _line(self) -> str:
         """The next line of stdin with its line end; "" at the end."""
         if self._readline is not None:
-            return _decoded(_read(self._readline))
+            return _decode(_read(self._readline))
         stdin = sys.stdin.buffer
         self._readline = stdin.readline
         line = _read(stdin.readline)
         if _encoding_of(line) == "utf-8":
-            return _decoded(line)
+            return _decode(line)
         # In other encodings, decode everything first, then split it into lines.
-        text = _decoded(line + _read(stdin.read))
+        text = _decode(line + _read(stdin.read))
         self._readline = io.BytesIO(text.encode()).readline
         return self._line()
 
@@ -202,7 +202,7 @@ def _keys() -> KeyBindings:
 
 def piped_text() -> str:
     """Read all of stdin as text. Raises a usage error if it is not text, or too long."""
-    return _decoded(_read(sys.stdin.buffer.read))
+    return _decode(_read(sys.stdin.buffer.read))
 
 
 def _read(read: Callable[[int], bytes]) -> bytes:
@@ -222,7 +222,7 @@ def _encoding_of(data: bytes) -> str:
     return next((encoding for mark, encoding in _MARKS if data.startswith(mark)), "utf-8")
 
 
-def _decoded(data: bytes) -> str:
+def _decode(data: bytes) -> str:
     """Decode the text strictly. Raises `NotText`."""
     encoding = _encoding_of(data)
     try:

@@ -86,9 +86,9 @@ def doctor(connection: Connection, address: str | None, model: str | None, as_js
         try:
             checks = stack.enter_context(connection.open(model=model)).check()
         except ConfigurationError as exc:
-            list(_shown(iter([_refused(exc)]), as_json))
+            list(_show(iter([_refused(exc)]), as_json))
             return BAD_CALL
-        failed = [check.kind for check in _shown(checks, as_json)]
+        failed = [check.kind for check in _show(checks, as_json)]
     return status_of_kind(failed[0]) if failed else 0
 
 
@@ -169,7 +169,7 @@ _STEPS = {
 }
 
 
-def _shown(checks: Iterator[Check], as_json: bool) -> Iterator[Check]:
+def _show(checks: Iterator[Check], as_json: bool) -> Iterator[Check]:
     """Show each step when it ends, and yield the failed ones. Skipped steps are not shown."""
     untried = False
     while True:

@@ -101,11 +101,11 @@ class Causes:
 
     def explain(self, exc: H2oError, step: str) -> Failed:
         """Explain an error of ``step``: what happened, where, and what to do."""
-        failed = self._explained(exc, step)
+        failed = self._explain(exc, step)
         failed.kind = failed.kind or type(exc).__name__
         return failed
 
-    def _explained(self, exc: H2oError, step: str) -> Failed:
+    def _explain(self, exc: H2oError, step: str) -> Failed:
         if self.is_cookie_insecure():
             return Failed(exc.message, exc.hint, step="cookie")
         if isinstance(exc, AuthenticationError) and exc.status == 401 and self._wants_password:

@@ -128,7 +128,7 @@ class Transport:
         `ConfigurationError`, and `Woken`.
         """
         try:
-            return self._tried(request, call, take=lambda response: None, limited=True)
+            return self._send_with_retries(request, call, take=lambda response: None, limited=True)
         except BaseException:
             call.release()
             raise
@@ -148,7 +148,7 @@ class Transport:
         """
         try:
             take = partial(Response.whole, enough=enough)
-            return self._tried(request, call, urgent=urgent, take=take)
+            return self._send_with_retries(request, call, urgent=urgent, take=take)
         except BaseException:
             call.detach()
             raise
@@ -171,7 +171,7 @@ class Transport:
         if self._slots is not None:
             self._slots = self._slots.renewed()
 
-    def _tried(
+    def _send_with_retries(
         self,
         request: Request,
         call: Call,
@@ -190,12 +190,12 @@ class Transport:
                     call.holds(self._slots)
                     self._slots.take(call)
             try:
-                response = self._sent(request, call, urgent)
+                response = self._send_once(request, call, urgent)
                 take(response)
                 if is_referer_refusal(response.status, _refused(response)) and not flipped:
                     flipped = True
                     self._flip_referer(response.referer)
-                    response = self._sent(request, call, urgent)
+                    response = self._send_once(request, call, urgent)
                     take(response)
             except TransportError as exc:
                 if last or not _may_be_repeated(request, call, exc):
@@ -226,12 +226,12 @@ class Transport:
         except Expired as exc:
             raise translated(exc, call, self.base_url) from exc
 
-    def _sent(self, request: Request, call: Call, urgent: bool) -> Response:
+    def _send_once(self, request: Request, call: Call, urgent: bool) -> Response:
         if self._closed and not urgent:
             raise ConfigurationError("This session is closed", hint="Make another H2oSession.")
         began = monotonic()
         call.sent = False
-        prepared = self._prepared(request)
+        prepared = self._prepare(request)
         raw = self._send(prepared, call, request.budget)
         call.headers_received()
         try:
@@ -249,7 +249,7 @@ class Transport:
         log.debug("%s: %d after %.0f ms", request, response.status, took)
         return response
 
-    def _prepared(self, request: Request) -> requests.PreparedRequest:
+    def _prepare(self, request: Request) -> requests.PreparedRequest:
         referer = self.referer
         headers = {
             "User-Agent": f"h2o-chat/{__version__}",
