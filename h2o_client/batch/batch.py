@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import weakref
 from collections import deque
@@ -15,6 +16,7 @@ from h2o_client.batch.dispatcher import Engine
 from h2o_client.batch.journal import Journal, Row
 from h2o_client.batch.progress import Progress
 from h2o_client.batch.results import Result
+from h2o_client.errors import ConfigurationError
 from h2o_client.timeouts import monotonic
 
 if TYPE_CHECKING:
@@ -123,6 +125,7 @@ class _Run:
     def __init__(self, journal: Journal, make_engine: MakeEngine) -> None:
         self._journal = journal
         self._changed = threading.Condition()  # guards is_over; notified when there are results
+        self._pid = os.getpid()
         self._is_over = False
         self._is_abandoned = False  # whether the results are no longer read
         self._is_raised = False
@@ -143,6 +146,11 @@ class _Run:
 
     def results(self, after: int, ordered: bool, seconds: float | None) -> list[Row]:
         """Return results after the position ``after``, as soon as there are any; [] at the end."""
+        if os.getpid() != self._pid:
+            raise ConfigurationError(
+                "A batch cannot be read in a forked process",
+                hint="Read it in the process that has started it.",
+            )
         with self._changed:
             while True:
                 is_over = self._is_over

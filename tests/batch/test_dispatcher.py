@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+import os
 import threading
 import time
 from collections import Counter
@@ -633,3 +634,22 @@ def test_a_stopped_batch_without_a_journal_leaves_nothing(version: str) -> None:
             server.wait_for(lambda fake: len(fake.prompts) == 3)
         assert not server.conversations
         assert not server.violations
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_batch_in_a_forked_process_is_an_error() -> None:
+    with (
+        FakeChatUi("head", answer=lambda _: Says(holds=True)) as server,
+        H2oSession(server.url) as session,
+        session.batch(["a"]) as batch,
+    ):
+        child = os.fork()
+        if child == 0:
+            try:
+                next(batch)
+            except ConfigurationError:
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
