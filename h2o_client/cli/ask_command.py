@@ -48,7 +48,12 @@ class _PromptCommand(click.Command):
     context_class: type[click.Context] = _Nameless
 
 
-@click.command("ask", cls=_PromptCommand, epilog=EPILOG)
+@click.command(
+    "ask",
+    cls=_PromptCommand,
+    epilog=EPILOG,
+    short_help="Send a prompt, and write the answer to stdout.",
+)
 @click.argument("prompt", nargs=-1, metavar="PROMPT...")
 @server_options
 @prompt_options
@@ -84,7 +89,7 @@ def ask(
     \b
     Examples:
       h2o-chat --local "Why is the sky blue?"
-      h2o-chat --url http://localhost:3000 -p temperature=0.7 "Tell me a joke"
+      h2o-chat --url http://localhost:3000 "Tell me a joke"
       cat report.txt | h2o-chat "Summarise this"
       h2o-chat --keep "Name a river" && h2o-chat -c "And its source?"
     """

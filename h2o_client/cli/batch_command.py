@@ -60,7 +60,9 @@ SIGTERM.
 """
 
 
-@click.command("batch", epilog=_EPILOG)
+@click.command(
+    "batch", epilog=_EPILOG, short_help="Send every prompt in a file, and write the answers."
+)
 @click.argument("prompts", metavar="PROMPTS")
 @account_options
 @click.option(
@@ -78,7 +80,7 @@ SIGTERM.
     "parameters",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A sampling parameter, such as temperature=0.7; may be repeated.",
+    help="A sampling parameter for chat-ui v0.3 to v0.6, such as temperature=0.7; may be repeated.",
 )
 @click.option(
     "--concurrency",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from h2o_client.session import H2oSession
 
 
-@click.command("resume", epilog=EPILOG)
+@click.command("resume", epilog=EPILOG, short_help="Resume the last interrupted answer.")
 @server_options
 @click.option("--rest", is_flag=True, help="Print only the part that was not printed before.")
 def resume(connection: Connection, rest: bool) -> int:

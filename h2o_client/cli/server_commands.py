@@ -100,7 +100,11 @@ def _check_version(context: click.Context, option: click.Parameter, chat_ui: str
     return chat_ui
 
 
-@click.command("serve", epilog=_EPILOG)
+@click.command(
+    "serve",
+    epilog=_EPILOG,
+    short_help="Run a chat-ui server on this machine, with a small model.",
+)
 @click.option(
     "--chat-ui",
     metavar="VERSION",

@@ -279,7 +279,8 @@ _PROMPT_OPTIONS = (
         "parameters",
         multiple=True,
         metavar="NAME=VALUE",
-        help="A sampling parameter, such as temperature=0.7 or max_new_tokens=200.",
+        help="A sampling parameter for chat-ui v0.3 to v0.6, such as temperature=0.7 or "
+        "max_new_tokens=200.",
     ),
     click.option(
         "-c", "--continue", "continues", is_flag=True, help="Continue the last kept conversation."

@@ -48,6 +48,14 @@ def test_every_command_has_examples() -> None:
     assert len(list(examples())) >= 15
 
 
+def test_the_list_of_commands_shows_whole_sentences(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    listed = shown.partition("Commands:\n")[2].partition("\n\n")[0].splitlines()
+    assert len(listed) == len(command.list_commands(click.Context(command)))
+    assert [line for line in listed if line.endswith("...") or not line.endswith(".")] == []
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A folder with the files of the examples."""
