@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Any
 
@@ -77,10 +78,10 @@ def gateway(
         try:
             running = serve_gateway(address, host=host, port=port, keys=keys, **options, **allowed)
         except OSError as exc:
-            say(
-                f"Error: Cannot listen on {host}, port {port}: {exc.strerror or exc}. "
-                "--port 0 chooses a free port."
-            )
+            problem = f"Cannot listen on {host}, port {port}: {exc.strerror or exc}."
+            if exc.errno == errno.EADDRINUSE:
+                problem = f"Port {port} of {host} is in use. Is another server running?"
+            say(f"Error: {problem} --port 0 chooses a free port.")
             return UNWRITTEN
         with running:
             say(f"Listening on {running.url}; clients use {running.url}/v1 as their base URL.")

@@ -144,7 +144,7 @@ def serve(**choices: Any) -> int:
     if _is_in_use(choices["host"], choices["port"]):
         say(
             f"Error: Port {choices['port']} of {choices['host']} is in use. Is another server "
-            "running? --port 0 picks a free port."
+            "running? --port 0 chooses a free port."
         )
         return UNWRITTEN
     return run(**choices)

@@ -187,6 +187,12 @@ def test_a_port_in_use(taken: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err.startswith(said)
 
 
+def test_a_port_in_use_stops_the_gateway(taken: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["gateway", "--port", str(taken), "--url", "http://localhost:1"]) == 1
+    said = f"Error: Port {taken} of 127.0.0.1 is in use. Is another server running? --port 0"
+    assert " ".join(capsys.readouterr().err.split()).startswith(said)
+
+
 def test_an_invalid_model_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "model.gguf"
     assert run(["serve", "--port", "0", "--model-file", str(path)]) == 2
