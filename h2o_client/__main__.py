@@ -1,12 +1,13 @@
-"""The command ``h2o-chat``, also as ``python -m h2o_client``."""
+"""The command ``h2o-chat``, also as ``python -m h2o_client``.
+
+The package is imported within ``main``, which handles an interrupt during the imports.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-
-from h2o_client.errors import install_hint
 
 _INTERRUPTED = 130
 
@@ -24,6 +25,8 @@ def main() -> None:
     except ModuleNotFoundError as exc:
         if exc.name != "click":
             raise
+        from h2o_client.errors import install_hint
+
         sys.exit(f"The command needs the extra 'cli'. {install_hint('cli')}")
     except KeyboardInterrupt:
         _forget_interrupt()

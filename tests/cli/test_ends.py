@@ -330,3 +330,13 @@ def test_ctrl_c_is_130_even_if_its_line_cannot_be_ended(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(whole, "main", interrupted)
     assert run(["--help"]) == 130
+
+
+def test_an_interrupt_while_the_package_is_imported_has_no_traceback() -> None:
+    # The script of the command calls main() after this import.
+    code = (
+        "import sys, h2o_client.__main__\n"
+        "print(sorted(name for name in sys.modules if name.startswith('h2o_client')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "['h2o_client', 'h2o_client.__main__', 'h2o_client.version']\n"
