@@ -140,8 +140,11 @@ class Engine:
 
     async def _close(self) -> None:
         left = self._left_to_stop()
-        # In a thread, because it waits for requests.
-        await asyncio.to_thread(self._recorder.close, left)
+        try:
+            # In a thread, because it waits for requests.
+            await asyncio.to_thread(self._recorder.close, left)
+        except RuntimeError:  # the program ends: it starts no threads any more
+            self._recorder.close(left)
         await self._sender.close()
         if left is None:
             for account in self._former:

@@ -6,6 +6,8 @@ import gc
 import json
 import math
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -33,6 +35,7 @@ from h2o_client.batch import InvalidPrompts, Prompt, Result, dispatcher, judgeme
 from h2o_client.batch.journal import Journal
 from h2o_client.server import ScriptedAnswer, serve
 from local_service import PATIENCE
+from programs import start
 from scripted import Exchange
 
 every_version = pytest.mark.parametrize("version", ALL)
@@ -653,3 +656,18 @@ def test_a_batch_in_a_forked_process_is_an_error() -> None:
             finally:
                 os._exit(1)
         assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_program_that_ends_during_its_batch_stops_it() -> None:
+    with FakeChatUi("head", answer=lambda _: Says(holds=True)) as server:
+        code = (
+            "import sys; from h2o_client import H2oSession; "
+            "batch = H2oSession(sys.argv[1]).batch(['a', 'b']); "
+            "print('begun', flush=True); sys.stdin.readline()"
+        )
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        program = start([sys.executable, "-c", code, server.url], **pipes)
+        server.wait_for(lambda fake: len(fake.prompts) == 2)
+        program.communicate(b"\n", timeout=PATIENCE)
+        assert program.returncode == 0
+        assert not server.conversations
