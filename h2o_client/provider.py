@@ -27,15 +27,19 @@ class AsyncResult(AsyncIterator[str]):
 
     def __init__(self, reply: AsyncReply) -> None:
         self._reply = reply
+        self._is_closed = False
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> str:
+        if self._is_closed:  # the reply returns what it has read already
+            raise StopAsyncIteration
         return await self._reply.__anext__()
 
     async def aclose(self) -> None:
         """Stop the answer, delete its conversation, close the connection."""
+        self._is_closed = True
         await self._reply.aclose()
 
     def __await__(self) -> Generator[Any, None, Self]:

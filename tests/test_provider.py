@@ -159,3 +159,11 @@ async def test_a_socks_proxy_works_too() -> None:
         text = await at(server.url).create_async("", GREETING, proxy=proxy.url)
         assert text == "Hello there"
         assert proxy.log
+
+
+async def test_nothing_comes_after_aclose() -> None:
+    with ScriptedChatUi() as server:
+        generator = at(server.url).create_async_generator(MODEL, GREETING)
+        assert await generator.__anext__() == "Hello"
+        await generator.aclose()
+        assert [token async for token in generator] == []
