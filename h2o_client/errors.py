@@ -521,3 +521,9 @@ def _prompt_note(resendable: bool | None) -> str:
 def install_hint(extra: str) -> str:
     """How to install an extra. The package is not on PyPI."""
     return f"In the clone of h2o-chat, run: python -m pip install '.[{extra}]'"
+
+
+def missing_extra(extra: str, exc: ModuleNotFoundError) -> ModuleNotFoundError:
+    """The error for an import that needs an extra, with how to install it."""
+    told = f"{exc.msg}: this import needs the extra {extra!r}. {install_hint(extra)}"
+    return ModuleNotFoundError(told, name=exc.name, path=exc.path)

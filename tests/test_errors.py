@@ -3,6 +3,8 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -308,3 +310,19 @@ def test_the_documented_tree_of_errors_matches_the_classes() -> None:
     assert found == set(errors.__all__)
     pages = Path(__file__).parents[1] / "docs" / "errors.rst"
     assert all(f"── {name}" in pages.read_text("utf-8") for name in found - {"H2oError"})
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "statement"),
+    [
+        ("starlette", "gateway", "from h2o_client.gateway import gateway"),
+        ("uvicorn", "local", "from h2o_client.server import serve"),
+    ],
+)
+def test_an_import_without_its_extra_says_how_to_install_it(
+    module: str, extra: str, statement: str
+) -> None:
+    code = f"import sys; sys.modules[{module!r}] = None; {statement}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert f"needs the extra '{extra}'. In the clone of h2o-chat, run: " in done.stderr
+    assert done.stderr.count("Traceback") == 1

@@ -11,7 +11,6 @@ import click
 from h2o_client.cli.exit import UNWRITTEN
 from h2o_client.cli.shared_options import Connection, server_options
 from h2o_client.cli.terminal import say
-from h2o_client.errors import install_hint
 
 _EPILOG = """\b
 Clients use the address with /v1 as their base URL. Without --keys, they may use
@@ -65,9 +64,7 @@ def gateway(
         from h2o_client.server.access import write_to
         from h2o_client.server.running import until_signalled
     except ImportError as exc:
-        raise click.UsageError(
-            f"The gateway needs the extra 'gateway' ({exc}). {install_hint('gateway')}"
-        ) from exc
+        raise click.UsageError(str(exc)) from exc
     if keys is not None and connection.cookie is not None:
         raise click.UsageError("Only one of --cookie and --keys can be used.")
     with until_signalled() as ended, connection.address() as address:

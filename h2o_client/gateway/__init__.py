@@ -15,6 +15,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from h2o_client.errors import missing_extra
+
 if TYPE_CHECKING:
     from h2o_client.gateway.application import app
     from h2o_client.gateway.running_gateway import gateway
@@ -28,6 +30,9 @@ if not TYPE_CHECKING:  # a type checker would then accept any name
 
     def __getattr__(name: str) -> object:
         # Imported late: importing this package needs neither starlette nor uvicorn.
-        if name in _HOMES:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
             return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        except ModuleNotFoundError as exc:
+            raise missing_extra("gateway", exc) from None

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from h2o_client.errors import missing_extra
+
 if TYPE_CHECKING:
     from h2o_client.server.access import Access
     from h2o_client.server.app import create_app
@@ -61,6 +63,9 @@ if not TYPE_CHECKING:  # a type checker would then accept any name
 
     def __getattr__(name: str) -> object:
         # Imported late: importing this package needs no starlette, uvicorn or xllamacpp.
-        if name in _HOMES:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
             return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        except ModuleNotFoundError as exc:
+            raise missing_extra("local", exc) from None
