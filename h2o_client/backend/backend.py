@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 import weakref
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
-from h2o_client.backend.background import run_detached, run_in_background, wait_until_empty
+from h2o_client.backend.background import (
+    complete_at_exit,
+    run_detached,
+    run_in_background,
+    wait_until_empty,
+)
 from h2o_client.backend.background_reader import BackgroundReader
 from h2o_client.backend.cleanup import CLEAN_UP, Cleanup
 from h2o_client.backend.creation import Creations
@@ -242,6 +249,21 @@ _living: weakref.WeakSet[Backend] = weakref.WeakSet()
 def _forget_all() -> None:
     for backend in list(_living):
         backend.forget()
+    if (util := sys.modules.get("multiprocessing.util")) is not None:
+        # If the child is a process of multiprocessing, it runs this, and then its finalizers.
+        util.register_after_fork(_living, _finalize_all_at_exit)
+
+
+def _finalize_all_at_exit(_: object) -> None:
+    # Such a process ends without running what `atexit` and `weakref.finalize` register.
+    util = import_module("multiprocessing.util")
+    util.Finalize(None, _finalize_all, exitpriority=0)
+
+
+def _finalize_all() -> None:
+    for each in list(_living):
+        _finalize(each.reader, each.prepared, each.creations, each.cleanup)
+    complete_at_exit()
 
 
 if hasattr(os, "register_at_fork"):

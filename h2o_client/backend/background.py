@@ -204,14 +204,15 @@ def _run_quietly(token: object, work: Callable[[], object]) -> None:
         _pending.discard(token)
 
 
-def _exit() -> None:
+def complete_at_exit() -> None:
+    """Wait, for a short time, until all pending work is completed: the program ends."""
     global _at_exit
     _at_exit = True
     run_postponed()
     wait_until_empty(_pending)
 
 
-atexit.register(_exit)
+atexit.register(complete_at_exit)
 if hasattr(os, "register_at_fork"):
     # A child does not wait for the work of its parent.
     os.register_at_fork(after_in_child=_pending.clear)

@@ -136,14 +136,22 @@ if sys.argv[2] == "fork":
         client.close()
         os._exit(0)
     assert os.wait()[1] == 0
+if sys.argv[2] == "multiprocessing":
+    import multiprocessing
+
+    child = multiprocessing.get_context("fork").Process(target=client.chat, args=("Hi",))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
 if sys.argv[2] == "error":
     raise SystemExit(3)
 """
 
 
-@pytest.mark.parametrize("how", ["exit", "error", "fork"])
+@pytest.mark.parametrize("how", ["exit", "error", "fork", "multiprocessing"])
 def test_the_end_of_the_program_completes_pending_deletions(how: str) -> None:
-    if how == "fork" and not hasattr(os, "fork"):
+    forks = how in ("fork", "multiprocessing")
+    if forks and not hasattr(os, "fork"):
         pytest.skip("there is no fork")
     may_go = threading.Event()
     with FakeChatUi("0.10.0", before=held(may_go)) as server:
@@ -152,7 +160,7 @@ def test_the_end_of_the_program_completes_pending_deletions(how: str) -> None:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert (ended.returncode, ended.stderr) == (3 if how == "error" else 0, "")
         assert server.conversations == {}
-        assert server.count("POST", "/conversation") == (3 if how == "fork" else 2)
+        assert server.count("POST", "/conversation") == (3 if forks else 2)
 
 
 FORKING = """
