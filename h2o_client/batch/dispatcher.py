@@ -145,10 +145,26 @@ class Engine:
             await asyncio.to_thread(self._recorder.close, left)
         except RuntimeError:  # the program ends: it starts no threads any more
             self._recorder.close(left)
+        if self._is_last_run:
+            self._hand_over()
         await self._sender.close()
         if left is None:
             for account in self._former:
                 await account.session.aclose()
+
+    def _hand_over(self) -> None:
+        """Let the sessions delete what could not be deleted in time. No later run would do it."""
+        for account in self._accounts:
+            cleanup = account.session.wrapped._backend.cleanup
+            with suppress(JournalError):
+                for job in _pages(partial(self._journal.unanswered, account.number)):
+                    assert job.conversation_id is not None
+                    cleanup.add(job.conversation_id)
+                after = ""
+                while page := self._journal.left_conversations(account.number, after):
+                    for conversation_id in page:
+                        cleanup.add(conversation_id)
+                    after = page[-1]
 
     async def _until_done(self, loops: list[asyncio.Task[None]]) -> None:
         try:

@@ -639,6 +639,30 @@ def test_a_stopped_batch_without_a_journal_leaves_nothing(version: str) -> None:
         assert not server.violations
 
 
+@pytest.mark.parametrize("version", ["0.9.4", "head"])
+def test_conversations_that_a_stopped_batch_could_not_delete_are_deleted_with_the_session(
+    version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("h2o_client.batch.batch._STOP_WITHIN", 0.3)
+    is_over = threading.Event()
+
+    def before(exchange: Exchange) -> bool:
+        # The server is busy when the batch ends.
+        if exchange.request.method == "DELETE" or exchange.request.path.endswith("-generating"):
+            is_over.wait(PATIENCE)
+        return False
+
+    holding = Says(("To ",), holds=True)
+    with FakeChatUi(version, answer=lambda _: holding, before=before) as server:
+        with H2oSession(server.url) as session:
+            with session.batch(["a", "b", "c"]):
+                server.wait_for(lambda fake: len(fake.prompts) == 3)
+            assert len(server.conversations) == 3
+            is_over.set()
+        assert not server.conversations
+        assert not server.violations
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_batch_in_a_forked_process_is_an_error() -> None:
