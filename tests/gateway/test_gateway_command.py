@@ -51,4 +51,4 @@ def test_a_port_in_use_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     with FakeChatUi("head") as fake:
         port = fake.url.rpartition(":")[2]
         assert run(["gateway", "--url", fake.url, "--port", port]) == 1
-    assert f"port {port}" in capsys.readouterr().err
+    assert f"Error: Port {port} of 127.0.0.1 is in use." in capsys.readouterr().err
