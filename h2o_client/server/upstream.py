@@ -90,7 +90,14 @@ class UpstreamEngine:
             with self._answer("GET", "/models", None, deadline, lambda: False) as response:
                 listed = json.read_as(_read_document(response), _Models)
             return listed.data[0].id
-        except (AnswerCut, EngineFailure, ValueError, LookupError) as exc:
+        except AnswerCut as exc:
+            reason = getattr(exc.__cause__, "strerror", None) or exc
+            raise ConfigurationError(
+                f"Cannot list the models of {self._host}: {reason}",
+                hint=Hint("Is it running? To start without it, name a model as {model}."),
+                argument="upstream",
+            ) from exc
+        except (EngineFailure, ValueError, LookupError) as exc:
             raise ConfigurationError(
                 f"{self._host} does not list its models",
                 hint=Hint("Pass one as {model}."),

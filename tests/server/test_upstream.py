@@ -156,8 +156,9 @@ def test_a_server_that_does_not_list_its_models_needs_a_name(script: Script) -> 
         UpstreamEngine(upstream.url)
 
 
-def test_an_unreachable_server_also_needs_a_name() -> None:
-    with refusing_port() as port, pytest.raises(ConfigurationError, match="Pass one as model="):
+def test_the_error_for_an_unreachable_server_has_the_reason() -> None:
+    said = r"Cannot list the models of 127\.0\.0\.1: Connection refused. Is it running\?"
+    with refusing_port() as port, pytest.raises(ConfigurationError, match=said):
         UpstreamEngine(f"http://127.0.0.1:{port}")
 
 
@@ -321,7 +322,7 @@ def test_the_wait_for_a_list_of_models_is_bounded(
     monkeypatch.setattr("h2o_client.server.upstream._LIST_WITHIN", 0.2)
     with (
         ScriptedServer(floods({"Content-Type": "application/json"}, b" ")) as upstream,
-        pytest.raises(ConfigurationError, match="Pass one as model="),
+        pytest.raises(ConfigurationError, match="Cannot list the models of"),
     ):
         UpstreamEngine(upstream.url)
 
