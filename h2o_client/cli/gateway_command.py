@@ -75,7 +75,7 @@ def gateway(
         try:
             running = serve_gateway(address, host=host, port=port, keys=keys, **options, **allowed)
         except OSError as exc:
-            problem = f"Cannot listen on {host}, port {port}: {exc.strerror or exc}."
+            problem = f"{exc.strerror or exc}."
             if exc.errno == errno.EADDRINUSE:
                 problem = f"Port {port} of {host} is in use. Is another server running?"
             say(f"Error: {problem} --port 0 chooses a free port.")

@@ -85,7 +85,7 @@ def run(
     except H2oError as exc:
         return _failed(exc.describe(_as_option))
     except OSError as exc:
-        return _failed(str(exc))
+        return _failed(f"{exc.strerror or exc}.")
     return 0
 
 

@@ -171,7 +171,12 @@ def listen(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:
         raise ConfigurationError(f"Invalid port {port}", hint="Pass 0 to 65535.", argument="port")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family)
+    try:
+        listener = socket.create_server((host, port), family=family)
+    except OSError as exc:
+        # Python appends the address to the reason.
+        reason = str(exc.strerror or exc).partition(" (while ")[0]
+        raise OSError(exc.errno, f"Cannot listen on {host}, port {port}: {reason}") from exc
     # Accepted sockets inherit this. asyncio sets it only on sockets that know their protocol.
     # Without it, a body is delayed by up to 40 ms after its headers.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

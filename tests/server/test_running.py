@@ -261,6 +261,15 @@ def test_the_reason_why_it_cannot_start_is_one_line(
         assert said.err.count("\n") == 1
 
 
+def test_a_host_that_does_not_exist_is_an_error_with_the_address(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(host="no.such.host.invalid", port=0) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("Error: Cannot listen on no.such.host.invalid, port 0: ")
+    assert "while attempting" not in said
+
+
 def test_an_invalid_port_is_an_error_and_frees_the_model(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
