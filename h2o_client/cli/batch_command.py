@@ -278,7 +278,7 @@ class _Writing:
         with suppress(OSError):
             self._answers.close()
         self._say_summary()
-        say(_command_to_continue())
+        say(_how_to_continue(self._journal))
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
                 stream.flush()
@@ -299,7 +299,7 @@ class _Writing:
         elif failure is not None:
             say_error(failure)
         if waiting or failure is not None:
-            say(_command_to_continue())
+            say(_how_to_continue(self._journal))
         if isinstance(failure, OSError | JournalError):
             return UNWRITTEN
         if failure is not None:
@@ -397,8 +397,10 @@ def _notices() -> Iterator[None]:
         log.removeHandler(handler)
 
 
-def _command_to_continue() -> str:
+def _how_to_continue(journal: Path | None) -> str:
     """A sentence with the same command, without its secrets."""
+    if journal is None:
+        return "The same command sends all prompts again. To continue instead, use --journal FILE."
     words, hides = ["h2o-chat"], False
     for word in sys.argv[1:]:
         name, equals, _ = word.partition("=")

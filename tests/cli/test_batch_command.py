@@ -322,10 +322,16 @@ def test_a_signal_ends_the_batch_soon_and_the_next_run_continues(
 
 
 def test_the_command_to_continue_shows_no_secret(
-    monkeypatch: pytest.MonkeyPatch, prompts: Path, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
+    prompts: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = ["batch", str(prompts), "--url", "http://127.0.0.1:1", "--cookie", "a=s3cr3t"]
     words += ["--header=X: s3cr3t", "--give-up-after", "0", "--quiet"]
+    assert run(words) == 4
+    assert "To continue instead, use --journal FILE." in capsys.readouterr().err
+    words += ["--journal", str(tmp_path / "j")]
     monkeypatch.setattr(sys, "argv", ["h2o-chat", *words])
     assert run(words) == 4
     said = capsys.readouterr().err
