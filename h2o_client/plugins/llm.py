@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,20 @@ _FILES = frozenset(
     for name in names
 )
 _SAMPLING = ("temperature", "top_p", "max_new_tokens")
+
+
+@contextmanager
+def _warnings_on_a_line() -> Iterator[None]:
+    """In the command ``llm``, write the block's warnings without a place in the code."""
+    from h2o_client.log import collected_warnings
+
+    if click.get_current_context(silent=True) is None:  # called by a program
+        yield
+        return
+    with collected_warnings() as told:
+        yield
+    for each in told:
+        click.echo(f"Warning: {each}", err=True)
 
 
 class ChatUiOptions(llm.Options):
@@ -182,7 +197,8 @@ class ChatUi(_ChatUi, llm.KeyModel):
                 if turn.kept is not None:
                     try:
                         kept = client.conversation(turn.kept.id)
-                        reply = kept.stream(turn.prompt, **turn.options)  # type: ignore[arg-type]
+                        with _warnings_on_a_line():
+                            reply = kept.stream(turn.prompt, **turn.options)  # type: ignore[arg-type]
                     except NotFoundError:
                         turn.records.forget(turn.kept)
                 if reply is None:
@@ -190,7 +206,8 @@ class ChatUi(_ChatUi, llm.KeyModel):
                     turn = turn.in_new_conversation(chat.create(), turn.url or "")
                     if turn.is_kept and not turn.has_own_key:
                         client.save_cookies(turn.records.cookie_file(turn.url or ""))
-                    reply = chat.stream(turn.history, **turn.options)  # type: ignore[arg-type]
+                    with _warnings_on_a_line():
+                        reply = chat.stream(turn.history, **turn.options)  # type: ignore[arg-type]
                 said = []
                 with reply:
                     for event in reply.events():

@@ -69,6 +69,12 @@ def test_the_second_turn_reaches_the_server_as_a_turn(server: FakeChatUi) -> Non
     assert [turn for turn in server.prompts[-1].turns if turn[1]] == turns
 
 
+def test_a_warning_in_the_command_is_one_line(newest: FakeChatUi) -> None:
+    warned = run("-m", "chat-ui", "one", "-o", "url", newest.url, "-o", "temperature", "0.5")
+    told = "Warning: chat-ui since July 2026 ignores sampling parameters: temperature.\n"
+    assert (warned.stdout, warned.stderr) == ("You said: one\n", told)
+
+
 def test_the_log_has_the_conversation_and_the_model_of_the_server(newest: FakeChatUi) -> None:
     run("-m", "chat-ui", "one", "-o", "url", newest.url)
     (logged,) = json.loads(run("logs", "--json").stdout)
