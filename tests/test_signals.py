@@ -249,5 +249,5 @@ def test_a_handler_may_close_while_a_conversation_is_created(
         with suppress(ConfigurationError):  # the session is closed by then
             client.chat("x")
         client.close()
-        assert server.count("DELETE") == 1
+        assert server.count("DELETE") in (1, 2)  # the creation and the session may both delete it
         assert server.count("POST", re.compile(f".*/{ID}")) == 0

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from h2o_client.answer.state import GATEWAY_FAILED, Leave, Stage
+from h2o_client.answer.state import Leave, Stage
 from h2o_client.errors import StatusError, TransportError
 from h2o_client.timeouts import monotonic
 from h2o_client.transport.call import Woken
 from h2o_client.transport.locks import Flag
 from h2o_client.wire.decoder import Decoder
+from h2o_client.wire.refusal import GATEWAY_FAILED
 
 if TYPE_CHECKING:
     from h2o_client.answer.state import AnswerState

@@ -12,7 +12,6 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from h2o_client.answer.state import GATEWAY_FAILED
 from h2o_client.errors import (
     H2oError,
     Hint,
@@ -27,6 +26,7 @@ from h2o_client.log import log
 from h2o_client.timeouts import monotonic
 from h2o_client.wire.events import Event, Token
 from h2o_client.wire.overlap import Overlap
+from h2o_client.wire.refusal import GATEWAY_FAILED
 from h2o_client.wire.runlog import RunLog
 
 if TYPE_CHECKING:

@@ -43,10 +43,6 @@ class State(Enum):
     ENDED = "ended"  # the cleanup is done
 
 
-GATEWAY_FAILED = (502, 504, 520, 524)
-"""Statuses of a gateway whose server may be generating the answer."""
-
-
 class Rules(msgspec.Struct, frozen=True):
     """The actions that a `State` allows.
 

@@ -21,6 +21,7 @@ from h2o_client.transport.failures import translated
 from h2o_client.transport.locks import Guard
 from h2o_client.wire.decoder import Decoder
 from h2o_client.wire.events import Event, Failure, Final, Title, Token
+from h2o_client.wire.refusal import GATEWAY_FAILED
 
 if TYPE_CHECKING:
     from h2o_client.transport.response import Response
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 _MOST_AHEAD = 1 << 20  # bytes that are read before the caller takes any
 _LONGEST_REST = 1 << 16  # bytes
 _CLOSED_WITHIN = 1.0  # seconds
-GATEWAY_FAILED = (502, 504, 520, 524)
-"""Statuses of a gateway whose server may be generating the answer."""
 
 Send = Callable[[Call], "Response"]
 """Sends a request and returns the response as soon as its headers have arrived."""

@@ -24,6 +24,9 @@ from h2o_client.errors import (
 )
 from h2o_client.wire import json
 
+GATEWAY_FAILED = (502, 504, 520, 524)
+"""Statuses of a gateway whose server may be generating the answer."""
+
 _CLASSES: dict[int, type[StatusError]] = {
     401: AuthenticationError,
     403: AuthenticationError,
