@@ -308,7 +308,8 @@ class H2oSession:
 
         Does not accept terms, and needs no login if the server's first page is public.
         """
-        return list(self._backend.detector.repeat_if_upgraded(self._backend.models.full_list))
+        with self._backend.reporting_no_address():
+            return list(self._backend.detector.repeat_if_upgraded(self._backend.models.full_list))
 
     def conversations(self) -> Iterator[Conversation]:
         """Iterate over the conversations of this session, or of the logged-in user, latest first.
@@ -384,7 +385,8 @@ class H2oSession:
 
     def server(self) -> Server:
         """Return the server's version, and how it was detected. Does not accept terms."""
-        found = self._backend.detector.detect_exactly()
+        with self._backend.reporting_no_address():
+            found = self._backend.detector.detect_exactly()
         return Server(
             base_url=self.base_url,
             versions=found.dialect.name,

@@ -9,6 +9,7 @@ import os
 import pickle
 import re
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -715,6 +716,19 @@ def test_an_unknown_model_of_the_session_is_an_error_that_lists_the_models(
         pytest.raises(ModelUnavailableError, match="other"),
     ):
         open_session(server.url, model="gpt-9").chat("Hi")
+
+
+@pytest.mark.parametrize("method", [H2oSession.chat, H2oSession.models, H2oSession.server])
+def test_the_error_without_an_address_says_so(
+    monkeypatch: pytest.MonkeyPatch, method: Callable[..., object]
+) -> None:
+    def unknown(*args: object, **kwargs: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.delenv("H2O_CLIENT_URL", raising=False)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with H2oSession() as client, pytest.raises(ConfigurationError, match="No server address"):
+        method(client, *(["Hi"] if method is H2oSession.chat else []))
 
 
 def test_the_url_of_another_server_is_an_error_that_says_so(open_session: Open) -> None:

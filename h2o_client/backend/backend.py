@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
@@ -96,15 +97,21 @@ class Backend:
         With ``exactly``, send more requests if they are needed to detect the version.
         """
         call = call or Call(self.timeouts)
-        try:
+        with self.reporting_no_address():
             dialect = self.settings.post_once(call)
+        if exactly and dialect.has_pages:
+            return self.detector.detect_exactly(call).dialect
+        return dialect
+
+    @contextmanager
+    def reporting_no_address(self) -> Iterator[None]:
+        """Within the block, replace the errors of the default server: no address was given."""
+        try:
+            yield
         except H2oError as exc:
             if self.config.has_address:
                 raise
             raise no_address() from exc
-        if exactly and dialect.has_pages:
-            return self.detector.detect_exactly(call).dialect
-        return dialect
 
     def choose_model(self, wanted: str | None, call: Call) -> Model:
         """The model to use: ``wanted``, else the session's, H2O's, or the server's first."""
