@@ -55,6 +55,8 @@ class AsyncReply:
         self._prepare = prepare
         self._holder = _Holder()
         self._readiness = Readiness()
+        self._is_advancing = False  # whether a task is waiting for the next batch of events
+        self._advanced: anyio.Event | None = None  # set when it has them, for other tasks
         self._steps: AnswerSteps | None = None
 
     @property
@@ -219,7 +221,24 @@ class AsyncReply:
         return steps
 
     async def _advance(self, steps: AnswerSteps) -> bool:
-        """Wait for the next batch of events. Return False at the end. Raises the answer's error."""
+        """Wait for the next batch of events. Return False at the end. Raises the answer's error.
+
+        If another task is waiting for them, wait until it has them.
+        """
+        if self._is_advancing:  # the socket can wake only one task
+            self._advanced = self._advanced or anyio.Event()
+            await self._advanced.wait()
+            return True
+        self._is_advancing = True
+        try:
+            return await self._next_batch(steps)
+        finally:
+            self._is_advancing = False
+            if self._advanced is not None:
+                self._advanced.set()
+                self._advanced = None
+
+    async def _next_batch(self, steps: AnswerSteps) -> bool:
         waited = False
         try:
             while (ready := steps.advance_ready()) is None:

@@ -15,6 +15,8 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
+from fake_chatui import FakeChatUi
+from fake_model import Says
 from h2o_client import (
     Answer,
     AsyncH2oSession,
@@ -589,3 +591,26 @@ def test_a_reply_left_in_a_closed_loop_is_cleaned_up_by_a_thread(leaks_nothing: 
         gc.collect()
         server.wait_for(lambda server: server.paths()[-2:] == [STOP, DELETE])
         asyncio.run(client.aclose())
+
+
+@pytest.mark.anyio
+async def test_two_tasks_can_read_one_answer() -> None:
+    """Each token goes to one of them, and both learn of the end."""
+    says = Says(("a",), holds=True, rest=(" b", " c"))
+    with FakeChatUi("0.10.0", answer=lambda _: says) as server:
+        async with AsyncH2oSession(server.url) as session:
+            reply = session.stream("Hi")
+            assert await reply.__anext__() == "a"
+            found: list[str] = []
+
+            async def read() -> None:
+                found.extend([token async for token in reply])
+
+            with anyio.fail_after(PATIENCE):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(read)
+                    group.start_soon(read)
+                    await anyio.wait_all_tasks_blocked()
+                    server.released.set()
+            assert sorted(found) == [" b", " c"]
+            assert (await reply.read()).text == "a b c"
