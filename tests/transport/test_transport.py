@@ -1,15 +1,13 @@
-"""The transport on real sockets: framing, time, waking, TLS, proxies, retries."""
+"""The transport on real sockets: framing, timeouts, waking."""
 
 from __future__ import annotations
 
 import gzip
 import os
 import socket
-import ssl
 import threading
-import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,14 +19,12 @@ from h2o_client.errors import (
     TransportError,
     TransportTimeout,
 )
-from h2o_client.timeouts import Timeouts
-from h2o_client.transport.call import Call, Woken
+from h2o_client.transport.call import Woken
 from h2o_client.transport.response import Response
 from h2o_client.transport.transport import Transport
 from h2o_client.version import __version__
 from h2o_client.wire.request import Request, get, post_form, post_json
 from local_service import PATIENCE, at_once
-from proxies import LoggingProxy, SocksProxy
 from scripted import (
     AtAccept,
     Exchange,
@@ -43,36 +39,9 @@ from scripted import (
     say_nothing,
     unaccepted_port,
 )
+from transport_calls import call, cut_in_a_body, ok, woken_after
 
 FRAMINGS: tuple[Framing, ...] = ("chunked", "length", "close", "http10")
-
-
-@pytest.fixture
-def to() -> Iterator[Callable[..., Transport]]:
-    """Create transports, and close them at the end of the test."""
-    made: list[Transport] = []
-
-    def make(url: str, **settings: object) -> Transport:
-        made.append(Transport(SessionConfig(url, **{"max_retries": 0, **settings})))  # type: ignore[arg-type]
-        return made[-1]
-
-    yield make
-    for transport in made:
-        transport.close()
-
-
-def call(**seconds: float) -> Call:
-    return Call(Timeouts(**seconds))
-
-
-def ok(exchange: Exchange) -> None:
-    exchange.json({"ok": True})
-
-
-def cut_in_a_body(exchange: Exchange) -> None:
-    exchange.head(200)
-    exchange.write(b"half")
-    exchange.cut()
 
 
 def cut_in_the_name_of_http(exchange: Exchange) -> None:
@@ -455,16 +424,6 @@ def test_the_total_timeout_applies_while_bytes_arrive(to: Callable[..., Transpor
     assert (caught.value.which, caught.value.seconds) == ("total", 0.3)
 
 
-def woken_after(call: Call, until: Callable[[], object]) -> threading.Thread:
-    def wake() -> None:
-        until()
-        call.wake()
-
-    thread = threading.Thread(target=wake)
-    thread.start()
-    return thread
-
-
 @pytest.mark.parametrize("tls", [False, True])
 def test_a_call_can_be_woken_before_the_headers(to: Callable[..., Transport], tls: bool) -> None:
     def silent(exchange: Exchange) -> None:
@@ -536,53 +495,6 @@ def test_a_redirect_is_returned_and_not_followed(to: Callable[..., Transport]) -
         assert len(server.requests) == 1
 
 
-def refuses_referer(exchange: Exchange) -> None:
-    if (exchange.request.headers["Referer"] or "").startswith("https:"):
-        ok(exchange)
-    else:
-        exchange.answer(403, b"Invalid referer for POST request")
-
-
-def test_after_a_refused_referer_the_other_scheme_is_used_and_remembered(
-    to: Callable[..., Transport],
-) -> None:
-    with ScriptedServer(refuses_referer) as server:
-        transport = to(server.url)
-        form = post_form("/settings", [("a", "b")])
-        assert transport.request(form, call()).status == 200
-        assert transport.request(form, call()).status == 200
-        sent = [(each.headers["Referer"], each.headers["Origin"]) for each in server.requests]
-    address = server.url.removeprefix("http://")
-    https = (f"https://{address}/", f"https://{address}")
-    assert sent == [(f"http://{address}/", f"http://{address}"), https, https]
-
-
-def test_threads_whose_referers_are_refused_together_both_try_the_other_scheme(
-    to: Callable[..., Transport],
-) -> None:
-    both = threading.Barrier(2)
-
-    def refuses(exchange: Exchange) -> None:
-        if exchange.request.headers["Referer"].startswith("http:"):
-            both.wait(PATIENCE)
-        refuses_referer(exchange)
-
-    with ScriptedServer(refuses) as server:
-        transport = to(server.url)
-        statuses: list[int] = []
-
-        def submit() -> None:
-            form = post_form("/settings", [("a", "b")])
-            statuses.append(transport.request(form, call()).status)
-
-        threads = [threading.Thread(target=submit) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert statuses == [200, 200]
-
-
 def test_a_call_that_was_woken_sends_nothing_and_one_that_sends_is_not_woken() -> None:
     woken, sending = call(), call()
     assert woken.wake_unless_sent() is True
@@ -591,93 +503,6 @@ def test_a_call_that_was_woken_sends_nothing_and_one_that_sends_is_not_woken() -
     sending.sends()
     assert sending.wake_unless_sent() is False
     sending.check()
-
-
-def test_a_referer_that_is_refused_twice_is_an_error(to: Callable[..., Transport]) -> None:
-    def refuses(exchange: Exchange) -> None:
-        exchange.answer(403, b"Invalid referer for POST request")
-
-    with ScriptedServer(refuses) as server:
-        assert to(server.url).request(post_form("/settings", []), call()).status == 403
-        assert len(server.requests) == 2
-
-
-def test_an_idempotent_request_is_retried_after_a_network_failure(
-    to: Callable[..., Transport],
-) -> None:
-    with ScriptedServer([hang_up, cut_in_a_body, ok]) as server:
-        assert to(server.url, max_retries=2).request(get("/"), call()).status == 200
-        assert len(server.requests) == 2
-        assert server.connections == 3
-
-
-def test_a_request_that_may_have_been_received_is_not_retried(
-    to: Callable[..., Transport],
-) -> None:
-    def takes_and_hangs_up(exchange: Exchange) -> None:
-        exchange.cut()
-
-    with ScriptedServer(takes_and_hangs_up) as server:
-        sent = call()
-        with pytest.raises(TransportError):
-            to(server.url, max_retries=5).request(post_json("/conversation", {}), sent)
-        assert sent.sent
-        assert len(server.requests) == 1
-
-
-def test_a_request_that_failed_before_a_byte_was_sent_is_retried(
-    to: Callable[..., Transport],
-) -> None:
-    with refusing_port() as port:
-        refused = call()
-        began = time.monotonic()
-        with pytest.raises(TransportError):
-            to(f"http://127.0.0.1:{port}", max_retries=1).request(post_json("/", {}), refused)
-        assert not refused.sent
-        assert time.monotonic() - began > 0.2  # one pause
-
-
-@pytest.mark.parametrize("status", [429, 503])
-def test_a_refusal_with_retry_after_is_retried(to: Callable[..., Transport], status: int) -> None:
-    def busy(exchange: Exchange) -> None:
-        exchange.answer(status, b"busy", headers={"Retry-After": "0"})
-
-    with ScriptedServer([busy, ok]) as server:
-        response = to(server.url, max_retries=1).request(post_json("/conversation", {}), call())
-        assert response.status == 200
-
-
-@pytest.mark.parametrize("headers", [{}, {"Retry-After": "61"}, {"Retry-After": "soon"}])
-def test_a_refusal_without_or_with_a_long_retry_after_is_not_retried(
-    to: Callable[..., Transport], headers: dict[str, str]
-) -> None:
-    def busy(exchange: Exchange) -> None:
-        exchange.answer(429, b"busy", headers=headers)
-
-    with ScriptedServer(busy) as server:
-        assert to(server.url, max_retries=3).request(get("/"), call()).status == 429
-        assert len(server.requests) == 1
-
-
-def test_waiting_for_a_busy_server_obeys_the_total_timeout(to: Callable[..., Transport]) -> None:
-    def busy(exchange: Exchange) -> None:
-        exchange.answer(429, b"busy", headers={"Retry-After": "30"})
-
-    with ScriptedServer(busy) as server, pytest.raises(TransportTimeout) as caught:
-        to(server.url, max_retries=1).request(get("/"), call(total=0.3))
-    assert caught.value.which == "total"
-
-
-def test_waiting_for_a_busy_server_can_be_woken(to: Callable[..., Transport]) -> None:
-    def busy(exchange: Exchange) -> None:
-        exchange.answer(429, b"busy", headers={"Retry-After": "30"})
-
-    with ScriptedServer(busy) as server:
-        waiting = call()
-        thread = woken_after(waiting, lambda: server.wait_for(lambda server: server.requests))
-        with pytest.raises(Woken):
-            to(server.url, max_retries=1).request(get("/"), waiting)
-        thread.join()
 
 
 def test_max_connections_limits_the_open_connections(to: Callable[..., Transport]) -> None:
@@ -719,175 +544,6 @@ def test_waiting_for_a_connection_can_be_woken(to: Callable[..., Transport]) -> 
             with pytest.raises(Woken):
                 transport.open(get("/"), waiting)
             thread.join()
-
-
-def test_tls_with_the_callers_ca_certificate(to: Callable[..., Transport]) -> None:
-    certs = certificates()
-    context = ssl.create_default_context(cafile=certs.ca)
-    with ScriptedServer(ok, tls=certs.server) as server:
-        for verify in (certs.ca, context, False):
-            with pytest.warns() if verify is False else no_warning():
-                assert to(server.url, verify=verify).request(get("/"), call()).status == 200
-
-
-class no_warning:  # noqa: N801 - stands beside pytest.warns
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *exc_info: object) -> None:
-        return None
-
-
-def test_an_untrusted_certificate_is_an_error_and_not_retried(
-    to: Callable[..., Transport],
-) -> None:
-    certs = certificates()
-    for context, hint in ((certs.untrusted, "verify="), (certs.other_host, "Use a name")):
-        with (
-            ScriptedServer(ok, tls=context) as server,
-            pytest.raises(TransportError, match=hint) as caught,
-        ):
-            to(server.url, verify=certs.ca, max_retries=3).request(get("/"), call())
-        assert caught.value.permanent
-        assert server.connections == 1
-
-
-def test_the_callers_ssl_context_is_used(to: Callable[..., Transport]) -> None:
-    certs = certificates()
-    empty = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    with (
-        ScriptedServer(ok, tls=certs.server) as server,
-        pytest.raises(TransportError, match="not trusted"),
-    ):
-        to(server.url, verify=empty).request(get("/"), call())
-
-
-def test_https_to_a_plain_http_server_is_explained(to: Callable[..., Transport]) -> None:
-    def plain(exchange: Exchange) -> None:
-        exchange.receive()
-        exchange.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        exchange.cut()
-
-    with (
-        ScriptedServer(AtAccept(plain)) as server,
-        pytest.raises(TransportError, match=r"Is it https\? If not, use http://"),
-    ):
-        to(server.url.replace("http:", "https:")).request(get("/"), call())
-
-
-def test_a_missing_ca_file_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="no such file"):
-        Transport(SessionConfig("https://host", verify="/no/such/file.pem"))
-
-
-@pytest.mark.parametrize("tls", [False, True])
-def test_all_requests_use_the_given_proxy(to: Callable[..., Transport], tls: bool) -> None:
-    certs = certificates()
-    with (
-        ScriptedServer(ok, tls=certs.server if tls else None) as server,
-        LoggingProxy(login=("me", "secret")) as proxy,
-    ):
-        transport = to(server.url, proxy=proxy.url_with_login, verify=certs.ca)
-        assert transport.request(get("/"), call()).status == 200
-        address = server.url.partition("//")[2]
-        expected = f"CONNECT {address}" if tls else f"GET {server.url}/"
-        assert proxy.lines() == [expected]
-
-
-def test_a_proxy_of_the_environment_is_used(
-    to: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with ScriptedServer(ok) as server, LoggingProxy(hosts={"chat.example": server.port}) as proxy:
-        monkeypatch.setenv("HTTP_PROXY", proxy.url)
-        monkeypatch.setenv("http_proxy", proxy.url)
-        transport = to("http://chat.example:3000")
-        assert transport.request(get("/"), call()).status == 200
-        assert proxy.lines() == ["GET http://chat.example:3000/"]
-        monkeypatch.setenv("HTTP_PROXY", "")
-        monkeypatch.setenv("http_proxy", "")
-        assert transport.proxies() == {}  # nothing of it stays
-
-
-def test_an_empty_proxy_disables_the_proxies_of_the_environment(
-    to: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with LoggingProxy() as proxy:
-        monkeypatch.setenv("http_proxy", proxy.url)
-        with pytest.raises(TransportError, match=r"chat\.invalid"):
-            to("http://chat.invalid", proxy="").request(get("/"), call())
-        assert proxy.lines() == []
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST.", "[::ffff:127.0.0.1]"])
-def test_a_proxy_of_the_environment_is_not_used_for_this_machine(
-    host: str, to: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with ScriptedServer(ok) as server, LoggingProxy() as proxy:
-        for name in ("http_proxy", "https_proxy", "all_proxy"):
-            monkeypatch.setenv(name, proxy.url)
-            monkeypatch.setenv(name.upper(), proxy.url)
-        transport = to(f"http://{host}:{server.port}")
-        assert transport.proxies() == {}
-        if host in ("127.0.0.1", "localhost"):  # other names may not be resolvable
-            assert transport.request(get("/"), call()).status == 200
-        assert proxy.lines() == []
-
-
-def test_a_call_through_a_proxy_is_woken_too(to: Callable[..., Transport]) -> None:
-    certs = certificates()
-
-    def silent(exchange: Exchange) -> None:
-        exchange.until_gone()
-        exchange.cut()
-
-    with ScriptedServer(silent, tls=certs.server) as server, LoggingProxy() as proxy:
-        waiting = call()
-        thread = woken_after(waiting, lambda: server.wait_for(lambda server: server.requests))
-        with pytest.raises(Woken):
-            to(server.url, proxy=proxy.url, verify=certs.ca).request(get("/"), waiting)
-        thread.join()
-
-
-@pytest.mark.parametrize("tls", [False, True])
-def test_a_socks_proxy_is_used(to: Callable[..., Transport], tls: bool) -> None:
-    certs = certificates()
-    with (
-        ScriptedServer(ok, tls=certs.server if tls else None) as server,
-        SocksProxy(login=("me", "secret")) as proxy,
-    ):
-        transport = to(server.url, proxy=proxy.url, verify=certs.ca)
-        assert transport.request(get("/"), call()).status == 200
-        assert [(each.host, each.port) for each in proxy.log] == [("127.0.0.1", server.port)]
-
-
-def test_a_socks_proxy_without_pysocks_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("h2o_client.transport.address.find_spec", lambda name: None)
-    with pytest.raises(ConfigurationError, match=r"pip install '\.\[socks\]'"):
-        Transport(SessionConfig("http://host", proxy="socks5://localhost:1080"))
-
-
-@pytest.mark.parametrize("proxy", ["localhost:8080", "ftp://proxy", "http://", "http:/x"])
-def test_an_invalid_proxy_is_refused(proxy: str) -> None:
-    with pytest.raises(ConfigurationError, match="Invalid proxy"):
-        Transport(SessionConfig("http://host", proxy=proxy))
-
-
-@pytest.mark.parametrize("login", [None, ("me", "wrong")])
-def test_a_proxy_that_fails_is_named_without_its_password(
-    to: Callable[..., Transport], login: tuple[str, str] | None
-) -> None:
-    certs = certificates()
-    with (
-        ScriptedServer(ok, tls=certs.server) as server,
-        LoggingProxy(failing=login is None, login=("me", "other")) as proxy,
-    ):
-        url = proxy.url.replace("://", "://me:wrong@") if login else proxy.url_with_login
-        with pytest.raises(TransportError, match="proxy") as caught:
-            to(server.url, proxy=url, verify=certs.ca).request(get("/"), call())
-    assert "wrong" not in str(caught.value)
-    assert "other" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["", "X Key", "X-Key:", "X-K\u00e4", 5, "content-length"])
@@ -1014,16 +670,6 @@ def test_bytes_that_have_arrived_are_read_without_waiting(to: Callable[..., Tran
             assert response.finished
 
 
-def test_a_407_is_an_error_of_the_proxy(to: Callable[..., Transport]) -> None:
-    with (
-        ScriptedServer(ok) as server,
-        LoggingProxy(login=("me", "other")) as proxy,
-        pytest.raises(TransportError, match="proxy") as caught,
-    ):
-        to(server.url, proxy=proxy.url, max_retries=3).request(get("/"), call())
-    assert caught.value.permanent
-
-
 def test_a_traceback_shows_only_the_innermost_cause(
     to: Callable[..., Transport],
 ) -> None:
@@ -1079,31 +725,6 @@ def test_an_invalid_compressed_body_is_a_protocol_error(to: Callable[..., Transp
         pytest.raises(ProtocolError, match="the compression of the response"),
     ):
         to(server.url).request(get("/"), call())
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Retry-After": "0"},
-        {"Retry-After": "Sun, 06 Nov 1994 08:49:37 GMT"},
-        {
-            "Date": "Sun, 06 Nov 2094 08:49:37 GMT",
-            "Retry-After": "Sun, 06 Nov 2094 08:49:37 GMT",
-        },
-    ],
-    ids=["none", "past", "now, by the server's clock"],
-)
-def test_a_retry_after_of_zero_still_has_a_pause(
-    to: Callable[..., Transport], monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
-) -> None:
-    waits: list[float] = []
-    monkeypatch.setattr(Call, "pause", lambda self, seconds: waits.append(seconds))
-    with ScriptedServer(lambda exchange: exchange.answer(503, headers=headers)) as server:
-        assert to(server.url, max_retries=3).request(get("/"), call()).status == 503
-        assert server.count("GET") == 4
-    assert len(waits) == 3
-    assert all(0.2 <= each <= 8 for each in waits)
-    assert waits[0] < waits[2]
 
 
 @pytest.mark.parametrize(
@@ -1173,32 +794,3 @@ def test_secure_cookies_work_with_every_name_of_this_machine(
         for _ in range(2):
             transport.request(get("/"), call())
         assert server.requests[1].headers["Cookie"] == "hf-chat=abc"
-
-
-@pytest.mark.parametrize("says", [b"", b"\x05", b"\x05\x00"], ids=["nothing", "half", "hello"])
-def test_a_call_can_be_woken_while_it_waits_for_a_socks_proxy(
-    to: Callable[..., Transport], says: bytes, leaks_nothing: None
-) -> None:
-    connected = threading.Event()
-
-    def silent(exchange: Exchange) -> None:
-        exchange.receive()
-        exchange.send(says)
-        connected.set()
-        exchange.gone(exchange.server.patience)
-
-    with ScriptedServer(AtAccept(silent), patience=60) as proxy:
-        transport = to("http://chat.example", proxy=proxy.url.replace("http:", "socks5h:"))
-        waiting = call(connect=50.0)
-
-        def wake() -> None:
-            connected.wait(20)
-            waiting.wake()
-
-        thread = threading.Thread(target=wake)
-        thread.start()
-        began = time.monotonic()
-        with pytest.raises(Woken):
-            transport.request(get("/"), waiting)
-        assert time.monotonic() - began < 20
-        thread.join()
