@@ -7,9 +7,7 @@ from collections.abc import Callable
 
 from h2o_client.timeouts import Timeouts
 from h2o_client.transport.call import Call
-from scripted import (
-    Exchange,
-)
+from scripted import Exchange
 
 
 def call(**seconds: float) -> Call:

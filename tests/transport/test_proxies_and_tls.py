@@ -10,20 +10,12 @@ from collections.abc import Callable
 import pytest
 
 from h2o_client.config import SessionConfig
-from h2o_client.errors import (
-    ConfigurationError,
-    TransportError,
-)
+from h2o_client.errors import ConfigurationError, TransportError
 from h2o_client.transport.call import Woken
 from h2o_client.transport.transport import Transport
 from h2o_client.wire.request import get
 from proxies import LoggingProxy, SocksProxy
-from scripted import (
-    AtAccept,
-    Exchange,
-    ScriptedServer,
-    certificates,
-)
+from scripted import AtAccept, Exchange, ScriptedServer, certificates
 from transport_calls import call, ok, woken_after
 
 

@@ -8,20 +8,12 @@ from collections.abc import Callable
 
 import pytest
 
-from h2o_client.errors import (
-    TransportError,
-    TransportTimeout,
-)
+from h2o_client.errors import TransportError, TransportTimeout
 from h2o_client.transport.call import Call, Woken
 from h2o_client.transport.transport import Transport
 from h2o_client.wire.request import get, post_form, post_json
 from local_service import PATIENCE
-from scripted import (
-    Exchange,
-    ScriptedServer,
-    hang_up,
-    refusing_port,
-)
+from scripted import Exchange, ScriptedServer, hang_up, refusing_port
 from transport_calls import call, cut_in_a_body, ok, woken_after
 
 

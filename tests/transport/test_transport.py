@@ -13,12 +13,7 @@ from typing import Any
 import pytest
 
 from h2o_client.config import SessionConfig
-from h2o_client.errors import (
-    ConfigurationError,
-    ProtocolError,
-    TransportError,
-    TransportTimeout,
-)
+from h2o_client.errors import ConfigurationError, ProtocolError, TransportError, TransportTimeout
 from h2o_client.transport.call import Woken
 from h2o_client.transport.response import Response
 from h2o_client.transport.transport import Transport
