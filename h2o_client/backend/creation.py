@@ -221,6 +221,8 @@ class _Creation:
 class _OwnCall(Call):
     """The creation's own call, with long timeouts. It sets the timeouts of the caller's clock."""
 
+    _has_caller = False  # it is completed even if the task that waits for it is cancelled
+
     def __init__(self, caller: Call) -> None:
         connect = caller.timeouts.connect
         limits = Timeouts(connect=connect, first_token=_ANSWERED_WITHIN, idle=_ANSWERED_WITHIN)

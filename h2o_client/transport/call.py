@@ -6,7 +6,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from h2o_client.errors import TimeoutName
 from h2o_client.timeouts import Clock, Timeouts
@@ -69,6 +69,8 @@ class Call:
     been sent.
     """
 
+    _has_caller: ClassVar[bool] = True  # whether a `Waker` of its thread also ends it
+
     def __init__(self, timeouts: Timeouts, *, clock: Clock | None = None) -> None:
         self.timeouts = timeouts
         self.clock: Clock = clock or Clock(timeouts.total)
@@ -95,7 +97,7 @@ class Call:
         self._alarms: list[threading.Event] = []
         self._socket: Any = None
         self._breaker: Breaker | None = None
-        if _watched.waker is not None:
+        if self._has_caller and _watched.waker is not None:
             _watched.waker.take(self)
 
     def wake(self) -> None:

@@ -15,7 +15,7 @@ import pytest
 from h2o_client import AsyncH2oSession, H2oSession, Timeouts, TransportTimeout
 from h2o_client.transport.call import Call, Woken
 from scripted import Exchange, ScriptedServer
-from scripted_chatui import ID, ScriptedChatUi
+from scripted_chatui import ID, ScriptedChatUi, creates
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("leaks_nothing")]
 PATH = f"/conversation/{ID}"
@@ -164,3 +164,21 @@ def test_nothing_is_created_for_a_caller_that_has_ended(monkeypatch: pytest.Monk
             creations.create("a model", None, call)
         assert not creations.are_in_progress
         assert server.requests == []
+
+
+async def test_a_conversation_whose_creating_task_is_cancelled_is_deleted() -> None:
+    created, may_answer = threading.Event(), threading.Event()
+
+    def create(exchange: Exchange) -> None:
+        created.set()
+        exchange.until(may_answer)
+        creates(exchange)
+
+    with ScriptedChatUi(create=create) as server:
+        async with AsyncH2oSession(server.url) as session:
+            async with anyio.create_task_group() as group:
+                group.start_soon(session.conversation().create)
+                await anyio.to_thread.run_sync(created.wait)
+                group.cancel_scope.cancel()
+            may_answer.set()
+        assert server.count("DELETE") == 1
