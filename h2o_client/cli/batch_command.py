@@ -374,7 +374,7 @@ def _count_prompts(
 
 
 def _say_counts(counts: Counts, journal: str | None, *, retry_failed: bool) -> None:
-    summary = f"{counts.total} prompts."
+    summary = f"{counts.total} prompt{'' if counts.total == 1 else 's'}."
     if counts.answered or counts.failed:
         summary += f" In {journal}, {counts.answered} are answered and {counts.failed} have failed."
     sent = counts.waiting + (counts.failed if retry_failed else 0)

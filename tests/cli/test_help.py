@@ -73,7 +73,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-# Those of resume are in test_cli_resume.py: they need an answer that was cut short.
+# test_resume.py runs those of resume: they need an answer that was cut short.
 PLAIN = [each for each in examples() if not re.match("h2o-chat (serve|gateway|resume)", each)]
 
 
