@@ -121,8 +121,13 @@ class Conversation:
             dialect = self._backend.detector.repeat_if_upgraded(prepare, call)
             preprompt = self._system if dialect.has_preprompt else None
             model = self._backend.choose_model(self._model, call)
-            with self._backend.detector.watching(call):
-                self._create(model.id, preprompt, call)
+            try:
+                with self._backend.detector.watching(call):
+                    self._create(model.id, preprompt, call)
+            except Woken:
+                if not self._closed:
+                    raise
+                raise ConfigurationError("This conversation was closed meanwhile") from None
             self._system_said = preprompt is not None
         return self._existing_id()
 
@@ -267,7 +272,7 @@ class Conversation:
             self._storage.forget(self.id)
             self._backend.delete(self.id)
         with self._lock:
-            self._kept = self._closed = True
+            self._kept, self._closed = False, True
 
     def close(self) -> None:
         """Stop an unfinished answer, and delete the conversation if temporary. Never raises."""

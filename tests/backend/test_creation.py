@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from h2o_client import AsyncH2oSession, H2oSession, Timeouts, TransportTimeout
+from h2o_client import AsyncH2oSession, ConfigurationError, H2oSession, Timeouts, TransportTimeout
 from h2o_client.transport.call import Call, Woken
 from scripted import Exchange, ScriptedServer
 from scripted_chatui import ID, ScriptedChatUi, creates
@@ -181,4 +181,29 @@ async def test_a_conversation_whose_creating_task_is_cancelled_is_deleted() -> N
                 await anyio.to_thread.run_sync(created.wait)
                 group.cancel_scope.cancel()
             may_answer.set()
+        assert server.count("DELETE") == 1
+
+
+@pytest.mark.parametrize("end", ["delete", "aclose"])
+async def test_a_conversation_that_ends_while_it_is_created_is_deleted(end: str) -> None:
+    created, may_answer = threading.Event(), threading.Event()
+
+    def create(exchange: Exchange) -> None:
+        created.set()
+        exchange.until(may_answer)
+        creates(exchange)
+
+    with ScriptedChatUi(create=create) as server:
+        async with AsyncH2oSession(server.url) as session:
+            conversation = session.conversation()
+
+            async def begin() -> None:
+                with pytest.raises(ConfigurationError, match="was closed meanwhile"):
+                    await conversation.create()
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(begin)
+                await anyio.to_thread.run_sync(created.wait)
+                await getattr(conversation, end)()
+                may_answer.set()
         assert server.count("DELETE") == 1
