@@ -2,7 +2,8 @@
 
 In ``python benchmarks/gateway_leaving.py``, clients disconnect 100 times: in a stream, while they
 wait for a whole answer, and before the first token. It runs with each version of the bundled
-chat-ui, and also counts the conversations that are left. Needs the extra ``gateway``.
+chat-ui, and also counts the conversations that are left. Needs the extras ``gateway`` and
+``local``.
 """
 
 from __future__ import annotations
