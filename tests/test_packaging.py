@@ -32,7 +32,9 @@ reveal_type(answer.text)
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository, because a build writes into its folder."""
     copy = tmp_path_factory.mktemp("clone") / "h2o-chat"
-    hidden = shutil.ignore_patterns(".git", ".venv*", ".tox", ".*_cache", ".hypothesis", "build")
+    hidden = shutil.ignore_patterns(
+        *(".git", ".venv*", ".tox", ".*_cache", ".hypothesis", "build", "results.*")
+    )
     shutil.copytree(ROOT, copy, ignore=hidden)
     return copy
 
